@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * err.h - an error for a human: SQLSTATE, text, hint.
+ *
+ * Last parameter of functions that can fail with something to say.  The owner of the connection or
+ * of the command reports it once.
+ */
+#ifndef PGT_BASE_ERR_H
+#define PGT_BASE_ERR_H
+
+#include "base/assert.h"
+
+#include <stdbool.h>
+
+struct err {
+	char sqlstate[6];
+	char text[512];
+	char hint[256];
+};
+
+/* Fills e (when not NULL) and returns false, so that a caller can `return err_set(…)`. */
+bool err_set(struct err *e, const char *sqlstate, const char *fmt, ...) PGT_PRINTF(3, 4);
+bool err_hint(struct err *e, const char *fmt, ...) PGT_PRINTF(2, 3);
+
+/* How an event handler ended.  STEP_AGAIN: come back when there is more.  STEP_CLOSED: the
+ * connection is marked to be closed; touch nothing of it. */
+enum step { STEP_DONE, STEP_AGAIN, STEP_CLOSED };
+
+#endif

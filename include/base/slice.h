@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * slice.h - a borrowed run of bytes: pointer and length, not NUL-terminated.
+ */
+#ifndef PGT_BASE_SLICE_H
+#define PGT_BASE_SLICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <strings.h>
+
+struct slice {
+	const char *p;
+	size_t n;
+};
+
+#define SLICE(lit) ((struct slice){ "" lit, sizeof(lit) - 1 })
+/* For printf("%.*s"). */
+#define SLICE_FMT(s) (int)(s).n, (s).p
+
+static inline struct slice slice_of(const char *p, size_t n)
+{
+	return (struct slice){ p, n };
+}
+
+static inline struct slice slice_str(const char *s)
+{
+	return (struct slice){ s, strlen(s) };
+}
+
+static inline bool slice_is_equal(struct slice a, struct slice b)
+{
+	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+/* Compares without regard to the case of ASCII letters. */
+static inline bool slice_is_equal_nocase(struct slice a, struct slice b)
+{
+	return a.n == b.n && (a.n == 0 || strncasecmp(a.p, b.p, a.n) == 0);
+}
+
+#endif
