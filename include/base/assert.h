@@ -11,11 +11,11 @@
 /* Prints the place and the condition to stderr and aborts. */
 _Noreturn void assert_failed(const char *file, int line, const char *what);
 
-#define PGT_ASSERT(cond) ((cond) ? (void)0 : assert_failed(__FILE__, __LINE__, #cond))
+#define PGT_ASSERT(cond)      ((cond) ? (void)0 : assert_failed(__FILE__, __LINE__, #cond))
 
-#define PGT_UNUSED __attribute__((unused))
-#define PGT_MUST_USE __attribute__((warn_unused_result))
+#define PGT_UNUSED            __attribute__((unused))
+#define PGT_MUST_USE          __attribute__((warn_unused_result))
 #define PGT_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
-#define PGT_NELEMS(a) (sizeof(a) / sizeof((a)[0]))
+#define PGT_NELEMS(a)         (sizeof(a) / sizeof((a)[0]))
 
 #endif

@@ -12,7 +12,7 @@
 /* Microseconds: of the monotonic clock where it is a point in time, else a duration. */
 typedef int64_t usec_t;
 
-#define USEC_PER_SEC ((usec_t)1000000)
+#define USEC_PER_SEC  ((usec_t)1000000)
 #define USEC_PER_MSEC ((usec_t)1000)
 
 /* Monotonic, never steps. */

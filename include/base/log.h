@@ -12,8 +12,14 @@
 
 #include <stdbool.h>
 
-enum log_level { LOG_LEVEL_FATAL, LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO,
-	LOG_LEVEL_DEBUG, LOG_LEVEL_TRACE };
+enum log_level {
+	LOG_LEVEL_FATAL,
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_WARNING,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG,
+	LOG_LEVEL_TRACE
+};
 
 /* Where lines go.  Set before threads start, and by log_reopen() on the control thread. */
 struct log_target {
@@ -37,11 +43,11 @@ void log_line(enum log_level level, const char *fmt, ...) PGT_PRINTF(2, 3);
 		if ((level) <= log_threshold)                                                      \
 			log_line((level), __VA_ARGS__);                                            \
 	} while (0)
-#define log_fatal(...) log_at(LOG_LEVEL_FATAL, __VA_ARGS__)
-#define log_error(...) log_at(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_fatal(...)   log_at(LOG_LEVEL_FATAL, __VA_ARGS__)
+#define log_error(...)   log_at(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_at(LOG_LEVEL_WARNING, __VA_ARGS__)
-#define log_info(...) log_at(LOG_LEVEL_INFO, __VA_ARGS__)
-#define log_debug(...) log_at(LOG_LEVEL_DEBUG, __VA_ARGS__)
-#define log_trace(...) log_at(LOG_LEVEL_TRACE, __VA_ARGS__)
+#define log_info(...)    log_at(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...)   log_at(LOG_LEVEL_DEBUG, __VA_ARGS__)
+#define log_trace(...)   log_at(LOG_LEVEL_TRACE, __VA_ARGS__)
 
 #endif

@@ -46,7 +46,7 @@ static inline void sip_round(uint64_t v[4])
 static uint64_t siphash13(uint64_t k0, uint64_t k1, const unsigned char *p, size_t n)
 {
 	uint64_t v[4] = { k0 ^ 0x736f6d6570736575ULL, k1 ^ 0x646f72616e646f6dULL,
-		k0 ^ 0x6c7967656e657261ULL, k1 ^ 0x7465646279746573ULL };
+			  k0 ^ 0x6c7967656e657261ULL, k1 ^ 0x7465646279746573ULL };
 	uint64_t last = (uint64_t)n << 56, word;
 
 	for (; n >= 8; p += 8, n -= 8) {

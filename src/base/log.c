@@ -22,12 +22,12 @@ static const struct {
 	const char *name;
 	int priority;
 } levels[] = {
-	[LOG_LEVEL_FATAL] = { "FATAL", LOG_CRIT },
-	[LOG_LEVEL_ERROR] = { "ERROR", LOG_ERR },
-	[LOG_LEVEL_WARNING] = { "WARNING", LOG_WARNING },
-	[LOG_LEVEL_INFO] = { "LOG", LOG_INFO },
-	[LOG_LEVEL_DEBUG] = { "DEBUG", LOG_DEBUG },
-	[LOG_LEVEL_TRACE] = { "NOISE", LOG_DEBUG },
+	[LOG_LEVEL_FATAL] = {"FATAL",    LOG_CRIT   },
+	[LOG_LEVEL_ERROR] = { "ERROR",   LOG_ERR    },
+	[LOG_LEVEL_WARNING] = { "WARNING", LOG_WARNING},
+	[LOG_LEVEL_INFO] = { "LOG",     LOG_INFO   },
+	[LOG_LEVEL_DEBUG] = { "DEBUG",   LOG_DEBUG  },
+	[LOG_LEVEL_TRACE] = { "NOISE",   LOG_DEBUG  },
 };
 
 static char *path;
@@ -63,7 +63,7 @@ bool log_open(const struct log_target *target)
 	}
 	if (target->to_syslog) {
 		snprintf(syslog_ident, sizeof(syslog_ident), "%s",
-		    target->syslog_ident ? target->syslog_ident : "pgturnstile");
+			 target->syslog_ident ? target->syslog_ident : "pgturnstile");
 		openlog(syslog_ident, LOG_PID, target->syslog_facility);
 	}
 	to_stderr = target->to_stderr;
@@ -99,8 +99,8 @@ void log_line(enum log_level level, const char *fmt, ...)
 	at = strftime(line, sizeof(line), "%Y-%m-%d %H:%M:%S", &tm);
 	at += (size_t)snprintf(line + at, sizeof(line) - at, ".%03ld ", now.tv_nsec / 1000000);
 	at += strftime(line + at, sizeof(line) - at, "%Z", &tm);
-	at += (size_t)snprintf(
-	    line + at, sizeof(line) - at, " [%d] %s ", (int)getpid(), levels[level].name);
+	at += (size_t)snprintf(line + at, sizeof(line) - at, " [%d] %s ", (int)getpid(),
+			       levels[level].name);
 	va_start(ap, fmt);
 	n = vsnprintf(line + at, sizeof(line) - at - 1, fmt, ap);
 	va_end(ap);
