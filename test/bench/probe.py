@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: ISC
+"""probe.py - loads a port with pgbench and tells what that cost a process.
+
+CPU time comes from the scheduler's own account in nanoseconds, never from a wall clock.  Does not
+know which proxy it looks at.
+"""
+
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import rig
+
+SCENARIOS = {
+    "simple": ["-M", "simple"],
+    "extended": ["-M", "extended"],
+    "prepared": ["-M", "prepared"],
+    "connect": ["-M", "simple", "-C"],
+}
+SYSCALLS = ("recvfrom", "sendto", "epoll_wait", "epoll_ctl", "read", "write", "recvmsg", "sendmsg")
+
+
+class ProbeError(Exception):
+    """A run that gave no figure; the text says why."""
+
+
+def pgbench(port, scenario, clients, seconds=None, per_client=None, wrapper=()):
+    """One run of pgbench -S: {"transactions", "tps", "latency_ms"}.  ProbeError if a client died."""
+    bound = ["-T", str(seconds)] if seconds else ["-t", str(per_client)]
+    argv = [*wrapper, rig.PG_BIN / "pgbench", "-n", "-S", *SCENARIOS[scenario], "-c", str(clients),
+            *bound]
+    try:
+        done = subprocess.run(argv, env=rig.pgbench_environment(port), capture_output=True,
+                              text=True, timeout=(seconds or 120) + 60, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ProbeError("pgbench hangs") from error
+    if done.returncode != 0:
+        raise ProbeError("\n".join(done.stderr.strip().splitlines()[-3:]))
+
+    def figure(pattern):
+        return float(re.search(pattern, done.stdout).group(1))
+
+    return {"transactions": int(figure(r"actually processed: (\d+)")),
+            "tps": figure(r"tps = ([\d.]+)"), "latency_ms": figure(r"latency average = ([\d.]+)")}
+
+
+class Usage:
+    """What a process has used so far, over all its threads that still run."""
+
+    def __init__(self, pid):
+        tasks = list(pathlib.Path(f"/proc/{pid}/task").iterdir())
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        self.cpu_us = sum(int((t / "schedstat").read_text().split()[0]) for t in tasks) / 1000
+        self.user_ticks, self.system_ticks = int(stat[11]), int(stat[12])
+        self.switches = sum(int(count) for t in tasks for count in
+                            re.findall(r"ctxt_switches:\s*(\d+)", (t / "status").read_text()))
+
+    def per_transaction(self, before, transactions):
+        """The scheduler gives the sum in ns; user and system share it as their ticks do."""
+        user = self.user_ticks - before.user_ticks
+        ticks = user + self.system_ticks - before.system_ticks
+        cpu = (self.cpu_us - before.cpu_us) / transactions
+        return {"cpu_us": cpu, "user_us": cpu * user / max(ticks, 1),
+                "system_us": cpu * (1 - user / max(ticks, 1)),
+                "switches": (self.switches - before.switches) / transactions}
+
+
+def timed(pid, port, scenario, clients, seconds):
+    """One round: tps and latency, and with a pid also the process's CPU time per transaction."""
+    before = Usage(pid) if pid else None
+    result = pgbench(port, scenario, clients, seconds)
+    if pid:
+        result.update(Usage(pid).per_transaction(before, result["transactions"]))
+    return result
+
+
+def rss_kb(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s*(\d+)", status).group(1))
+
+
+def syscalls(directory, pid, port, scenario, clients, seconds):
+    """System calls per transaction: {"all": .., name: ..}.  perf only counts; strace, where perf
+    may not, slows the process down and so shows larger epoll batches than there are."""
+    out = directory / "syscalls"
+    count = _perf_count if _perf_works() else _strace_count
+    result, calls = count(out, pid, lambda wrapper: pgbench(port, scenario, clients, seconds,
+                                                            wrapper=wrapper))
+    per_transaction = {name: n / result["transactions"] for name, n in calls.items() if n}
+    return {"tool": count.__name__.split("_")[1], **per_transaction}
+
+
+def _perf_events():
+    return ",".join(["raw_syscalls:sys_enter", *(f"syscalls:sys_enter_{s}" for s in SYSCALLS)])
+
+
+def _perf_works():
+    return shutil.which("perf") and subprocess.run(
+        ["perf", "stat", "-e", _perf_events(), "true"], capture_output=True, check=False
+    ).returncode == 0
+
+
+def _perf_count(out, pid, run):
+    result = run(["perf", "stat", "-x", ",", "-o", out, "-e", _perf_events(), "-p", str(pid)])
+    calls = {}
+    for line in out.read_text().splitlines():
+        field = line.split(",")
+        if len(field) > 2 and field[0].isdigit():
+            calls[field[2].rpartition("sys_enter")[2].lstrip("_") or "all"] = int(field[0])
+    return result, calls
+
+
+def _strace_count(out, pid, run):
+    argv = ["strace", "-c", "-f", "-o", out, "-p", str(pid)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as strace:
+        try:
+            strace.stderr.readline()  # "Process .. attached"
+            result = run([])
+        finally:
+            strace.send_signal(signal.SIGINT)
+            strace.communicate(timeout=20)
+    calls = {}
+    for line in out.read_text().splitlines():
+        field = line.split()
+        if len(field) >= 5 and field[3].isdigit():
+            calls["all" if field[-1] == "total" else field[-1]] = int(field[3])
+    return result, calls
+
+
+def instructions(bench, name, scenario, clients, per_client):
+    """User instructions per transaction, counted by callgrind: a run of twice as many transactions
+    less a run, so that start, logins and end cancel out."""
+    once, twice = (_callgrind_total(bench, name, scenario, clients, n * per_client) for n in (1, 2))
+    return (twice - once) / (clients * per_client)
+
+
+def _callgrind_total(bench, name, scenario, clients, per_client):
+    wrapper = ["valgrind", "--tool=callgrind", f"--callgrind-out-file=callgrind.out.{name}"]
+    with bench.proxy(name, wrapper) as (process, port):
+        pgbench(port, scenario, clients, per_client=per_client)
+    totals = re.findall(r"Collected : (\d+)", process.log())
+    if not totals:
+        raise ProbeError(f"callgrind tells nothing of {name}:\n{process.log()}")
+    return int(totals[-1])

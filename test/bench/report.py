@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: ISC
+"""report.py - a benchmark's results as Markdown, against the floor, PgBouncer and an older run.
+
+Takes and gives the dictionaries that run.py saves as JSON; measures nothing.
+"""
+
+import statistics
+
+# title, key in a proxy's results, how it is printed
+COLUMNS = (
+    ("tps", "tps", "{:,.0f}"),
+    ("latency ms", "latency_ms", "{:.2f}"),
+    ("CPU µs", "cpu_us", "{:.2f}"),
+    ("user", "user_us", "{:.2f}"),
+    ("system", "system_us", "{:.2f}"),
+    ("switches", "switches", "{:.2f}"),
+    ("system calls", "syscalls", "{:.2f}"),
+    ("instructions", "instructions", "{:,.0f}"),
+    ("RSS KiB", "rss_kb", "{:,.0f}"),
+    ("CPU / floor", "cpu_to_floor", "{:.2f}"),
+    ("CPU / pgbouncer", "cpu_to_pgbouncer", "{:.2f}"),
+)
+MEDIANS = ("tps", "latency_ms", "cpu_us", "user_us", "system_us", "switches")
+COMPARED = ("tps", "cpu_us", "cpu_to_floor", "syscalls", "instructions", "rss_kb")
+
+
+def figures(scenario, proxy):
+    """A proxy's figures in one scenario's results, medians over the rounds; absent ones left out.
+    Ratios are medians of each round's own, since the rounds share the machine's mood."""
+    entry = scenario[proxy]
+    rounds = [r for r in entry["rounds"] if r]
+    result = {key: statistics.median(r[key] for r in rounds)
+              for key in MEDIANS if rounds and key in rounds[0]}
+    for other in ("floor", "pgbouncer"):
+        pairs = [(mine["cpu_us"], its["cpu_us"])
+                 for mine, its in zip(entry["rounds"], scenario.get(other, {"rounds": []})["rounds"])
+                 if mine and its and "cpu_us" in mine]
+        if pairs:
+            result[f"cpu_to_{other}"] = statistics.median(mine / its for mine, its in pairs)
+    if "syscalls" in entry:
+        result["syscalls"] = entry["syscalls"]["all"]
+    result.update({key: entry[key] for key in ("instructions", "rss_kb") if key in entry})
+    return result
+
+
+def bars(results):
+    """The bars that these results can show: [(text, is_met)]."""
+    simple = results["scenarios"].get("simple", {})
+    floor, ours = (figures(simple, name) if name in simple else {}
+                   for name in ("floor", "pgturnstile"))
+    idle = results.get("idle", {}).get("pgturnstile", {})
+    candidates = (
+        ("floor, user instructions per simple transaction", floor.get("instructions"), 300),
+        ("floor, system calls per simple transaction", floor.get("syscalls"), 4.5),
+        ("pgturnstile, CPU per simple transaction / floor", ours.get("cpu_to_floor"), 1.25),
+        ("pgturnstile, Pss in bytes per idle client", idle.get("pss_per_client"), 2048),
+    )
+    return [(f"{text}: {value:.2f}, may be {limit}", value <= limit)
+            for text, value, limit in candidates if value is not None]
+
+
+def markdown(results):
+    meta = results["meta"]
+    lines = ["# Benchmark", "", ", ".join(f"{key} {value}" for key, value in meta.items()), ""]
+    for name, scenario in results["scenarios"].items():
+        rows = [[proxy, *_cells(figures(scenario, proxy))] for proxy in scenario]
+        lines += [f"## {name}, per transaction", "",
+                  *_table(["", *(title for title, _, _ in COLUMNS)], rows), ""]
+        lines += [f"{proxy}: no figure: {error}" for proxy, entry in scenario.items()
+                  for error in entry.get("errors", [])]
+    if "idle" in results:
+        rows = [[proxy, *(f"{idle[k]:,}" for k in idle)] for proxy, idle in results["idle"].items()]
+        keys = next(iter(results["idle"].values()), {})
+        lines += ["## Idle clients", "", *_table(["", *keys], rows), ""]
+    lines += [f"- {'met' if is_met else 'NOT MET'}: {text}" for text, is_met in bars(results)]
+    return "\n".join(lines) + "\n"
+
+
+def compare(old, new):
+    rows = []
+    for name, scenario in new["scenarios"].items():
+        for proxy in scenario:
+            before = old["scenarios"].get(name, {})
+            if proxy not in before:
+                continue
+            was, now = figures(before, proxy), figures(scenario, proxy)
+            rows.append([name, proxy, *(_change(was.get(k), now.get(k)) for k in COMPARED)])
+    return "\n".join(_table(["scenario", "", *COMPARED], rows)) + "\n"
+
+
+def _change(was, now):
+    if not was or now is None:
+        return "-"
+    return f"{was:,.2f} → {now:,.2f} ({(now / was - 1) * 100:+.1f} %)"
+
+
+def _cells(values):
+    return [form.format(values[key]) if key in values else "-" for _, key, form in COLUMNS]
+
+
+def _table(head, rows):
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
