@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * config.h - one version of the configuration: settings, databases, users, tiers, tenants.
+ *
+ * A config is built as a candidate, checked as a whole and then never changed; threads share it by
+ * reference count, and everything found in it lives as long as the reference.  A reload builds the
+ * next one; a candidate with a problem is thrown away and the old one stays (I8).
+ *
+ * Opens no file itself: the caller's config_read_file_fn does.  Problems never contain a secret.
+ */
+#ifndef PGT_CONFIG_CONFIG_H
+#define PGT_CONFIG_CONFIG_H
+
+#include "base/hash.h"
+#include "config/settings.h"
+
+struct userlist;
+
+/* --- what stands in it ---------------------------------------------------------------------- */
+
+/* A value that a database, user, tier or tenant has of its own. */
+struct setting_override {
+	enum setting_id id;
+	union setting_value value;
+};
+
+struct overrides {
+	struct setting_override *items;
+	size_t n;
+};
+
+struct node_conf {
+	const char *host; /* name, address, or directory of a Unix socket; "": unix_socket_dir */
+	uint16_t port;
+};
+
+/* [databases].  Strings are never NULL; "" is "not given". */
+struct database_conf {
+	const char *name;        /* "*": for names that have no entry */
+	struct node_conf *nodes; /* at least one */
+	size_t nnodes;
+	const char *dbname; /* on the server; of "*" maybe "": the name asked for */
+	const char *user;   /* every client's user on the server, if given */
+	const char *password;
+	const char *client_encoding;
+	const char *datestyle;
+	const char *timezone;
+	const char *application_name;
+	const char *connect_query;
+	struct overrides own;
+	struct hlink by_name;
+};
+
+/* [users] */
+struct user_conf {
+	const char *name;
+	struct overrides own;
+	struct hlink by_name;
+};
+
+/* [tiers] */
+struct tier_conf {
+	const char *name;
+	struct overrides own;
+	struct hlink by_name;
+};
+
+/* [tenants].  `users` and `databases` are lists; without them the tenant's name stands for both. */
+struct tenant_conf {
+	const char *name;
+	const char *business_id;
+	const struct tier_conf *tier; /* or NULL: no tier, its own limits only */
+	const char *users;
+	const char *databases;
+	struct overrides own;
+	struct hlink by_name;
+	struct hlink by_business_id;
+};
+
+/* [peers], without effect in this version. */
+struct peer_conf {
+	unsigned id;
+	struct node_conf node;
+	unsigned pool_size;
+};
+
+struct config {
+	struct settings global;
+	struct database_conf **databases; /* in the order of the files, as are the others */
+	size_t ndatabases;
+	struct user_conf **users;
+	size_t nusers;
+	struct tier_conf **tiers;
+	size_t ntiers;
+	struct tenant_conf **tenants;
+	size_t ntenants;
+	struct peer_conf **peers;
+	size_t npeers;
+	struct userlist *userlist; /* of auth_file; empty without one, never NULL */
+	const struct tier_conf *unknown_tenant_tier; /* NULL: unknown tenants are refused */
+
+	/* private */
+	struct hmap _databases, _users, _tiers, _tenants, _tenant_ids, _tenant_users, _tenant_dbs;
+	struct config_alias *_aliases;
+	char **_strings;
+	size_t _nstrings;
+	struct config *_base; /* of config_with(): whose lists these are */
+	unsigned _refs;       /* atomic */
+};
+
+/* --- lifetime: any thread -------------------------------------------------------------------- */
+
+struct config *config_ref(struct config *c);
+/* The last one frees, wiping strings first.  NULL is allowed. */
+void config_unref(struct config *c);
+
+/* --- lookup: O(1), any thread; borrowed, NULL when there is none ------------------------------ */
+
+/* The entry of exactly this name ("*" included). */
+const struct database_conf *config_database(const struct config *c, struct slice name);
+/* The entry of "*". */
+const struct database_conf *config_database_fallback(const struct config *c);
+const struct user_conf *config_user(const struct config *c, struct slice name);
+const struct tier_conf *config_tier(const struct config *c, struct slice name);
+const struct tenant_conf *config_tenant_by_name(const struct config *c, struct slice name);
+const struct tenant_conf *config_tenant_by_business_id(const struct config *c, struct slice id);
+/* By a tenant's `user=` or `database=` list, or its name when it has none. */
+const struct tenant_conf *config_tenant_by_user(const struct config *c, struct slice user);
+const struct tenant_conf *config_tenant_by_database(const struct config *c, struct slice database);
+
+/* What holds for a connection: each of the others may be NULL.  A user's own value wins over the
+ * database's, as in PgBouncer, and that over the global one; a tenant's wins over its tier's, and
+ * that over all others.  `tier` is used when there is no tenant (unknown_tenant = TIER). */
+void settings_resolve(const struct config *c, const struct database_conf *database,
+		      const struct user_conf *user, const struct tenant_conf *tenant,
+		      const struct tier_conf *tier, struct settings *out);
+
+/* --- building -------------------------------------------------------------------------------- */
+
+/* What was wrong, one line each, "file:line: setting: what is wrong and what would be right". */
+struct config_problems {
+	struct buf errors; /* any: there is no config */
+	unsigned nerrors;
+	struct buf notes; /* to be logged once; settings without effect in this version, mostly */
+	unsigned nnotes;
+};
+
+void config_problems_fini(struct config_problems *p);
+
+/* Appends the content of the file at path to text.  False: e says why. */
+typedef bool config_read_file_fn(void *arg, const char *path, struct buf *text, struct err *e);
+
+/* Reads path and what it includes, and auth_file.  NULL: p->errors has all that is wrong.  The
+ * caller owns the one reference. */
+struct config *config_load(const char *path, config_read_file_fn *read, void *arg,
+			   struct config_problems *p) PGT_MUST_USE;
+
+/* A config without a file, from postgres://[user[:password]@]host[:port][,…][/db][?sslmode=…]:
+ * every database name leads to those nodes, or /db alone when given.
+ *
+ * listen: "address:port", NULL: 127.0.0.1:6432.  Clients log in as `user`: with its password by
+ * SCRAM; without one in the URI by trust, which is only granted on a loopback address. */
+struct config *config_from_upstream(const char *uri, const char *listen,
+				    struct config_problems *p) PGT_MUST_USE;
+
+/* The config that `SET setting = text` makes out of c, which stays as it is.  NULL: e says why
+ * (unknown, 42704; not now, 55P02; bad value, 22023).  Control thread. */
+struct config *config_with(struct config *c, struct slice name, const char *text,
+			   struct err *e) PGT_MUST_USE;
+
+/* Before a reloaded candidate is published: gives it the running config's values of what only a
+ * start can change, with a note for each that differs. */
+void config_keep_started(struct config *candidate, const struct config *running,
+			 struct config_problems *p);
+
+/* --- description, for `pgturnstile --describe` and `make docs` -------------------------------- */
+
+void config_describe_settings_markdown(struct buf *out);
+void config_describe_settings_ini(struct buf *out);
+
+#endif
