@@ -43,8 +43,8 @@ def fault(path, quote, target, levels, sideways):
 
 def main():
     levels, sideways = read_layers((TOP / "src/LAYERS").read_text())
-    faults = [f"src/LAYERS: {a} -> {b}: unknown folder or not one level"
-              for a, b in sideways if levels.get(a, -1) != levels.get(b, -2)]
+    faults = [f"src/LAYERS: {a} -> {b}: unknown folder, or it leads upwards"
+              for a, b in sideways if not levels.get(b, 99) <= levels.get(a, -1)]
     for file in sorted(TOP.glob("src/*/**/*.[ch]")) + sorted(TOP.glob("include/*/**/*.[ch]")):
         path = file.relative_to(TOP).as_posix()
         if path.split("/")[1] not in levels:

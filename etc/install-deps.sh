@@ -1,0 +1,83 @@
+#!/bin/sh
+# SPDX-License-Identifier: ISC
+#
+# install-deps.sh [build|test] - install the Debian packages to build pgturnstile, or also to test it.
+#
+# Installs only what is missing, as root or by a sudo that does not ask; otherwise prints the
+# exact apt line and exits 2.  Makes no PostgreSQL cluster, touches none that exists, and leaves
+# no service running or enabled that was not there before.
+set -eu
+
+build='build-essential autoconf automake pkg-config
+    libev-dev libssl-dev libinih-dev libpg-query-dev libsystemd-dev'
+tests='python3 libcmocka-dev libpq-dev postgresql-15 pgbouncer util-linux
+    python3-psycopg python3-pytest python3-pytest-xdist python3-pytest-timeout
+    clang-14 clang-format-14 libclang-rt-14-dev'
+
+case ${1:-build} in
+build) wanted=$build ;;
+test) wanted="$build $tests" ;;
+*) echo "usage: $0 [build|test]" >&2; exit 1 ;;
+esac
+
+is_installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+missing=
+for package in $wanted; do
+    is_installed "$package" || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" = 0 ]; then
+    as_root=
+elif sudo -n true 2>/dev/null; then
+    as_root=sudo
+else
+    echo "These packages are missing, and this user may not install them. Run:" >&2
+    echo "    sudo apt-get install --no-install-recommends$missing" >&2
+    exit 2
+fi
+
+apt_install() {
+    $as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -q --no-install-recommends "$@" </dev/null
+}
+
+is_missing() {
+    case "$missing " in *" $1 "*) return 0 ;; esac
+    return 1
+}
+
+# postgresql-15 makes and starts a cluster "main" when it is the first of its version, unless the
+# common package, which must be there before it, has been told otherwise.
+forbid_main_cluster() {
+    apt_install postgresql-common
+    $as_root sed -i 's/^#\{0,1\} *create_main_cluster *=.*/create_main_cluster = false/' \
+        /etc/postgresql-common/createcluster.conf
+}
+
+# systemd does not start a unit that is masked, and its package knows no other way to be told.
+has_systemd() {
+    [ -d /run/systemd/system ]
+}
+
+$as_root apt-get update -q </dev/null
+if is_missing postgresql-15; then
+    forbid_main_cluster
+fi
+if is_missing pgbouncer && has_systemd; then
+    $as_root systemctl mask pgbouncer.service
+fi
+# shellcheck disable=SC2086 # a list of words
+apt_install $missing
+if is_missing pgbouncer; then
+    if has_systemd; then
+        $as_root systemctl unmask pgbouncer.service
+        $as_root systemctl disable pgbouncer.service
+    elif [ -x /etc/init.d/pgbouncer ]; then
+        $as_root /etc/init.d/pgbouncer stop || true
+        $as_root update-rc.d pgbouncer disable
+    fi
+fi
