@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * conn.h - one socket: bytes in, bytes out, plain or TLS, closed at a safe moment.
+ *
+ * Bytes are received into a buffer that all connections of a thread share and handed over at once;
+ * what the handler leaves is kept by the connection until the next time.  Bytes to be sent may be
+ * borrowed from there: they go out, or are copied, before the event ends.  So an idle connection
+ * owns no buffer, and forwarding copies nothing.
+ *
+ * Handlers never free a connection: conn_close_soon() marks it, and conn_events.freed is called
+ * when the turn of the loop ends and nobody holds a pointer any more.
+ *
+ * Everything belongs to the thread that runs the net's loop.
+ */
+#ifndef PGT_NET_CONN_H
+#define PGT_NET_CONN_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/list.h"
+#include "net/loop.h"
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/un.h>
+
+struct conn;
+struct tls;
+struct tls_context;
+
+/* What one receive takes at most. */
+#define NET_RECEIVE_MAX 65536
+/* Empty buffers that a thread keeps at hand for the next connection in need. */
+#define NET_SPARE_BUFFERS 16
+
+/* The per-thread part: loop, shared receive buffer, lists of connections with something to do. */
+struct net {
+	struct loop *loop;
+	char *scratch; /* NET_RECEIVE_MAX bytes beyond what a connection had left */
+	size_t scratch_cap;
+	struct list dirty;     /* output to be sent, buffers to be given back */
+	struct list kicked;    /* bytes are at hand that no readiness will announce */
+	struct list closing;   /* to be freed at the end of the turn */
+	struct list lingering; /* said all they had to say and wait for the peer to hang up */
+	struct conn *current;  /* whose event is being handled */
+	struct buf spare[NET_SPARE_BUFFERS];
+	unsigned nspare;
+};
+
+struct conn_events {
+	/* New bytes are there: conn_input(), conn_consume(). */
+	void (*readable)(struct conn *c);
+	/* Output had to wait for the peer, and has gone now. */
+	void (*drained)(struct conn *c);
+	/* The peer hung up, or the socket failed (why tells).  The connection is still open on our
+	 * side: call conn_close_soon(). */
+	void (*ended)(struct conn *c, const char *why);
+	/* A connect or a TLS handshake is done. */
+	void (*ready)(struct conn *c);
+	/* The first byte of a connection with ->sniff set opens a TLS handshake: conn_start_tls()
+	 * or conn_close_soon(). */
+	void (*direct_tls)(struct conn *c);
+	/* It is closed; free what it is embedded in. */
+	void (*freed)(struct conn *c);
+};
+
+enum conn_phase {
+	CONN_CONNECTING,
+	CONN_HANDSHAKE, /* TLS */
+	CONN_OPEN,
+	CONN_LINGERING, /* no more output; input is thrown away until the peer hangs up */
+	CONN_CLOSED,
+};
+
+struct conn_addr {
+	sa_family_t family; /* AF_INET, AF_INET6 or AF_UNIX */
+	uint16_t port;      /* of TCP, host byte order */
+	uint8_t ip[16];
+};
+
+struct conn {
+	struct loop_io io;
+	struct net *net;
+	const struct conn_events *on;
+	struct tls *tls;
+	struct buf in;   /* what the handler left */
+	struct buf out;  /* what the socket has not taken yet */
+	const char *cur; /* while an event is handled: the bytes at hand */
+	size_t cur_len;
+	const char *borrowed; /* to be sent, not ours */
+	size_t borrowed_len;
+	struct list dirty_link;
+	struct list kick_link;
+	struct list close_link; /* of net.closing or net.lingering */
+	const char *doing;      /* what was going on, for the log */
+	usec_t active_at;       /* when bytes last came or went */
+	usec_t deadline;        /* of lingering */
+	struct conn_addr peer;
+	int fd;
+	enum conn_phase phase;
+	bool paused;          /* the owner does not want to read */
+	bool blocked;         /* the socket does not take what we have to send */
+	bool tls_wants_write; /* a read that TLS can go on with only after writing */
+	bool sniff;           /* the first byte decides between plain and direct TLS */
+	bool write_failed;    /* the peer takes nothing any more; what it said last may be unread */
+	bool said_all;        /* lingering: our end is shut down */
+};
+
+/* A net is embedded in its thread. */
+void net_init(struct net *net, struct loop *loop);
+void net_fini(struct net *net);
+/* Sends what is pending and gives back buffers; each event ends with it.  For mail and timers. */
+void net_flush(struct net *net);
+/* Call now and then (tenths of a second): ends what lingers too long. */
+void net_sweep(struct net *net, usec_t now);
+
+/* Runs at the end of each turn of the loop: hands over left bytes, sends, frees what was closed. */
+void net_turn_end(struct net *net);
+
+/* Takes an open, non-blocking socket. */
+void conn_open(struct conn *c, struct net *net, int fd, const struct conn_events *on);
+/* Starts to connect; ready() or ended() follows.  False: *e tells, nothing was started. */
+bool conn_connect(struct conn *c, struct net *net, const struct sockaddr *addr, socklen_t len,
+		  const struct conn_events *on, struct err *e);
+/* Starts TLS on an open connection; ready() or ended() follows.  Bytes received before it that
+ * nobody consumed end the connection: they came in the clear.  Takes the session. */
+void conn_start_tls(struct conn *c, struct tls *tls);
+
+/* The bytes at hand. */
+static inline struct slice conn_input(const struct conn *c)
+{
+	return c->cur ? slice_of(c->cur, c->cur_len) : buf_peek(&c->in);
+}
+
+/* Drops the first n of them.  They may still be borrowed until the event ends. */
+void conn_consume(struct conn *c, size_t n);
+/* Has readable() called again, at the end of this turn, for bytes that were left waiting. */
+void conn_kick(struct conn *c);
+
+/* Sends bytes that stay valid until the event ends: the input of any connection, or static ones. */
+void conn_send(struct conn *c, const char *p, size_t n);
+/* Where messages are built to be sent.  Do not keep the pointer. */
+struct buf *conn_output(struct conn *c);
+/* How many bytes wait for the peer to take them. */
+static inline size_t conn_unsent(const struct conn *c)
+{
+	return buf_len(&c->out) + c->borrowed_len;
+}
+
+/* Stops and resumes receiving. */
+void conn_pause(struct conn *c);
+void conn_resume(struct conn *c);
+
+/* Sends what is left, tells the peer that no more comes, waits at most `patience` for it to hang up
+ * and frees.  For an error message that must arrive, and for a server whose slot counts as
+ * taken until its process is gone. */
+void conn_finish(struct conn *c, usec_t patience);
+/* Ends it at the end of this turn, whatever is unsent. */
+void conn_close_soon(struct conn *c);
+static inline bool conn_is_usable(const struct conn *c)
+{
+	return c->phase <= CONN_OPEN;
+}
+
+/* Takes the connection off its loop so that another thread can have it; conn_adopt() on that
+ * thread goes on.  Only in CONN_OPEN, outside its own events' processing of output. */
+void conn_release(struct conn *c);
+void conn_adopt(struct conn *c, struct net *net);
+
+/* "127.0.0.1", "::1", "unix"; out has room for INET6_ADDRSTRLEN. */
+void conn_addr_text(const struct conn_addr *addr, char *out);
+/* Of our own end. */
+void conn_local_addr(const struct conn *c, struct conn_addr *out);
+
+#endif

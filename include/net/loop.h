@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * loop.h - an event loop of one thread: descriptors, a repeating timer, mail from other threads.
+ *
+ * A thin cover over libev, so that no other file depends on it.  Everything here belongs to the
+ * thread that runs the loop, except loop_wake(), which any thread may call.
+ */
+#ifndef PGT_NET_LOOP_H
+#define PGT_NET_LOOP_H
+
+#include "base/clock.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct loop;
+struct loop_io;
+struct loop_timer;
+
+#define LOOP_READ  1
+#define LOOP_WRITE 2
+
+typedef void loop_io_fn(struct loop_io *io, int ready);
+typedef void loop_timer_fn(struct loop_timer *timer);
+typedef void loop_fn(void *arg);
+
+/* Room for libev's own structs, checked when loop.c is compiled. */
+struct loop_io {
+	union {
+		void *align;
+		char room[56];
+	} ev;
+	loop_io_fn *fn;
+};
+
+struct loop_timer {
+	union {
+		void *align;
+		char room[64];
+	} ev;
+	loop_timer_fn *fn;
+};
+
+struct loop *loop_new(void);
+void loop_free(struct loop *loop);
+/* Returns after loop_stop(). */
+void loop_run(struct loop *loop);
+void loop_stop(struct loop *loop);
+
+/* The monotonic time of this turn: read once when the loop woke up. */
+usec_t loop_now(const struct loop *loop);
+
+/* end_of_turn runs before the loop blocks; woken runs after loop_wake() of any thread, once for any
+ * number of wakes. */
+void loop_on_turn_end(struct loop *loop, loop_fn *end_of_turn, void *arg);
+void loop_on_wake(struct loop *loop, loop_fn *woken, void *arg);
+void loop_wake(struct loop *loop);
+
+void loop_io_start(struct loop *loop, struct loop_io *io, int fd, int events, loop_io_fn *fn);
+/* Changes what is waited for; 0 stops.  Costs nothing when nothing changes. */
+void loop_io_want(struct loop *loop, struct loop_io *io, int events);
+void loop_io_stop(struct loop *loop, struct loop_io *io);
+/* What is waited for now. */
+int loop_io_wanted(const struct loop_io *io);
+
+void loop_timer_start(struct loop *loop, struct loop_timer *timer, usec_t after, usec_t repeat,
+		      loop_timer_fn *fn);
+void loop_timer_stop(struct loop *loop, struct loop_timer *timer);
+
+/* Calls fn in the loop for each delivery of a Unix signal; the control thread only. */
+void loop_on_signal(struct loop *loop, int signum, void (*fn)(void *arg, int signum), void *arg);
+
+#endif

@@ -1,0 +1,634 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * conn.c - one socket: bytes in, bytes out, plain or TLS, closed at a safe moment.
+ *
+ * Knows nothing of messages.  The rules of conn.h about borrowed bytes rest on two facts: every
+ * event of the loop ends with net_flush(), and buffers are given back only after all connections
+ * have been flushed.
+ */
+#include "net/conn.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "net/tls.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* What a connection left is put in front of the next receive when it is at most this long;
+ * longer input collects in the connection's own buffer. */
+#define JOIN_MAX 65536
+/* Larger empty buffers go back to the allocator. */
+#define SPARE_CAP_MAX         131072
+
+#define TLS_RECORD_FIRST_BYTE 0x16
+
+static void on_io(struct loop_io *io, int ready);
+
+/* ---- buffers -------------------------------------------------------------------------------- */
+
+static void buffer_take(struct net *net, struct buf *b)
+{
+	if (!b->data && net->nspare)
+		*b = net->spare[--net->nspare];
+}
+
+static void buffer_give_back(struct net *net, struct buf *b)
+{
+	if (!b->data || buf_len(b))
+		return;
+	if (b->cap <= SPARE_CAP_MAX && net->nspare < NET_SPARE_BUFFERS) {
+		net->spare[net->nspare++] = *b;
+		*b = (struct buf){ 0 };
+	} else {
+		buf_fini(b);
+	}
+}
+
+static void mark_dirty(struct conn *c)
+{
+	if (!list_is_linked(&c->dirty_link))
+		list_push_back(&c->net->dirty, &c->dirty_link);
+}
+
+/* ---- the socket ----------------------------------------------------------------------------- */
+
+static void want_events(struct conn *c)
+{
+	int events = c->paused ? 0 : LOOP_READ;
+
+	if (c->blocked || c->tls_wants_write)
+		events |= LOOP_WRITE;
+	loop_io_want(c->net->loop, &c->io, events);
+}
+
+static ssize_t socket_read(struct conn *c, char *p, size_t n)
+{
+	enum tls_want want = TLS_WANT_READ;
+	ssize_t got;
+
+	if (!c->tls)
+		return recv(c->fd, p, n, 0);
+	got = tls_read(c->tls, p, n, &want);
+	if (c->tls_wants_write != (got < 0 && want == TLS_WANT_WRITE)) {
+		c->tls_wants_write = !c->tls_wants_write;
+		want_events(c);
+	}
+	return got;
+}
+
+/* TLS hands out a record at a time; takes as many as fit, so that they are handled at once. */
+static ssize_t receive_bytes(struct conn *c, char *p, size_t n)
+{
+	ssize_t total = socket_read(c, p, n);
+
+	while (c->tls && total > 0 && (size_t)total < n && tls_pending(c->tls)) {
+		ssize_t more = socket_read(c, p + total, n - (size_t)total);
+
+		if (more <= 0)
+			break;
+		total += more;
+	}
+	return total;
+}
+
+static ssize_t socket_write(struct conn *c, const char *p, size_t n)
+{
+	enum tls_want want;
+
+	return c->tls ? tls_write(c->tls, p, n, &want) : send(c->fd, p, n, MSG_NOSIGNAL);
+}
+
+static void drop_output(struct conn *c)
+{
+	c->borrowed_len = 0;
+	buf_clear(&c->out);
+	c->blocked = false;
+}
+
+static void say_all(struct conn *c)
+{
+	if (c->tls)
+		tls_goodbye(c->tls);
+	shutdown(c->fd, SHUT_WR);
+	c->said_all = true;
+}
+
+/* Sends what is pending, as much as the socket takes; keeps a copy of the rest. */
+static void flush_output(struct conn *c)
+{
+	bool own = buf_len(&c->out) > 0;
+	const char *p = own ? buf_head(&c->out) : c->borrowed;
+	size_t n = own ? buf_len(&c->out) : c->borrowed_len;
+	ssize_t sent;
+
+	if (!n || c->phase == CONN_CLOSED || c->phase == CONN_CONNECTING ||
+	    c->phase == CONN_HANDSHAKE)
+		return;
+	sent = socket_write(c, p, n);
+	if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+		/* What the peer said before it went away is still to be read, and its end of the
+		 * connection will show there. */
+		c->write_failed = true;
+		drop_output(c);
+	} else {
+		size_t done = sent > 0 ? (size_t)sent : 0;
+
+		c->active_at = loop_now(c->net->loop);
+		if (own) {
+			buf_consume(&c->out, done);
+		} else if (done < n) {
+			buffer_take(c->net, &c->out);
+			buf_put(&c->out, p + done, n - done);
+		}
+		c->borrowed_len = 0;
+		c->blocked = done < n;
+	}
+	want_events(c);
+}
+
+static void flush_and_shut(struct conn *c)
+{
+	if (!c->blocked)
+		flush_output(c);
+	if (c->phase == CONN_LINGERING && !c->said_all && !conn_unsent(c))
+		say_all(c);
+}
+
+/* ---- events --------------------------------------------------------------------------------- */
+
+static void report_end(struct conn *c, const char *why)
+{
+	if (c->phase == CONN_LINGERING)
+		conn_close_soon(c);
+	else
+		c->on->ended(c, why);
+}
+
+/* Keeps what the handler left of the bytes at hand. */
+static void keep_rest(struct conn *c, bool in_scratch)
+{
+	if (in_scratch) {
+		if (c->cur_len) {
+			buffer_take(c->net, &c->in);
+			buf_put(&c->in, c->cur, c->cur_len);
+		}
+	} else {
+		buf_consume(&c->in, buf_len(&c->in) - c->cur_len);
+	}
+	c->cur = NULL;
+	c->cur_len = 0;
+	mark_dirty(c);
+}
+
+static void receive(struct conn *c)
+{
+	struct net *net = c->net;
+	size_t left = buf_len(&c->in);
+	bool in_scratch = left <= JOIN_MAX;
+	char *room = in_scratch ? net->scratch : buf_reserve(&c->in, NET_RECEIVE_MAX) - left;
+	ssize_t got = receive_bytes(c, room + left, NET_RECEIVE_MAX);
+
+	if (got <= 0) {
+		if (got == 0)
+			report_end(c, NULL);
+		else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+			report_end(c, strerror(errno));
+		return;
+	}
+	c->active_at = loop_now(net->loop);
+	if (c->phase == CONN_LINGERING)
+		return;
+	if (in_scratch && left) {
+		memcpy(room, buf_head(&c->in), left);
+		buf_clear(&c->in);
+		mark_dirty(c);
+	} else if (!in_scratch) {
+		buf_produced(&c->in, (size_t)got);
+	}
+	c->cur = room;
+	c->cur_len = left + (size_t)got;
+	net->current = c;
+	c->on->readable(c);
+	if (net->current != c)
+		return; /* it belongs to another thread now */
+	net->current = NULL;
+	if (c->cur_len || !in_scratch)
+		keep_rest(c, in_scratch);
+	c->cur = NULL;
+	if (c->tls && !c->paused && c->phase == CONN_OPEN && tls_pending(c->tls))
+		conn_kick(c);
+}
+
+static void become_open(struct conn *c)
+{
+	c->phase = CONN_OPEN;
+	want_events(c);
+	mark_dirty(c);
+	c->on->ready(c);
+}
+
+static void finish_connect(struct conn *c)
+{
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	if (error)
+		report_end(c, strerror(error));
+	else
+		become_open(c);
+}
+
+static void step_handshake(struct conn *c)
+{
+	struct err e;
+
+	switch (tls_handshake(c->tls, &e)) {
+	case TLS_DONE:
+		become_open(c);
+		if (tls_pending(c->tls))
+			conn_kick(c);
+		break;
+	case TLS_WANT_READ:
+		loop_io_want(c->net->loop, &c->io, LOOP_READ);
+		break;
+	case TLS_WANT_WRITE:
+		loop_io_want(c->net->loop, &c->io, LOOP_WRITE);
+		break;
+	case TLS_FAILED:
+		report_end(c, e.text);
+		break;
+	}
+}
+
+static void on_writable(struct conn *c)
+{
+	bool was_blocked = c->blocked;
+
+	if (c->tls_wants_write) {
+		c->tls_wants_write = false;
+		want_events(c);
+		if (!c->paused)
+			receive(c);
+		return;
+	}
+	c->blocked = false;
+	flush_output(c);
+	want_events(c);
+	if (was_blocked && !c->blocked && c->phase == CONN_OPEN)
+		c->on->drained(c);
+}
+
+/* True: the first byte was looked at and starts a TLS handshake. */
+static bool opens_tls(struct conn *c)
+{
+	unsigned char first;
+
+	if (recv(c->fd, &first, 1, MSG_PEEK) != 1)
+		return false;
+	c->sniff = false;
+	return first == TLS_RECORD_FIRST_BYTE;
+}
+
+static void on_open(struct conn *c, int ready)
+{
+	if (ready & LOOP_WRITE)
+		on_writable(c);
+	if (!(ready & LOOP_READ) || c->paused || c->phase == CONN_CLOSED)
+		return;
+	if (c->sniff && opens_tls(c))
+		c->on->direct_tls(c);
+	else
+		receive(c);
+}
+
+static void on_io(struct loop_io *io, int ready)
+{
+	struct conn *c = container_of(io, struct conn, io);
+	struct net *net = c->net;
+
+	switch (c->phase) {
+	case CONN_CONNECTING:
+		finish_connect(c);
+		break;
+	case CONN_HANDSHAKE:
+		step_handshake(c);
+		break;
+	case CONN_OPEN:
+	case CONN_LINGERING:
+		on_open(c, ready);
+		break;
+	case CONN_CLOSED:
+		break;
+	}
+	net_flush(net);
+}
+
+/* ---- the thread's part ---------------------------------------------------------------------- */
+
+static void turn_end(void *arg)
+{
+	net_turn_end(arg);
+}
+
+void net_init(struct net *net, struct loop *loop)
+{
+	*net = (struct net){ .loop = loop };
+	net->scratch = xmalloc(JOIN_MAX + NET_RECEIVE_MAX);
+	list_init(&net->dirty);
+	list_init(&net->kicked);
+	list_init(&net->closing);
+	list_init(&net->lingering);
+	loop_on_turn_end(loop, turn_end, net);
+}
+
+static void close_marked(struct net *net)
+{
+	while (!list_is_empty(&net->closing)) {
+		struct conn *c = container_of(list_first(&net->closing), struct conn, close_link);
+
+		list_del(&c->close_link);
+		list_del(&c->dirty_link);
+		list_del(&c->kick_link);
+		if (c->tls)
+			tls_free(c->tls);
+		close(c->fd);
+		buf_fini(&c->in);
+		buf_fini(&c->out);
+		c->on->freed(c);
+	}
+}
+
+void net_fini(struct net *net)
+{
+	while (!list_is_empty(&net->lingering))
+		conn_close_soon(container_of(list_first(&net->lingering), struct conn, close_link));
+	close_marked(net);
+	while (net->nspare)
+		buf_fini(&net->spare[--net->nspare]);
+	free(net->scratch);
+}
+
+void net_flush(struct net *net)
+{
+	LIST_FOREACH (at, &net->dirty)
+		flush_and_shut(container_of(at, struct conn, dirty_link));
+	while (!list_is_empty(&net->dirty)) {
+		struct conn *c = container_of(list_first(&net->dirty), struct conn, dirty_link);
+
+		list_del(&c->dirty_link);
+		buffer_give_back(net, &c->in);
+		buffer_give_back(net, &c->out);
+	}
+}
+
+static void process_kicked(struct net *net)
+{
+	struct list kicked;
+
+	list_init(&kicked);
+	list_splice_back(&kicked, &net->kicked);
+	while (!list_is_empty(&kicked)) {
+		struct conn *c = container_of(list_first(&kicked), struct conn, kick_link);
+
+		list_del(&c->kick_link);
+		if (c->phase != CONN_OPEN || c->paused)
+			continue;
+		if (c->tls && tls_pending(c->tls)) {
+			receive(c);
+		} else if (buf_len(&c->in)) {
+			net->current = c;
+			c->on->readable(c);
+			/* A migrated connection is no longer ours to mark. */
+			if (net->current == c)
+				mark_dirty(c);
+			net->current = NULL;
+		}
+		net_flush(net);
+	}
+	/* What was kicked meanwhile waits a turn, so that sockets get theirs. */
+	if (!list_is_empty(&net->kicked))
+		loop_wake(net->loop);
+}
+
+void net_turn_end(struct net *net)
+{
+	process_kicked(net);
+	net_flush(net);
+	close_marked(net);
+}
+
+void net_sweep(struct net *net, usec_t now)
+{
+	LIST_FOREACH_SAFE (at, &net->lingering) {
+		struct conn *c = container_of(at, struct conn, close_link);
+
+		if (now >= c->deadline)
+			conn_close_soon(c);
+	}
+}
+
+/* ---- what the owner calls ------------------------------------------------------------------- */
+
+static void conn_setup(struct conn *c, struct net *net, int fd, const struct conn_events *on)
+{
+	*c = (struct conn){ .net = net, .on = on, .fd = fd };
+	list_init(&c->dirty_link);
+	list_init(&c->kick_link);
+	list_init(&c->close_link);
+	c->active_at = loop_now(net->loop);
+}
+
+void conn_open(struct conn *c, struct net *net, int fd, const struct conn_events *on)
+{
+	conn_setup(c, net, fd, on);
+	c->phase = CONN_OPEN;
+	loop_io_start(net->loop, &c->io, fd, LOOP_READ, on_io);
+}
+
+static void addr_of(const struct sockaddr *sa, struct conn_addr *out)
+{
+	*out = (struct conn_addr){ .family = sa->sa_family };
+	if (sa->sa_family == AF_INET) {
+		const struct sockaddr_in *in = (const void *)sa;
+
+		out->port = ntohs(in->sin_port);
+		memcpy(out->ip, &in->sin_addr, 4);
+	} else if (sa->sa_family == AF_INET6) {
+		const struct sockaddr_in6 *in6 = (const void *)sa;
+
+		out->port = ntohs(in6->sin6_port);
+		memcpy(out->ip, &in6->sin6_addr, 16);
+	}
+}
+
+bool conn_connect(struct conn *c, struct net *net, const struct sockaddr *addr, socklen_t len,
+		  const struct conn_events *on, struct err *e)
+{
+	int fd = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return err_set(e, "08001", "cannot make a socket: %s", strerror(errno));
+	if (connect(fd, addr, len) < 0 && errno != EINPROGRESS) {
+		err_set(e, "08001", "cannot connect: %s", strerror(errno));
+		close(fd);
+		return false;
+	}
+	conn_setup(c, net, fd, on);
+	c->phase = CONN_CONNECTING;
+	addr_of(addr, &c->peer);
+	loop_io_start(net->loop, &c->io, fd, LOOP_WRITE, on_io);
+	return true;
+}
+
+void conn_start_tls(struct conn *c, struct tls *tls)
+{
+	flush_output(c);
+	c->tls = tls;
+	if (conn_input(c).n) {
+		report_end(c, "unencrypted bytes after the request for encryption");
+		return;
+	}
+	c->phase = CONN_HANDSHAKE;
+	step_handshake(c);
+}
+
+void conn_consume(struct conn *c, size_t n)
+{
+	if (c->cur) {
+		c->cur += n;
+		c->cur_len -= n;
+	} else {
+		buf_consume(&c->in, n);
+	}
+}
+
+void conn_kick(struct conn *c)
+{
+	if (!list_is_linked(&c->kick_link))
+		list_push_back(&c->net->kicked, &c->kick_link);
+}
+
+void conn_send(struct conn *c, const char *p, size_t n)
+{
+	if (!conn_is_usable(c) || c->write_failed || !n)
+		return;
+	if (buf_len(&c->out)) {
+		buf_put(&c->out, p, n);
+	} else if (!c->borrowed_len) {
+		c->borrowed = p;
+		c->borrowed_len = n;
+	} else if (c->borrowed + c->borrowed_len == p) {
+		c->borrowed_len += n;
+	} else {
+		buf_put(conn_output(c), p, n);
+	}
+	mark_dirty(c);
+}
+
+struct buf *conn_output(struct conn *c)
+{
+	buffer_take(c->net, &c->out);
+	if (c->borrowed_len) {
+		buf_put(&c->out, c->borrowed, c->borrowed_len);
+		c->borrowed_len = 0;
+	}
+	mark_dirty(c);
+	return &c->out;
+}
+
+void conn_pause(struct conn *c)
+{
+	if (c->paused || !conn_is_usable(c))
+		return;
+	c->paused = true;
+	want_events(c);
+}
+
+void conn_resume(struct conn *c)
+{
+	if (!c->paused || !conn_is_usable(c))
+		return;
+	c->paused = false;
+	want_events(c);
+	if (buf_len(&c->in) || (c->tls && tls_pending(c->tls)))
+		conn_kick(c);
+}
+
+void conn_finish(struct conn *c, usec_t patience)
+{
+	if (!conn_is_usable(c))
+		return;
+	if (c->phase != CONN_OPEN || c->write_failed) {
+		conn_close_soon(c);
+		return;
+	}
+	c->phase = CONN_LINGERING;
+	c->paused = false;
+	c->deadline = loop_now(c->net->loop) + patience;
+	list_push_back(&c->net->lingering, &c->close_link);
+	want_events(c);
+	mark_dirty(c);
+}
+
+void conn_close_soon(struct conn *c)
+{
+	if (c->phase == CONN_CLOSED)
+		return;
+	c->phase = CONN_CLOSED;
+	loop_io_stop(c->net->loop, &c->io);
+	list_del(&c->close_link);
+	list_push_back(&c->net->closing, &c->close_link);
+}
+
+void conn_release(struct conn *c)
+{
+	struct net *net = c->net;
+
+	PGT_ASSERT(c->phase == CONN_OPEN);
+	/* What is at hand lies in the thread's scratch buffer: hand-off happens at login, when
+	 * input is short. */
+	PGT_ASSERT(!c->cur || !buf_len(&c->in));
+	if (c->cur)
+		buf_put(&c->in, c->cur, c->cur_len);
+	c->cur = NULL;
+	c->cur_len = 0;
+	if (c->borrowed_len)
+		conn_output(c);
+	list_del(&c->dirty_link);
+	list_del(&c->kick_link);
+	loop_io_stop(net->loop, &c->io);
+	if (net->current == c)
+		net->current = NULL;
+	c->net = NULL;
+}
+
+void conn_adopt(struct conn *c, struct net *net)
+{
+	c->net = net;
+	loop_io_start(net->loop, &c->io, c->fd, 0, on_io);
+	want_events(c);
+	if (buf_len(&c->out))
+		mark_dirty(c);
+	if (buf_len(&c->in) || (c->tls && tls_pending(c->tls)))
+		conn_kick(c);
+}
+
+void conn_addr_text(const struct conn_addr *addr, char *out)
+{
+	if (addr->family == AF_UNIX || !inet_ntop(addr->family, addr->ip, out, INET6_ADDRSTRLEN))
+		strcpy(out, "unix");
+}
+
+void conn_local_addr(const struct conn *c, struct conn_addr *out)
+{
+	struct sockaddr_storage ss = { 0 };
+	socklen_t len = sizeof(ss);
+
+	getsockname(c->fd, (struct sockaddr *)&ss, &len);
+	addr_of((struct sockaddr *)&ss, out);
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * loop.c - the event loop, on libev.  The only file that includes ev.h.
+ *
+ * Knows descriptors and times, not what is read or written.
+ */
+#include "net/loop.h"
+
+#include "base/assert.h"
+#include "base/list.h"
+#include "base/mem.h"
+
+#include <ev.h>
+#include <stdlib.h>
+
+_Static_assert(sizeof(ev_io) <= sizeof(((struct loop_io *)0)->ev), "loop_io has too little room");
+_Static_assert(sizeof(ev_timer) <= sizeof(((struct loop_timer *)0)->ev),
+	       "loop_timer has too little room");
+
+struct signal_hook {
+	ev_signal watcher;
+	void (*fn)(void *arg, int signum);
+	void *arg;
+	struct signal_hook *next;
+};
+
+struct loop {
+	struct ev_loop *ev;
+	usec_t now;
+	ev_check check;
+	ev_prepare prepare;
+	ev_async async;
+	loop_fn *end_of_turn;
+	void *end_of_turn_arg;
+	loop_fn *woken;
+	void *woken_arg;
+	struct signal_hook *signals;
+};
+
+static ev_io *io_of(struct loop_io *io)
+{
+	return (ev_io *)(void *)&io->ev;
+}
+
+static ev_timer *timer_of(struct loop_timer *timer)
+{
+	return (ev_timer *)(void *)&timer->ev;
+}
+
+static void on_check(struct ev_loop *ev PGT_UNUSED, ev_check *w, int revents PGT_UNUSED)
+{
+	struct loop *loop = container_of(w, struct loop, check);
+
+	loop->now = clock_monotonic();
+}
+
+static void on_prepare(struct ev_loop *ev PGT_UNUSED, ev_prepare *w, int revents PGT_UNUSED)
+{
+	struct loop *loop = container_of(w, struct loop, prepare);
+
+	if (loop->end_of_turn)
+		loop->end_of_turn(loop->end_of_turn_arg);
+}
+
+static void on_async(struct ev_loop *ev PGT_UNUSED, ev_async *w, int revents PGT_UNUSED)
+{
+	struct loop *loop = container_of(w, struct loop, async);
+
+	if (loop->woken)
+		loop->woken(loop->woken_arg);
+}
+
+struct loop *loop_new(void)
+{
+	struct loop *loop = xnew(struct loop);
+
+	loop->ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
+	PGT_ASSERT(loop->ev != NULL);
+	loop->now = clock_monotonic();
+	ev_check_init(&loop->check, on_check);
+	ev_set_priority(&loop->check, EV_MAXPRI);
+	ev_check_start(loop->ev, &loop->check);
+	ev_prepare_init(&loop->prepare, on_prepare);
+	ev_prepare_start(loop->ev, &loop->prepare);
+	ev_async_init(&loop->async, on_async);
+	ev_async_start(loop->ev, &loop->async);
+	return loop;
+}
+
+void loop_free(struct loop *loop)
+{
+	while (loop->signals) {
+		struct signal_hook *hook = loop->signals;
+
+		loop->signals = hook->next;
+		ev_signal_stop(loop->ev, &hook->watcher);
+		free(hook);
+	}
+	ev_loop_destroy(loop->ev);
+	free(loop);
+}
+
+void loop_run(struct loop *loop)
+{
+	ev_run(loop->ev, 0);
+}
+
+void loop_stop(struct loop *loop)
+{
+	ev_break(loop->ev, EVBREAK_ALL);
+}
+
+usec_t loop_now(const struct loop *loop)
+{
+	return loop->now;
+}
+
+void loop_on_turn_end(struct loop *loop, loop_fn *end_of_turn, void *arg)
+{
+	loop->end_of_turn = end_of_turn;
+	loop->end_of_turn_arg = arg;
+}
+
+void loop_on_wake(struct loop *loop, loop_fn *woken, void *arg)
+{
+	loop->woken = woken;
+	loop->woken_arg = arg;
+}
+
+void loop_wake(struct loop *loop)
+{
+	ev_async_send(loop->ev, &loop->async);
+}
+
+static void on_io(struct ev_loop *ev PGT_UNUSED, ev_io *w, int revents)
+{
+	struct loop_io *io = container_of(w, struct loop_io, ev);
+
+	io->fn(io, ((revents & EV_READ) ? LOOP_READ : 0) | ((revents & EV_WRITE) ? LOOP_WRITE : 0));
+}
+
+static int to_ev(int events)
+{
+	return ((events & LOOP_READ) ? EV_READ : 0) | ((events & LOOP_WRITE) ? EV_WRITE : 0);
+}
+
+void loop_io_start(struct loop *loop, struct loop_io *io, int fd, int events, loop_io_fn *fn)
+{
+	io->fn = fn;
+	ev_io_init(io_of(io), on_io, fd, to_ev(events));
+	if (events)
+		ev_io_start(loop->ev, io_of(io));
+}
+
+int loop_io_wanted(const struct loop_io *io)
+{
+	const ev_io *w = (const ev_io *)(const void *)&io->ev;
+
+	if (!ev_is_active(w))
+		return 0;
+	return ((w->events & EV_READ) ? LOOP_READ : 0) | ((w->events & EV_WRITE) ? LOOP_WRITE : 0);
+}
+
+void loop_io_want(struct loop *loop, struct loop_io *io, int events)
+{
+	ev_io *w = io_of(io);
+
+	if (loop_io_wanted(io) == events)
+		return;
+	ev_io_stop(loop->ev, w);
+	ev_io_set(w, w->fd, to_ev(events));
+	if (events)
+		ev_io_start(loop->ev, w);
+}
+
+void loop_io_stop(struct loop *loop, struct loop_io *io)
+{
+	ev_io_stop(loop->ev, io_of(io));
+}
+
+static void on_timer(struct ev_loop *ev PGT_UNUSED, ev_timer *w, int revents PGT_UNUSED)
+{
+	struct loop_timer *timer = container_of(w, struct loop_timer, ev);
+
+	timer->fn(timer);
+}
+
+void loop_timer_start(struct loop *loop, struct loop_timer *timer, usec_t after, usec_t repeat,
+		      loop_timer_fn *fn)
+{
+	timer->fn = fn;
+	ev_timer_init(timer_of(timer), on_timer, (double)after / 1e6, (double)repeat / 1e6);
+	ev_timer_start(loop->ev, timer_of(timer));
+}
+
+void loop_timer_stop(struct loop *loop, struct loop_timer *timer)
+{
+	ev_timer_stop(loop->ev, timer_of(timer));
+}
+
+static void on_signal(struct ev_loop *ev PGT_UNUSED, ev_signal *w, int revents PGT_UNUSED)
+{
+	struct signal_hook *hook = container_of(w, struct signal_hook, watcher);
+
+	hook->fn(hook->arg, w->signum);
+}
+
+void loop_on_signal(struct loop *loop, int signum, void (*fn)(void *arg, int signum), void *arg)
+{
+	struct signal_hook *hook = xnew(struct signal_hook);
+
+	hook->fn = fn;
+	hook->arg = arg;
+	hook->next = loop->signals;
+	loop->signals = hook;
+	ev_signal_init(&hook->watcher, on_signal, signum);
+	ev_signal_start(loop->ev, &hook->watcher);
+}
