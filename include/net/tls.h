@@ -25,7 +25,7 @@ struct tls_options {
 	const char *ca_file;
 	const char *cert_file;
 	const char *key_file;
-	const char *protocols;    /* PgBouncer's words: "secure", "all", "tlsv1.2,tlsv1.3" … */
+	unsigned protocols;       /* TLS_PROTOCOL_* bits of config/settings.h; 0: OpenSSL's choice */
 	const char *ciphers;      /* TLS 1.2: "default", "secure", OpenSSL's list … */
 	const char *ciphersuites; /* TLS 1.3; "" for OpenSSL's default */
 	const char *ecdhcurve;    /* "auto" or a name */
