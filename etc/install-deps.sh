@@ -12,7 +12,7 @@ build='build-essential autoconf automake pkg-config
     libev-dev libssl-dev libinih-dev libpg-query-dev libsystemd-dev'
 tests='python3 libcmocka-dev libpq-dev postgresql-15 pgbouncer util-linux
     python3-psycopg python3-pytest python3-pytest-xdist python3-pytest-timeout
-    clang-14 clang-format-14 libclang-rt-14-dev'
+    clang clang-format-14 libclang-rt-14-dev'
 
 case ${1:-build} in
 build) wanted=$build ;;

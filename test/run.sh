@@ -1,0 +1,216 @@
+#!/bin/sh
+# SPDX-License-Identifier: ISC
+#
+# run.sh - install what the tests need, build, run them all, say how many passed.
+#
+# Builds in its own directory from a copy of the sources, so that a tree that was configured in
+# place stays as it is.  Ends with the line "N passed, N failed"; exit 0 when nothing failed,
+# 1 otherwise, 2 for a wrong command line or missing packages.
+set -u
+
+usage() {
+    cat <<'END'
+usage: sh test/run.sh [--fast] [--long NAME] [--build-dir DIR] [--keep]
+
+  (nothing)        unit tests, lint and integration tests with ASan and UBSan,
+                   then what threads meet in with TSan; under 25 minutes
+  --fast           a plain build, without the tests marked slow; under 3 minutes
+  --long NAME      a plain build and test/long/NAME only
+  --build-dir DIR  where to build (default: build)
+  --keep           keep data directories and logs of the tests in /tmp/pgt-*
+END
+}
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+build=$top/build
+mode=full
+long=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --fast) mode=fast ;;
+    --long) mode=long; long=${2:-}; shift ;;
+    --build-dir) build=${2:?--build-dir wants a directory}; shift ;;
+    --keep) PGT_KEEP=1; export PGT_KEEP ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+    esac
+    [ $# -gt 0 ] && shift
+done
+
+# Debian's own Python: its packages are not seen by another that stands before it in PATH.
+python=/usr/bin/python3
+jobs=$(nproc)
+passed=0
+failed=0
+PYTHONDONTWRITEBYTECODE=1
+export PYTHONDONTWRITEBYTECODE
+
+say() {
+    printf '\n== %s\n' "$*"
+}
+
+count() {
+    passed=$((passed + $1))
+    failed=$((failed + $2))
+}
+
+finish() {
+    printf '\n%d passed, %d failed\n' "$passed" "$failed"
+    [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+    exit
+}
+
+# A step without which the rest makes no sense; its output is shown only when it fails.
+must() {
+    log=$build/$1.log
+    shift
+    if ! "$@" >"$log" 2>&1 </dev/null; then
+        tail -n 60 "$log"
+        count 0 1
+        finish
+    fi
+}
+
+long_script() {
+    for script in "$top/test/long/$long.py" "$top/test/long/$long.sh"; do
+        [ -f "$script" ] && return 0
+    done
+    echo "no long test '$long'; there are:" >&2
+    find "$top/test/long" -name '*.py' -o -name '*.sh' 2>/dev/null |
+        sed 's|.*/|  |; s|\.[a-z]*$||' | sort >&2
+    return 1
+}
+
+# What git knows or would add, without what a build in place has left there: make would take its
+# objects for up to date.  Without git the tree itself, which must not be configured then.
+copy_sources() {
+    tree=$build/tree
+    rm -rf "$tree"
+    if git -C "$top" rev-parse --git-dir >/dev/null 2>&1; then
+        mkdir "$tree"
+        git -C "$top" ls-files -z --cached --others --exclude-standard |
+            (cd "$top" && tar -cf - --null --ignore-failed-read -T -) 2>/dev/null |
+            tar -xf - -C "$tree"
+    elif [ -e "$top/config.status" ]; then
+        echo "configured in place: run 'make distclean' first" >&2
+        exit 2
+    else
+        tree=$top
+    fi
+    [ -x "$tree/configure" ] || must autogen "$tree/autogen.sh"
+}
+
+configure_and_make() {
+    mkdir -p "$dir" && cd "$dir" && "$tree/configure" --enable-werror "$@" && make -j"$jobs"
+}
+
+# build NAME OPTIONS...: leaves its directory in $dir and the program in PGTURNSTILE.
+build() {
+    dir=$build/$1
+    name=$1
+    shift
+    say "build $name $*"
+    must "$name" configure_and_make "$@"
+    PGTURNSTILE=$dir/pgturnstile
+    export PGTURNSTILE
+}
+
+# sum WORD FILE: the number in cmocka's lines "[  WORD  ] 12 test(s)...", 0 when there is none.
+sum() {
+    awk -v word="$1" '$2 == word && /test\(s\)/ { n += $4 } END { print n + 0 }' "$2"
+}
+
+# Unit tests and lint.  A program that has died before it could count is one failure.
+check() {
+    say "unit tests and lint"
+    mkdir -p "$dir/test"
+    find "$dir/test" -name '*.trs' -exec rm -f {} +
+    make -C "$dir" -k -j"$jobs" check >"$build/check.log" 2>&1 </dev/null
+    status=$?
+    before=$failed
+    for result in $(find "$dir/test" -name '*.trs'); do
+        log=${result%.trs}.log
+        ok=$(sum PASSED "$log")
+        bad=$(sum FAILED "$log")
+        case $(sed -n 's/^:test-result: //p' "$result") in
+        PASS) count $((ok > 0 ? ok : 1)) 0 ;;
+        SKIP) ;;
+        *) cat "$log"; count "$ok" $((bad > 0 ? bad : 1)) ;;
+        esac
+    done
+    if [ $status -ne 0 ] && [ "$failed" -eq "$before" ]; then
+        tail -n 60 "$build/check.log"
+        count 0 1
+    fi
+    echo "$passed passed, $failed failed so far"
+}
+
+check_format() {
+    say "format"
+    if make -C "$dir" format-check >"$build/format.log" 2>&1 </dev/null; then
+        count 1 0
+    else
+        grep error: "$build/format.log"
+        count 0 1
+    fi
+}
+
+# integration PYTEST-OPTIONS...
+integration() {
+    say "integration tests $*"
+    # ThreadSanitizer of this age wants addresses where it has always seen them.
+    straight=
+    setarch -R true 2>/dev/null && straight='setarch -R'
+    # shellcheck disable=SC2086 # a list of words
+    (cd "$tree/test/integration" && $straight "$python" -m pytest -q -n 2 "$@") \
+        >"$build/pytest.log" 2>&1 </dev/null
+    status=$?
+    cat "$build/pytest.log"
+    # The last line: "1 failed, 5 passed, 2 errors in 3.21s"
+    counted=$(tail -n 1 "$build/pytest.log" | tr -d '=,' | awk '{
+        for (i = 2; i <= NF; i++) {
+            if ($i == "passed") ok += $(i - 1)
+            if ($i == "failed" || $i ~ /^errors?$/) bad += $(i - 1)
+        }
+        print ok + 0, bad + 0 }')
+    # shellcheck disable=SC2086 # two words
+    count $counted
+    case $status:$counted in
+    0:* | 5:*) ;; # 5: none selected
+    *' 0') count 0 1 ;;
+    esac
+}
+
+[ $mode != long ] || long_script || exit 2
+sh "$top/etc/install-deps.sh" test </dev/null || exit 2
+mkdir -p "$build" && build=$(cd "$build" && pwd) || exit 2
+echo '*' >"$build/.gitignore"
+copy_sources
+
+case $mode in
+fast)
+    build plain
+    check
+    check_format
+    integration -m 'not slow'
+    ;;
+full)
+    build asan --enable-sanitizers=address,undefined
+    check
+    check_format
+    integration
+    build tsan CC=clang --enable-sanitizers=thread # so that both compilers see all warnings
+    PGTURNSTILE_WORKERS=4
+    export PGTURNSTILE_WORKERS
+    integration -m tsan
+    ;;
+long)
+    build plain
+    say "$script"
+    case $script in
+    *.py) "$python" "$script" </dev/null ;;
+    *) sh "$script" </dev/null ;;
+    esac && count 1 0 || count 0 1
+    ;;
+esac
+finish
