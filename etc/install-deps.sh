@@ -30,21 +30,6 @@ for package in $wanted; do
 done
 [ -n "$missing" ] || exit 0
 
-if [ "$(id -u)" = 0 ]; then
-    as_root=
-elif sudo -n true 2>/dev/null; then
-    as_root=sudo
-else
-    echo "These packages are missing, and this user may not install them. Run:" >&2
-    echo "    sudo apt-get install --no-install-recommends$missing" >&2
-    exit 2
-fi
-
-apt_install() {
-    $as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -q --no-install-recommends "$@" </dev/null
-}
-
 is_missing() {
     case "$missing " in *" $1 "*) return 0 ;; esac
     return 1
@@ -52,10 +37,26 @@ is_missing() {
 
 # postgresql-15 makes and starts a cluster "main" when it is the first of its version, unless the
 # common package, which must be there before it, has been told otherwise.
-forbid_main_cluster() {
-    apt_install postgresql-common
-    $as_root sed -i 's/^#\{0,1\} *create_main_cluster *=.*/create_main_cluster = false/' \
-        /etc/postgresql-common/createcluster.conf
+createcluster=/etc/postgresql-common/createcluster.conf
+no_main_cluster='s/^#\{0,1\} *create_main_cluster *=.*/create_main_cluster = false/'
+
+if [ "$(id -u)" = 0 ]; then
+    as_root=
+elif sudo -n true 2>/dev/null; then
+    as_root=sudo
+else
+    echo "Packages are missing, and this user may not install them. Run:" >&2
+    if is_missing postgresql-15; then
+        echo "    sudo apt-get install --no-install-recommends postgresql-common" >&2
+        echo "    sudo sed -i '$no_main_cluster' $createcluster" >&2
+    fi
+    echo "    sudo apt-get install --no-install-recommends$missing" >&2
+    exit 2
+fi
+
+apt_install() {
+    $as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -q -o DPkg::Lock::Timeout=300 --no-install-recommends "$@" </dev/null
 }
 
 # systemd does not start a unit that is masked, and its package knows no other way to be told.
@@ -63,21 +64,24 @@ has_systemd() {
     [ -d /run/systemd/system ]
 }
 
-$as_root apt-get update -q </dev/null
+$as_root apt-get update -q </dev/null || echo "$0: going on with the package lists of before" >&2
 if is_missing postgresql-15; then
-    forbid_main_cluster
+    apt_install postgresql-common
+    $as_root sed -i "$no_main_cluster" "$createcluster"
 fi
 if is_missing pgbouncer && has_systemd; then
     $as_root systemctl mask pgbouncer.service
 fi
+status=0
 # shellcheck disable=SC2086 # a list of words
-apt_install $missing
+apt_install $missing || status=$?
 if is_missing pgbouncer; then
     if has_systemd; then
         $as_root systemctl unmask pgbouncer.service
-        $as_root systemctl disable pgbouncer.service
+        $as_root systemctl disable pgbouncer.service || true
     elif [ -x /etc/init.d/pgbouncer ]; then
         $as_root /etc/init.d/pgbouncer stop || true
         $as_root update-rc.d pgbouncer disable
     fi
 fi
+exit $status
