@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * scram.c - SCRAM-SHA-256, server and client role.
+ *
+ * Reads what strangers send before login, so every attribute is checked for its name, place and
+ * length before it is used, and every comparison of a secret takes constant time.  Names in
+ * comments are RFC 5802's.  Knows no sockets, no users and no policy.  Fuzzed by
+ * test/fuzz/fuzz_scram.c.
+ */
+#include "auth/scram.h"
+
+#include "auth/base64.h"
+#include "auth/saslprep.h"
+#include "base/mem.h"
+#include "base/random.h"
+
+#include <ctype.h>
+#include <limits.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#define GS2_HEADER     "n,,"
+#define NONCE_RAW_LEN  18
+#define MAX_ERROR_NAME 64
+
+static void wipe_buf(struct buf *b)
+{
+	mem_wipe(b->data, b->cap);
+	buf_fini(b);
+}
+
+/* --- hashes --- */
+
+static void hmac(const uint8_t key[SCRAM_KEY_LEN], struct slice text, uint8_t out[SCRAM_KEY_LEN])
+{
+	bool ok =
+	    HMAC(EVP_sha256(), key, SCRAM_KEY_LEN, (const uint8_t *)text.p, text.n, out, NULL);
+
+	PGT_ASSERT(ok);
+}
+
+static void sha256(const uint8_t in[SCRAM_KEY_LEN], uint8_t out[SCRAM_KEY_LEN])
+{
+	PGT_ASSERT(EVP_Digest(in, SCRAM_KEY_LEN, out, NULL, EVP_sha256(), NULL));
+}
+
+/* ClientKey and ServerKey of a prepared password. */
+static void derive_keys(struct slice password, const uint8_t *salt, size_t salt_len,
+			uint32_t iterations, uint8_t client_key[SCRAM_KEY_LEN],
+			uint8_t server_key[SCRAM_KEY_LEN])
+{
+	uint8_t salted[SCRAM_KEY_LEN];
+
+	PGT_ASSERT(password.n <= INT_MAX && iterations >= 1 && iterations <= INT_MAX);
+	PGT_ASSERT(PKCS5_PBKDF2_HMAC(password.p, (int)password.n, salt, (int)salt_len,
+				     (int)iterations, EVP_sha256(), SCRAM_KEY_LEN, salted));
+	hmac(salted, SLICE("Client Key"), client_key);
+	hmac(salted, SLICE("Server Key"), server_key);
+	mem_wipe(salted, sizeof(salted));
+}
+
+/* ClientProof from ClientKey, and back. */
+static void mask_key(const uint8_t stored_key[SCRAM_KEY_LEN], struct slice auth_message,
+		     const uint8_t in[SCRAM_KEY_LEN], uint8_t out[SCRAM_KEY_LEN])
+{
+	uint8_t signature[SCRAM_KEY_LEN];
+
+	hmac(stored_key, auth_message, signature);
+	for (size_t i = 0; i < SCRAM_KEY_LEN; i++)
+		out[i] = in[i] ^ signature[i];
+	mem_wipe(signature, sizeof(signature));
+}
+
+/* --- secrets --- */
+
+/* What stands before mark; *rest is moved behind it. */
+static bool cut_at(struct slice *rest, char mark, struct slice *head)
+{
+	const char *at = rest->n ? memchr(rest->p, mark, rest->n) : NULL;
+
+	if (!at)
+		return false;
+	*head = slice_of(rest->p, (size_t)(at - rest->p));
+	*rest = slice_of(at + 1, rest->n - head->n - 1);
+	return true;
+}
+
+static bool parse_iterations(struct slice text, uint32_t *out)
+{
+	uint64_t value = 0;
+
+	if (text.n < 1 || text.n > 10)
+		return false;
+	for (size_t i = 0; i < text.n; i++) {
+		if (!isdigit((unsigned char)text.p[i]))
+			return false;
+		value = value * 10 + (uint64_t)(text.p[i] - '0');
+	}
+	if (value < 1 || value > INT_MAX)
+		return false;
+	*out = (uint32_t)value;
+	return true;
+}
+
+static bool parse_salt(struct slice text, uint8_t salt[SCRAM_MAX_SALT], size_t *n)
+{
+	return base64_get(text, salt, SCRAM_MAX_SALT, n) && *n > 0;
+}
+
+static bool parse_key(struct slice text, uint8_t key[SCRAM_KEY_LEN])
+{
+	size_t n;
+
+	return base64_get(text, key, SCRAM_KEY_LEN, &n) && n == SCRAM_KEY_LEN;
+}
+
+bool scram_secret_parse(struct slice text, struct scram_secret *out)
+{
+	struct slice mechanism, iterations, salt, stored_key;
+
+	return cut_at(&text, '$', &mechanism) &&
+	       slice_is_equal(mechanism, SLICE(SCRAM_MECHANISM)) &&
+	       cut_at(&text, ':', &iterations) && parse_iterations(iterations, &out->iterations) &&
+	       cut_at(&text, '$', &salt) && parse_salt(salt, out->salt, &out->salt_len) &&
+	       cut_at(&text, ':', &stored_key) && parse_key(stored_key, out->stored_key) &&
+	       parse_key(text, out->server_key);
+}
+
+void scram_secret_make(struct slice password, uint32_t iterations, const uint8_t *salt,
+		       size_t salt_len, struct scram_secret *out)
+{
+	uint8_t client_key[SCRAM_KEY_LEN];
+	struct buf prepared = { 0 };
+
+	PGT_ASSERT(salt_len >= 1 && salt_len <= SCRAM_MAX_SALT);
+	saslprep(password, &prepared);
+	out->iterations = iterations;
+	out->salt_len = salt_len;
+	memcpy(out->salt, salt, salt_len);
+	derive_keys(buf_peek(&prepared), salt, salt_len, iterations, client_key, out->server_key);
+	sha256(client_key, out->stored_key);
+	mem_wipe(client_key, sizeof(client_key));
+	wipe_buf(&prepared);
+}
+
+static uint8_t mock_key[SCRAM_KEY_LEN];
+
+static void draw_mock_key(void)
+{
+	random_bytes(mock_key, sizeof(mock_key));
+}
+
+/* Bytes that depend on the user and on what they are for, and that nobody outside can predict. */
+static void mock_bytes(const char *use, struct slice user, uint8_t out[SCRAM_KEY_LEN])
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	uint8_t key[SCRAM_KEY_LEN];
+
+	pthread_once(&once, draw_mock_key);
+	hmac(mock_key, slice_str(use), key);
+	hmac(key, user, out);
+	mem_wipe(key, sizeof(key));
+}
+
+void scram_salt_of(struct slice user, uint8_t salt[SCRAM_SALT_LEN])
+{
+	uint8_t bytes[SCRAM_KEY_LEN];
+
+	mock_bytes("salt", user, bytes);
+	memcpy(salt, bytes, SCRAM_SALT_LEN);
+}
+
+void scram_secret_mock(struct slice user, uint32_t iterations, struct scram_secret *out)
+{
+	out->iterations = iterations;
+	out->salt_len = SCRAM_SALT_LEN;
+	scram_salt_of(user, out->salt);
+	/* To pass, a proof would have to hold a key whose SHA-256 is this. */
+	mock_bytes("stored key", user, out->stored_key);
+	mock_bytes("server key", user, out->server_key);
+}
+
+/* --- messages --- */
+
+/* A cursor over "a=value,b=value". */
+struct attrs {
+	struct slice rest;
+	bool is_at_end; /* no comma promised another attribute */
+};
+
+static struct attrs attrs_of(struct slice text)
+{
+	return (struct attrs){ text, false };
+}
+
+static bool attr_next(struct attrs *a, char *name, struct slice *value)
+{
+	struct slice whole = a->rest;
+
+	if (a->is_at_end)
+		return false;
+	a->is_at_end = !cut_at(&a->rest, ',', &whole);
+	if (whole.n < 2 || !isalpha((unsigned char)whole.p[0]) || whole.p[1] != '=')
+		return false;
+	*name = whole.p[0];
+	*value = slice_of(whole.p + 2, whole.n - 2);
+	return true;
+}
+
+/* RFC 5802, 5.1.  None of these can be an extension: there it would be a second one, or one in the
+ * wrong place. */
+static bool is_defined(char name)
+{
+	return memchr("anmrcsipve", name, 10);
+}
+
+static bool attr_get(struct attrs *a, char wanted, struct slice *value)
+{
+	char name;
+
+	return attr_next(a, &name, value) && name == wanted;
+}
+
+/* The attribute wanted, behind any extensions. */
+static bool attr_find(struct attrs *a, char wanted, struct slice *value)
+{
+	char name;
+
+	while (attr_next(a, &name, value)) {
+		if (name == wanted)
+			return true;
+		if (is_defined(name))
+			return false;
+	}
+	return false;
+}
+
+/* Nothing but extensions is left. */
+static bool attrs_finish(struct attrs *a)
+{
+	char name;
+	struct slice value;
+
+	while (!a->is_at_end)
+		if (!attr_next(a, &name, &value) || is_defined(name))
+			return false;
+	return true;
+}
+
+static bool is_printable(struct slice s, size_t max)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] < 0x21 || s.p[i] > 0x7e)
+			return false;
+	return s.n >= 1 && s.n <= max;
+}
+
+static bool malformed(struct err *e, const char *message)
+{
+	return err_set(e, "08P01", "malformed SCRAM message (%s)", message);
+}
+
+/* Every message passes here first.  The exchange is over until the caller says what is due next. */
+static bool accept_message(enum scram_due *due, enum scram_due now, struct slice message,
+			   const char *name, struct err *e)
+{
+	bool is_due = *due == now;
+
+	*due = SCRAM_DUE_NOTHING;
+	if (!is_due)
+		return err_set(e, "08P01", "SCRAM message out of turn (%s)", name);
+	if (message.n == 0 || message.n > SCRAM_MAX_MESSAGE || memchr(message.p, '\0', message.n))
+		return malformed(e, name);
+	return true;
+}
+
+static bool refuse_mandatory_extension(struct slice message, struct err *e)
+{
+	if (message.n >= 2 && memcmp(message.p, "m=", 2) == 0)
+		return err_set(e, "0A000", "unsupported mandatory SCRAM extension");
+	return true;
+}
+
+static void draw_nonce(char nonce[SCRAM_NONCE_CAP])
+{
+	uint8_t raw[NONCE_RAW_LEN];
+	struct buf text = { 0 };
+
+	random_bytes(raw, sizeof(raw));
+	base64_put(&text, raw, sizeof(raw));
+	snprintf(nonce, SCRAM_NONCE_CAP, "%s", buf_cstr(&text));
+	buf_fini(&text);
+}
+
+/* --- server role --- */
+
+void scram_server_init(struct scram_server *s, const struct scram_secret *secret, const char *nonce)
+{
+	*s = (struct scram_server){ .due = SCRAM_DUE_FIRST, .secret = *secret };
+	if (!nonce) {
+		draw_nonce(s->nonce);
+		return;
+	}
+	PGT_ASSERT(strlen(nonce) < sizeof(s->nonce));
+	memcpy(s->nonce, nonce, strlen(nonce));
+}
+
+/* gs2-header: "n,," or "y,,"; *bare is what follows. */
+static bool read_gs2_header(struct scram_server *s, struct slice message, struct slice *bare,
+			    struct err *e)
+{
+	struct slice flag, authzid;
+
+	if (message.p[0] == 'p')
+		return err_set(e, "08P01", "SCRAM channel binding is not supported");
+	if (!cut_at(&message, ',', &flag) || !cut_at(&message, ',', &authzid) || flag.n != 1)
+		return malformed(e, "client-first-message");
+	if (authzid.n)
+		return err_set(e, "0A000", "SCRAM authorization identity is not supported");
+	if (flag.p[0] != 'n' && flag.p[0] != 'y')
+		return malformed(e, "client-first-message");
+	s->binding = flag.p[0] == 'n' ? "biws" : "eSws"; /* base64 of the header */
+	*bare = message;
+	return true;
+}
+
+bool scram_server_first(struct scram_server *s, struct slice client_first, struct buf *server_first,
+			struct err *e)
+{
+	const char *name = "client-first-message";
+	struct slice bare, user, nonce;
+	struct attrs a;
+	size_t start;
+
+	if (!accept_message(&s->due, SCRAM_DUE_FIRST, client_first, name, e) ||
+	    !read_gs2_header(s, client_first, &bare, e) || !refuse_mandatory_extension(bare, e))
+		return false;
+	a = attrs_of(bare);
+	if (!attr_get(&a, 'n', &user) || !attr_get(&a, 'r', &nonce) || !attrs_finish(&a) ||
+	    !is_printable(nonce, SCRAM_MAX_NONCE))
+		return malformed(e, name);
+
+	buf_put_slice(&s->auth, bare);
+	buf_put_u8(&s->auth, ',');
+	start = buf_len(&s->auth);
+	buf_printf(&s->auth, "r=%.*s%s,s=", SLICE_FMT(nonce), s->nonce);
+	base64_put(&s->auth, s->secret.salt, s->secret.salt_len);
+	buf_printf(&s->auth, ",i=%u", s->secret.iterations);
+	buf_put(server_first, buf_head(&s->auth) + start, buf_len(&s->auth) - start);
+	s->nonce_at = start + 2;
+	s->nonce_len = nonce.n + strlen(s->nonce);
+	s->due = SCRAM_DUE_FINAL;
+	return true;
+}
+
+/* Splits client-final-message; *without_proof is what the proof covers. */
+static bool read_client_final(const struct scram_server *s, struct slice message,
+			      struct slice *without_proof, uint8_t proof[SCRAM_KEY_LEN],
+			      struct err *e)
+{
+	const char *name = "client-final-message";
+	struct slice binding, nonce, text;
+	struct attrs a = attrs_of(message);
+
+	if (!attr_get(&a, 'c', &binding) || !attr_get(&a, 'r', &nonce) ||
+	    !attr_find(&a, 'p', &text) || !a.is_at_end || !parse_key(text, proof))
+		return malformed(e, name);
+	if (!slice_is_equal(binding, slice_str(s->binding)))
+		return err_set(e, "08P01", "SCRAM channel binding flag has changed");
+	if (!slice_is_equal(nonce, slice_of(buf_head(&s->auth) + s->nonce_at, s->nonce_len)))
+		return err_set(e, "08P01", "SCRAM nonce does not match");
+	*without_proof = slice_of(message.p, (size_t)(text.p - message.p) - strlen(",p="));
+	return true;
+}
+
+bool scram_server_final(struct scram_server *s, struct slice client_final, struct buf *server_final,
+			uint8_t client_key[SCRAM_KEY_LEN], struct err *e)
+{
+	uint8_t proof[SCRAM_KEY_LEN], digest[SCRAM_KEY_LEN], signature[SCRAM_KEY_LEN];
+	struct slice without_proof;
+
+	memset(client_key, 0, SCRAM_KEY_LEN);
+	if (!accept_message(&s->due, SCRAM_DUE_FINAL, client_final, "client-final-message", e) ||
+	    !read_client_final(s, client_final, &without_proof, proof, e))
+		return false;
+	buf_put_u8(&s->auth, ',');
+	buf_put_slice(&s->auth, without_proof);
+	mask_key(s->secret.stored_key, buf_peek(&s->auth), proof, client_key);
+	sha256(client_key, digest);
+	if (!mem_is_equal_ct(digest, s->secret.stored_key, SCRAM_KEY_LEN)) {
+		mem_wipe(client_key, SCRAM_KEY_LEN);
+		return err_set(e, "28P01", "password authentication failed");
+	}
+	hmac(s->secret.server_key, buf_peek(&s->auth), signature);
+	buf_put(server_final, "v=", 2);
+	base64_put(server_final, signature, sizeof(signature));
+	return true;
+}
+
+void scram_server_fini(struct scram_server *s)
+{
+	wipe_buf(&s->auth);
+	mem_wipe(s, sizeof(*s));
+}
+
+/* --- client role --- */
+
+void scram_client_init_password(struct scram_client *c, struct slice password)
+{
+	*c = (struct scram_client){ .due = SCRAM_DUE_FIRST };
+	saslprep(password, &c->password);
+	draw_nonce(c->nonce);
+}
+
+void scram_client_init_keys(struct scram_client *c, const uint8_t client_key[SCRAM_KEY_LEN],
+			    const uint8_t server_key[SCRAM_KEY_LEN])
+{
+	*c = (struct scram_client){ .due = SCRAM_DUE_FIRST, .has_keys = true };
+	memcpy(c->client_key, client_key, SCRAM_KEY_LEN);
+	memcpy(c->server_key, server_key, SCRAM_KEY_LEN);
+	draw_nonce(c->nonce);
+}
+
+void scram_client_first(struct scram_client *c, struct buf *out)
+{
+	PGT_ASSERT(c->due == SCRAM_DUE_FIRST);
+	/* The name is in the startup packet; PostgreSQL ignores this one. */
+	buf_printf(&c->auth, "n=,r=%s", c->nonce);
+	buf_put_slice(out, SLICE(GS2_HEADER));
+	buf_put_slice(out, buf_peek(&c->auth));
+	c->due = SCRAM_DUE_FINAL;
+}
+
+struct challenge {
+	struct slice nonce;
+	uint8_t salt[SCRAM_MAX_SALT];
+	size_t salt_len;
+	uint32_t iterations;
+};
+
+static bool read_server_first(const struct scram_client *c, struct slice message,
+			      struct challenge *out, struct err *e)
+{
+	struct attrs a = attrs_of(message);
+	struct slice salt, iterations;
+	size_t own = strlen(c->nonce);
+
+	if (!refuse_mandatory_extension(message, e))
+		return false;
+	if (!attr_get(&a, 'r', &out->nonce) || !attr_get(&a, 's', &salt) ||
+	    !attr_get(&a, 'i', &iterations) || !attrs_finish(&a) ||
+	    !parse_salt(salt, out->salt, &out->salt_len) ||
+	    !parse_iterations(iterations, &out->iterations) ||
+	    !is_printable(out->nonce, own + SCRAM_MAX_NONCE))
+		return malformed(e, "server-first-message");
+	if (out->nonce.n <= own || memcmp(out->nonce.p, c->nonce, own) != 0)
+		return err_set(e, "08P01", "SCRAM nonce of the server does not extend ours");
+	if (!c->has_keys && out->iterations > SCRAM_MAX_ITERATIONS)
+		return err_set(e, "08P01", "server asks for %u SCRAM iterations, more than %d",
+			       out->iterations, SCRAM_MAX_ITERATIONS);
+	return true;
+}
+
+bool scram_client_final(struct scram_client *c, struct slice server_first, struct buf *out,
+			struct err *e)
+{
+	struct challenge ch;
+	uint8_t stored_key[SCRAM_KEY_LEN], proof[SCRAM_KEY_LEN];
+	size_t start;
+
+	if (!accept_message(&c->due, SCRAM_DUE_FINAL, server_first, "server-first-message", e) ||
+	    !read_server_first(c, server_first, &ch, e))
+		return false;
+	if (!c->has_keys)
+		derive_keys(buf_peek(&c->password), ch.salt, ch.salt_len, ch.iterations,
+			    c->client_key, c->server_key);
+	buf_put_u8(&c->auth, ',');
+	buf_put_slice(&c->auth, server_first);
+	buf_put_u8(&c->auth, ',');
+	start = buf_len(&c->auth);
+	buf_printf(&c->auth, "c=biws,r=%.*s", SLICE_FMT(ch.nonce));
+	sha256(c->client_key, stored_key);
+	mask_key(stored_key, buf_peek(&c->auth), c->client_key, proof);
+	hmac(c->server_key, buf_peek(&c->auth), c->server_signature);
+
+	buf_put(out, buf_head(&c->auth) + start, buf_len(&c->auth) - start);
+	buf_put(out, ",p=", 3);
+	base64_put(out, proof, sizeof(proof));
+	mem_wipe(stored_key, sizeof(stored_key));
+	c->due = SCRAM_DUE_VERIFY;
+	return true;
+}
+
+bool scram_client_verify(struct scram_client *c, struct slice server_final, struct err *e)
+{
+	const char *name = "server-final-message";
+	struct attrs a = attrs_of(server_final);
+	uint8_t signature[SCRAM_KEY_LEN];
+	struct slice value;
+	char attr;
+
+	if (!accept_message(&c->due, SCRAM_DUE_VERIFY, server_final, name, e))
+		return false;
+	if (!attr_next(&a, &attr, &value) || !attrs_finish(&a))
+		return malformed(e, name);
+	if (attr == 'e' && is_printable(value, MAX_ERROR_NAME))
+		return err_set(e, "28P01", "server refuses the SCRAM exchange: %.*s",
+			       SLICE_FMT(value));
+	if (attr != 'v' || !parse_key(value, signature))
+		return malformed(e, name);
+	if (!mem_is_equal_ct(signature, c->server_signature, SCRAM_KEY_LEN))
+		return err_set(e, "28000",
+			       "server does not know the password: "
+			       "its SCRAM signature is wrong");
+	return true;
+}
+
+void scram_client_fini(struct scram_client *c)
+{
+	wipe_buf(&c->password);
+	wipe_buf(&c->auth);
+	mem_wipe(c, sizeof(*c));
+}
