@@ -100,6 +100,7 @@ copy_sources() {
     [ -x "$tree/configure" ] || must autogen "$tree/autogen.sh"
 }
 
+# shellcheck disable=SC2317 # called through must
 configure_and_make() {
     mkdir -p "$dir" && cd "$dir" && "$tree/configure" --enable-werror "$@" && make -j"$jobs"
 }
@@ -123,12 +124,12 @@ sum() {
 # Unit tests and lint.  A program that has died before it could count is one failure.
 check() {
     say "unit tests and lint"
-    mkdir -p "$dir/test"
-    find "$dir/test" -name '*.trs' -exec rm -f {} +
+    rm -f "$dir"/test/*/*.trs
     make -C "$dir" -k -j"$jobs" check >"$build/check.log" 2>&1 </dev/null
     status=$?
     before=$failed
-    for result in $(find "$dir/test" -name '*.trs'); do
+    for result in "$dir"/test/*/*.trs; do
+        [ -f "$result" ] || continue
         log=${result%.trs}.log
         ok=$(sum PASSED "$log")
         bad=$(sum FAILED "$log")
@@ -208,9 +209,10 @@ long)
     build plain
     say "$script"
     case $script in
-    *.py) "$python" "$script" </dev/null ;;
-    *) sh "$script" </dev/null ;;
-    esac && count 1 0 || count 0 1
+    *.py) interpreter=$python ;;
+    *) interpreter='sh' ;;
+    esac
+    if "$interpreter" "$script" </dev/null; then count 1 0; else count 0 1; fi
     ;;
 esac
 finish
