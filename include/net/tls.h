@@ -20,39 +20,49 @@ struct tls_context;
 
 /* What a context is made of; strings are borrowed for the call, "" where not set. */
 struct tls_options {
-	bool is_server;   /* we accept (clients' side) or connect (servers' side) */
-	bool verify_peer; /* demand a certificate that the CA file vouches for */
-	const char *ca_file;
-	const char *cert_file;
-	const char *key_file;
+	bool is_server;           /* we accept (clients' side) or connect (servers' side) */
+	bool verify_peer;         /* demand a certificate that the CA file vouches for */
+	const char *ca_file;      /* needed to verify; without verify_peer it is not read */
+	const char *cert_file;    /* our chain in PEM, needed by a server */
+	const char *key_file;     /* of cert_file, not encrypted; never asks on the terminal */
 	unsigned protocols;       /* TLS_PROTOCOL_* bits of config/settings.h; 0: OpenSSL's choice */
-	const char *ciphers;      /* TLS 1.2: "default", "secure", OpenSSL's list … */
+	const char *ciphers;      /* up to TLS 1.2: a word of PgBouncer's or OpenSSL's list */
 	const char *ciphersuites; /* TLS 1.3; "" for OpenSSL's default */
-	const char *ecdhcurve;    /* "auto" or a name */
+	const char *ecdhcurve;    /* "auto" or "none" for OpenSSL's choice, or names between colons */
 };
 
-/* NULL: *e says which file and why. Any thread. */
+/* NULL: *e (F0000) says which file or setting, and why.  Any thread. */
 struct tls_context *tls_context_new(const struct tls_options *options, struct err *e);
+/* Any thread, for both. */
 struct tls_context *tls_context_ref(struct tls_context *ctx);
 void tls_context_unref(struct tls_context *ctx);
 
-/* verify_host: for a client role, the name or address that the certificate must carry
- * (verify-full), and the name sent as SNI when it is not an address; NULL for neither.  The ALPN
- * protocol "postgresql" is offered or, as server, selected and, when direct is set, demanded. */
+/* A session over fd, which stays the caller's; holds a reference to ctx.  The process must ignore
+ * SIGPIPE.  As client: sni is the host's name as configured, sent when it is not an address;
+ * verify_host (verify-full) is the name or address that the certificate must carry; NULL for
+ * neither.  The ALPN protocol "postgresql" is always offered, as libpq 17 does (servers before 17
+ * pass over it), and selected by a server that is offered it.  direct: no SSLRequest went before,
+ * so that the handshake fails without ALPN, in either role (protocol chapter, "SSL Session
+ * Encryption"). */
 struct tls *tls_new(struct tls_context *ctx, int fd, const char *sni, const char *verify_host,
 		    bool direct);
+/* Does not close fd and sends nothing: see tls_goodbye(). */
 void tls_free(struct tls *tls);
 
 enum tls_want { TLS_DONE, TLS_WANT_READ, TLS_WANT_WRITE, TLS_FAILED };
 
-/* One step of the handshake.  TLS_FAILED: *e tells. */
+/* One step of the handshake.  TLS_FAILED: *e tells (08001 as client, 08P01 as server). */
 enum tls_want tls_handshake(struct tls *tls, struct err *e) PGT_MUST_USE;
-/* As read(2) and write(2): -1 with errno EAGAIN to wait; *want says for what.  0 of read: the end.
- */
+/* As read(2) and write(2): -1 with errno EAGAIN to wait, *want says for what; other errno: the
+ * session is dead (EPROTO: the peer broke TLS's rules).  0 of read: the end, announced or not:
+ * Postgres messages carry their length, so that a cut is seen without TLS's help.  write takes as
+ * much as the socket does; bytes that it did not take must come first in the next call, from
+ * whatever address. */
 ssize_t tls_read(struct tls *tls, void *p, size_t n, enum tls_want *want);
 ssize_t tls_write(struct tls *tls, const void *p, size_t n, enum tls_want *want);
-/* Decrypted bytes that no readiness of the socket will announce. */
-size_t tls_pending(const struct tls *tls);
+/* Bytes are at hand that no readiness of the socket will announce.  They may turn out to be a part
+ * of a record: tls_read() then says EAGAIN. */
+bool tls_has_pending(const struct tls *tls);
 /* Says goodbye (close_notify) without waiting. */
 void tls_goodbye(struct tls *tls);
 /* "TLSv1.3/TLS_AES_256_GCM_SHA384", for SHOW CLIENTS. */

@@ -85,7 +85,7 @@ static ssize_t receive_bytes(struct conn *c, char *p, size_t n)
 {
 	ssize_t total = socket_read(c, p, n);
 
-	while (c->tls && total > 0 && (size_t)total < n && tls_pending(c->tls)) {
+	while (c->tls && total > 0 && (size_t)total < n && tls_has_pending(c->tls)) {
 		ssize_t more = socket_read(c, p + total, n - (size_t)total);
 
 		if (more <= 0)
@@ -219,7 +219,7 @@ static void receive(struct conn *c)
 	if (c->cur_len || !in_scratch)
 		keep_rest(c, in_scratch);
 	c->cur = NULL;
-	if (c->tls && !c->paused && c->phase == CONN_OPEN && tls_pending(c->tls))
+	if (c->tls && !c->paused && c->phase == CONN_OPEN && tls_has_pending(c->tls))
 		conn_kick(c);
 }
 
@@ -250,7 +250,7 @@ static void step_handshake(struct conn *c)
 	switch (tls_handshake(c->tls, &e)) {
 	case TLS_DONE:
 		become_open(c);
-		if (tls_pending(c->tls))
+		if (tls_has_pending(c->tls))
 			conn_kick(c);
 		break;
 	case TLS_WANT_READ:
@@ -398,7 +398,7 @@ static void process_kicked(struct net *net)
 		list_del(&c->kick_link);
 		if (c->phase != CONN_OPEN || c->paused)
 			continue;
-		if (c->tls && tls_pending(c->tls)) {
+		if (c->tls && tls_has_pending(c->tls)) {
 			receive(c);
 		} else if (buf_len(&c->in)) {
 			net->current = c;
@@ -555,7 +555,7 @@ void conn_resume(struct conn *c)
 		return;
 	c->paused = false;
 	want_events(c);
-	if (buf_len(&c->in) || (c->tls && tls_pending(c->tls)))
+	if (buf_len(&c->in) || (c->tls && tls_has_pending(c->tls)))
 		conn_kick(c);
 }
 
@@ -614,7 +614,7 @@ void conn_adopt(struct conn *c, struct net *net)
 	want_events(c);
 	if (buf_len(&c->out))
 		mark_dirty(c);
-	if (buf_len(&c->in) || (c->tls && tls_pending(c->tls)))
+	if (buf_len(&c->in) || (c->tls && tls_has_pending(c->tls)))
 		conn_kick(c);
 }
 
