@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * pool.h - server connections by state, clients that wait for one, and the limits on both.
+ *
+ * A group is the unit with a home worker: the pools to all nodes for one database, user and
+ * tenant.  Its clients and servers live on one thread and nothing in it takes a lock; what spans
+ * groups are the shared records of tenant/shared.h.
+ *
+ * A pool knows slots (embedded in struct server) and waiters (embedded in struct client), not what
+ * they are embedded in.
+ */
+#ifndef PGT_POOL_POOL_H
+#define PGT_POOL_POOL_H
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/list.h"
+#include "config/config.h"
+#include "pool/params.h"
+#include "stats/counters.h"
+#include "tenant/shared.h"
+
+struct node_set;
+struct net;
+
+/* The life of a server connection; state and list are one, so SHOW POOLS cannot disagree with
+ * reality. */
+#define SLOT_STATES(X)                                                                             \
+	X(LOGIN, "login")             /* connecting, TLS, login, first questions */                \
+	X(IDLE, "idle")               /* ready to be given out */                                  \
+	X(ACTIVE, "active")           /* a client has it */                                        \
+	X(TESTED, "tested")           /* being reset or checked */                                 \
+	X(CANCELED, "being_canceled") /* free, but a cancel may still arrive */                    \
+	X(CLOSING, "closing") /* said goodbye; counts until the server's process is gone */        \
+	X(CLOSED, "closed")   /* in no list, counts no more */
+
+enum slot_state {
+#define X(name, text) SLOT_##name,
+	SLOT_STATES(X)
+#undef X
+	    SLOT_NSTATES
+};
+
+const char *slot_state_name(enum slot_state state);
+
+struct pool;
+
+struct slot {
+	struct list link;
+	struct pool *pool;
+	enum slot_state state;
+	usec_t since;        /* in this state */
+	usec_t made_at;      /* when the connection was started */
+	unsigned generation; /* of the pool, when it was made */
+};
+
+struct waiter {
+	struct list link;
+	struct pool *pool; /* whose queue it stands in, or NULL */
+	usec_t since;
+	bool notified; /* query_wait_notify */
+};
+
+struct pool {
+	struct group *group;
+	unsigned node;
+	unsigned generation; /* RECONNECT raises it: older slots are closed when they come free */
+	struct list slots[SLOT_NSTATES];
+	unsigned count[SLOT_NSTATES];
+	struct list waiting;
+	unsigned nwaiting;
+	usec_t retry_at;   /* no connect before: server_login_retry after a failure */
+	bool login_failed; /* the last attempt was answered by a refusal: .error tells */
+	struct err error;
+};
+
+/* How to log in to the server in the clients' name. */
+struct credential {
+	bool has_password;
+	char *password; /* plain, or "md5…" */
+	bool has_scram_keys;
+	uint8_t client_key[32];
+	uint8_t server_key[32];
+};
+
+struct group {
+	struct hlink link; /* in the worker's table */
+	uint64_t key_hash;
+	struct net *net;
+	char *name;                                /* of the database, as clients say it */
+	char *dbname;                              /* as the server says it */
+	char *user;                                /* on the server */
+	char *tenant;                              /* name, or "" */
+	char *business_id;                         /* "" without a tenant */
+	struct config *config;                     /* whose strings the settings borrow */
+	const struct database_conf *database_conf; /* of that config */
+	struct settings set;
+	struct credential credential;
+	struct shared *database_shared, *user_shared, *tenant_shared, *login_shared;
+	struct node_set *nodes;
+	struct pool *pools; /* one for each node */
+	unsigned npools;
+	struct param_sets params;
+	struct list clients; /* logged in, all of them */
+	unsigned nclients;
+	struct counters counters;
+	usec_t idle_since; /* without clients and servers; 0: in use */
+	bool gone;         /* its database or tenant left the config: closes when its clients do */
+};
+
+/* ---- slots ---------------------------------------------------------------------------------- */
+
+/* Reserves the right to one more connection: of the pool (the reserve counts when a client has
+ * waited long enough), the database, the user.  False: a limit is reached; nothing is reserved. */
+bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now);
+/* The only writer of slot->state: moves it between the lists.  To SLOT_CLOSED gives back what was
+ * reserved. */
+void slot_become(struct slot *slot, enum slot_state next, usec_t now);
+/* The idle slot to be used next: the last one used, or, with server_round_robin, the one idle
+ * longest.  NULL: none. */
+struct slot *pool_idle(const struct pool *pool);
+/* Connections that exist or are being made. */
+unsigned pool_size(const struct pool *pool);
+
+/* ---- waiters -------------------------------------------------------------------------------- */
+
+void waiter_init(struct waiter *w);
+void pool_wait(struct pool *pool, struct waiter *w, usec_t now);
+/* Harmless for one that does not wait. */
+void waiter_leave(struct waiter *w);
+/* The one that waits longest, or NULL. */
+struct waiter *pool_next_waiter(const struct pool *pool);
+
+/* ---- groups --------------------------------------------------------------------------------- */
+
+/* Who a group is for. */
+struct group_key {
+	struct slice database; /* as clients say it */
+	struct slice user;     /* on the server */
+	struct slice tenant;   /* "" for none */
+};
+
+uint64_t group_key_hash(const struct group_key *key);
+bool group_is_for(const struct group *group, const struct group_key *key);
+
+/* Takes references on config and nodes.  database: the entry of that name or of "*". */
+struct group *group_new(struct net *net, struct config *config,
+			const struct database_conf *database, const struct group_key *key,
+			const struct tenant_conf *tenant, const char *business_id,
+			struct node_set *nodes);
+/* No client, server or waiter may be left. */
+void group_free(struct group *group);
+/* After a reload: resolves the settings anew. */
+void group_configure(struct group *group, struct config *config,
+		     const struct database_conf *database, const struct tenant_conf *tenant);
+
+/* No client, no server, no waiter. */
+bool group_is_unused(const struct group *group);
+
+#endif

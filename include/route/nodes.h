@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * nodes.h - what is known about the nodes of a database: role, health, lag, its catalog.
+ *
+ * Written by the monitor on the control thread, read by all: through atomics, and the catalog by
+ * reference count.  A set belongs to one version of a database's host list; a reload that changes
+ * the list makes a new set.
+ */
+#ifndef PGT_ROUTE_NODES_H
+#define PGT_ROUTE_NODES_H
+
+#include "base/clock.h"
+#include "config/config.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct sql_catalog;
+
+/* UNKNOWN: nobody has asked yet. */
+enum node_role { NODE_UNKNOWN, NODE_PRIMARY, NODE_REPLICA, NODE_DOWN };
+
+const char *node_role_name(enum node_role role);
+
+struct node {
+	char *host;
+	uint16_t port;
+	_Atomic int role;          /* enum node_role */
+	_Atomic int64_t lag_bytes; /* of a replica: behind the primary; -1: not known */
+	_Atomic usec_t lag_time; /* of a replica: age of the last transaction it replayed, 0 when it
+				  * has all that the primary has; -1: not known */
+	_Atomic usec_t seen_at;  /* monotonic; last answer to the monitor, 0: never */
+	_Atomic usec_t latency;  /* of that answer */
+	_Atomic unsigned servers; /* connections of all pools */
+	_Atomic unsigned active;  /* in use, for the least busy choice */
+	char error[200];          /* why it is down, under the set's lock */
+};
+
+struct node_set {
+	_Atomic unsigned refs;
+	char *database; /* as clients say it */
+	unsigned n;
+	struct node *nodes;
+	atomic_bool monitored;    /* roles are asked; else the first node is the primary */
+	_Atomic unsigned version; /* of the catalog */
+	pthread_mutex_t lock;
+	struct sql_catalog *catalog; /* or NULL as long as it was not read */
+};
+
+/* One reference, the caller's. */
+struct node_set *node_set_new(const char *database, const struct node_conf *nodes, size_t n);
+struct node_set *node_set_ref(struct node_set *set);
+void node_set_unref(struct node_set *set);
+/* The same hosts and ports in the same order. */
+bool node_set_matches(const struct node_set *set, const struct node_conf *nodes, size_t n);
+
+/* The catalog with a reference for the caller, or NULL. */
+struct sql_catalog *node_set_catalog(struct node_set *set);
+/* Takes the reference. */
+void node_set_publish_catalog(struct node_set *set, struct sql_catalog *catalog);
+void node_set_error(struct node_set *set, struct node *node, const char *why);
+
+/* Where writes go: the primary; without a monitor, or before its first answer, the first node; -1
+ * while there is none (a failover). */
+int node_set_primary(const struct node_set *set);
+/* The least busy healthy replica within the lag limit (0: none), or -1. */
+int node_set_replica(const struct node_set *set, usec_t max_lag);
+/* Whether anything could be routed at all: cheap, for the hot path. */
+static inline bool node_set_has_choice(const struct node_set *set)
+{
+	return set->n > 1 && atomic_load_explicit(&set->monitored, memory_order_relaxed);
+}
+
+#endif

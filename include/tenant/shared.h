@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * shared.h - what spans worker threads: one record for each database, user, tenant.
+ *
+ * A record is found by name under a lock, on cold paths only (a group of pools is made, a console
+ * command runs), and used through atomics from then on.  It lives as long as somebody holds a
+ * reference; a tenant's lives as long as the process, because its bucket and quota must.  A slot of
+ * a limit is reserved before the connection is made, so that the sum is never exceeded, at any
+ * instant (I5).
+ */
+#ifndef PGT_TENANT_SHARED_H
+#define PGT_TENANT_SHARED_H
+
+#include "base/hash.h"
+#include "base/slice.h"
+#include "tenant/limit.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+enum shared_kind {
+	SHARED_DATABASE, /* by the name clients use */
+	SHARED_USER,     /* by the name on the server */
+	SHARED_TENANT,
+	SHARED_LOGIN, /* by database and user */
+	SHARED_NKINDS
+};
+
+struct shared {
+	struct hlink link;
+	enum shared_kind kind;
+	unsigned refs; /* under the registry's lock */
+	char *name;
+
+	_Atomic unsigned servers; /* connections, from before connect to after close */
+	_Atomic unsigned clients;
+	_Atomic usec_t starved_at; /* a pool last wanted a server and met this record's limit */
+
+	/* of a database */
+	atomic_bool paused;
+	atomic_bool disabled;
+
+	/* of a tenant */
+	struct limit_state limit;
+
+	/* of a login: the statement_timeout that a session of this user has in this database when
+	 * nobody asks for another, in ms (0: none), and when it was asked for; -1: not known */
+	_Atomic int64_t default_timeout_ms;
+	_Atomic usec_t default_timeout_at;
+};
+
+/* Clients of the whole process. */
+extern _Atomic unsigned shared_clients;
+
+/* Finds or makes the record; release with shared_put().  Any thread, takes a lock. */
+struct shared *shared_get(enum shared_kind kind, struct slice name);
+/* Finds it or returns NULL. */
+struct shared *shared_find(enum shared_kind kind, struct slice name);
+void shared_put(struct shared *s);
+
+/* Calls visit for each record of a kind, under the lock: it must be short and not come back here.
+ */
+void shared_visit(enum shared_kind kind, void (*visit)(void *arg, struct shared *s), void *arg);
+
+/* Counts one more if that stays within max (0: no limit).  Any thread. */
+bool slot_take(_Atomic unsigned *count, unsigned max);
+void slot_give_back(_Atomic unsigned *count);
+
+#endif

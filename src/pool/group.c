@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * group.c - the pools of one database, user and tenant.
+ *
+ * Knows whom they are for and what settings hold, not who uses them.
+ */
+#include "pool/pool.h"
+
+#include "base/mem.h"
+#include "route/nodes.h"
+
+#include <stdlib.h>
+
+uint64_t group_key_hash(const struct group_key *key)
+{
+	uint64_t hash = hash_bytes(key->database.p, key->database.n);
+
+	hash = hash_more(hash, key->user.p, key->user.n);
+	return hash_more(hash, key->tenant.p, key->tenant.n);
+}
+
+bool group_is_for(const struct group *group, const struct group_key *key)
+{
+	return slice_is_equal(slice_str(group->name), key->database) &&
+	       slice_is_equal(slice_str(group->user), key->user) &&
+	       slice_is_equal(slice_str(group->tenant), key->tenant);
+}
+
+static struct shared *login_record(const struct group *group)
+{
+	struct buf name = { 0 };
+	struct shared *s;
+
+	buf_put_cstr(&name, group->name);
+	buf_put_cstr(&name, group->user);
+	s = shared_get(SHARED_LOGIN, buf_peek(&name));
+	buf_fini(&name);
+	return s;
+}
+
+static void pool_init(struct pool *pool, struct group *group, unsigned node)
+{
+	pool->group = group;
+	pool->node = node;
+	for (unsigned state = 0; state < SLOT_NSTATES; state++)
+		list_init(&pool->slots[state]);
+	list_init(&pool->waiting);
+}
+
+struct group *group_new(struct net *net, struct config *config,
+			const struct database_conf *database, const struct group_key *key,
+			const struct tenant_conf *tenant, const char *business_id,
+			struct node_set *nodes)
+{
+	struct group *group = xnew(struct group);
+
+	group->net = net;
+	group->key_hash = group_key_hash(key);
+	group->name = xmemdup0(key->database.p, key->database.n);
+	group->dbname = xstrdup(*database->dbname ? database->dbname : group->name);
+	group->user = xmemdup0(key->user.p, key->user.n);
+	group->tenant = xmemdup0(key->tenant.p, key->tenant.n);
+	group->business_id = xstrdup(business_id);
+	group->nodes = node_set_ref(nodes);
+	group->npools = nodes->n;
+	group->pools = xcalloc(group->npools, sizeof(*group->pools));
+	for (unsigned i = 0; i < group->npools; i++)
+		pool_init(&group->pools[i], group, i);
+	group->database_shared = shared_get(SHARED_DATABASE, key->database);
+	group->user_shared = shared_get(SHARED_USER, key->user);
+	group->tenant_shared = key->tenant.n ? shared_get(SHARED_TENANT, key->tenant) : NULL;
+	group->login_shared = login_record(group);
+	param_sets_init(&group->params);
+	list_init(&group->clients);
+	group_configure(group, config, database, tenant);
+	return group;
+}
+
+static void credential_wipe(struct credential *c)
+{
+	if (c->password)
+		mem_wipe(c->password, strlen(c->password));
+	free(c->password);
+	mem_wipe(c, sizeof(*c));
+}
+
+void group_free(struct group *group)
+{
+	param_sets_fini(&group->params);
+	credential_wipe(&group->credential);
+	shared_put(group->database_shared);
+	shared_put(group->user_shared);
+	shared_put(group->tenant_shared);
+	shared_put(group->login_shared);
+	node_set_unref(group->nodes);
+	config_unref(group->config);
+	free(group->pools);
+	free(group->name);
+	free(group->dbname);
+	free(group->user);
+	free(group->tenant);
+	free(group->business_id);
+	free(group);
+}
+
+void group_configure(struct group *group, struct config *config,
+		     const struct database_conf *database, const struct tenant_conf *tenant)
+{
+	struct config *old = group->config;
+
+	group->config = config_ref(config);
+	group->database_conf = database;
+	settings_resolve(config, database, config_user(config, slice_str(group->user)), tenant,
+			 tenant || !*group->tenant ? NULL : config->unknown_tenant_tier,
+			 &group->set);
+	config_unref(old);
+}
+
+bool group_is_unused(const struct group *group)
+{
+	if (group->nclients)
+		return false;
+	for (unsigned i = 0; i < group->npools; i++)
+		if (pool_size(&group->pools[i]) || group->pools[i].nwaiting)
+			return false;
+	return true;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * pool.c - slots by state, waiters in order, and the limits.
+ *
+ * Knows nothing of sockets or messages.
+ */
+#include "pool/pool.h"
+
+#include "base/mem.h"
+
+static const char *const state_names[] = {
+#define X(name, text) [SLOT_##name] = text,
+	SLOT_STATES(X)
+#undef X
+};
+
+#define TO(state) (1u << SLOT_##state)
+static const unsigned legal_next[SLOT_NSTATES] = {
+	[SLOT_LOGIN] = TO(IDLE) | TO(TESTED) | TO(CLOSING) | TO(CLOSED),
+	[SLOT_IDLE] = TO(ACTIVE) | TO(TESTED) | TO(CLOSING) | TO(CLOSED),
+	[SLOT_ACTIVE] = TO(IDLE) | TO(TESTED) | TO(CANCELED) | TO(CLOSING) | TO(CLOSED),
+	[SLOT_TESTED] = TO(IDLE) | TO(ACTIVE) | TO(CANCELED) | TO(CLOSING) | TO(CLOSED),
+	[SLOT_CANCELED] = TO(IDLE) | TO(TESTED) | TO(CLOSING) | TO(CLOSED),
+	[SLOT_CLOSING] = TO(CLOSED),
+};
+#undef TO
+
+const char *slot_state_name(enum slot_state state)
+{
+	return state_names[state];
+}
+
+/* Says that somebody could not connect because of a limit that spans groups, so that groups with
+ * idle connections let go of one. */
+static bool starve(struct shared *s, usec_t now)
+{
+	atomic_store_explicit(&s->starved_at, now, memory_order_relaxed);
+	return false;
+}
+
+static unsigned pool_limit(const struct pool *pool, usec_t now)
+{
+	const struct settings *set = &pool->group->set;
+	const struct waiter *first = pool_next_waiter(pool);
+	unsigned limit = set->default_pool_size;
+
+	if (limit && set->reserve_pool_timeout && first &&
+	    now - first->since >= set->reserve_pool_timeout)
+		limit += set->reserve_pool_size;
+	return limit;
+}
+
+bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now)
+{
+	struct group *group = pool->group;
+	unsigned limit = pool_limit(pool, now);
+
+	if (limit && pool_size(pool) >= limit)
+		return false;
+	if (!slot_take(&group->database_shared->servers, group->set.max_db_connections))
+		return starve(group->database_shared, now);
+	if (!slot_take(&group->user_shared->servers, group->set.max_user_connections)) {
+		slot_give_back(&group->database_shared->servers);
+		return starve(group->user_shared, now);
+	}
+	if (group->tenant_shared)
+		atomic_fetch_add(&group->tenant_shared->servers, 1);
+	*slot = (struct slot){ .pool = pool,
+			       .state = SLOT_LOGIN,
+			       .since = now,
+			       .made_at = now,
+			       .generation = pool->generation };
+	list_init(&slot->link);
+	list_push_back(&pool->slots[SLOT_LOGIN], &slot->link);
+	pool->count[SLOT_LOGIN]++;
+	return true;
+}
+
+static void give_back(struct group *group)
+{
+	slot_give_back(&group->database_shared->servers);
+	slot_give_back(&group->user_shared->servers);
+	if (group->tenant_shared)
+		slot_give_back(&group->tenant_shared->servers);
+}
+
+void slot_become(struct slot *slot, enum slot_state next, usec_t now)
+{
+	struct pool *pool = slot->pool;
+
+	PGT_ASSERT(legal_next[slot->state] & (1u << next));
+	list_del(&slot->link);
+	pool->count[slot->state]--;
+	slot->state = next;
+	slot->since = now;
+	if (next == SLOT_CLOSED) {
+		give_back(pool->group);
+		return;
+	}
+	pool->count[next]++;
+	/* The last one used stands first: it is warm, and the others grow old and can be closed. */
+	if (next == SLOT_IDLE && !pool->group->set.server_round_robin)
+		list_push_front(&pool->slots[next], &slot->link);
+	else
+		list_push_back(&pool->slots[next], &slot->link);
+}
+
+struct slot *pool_idle(const struct pool *pool)
+{
+	struct list *first = list_first(&pool->slots[SLOT_IDLE]);
+
+	return first ? container_of(first, struct slot, link) : NULL;
+}
+
+unsigned pool_size(const struct pool *pool)
+{
+	unsigned n = 0;
+
+	for (unsigned state = 0; state < SLOT_CLOSED; state++)
+		n += pool->count[state];
+	return n;
+}
+
+void waiter_init(struct waiter *w)
+{
+	*w = (struct waiter){ 0 };
+	list_init(&w->link);
+}
+
+void pool_wait(struct pool *pool, struct waiter *w, usec_t now)
+{
+	PGT_ASSERT(!w->pool);
+	w->pool = pool;
+	w->since = now;
+	w->notified = false;
+	list_push_back(&pool->waiting, &w->link);
+	pool->nwaiting++;
+}
+
+void waiter_leave(struct waiter *w)
+{
+	if (!w->pool)
+		return;
+	w->pool->nwaiting--;
+	w->pool = NULL;
+	list_del(&w->link);
+}
+
+struct waiter *pool_next_waiter(const struct pool *pool)
+{
+	struct list *first = list_first(&pool->waiting);
+
+	return first ? container_of(first, struct waiter, link) : NULL;
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * nodes.c - roles, health and lag of the nodes of a database, and the choice among them.
+ *
+ * Knows nothing of statements; who asks says whether a replica would do.
+ */
+#include "route/nodes.h"
+
+#include "base/mem.h"
+#include "sql/catalog.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *node_role_name(enum node_role role)
+{
+	static const char *const names[] = { "unknown", "primary", "replica", "down" };
+
+	return names[role];
+}
+
+struct node_set *node_set_new(const char *database, const struct node_conf *nodes, size_t n)
+{
+	struct node_set *set = xnew(struct node_set);
+
+	set->refs = 1;
+	set->database = xstrdup(database);
+	set->n = (unsigned)n;
+	set->nodes = xcalloc(n, sizeof(*set->nodes));
+	for (size_t i = 0; i < n; i++) {
+		set->nodes[i].host = xstrdup(nodes[i].host);
+		set->nodes[i].port = nodes[i].port;
+		set->nodes[i].lag_bytes = -1;
+		set->nodes[i].lag_time = -1;
+	}
+	pthread_mutex_init(&set->lock, NULL);
+	return set;
+}
+
+struct node_set *node_set_ref(struct node_set *set)
+{
+	atomic_fetch_add(&set->refs, 1);
+	return set;
+}
+
+void node_set_unref(struct node_set *set)
+{
+	if (!set || atomic_fetch_sub(&set->refs, 1) != 1)
+		return;
+	if (set->catalog)
+		sql_catalog_unref(set->catalog);
+	for (unsigned i = 0; i < set->n; i++)
+		free(set->nodes[i].host);
+	pthread_mutex_destroy(&set->lock);
+	free(set->nodes);
+	free(set->database);
+	free(set);
+}
+
+bool node_set_matches(const struct node_set *set, const struct node_conf *nodes, size_t n)
+{
+	if (set->n != n)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(set->nodes[i].host, nodes[i].host) ||
+		    set->nodes[i].port != nodes[i].port)
+			return false;
+	return true;
+}
+
+struct sql_catalog *node_set_catalog(struct node_set *set)
+{
+	struct sql_catalog *catalog;
+
+	pthread_mutex_lock(&set->lock);
+	catalog = set->catalog ? sql_catalog_ref(set->catalog) : NULL;
+	pthread_mutex_unlock(&set->lock);
+	return catalog;
+}
+
+void node_set_publish_catalog(struct node_set *set, struct sql_catalog *catalog)
+{
+	struct sql_catalog *old;
+
+	pthread_mutex_lock(&set->lock);
+	old = set->catalog;
+	set->catalog = catalog;
+	pthread_mutex_unlock(&set->lock);
+	atomic_fetch_add(&set->version, 1);
+	if (old)
+		sql_catalog_unref(old);
+}
+
+void node_set_error(struct node_set *set, struct node *node, const char *why)
+{
+	pthread_mutex_lock(&set->lock);
+	snprintf(node->error, sizeof(node->error), "%s", why);
+	pthread_mutex_unlock(&set->lock);
+}
+
+int node_set_primary(const struct node_set *set)
+{
+	bool asked = false;
+
+	if (!set->monitored)
+		return 0;
+	for (unsigned i = 0; i < set->n; i++) {
+		if (set->nodes[i].role == NODE_PRIMARY)
+			return (int)i;
+		asked |= set->nodes[i].role != NODE_UNKNOWN;
+	}
+	/* A single node is where everything goes, whatever it says of itself. */
+	return asked && set->n > 1 ? -1 : 0;
+}
+
+static bool is_fresh(const struct node *node, usec_t max_lag)
+{
+	usec_t lag = node->lag_time;
+
+	return max_lag == 0 || (lag >= 0 && lag <= max_lag);
+}
+
+int node_set_replica(const struct node_set *set, usec_t max_lag)
+{
+	int best = -1;
+
+	for (unsigned i = 0; i < set->n; i++) {
+		const struct node *node = &set->nodes[i];
+
+		if (node->role == NODE_REPLICA && is_fresh(node, max_lag) &&
+		    (best < 0 || node->active < set->nodes[best].active))
+			best = (int)i;
+	}
+	return best;
+}

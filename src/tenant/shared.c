@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * shared.c - the registry of records that span worker threads.
+ *
+ * Knows names and counts, not what a tenant may do.
+ */
+#include "tenant/shared.h"
+
+#include "base/mem.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+_Atomic unsigned shared_clients;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct hmap records[SHARED_NKINDS];
+
+static struct shared *find_locked(enum shared_kind kind, struct slice name, uint64_t hash)
+{
+	for (struct hlink *l = hmap_first(&records[kind], hash); l; l = hmap_next(l)) {
+		struct shared *s = container_of(l, struct shared, link);
+
+		if (slice_is_equal(slice_str(s->name), name)) {
+			s->refs++;
+			return s;
+		}
+	}
+	return NULL;
+}
+
+struct shared *shared_find(enum shared_kind kind, struct slice name)
+{
+	struct shared *s;
+
+	pthread_mutex_lock(&lock);
+	s = find_locked(kind, name, hash_bytes(name.p, name.n));
+	pthread_mutex_unlock(&lock);
+	return s;
+}
+
+struct shared *shared_get(enum shared_kind kind, struct slice name)
+{
+	uint64_t hash = hash_bytes(name.p, name.n);
+	struct shared *s;
+
+	pthread_mutex_lock(&lock);
+	s = find_locked(kind, name, hash);
+	if (!s) {
+		s = xnew(struct shared);
+		s->kind = kind;
+		s->refs = 1;
+		s->name = xmemdup0(name.p, name.n);
+		s->default_timeout_ms = -1;
+		hmap_insert(&records[kind], &s->link, hash);
+	}
+	pthread_mutex_unlock(&lock);
+	return s;
+}
+
+void shared_put(struct shared *s)
+{
+	if (!s)
+		return;
+	pthread_mutex_lock(&lock);
+	/* A tenant's record outlives its sessions: leaving and coming back must not refill a bucket
+	 * or a quota. */
+	if (--s->refs == 0 && s->kind != SHARED_TENANT) {
+		hmap_remove(&records[s->kind], &s->link);
+		if (!records[s->kind].count)
+			hmap_fini(&records[s->kind]);
+		free(s->name);
+		free(s);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+void shared_visit(enum shared_kind kind, void (*visit)(void *arg, struct shared *s), void *arg)
+{
+	pthread_mutex_lock(&lock);
+	for (struct hlink *l = hmap_walk(&records[kind], NULL); l; l = hmap_walk(&records[kind], l))
+		visit(arg, container_of(l, struct shared, link));
+	pthread_mutex_unlock(&lock);
+}
+
+bool slot_take(_Atomic unsigned *count, unsigned max)
+{
+	unsigned seen = atomic_load(count);
+
+	do {
+		if (max && seen >= max)
+			return false;
+	} while (!atomic_compare_exchange_weak(count, &seen, seen + 1));
+	return true;
+}
+
+void slot_give_back(_Atomic unsigned *count)
+{
+	atomic_fetch_sub(count, 1);
+}
