@@ -12,7 +12,7 @@
  * wrongly.  Nor cancel, TLS, passwords, session state, or a peer that stops reading (all wait
  * for it).  Clients of a benchmark do none of that.
  */
-#define _GNU_SOURCE /* accept4 */
+#define _GNU_SOURCE 1 /* accept4 */
 
 #include <arpa/inet.h>
 #include <endian.h>

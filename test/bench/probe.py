@@ -5,6 +5,7 @@ CPU time comes from the scheduler's own account in nanoseconds, never from a wal
 know which proxy it looks at.
 """
 
+import os
 import pathlib
 import re
 import shutil
@@ -32,23 +33,27 @@ def pgbench(port, scenario, clients, seconds=None, per_client=None, wrapper=()):
     bound = ["-T", str(seconds)] if seconds else ["-t", str(per_client)]
     argv = [*wrapper, rig.PG_BIN / "pgbench", "-n", "-S", *SCENARIOS[scenario], "-c", str(clients),
             *bound]
-    try:
-        done = subprocess.run(argv, env=rig.pgbench_environment(port), capture_output=True,
-                              text=True, timeout=(seconds or 120) + 60, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ProbeError("pgbench hangs") from error
-    if done.returncode != 0:
-        raise ProbeError("\n".join(done.stderr.strip().splitlines()[-3:]))
+    with subprocess.Popen(argv, env=rig.pgbench_environment(port), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
+        try:
+            output, errors = child.communicate(timeout=(seconds or 90) + 30)
+        except subprocess.TimeoutExpired as error:
+            raise ProbeError("pgbench hangs") from error
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)  # the wrapper's child too
+    if child.returncode != 0:
+        raise ProbeError(" / ".join(errors.strip().splitlines()[-3:]))
 
     def figure(pattern):
-        return float(re.search(pattern, done.stdout).group(1))
+        return float(re.search(pattern, output).group(1))
 
     return {"transactions": int(figure(r"actually processed: (\d+)")),
             "tps": figure(r"tps = ([\d.]+)"), "latency_ms": figure(r"latency average = ([\d.]+)")}
 
 
 class Usage:
-    """What a process has used so far, over all its threads that still run."""
+    """What a process has used so far, over those of its threads that still run."""
 
     def __init__(self, pid):
         tasks = list(pathlib.Path(f"/proc/{pid}/task").iterdir())
@@ -138,10 +143,12 @@ def instructions(bench, name, scenario, clients, per_client):
 
 
 def _callgrind_total(bench, name, scenario, clients, per_client):
-    wrapper = ["valgrind", "--tool=callgrind", f"--callgrind-out-file=callgrind.out.{name}"]
-    with bench.proxy(name, wrapper) as (process, port):
+    log = bench.directory / f"{name}.callgrind"
+    wrapper = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
+               f"--log-file={log}"]
+    with bench.proxy(name, wrapper) as (_, port):
         pgbench(port, scenario, clients, per_client=per_client)
-    totals = re.findall(r"Collected : (\d+)", process.log())
-    if not totals:
-        raise ProbeError(f"callgrind tells nothing of {name}:\n{process.log()}")
-    return int(totals[-1])
+    total = re.search(r"Collected : (\d+)", log.read_text())
+    if not total:
+        raise ProbeError("callgrind tells no total")
+    return int(total.group(1))

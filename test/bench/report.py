@@ -36,10 +36,12 @@ def figures(scenario, proxy):
                  for mine, its in zip(entry["rounds"], scenario.get(other, {"rounds": []})["rounds"])
                  if mine and its and "cpu_us" in mine]
         if pairs:
-            result[f"cpu_to_{other}"] = statistics.median(mine / its for mine, its in pairs)
-    if "syscalls" in entry:
+            ratios = [mine / its for mine, its in pairs]
+            result[f"cpu_to_{other}"] = statistics.median(ratios)
+            result[f"cpu_to_{other}_range"] = (min(ratios), max(ratios))
+    if entry.get("syscalls"):
         result["syscalls"] = entry["syscalls"]["all"]
-    result.update({key: entry[key] for key in ("instructions", "rss_kb") if key in entry})
+    result.update({key: entry[key] for key in ("instructions", "rss_kb") if entry.get(key)})
     return result
 
 
@@ -48,7 +50,7 @@ def bars(results):
     simple = results["scenarios"].get("simple", {})
     floor, ours = (figures(simple, name) if name in simple else {}
                    for name in ("floor", "pgturnstile"))
-    idle = results.get("idle", {}).get("pgturnstile", {})
+    idle = results["idle"].get("pgturnstile") or {}
     candidates = (
         ("floor, user instructions per simple transaction", floor.get("instructions"), 300),
         ("floor, system calls per simple transaction", floor.get("syscalls"), 4.5),
@@ -66,12 +68,12 @@ def markdown(results):
         rows = [[proxy, *_cells(figures(scenario, proxy))] for proxy in scenario]
         lines += [f"## {name}, per transaction", "",
                   *_table(["", *(title for title, _, _ in COLUMNS)], rows), ""]
-        lines += [f"{proxy}: no figure: {error}" for proxy, entry in scenario.items()
-                  for error in entry.get("errors", [])]
-    if "idle" in results:
-        rows = [[proxy, *(f"{idle[k]:,}" for k in idle)] for proxy, idle in results["idle"].items()]
-        keys = next(iter(results["idle"].values()), {})
-        lines += ["## Idle clients", "", *_table(["", *keys], rows), ""]
+    idle = {proxy: entry for proxy, entry in results["idle"].items() if entry}
+    if idle:
+        rows = [[proxy, *(f"{value:,}" for value in entry.values())]
+                for proxy, entry in idle.items()]
+        lines += ["## Idle clients", "", *_table(["", *next(iter(idle.values()))], rows), ""]
+    lines += [f"- no figure: {error}" for error in results["errors"]]
     lines += [f"- {'met' if is_met else 'NOT MET'}: {text}" for text, is_met in bars(results)]
     return "\n".join(lines) + "\n"
 
@@ -95,7 +97,16 @@ def _change(was, now):
 
 
 def _cells(values):
-    return [form.format(values[key]) if key in values else "-" for _, key, form in COLUMNS]
+    return [_cell(values, key, form) for _, key, form in COLUMNS]
+
+
+def _cell(values, key, form):
+    if key not in values:
+        return "-"
+    text = form.format(values[key])
+    if f"{key}_range" in values:
+        text += " ({:.2f}–{:.2f})".format(*values[f"{key}_range"])
+    return text
 
 
 def _table(head, rows):

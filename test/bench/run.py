@@ -21,6 +21,7 @@ import idle
 import probe
 import report
 import rig
+import wire
 
 PASSES = ("timed", "syscalls", "instructions", "idle")
 
@@ -34,89 +35,90 @@ class Run:
 
     def __init__(self, options, bench):
         self.options, self.bench = options, bench
-        self.results = {"meta": describe(options), "scenarios": {}}
+        self.results = {"meta": describe(options), "scenarios": {}, "idle": {}, "errors": []}
 
     def entry(self, scenario, proxy):
         scenarios = self.results["scenarios"]
         return scenarios.setdefault(scenario, {}).setdefault(proxy, {"rounds": []})
 
-    def attempt(self, scenario, proxy, what, measure):
-        """measure()'s figure; a failure is noted with the proxy's results and gives None."""
+    def attempt(self, what, measure, *arguments):
+        """The figure that measure gives; a failure is noted in the results and gives None."""
         try:
-            return measure()
-        except (probe.ProbeError, rig.RigError) as error:
-            tell(f"{scenario}, {proxy}, {what}: {error}")
-            self.entry(scenario, proxy).setdefault("errors", []).append(f"{what}: {error}")
+            return measure(*arguments)
+        except (probe.ProbeError, rig.RigError, wire.WireError, OSError) as error:
+            tell(f"{what}: {error}")
+            self.results["errors"].append(f"{what}: {error}")
             return None
 
     def under_load(self):
-        """The passes that look at running proxies.  All of them run at once, idle but for one, and
-        the order turns with each round, so that none always comes first."""
+        """The passes that look at running proxies: all of them stand there, one is loaded."""
         with contextlib.ExitStack() as stack:
             targets = [("direct", None, self.bench.server_port)]
             for name in self.bench.proxies():
-                process, port = stack.enter_context(self.bench.proxy(name))
-                targets.append((name, process.pid, port))
+                proxy = self.attempt(name, stack.enter_context, self.bench.proxy(name))
+                if proxy:
+                    process, port = proxy
+                    targets.append((name, process.pid, port))
             for scenario in self.options.scenarios:
-                for name, _, _ in targets:
-                    self.entry(scenario, name)
                 if "timed" in self.options.passes:
                     self.timed(scenario, targets)
                 if "syscalls" in self.options.passes:
                     self.syscalls(scenario, targets)
 
     def timed(self, scenario, targets):
-        clients, seconds = self.options.clients, self.options.seconds
+        """The order turns with each round, so that none always comes first."""
+        for name, _, _ in targets:
+            self.entry(scenario, name)
         for i in range(self.options.rounds):
             tell(f"{scenario}: round {i + 1} of {self.options.rounds}")
             turn = i % len(targets)
             for name, pid, port in targets[turn:] + targets[:turn]:
                 self.entry(scenario, name)["rounds"].append(self.attempt(
-                    scenario, name, f"round {i + 1}",
-                    lambda p=pid, o=port: probe.timed(p, o, scenario, clients, seconds)))
-        for name, pid, _ in targets:
-            if pid:
-                self.entry(scenario, name)["rss_kb"] = probe.rss_kb(pid)
+                    f"{scenario}, {name}, round {i + 1}", probe.timed, pid, port, scenario,
+                    self.options.clients, self.options.seconds))
+        for name, pid, _ in targets[1:]:
+            self.entry(scenario, name)["rss_kb"] = self.attempt(name, probe.rss_kb, pid)
 
     def syscalls(self, scenario, targets):
         tell(f"{scenario}: system calls")
         for name, pid, port in targets[1:]:
-            figure = self.attempt(
-                scenario, name, "system calls",
-                lambda p=pid, o=port: probe.syscalls(self.bench.directory, p, o, scenario,
-                                                     self.options.clients, self.options.seconds))
-            if figure:
-                self.entry(scenario, name)["syscalls"] = figure
+            self.entry(scenario, name)["syscalls"] = self.attempt(
+                f"{scenario}, {name}, system calls", probe.syscalls, self.bench.directory, pid, port,
+                scenario, self.options.clients, self.options.seconds)
 
     def instructions(self):
         for scenario in self.options.scenarios:
             for name in self.bench.proxies():
                 tell(f"{scenario}: instructions of {name}")
-                figure = self.attempt(
-                    scenario, name, "instructions",
-                    lambda n=name, s=scenario: probe.instructions(
-                        self.bench, n, s, self.options.clients, self.options.transactions))
-                if figure:
-                    self.entry(scenario, name)["instructions"] = figure
+                self.entry(scenario, name)["instructions"] = self.attempt(
+                    f"{scenario}, {name}, instructions", probe.instructions, self.bench, name,
+                    scenario, self.options.clients, self.options.transactions)
 
     def idle(self):
-        self.results["idle"] = {}
         for name in self.bench.proxies():
             tell(f"memory of {self.options.idle_clients} idle clients: {name}")
-            with self.bench.proxy(name) as (process, port):
-                self.results["idle"][name] = idle.measure(
-                    port, process.pid, self.options.idle_clients, rig.USER, rig.DATABASE)
+            self.results["idle"][name] = self.attempt(f"idle, {name}", self.idle_memory, name)
+
+    def idle_memory(self, name):
+        with self.bench.proxy(name) as (process, port):
+            return idle.measure(port, process.pid, self.options.idle_clients, rig.USER,
+                                rig.DATABASE)
 
 
 def describe(options):
     """What a reader must know to compare this run with another one."""
-    pgbouncer = rig.pgbouncer_path()
-    version = subprocess.run([pgbouncer, "--version"], capture_output=True, text=True,
-                             check=True).stdout.split("\n")[0].split()[-1] if pgbouncer else "none"
     return {"date": time.strftime("%Y-%m-%d %H:%M"), "kernel": os.uname().release,
-            "cpus": len(os.sched_getaffinity(0)), "pgbouncer": version, "clients": options.clients,
+            "cpus": len(os.sched_getaffinity(0)), "pgbouncer": version(rig.pgbouncer_path()),
+            "pgturnstile": version(options.pgturnstile), "clients": options.clients,
             "pool": options.pool_size, "rounds": options.rounds, "seconds": options.seconds,
             "scale": options.scale}
+
+
+def version(binary):
+    if not binary:
+        return "none"
+    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
+    return (told.stdout.split("\n")[0].split() or ["unknown"])[-1]
 
 
 def parse_options(argv):
@@ -131,14 +133,16 @@ def parse_options(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="or: run.py "
                                      "compare OLD.json NEW.json")
     scenarios = list(probe.SCENARIOS)
-    parser.add_argument("--pgturnstile", metavar="PATH", help="its binary; left out if not given")
-    parser.add_argument("--floor", metavar="PATH", help="its binary; built from floor.c if not given")
+    parser.add_argument("--pgturnstile", metavar="PATH", type=os.path.abspath,
+                        help="its binary; left out if not given")
+    parser.add_argument("--floor", metavar="PATH", type=os.path.abspath,
+                        help="its binary; built from floor.c if not given")
     parser.add_argument("--scenarios", type=some_of(scenarios), default=scenarios,
                         help="comma list of " + ", ".join(scenarios))
     parser.add_argument("--passes", type=some_of(PASSES), default=PASSES,
                         help="comma list of " + ", ".join(PASSES))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=5, help="of each round")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=int, default=2, help="of each round")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--pool-size", type=int, default=20, help="server connections of each proxy")
     parser.add_argument("--scale", type=int, default=5, help="of pgbench's tables")
@@ -147,7 +151,7 @@ def parse_options(argv):
     parser.add_argument("--idle-clients", type=int, default=2000)
     parser.add_argument("--json", type=pathlib.Path, default=pathlib.Path("bench.json"))
     parser.add_argument("--markdown", type=pathlib.Path, help="also write the tables there")
-    parser.add_argument("--check", action="store_true", help="exit 1 when a bar is not met")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a bar is not met or a figure is missing")
     return parser.parse_args(argv)
 
 
@@ -179,7 +183,8 @@ def main(argv):
     if options.markdown:
         options.markdown.write_text(text)
     print(text, end="")
-    return int(options.check and not all(is_met for _, is_met in report.bars(results)))
+    is_good = not results["errors"] and all(is_met for _, is_met in report.bars(results))
+    return int(options.check and not is_good)
 
 
 if __name__ == "__main__":
