@@ -66,6 +66,7 @@ struct conn_events {
 };
 
 enum conn_phase {
+	CONN_PREPARED, /* no socket yet */
 	CONN_CONNECTING,
 	CONN_HANDSHAKE, /* TLS */
 	CONN_OPEN,
@@ -120,9 +121,11 @@ void net_turn_end(struct net *net);
 
 /* Takes an open, non-blocking socket. */
 void conn_open(struct conn *c, struct net *net, int fd, const struct conn_events *on);
-/* Starts to connect; ready() or ended() follows.  False: *e tells, nothing was started. */
-bool conn_connect(struct conn *c, struct net *net, const struct sockaddr *addr, socklen_t len,
-		  const struct conn_events *on, struct err *e);
+/* A connection without a socket yet, which may be closed like any other. */
+void conn_prepare(struct conn *c, struct net *net, const struct conn_events *on);
+/* Starts to connect a prepared one; ready() or ended() follows, later.  False: *e tells, nothing was
+ * started. */
+bool conn_connect(struct conn *c, const struct sockaddr *addr, socklen_t len, struct err *e);
 /* Starts TLS on an open connection; ready() or ended() follows.  Bytes received before it that
  * nobody consumed end the connection: they came in the clear.  Takes the session. */
 void conn_start_tls(struct conn *c, struct tls *tls);

@@ -125,8 +125,7 @@ static void flush_output(struct conn *c)
 	size_t n = own ? buf_len(&c->out) : c->borrowed_len;
 	ssize_t sent;
 
-	if (!n || c->phase == CONN_CLOSED || c->phase == CONN_CONNECTING ||
-	    c->phase == CONN_HANDSHAKE)
+	if (!n || c->phase == CONN_CLOSED || c->phase < CONN_OPEN)
 		return;
 	sent = socket_write(c, p, n);
 	if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
@@ -322,6 +321,7 @@ static void on_io(struct loop_io *io, int ready)
 	case CONN_LINGERING:
 		on_open(c, ready);
 		break;
+	case CONN_PREPARED:
 	case CONN_CLOSED:
 		break;
 	}
@@ -356,7 +356,8 @@ static void close_marked(struct net *net)
 		list_del(&c->kick_link);
 		if (c->tls)
 			tls_free(c->tls);
-		close(c->fd);
+		if (c->fd >= 0)
+			close(c->fd);
 		buf_fini(&c->in);
 		buf_fini(&c->out);
 		c->on->freed(c);
@@ -466,11 +467,17 @@ static void addr_of(const struct sockaddr *sa, struct conn_addr *out)
 	}
 }
 
-bool conn_connect(struct conn *c, struct net *net, const struct sockaddr *addr, socklen_t len,
-		  const struct conn_events *on, struct err *e)
+void conn_prepare(struct conn *c, struct net *net, const struct conn_events *on)
+{
+	conn_setup(c, net, -1, on);
+	c->phase = CONN_PREPARED;
+}
+
+bool conn_connect(struct conn *c, const struct sockaddr *addr, socklen_t len, struct err *e)
 {
 	int fd = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
+	PGT_ASSERT(c->phase == CONN_PREPARED);
 	if (fd < 0)
 		return err_set(e, "08001", "cannot make a socket: %s", strerror(errno));
 	if (connect(fd, addr, len) < 0 && errno != EINPROGRESS) {
@@ -478,10 +485,10 @@ bool conn_connect(struct conn *c, struct net *net, const struct sockaddr *addr, 
 		close(fd);
 		return false;
 	}
-	conn_setup(c, net, fd, on);
+	c->fd = fd;
 	c->phase = CONN_CONNECTING;
 	addr_of(addr, &c->peer);
-	loop_io_start(net->loop, &c->io, fd, LOOP_WRITE, on_io);
+	loop_io_start(c->net->loop, &c->io, fd, LOOP_WRITE, on_io);
 	return true;
 }
 
@@ -580,7 +587,8 @@ void conn_close_soon(struct conn *c)
 	if (c->phase == CONN_CLOSED)
 		return;
 	c->phase = CONN_CLOSED;
-	loop_io_stop(c->net->loop, &c->io);
+	if (c->fd >= 0)
+		loop_io_stop(c->net->loop, &c->io);
 	list_del(&c->close_link);
 	list_push_back(&c->net->closing, &c->close_link);
 }
