@@ -29,7 +29,7 @@ class ProbeError(Exception):
 
 
 def pgbench(port, scenario, clients, seconds=None, per_client=None, wrapper=()):
-    """One run of pgbench -S: {"transactions", "tps", "latency_ms"}.  ProbeError if a client died."""
+    """One run of pgbench -S: {"transactions", "tps", "latency_ms"}; or ProbeError."""
     bound = ["-T", str(seconds)] if seconds else ["-t", str(per_client)]
     argv = [*wrapper, rig.PG_BIN / "pgbench", "-n", "-S", *SCENARIOS[scenario], "-c", str(clients),
             *bound]

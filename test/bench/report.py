@@ -31,12 +31,11 @@ def figures(scenario, proxy):
     rounds = [r for r in entry["rounds"] if r]
     result = {key: statistics.median(r[key] for r in rounds)
               for key in MEDIANS if rounds and key in rounds[0]}
-    for other in ("floor", "pgbouncer"):
-        pairs = [(mine["cpu_us"], its["cpu_us"])
-                 for mine, its in zip(entry["rounds"], scenario.get(other, {"rounds": []})["rounds"])
-                 if mine and its and "cpu_us" in mine]
-        if pairs:
-            ratios = [mine / its for mine, its in pairs]
+    for other in {"floor", "pgbouncer"} & scenario.keys():
+        pairs = zip(entry["rounds"], scenario[other]["rounds"])
+        ratios = [mine["cpu_us"] / its["cpu_us"] for mine, its in pairs
+                  if mine and its and "cpu_us" in mine]
+        if ratios:
             result[f"cpu_to_{other}"] = statistics.median(ratios)
             result[f"cpu_to_{other}_range"] = (min(ratios), max(ratios))
     if entry.get("syscalls"):

@@ -83,8 +83,8 @@ class Run:
         tell(f"{scenario}: system calls")
         for name, pid, port in targets[1:]:
             self.entry(scenario, name)["syscalls"] = self.attempt(
-                f"{scenario}, {name}, system calls", probe.syscalls, self.bench.directory, pid, port,
-                scenario, self.options.clients, self.options.seconds)
+                f"{scenario}, {name}, system calls", probe.syscalls, self.bench.directory, pid,
+                port, scenario, self.options.clients, self.options.seconds)
 
     def instructions(self):
         for scenario in self.options.scenarios:
@@ -144,14 +144,15 @@ def parse_options(argv):
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=int, default=2, help="of each round")
     parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--pool-size", type=int, default=20, help="server connections of each proxy")
+    parser.add_argument("--pool-size", type=int, default=20, help="servers of each proxy")
     parser.add_argument("--scale", type=int, default=5, help="of pgbench's tables")
     parser.add_argument("--transactions", type=int, default=100,
                         help="per client, for the instruction count")
     parser.add_argument("--idle-clients", type=int, default=2000)
     parser.add_argument("--json", type=pathlib.Path, default=pathlib.Path("bench.json"))
     parser.add_argument("--markdown", type=pathlib.Path, help="also write the tables there")
-    parser.add_argument("--check", action="store_true", help="exit 1 when a bar is not met or a figure is missing")
+    parser.add_argument("--check", action="store_true",
+                        help="exit 1 when a bar is not met or a figure is missing")
     return parser.parse_args(argv)
 
 
@@ -171,6 +172,8 @@ def measure(options):
 
 def main(argv):
     if argv[:1] == ["compare"]:
+        if len(argv) != 3:
+            sys.exit("usage: run.py compare OLD.json NEW.json")
         old, new = (json.loads(pathlib.Path(path).read_text()) for path in argv[1:])
         print(report.compare(old, new), end="")
         return 0
