@@ -152,7 +152,7 @@ def parse_options(argv):
     parser.add_argument("--json", type=pathlib.Path, default=pathlib.Path("bench.json"))
     parser.add_argument("--markdown", type=pathlib.Path, help="also write the tables there")
     parser.add_argument("--check", action="store_true",
-                        help="exit 1 when a bar is not met or a figure is missing")
+                        help="exit 1 when a bar is not met or a measurement failed")
     return parser.parse_args(argv)
 
 
