@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * timeout.h - values of statement_timeout as the server reads them.
+ */
+#ifndef PGT_SQL_TIMEOUT_H
+#define PGT_SQL_TIMEOUT_H
+
+#include "base/slice.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* "15s", " 1.5 min", "0x10", "250" in milliseconds, rounded as the server does; false where the
+ * server refuses the value.  Source: PostgreSQL manual, "Parameter Names and Values"; test_scan.c
+ * holds values that a PostgreSQL 15 gave. */
+bool sql_timeout_parse(struct slice value, int64_t *ms);
+
+#endif
