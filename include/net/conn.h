@@ -43,7 +43,6 @@ struct net {
 	struct list kicked;    /* bytes are at hand that no readiness will announce */
 	struct list closing;   /* to be freed at the end of the turn */
 	struct list lingering; /* said all they had to say and wait for the peer to hang up */
-	struct conn *current;  /* whose event is being handled */
 	struct buf spare[NET_SPARE_BUFFERS];
 	unsigned nspare;
 };
@@ -84,6 +83,7 @@ struct conn {
 	struct loop_io io;
 	struct net *net;
 	const struct conn_events *on;
+	void *owner; /* of whoever set the handlers */
 	struct tls *tls;
 	struct buf in;   /* what the handler left */
 	struct buf out;  /* what the socket has not taken yet */
@@ -95,6 +95,7 @@ struct conn {
 	struct list kick_link;
 	struct list close_link; /* of net.closing or net.lingering */
 	const char *doing;      /* what was going on, for the log */
+	bool *released;         /* while a handler runs: to be set when it releases c */
 	usec_t active_at;       /* when bytes last came or went */
 	usec_t deadline;        /* of lingering */
 	struct conn_addr peer;
@@ -123,9 +124,11 @@ void net_turn_end(struct net *net);
 void conn_open(struct conn *c, struct net *net, int fd, const struct conn_events *on);
 /* A connection without a socket yet, which may be closed like any other. */
 void conn_prepare(struct conn *c, struct net *net, const struct conn_events *on);
-/* Starts to connect a prepared one; ready() or ended() follows, later.  False: *e tells, nothing was
- * started. */
+/* Starts to connect a prepared one; ready() or ended() follows, later.  False: *e tells, nothing
+ * was started. */
 bool conn_connect(struct conn *c, const struct sockaddr *addr, socklen_t len, struct err *e);
+/* Gives up an attempt, so that another address can be tried. */
+void conn_abandon(struct conn *c);
 /* Starts TLS on an open connection; ready() or ended() follows.  Bytes received before it that
  * nobody consumed end the connection: they came in the clear.  Takes the session. */
 void conn_start_tls(struct conn *c, struct tls *tls);
@@ -141,7 +144,8 @@ void conn_consume(struct conn *c, size_t n);
 /* Has readable() called again, at the end of this turn, for bytes that were left waiting. */
 void conn_kick(struct conn *c);
 
-/* Sends bytes that stay valid until the event ends: the input of any connection, or static ones. */
+/* Sends bytes that stay valid until the event ends: the input of any connection, or static ones.
+ * Before it is connected, and during the TLS handshake, they are kept until it is. */
 void conn_send(struct conn *c, const char *p, size_t n);
 /* Where messages are built to be sent.  Do not keep the pointer. */
 struct buf *conn_output(struct conn *c);
@@ -167,7 +171,8 @@ static inline bool conn_is_usable(const struct conn *c)
 }
 
 /* Takes the connection off its loop so that another thread can have it; conn_adopt() on that
- * thread goes on.  Only in CONN_OPEN, outside its own events' processing of output. */
+ * thread goes on, with the bytes that are unread or unsent.  Only in CONN_OPEN; also in its own
+ * readable(), ready() and drained(), which must not touch it after that. */
 void conn_release(struct conn *c);
 void conn_adopt(struct conn *c, struct net *net);
 

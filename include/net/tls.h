@@ -20,15 +20,15 @@ struct tls_context;
 
 /* What a context is made of; strings are borrowed for the call, "" where not set. */
 struct tls_options {
-	bool is_server;           /* we accept (clients' side) or connect (servers' side) */
-	bool verify_peer;         /* demand a certificate that the CA file vouches for */
-	const char *ca_file;      /* needed to verify; without verify_peer it is not read */
-	const char *cert_file;    /* our chain in PEM, needed by a server */
-	const char *key_file;     /* of cert_file, not encrypted; never asks on the terminal */
-	unsigned protocols;       /* TLS_PROTOCOL_* bits of config/settings.h; 0: OpenSSL's choice */
-	const char *ciphers;      /* up to TLS 1.2: a word of PgBouncer's or OpenSSL's list */
+	bool is_server;        /* we accept (clients' side) or connect (servers' side) */
+	bool verify_peer;      /* demand a certificate that the CA file vouches for */
+	const char *ca_file;   /* needed to verify; without verify_peer it is not read */
+	const char *cert_file; /* our chain in PEM, needed by a server */
+	const char *key_file;  /* of cert_file, not encrypted; never asks on the terminal */
+	unsigned protocols;    /* TLS_PROTOCOL_* bits of config/settings.h; 0: OpenSSL's choice */
+	const char *ciphers;   /* up to TLS 1.2: a word of PgBouncer's or OpenSSL's list */
 	const char *ciphersuites; /* TLS 1.3; "" for OpenSSL's default */
-	const char *ecdhcurve;    /* "auto" or "none" for OpenSSL's choice, or names between colons */
+	const char *ecdhcurve; /* "auto" or "none" for OpenSSL's choice, or names between colons */
 };
 
 /* NULL: *e (F0000) says which file or setting, and why.  Any thread. */
@@ -60,8 +60,8 @@ enum tls_want tls_handshake(struct tls *tls, struct err *e) PGT_MUST_USE;
  * whatever address. */
 ssize_t tls_read(struct tls *tls, void *p, size_t n, enum tls_want *want);
 ssize_t tls_write(struct tls *tls, const void *p, size_t n, enum tls_want *want);
-/* Bytes are at hand that no readiness of the socket will announce.  They may turn out to be a part
- * of a record: tls_read() then says EAGAIN. */
+/* Bytes, the end or a failure are at hand that no readiness of the socket will announce.  The bytes
+ * may turn out to be a part of a record: tls_read() then says EAGAIN. */
 bool tls_has_pending(const struct tls *tls);
 /* Says goodbye (close_notify) without waiting. */
 void tls_goodbye(struct tls *tls);

@@ -56,10 +56,19 @@ static void mark_dirty(struct conn *c)
 
 /* ---- the socket ----------------------------------------------------------------------------- */
 
+/* Bytes of the owner's may flow, or those that are left. */
+static bool is_flowing(const struct conn *c)
+{
+	return c->phase == CONN_OPEN || c->phase == CONN_LINGERING;
+}
+
+/* Connecting and the handshake choose for themselves. */
 static void want_events(struct conn *c)
 {
 	int events = c->paused ? 0 : LOOP_READ;
 
+	if (!is_flowing(c))
+		return;
 	if (c->blocked || c->tls_wants_write)
 		events |= LOOP_WRITE;
 	loop_io_want(c->net->loop, &c->io, events);
@@ -117,6 +126,16 @@ static void say_all(struct conn *c)
 	c->said_all = true;
 }
 
+/* Makes a copy of what is borrowed, from its n-th byte on. */
+static void keep_borrowed(struct conn *c, size_t n)
+{
+	if (n < c->borrowed_len) {
+		buffer_take(c->net, &c->out);
+		buf_put(&c->out, c->borrowed + n, c->borrowed_len - n);
+	}
+	c->borrowed_len = 0;
+}
+
 /* Sends what is pending, as much as the socket takes; keeps a copy of the rest. */
 static void flush_output(struct conn *c)
 {
@@ -125,7 +144,9 @@ static void flush_output(struct conn *c)
 	size_t n = own ? buf_len(&c->out) : c->borrowed_len;
 	ssize_t sent;
 
-	if (!n || c->phase == CONN_CLOSED || c->phase < CONN_OPEN)
+	if (c->phase < CONN_OPEN)
+		keep_borrowed(c, 0);
+	if (!n || !is_flowing(c))
 		return;
 	sent = socket_write(c, p, n);
 	if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
@@ -137,13 +158,10 @@ static void flush_output(struct conn *c)
 		size_t done = sent > 0 ? (size_t)sent : 0;
 
 		c->active_at = loop_now(c->net->loop);
-		if (own) {
+		if (own)
 			buf_consume(&c->out, done);
-		} else if (done < n) {
-			buffer_take(c->net, &c->out);
-			buf_put(&c->out, p + done, n - done);
-		}
-		c->borrowed_len = 0;
+		else
+			keep_borrowed(c, done);
 		c->blocked = done < n;
 	}
 	want_events(c);
@@ -167,23 +185,38 @@ static void report_end(struct conn *c, const char *why)
 		c->on->ended(c, why);
 }
 
-/* Keeps what the handler left of the bytes at hand. */
-static void keep_rest(struct conn *c, bool in_scratch)
+/* Runs a handler that may release the connection.  False: it did, and another thread may be at work
+ * on c by now.  Handlers nest: conn_start_tls() may call ready(). */
+static bool is_ours_after(struct conn *c, void (*handler)(struct conn *))
 {
-	if (in_scratch) {
-		if (c->cur_len) {
-			buffer_take(c->net, &c->in);
-			buf_put(&c->in, c->cur, c->cur_len);
-		}
-	} else {
+	bool released = false;
+	bool *outer = c->released;
+
+	c->released = &released;
+	handler(c);
+	if (!released)
+		c->released = outer;
+	else if (outer)
+		*outer = true;
+	return !released;
+}
+
+/* Keeps what the handler left of the bytes at hand, which lie in the scratch buffer or, where there
+ * were too many, in the connection's own. */
+static void keep_rest(struct conn *c)
+{
+	if (buf_len(&c->in)) {
 		buf_consume(&c->in, buf_len(&c->in) - c->cur_len);
+	} else if (c->cur_len) {
+		buffer_take(c->net, &c->in);
+		buf_put(&c->in, c->cur, c->cur_len);
 	}
 	c->cur = NULL;
 	c->cur_len = 0;
-	mark_dirty(c);
 }
 
-static void receive(struct conn *c)
+/* True: bytes came and were handled; c may be released. */
+static bool receive(struct conn *c)
 {
 	struct net *net = c->net;
 	size_t left = buf_len(&c->in);
@@ -196,30 +229,41 @@ static void receive(struct conn *c)
 			report_end(c, NULL);
 		else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
 			report_end(c, strerror(errno));
-		return;
+		return false;
 	}
 	c->active_at = loop_now(net->loop);
 	if (c->phase == CONN_LINGERING)
-		return;
-	if (in_scratch && left) {
+		return true;
+	if (!in_scratch) {
+		buf_produced(&c->in, (size_t)got);
+	} else if (left) {
 		memcpy(room, buf_head(&c->in), left);
 		buf_clear(&c->in);
-		mark_dirty(c);
-	} else if (!in_scratch) {
-		buf_produced(&c->in, (size_t)got);
 	}
+	if (left)
+		mark_dirty(c);
 	c->cur = room;
 	c->cur_len = left + (size_t)got;
-	net->current = c;
-	c->on->readable(c);
-	if (net->current != c)
-		return; /* it belongs to another thread now */
-	net->current = NULL;
-	if (c->cur_len || !in_scratch)
-		keep_rest(c, in_scratch);
-	c->cur = NULL;
+	if (!is_ours_after(c, c->on->readable))
+		return true;
+	keep_rest(c);
 	if (c->tls && !c->paused && c->phase == CONN_OPEN && tls_has_pending(c->tls))
 		conn_kick(c);
+	return true;
+}
+
+/* Has readable() called for bytes that were left, or that TLS holds. */
+static void handle_kick(struct conn *c)
+{
+	if (c->phase != CONN_OPEN || c->paused)
+		return;
+	/* What TLS holds may be a part of a record, and then nothing is received. */
+	if (c->tls && tls_has_pending(c->tls) && receive(c))
+		return;
+	if (c->phase != CONN_OPEN || !buf_len(&c->in))
+		return;
+	mark_dirty(c);
+	is_ours_after(c, c->on->readable);
 }
 
 static void become_open(struct conn *c)
@@ -227,7 +271,9 @@ static void become_open(struct conn *c)
 	c->phase = CONN_OPEN;
 	want_events(c);
 	mark_dirty(c);
-	c->on->ready(c);
+	if (c->tls && tls_has_pending(c->tls))
+		conn_kick(c);
+	is_ours_after(c, c->on->ready);
 }
 
 static void finish_connect(struct conn *c)
@@ -249,8 +295,6 @@ static void step_handshake(struct conn *c)
 	switch (tls_handshake(c->tls, &e)) {
 	case TLS_DONE:
 		become_open(c);
-		if (tls_has_pending(c->tls))
-			conn_kick(c);
 		break;
 	case TLS_WANT_READ:
 		loop_io_want(c->net->loop, &c->io, LOOP_READ);
@@ -264,22 +308,19 @@ static void step_handshake(struct conn *c)
 	}
 }
 
-static void on_writable(struct conn *c)
+/* False: the connection was released. */
+static bool on_writable(struct conn *c)
 {
 	bool was_blocked = c->blocked;
 
-	if (c->tls_wants_write) {
-		c->tls_wants_write = false;
-		want_events(c);
-		if (!c->paused)
-			receive(c);
-		return;
-	}
+	c->tls_wants_write = false;
 	c->blocked = false;
-	flush_output(c);
+	flush_and_shut(c);
 	want_events(c);
+	mark_dirty(c);
 	if (was_blocked && !c->blocked && c->phase == CONN_OPEN)
-		c->on->drained(c);
+		return is_ours_after(c, c->on->drained);
+	return true;
 }
 
 /* True: the first byte was looked at and starts a TLS handshake. */
@@ -295,9 +336,12 @@ static bool opens_tls(struct conn *c)
 
 static void on_open(struct conn *c, int ready)
 {
-	if (ready & LOOP_WRITE)
-		on_writable(c);
-	if (!(ready & LOOP_READ) || c->paused || c->phase == CONN_CLOSED)
+	/* A read that waited to write goes on when it can. */
+	if (c->tls_wants_write)
+		ready |= LOOP_READ;
+	if ((ready & LOOP_WRITE) && !on_writable(c))
+		return;
+	if (!(ready & LOOP_READ) || c->paused || !is_flowing(c))
 		return;
 	if (c->sniff && opens_tls(c))
 		c->on->direct_tls(c);
@@ -397,23 +441,9 @@ static void process_kicked(struct net *net)
 		struct conn *c = container_of(list_first(&kicked), struct conn, kick_link);
 
 		list_del(&c->kick_link);
-		if (c->phase != CONN_OPEN || c->paused)
-			continue;
-		if (c->tls && tls_has_pending(c->tls)) {
-			receive(c);
-		} else if (buf_len(&c->in)) {
-			net->current = c;
-			c->on->readable(c);
-			/* A migrated connection is no longer ours to mark. */
-			if (net->current == c)
-				mark_dirty(c);
-			net->current = NULL;
-		}
+		handle_kick(c);
 		net_flush(net);
 	}
-	/* What was kicked meanwhile waits a turn, so that sockets get theirs. */
-	if (!list_is_empty(&net->kicked))
-		loop_wake(net->loop);
 }
 
 void net_turn_end(struct net *net)
@@ -421,6 +451,11 @@ void net_turn_end(struct net *net)
 	process_kicked(net);
 	net_flush(net);
 	close_marked(net);
+	/* freed() of one may have sent to another. */
+	net_flush(net);
+	/* What was kicked meanwhile waits a turn, so that sockets get theirs. */
+	if (!list_is_empty(&net->kicked))
+		loop_wake(net->loop);
 }
 
 void net_sweep(struct net *net, usec_t now)
@@ -492,6 +527,15 @@ bool conn_connect(struct conn *c, const struct sockaddr *addr, socklen_t len, st
 	return true;
 }
 
+void conn_abandon(struct conn *c)
+{
+	PGT_ASSERT(c->phase == CONN_CONNECTING);
+	loop_io_stop(c->net->loop, &c->io);
+	close(c->fd);
+	c->fd = -1;
+	c->phase = CONN_PREPARED;
+}
+
 void conn_start_tls(struct conn *c, struct tls *tls)
 {
 	flush_output(c);
@@ -540,10 +584,7 @@ void conn_send(struct conn *c, const char *p, size_t n)
 struct buf *conn_output(struct conn *c)
 {
 	buffer_take(c->net, &c->out);
-	if (c->borrowed_len) {
-		buf_put(&c->out, c->borrowed, c->borrowed_len);
-		c->borrowed_len = 0;
-	}
+	keep_borrowed(c, 0);
 	mark_dirty(c);
 	return &c->out;
 }
@@ -598,20 +639,16 @@ void conn_release(struct conn *c)
 	struct net *net = c->net;
 
 	PGT_ASSERT(c->phase == CONN_OPEN);
-	/* What is at hand lies in the thread's scratch buffer: hand-off happens at login, when
-	 * input is short. */
-	PGT_ASSERT(!c->cur || !buf_len(&c->in));
+	/* Others may have borrowed of its bytes, and it of others'. */
+	net_flush(net);
 	if (c->cur)
-		buf_put(&c->in, c->cur, c->cur_len);
-	c->cur = NULL;
-	c->cur_len = 0;
-	if (c->borrowed_len)
-		conn_output(c);
+		keep_rest(c);
 	list_del(&c->dirty_link);
 	list_del(&c->kick_link);
 	loop_io_stop(net->loop, &c->io);
-	if (net->current == c)
-		net->current = NULL;
+	if (c->released)
+		*c->released = true;
+	c->released = NULL;
 	c->net = NULL;
 }
 

@@ -31,7 +31,7 @@ struct tls {
 	SSL *ssl;
 	struct tls_context *ctx;
 	bool direct;
-	bool broken; /* OpenSSL forbids even a goodbye after a fatal error */
+	int failure; /* errno of a fatal error, after which OpenSSL must not be asked again */
 };
 
 /* Length-prefixed, as it stands in the handshake. */
@@ -314,7 +314,7 @@ void tls_free(struct tls *tls)
 static enum tls_want handshake_failed(struct tls *tls, struct err *e, const char *what,
 				      const char *why)
 {
-	tls->broken = true;
+	tls->failure = EPROTO;
 	err_set(e, SSL_is_server(tls->ssl) ? "08P01" : "08001", "TLS handshake failed: %s%s%s",
 		what, *why ? ": " : "", why);
 	return TLS_FAILED;
@@ -366,6 +366,13 @@ enum tls_want tls_handshake(struct tls *tls, struct err *e)
 	return want;
 }
 
+static ssize_t has_failed(const struct tls *tls, enum tls_want *want)
+{
+	*want = TLS_FAILED;
+	errno = tls->failure;
+	return -1;
+}
+
 /* Turns OpenSSL's verdict on a read or write that moved nothing into read(2)'s. */
 static ssize_t to_errno(struct tls *tls, int result, enum tls_want *want)
 {
@@ -385,13 +392,11 @@ static ssize_t to_errno(struct tls *tls, int result, enum tls_want *want)
 		return 0;
 	case SSL_ERROR_SYSCALL:
 		*want = TLS_FAILED;
-		tls->broken = true;
-		error = error ? error : ECONNRESET;
+		error = tls->failure = error ? error : ECONNRESET;
 		break;
 	default:
 		*want = TLS_FAILED;
-		tls->broken = true;
-		error = EPROTO;
+		error = tls->failure = EPROTO;
 		break;
 	}
 	ERR_clear_error();
@@ -408,6 +413,8 @@ ssize_t tls_read(struct tls *tls, void *p, size_t n, enum tls_want *want)
 {
 	int got;
 
+	if (tls->failure)
+		return has_failed(tls, want);
 	ERR_clear_error();
 	errno = 0;
 	got = SSL_read(tls->ssl, p, at_most_int(n));
@@ -423,6 +430,8 @@ ssize_t tls_write(struct tls *tls, const void *p, size_t n, enum tls_want *want)
 	size_t done = 0;
 	ssize_t end;
 
+	if (tls->failure)
+		return has_failed(tls, want);
 	while (done < n) {
 		int sent;
 
@@ -441,12 +450,13 @@ ssize_t tls_write(struct tls *tls, const void *p, size_t n, enum tls_want *want)
 
 bool tls_has_pending(const struct tls *tls)
 {
-	return SSL_has_pending(tls->ssl);
+	return SSL_has_pending(tls->ssl) || tls->failure ||
+	       (SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN);
 }
 
 void tls_goodbye(struct tls *tls)
 {
-	if (tls->broken || SSL_in_init(tls->ssl))
+	if (tls->failure || SSL_in_init(tls->ssl))
 		return;
 	ERR_clear_error();
 	SSL_shutdown(tls->ssl);
