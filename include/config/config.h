@@ -48,6 +48,7 @@ struct database_conf {
 	const char *application_name;
 	const char *connect_query;
 	struct overrides own;
+	size_t index; /* in the config's list */
 	struct hlink by_name;
 };
 
@@ -55,6 +56,7 @@ struct database_conf {
 struct user_conf {
 	const char *name;
 	struct overrides own;
+	size_t index; /* in the config's list */
 	struct hlink by_name;
 };
 
@@ -62,6 +64,7 @@ struct user_conf {
 struct tier_conf {
 	const char *name;
 	struct overrides own;
+	size_t index; /* in the config's list */
 	struct hlink by_name;
 };
 
@@ -73,6 +76,7 @@ struct tenant_conf {
 	const char *users;
 	const char *databases;
 	struct overrides own;
+	size_t index; /* in the config's list */
 	struct hlink by_name;
 	struct hlink by_business_id;
 };
@@ -156,10 +160,11 @@ struct config *config_load(const char *path, config_read_file_fn *read, void *ar
 			   struct config_problems *p) PGT_MUST_USE;
 
 /* A config without a file, from postgres://[user[:password]@]host[:port][,…][/db][?sslmode=…]:
- * every database name leads to those nodes, or /db alone when given.
+ * every database name leads to those nodes.
  *
- * listen: "address:port", NULL: 127.0.0.1:6432.  Clients log in as `user`: with its password by
- * SCRAM; without one in the URI by trust, which is only granted on a loopback address. */
+ * The database name in it is the monitor's.  listen: "address:port", NULL: 127.0.0.1:6432.  Clients
+ * log in as `user`: with its password by SCRAM; without one in the URI by trust, which is only
+ * granted on a loopback address; as anyone else, not at all.  It is the console's admin too. */
 struct config *config_from_upstream(const char *uri, const char *listen,
 				    struct config_problems *p) PGT_MUST_USE;
 

@@ -55,7 +55,7 @@ enum rate_limit_mode { RATE_LIMIT_ENFORCE, RATE_LIMIT_WARN };
 
 enum load_balance_hosts { LOAD_BALANCE_DISABLE, LOAD_BALANCE_ROUND_ROBIN };
 
-enum tenant_pool { TENANT_POOL_DEDICATED };
+enum tenant_pool { TENANT_POOL_DEDICATED, TENANT_POOL_SHARED };
 
 /* Ways to tell a tenant, in the order to try them. */
 enum tenant_by_way {
@@ -128,7 +128,11 @@ enum setting_scope {
 	SCOPE_DATABASE = 2,
 	SCOPE_USER = 4,
 	SCOPE_TIER = 8,
-	SCOPE_TENANT = 16
+	SCOPE_TENANT = 16,
+	/* Not places, but how a setting behaves: */
+	ZERO_INHERITS =
+	    32,           /* 0 of a database or user is as if it were not there, as in PgBouncer */
+	ONLY_IN_FILE = 64 /* other parts of a config depend on it: RELOAD changes it, not SET */
 };
 
 enum setting_when {
@@ -164,13 +168,21 @@ union setting_value {
 	struct tenant_by tenant_by;
 };
 
-/* How values of a type are read, written and compared.  Values stand where `at` points, of the C
- * type above. */
+/* One word of an enum.  The first row of a value is the one that is shown. */
+struct setting_word {
+	const char *name;
+	int value;
+	const char *refused; /* not NULL: why this version does not take it */
+};
+
+/* How values of a type are read and written.  Values stand where `at` points, of the C type
+ * setting_NAME_t. */
 struct setting_type {
 	const char *name;
-	const char *syntax;    /* "a duration: 15s, 500ms …", for messages and docs */
-	const char *bounds[2]; /* texts of the least and the greatest value, for tests and docs */
+	const char *syntax; /* "a duration such as 15s …", for messages and docs */
 	size_t size;
+	uint64_t min, max; /* of numbers, in the unit of a bare number; both 0: no number */
+	const struct setting_word *words; /* of an enum, ended by a NULL name */
 	bool is_string;
 	bool is_secret;
 	/* Reads text into at; a string borrows text.  False: e says what would be right. */
@@ -178,8 +190,6 @@ struct setting_type {
 	/* Appends what parse() would read, except that a secret is "****" (or nothing when unset).
 	 */
 	void (*format)(const struct setting_type *type, const void *at, struct buf *out);
-	bool (*is_equal)(const void *a, const void *b);
-	const struct setting_word *words; /* of an enum, ended by a NULL name */
 };
 
 struct setting {
@@ -200,8 +210,21 @@ extern const struct setting settings_table[NSETTINGS];
 /* The setting that NAME means in a scope (one of SCOPE_*), or NULL. */
 const struct setting *settings_find(struct slice name, enum setting_scope scope);
 
-/* The nearest name that is valid in the scope, for "did you mean", or NULL when none is near. */
-const char *settings_nearest(struct slice name, enum setting_scope scope);
+/* The name of a setting in a scope where it may stand. */
+struct slice setting_name(const struct setting *setting, enum setting_scope scope);
+
+/* A search for "did you mean": start with { .wanted = name, .distance = UINT_MAX }, try every known
+ * name, then ask whether the best is near enough to be worth a mention. */
+struct nearest {
+	struct slice wanted;
+	struct slice name;
+	unsigned distance;
+};
+
+void nearest_try(struct nearest *n, struct slice known);
+bool nearest_is_near(const struct nearest *n);
+/* Tries every name that is valid in the scope. */
+void settings_nearest(struct nearest *n, enum setting_scope scope);
 
 /* Every setting at its default; strings are static. */
 void settings_defaults(struct settings *out);

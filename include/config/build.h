@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * build.h - how a config comes to be; for the files of this folder only.
+ *
+ * A draft is a config that is still being filled, and what has to be remembered until all of it
+ * has been read.  One thread.
+ */
+#ifndef PGT_CONFIG_BUILD_H
+#define PGT_CONFIG_BUILD_H
+
+#include "config/config.h"
+
+/* Where something stands.  file NULL: not in a file; line 0: the file as a whole. */
+struct place {
+	const char *file;
+	unsigned line;
+};
+
+/* What [tenants] said and only makes sense when all sections have been read. */
+struct tenant_draft {
+	struct place place;
+	const char *tier; /* "" for none */
+};
+
+struct draft {
+	struct config *config;
+	struct config_problems *problems;
+	struct place places[NSETTINGS]; /* of the global values */
+	struct place *tier_places;      /* by index of the tier */
+	size_t ntier_places;
+	struct tenant_draft *tenants; /* by index of the tenant */
+	size_t ntenants;
+};
+
+void problem_add(struct config_problems *p, struct place where, const char *setting,
+		 const char *fmt, ...) PGT_PRINTF(4, 5);
+void problem_note(struct config_problems *p, struct place where, const char *setting,
+		  const char *fmt, ...) PGT_PRINTF(4, 5);
+
+/* Every setting at its default, one reference. */
+struct config *config_new(void);
+/* A copy that lives as long as c. */
+const char *config_string(struct config *c, struct slice s);
+
+/* The entry of that name, new or emptied: the last of several counts. */
+struct database_conf *config_add_database(struct config *c, struct slice name);
+struct user_conf *config_add_user(struct config *c, struct slice name);
+struct tier_conf *config_add_tier(struct config *c, struct slice name);
+struct tenant_conf *config_add_tenant(struct config *c, struct slice name);
+struct peer_conf *config_add_peer(struct config *c);
+
+/* items with room for one more than n. */
+void *items_grow(void *items, size_t n, size_t size);
+
+/* host= and port=, paired as libpq does: a list of each, or one port for all hosts.  d has no nodes
+ * yet. */
+bool config_set_nodes(struct config *c, struct database_conf *d, const char *hosts,
+		      const char *ports, struct err *e);
+
+/* Sets or replaces the value of a setting.  A string borrows text. */
+bool overrides_set(struct overrides *own, const struct setting *setting, const char *text,
+		   struct err *e);
+
+/* Ties tenants to their tiers and makes the tenants' indexes. */
+void draft_link(struct draft *d);
+
+/* The rules that span settings.  places: of the global values, or NULL. */
+void config_check(const struct config *c, const struct place *places, struct config_problems *p);
+/* The rules for tiers and tenants. */
+void draft_check(const struct draft *d);
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * check.c - the rules that span several settings.
+ *
+ * What one value may be is its type's business (types.c); here is what fits together.
+ */
+#include "auth/userlist.h"
+#include "config/build.h"
+
+/* One check of a whole config. */
+struct check {
+	const struct config *config;
+	const struct place *places;
+	struct config_problems *problems;
+};
+
+#define COMPLAIN(check, name, ...)                                                                 \
+	problem_add((check)->problems,                                                             \
+		    (check)->places ? (check)->places[SETTING_##name] : (struct place){ 0 },       \
+		    #name, __VA_ARGS__)
+
+static void check_listen(const struct check *k)
+{
+	const struct settings *s = &k->config->global;
+
+	if (!*s->listen_addr && !*s->unix_socket_dir)
+		COMPLAIN(k, listen_addr, "nothing to listen on: set it, or unix_socket_dir");
+}
+
+static bool has_auth_user(const struct config *c)
+{
+	struct settings s;
+
+	for (size_t i = 0; i < c->ndatabases; i++) {
+		settings_resolve(c, c->databases[i], NULL, NULL, NULL, &s);
+		if (*s.auth_user)
+			return true;
+	}
+	return *c->global.auth_user;
+}
+
+static void check_auth(const struct check *k)
+{
+	const struct settings *s = &k->config->global;
+	bool needs_secrets = s->auth_type == AUTH_TYPE_PLAIN || s->auth_type == AUTH_TYPE_MD5 ||
+			     s->auth_type == AUTH_TYPE_SCRAM;
+
+	if (needs_secrets && !*s->auth_file && !has_auth_user(k->config))
+		COMPLAIN(k, auth_file, "nobody could log in: name a file of users and secrets");
+}
+
+static void check_admins(const struct check *k)
+{
+	const struct settings *s = &k->config->global;
+	struct slice rest = slice_str(s->admin_users), name;
+
+	while (*s->auth_file && list_next(&rest, &name))
+		if (!slice_is_equal(name, SLICE("*")) && !userlist_find(k->config->userlist, name))
+			problem_note(k->problems,
+				     k->places ? k->places[SETTING_admin_users]
+					       : (struct place){ 0 },
+				     "admin_users", "%.*s is not in auth_file and cannot log in",
+				     SLICE_FMT(name));
+}
+
+static void check_client_tls(const struct check *k)
+{
+	const struct settings *s = &k->config->global;
+
+	if (s->client_tls_sslmode == SSLMODE_DISABLE)
+		return;
+	if (!*s->client_tls_key_file)
+		COMPLAIN(k, client_tls_key_file,
+			 "client_tls_sslmode needs it: name our private key");
+	if (!*s->client_tls_cert_file)
+		COMPLAIN(k, client_tls_cert_file,
+			 "client_tls_sslmode needs it: name our certificate");
+	if (s->client_tls_sslmode >= SSLMODE_VERIFY_CA && !*s->client_tls_ca_file)
+		COMPLAIN(
+		    k, client_tls_ca_file,
+		    "client_tls_sslmode needs it: name what to check client certificates with");
+}
+
+static void check_server_tls(const struct check *k)
+{
+	const struct settings *s = &k->config->global;
+
+	if (!*s->server_tls_key_file != !*s->server_tls_cert_file)
+		COMPLAIN(k, server_tls_key_file,
+			 "server_tls_key_file and server_tls_cert_file go "
+			 "together: set both or none");
+}
+
+static void check_monitor(const struct check *k)
+{
+	const struct settings *s = &k->config->global;
+
+	if (*s->monitor_password && !*s->monitor_user)
+		COMPLAIN(k, monitor_password, "whose? Set monitor_user too");
+	if (!s->monitor_interval)
+		COMPLAIN(k, monitor_interval, "must be more than 0: set it to 1s, say");
+}
+
+static void check_tenant_by(const struct check *k)
+{
+	const struct config *c = k->config;
+
+	if (c->ntenants && !c->global.tenant_by.n)
+		COMPLAIN(k, tenant_by,
+			 "there are tenants, but no way to tell them: set it to user, "
+			 "database, user_suffix or startup");
+	if (!c->ntenants && c->global.tenant_by.n && !c->unknown_tenant_tier)
+		COMPLAIN(k, tenant_by,
+			 "everyone would be refused: add [tenants], or set "
+			 "unknown_tenant to a tier");
+}
+
+static void check_stats(const struct check *k)
+{
+	if (!k->config->global.stats_period)
+		COMPLAIN(k, stats_period, "must be more than 0: set it to 60s, say");
+}
+
+void config_check(const struct config *c, const struct place *places, struct config_problems *p)
+{
+	static void (*const checks[])(const struct check *) = {
+		check_listen,     check_auth,    check_admins,    check_client_tls,
+		check_server_tls, check_monitor, check_tenant_by, check_stats,
+	};
+	const struct check k = { c, places, p };
+
+	for (size_t i = 0; i < PGT_NELEMS(checks); i++)
+		checks[i](&k);
+}
+
+/* A bucket without a rate would never fill. */
+static void check_rate(const struct draft *d, struct place where, const char *owner,
+		       const struct tenant_conf *tenant, const struct tier_conf *tier)
+{
+	struct settings s;
+
+	settings_resolve(d->config, NULL, NULL, tenant, tier, &s);
+	if (s.burst && !s.rate.count)
+		problem_add(d->problems, where, owner, "burst without rate: set rate too");
+}
+
+void draft_check(const struct draft *d)
+{
+	const struct config *c = d->config;
+
+	for (size_t i = 0; i < c->ntiers; i++)
+		check_rate(d, d->tier_places[i], c->tiers[i]->name, NULL, c->tiers[i]);
+	for (size_t i = 0; i < c->ntenants; i++)
+		check_rate(d, d->tenants[i].place, c->tenants[i]->name, c->tenants[i], NULL);
+}
