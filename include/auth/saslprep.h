@@ -16,8 +16,9 @@
  * Exactly PostgreSQL's result for text of these characters, and for any text that SASLprep leaves
  * alone or refuses: Latin letters and signs up to U+0233, Greek, Cyrillic, kana, Han and Hangul
  * syllables, typographic quotes and dashes, the euro sign, the ideographic blank.  Text with any
- * other character passes as it is, which differs from PostgreSQL only for what NFKC would rewrite:
- * letters typed with combining marks, ligatures, full-width and presentation forms.
+ * other character passes as it is, which differs from PostgreSQL only for what SASLprep would
+ * rewrite: letters typed with combining marks, ligatures, full-width and presentation forms,
+ * blanks of other widths.
  * Any thread. */
 void saslprep(struct slice password, struct buf *out);
 
