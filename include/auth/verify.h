@@ -23,9 +23,10 @@ bool password_verify_plain(const struct userlist_entry *entry, struct slice give
 bool password_verify_md5(const struct userlist_entry *entry, const uint8_t salt[MD5_SALT_LEN],
 			 struct slice given) PGT_MUST_USE;
 
-/* The secret for scram_server_init(): the stored one, or one made of the plain password, or one
- * that nothing fits.  Making one of a plain password costs `iterations` hashes; keep it with the
- * entry, the next one is the same. */
+/* The secret for scram_server_init(): the stored one; or one made of the plain password; or one
+ * that nothing fits.  The first and the last take the same time.  Making one of a plain password
+ * costs `iterations` hashes, and has the salt that an unknown user would see: keep it with the
+ * entry, as the next one is the same. */
 void password_scram_secret(const struct userlist_entry *entry, struct slice user,
 			   uint32_t iterations, struct scram_secret *out);
 

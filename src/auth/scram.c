@@ -164,19 +164,14 @@ static void mock_bytes(const char *use, struct slice user, uint8_t out[SCRAM_KEY
 	mem_wipe(key, sizeof(key));
 }
 
-void scram_salt_of(struct slice user, uint8_t salt[SCRAM_SALT_LEN])
-{
-	uint8_t bytes[SCRAM_KEY_LEN];
-
-	mock_bytes("salt", user, bytes);
-	memcpy(salt, bytes, SCRAM_SALT_LEN);
-}
-
 void scram_secret_mock(struct slice user, uint32_t iterations, struct scram_secret *out)
 {
+	uint8_t salt[SCRAM_KEY_LEN];
+
+	mock_bytes("salt", user, salt);
 	out->iterations = iterations;
 	out->salt_len = SCRAM_SALT_LEN;
-	scram_salt_of(user, out->salt);
+	memcpy(out->salt, salt, SCRAM_SALT_LEN);
 	/* To pass, a proof would have to hold a key whose SHA-256 is this. */
 	mock_bytes("stored key", user, out->stored_key);
 	mock_bytes("server key", user, out->server_key);

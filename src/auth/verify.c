@@ -11,7 +11,8 @@
 #include <openssl/evp.h>
 
 /* Stands for users that do not exist. */
-static const struct userlist_entry nobody = { .user = "", .password = "", .kind = PASSWORD_NONE };
+static char empty[] = "";
+static const struct userlist_entry nobody = { .user = empty, .password = empty };
 
 /* Gives the work of a stored secret where there is none. */
 static const struct scram_secret decoy = { .iterations = SCRAM_DEFAULT_ITERATIONS,
@@ -83,18 +84,21 @@ bool password_verify_md5(const struct userlist_entry *entry, const uint8_t salt[
 void password_scram_secret(const struct userlist_entry *entry, struct slice user,
 			   uint32_t iterations, struct scram_secret *out)
 {
-	uint8_t salt[SCRAM_SALT_LEN];
+	struct scram_secret mock;
 
+	/* Made in every case, so that time does not tell for whom it is used. */
+	scram_secret_mock(user, iterations, &mock);
 	switch (entry ? entry->kind : PASSWORD_NONE) {
 	case PASSWORD_SCRAM:
 		*out = entry->scram;
-		return;
+		break;
 	case PASSWORD_PLAIN:
-		scram_salt_of(user, salt);
-		scram_secret_make(slice_str(entry->password), iterations, salt, sizeof(salt), out);
-		return;
+		scram_secret_make(slice_str(entry->password), iterations, mock.salt, mock.salt_len,
+				  out);
+		break;
 	case PASSWORD_NONE:
 	case PASSWORD_MD5:
-		scram_secret_mock(user, iterations, out);
+		*out = mock;
+		break;
 	}
 }

@@ -81,7 +81,8 @@ static void test_nobody(void **state)
 /* It would take minutes if it were computed. */
 static void test_i6_a_secret_with_too_many_iterations_is_not_computed(void **state)
 {
-	struct userlist_entry e = { .user = "u", .password = "x", .kind = PASSWORD_SCRAM };
+	char text[] = "x";
+	struct userlist_entry e = { .user = text, .password = text, .kind = PASSWORD_SCRAM };
 
 	(void)state;
 	scram_secret_make(SLICE("x"), 1, salt, sizeof(salt), &e.scram);
