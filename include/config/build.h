@@ -25,7 +25,7 @@ struct tenant_draft {
 struct draft {
 	struct config *config;
 	struct config_problems *problems;
-	struct place places[NSETTINGS]; /* of the global values */
+	struct place places[NSETTINGS]; /* of the global values, or the first file */
 	struct place *tier_places;      /* by index of the tier */
 	size_t ntier_places;
 	struct tenant_draft *tenants; /* by index of the tenant */

@@ -70,15 +70,12 @@ static void check_client_tls(const struct check *k)
 	if (s->client_tls_sslmode == SSLMODE_DISABLE)
 		return;
 	if (!*s->client_tls_key_file)
-		COMPLAIN(k, client_tls_key_file,
-			 "client_tls_sslmode needs it: name our private key");
+		COMPLAIN(k, client_tls_sslmode, "needs our private key: set client_tls_key_file");
 	if (!*s->client_tls_cert_file)
-		COMPLAIN(k, client_tls_cert_file,
-			 "client_tls_sslmode needs it: name our certificate");
+		COMPLAIN(k, client_tls_sslmode, "needs our certificate: set client_tls_cert_file");
 	if (s->client_tls_sslmode >= SSLMODE_VERIFY_CA && !*s->client_tls_ca_file)
-		COMPLAIN(
-		    k, client_tls_ca_file,
-		    "client_tls_sslmode needs it: name what to check client certificates with");
+		COMPLAIN(k, client_tls_sslmode,
+			 "needs what to check client certificates with: set client_tls_ca_file");
 }
 
 static void check_server_tls(const struct check *k)

@@ -428,6 +428,8 @@ struct config *config_load(const char *path, config_read_file_fn *read, void *ar
 	};
 
 	settings_defaults(&l.defaults);
+	for (size_t i = 0; i < NSETTINGS; i++)
+		l.draft.places[i].file = path;
 	load_file(&l, path, NULL);
 	load_userlist(&l);
 	draft_link(&l.draft);

@@ -15,7 +15,8 @@
 
 #include <cmocka.h>
 
-#define EACH(s) (const struct setting *(s) = settings_table; (s) < settings_table + NSETTINGS; (s)++)
+#define EACH(s)                                                                                    \
+	(const struct setting *(s) = settings_table; (s) < settings_table + NSETTINGS; (s)++)
 
 static const struct setting *global(const char *name)
 {
@@ -61,62 +62,70 @@ static void test_every_setting_takes_its_own_formatted_default(void **state)
 	struct settings defaults, again;
 
 	settings_defaults(&defaults);
-	for EACH (s) {
-		struct buf out = { 0 };
+	for
+		EACH(s)
+		{
+			struct buf out = { 0 };
 
-		settings_defaults(&again);
-		setting_format(s, &defaults, &out);
-		assert_true(setting_parse(s, buf_cstr(&out), &again, NULL));
-		assert_true(setting_is_equal(s, &defaults, &again));
-		buf_fini(&out);
-	}
+			settings_defaults(&again);
+			setting_format(s, &defaults, &out);
+			assert_true(setting_parse(s, buf_cstr(&out), &again, NULL));
+			assert_true(setting_is_equal(s, &defaults, &again));
+			buf_fini(&out);
+		}
 }
 
 static void test_every_number_takes_its_bounds_and_nothing_beyond(void **state)
 {
 	char text[32];
 
-	for EACH (s) {
-		const struct setting_type *type = s->type;
+	for
+		EACH(s)
+		{
+			const struct setting_type *type = s->type;
 
-		if (type->max == 0)
-			continue;
-		snprintf(text, sizeof(text), "%llu", (unsigned long long)type->max);
-		expect_shown(s, text, text);
-		snprintf(text, sizeof(text), "%llu", (unsigned long long)type->max + 1);
-		expect_shown(s, text, NULL);
-		snprintf(text, sizeof(text), "%llu", (unsigned long long)type->min);
-		expect_shown(s, text, text);
-		if (type->min) {
-			snprintf(text, sizeof(text), "%llu", (unsigned long long)type->min - 1);
+			if (type->max == 0)
+				continue;
+			snprintf(text, sizeof(text), "%llu", (unsigned long long)type->max);
+			expect_shown(s, text, text);
+			snprintf(text, sizeof(text), "%llu", (unsigned long long)type->max + 1);
 			expect_shown(s, text, NULL);
+			snprintf(text, sizeof(text), "%llu", (unsigned long long)type->min);
+			expect_shown(s, text, text);
+			if (type->min) {
+				snprintf(text, sizeof(text), "%llu",
+					 (unsigned long long)type->min - 1);
+				expect_shown(s, text, NULL);
+			}
+			expect_shown(s, "-1", NULL);
+			expect_shown(s, "", NULL);
+			expect_shown(s, "99999999999999999999999999", NULL);
 		}
-		expect_shown(s, "-1", NULL);
-		expect_shown(s, "", NULL);
-		expect_shown(s, "99999999999999999999999999", NULL);
-	}
 }
 
 static void test_every_word_of_every_enum_is_taken_or_refused_with_a_reason(void **state)
 {
-	for EACH (s)
-		for (const struct setting_word *w = s->type->words; w && w->name; w++) {
-			char *got = shown(s, w->name);
+	for
+		EACH(s)
+	for (const struct setting_word *w = s->type->words; w && w->name; w++) {
+		char *got = shown(s, w->name);
 
-			assert_int_equal(got == NULL, w->refused != NULL);
-			free(got);
-		}
+		assert_int_equal(got == NULL, w->refused != NULL);
+		free(got);
+	}
 }
 
 static void test_every_row_is_whole(void **state)
 {
-	for EACH (s) {
-		assert_true(s->scopes & (SCOPE_GLOBAL | SCOPE_DATABASE | SCOPE_USER | SCOPE_TIER |
-					 SCOPE_TENANT));
-		assert_true(strlen(s->doc) > 10);
-		assert_true(s->type->size <= sizeof(union setting_value));
-		assert_ptr_equal(&settings_table[s - settings_table], s);
-	}
+	for
+		EACH(s)
+		{
+			assert_true(s->scopes & (SCOPE_GLOBAL | SCOPE_DATABASE | SCOPE_USER |
+						 SCOPE_TIER | SCOPE_TENANT));
+			assert_true(strlen(s->doc) > 10);
+			assert_true(s->type->size <= sizeof(union setting_value));
+			assert_ptr_equal(&settings_table[s - settings_table], s);
+		}
 	assert_string_equal(settings_table[SETTING_pool_mode].name, "pool_mode");
 }
 
@@ -125,14 +134,29 @@ static void test_durations(void **state)
 	static const struct {
 		const char *text, *want;
 	} rows[] = {
-		{ "15", "15" },		{ "15s", "15" },     { "0.5", "0.5" },
-		{ "500ms", "0.5" },	{ "500 ms", "0.5" }, { "1us", "0.000001" },
-		{ "1.5min", "90" },	{ "2m", "120" },     { "1h", "3600" },
-		{ "1d", "86400" },	{ ".5", "0.5" },     { "5.", "5" },
-		{ "0", "0" },		{ "1.0000001", "1" }, { "s", NULL },
-		{ ".", NULL },		{ "1.2.3", NULL },   { "1 week", NULL },
-		{ "-1", NULL },		{ "", NULL },	     { "1e3", NULL },
-		{ "36500d", "3153600000" }, { "36501d", NULL },
+		{"15",         "15"        },
+                { "15s",       "15"        },
+		{ "0.5",       "0.5"       },
+                { "500ms",     "0.5"       },
+		{ "500 ms",    "0.5"       },
+                { "1us",       "0.000001"  },
+		{ "1.5min",    "90"        },
+                { "2m",        "120"       },
+		{ "1h",        "3600"      },
+                { "1d",        "86400"     },
+		{ ".5",        "0.5"       },
+                { "5.",        "5"         },
+		{ "0",         "0"         },
+                { "1.0000001", "1"         },
+		{ "s",         NULL        },
+                { ".",         NULL        },
+		{ "1.2.3",     NULL        },
+                { "1 week",    NULL        },
+		{ "-1",        NULL        },
+                { "",          NULL        },
+		{ "1e3",       NULL        },
+                { "36500d",    "3153600000"},
+		{ "36501d",    NULL        },
 	};
 
 	for (size_t i = 0; i < PGT_NELEMS(rows); i++)
@@ -208,8 +232,8 @@ static void test_refusals_say_why(void **state)
 
 	settings_defaults(&s);
 	assert_false(setting_parse(global("tenant_by"), "user, set", &s, &e));
-	assert_string_equal(
-	    e.text, "set needs tenant_pool = shared, which this version does not have yet");
+	assert_string_equal(e.text,
+			    "set needs tenant_pool = shared, which this version does not have yet");
 	assert_false(setting_parse(global("auth_type"), "hba", &s, &e));
 	assert_non_null(strstr(e.text, "not in this version"));
 	assert_false(setting_parse(global("max_client_conn"), "many", &s, &e));
