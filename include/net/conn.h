@@ -27,7 +27,6 @@
 
 struct conn;
 struct tls;
-struct tls_context;
 
 /* What one receive takes at most. */
 #define NET_RECEIVE_MAX 65536
@@ -176,6 +175,8 @@ static inline bool conn_is_usable(const struct conn *c)
 void conn_release(struct conn *c);
 void conn_adopt(struct conn *c, struct net *net);
 
+/* Of what accept(2), getsockname(2) and the like give. */
+void conn_addr_set(struct conn_addr *out, const struct sockaddr *sa);
 /* "127.0.0.1", "::1", "unix"; out has room for INET6_ADDRSTRLEN. */
 void conn_addr_text(const struct conn_addr *addr, char *out);
 /* Of our own end. */

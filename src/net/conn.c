@@ -486,7 +486,7 @@ void conn_open(struct conn *c, struct net *net, int fd, const struct conn_events
 	loop_io_start(net->loop, &c->io, fd, LOOP_READ, on_io);
 }
 
-static void addr_of(const struct sockaddr *sa, struct conn_addr *out)
+void conn_addr_set(struct conn_addr *out, const struct sockaddr *sa)
 {
 	*out = (struct conn_addr){ .family = sa->sa_family };
 	if (sa->sa_family == AF_INET) {
@@ -522,7 +522,7 @@ bool conn_connect(struct conn *c, const struct sockaddr *addr, socklen_t len, st
 	}
 	c->fd = fd;
 	c->phase = CONN_CONNECTING;
-	addr_of(addr, &c->peer);
+	conn_addr_set(&c->peer, addr);
 	loop_io_start(c->net->loop, &c->io, fd, LOOP_WRITE, on_io);
 	return true;
 }
@@ -675,5 +675,5 @@ void conn_local_addr(const struct conn *c, struct conn_addr *out)
 	socklen_t len = sizeof(ss);
 
 	getsockname(c->fd, (struct sockaddr *)&ss, &len);
-	addr_of((struct sockaddr *)&ss, out);
+	conn_addr_set(out, (struct sockaddr *)&ss);
 }

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * sockopt.h - what sockets are told and asked, whoever made them.
+ *
+ * Any thread.
+ */
+#ifndef PGT_NET_SOCKOPT_H
+#define PGT_NET_SOCKOPT_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+/* The tcp_* settings; 0 leaves the kernel's choice. */
+struct sock_options {
+	bool keepalive;
+	unsigned keep_idle_s, keep_interval_s, keep_count; /* only with keepalive */
+	unsigned user_timeout_ms;
+	unsigned buffer_bytes; /* of sending and of receiving */
+};
+
+/* No effect on Unix sockets; on TCP, TCP_NODELAY too.  False: *e names the first option that the
+ * kernel refused; the others are set. */
+bool sock_apply(int fd, const struct sock_options *options, struct err *e);
+
+/* The user at the other end of a Unix socket.  False: it is no Unix socket. */
+bool sock_peer_uid(int fd, uid_t *uid);
+
+/* The address of DIR/.s.PGSQL.PORT; a dir that starts with '@' is a name in the abstract namespace,
+ * as in libpq.  False: *e (F0000) tells that the path is too long. */
+bool sock_unix_addr(const char *dir, uint16_t port, struct sockaddr_un *out, socklen_t *len,
+		    struct err *e);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * sockopt.c - what sockets are told and asked.
+ *
+ * Does not know who opens sockets, nor what flows through them.
+ */
+#include "net/sockopt.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+bool sock_apply(int fd, const struct sock_options *o, struct err *e)
+{
+	const struct {
+		const char *name;
+		int level, option;
+		unsigned value;
+	} table[] = {
+		{"TCP_NODELAY",        IPPROTO_TCP, TCP_NODELAY,      1                                },
+		{ "tcp_keepalive",     SOL_SOCKET,  SO_KEEPALIVE,     o->keepalive                     },
+		{ "tcp_keepidle",      IPPROTO_TCP, TCP_KEEPIDLE,     o->keepalive ? o->keep_idle_s : 0},
+		{ "tcp_keepintvl",     IPPROTO_TCP, TCP_KEEPINTVL,
+                 o->keepalive ? o->keep_interval_s : 0                                                 },
+		{ "tcp_keepcnt",       IPPROTO_TCP, TCP_KEEPCNT,      o->keepalive ? o->keep_count : 0 },
+		{ "tcp_user_timeout",  IPPROTO_TCP, TCP_USER_TIMEOUT, o->user_timeout_ms               },
+		{ "tcp_socket_buffer", SOL_SOCKET,  SO_SNDBUF,        o->buffer_bytes                  },
+		{ "tcp_socket_buffer", SOL_SOCKET,  SO_RCVBUF,        o->buffer_bytes                  },
+	};
+	int domain = AF_UNSPEC;
+	socklen_t len = sizeof(domain);
+	bool ok = true;
+
+	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
+	if (domain != AF_INET && domain != AF_INET6)
+		return true;
+	for (size_t i = 0; i < PGT_NELEMS(table); i++) {
+		int value = (int)table[i].value;
+
+		if (value &&
+		    setsockopt(fd, table[i].level, table[i].option, &value, sizeof(value)) < 0 &&
+		    ok)
+			ok = err_set(e, "F0000", "%s = %d: %s", table[i].name, value,
+				     strerror(errno));
+	}
+	return ok;
+}
+
+bool sock_peer_uid(int fd, uid_t *uid)
+{
+	struct sockaddr_un addr;
+	struct ucred cred;
+	socklen_t addr_len = sizeof(addr);
+	socklen_t len = sizeof(cred);
+
+	/* The kernel answers for TCP too, with an id that belongs to nobody. */
+	if (getsockname(fd, (struct sockaddr *)&addr, &addr_len) < 0 || addr.sun_family != AF_UNIX)
+		return false;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 || cred.uid == (uid_t)-1)
+		return false;
+	*uid = cred.uid;
+	return true;
+}
+
+bool sock_unix_addr(const char *dir, uint16_t port, struct sockaddr_un *out, socklen_t *len,
+		    struct err *e)
+{
+	int n;
+
+	*out = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	n = snprintf(out->sun_path, sizeof(out->sun_path), "%s/.s.PGSQL.%u", dir, port);
+	if (n >= (int)sizeof(out->sun_path))
+		return err_set(e, "F0000", "Unix socket path \"%s/.s.PGSQL.%u\" is too long", dir,
+			       port);
+	*len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)n);
+	if (*dir == '@')
+		out->sun_path[0] = '\0';
+	else
+		++*len;
+	return true;
+}
