@@ -61,6 +61,29 @@ bool config_set_nodes(struct config *c, struct database_conf *d, const char *hos
 bool overrides_set(struct overrides *own, const struct setting *setting, const char *text,
 		   struct err *e);
 
+/* Frees what an entry holds, not the entry. */
+void config_empty_database(struct database_conf *d);
+void config_empty_user(struct user_conf *u);
+void config_empty_tier(struct tier_conf *t);
+void config_empty_tenant(struct tenant_conf *t);
+
+/* A name that a tenant is found by. */
+struct config_alias {
+	struct config_alias *next; /* in config._aliases, to be freed */
+	const char *name;
+	const struct tenant_conf *tenant;
+	struct hlink link;
+};
+
+/* The object whose link (at link_at) is in m and whose string (at key_at) is key, or NULL. */
+void *config_find(const struct hmap *m, struct slice key, size_t link_at, size_t key_at);
+
+#define CONFIG_FIND(map, key, type, link, string)                                                  \
+	((type *)config_find((map), (key), offsetof(type, link), offsetof(type, string)))
+
+/* The tenant that an index of aliases leads to, or NULL. */
+const struct tenant_conf *config_find_alias(const struct hmap *m, struct slice name);
+
 /* Ties tenants to their tiers and makes the tenants' indexes. */
 void draft_link(struct draft *d);
 
