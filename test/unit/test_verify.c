@@ -78,6 +78,22 @@ static void test_nobody(void **state)
 	userlist_entry_fini(&none);
 }
 
+/* As in PostgreSQL and PgBouncer, whatever is stored. */
+static void test_an_empty_password_never_matches(void **state)
+{
+	char hash[MD5_BUF_LEN];
+	struct userlist_entry e;
+
+	(void)state;
+	assert_true(md5_hash_password(SLICE("m5"), SLICE(""), hash));
+	assert_true(userlist_entry_init(&e, SLICE("m5"), slice_str(hash)));
+	assert_false(password_verify_plain(&e, SLICE("")));
+	e.kind = PASSWORD_SCRAM;
+	scram_secret_make(SLICE(""), 1, salt, sizeof(salt), &e.scram);
+	assert_false(password_verify_plain(&e, SLICE("")));
+	userlist_entry_fini(&e);
+}
+
 /* It would take minutes if it were computed. */
 static void test_i6_a_secret_with_too_many_iterations_is_not_computed(void **state)
 {
@@ -125,6 +141,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_each_form),
 		cmocka_unit_test(test_nobody),
+		cmocka_unit_test(test_an_empty_password_never_matches),
 		cmocka_unit_test(test_i6_a_secret_with_too_many_iterations_is_not_computed),
 		cmocka_unit_test(test_scram_secret),
 	};
