@@ -120,7 +120,7 @@ void config_unref(struct config *c);
 
 /* --- lookup: O(1), any thread; borrowed, NULL when there is none ------------------------------ */
 
-/* The entry of exactly this name ("*" included). */
+/* The entry of exactly this name. */
 const struct database_conf *config_database(const struct config *c, struct slice name);
 /* The entry of "*". */
 const struct database_conf *config_database_fallback(const struct config *c);
@@ -128,7 +128,8 @@ const struct user_conf *config_user(const struct config *c, struct slice name);
 const struct tier_conf *config_tier(const struct config *c, struct slice name);
 const struct tenant_conf *config_tenant_by_name(const struct config *c, struct slice name);
 const struct tenant_conf *config_tenant_by_business_id(const struct config *c, struct slice id);
-/* By a tenant's `user=` or `database=` list, or its name when it has none. */
+/* By a tenant's `user=` or `database=` list, or its name when it has none.  Only the ways that
+ * tenant_by names are indexed; by another way nobody is found. */
 const struct tenant_conf *config_tenant_by_user(const struct config *c, struct slice user);
 const struct tenant_conf *config_tenant_by_database(const struct config *c, struct slice database);
 
