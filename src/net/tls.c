@@ -132,21 +132,29 @@ static bool set_curve(SSL_CTX *ctx, const char *curve, struct err *e)
 /* OpenSSL's default would ask on the terminal that a daemon does not have. */
 static int no_passphrase(char *buf, int size, int rwflag, void *arg)
 {
+	*(bool *)arg = true;
 	return -1;
 }
 
 static bool load_certificate(SSL_CTX *ctx, const struct tls_options *o, struct err *e)
 {
+	bool is_encrypted = false;
+
 	if (!*o->cert_file && !*o->key_file && !o->is_server)
 		return true;
 	if (!*o->cert_file || !*o->key_file)
 		return err_set(e, "F0000", "TLS needs a certificate file and its key file");
-	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
 	if (SSL_CTX_use_certificate_chain_file(ctx, o->cert_file) != 1)
 		return bad_setting(e, "TLS certificate file", o->cert_file);
-	if (SSL_CTX_use_PrivateKey_file(ctx, o->key_file, SSL_FILETYPE_PEM) != 1)
+	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
+	SSL_CTX_set_default_passwd_cb_userdata(ctx, &is_encrypted);
+	if (SSL_CTX_use_PrivateKey_file(ctx, o->key_file, SSL_FILETYPE_PEM) == 1)
+		return true;
+	if (!is_encrypted)
 		return bad_setting(e, "TLS key file", o->key_file);
-	return true;
+	ERR_clear_error();
+	return err_set(e, "F0000", "TLS key file \"%s\": a key with a passphrase is of no use here",
+		       o->key_file);
 }
 
 static bool load_authorities(SSL_CTX *ctx, const struct tls_options *o, struct err *e)
