@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * client.h - one connection of an application.
+ *
+ * From accept to the end of login this folder drives it (startup.c, identity.c, login.c); then the
+ * host's handlers do: the relay's, or the console's.
+ *
+ * Belongs to one thread at a time: it is mailed to its group's home worker once the startup packet
+ * has told which that is.
+ */
+#ifndef PGT_CLIENT_CLIENT_H
+#define PGT_CLIENT_CLIENT_H
+
+#include "client/identity.h"
+#include "net/conn.h"
+#include "pool/pool.h"
+
+struct client;
+struct client_login;
+struct client_statements;
+struct relay;
+struct server;
+struct tls_context;
+
+#define CLIENT_PHASES(X)                                                                           \
+	X(STARTUP, "startup") /* no startup packet yet */                                          \
+	X(AUTH, "auth")       /* has to prove who it is */                                         \
+	X(WELCOME, "welcome") /* waits for a server to tell what to report */                      \
+	X(READY, "ready")     /* a session */                                                      \
+	X(CLOSING, "closing")
+
+enum client_phase {
+#define X(name, text) CLIENT_##name,
+	CLIENT_PHASES(X)
+#undef X
+	    CLIENT_NPHASES
+};
+
+const char *client_phase_name(enum client_phase phase);
+
+/* The secret of a client's cancel key: 4 bytes for protocol 3.0, 28 for 3.2. */
+#define CLIENT_KEY_SHORT 4
+#define CLIENT_KEY_LONG  28
+
+/* What happens to a session. */
+struct client_events {
+	void (*readable)(struct client *c);
+	void (*drained)(struct client *c);
+	/* It hung up, or is being ended (why): let go of what it has; the rest is done here. */
+	void (*leaving)(struct client *c);
+};
+
+/* What a thread that has clients offers them. */
+struct client_host {
+	struct net *net;
+	void *owner;             /* the worker */
+	struct config *config;   /* in force */
+	struct tls_context *tls; /* of client connections, or NULL */
+	struct list newcomers;   /* clients without a group */
+	unsigned nnewcomers;
+	struct scram_cache *scram_cache;
+	/* The startup packet is read: gives the client a home, here or by mail, and calls
+	 * client_login_begin() there. */
+	void (*find_home)(struct client *c);
+	/* A request to cancel what the holder of this key does. */
+	void (*cancel)(struct client_host *host, uint32_t pid, struct slice secret);
+	/* It has proved who it is: finds its group, sets c->on and c->group, and calls
+	 * client_welcome() once it is known what to report.  False: *e tells why it is refused. */
+	bool (*enter)(struct client *c, struct err *e);
+	/* Draws a key for it that is unique among the workers. */
+	void (*assign_key)(struct client *c);
+	/* It is gone. */
+	void (*forget_key)(struct client *c);
+};
+
+struct client {
+	struct conn conn;
+	struct client_host *host;
+	const struct client_events *on; /* of a session; NULL before */
+	struct list link;               /* of host->newcomers, or group->clients */
+	struct hlink by_pid;
+	struct client_login *login; /* until it is ready */
+	struct group *group;
+	struct server *server; /* it has, or NULL */
+	struct waiter waiter;
+	struct pool *chosen;      /* where its request under way goes, or NULL: not decided */
+	struct param_set *wanted; /* settings of its session */
+	struct param_set *told;   /* what it knows of the server's parameters */
+	struct client_statements *statements; /* NULL: it never named one */
+	char *user;                           /* as it said it */
+	uint64_t id;
+	usec_t connected_at;
+	usec_t request_at;
+	usec_t retry_at;    /* waits for its rate limit until then; 0: it does not */
+	usec_t limit_since; /* when that wait began */
+	struct list limit_link;
+	size_t stream_left; /* bytes of the message under way that are still to come */
+	uint32_t pid;       /* of its cancel key */
+	uint32_t pins;      /* SQL effects that keep its server with it */
+	uint8_t secret[CLIENT_KEY_LONG];
+	uint8_t secret_len;
+	uint8_t phase;       /* enum client_phase */
+	bool stream_discard; /* they go nowhere; else to the server */
+	bool skips_to_sync;  /* an error was answered here: nothing counts up to its Sync */
+	bool admitted;       /* the limits have let the transaction under way pass */
+	bool turn_missed;    /* has a request that waits for the answers before it */
+	bool env_known;      /* the two below hold for .told */
+	bool env_standard_strings;
+	bool env_ascii_safe;
+	unsigned prepaid;    /* Executes that were charged when their batch began */
+	bool counted;        /* in shared_clients and the shared records */
+	bool in_batch;       /* extended messages without their Sync yet */
+	bool cancel_asked;   /* to be forwarded as soon as it may */
+	struct sql_stream_guard *guard; /* watches a text that is too long to be held */
+	void *console;       /* of the admin console */
+};
+
+/* A new connection. */
+struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer);
+
+/* Ends it: an error for the peer (NULL: none), then the goodbye.  Safe in any phase and from any
+ * handler; leaving() is called first. */
+void client_close(struct client *c, const struct err *error, const char *why);
+
+/* In the home thread: asks for proof. */
+void client_login_begin(struct client *c);
+/* Proved, entered, and told what to report: the first ReadyForQuery. */
+void client_welcome(struct client *c, struct param_set *told);
+
+/* Moving to another thread: between the two only the mail holds it. */
+void client_release(struct client *c);
+void client_adopt(struct client *c, struct client_host *host);
+
+/* Ends clients that take too long to log in. */
+void client_sweep_newcomers(struct client_host *host, usec_t now);
+
+/* For enter(): gives the group what the login has shown, so that its servers can be logged in to. */
+void client_lend_secret(const struct client *c, struct group *group);
+
+/* What it asked for at startup; until it is ready. */
+const struct identity *client_identity(const struct client *c);
+
+#endif

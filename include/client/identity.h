@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * identity.h - who a client is, from its startup packet and the configuration.
+ *
+ * Decides the database entry, the user whose secret is checked, the user on the server and the
+ * tenant, and freezes them before anything is proved: nothing later in a login changes them.
+ * Pure.
+ */
+#ifndef PGT_CLIENT_IDENTITY_H
+#define PGT_CLIENT_IDENTITY_H
+
+#include "base/err.h"
+#include "config/config.h"
+#include "wire/startup.h"
+
+struct startup_setting {
+	char *name;
+	char *value;
+};
+
+struct identity {
+	char *user;        /* as the client says it */
+	char *auth_user;   /* whose secret is asked for: without a tenant's suffix */
+	char *server_user; /* on the server */
+	char *database;    /* as the client says it */
+	bool is_console;
+	uint16_t minor;                            /* of the protocol */
+	const struct database_conf *database_conf; /* borrowed from the config; NULL: refused */
+	const struct tenant_conf *tenant_conf; /* or NULL: none, or an unknown one with a tier */
+	char *tenant;                          /* name, "" for none */
+	char *business_id;                     /* "" for none */
+	struct startup_setting *settings; /* of the session: all other parameters, options split */
+	unsigned nsettings;
+	bool is_refused; /* to be said after proof, so that strangers learn nothing */
+	struct err refusal;
+};
+
+/* Reads the packet.  False: it makes no sense (*e), and needs no proof to be told so. */
+bool identity_init(struct identity *id, const struct startup *startup, struct err *e);
+/* Looks it up in a config; may be repeated with another. */
+void identity_resolve(struct identity *id, const struct config *config);
+void identity_fini(struct identity *id);
+
+#endif

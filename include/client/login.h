@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * login.h - private to client/: from accept to the first ReadyForQuery.
+ */
+#ifndef PGT_CLIENT_LOGIN_H
+#define PGT_CLIENT_LOGIN_H
+
+#include "client/client.h"
+
+/* Bytes have come from a client that has no session yet. */
+void client_login_on_readable(struct client *c);
+/* What a login keeps; wipes what is secret. */
+struct client_login *client_login_new(void);
+void client_login_free(struct client_login *login);
+
+/* A direct TLS handshake begins. */
+void client_login_direct_tls(struct client *c);
+
+struct scram_cache *scram_cache_new(void);
+void scram_cache_free(struct scram_cache *cache);
+/* Of an older configuration. */
+void scram_cache_clear(struct scram_cache *cache);
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * parts.h - what the files of relay/ need of each other.  Private to the folder.
+ */
+#ifndef PGT_RELAY_PARTS_H
+#define PGT_RELAY_PARTS_H
+
+#include "relay/relay.h"
+#include "sql/scan.h"
+
+struct buf;
+
+/* Input of a client that waits is read on, to notice that it hangs up, up to this much. */
+#define WAITING_INPUT_MAX 65536
+/* Output that may be pending towards a peer before the other side is not read any more. */
+#define UNSENT_MAX 65536
+/* Requests that may be under way for one client. */
+#define PIPELINE_MAX 16384
+/* What is held of one message so that its text can be looked at. */
+#define HOLD_MAX (1u << 20)
+
+/* Effects that keep the server with its client, because the next one would see them. */
+#define PINNING_EFFECTS                                                                            \
+	(SQL_EFFECT_SET | SQL_EFFECT_PREPARE | SQL_EFFECT_LISTEN | SQL_EFFECT_TEMP |               \
+	    SQL_EFFECT_ADVISORY_LOCK | SQL_EFFECT_HOLD_CURSOR | SQL_EFFECT_LOAD | SQL_EFFECT_DBLINK)
+
+/* What reply.note says of an answer, and what reply.subject is then. */
+enum reply_note {
+	NOTE_NONE,
+	NOTE_REFUSED, /* the server was made to fail: the client gets the struct err */
+	NOTE_NAMED,   /* Parse or Close of a client's name: the struct statement_name */
+	NOTE_UNNAMED, /* Parse of the unnamed statement: the struct statement before it, or NULL */
+	NOTE_INJECTED, /* Parse or Close of ours on the server: the struct server_statement */
+	NOTE_INJECTED_UNNAMED,
+};
+
+static inline struct relay *relay_of(const struct client *c)
+{
+	return c->host->relay;
+}
+
+static inline usec_t relay_now(const struct client *c)
+{
+	return loop_now(c->conn.net->loop);
+}
+
+/* ---- attach.c: servers for clients ------------------------------------------------------------ */
+
+/* Gives the client a server of the pool, now (STEP_DONE) or when one is free (STEP_AGAIN: it stands
+ * in the queue).  STEP_CLOSED: it has been closed, with the reason. */
+enum step attach_acquire(struct client *c, struct pool *pool) PGT_MUST_USE;
+/* The server has answered everything: takes it from the client if it may go. */
+void attach_settle(struct server *s);
+/* The client goes away. */
+void attach_abandon(struct client *c);
+/* Nobody uses the server: reset, check, the next client, or the idle list. */
+void attach_recycle(struct server *s);
+/* The client's session keeps it: pins, session pooling. */
+bool attach_keeps(const struct client *c);
+/* Starts connections for those who wait, as far as limits allow. */
+void attach_serve_waiters(struct pool *pool, usec_t now);
+/* Those who wait for this pool are sent to choose again. */
+void attach_scatter_waiters(struct pool *pool);
+extern const struct server_events relay_server_events;
+
+/* ---- request.c: from the client --------------------------------------------------------------- */
+
+/* Handles what the client has sent, as far as it can be now. */
+void request_process(struct client *c);
+/* Ends the request under way with an error, in order with what the server still owes; the transaction
+ * fails as if the server had said it.  type: of the request. */
+void request_refuse(struct client *c, uint8_t type, const struct err *e);
+extern const struct client_events relay_client_events;
+
+/* ---- answer.c: from the server ---------------------------------------------------------------- */
+
+void answer_on_readable(struct server *s);
+/* Sends the answers at the head of the queue that no server gives. */
+void answer_made_ones(struct server *s);
+/* Nothing more of this message or conversation makes sense: ends both. */
+void answer_broken(struct server *s, const char *why);
+
+/* ---- gate.c: what a text may do and where it goes ---------------------------------------------- */
+
+enum verdict { VERDICT_PASS, VERDICT_WAIT, VERDICT_REFUSED };
+
+/* The environment in which the client's texts are read. */
+struct sql_env gate_env(const struct client *c);
+/* Whether its texts must be looked at at all. */
+bool gate_must_look(const struct client *c);
+/* Guards the tenant's id and lowers timeouts: VERDICT_REFUSED: *e.  When the text has to be another
+ * one, it is built in *rewritten (else that stays empty). */
+enum verdict gate_guard(struct client *c, struct slice text, const struct sql_facts *facts,
+    struct buf *rewritten, struct err *e);
+/* n statements want to start a transaction.  VERDICT_WAIT: the client has been put on the list of
+ * those who wait; VERDICT_REFUSED: *e. */
+enum verdict gate_admit(struct client *c, unsigned n, struct err *e);
+/* n statements within a transaction. */
+void gate_charge(struct client *c, unsigned n);
+/* Remembers what the text leaves on the server. */
+void gate_note_effects(struct client *c, uint32_t effects);
+/* The pool for a transaction that starts with this; facts NULL: nothing is known. */
+struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts);
+struct pool *gate_primary(struct client *c);
+/* Whether a choice depends on what is asked. */
+bool gate_has_choice(const struct client *c);
+/* Whether the text is a proven read. */
+bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts);
+
+/* ---- session.c: settings of a session ---------------------------------------------------------- */
+
+/* What its startup packet asks for, as a set of the group; a new reference. */
+struct param_set *session_wanted(const struct identity *id, struct group *group);
+/* Brings the server in line with what the client wants.  STEP_DONE: it is.  STEP_AGAIN: it has
+ * been asked to; session_settled() of attach.c goes on. */
+enum step session_apply(struct client *c, struct server *s) PGT_MUST_USE;
+/* Tells the client what this server reports and it has not heard. */
+void session_tell(struct client *c, struct server *s);
+/* The startup options of a server connection of the group. */
+void session_options(const struct group *group, bool cap_timeout, struct buf *out);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * relay.h - where a client and a server meet.
+ *
+ * One struct relay per thread: it owns the thread's groups and drives their sessions.  The way of a
+ * request: request.c (may this message come now, what is it) → gate.c (what may it do, where does it
+ * go) → attach.c (a server for it, or the queue) → the server's socket; and back through
+ * answer.c.  statement.c maps names of prepared statements, session.c carries settings.
+ *
+ * All on the relay's thread, except where a function says otherwise.
+ */
+#ifndef PGT_RELAY_RELAY_H
+#define PGT_RELAY_RELAY_H
+
+#include "base/hash.h"
+#include "client/client.h"
+#include "pool/pool.h"
+#include "server/server.h"
+
+struct sql_classifier;
+
+struct relay {
+	struct net *net;
+	struct config *config;          /* in force; a reference */
+	struct tls_context *server_tls; /* or NULL; a reference */
+	struct resolver *resolver;
+	struct sql_classifier *classifier;
+	struct hmap groups;
+	struct hmap statements; /* texts that prepared statements share, see statement.c */
+	uint64_t last_statement;
+	struct list limited; /* clients that wait for their rate limit, by client.limit_link */
+	struct loop_timer limit_timer;
+	bool limit_timer_runs;
+	bool suspended; /* SUSPEND: nothing is read from clients */
+};
+
+void relay_init(struct relay *r, struct net *net, struct config *config,
+    struct tls_context *server_tls, struct resolver *resolver);
+/* Closes everything; the net's turns must still run until groups are gone. */
+void relay_fini(struct relay *r);
+
+/* A client that has proved who it is enters its group, which is made if need be.  nodes is a set
+ * for its database.  Fits client_host.enter.  False: *e says why not. */
+bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, struct err *e);
+
+/* Another version of the configuration: groups are resolved anew; those whose database or tenant is
+ * gone, or lives on other nodes, finish what they have.  nodes_for gives the set of a database. */
+void relay_reconfigure(struct relay *r, struct config *config, struct tls_context *server_tls,
+    struct node_set *(*nodes_for)(void *arg, const char *database), void *arg);
+
+/* The client that holds a key asks for its request to be cancelled. */
+void relay_cancel(struct client *c);
+
+/* Timeouts, waiting clients, idle servers, min_pool_size: some times a second. */
+void relay_sweep(struct relay *r, usec_t now);
+
+/* ---- what the console does to groups of a database; name NULL: all ---------------------------- */
+
+/* Lets waiting clients go on after a RESUME. */
+void relay_resume(struct relay *r, const char *database);
+/* Closes servers as they come free, idle ones now. */
+void relay_reconnect(struct relay *r, const char *database);
+/* Closes clients and servers at once. */
+void relay_kill(struct relay *r, const char *database);
+bool relay_kill_client(struct relay *r, uint64_t id);
+/* Servers that a client has, or that are being reset; for PAUSE and SHUTDOWN WAIT_FOR_SERVERS. */
+unsigned relay_busy_servers(const struct relay *r, const char *database);
+unsigned relay_clients(const struct relay *r, const char *database);
+/* Servers that RECONNECT still has to close; for WAIT_CLOSE. */
+unsigned relay_stale_servers(const struct relay *r, const char *database);
+/* Closes idle servers, those in use when they come free; PAUSE. */
+void relay_close_idle(struct relay *r, const char *database);
+
+#endif

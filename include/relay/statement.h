@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * statement.h - prepared statements: clients' names over texts that servers share.
+ *
+ * A struct statement is one text with its parameter types, once per thread, counted by the names of
+ * clients and the servers that know it.  A client's name stands for one from the moment its Parse
+ * is passed on; an error takes that back, in the reverse order of what was asked (undo).
+ *
+ * Traps 1 to 3 of the protocol: docs/states.md.
+ */
+#ifndef PGT_RELAY_STATEMENT_H
+#define PGT_RELAY_STATEMENT_H
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/slice.h"
+#include "sql/scan.h"
+
+#include <stdint.h>
+
+struct client;
+struct relay;
+struct reply;
+struct server;
+
+struct statement {
+	struct hlink link; /* of relay.statements */
+	struct relay *relay;
+	unsigned refs;
+	uint64_t id;
+	uint32_t effects;
+	uint32_t flags;          /* enum sql_flag */
+	enum sql_kind kind;
+	uint64_t fingerprint[2];
+	unsigned nchanges;       /* that depend on parameters; see guards_params */
+	bool guards_params;      /* a Bind must be looked into */
+	bool is_exact;
+	bool begin_read_only, begin_serializable;
+	enum sql_hint hint;
+	unsigned nesting, chain;
+	size_t text_len;
+	size_t len;
+	char body[]; /* of a Parse message from the text on: the text, its NUL, the types */
+};
+
+static inline struct slice statement_text(const struct statement *st)
+{
+	return slice_of(st->body, st->text_len);
+}
+
+/* The facts, as far as they are kept, for the classifier. */
+void statement_facts(const struct statement *st, struct sql_facts *facts);
+
+/* Whether this client's names are mapped: not in session pooling, nor with
+ * max_prepared_statements = 0. */
+bool statement_is_mapped(const struct client *c);
+
+/* Parse: body is the message from the text on.  The client has a server. */
+enum step statement_parse(struct client *c, struct slice name, struct slice body,
+    const struct sql_facts *facts) PGT_MUST_USE;
+/* What a name stands for; NULL: nothing. */
+struct statement *statement_find(const struct client *c, struct slice name);
+/* Makes the client's server know the statement that name stands for, and appends to out the name it
+ * has there, with its NUL.  A name that stands for nothing is appended so that the server finds
+ * nothing either. */
+void statement_require(struct client *c, struct slice name, struct buf *out);
+/* Close of a statement. */
+void statement_close(struct client *c, struct slice name);
+/* A simple Query drops the unnamed statement. */
+void statement_drop_unnamed(struct client *c);
+/* DEALLOCATE ALL or DISCARD ALL was passed on. */
+void statement_drop_all(struct client *c);
+
+/* An answer about a statement has come, or never will. */
+void statement_on_reply(struct server *s, const struct reply *r);
+void statement_undo(struct server *s, const struct reply *r, bool was_run);
+
+/* The client or the server is gone. */
+void statement_forget_client(struct client *c);
+void statement_unref(struct statement *st);
+unsigned statement_count(const struct client *c);
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * replies.h - what a server still owes: one entry for each request that will be answered.
+ *
+ * Requests are answered in order, so the head of the queue says what the next messages of the
+ * server belong to.  An entry may be one that the client never asked for (its answer is swallowed)
+ * or one that the server was never asked (its answer is made up when its turn comes).
+ *
+ * Source: PostgreSQL manual, "Message Flow".  Pure.
+ */
+#ifndef PGT_SERVER_REPLIES_H
+#define PGT_SERVER_REPLIES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum reply_kind {
+	REPLY_QUERY,    /* … ReadyForQuery */
+	REPLY_FUNCTION, /* FunctionCallResponse ReadyForQuery */
+	REPLY_PARSE,    /* ParseComplete */
+	REPLY_BIND,     /* BindComplete */
+	REPLY_DESCRIBE, /* [ParameterDescription] RowDescription | NoData */
+	REPLY_EXECUTE,  /* … CommandComplete | EmptyQueryResponse | PortalSuspended */
+	REPLY_CLOSE,    /* CloseComplete */
+	REPLY_SYNC,     /* ReadyForQuery */
+	REPLY_COPY_END, /* no answer: marks where CopyDone or CopyFail stands among the requests */
+};
+
+enum reply_way {
+	REPLY_PASS,    /* the client asked: it gets what the server says */
+	REPLY_SWALLOW, /* we asked */
+	REPLY_MAKE,    /* the server was not asked: we answer */
+};
+
+struct reply {
+	uint8_t kind;  /* enum reply_kind */
+	uint8_t way;   /* enum reply_way */
+	uint8_t note;  /* of the relay */
+	void *subject; /* of the relay: the statement or name that this is about */
+};
+
+/* A ring; a zeroed one is empty. */
+struct replies {
+	struct reply *ring;
+	uint32_t cap; /* a power of two, or 0 */
+	uint32_t head;
+	uint32_t n;
+};
+
+void replies_fini(struct replies *q);
+void replies_grow(struct replies *q);
+
+static inline void replies_push(struct replies *q, struct reply r)
+{
+	if (q->n == q->cap)
+		replies_grow(q);
+	q->ring[(q->head + q->n++) & (q->cap - 1)] = r;
+}
+
+/* The i-th from the head; i < n. */
+static inline struct reply *replies_at(const struct replies *q, uint32_t i)
+{
+	return &q->ring[(q->head + i) & (q->cap - 1)];
+}
+
+static inline struct reply *replies_head(const struct replies *q)
+{
+	return q->n ? replies_at(q, 0) : 0;
+}
+
+static inline void replies_pop(struct replies *q)
+{
+	q->head++;
+	q->n--;
+}
+
+/* Takes out the i-th; the order of the others stays. */
+void replies_remove(struct replies *q, uint32_t i);
+
+/* How many entries from the head on an error skips: all up to the next Sync, which is not among
+ * them; all there are when none has been sent yet (the server then skips what is still to come up
+ * to one).  *has_sync tells which. */
+uint32_t replies_until_sync(const struct replies *q, bool *has_sync);
+
+#endif

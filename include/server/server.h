@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * server.h - one connection to a PostgreSQL server.
+ *
+ * Logs in, answers our own questions, keeps what is known about the session on the other side.
+ * Knows nothing of clients: what arrives once it is in use goes to the owner's handlers.
+ *
+ * All on the thread of its pool.
+ */
+#ifndef PGT_SERVER_SERVER_H
+#define PGT_SERVER_SERVER_H
+
+#include "net/conn.h"
+#include "pool/pool.h"
+#include "server/dial.h"
+#include "server/replies.h"
+#include "wire/report.h"
+#include "wire/startup.h"
+
+struct client;
+struct cancel;
+struct server;
+struct server_login;
+
+struct server_events {
+	/* Logged in, and asked all that must be asked first. */
+	void (*ready)(struct server *s);
+	/* Bytes have come that are no answer to a question of ours. */
+	void (*readable)(struct server *s);
+	void (*drained)(struct server *s);
+	/* The connection is lost, or the login failed (then pool->error tells): the owner lets go
+	 * of it with server_drop(). */
+	void (*ended)(struct server *s, const char *why);
+	/* A cancel that could still have hit this connection is over. */
+	void (*cancel_over)(struct server *s);
+	/* A statement of statements is gone; may be NULL. */
+	void (*statement_gone)(struct server *s, void *subject);
+	/* Its slot is free and it will be freed now; may be NULL. */
+	void (*freed)(struct server *s);
+};
+
+/* A question of our own: a simple query whose answer no client sees. */
+struct question {
+	/* May be NULL.  Columns are borrowed; a NULL value has p == NULL. */
+	void (*row)(struct server *s, void *arg, const struct slice *columns, unsigned n);
+	/* error: NULL when there was none, else the first one; borrowed. */
+	void (*done)(struct server *s, void *arg, const struct report *error);
+	void *arg;
+};
+
+#define QUESTION_MAX_COLUMNS 16
+
+/* A statement that exists on the server, or will when what was sent has been run, under the name
+ * "pgt_SERIAL".  No serial is used twice on a connection. */
+struct server_statement {
+	struct hlink link;
+	struct list lru;   /* of server.statements_lru, the last used first */
+	uint64_t id;       /* of the statement */
+	uint64_t serial;
+	uint64_t used_at;  /* server.batch when it was last used */
+	void *subject;     /* of the relay: what the statement is */
+};
+
+/* Of server.unnamed_id. */
+#define UNNAMED_NONE 0
+#define UNNAMED_UNKNOWN UINT64_MAX
+
+
+struct server {
+	struct conn conn;
+	struct slot slot;
+	const struct server_events *on;
+	struct pool *pool; /* NULL: the monitor's */
+	struct node *node;
+	struct dial dial;
+	struct server_login *login; /* until it is ready */
+	struct question question;   /* done != NULL: one is being answered */
+	struct buf question_error;  /* body of the first ErrorResponse */
+	struct resolver *resolver;
+	struct tls_context *tls_context;
+	struct param_set *params;  /* what it has reported; NULL for the monitor's */
+	struct param_set *applied; /* what of a session's wishes is set on it */
+	struct client *client;     /* who has it */
+	struct replies replies;
+	struct hmap statements;
+	struct list statements_lru;
+	uint64_t unnamed_id; /* of the statement that is its unnamed one, or UNNAMED_… */
+	uint64_t last_serial;
+	uint64_t batch; /* counts ReadyForQuery */
+	uint64_t id;
+	uint32_t pid;
+	uint8_t cancel_key[CANCEL_KEY_MAX];
+	uint16_t cancel_key_len;
+	struct cancel *cancel;     /* under way */
+	size_t stream_left;        /* bytes of the current message that are still to come */
+	usec_t request_at;         /* when it was last given out */
+	usec_t query_at;           /* when the query under way was sent */
+	usec_t xact_at;            /* when the transaction began */
+	uint32_t tainted;          /* SQL effects that would reach the next client */
+	char tx;                   /* 'I', 'T', 'E' */
+	bool stream_swallow;       /* what of the current message is still to come goes nowhere */
+	bool skips_to_sync;        /* it ignores everything up to a Sync that is still to be sent */
+	bool copy_in;              /* waits for CopyData */
+	bool asks_default_timeout; /* after login: connected without a statement_timeout of ours */
+	bool caps_timeout;         /* the startup packet asked for the tier's statement_timeout */
+	bool doubtful;             /* its state is not known for sure: to be closed, not reused */
+	uint8_t loose_syncs;       /* Syncs that a COPY may have eaten or not */
+};
+
+/* Where and as whom; borrowed for the call, except what dial_target says. */
+struct server_target {
+	struct dial_target dial;
+	struct node *node;
+	const char *dbname;
+	const char *user;
+	const struct credential *credential;  /* borrowed until it is ready or has ended */
+	const struct database_conf *database; /* or NULL; borrowed until ready */
+	const char *options;                  /* for the startup packet, or "" */
+	const char *application_name;
+};
+
+/* Starts a connection.  pool: slot has been reserved in s->slot; NULL for the monitor, which
+ * keeps no slot.  ready() or ended() follows, never before this returns. */
+struct server *server_new(struct pool *pool, struct net *net, const struct server_events *on);
+void server_connect(struct server *s, const struct server_target *target);
+
+/* Asks; no other question may be under way and no client may have the server. */
+void server_ask(struct server *s, const char *sql, const struct question *q);
+
+/* Says goodbye and lets go of it: the slot counts until the server has hung up, or for a few
+ * seconds.  Without goodbye when its state is unknown or it does not answer.  The owner must not
+ * touch it any more. */
+void server_drop(struct server *s);
+
+/* Takes a ParameterStatus message into s->params. */
+void server_on_parameter(struct server *s, struct slice body);
+
+/* Asks the server to cancel what it is doing.  At most one is under way; a second is the same.
+ * Until cancel_over() the server must not run another's statement. */
+void server_cancel(struct server *s);
+
+/* Its session starts with a statement_timeout within the tier's. */
+bool server_is_capped(const struct server *s);
+
+/* Frees what the server knows of prepared statements, when they are gone there. */
+void server_forget_statements(struct server *s);
+
+/* What an idle server says: true when it is still good. */
+bool server_on_idle_bytes(struct server *s);
+
+#endif

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * client.c - the life of a client connection: birth, moving, death.
+ *
+ * Knows how a session ends, not what it does.
+ */
+#include "client/client.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "client/login.h"
+#include "wire/write.h"
+
+#include <stdlib.h>
+
+/* How long a client may take to read its last error. */
+#define FAREWELL_PATIENCE (5 * USEC_PER_SEC)
+
+static const char *const phase_names[] = {
+#define X(name, text) [CLIENT_##name] = text,
+	CLIENT_PHASES(X)
+#undef X
+};
+
+const char *client_phase_name(enum client_phase phase)
+{
+	return phase_names[phase];
+}
+
+static struct client *client_of(struct conn *conn)
+{
+	return container_of(conn, struct client, conn);
+}
+
+static void on_readable(struct conn *conn)
+{
+	struct client *c = client_of(conn);
+
+	if (c->phase == CLIENT_READY)
+		c->on->readable(c);
+	else
+		client_login_on_readable(c);
+}
+
+static void on_drained(struct conn *conn)
+{
+	struct client *c = client_of(conn);
+
+	if (c->phase == CLIENT_READY)
+		c->on->drained(c);
+}
+
+static void on_ended(struct conn *conn, const char *why)
+{
+	client_close(client_of(conn), NULL, why ? why : "client unexpected eof");
+}
+
+static void on_ready(struct conn *conn)
+{
+	client_of(conn)->conn.sniff = false;
+}
+
+static void on_direct_tls(struct conn *conn)
+{
+	client_login_direct_tls(client_of(conn));
+}
+
+static void uncount(struct client *c)
+{
+	if (!c->counted)
+		return;
+	slot_give_back(&shared_clients);
+	slot_give_back(&c->group->database_shared->clients);
+	slot_give_back(&c->group->user_shared->clients);
+	if (c->group->tenant_shared)
+		slot_give_back(&c->group->tenant_shared->clients);
+	c->group->nclients--;
+	c->counted = false;
+}
+
+static void on_freed(struct conn *conn)
+{
+	struct client *c = client_of(conn);
+
+	client_login_free(c->login);
+	mem_wipe(c->secret, sizeof(c->secret));
+	free(c->user);
+	free(c);
+}
+
+static const struct conn_events client_conn_events = { .readable = on_readable,
+						       .drained = on_drained,
+						       .ended = on_ended,
+						       .ready = on_ready,
+						       .direct_tls = on_direct_tls,
+						       .freed = on_freed };
+
+struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer)
+{
+	static _Atomic uint64_t last_id;
+	struct client *c = xnew(struct client);
+
+	c->host = host;
+	c->id = atomic_fetch_add(&last_id, 1) + 1;
+	c->login = client_login_new();
+	waiter_init(&c->waiter);
+	list_init(&c->link);
+	list_init(&c->limit_link);
+	conn_open(&c->conn, host->net, fd, &client_conn_events);
+	c->conn.peer = *peer;
+	c->conn.sniff = host->tls != NULL && peer->family != AF_UNIX;
+	c->connected_at = loop_now(host->net->loop);
+	c->request_at = c->connected_at;
+	list_push_back(&host->newcomers, &c->link);
+	host->nnewcomers++;
+	return c;
+}
+
+static void log_end(const struct client *c, const char *why)
+{
+	char addr[INET6_ADDRSTRLEN];
+
+	if (!c->host->config->global.log_disconnections || !c->user)
+		return;
+	conn_addr_text(&c->conn.peer, addr);
+	log_info("C-%llu: %s@%s:%u closing because: %s (age=%llds)", (unsigned long long)c->id,
+		 c->user, addr, c->conn.peer.port, why,
+		 (long long)((loop_now(c->conn.net->loop) - c->connected_at) / USEC_PER_SEC));
+}
+
+void client_close(struct client *c, const struct err *error, const char *why)
+{
+	if (c->phase == CLIENT_CLOSING)
+		return;
+	log_end(c, why);
+	if (c->on)
+		c->on->leaving(c);
+	waiter_leave(&c->waiter);
+	if (!c->group && list_is_linked(&c->link))
+		c->host->nnewcomers--;
+	list_del(&c->link);
+	uncount(c);
+	/* The group may go before we do. */
+	param_set_assign(&c->wanted, NULL);
+	param_set_assign(&c->told, NULL);
+	/* A key that still worked would cancel for somebody who is not there any more. */
+	c->host->forget_key(c);
+	c->phase = CLIENT_CLOSING;
+	if (!error) {
+		conn_close_soon(&c->conn);
+		return;
+	}
+	if (c->conn.phase == CONN_OPEN)
+		msg_put_error(conn_output(&c->conn), "FATAL", error);
+	conn_finish(&c->conn, FAREWELL_PATIENCE);
+}
+
+void client_release(struct client *c)
+{
+	list_del(&c->link);
+	c->host->nnewcomers--;
+	conn_release(&c->conn);
+	c->host = NULL;
+}
+
+void client_adopt(struct client *c, struct client_host *host)
+{
+	c->host = host;
+	list_push_back(&host->newcomers, &c->link);
+	host->nnewcomers++;
+	conn_adopt(&c->conn, host->net);
+}
+
+void client_sweep_newcomers(struct client_host *host, usec_t now)
+{
+	static const struct err too_slow = { "08P01", "client_login_timeout", "" };
+	usec_t limit = host->config->global.client_login_timeout;
+
+	if (!limit)
+		return;
+	LIST_FOREACH_SAFE (at, &host->newcomers) {
+		struct client *c = container_of(at, struct client, link);
+
+		if (now - c->connected_at >= limit)
+			client_close(c, &too_slow, "client_login_timeout");
+	}
+}

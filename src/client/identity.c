@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * identity.c - who a client is.
+ *
+ * Knows the startup packet and the configuration, no sockets and no secrets.  What a stranger may
+ * not learn (an unknown database, an unknown tenant) is kept as a refusal, to be told after proof.
+ */
+#include "client/identity.h"
+
+#include "base/mem.h"
+
+#include <stdlib.h>
+
+/* More session settings than a driver could mean. */
+#define SETTINGS_MAX 64
+
+static const char *const console_names[] = { "pgturnstile", "pgbouncer" };
+
+static void add_setting(struct identity *id, struct slice name, struct slice value)
+{
+	id->settings = xrealloc(id->settings, (id->nsettings + 1) * sizeof(*id->settings));
+	id->settings[id->nsettings++] =
+	    (struct startup_setting){ xmemdup0(name.p, name.n), xmemdup0(value.p, value.n) };
+}
+
+static bool split_options(struct identity *id, struct slice options, struct err *e)
+{
+	struct buf name = { 0 }, value = { 0 };
+	enum step step;
+
+	while ((step = options_next(&options, &name, &value, e)) == STEP_DONE &&
+	       id->nsettings <= SETTINGS_MAX)
+		add_setting(id, buf_peek(&name), buf_peek(&value));
+	buf_fini(&name);
+	buf_fini(&value);
+	return step != STEP_CLOSED;
+}
+
+static bool take_param(struct identity *id, struct slice name, struct slice value, struct err *e)
+{
+	if (slice_is_equal(name, SLICE("user"))) {
+		free(id->user);
+		id->user = xmemdup0(value.p, value.n);
+	} else if (slice_is_equal(name, SLICE("database"))) {
+		free(id->database);
+		id->database = xmemdup0(value.p, value.n);
+	} else if (slice_is_equal(name, SLICE("options"))) {
+		return split_options(id, value, e);
+	} else if (slice_is_equal(name, SLICE("replication"))) {
+		if (!slice_is_equal_nocase(value, SLICE("false")) &&
+		    !slice_is_equal_nocase(value, SLICE("off")) &&
+		    !slice_is_equal_nocase(value, SLICE("no")) &&
+		    !slice_is_equal(value, SLICE("0")))
+			return err_set(e, "0A000",
+				       "replication connections are not supported; "
+				       "connect to the server directly");
+	} else if (!(name.n > 5 && !memcmp(name.p, "_pq_.", 5))) {
+		add_setting(id, name, value);
+	}
+	return true;
+}
+
+bool identity_init(struct identity *id, const struct startup *startup, struct err *e)
+{
+	struct slice at = startup->params, name, value;
+
+	*id = (struct identity){ .minor = startup->minor };
+	while (startup_next_param(&at, &name, &value))
+		if (!take_param(id, name, value, e))
+			return false;
+	if (id->nsettings > SETTINGS_MAX)
+		return err_set(e, "08P01", "more than %d settings in the startup packet",
+			       SETTINGS_MAX);
+	if (!id->user || !*id->user)
+		return err_set(e, "28000", "no PostgreSQL user name specified in startup packet");
+	if (!id->database || !*id->database) {
+		free(id->database);
+		id->database = xstrdup(id->user);
+	}
+	for (size_t i = 0; i < PGT_NELEMS(console_names); i++)
+		id->is_console |= !strcmp(id->database, console_names[i]);
+	return true;
+}
+
+static void refuse(struct identity *id)
+{
+	id->is_refused = true;
+}
+
+/* ---- the tenant ----------------------------------------------------------------------------- */
+
+static void set_text(char **at, const char *text)
+{
+	free(*at);
+	*at = xstrdup(text);
+}
+
+/* The way gave a name, an id or neither; *said is what it gave, for the message. */
+struct finding {
+	const struct tenant_conf *conf;
+	const char *said;
+	bool is_id;
+};
+
+static const char *startup_value(const struct identity *id, const char *setting)
+{
+	const char *value = NULL;
+
+	for (unsigned i = 0; i < id->nsettings; i++)
+		if (!strcasecmp(id->settings[i].name, setting))
+			value = id->settings[i].value;
+	return value;
+}
+
+/* `app.acme`: the user is app, the tenant acme. */
+static struct finding by_user_suffix(struct identity *id, const struct config *config)
+{
+	char *dot = strrchr(id->user, '.');
+
+	if (!dot || dot == id->user)
+		return (struct finding){ 0 };
+	free(id->auth_user);
+	id->auth_user = xmemdup0(id->user, (size_t)(dot - id->user));
+	return (struct finding){ config_tenant_by_name(config, slice_str(dot + 1)), dot + 1,
+				 false };
+}
+
+static struct finding by_way(struct identity *id, const struct config *config,
+			     enum tenant_by_way way)
+{
+	const char *value;
+
+	switch (way) {
+	case TENANT_BY_USER:
+		return (struct finding){ config_tenant_by_user(config, slice_str(id->user)), NULL,
+					 false };
+	case TENANT_BY_DATABASE:
+		return (struct finding){ config_tenant_by_database(config, slice_str(id->database)),
+					 NULL, false };
+	case TENANT_BY_USER_SUFFIX:
+		return by_user_suffix(id, config);
+	case TENANT_BY_STARTUP:
+		value = startup_value(id, config->global.tenant_setting);
+		if (!value)
+			return (struct finding){ 0 };
+		return (struct finding){ config_tenant_by_business_id(config, slice_str(value)),
+					 value, true };
+	default:
+		return (struct finding){ 0 };
+	}
+}
+
+static const char *const way_names[] = { [TENANT_BY_USER] = "user",
+					 [TENANT_BY_DATABASE] = "database",
+					 [TENANT_BY_USER_SUFFIX] = "user_suffix",
+					 [TENANT_BY_STARTUP] = "startup" };
+
+static void take_tenant(struct identity *id, const struct config *config,
+			const struct finding *found, enum tenant_by_way way)
+{
+	if (found->conf) {
+		id->tenant_conf = found->conf;
+		set_text(&id->tenant, found->conf->name);
+		set_text(&id->business_id, found->conf->business_id);
+	} else if (!*found->said) {
+		err_set(&id->refusal, "42501", "the tenant is empty (tenant_by = %s)",
+			way_names[way]);
+		refuse(id);
+	} else if (!config->unknown_tenant_tier) {
+		err_set(&id->refusal, "28000",
+			"tenant \"%.100s\" is not known (tenant_by = %s, unknown_tenant = reject)",
+			found->said, way_names[way]);
+		refuse(id);
+	} else {
+		set_text(&id->tenant, found->said);
+		set_text(&id->business_id, found->said);
+	}
+}
+
+static void resolve_tenant(struct identity *id, const struct config *config)
+{
+	const struct tenant_by *by = &config->global.tenant_by;
+	const char *claimed;
+
+	for (unsigned i = 0; i < by->n; i++) {
+		struct finding found = by_way(id, config, by->ways[i]);
+
+		if (found.conf || found.said) {
+			take_tenant(id, config, &found, by->ways[i]);
+			break;
+		}
+	}
+	if (id->is_refused || !by->n)
+		return;
+	if (!*id->tenant) {
+		err_set(&id->refusal, "28000",
+			"no tenant: none of the ways in tenant_by names one");
+		err_hint(
+		    &id->refusal,
+		    "tenant_by lists how a connection tells its tenant; see docs/settings.md.");
+		refuse(id);
+		return;
+	}
+	/* Whoever is one tenant and says another's id in the startup packet is lying or lost. */
+	claimed = startup_value(id, config->global.tenant_setting);
+	if (claimed && strcmp(claimed, id->business_id)) {
+		err_set(&id->refusal, "42501",
+			"permission denied to set \"%s\" to another tenant's id",
+			config->global.tenant_setting);
+		refuse(id);
+	}
+}
+
+void identity_resolve(struct identity *id, const struct config *config)
+{
+	id->is_refused = false;
+	id->tenant_conf = NULL;
+	set_text(&id->tenant, "");
+	set_text(&id->business_id, "");
+	set_text(&id->auth_user, id->user);
+	if (id->is_console)
+		return;
+	id->database_conf = config_database(config, slice_str(id->database));
+	if (!id->database_conf || !strcmp(id->database, "*"))
+		id->database_conf = config_database_fallback(config);
+	resolve_tenant(id, config);
+	if (!id->database_conf && !id->is_refused) {
+		err_set(&id->refusal, "3D000", "no such database: %.200s", id->database);
+		refuse(id);
+	}
+	set_text(&id->server_user, id->database_conf && *id->database_conf->user
+				       ? id->database_conf->user
+				       : id->auth_user);
+}
+
+void identity_fini(struct identity *id)
+{
+	for (unsigned i = 0; i < id->nsettings; i++) {
+		free(id->settings[i].name);
+		free(id->settings[i].value);
+	}
+	free(id->settings);
+	free(id->user);
+	free(id->auth_user);
+	free(id->server_user);
+	free(id->database);
+	free(id->tenant);
+	free(id->business_id);
+	*id = (struct identity){ 0 };
+}

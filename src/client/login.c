@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * login.c - from accept to the first ReadyForQuery.
+ *
+ * A strict sequence: requests for encryption, one startup packet, one way to prove it, done.  The
+ * identity is frozen when the startup packet is read; a second one, or any message but the one that
+ * is due, ends the connection.
+ *
+ * Knows how a client proves who it is; where it goes then is the host's business.
+ * Source: PostgreSQL manual, "Message Flow: Start-up", "SASL Authentication".
+ */
+#include "client/login.h"
+
+#include "auth/verify.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "net/listen.h"
+#include "net/tls.h"
+#include "wire/frame.h"
+#include "wire/read.h"
+#include "wire/write.h"
+
+#include <stdlib.h>
+
+/* As PostgreSQL's limit for messages of a login. */
+#define LOGIN_MESSAGE_MAX 65535
+
+enum proof { PROOF_NONE, PROOF_PLAIN, PROOF_MD5, PROOF_SCRAM_FIRST, PROOF_SCRAM_FINAL };
+
+struct client_login {
+	struct identity id;
+	bool has_identity;
+	bool asked_tls, asked_gss;
+	enum proof due;
+	struct config *config; /* in force when the proof was asked for */
+	const struct userlist_entry *entry;
+	uint8_t md5_salt[MD5_SALT_LEN];
+	struct scram_server scram;
+	bool has_scram;
+	bool has_client_key;
+	uint8_t client_key[SCRAM_KEY_LEN];
+	char *given; /* password of PROOF_PLAIN */
+};
+
+struct client_login *client_login_new(void)
+{
+	return xnew(struct client_login);
+}
+
+void client_login_free(struct client_login *login)
+{
+	if (!login)
+		return;
+	if (login->has_identity)
+		identity_fini(&login->id);
+	if (login->has_scram)
+		scram_server_fini(&login->scram);
+	if (login->given)
+		mem_wipe(login->given, strlen(login->given));
+	free(login->given);
+	config_unref(login->config);
+	mem_wipe(login, sizeof(*login));
+	free(login);
+}
+
+const struct identity *client_identity(const struct client *c)
+{
+	return &c->login->id;
+}
+
+/* ---- secrets made of plain passwords, kept because making one takes a millisecond ------------ */
+
+struct scram_cache {
+	struct hmap secrets;
+};
+
+struct scram_cached {
+	struct hlink link;
+	const struct userlist_entry *entry;
+	struct scram_secret secret;
+};
+
+struct scram_cache *scram_cache_new(void)
+{
+	return xnew(struct scram_cache);
+}
+
+void scram_cache_clear(struct scram_cache *cache)
+{
+	HMAP_FOREACH_SAFE (l, &cache->secrets) {
+		struct scram_cached *cached = container_of(l, struct scram_cached, link);
+
+		hmap_remove(&cache->secrets, l);
+		mem_wipe(&cached->secret, sizeof(cached->secret));
+		free(cached);
+	}
+}
+
+void scram_cache_free(struct scram_cache *cache)
+{
+	scram_cache_clear(cache);
+	hmap_fini(&cache->secrets);
+	free(cache);
+}
+
+static void scram_secret_of(struct client *c, struct scram_secret *out)
+{
+	const struct userlist_entry *entry = c->login->entry;
+	struct scram_cache *cache = c->host->scram_cache;
+	uint64_t hash = hash_bytes(&entry, sizeof(entry));
+	struct scram_cached *cached;
+
+	if (entry && entry->kind == PASSWORD_PLAIN)
+		for (struct hlink *l = hmap_first(&cache->secrets, hash); l; l = hmap_next(l)) {
+			cached = container_of(l, struct scram_cached, link);
+			if (cached->entry == entry) {
+				*out = cached->secret;
+				return;
+			}
+		}
+	password_scram_secret(entry, slice_str(c->login->id.auth_user),
+			      c->login->config->global.scram_iterations, out);
+	if (!entry || entry->kind != PASSWORD_PLAIN)
+		return;
+	cached = xnew(struct scram_cached);
+	cached->entry = entry;
+	cached->secret = *out;
+	hmap_insert(&cache->secrets, &cached->link, hash);
+}
+
+/* ---- the end of a login ---------------------------------------------------------------------- */
+
+static enum step refuse(struct client *c, const struct err *e)
+{
+	if (c->host->config->global.log_pooler_errors)
+		log_warning("C-%llu: login of \"%s\" refused: %s", (unsigned long long)c->id,
+			    c->user ? c->user : "", e->text);
+	client_close(c, e, e->text);
+	return STEP_CLOSED;
+}
+
+static enum step refuse_text(struct client *c, const char *sqlstate, const char *text)
+{
+	struct err e;
+
+	err_set(&e, sqlstate, "%s", text);
+	return refuse(c, &e);
+}
+
+/* The same words whether the user does not exist or the password is wrong. */
+static enum step refuse_proof(struct client *c)
+{
+	struct err e;
+
+	err_set(&e, "28P01", "password authentication failed for user \"%.100s\"", c->user);
+	return refuse(c, &e);
+}
+
+static enum step proved(struct client *c)
+{
+	struct client_login *login = c->login;
+	struct err e;
+
+	login->due = PROOF_NONE;
+	if (login->id.is_refused)
+		return refuse(c, &login->id.refusal);
+	msg_put_authentication(conn_output(&c->conn), AUTH_OK);
+	c->phase = CLIENT_WELCOME;
+	if (!c->host->enter(c, &e))
+		return refuse(c, &e);
+	return STEP_CLOSED; /* what comes now is the session's */
+}
+
+void client_welcome(struct client *c, struct param_set *told)
+{
+	struct buf *out = conn_output(&c->conn);
+	bool is_long = c->login->id.minor >= 2;
+	size_t m;
+
+	param_set_assign(&c->told, told);
+	for (unsigned i = 0; told && i < told->n; i++)
+		msg_put_parameter_status(out, slice_str(told->items[i].name),
+					 slice_str(told->items[i].value));
+	c->secret_len = is_long ? CLIENT_KEY_LONG : CLIENT_KEY_SHORT;
+	c->host->assign_key(c);
+	m = msg_begin(out, MSG_BACKEND_KEY);
+	buf_put_u32(out, c->pid);
+	buf_put(out, c->secret, c->secret_len);
+	msg_end(out, m);
+	msg_put_ready(out, 'I');
+	client_login_free(c->login);
+	c->login = NULL;
+	c->phase = CLIENT_READY;
+	if (c->group)
+		c->group->counters.client_login_count++;
+	if (c->host->config->global.log_connections) {
+		char addr[INET6_ADDRSTRLEN];
+
+		conn_addr_text(&c->conn.peer, addr);
+		log_info("C-%llu: %s@%s:%u login%s%s", (unsigned long long)c->id, c->user, addr,
+			 c->conn.peer.port, c->group ? " to " : "", c->group ? c->group->name : "");
+	}
+	conn_resume(&c->conn);
+	if (conn_input(&c->conn).n)
+		conn_kick(&c->conn);
+}
+
+void client_lend_secret(const struct client *c, struct group *group)
+{
+	const struct client_login *login = c->login;
+	const struct database_conf *database = group->database_conf;
+	struct credential *to = &group->credential;
+	const struct userlist_entry *entry = login->entry;
+	const char *password = NULL;
+
+	if (*database->user) {
+		entry = userlist_find(group->config->userlist, slice_str(database->user));
+		password = *database->password ? database->password : NULL;
+	} else if (login->given) {
+		password = login->given;
+	}
+	if (!password && entry && (entry->kind == PASSWORD_PLAIN || entry->kind == PASSWORD_MD5))
+		password = entry->password;
+	if (password && (!to->password || strcmp(to->password, password))) {
+		free(to->password);
+		to->password = xstrdup(password);
+		to->has_password = true;
+	}
+	if (!*database->user && login->has_client_key && entry && entry->kind == PASSWORD_SCRAM) {
+		memcpy(to->client_key, login->client_key, sizeof(to->client_key));
+		memcpy(to->server_key, entry->scram.server_key, sizeof(to->server_key));
+		to->has_scram_keys = true;
+	}
+}
+
+/* ---- proof ----------------------------------------------------------------------------------- */
+
+static void ask_md5(struct client *c)
+{
+	struct buf *out = conn_output(&c->conn);
+	size_t m = msg_begin(out, MSG_AUTHENTICATION);
+
+	random_bytes(c->login->md5_salt, sizeof(c->login->md5_salt));
+	buf_put_u32(out, AUTH_MD5);
+	buf_put(out, c->login->md5_salt, sizeof(c->login->md5_salt));
+	msg_end(out, m);
+	c->login->due = PROOF_MD5;
+}
+
+static void ask_scram(struct client *c)
+{
+	struct buf *out = conn_output(&c->conn);
+	size_t m = msg_begin(out, MSG_AUTHENTICATION);
+	struct scram_secret secret;
+
+	buf_put_u32(out, AUTH_SASL);
+	buf_put_cstr(out, SCRAM_MECHANISM);
+	buf_put_u8(out, 0);
+	msg_end(out, m);
+	scram_secret_of(c, &secret);
+	scram_server_init(&c->login->scram, &secret, NULL);
+	mem_wipe(&secret, sizeof(secret));
+	c->login->has_scram = true;
+	c->login->due = PROOF_SCRAM_FIRST;
+}
+
+/* On a Unix socket the user `pgturnstile` or `pgbouncer` with our own uid needs no proof. */
+static bool is_ourselves(const struct client *c)
+{
+	uid_t uid;
+
+	return c->login->id.is_console && c->conn.peer.family == AF_UNIX &&
+	       (!strcmp(c->user, "pgturnstile") || !strcmp(c->user, "pgbouncer")) &&
+	       sock_peer_uid(c->conn.fd, &uid) && uid == geteuid();
+}
+
+static enum step ask_for_proof(struct client *c)
+{
+	struct client_login *login = c->login;
+	int type = login->config->global.auth_type;
+
+	if (is_ourselves(c))
+		return proved(c);
+	switch ((enum auth_type)type) {
+	case AUTH_TYPE_ANY:
+		return proved(c);
+	case AUTH_TYPE_TRUST:
+		return login->entry ? proved(c) : refuse_proof(c);
+	case AUTH_TYPE_PLAIN:
+		msg_put_authentication(conn_output(&c->conn), AUTH_CLEARTEXT);
+		login->due = PROOF_PLAIN;
+		return STEP_DONE;
+	case AUTH_TYPE_MD5:
+		if (login->entry && login->entry->kind == PASSWORD_SCRAM)
+			ask_scram(c);
+		else
+			ask_md5(c);
+		return STEP_DONE;
+	case AUTH_TYPE_SCRAM:
+		ask_scram(c);
+		return STEP_DONE;
+	default:
+		return refuse_text(c, "28000", "this auth_type is not supported");
+	}
+}
+
+void client_login_begin(struct client *c)
+{
+	struct client_login *login = c->login;
+
+	config_unref(login->config);
+	login->config = config_ref(c->host->config);
+	identity_resolve(&login->id, login->config);
+	login->entry = userlist_find(login->config->userlist, slice_str(login->id.auth_user));
+	c->phase = CLIENT_AUTH;
+	/* STEP_CLOSED says that the connection is somebody else's business now. */
+	(void)!ask_for_proof(c);
+}
+
+static enum step on_plain(struct client *c, struct slice body)
+{
+	struct reader r = reader_of(body);
+	struct slice given = read_cstr(&r);
+
+	if (!read_is_complete(&r))
+		return refuse_text(c, "08P01", "invalid password packet");
+	if (!password_verify_plain(c->login->entry, given))
+		return refuse_proof(c);
+	c->login->given = xmemdup0(given.p, given.n);
+	return proved(c);
+}
+
+static enum step on_md5(struct client *c, struct slice body)
+{
+	struct reader r = reader_of(body);
+	struct slice given = read_cstr(&r);
+
+	if (!read_is_complete(&r) ||
+	    !password_verify_md5(c->login->entry, c->login->md5_salt, given))
+		return refuse_proof(c);
+	return proved(c);
+}
+
+static void put_sasl(struct client *c, uint32_t code, struct slice data)
+{
+	struct buf *out = conn_output(&c->conn);
+	size_t m = msg_begin(out, MSG_AUTHENTICATION);
+
+	buf_put_u32(out, code);
+	buf_put_slice(out, data);
+	msg_end(out, m);
+}
+
+static enum step on_scram_first(struct client *c, struct slice body)
+{
+	struct reader r = reader_of(body);
+	struct slice mechanism = read_cstr(&r);
+	uint32_t len = read_u32(&r);
+	struct slice first = read_bytes(&r, len);
+	struct buf answer = { 0 };
+	struct err e;
+
+	if (!read_is_complete(&r) || !slice_is_equal(mechanism, SLICE(SCRAM_MECHANISM)))
+		return refuse_text(c, "08P01",
+				   "client selected an invalid SASL authentication mechanism");
+	if (!scram_server_first(&c->login->scram, first, &answer, &e)) {
+		buf_fini(&answer);
+		return refuse(c, &e);
+	}
+	put_sasl(c, AUTH_SASL_CONTINUE, buf_peek(&answer));
+	buf_fini(&answer);
+	c->login->due = PROOF_SCRAM_FINAL;
+	return STEP_DONE;
+}
+
+static enum step on_scram_final(struct client *c, struct slice body)
+{
+	struct client_login *login = c->login;
+	struct buf answer = { 0 };
+	struct err e;
+
+	if (!scram_server_final(&login->scram, body, &answer, login->client_key, &e)) {
+		buf_fini(&answer);
+		if (!strcmp(e.sqlstate, "28P01"))
+			return refuse_proof(c);
+		return refuse(c, &e);
+	}
+	login->has_client_key = true;
+	put_sasl(c, AUTH_SASL_FINAL, buf_peek(&answer));
+	buf_fini(&answer);
+	return proved(c);
+}
+
+static enum step on_proof(struct client *c, const struct frame *f)
+{
+	struct slice body = frame_body(f);
+
+	if (f->type != MSG_PASSWORD)
+		return refuse_text(c, "08P01", "expected a password response");
+	switch (c->login->due) {
+	case PROOF_PLAIN:
+		return on_plain(c, body);
+	case PROOF_MD5:
+		return on_md5(c, body);
+	case PROOF_SCRAM_FIRST:
+		return on_scram_first(c, body);
+	case PROOF_SCRAM_FINAL:
+		return on_scram_final(c, body);
+	case PROOF_NONE:
+		break;
+	}
+	return refuse_text(c, "08P01", "unexpected password response");
+}
+
+static void read_proof(struct client *c)
+{
+	struct frame f;
+	enum step step = STEP_DONE;
+
+	while (step == STEP_DONE && c->phase == CLIENT_AUTH) {
+		struct slice in = conn_input(&c->conn);
+		enum frame_status status = frame_peek(in.p, in.n, &f);
+
+		if (status == FRAME_PARTIAL)
+			return;
+		if (status == FRAME_INVALID || f.len > LOGIN_MESSAGE_MAX) {
+			refuse_text(c, "08P01", "invalid message length in login");
+			return;
+		}
+		if (!frame_is_whole(&f))
+			return;
+		conn_consume(&c->conn, f.len);
+		step = on_proof(c, &f);
+	}
+}
+
+/* ---- the packets that open a connection ------------------------------------------------------ */
+
+static struct tls *tls_of_client(struct client *c, bool direct)
+{
+	return tls_new(c->host->tls, c->conn.fd, NULL, NULL, direct);
+}
+
+void client_login_direct_tls(struct client *c)
+{
+	conn_start_tls(&c->conn, tls_of_client(c, true));
+}
+
+static enum step on_tls_request(struct client *c)
+{
+	bool possible = c->host->tls && c->conn.peer.family != AF_UNIX;
+
+	if (c->login->asked_tls || c->conn.tls)
+		return refuse_text(c, "08P01", "SSLRequest received twice");
+	c->login->asked_tls = true;
+	conn_send(&c->conn, possible ? "S" : "N", 1);
+	if (!possible)
+		return STEP_DONE;
+	conn_start_tls(&c->conn, tls_of_client(c, false));
+	return STEP_CLOSED;
+}
+
+static enum step on_gss_request(struct client *c)
+{
+	if (c->login->asked_gss)
+		return refuse_text(c, "08P01", "GSSENCRequest received twice");
+	c->login->asked_gss = true;
+	conn_send(&c->conn, "N", 1);
+	return STEP_DONE;
+}
+
+static enum step on_cancel_request(struct client *c, const struct startup *startup)
+{
+	c->host->cancel(c->host, startup->cancel_pid, startup->cancel_key);
+	client_close(c, NULL, "cancel request");
+	return STEP_CLOSED;
+}
+
+static enum step on_session_request(struct client *c, const struct startup *startup)
+{
+	const struct settings *set = &c->host->config->global;
+	struct client_login *login = c->login;
+	struct err e;
+
+	login->has_identity = true;
+	if (!identity_init(&login->id, startup, &e))
+		return refuse(c, &e);
+	c->user = xstrdup(login->id.user);
+	if (set->client_tls_sslmode >= SSLMODE_REQUIRE && !c->conn.tls &&
+	    c->conn.peer.family != AF_UNIX)
+		return refuse_text(c, "28000", "TLS is required");
+	startup_negotiate(startup, conn_output(&c->conn));
+	identity_resolve(&login->id, c->host->config);
+	c->host->find_home(c);
+	return STEP_CLOSED;
+}
+
+static void read_startup(struct client *c)
+{
+	enum step step = STEP_DONE;
+	struct startup startup;
+	struct err e;
+
+	while (step == STEP_DONE) {
+		struct slice in = conn_input(&c->conn);
+
+		step = startup_parse(in.p, in.n, &startup, &e);
+		if (step == STEP_CLOSED)
+			refuse(c, &e);
+		if (step != STEP_DONE)
+			return;
+		/* The packet stays readable until this event ends. */
+		conn_consume(&c->conn, startup.len);
+		switch (startup.kind) {
+		case STARTUP_SSL:
+			step = on_tls_request(c);
+			break;
+		case STARTUP_GSSENC:
+			step = on_gss_request(c);
+			break;
+		case STARTUP_CANCEL:
+			step = on_cancel_request(c, &startup);
+			break;
+		case STARTUP_SESSION:
+			step = on_session_request(c, &startup);
+			break;
+		}
+	}
+}
+
+void client_login_on_readable(struct client *c)
+{
+	if (c->phase == CLIENT_STARTUP)
+		read_startup(c);
+	else if (c->phase == CLIENT_AUTH)
+		read_proof(c);
+	/* In WELCOME what the client pipelined waits in its buffer, bounded by what one receive
+	 * takes; the connection is read on to notice that it hangs up. */
+	else if (c->phase == CLIENT_WELCOME && conn_input(&c->conn).n > NET_RECEIVE_MAX)
+		conn_pause(&c->conn);
+}

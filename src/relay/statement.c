@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * statement.c - prepared statements: clients' names over texts that servers share.
+ *
+ * Knows Parse, Close and what becomes of them when the server fails in the middle of a batch.
+ * Nothing here waits: what is asked of the server is noted in its queue of replies, and taken back
+ * from there.
+ */
+#include "relay/statement.h"
+
+#include "base/mem.h"
+#include "relay/parts.h"
+#include "wire/frame.h"
+#include "wire/write.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SERVER_NAME_MAX 32
+
+struct statement_name {
+	struct hlink link;
+	unsigned refs; /* the client's table, and replies that are still owed */
+	bool is_listed;
+	struct statement *statement;
+	char name[];
+};
+
+struct client_statements {
+	struct hmap names;
+	struct statement *unnamed;
+};
+
+/* ---- texts ------------------------------------------------------------------------------------ */
+
+static struct statement *statement_ref(struct statement *st)
+{
+	st->refs++;
+	return st;
+}
+
+void statement_unref(struct statement *st)
+{
+	if (!st || --st->refs)
+		return;
+	hmap_remove(&st->relay->statements, &st->link);
+	free(st);
+}
+
+static bool facts_guard_params(const struct sql_facts *facts)
+{
+	for (unsigned i = 0; i < facts->nchanges; i++)
+		if (facts->changes[i].what == CHANGE_BY_PARAM || facts->changes[i].form == VALUE_PARAM)
+			return true;
+	return false;
+}
+
+/* The statement of this body, with a reference; compared in full, never by hash alone. */
+static struct statement *intern(struct relay *r, struct slice body, const struct sql_facts *facts)
+{
+	uint64_t hash = hash_bytes(body.p, body.n);
+	struct statement *st;
+
+	for (struct hlink *l = hmap_first(&r->statements, hash); l; l = hmap_next(l)) {
+		st = container_of(l, struct statement, link);
+		if (slice_is_equal(slice_of(st->body, st->len), body))
+			return statement_ref(st);
+	}
+	st = xcalloc(1, sizeof(*st) + body.n);
+	st->relay = r;
+	st->refs = 1;
+	st->id = ++r->last_statement;
+	st->effects = facts->effects;
+	st->flags = facts->flags;
+	st->kind = facts->kind;
+	memcpy(st->fingerprint, facts->fingerprint, sizeof(st->fingerprint));
+	st->guards_params = facts_guard_params(facts);
+	st->is_exact = facts->is_exact;
+	st->begin_read_only = facts->begin_read_only;
+	st->begin_serializable = facts->begin_serializable;
+	st->hint = facts->hint;
+	st->nesting = facts->nesting;
+	st->chain = facts->chain;
+	st->len = body.n;
+	memcpy(st->body, body.p, body.n);
+	st->text_len = strnlen(st->body, body.n);
+	hmap_insert(&r->statements, &st->link, hash);
+	return st;
+}
+
+void statement_facts(const struct statement *st, struct sql_facts *facts)
+{
+	facts->kind = st->kind;
+	facts->statements = 1;
+	facts->effects = st->effects;
+	facts->flags = st->flags;
+	facts->hint = st->hint;
+	facts->is_exact = st->is_exact;
+	facts->begin_read_only = st->begin_read_only;
+	facts->begin_serializable = st->begin_serializable;
+	facts->nesting = st->nesting;
+	facts->chain = st->chain;
+	memcpy(facts->fingerprint, st->fingerprint, sizeof(facts->fingerprint));
+	facts->nchanges = 0;
+	facts->too_many_changes = false;
+}
+
+/* ---- names ------------------------------------------------------------------------------------ */
+
+static struct client_statements *statements_of(struct client *c)
+{
+	if (!c->statements)
+		c->statements = xnew(struct client_statements);
+	return c->statements;
+}
+
+static struct statement_name *name_find(const struct client *c, struct slice name)
+{
+	if (!c->statements)
+		return NULL;
+	for (struct hlink *l = hmap_first(&c->statements->names, hash_bytes(name.p, name.n)); l;
+	     l = hmap_next(l)) {
+		struct statement_name *n = container_of(l, struct statement_name, link);
+
+		if (slice_is_equal(slice_str(n->name), name))
+			return n;
+	}
+	return NULL;
+}
+
+static void name_unref(struct statement_name *n)
+{
+	if (--n->refs)
+		return;
+	statement_unref(n->statement);
+	free(n);
+}
+
+static void name_list(struct client *c, struct statement_name *n)
+{
+	if (n->is_listed)
+		return;
+	hmap_insert(&statements_of(c)->names, &n->link, hash_bytes(n->name, strlen(n->name)));
+	n->is_listed = true;
+	n->refs++;
+}
+
+static void name_unlist(struct client *c, struct statement_name *n)
+{
+	if (!n->is_listed)
+		return;
+	hmap_remove(&c->statements->names, &n->link);
+	n->is_listed = false;
+	name_unref(n);
+}
+
+/* Takes the reference on the statement; the result has one reference, the caller's. */
+static struct statement_name *name_new(struct slice name, struct statement *st)
+{
+	struct statement_name *n = xcalloc(1, sizeof(*n) + name.n + 1);
+
+	n->refs = 1;
+	n->statement = st;
+	memcpy(n->name, name.p, name.n);
+	return n;
+}
+
+bool statement_is_mapped(const struct client *c)
+{
+	const struct settings *set = &c->group->set;
+
+	return set->pool_mode != POOL_MODE_SESSION && set->max_prepared_statements > 0;
+}
+
+struct statement *statement_find(const struct client *c, struct slice name)
+{
+	struct statement_name *n;
+
+	if (!name.n)
+		return c->statements ? c->statements->unnamed : NULL;
+	n = name_find(c, name);
+	return n ? n->statement : NULL;
+}
+
+unsigned statement_count(const struct client *c)
+{
+	return c->statements ? (unsigned)c->statements->names.count : 0;
+}
+
+static void set_unnamed(struct client *c, struct statement *st)
+{
+	statements_of(c)->unnamed = st;
+}
+
+/* ---- on the server ---------------------------------------------------------------------------- */
+
+static struct server_statement *on_server(const struct server *s, const struct statement *st)
+{
+	for (struct hlink *l = hmap_first(&s->statements, st->id); l; l = hmap_next(l))
+		return container_of(l, struct server_statement, link);
+	return NULL;
+}
+
+static void server_name(const struct server_statement *ss, char out[SERVER_NAME_MAX])
+{
+	snprintf(out, SERVER_NAME_MAX, "pgt_%llu", (unsigned long long)ss->serial);
+}
+
+static void touch(struct server *s, struct server_statement *ss)
+{
+	ss->used_at = s->batch;
+	list_del(&ss->lru);
+	list_push_front(&s->statements_lru, &ss->lru);
+}
+
+static void take_out(struct server *s, struct server_statement *ss)
+{
+	hmap_remove(&s->statements, &ss->link);
+	list_del(&ss->lru);
+}
+
+static void put_in(struct server *s, struct server_statement *ss)
+{
+	hmap_insert(&s->statements, &ss->link, ss->id);
+	list_push_front(&s->statements_lru, &ss->lru);
+}
+
+static void server_statement_free(struct server_statement *ss)
+{
+	statement_unref(ss->subject);
+	free(ss);
+}
+
+/* Closes what was used longest ago, unless the batch under way has used it. */
+static void evict(struct server *s, unsigned max)
+{
+	struct list *last = list_last(&s->statements_lru);
+	struct server_statement *ss;
+	char name[SERVER_NAME_MAX];
+	struct buf *out;
+	size_t m;
+
+	if (s->statements.count <= max || !last)
+		return;
+	ss = container_of(last, struct server_statement, lru);
+	if (ss->used_at == s->batch)
+		return;
+	take_out(s, ss);
+	server_name(ss, name);
+	out = conn_output(&s->conn);
+	m = msg_begin(out, MSG_CLOSE);
+	buf_put_u8(out, 'S');
+	buf_put_cstr(out, name);
+	msg_end(out, m);
+	replies_push(&s->replies,
+	    (struct reply){ .kind = REPLY_CLOSE, .way = REPLY_SWALLOW, .note = NOTE_INJECTED, .subject = ss });
+}
+
+static struct server_statement *add_to_server(struct server *s, struct statement *st, unsigned max)
+{
+	struct server_statement *ss = xnew(struct server_statement);
+
+	ss->id = st->id;
+	ss->serial = ++s->last_serial;
+	ss->used_at = s->batch;
+	ss->subject = statement_ref(st);
+	list_init(&ss->lru);
+	put_in(s, ss);
+	s->pool->group->counters.server_parse_count++;
+	evict(s, max);
+	return ss;
+}
+
+static void send_parse(struct server *s, const char *name, const struct statement *st)
+{
+	struct buf *out = conn_output(&s->conn);
+	size_t m = msg_begin(out, MSG_PARSE);
+
+	buf_put_cstr(out, name);
+	buf_put(out, st->body, st->len);
+	msg_end(out, m);
+}
+
+static struct server_statement *require_named(struct client *c, struct statement *st)
+{
+	struct server *s = c->server;
+	struct server_statement *ss = on_server(s, st);
+	char name[SERVER_NAME_MAX];
+
+	if (ss) {
+		touch(s, ss);
+		return ss;
+	}
+	ss = add_to_server(s, st, c->group->set.max_prepared_statements);
+	server_name(ss, name);
+	send_parse(s, name, st);
+	replies_push(&s->replies,
+	    (struct reply){ .kind = REPLY_PARSE, .way = REPLY_SWALLOW, .note = NOTE_INJECTED, .subject = ss });
+	return ss;
+}
+
+static void inject_unnamed(struct server *s, uint8_t kind, struct statement *st)
+{
+	s->unnamed_id = st ? st->id : UNNAMED_NONE;
+	replies_push(&s->replies,
+	    (struct reply){ .kind = kind, .way = REPLY_SWALLOW, .note = NOTE_INJECTED_UNNAMED });
+}
+
+static void require_unnamed(struct client *c, struct statement *st)
+{
+	struct server *s = c->server;
+	struct buf *out;
+	size_t m;
+
+	if (st ? s->unnamed_id == st->id : s->unnamed_id == UNNAMED_NONE)
+		return;
+	if (st) {
+		send_parse(s, "", st);
+		inject_unnamed(s, REPLY_PARSE, st);
+		return;
+	}
+	/* Another client's is there, and must not answer for one that this client does not have. */
+	out = conn_output(&s->conn);
+	m = msg_begin(out, MSG_CLOSE);
+	buf_put_u8(out, 'S');
+	buf_put_cstr(out, "");
+	msg_end(out, m);
+	inject_unnamed(s, REPLY_CLOSE, NULL);
+}
+
+void statement_require(struct client *c, struct slice name, struct buf *out)
+{
+	struct statement *st = statement_find(c, name);
+	char text[SERVER_NAME_MAX];
+
+	if (!name.n) {
+		require_unnamed(c, st);
+		buf_put_u8(out, 0);
+	} else if (st) {
+		server_name(require_named(c, st), text);
+		buf_put_cstr(out, text);
+	} else {
+		/* Not one of our names, whatever the client calls it. */
+		if (name.n > 4 && !memcmp(name.p, "pgt_", 4))
+			buf_put(out, "?", 1);
+		buf_put_slice(out, name);
+		buf_put_u8(out, 0);
+	}
+}
+
+/* ---- what clients ask -------------------------------------------------------------------------- */
+
+static void parse_unnamed(struct client *c, struct statement *st)
+{
+	struct server *s = c->server;
+	struct statement *before = statements_of(c)->unnamed;
+
+	send_parse(s, "", st);
+	s->unnamed_id = st->id;
+	set_unnamed(c, st);
+	replies_push(&s->replies,
+	    (struct reply){ .kind = REPLY_PARSE, .way = REPLY_PASS, .note = NOTE_UNNAMED, .subject = before });
+}
+
+static void parse_named(struct client *c, struct slice name, struct statement *st)
+{
+	struct server *s = c->server;
+	struct statement_name *n = name_new(name, st);
+	struct server_statement *ss = on_server(s, st);
+	struct reply r = { .kind = REPLY_PARSE, .note = NOTE_NAMED, .subject = n };
+	char text[SERVER_NAME_MAX];
+
+	c->group->counters.client_parse_count++;
+	name_list(c, n);
+	if (ss) {
+		touch(s, ss);
+		r.way = REPLY_MAKE;
+	} else {
+		ss = add_to_server(s, st, c->group->set.max_prepared_statements);
+		server_name(ss, text);
+		send_parse(s, text, st);
+		r.way = REPLY_PASS;
+	}
+	replies_push(&s->replies, r);
+}
+
+enum step statement_parse(
+    struct client *c, struct slice name, struct slice body, const struct sql_facts *facts)
+{
+	struct err e;
+
+	if (name.n && name_find(c, name)) {
+		err_set(&e, "42P05", "prepared statement \"%.*s\" already exists", SLICE_FMT(name));
+		request_refuse(c, MSG_PARSE, &e);
+		return STEP_DONE;
+	}
+	if (name.n)
+		parse_named(c, name, intern(relay_of(c), body, facts));
+	else
+		parse_unnamed(c, intern(relay_of(c), body, facts));
+	return STEP_DONE;
+}
+
+void statement_close(struct client *c, struct slice name)
+{
+	struct statement_name *n = name.n ? name_find(c, name) : NULL;
+	struct reply r = { .kind = REPLY_CLOSE, .way = REPLY_MAKE };
+
+	if (n) {
+		n->refs++;
+		name_unlist(c, n);
+		r.note = NOTE_NAMED;
+		r.subject = n;
+	} else if (!name.n) {
+		statement_drop_unnamed(c);
+	}
+	replies_push(&c->server->replies, r);
+}
+
+void statement_drop_unnamed(struct client *c)
+{
+	if (!c->statements)
+		return;
+	statement_unref(c->statements->unnamed);
+	c->statements->unnamed = NULL;
+}
+
+void statement_drop_all(struct client *c)
+{
+	if (!c->statements)
+		return;
+	HMAP_FOREACH_SAFE(l, &c->statements->names)
+	name_unlist(c, container_of(l, struct statement_name, link));
+}
+
+/* ---- what became of it -------------------------------------------------------------------------- */
+
+void statement_on_reply(struct server *s PGT_UNUSED, const struct reply *r)
+{
+	if (r->note == NOTE_NAMED)
+		name_unref(r->subject);
+	else if (r->note == NOTE_UNNAMED)
+		statement_unref(r->subject);
+	else if (r->note == NOTE_INJECTED && r->kind == REPLY_CLOSE)
+		server_statement_free(r->subject);
+}
+
+static void undo_named_parse(struct server *s, const struct reply *r)
+{
+	struct statement_name *n = r->subject;
+	struct server_statement *ss = r->way == REPLY_PASS ? on_server(s, n->statement) : NULL;
+
+	if (ss) {
+		take_out(s, ss);
+		server_statement_free(ss);
+	}
+	name_unlist(s->client, n);
+	name_unref(n);
+}
+
+void statement_undo(struct server *s, const struct reply *r, bool was_run)
+{
+	struct client *c = s->client;
+
+	switch (r->note) {
+	case NOTE_NAMED:
+		if (r->kind == REPLY_PARSE) {
+			undo_named_parse(s, r);
+			break;
+		}
+		name_list(c, r->subject);
+		name_unref(r->subject);
+		break;
+	case NOTE_UNNAMED:
+		/* A Parse that failed has dropped the old one before; one that was skipped has not. */
+		statement_drop_unnamed(c);
+		s->unnamed_id = UNNAMED_UNKNOWN;
+		if (was_run)
+			statement_unref(r->subject);
+		else
+			set_unnamed(c, r->subject);
+		break;
+	case NOTE_INJECTED:
+		if (r->kind == REPLY_CLOSE) {
+			put_in(s, r->subject);
+			break;
+		}
+		take_out(s, r->subject);
+		server_statement_free(r->subject);
+		break;
+	case NOTE_INJECTED_UNNAMED:
+		s->unnamed_id = UNNAMED_UNKNOWN;
+		break;
+	default:
+		break;
+	}
+}
+
+void statement_forget_client(struct client *c)
+{
+	if (!c->statements)
+		return;
+	statement_drop_all(c);
+	statement_drop_unnamed(c);
+	hmap_fini(&c->statements->names);
+	free(c->statements);
+	c->statements = NULL;
+}

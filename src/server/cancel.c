@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * cancel.c - a cancel request on its way to a server.
+ *
+ * Knows one server and its key, not which client asked or why.
+ */
+#include "server/cancel.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "route/nodes.h"
+#include "server/server.h"
+
+#include <stdlib.h>
+
+#define CANCEL_REQUEST_CODE 80877102u
+/* A postmaster that does not answer in this time will not signal any more in good time either. */
+#define CANCEL_PATIENCE (10 * USEC_PER_SEC)
+
+struct cancel {
+	struct conn conn;
+	struct dial dial;
+	struct server *server; /* NULL: it is gone */
+	struct buf request;
+	bool sent;
+};
+
+static struct cancel *cancel_of(struct conn *c)
+{
+	return container_of(c, struct cancel, conn);
+}
+
+/* The server hears of it when the connection is really closed, so that it may use its slot again.
+ */
+static void finish(struct cancel *c)
+{
+	dial_stop(&c->dial);
+	conn_close_soon(&c->conn);
+}
+
+static void on_freed(struct conn *conn)
+{
+	struct cancel *c = cancel_of(conn);
+	struct server *s = c->server;
+
+	mem_wipe(c->request.data, c->request.cap);
+	buf_fini(&c->request);
+	free(c);
+	if (s) {
+		s->cancel = NULL;
+		s->on->cancel_over(s);
+	}
+}
+
+static void on_readable(struct conn *conn)
+{
+	conn_consume(conn, conn_input(conn).n);
+}
+
+static void on_ended(struct conn *conn, const char *why PGT_UNUSED)
+{
+	finish(cancel_of(conn));
+}
+
+static void on_nothing(struct conn *conn PGT_UNUSED)
+{
+}
+
+static const struct conn_events cancel_events = { .readable = on_readable,
+						  .drained = on_nothing,
+						  .ended = on_ended,
+						  .ready = on_nothing,
+						  .freed = on_freed };
+
+static void on_dialed(struct dial *d)
+{
+	struct cancel *c = cancel_of(d->conn);
+
+	c->conn.on = &cancel_events;
+	buf_put_slice(conn_output(&c->conn), buf_peek(&c->request));
+	/* The close that matters is the server's; lingering waits for it. */
+	conn_finish(&c->conn, CANCEL_PATIENCE);
+}
+
+static void on_failed(struct dial *d, const char *why)
+{
+	log_warning("cancel request to %s: %s", d->host, why);
+	finish(cancel_of(d->conn));
+}
+
+struct cancel *cancel_start(struct server *s)
+{
+	struct cancel *c = xnew(struct cancel);
+	struct dial_target target = { .host = s->node->host,
+				      .port = s->node->port,
+				      .set = &s->pool->group->set,
+				      .tls = s->conn.tls ? s->tls_context : NULL,
+				      .resolver = s->resolver };
+
+	c->server = s;
+	buf_put_u32(&c->request, 12 + s->cancel_key_len);
+	buf_put_u32(&c->request, CANCEL_REQUEST_CODE);
+	buf_put_u32(&c->request, s->pid);
+	buf_put(&c->request, s->cancel_key, s->cancel_key_len);
+	dial_start(&c->dial, &c->conn, s->conn.net, &target, on_dialed, on_failed, on_freed);
+	return c;
+}
+
+void cancel_forget(struct cancel *c)
+{
+	c->server->cancel = NULL;
+	c->server = NULL;
+}

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * login.c - from an open connection to a session on the server.
+ *
+ * Knows the messages of a login and in what order they make sense; a server that sends anything
+ * else is not trusted with a password.  What the server reports is kept, what it refuses is passed
+ * on as it said it.
+ */
+#include "server/login.h"
+
+#include "auth/md5.h"
+#include "auth/scram.h"
+#include "base/mem.h"
+#include "wire/frame.h"
+#include "wire/read.h"
+#include "wire/write.h"
+
+#include <stdlib.h>
+
+/* What a login message may weigh: an error with a long text, an authentication request. */
+#define LOGIN_MESSAGE_MAX 65536
+
+/* Asked after login when a ceiling of statement_timeout has to be compared with the default of the
+ * role and the database. */
+static const char ask_default_timeout[] =
+    "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'";
+
+enum login_step {
+	LOGIN_AUTH,       /* sent the startup packet, or an answer to a request */
+	LOGIN_SASL_FIRST, /* sent client-first */
+	LOGIN_SASL_FINAL, /* sent client-final */
+	LOGIN_SETUP,      /* AuthenticationOk has come */
+};
+
+struct server_login {
+	enum login_step step;
+	struct server_target target;
+	char *options;
+	struct scram_client scram;
+	bool has_scram;
+	bool proved; /* of SCRAM: the server has shown that it knows the secret */
+};
+
+struct server_login *login_new(const struct server_target *target)
+{
+	struct server_login *login = xnew(struct server_login);
+
+	login->target = *target;
+	login->options = xstrdup(target->options);
+	return login;
+}
+
+void login_free(struct server_login *login)
+{
+	if (!login)
+		return;
+	if (login->has_scram)
+		scram_client_fini(&login->scram);
+	free(login->options);
+	free(login);
+}
+
+static void put_param(struct buf *b, const char *name, const char *value)
+{
+	if (!value || !*value)
+		return;
+	buf_put_cstr(b, name);
+	buf_put_cstr(b, value);
+}
+
+void login_begin(struct server *s)
+{
+	struct server_login *login = s->login;
+	const struct server_target *t = &login->target;
+	struct buf packet = { 0 };
+
+	put_param(&packet, "user", t->user);
+	put_param(&packet, "database", t->dbname);
+	put_param(&packet, "application_name", t->application_name);
+	if (t->database) {
+		put_param(&packet, "client_encoding", t->database->client_encoding);
+		put_param(&packet, "datestyle", t->database->datestyle);
+		put_param(&packet, "timezone", t->database->timezone);
+	}
+	put_param(&packet, "options", login->options);
+	buf_put_u8(&packet, 0);
+	buf_put_u32(conn_output(&s->conn), (uint32_t)buf_len(&packet) + 8);
+	buf_put_u32(conn_output(&s->conn), (uint32_t)PROTOCOL_MAJOR << 16);
+	buf_put_slice(conn_output(&s->conn), buf_peek(&packet));
+	buf_fini(&packet);
+}
+
+static enum step fail(struct server *s, const char *why)
+{
+	s->on->ended(s, why);
+	return STEP_CLOSED;
+}
+
+static void send_password(struct server *s, const char *password)
+{
+	struct buf *out = conn_output(&s->conn);
+	size_t m = msg_begin(out, MSG_PASSWORD);
+
+	buf_put_cstr(out, password);
+	msg_end(out, m);
+}
+
+/* A cleartext request of a server without TLS is answered, as PgBouncer and libpq do: whoever
+ * configures `password` in pg_hba.conf asks for it. */
+static enum step answer_cleartext(struct server *s)
+{
+	const struct credential *c = s->login->target.credential;
+
+	if (!c->has_password || md5_is_hash(slice_str(c->password)))
+		return fail(s, "the server wants a plain password and we have none for this user");
+	send_password(s, c->password);
+	return STEP_DONE;
+}
+
+static enum step answer_md5(struct server *s, struct slice salt)
+{
+	const struct credential *c = s->login->target.credential;
+	const char *user = s->login->target.user;
+	char stored[MD5_BUF_LEN], answer[MD5_BUF_LEN];
+
+	if (salt.n != MD5_SALT_LEN || !c->has_password)
+		return fail(s, "the server wants an MD5 password and we have none for this user");
+	if (md5_is_hash(slice_str(c->password)))
+		memcpy(stored, c->password, sizeof(stored));
+	else if (!md5_hash_password(slice_str(user), slice_str(c->password), stored))
+		return fail(s, "the server wants an MD5 password and this machine has no MD5");
+	if (!md5_answer(stored, (const uint8_t *)salt.p, answer))
+		return fail(s, "the server wants an MD5 password and this machine has no MD5");
+	send_password(s, answer);
+	mem_wipe(stored, sizeof(stored));
+	return STEP_DONE;
+}
+
+/* The list of mechanisms is strings, ended by an empty one. */
+static bool offers_scram(struct slice list)
+{
+	struct reader r = reader_of(list);
+
+	while (read_left(&r) > 1)
+		if (slice_is_equal(read_cstr(&r), SLICE(SCRAM_MECHANISM)))
+			return true;
+	return false;
+}
+
+static enum step begin_scram(struct server *s, struct slice mechanisms)
+{
+	struct server_login *login = s->login;
+	const struct credential *c = login->target.credential;
+	struct buf first = { 0 }, *out;
+	size_t m;
+
+	if (!offers_scram(mechanisms) || login->has_scram)
+		return fail(s, "the server offers no SASL mechanism that we know");
+	if (c->has_password && !md5_is_hash(slice_str(c->password)))
+		scram_client_init_password(&login->scram, slice_str(c->password));
+	else if (c->has_scram_keys)
+		scram_client_init_keys(&login->scram, c->client_key, c->server_key);
+	else
+		return fail(s,
+			    "the server wants SCRAM and we have neither a plain password nor keys "
+			    "from a login of this user");
+	login->has_scram = true;
+	scram_client_first(&login->scram, &first);
+	out = conn_output(&s->conn);
+	m = msg_begin(out, MSG_PASSWORD);
+	buf_put_cstr(out, SCRAM_MECHANISM);
+	buf_put_u32(out, (uint32_t)buf_len(&first));
+	buf_put_slice(out, buf_peek(&first));
+	msg_end(out, m);
+	buf_fini(&first);
+	login->step = LOGIN_SASL_FIRST;
+	return STEP_DONE;
+}
+
+static enum step continue_scram(struct server *s, struct slice server_first)
+{
+	struct buf final = { 0 };
+	struct err e;
+	size_t m;
+
+	if (s->login->step != LOGIN_SASL_FIRST)
+		return fail(s, "the server sent a SASL message out of order");
+	if (!scram_client_final(&s->login->scram, server_first, &final, &e)) {
+		buf_fini(&final);
+		return fail(s, e.text);
+	}
+	m = msg_begin(conn_output(&s->conn), MSG_PASSWORD);
+	buf_put_slice(conn_output(&s->conn), buf_peek(&final));
+	msg_end(conn_output(&s->conn), m);
+	buf_fini(&final);
+	s->login->step = LOGIN_SASL_FINAL;
+	return STEP_DONE;
+}
+
+static enum step finish_scram(struct server *s, struct slice server_final)
+{
+	struct err e;
+
+	if (s->login->step != LOGIN_SASL_FINAL)
+		return fail(s, "the server sent a SASL message out of order");
+	if (!scram_client_verify(&s->login->scram, server_final, &e))
+		return fail(s, e.text);
+	s->login->proved = true;
+	return STEP_DONE;
+}
+
+static enum step on_authentication(struct server *s, struct slice body)
+{
+	struct reader r = reader_of(body);
+	uint32_t code = read_u32(&r);
+	struct slice rest = read_bytes(&r, read_left(&r));
+
+	if (r.failed || s->login->step == LOGIN_SETUP)
+		return fail(s, "the server sent an authentication message out of order");
+	switch (code) {
+	case AUTH_OK:
+		if (s->login->has_scram && !s->login->proved)
+			return fail(
+			    s, "the server ended SCRAM before it proved that it knows the secret");
+		s->login->step = LOGIN_SETUP;
+		return STEP_DONE;
+	case AUTH_CLEARTEXT:
+		return answer_cleartext(s);
+	case AUTH_MD5:
+		return answer_md5(s, rest);
+	case AUTH_SASL:
+		return begin_scram(s, rest);
+	case AUTH_SASL_CONTINUE:
+		return continue_scram(s, rest);
+	case AUTH_SASL_FINAL:
+		return finish_scram(s, rest);
+	default:
+		return fail(s, "the server wants a kind of authentication that we do not have");
+	}
+}
+
+/* The server's own words reach the clients that wait for it. */
+static enum step on_refusal(struct server *s, struct slice body)
+{
+	struct report report;
+	struct err e;
+
+	report_parse(body, &report);
+	err_set(&e, "08001", "%.*s", SLICE_FMT(report.message));
+	if (report.sqlstate.n == 5)
+		memcpy(e.sqlstate, report.sqlstate.p, 5);
+	err_hint(&e, "%.*s", SLICE_FMT(report.hint));
+	if (s->pool) {
+		s->pool->error = e;
+		s->pool->login_failed = true;
+	}
+	return fail(s, e.text);
+}
+
+static enum step on_backend_key(struct server *s, struct slice body)
+{
+	struct reader r = reader_of(body);
+
+	s->pid = read_u32(&r);
+	if (r.failed || read_left(&r) < 4 || read_left(&r) > CANCEL_KEY_MAX)
+		return fail(s, "the server sent a cancel key of an impossible length");
+	s->cancel_key_len = (uint16_t)read_left(&r);
+	memcpy(s->cancel_key, r.p, s->cancel_key_len);
+	return STEP_DONE;
+}
+
+static void become_ready(struct server *s)
+{
+	login_free(s->login);
+	s->login = NULL;
+	s->on->ready(s);
+}
+
+static void run_connect_query(struct server *s);
+
+static void on_connect_query_done(struct server *s, void *arg PGT_UNUSED,
+				  const struct report *error)
+{
+	if (error)
+		s->on->ended(s, "connect_query failed");
+	else
+		become_ready(s);
+}
+
+static void on_timeout_row(struct server *s, void *arg PGT_UNUSED, const struct slice *columns,
+			   unsigned n)
+{
+	struct shared *login = s->pool->group->login_shared;
+
+	if (n != 1 || !columns[0].n)
+		return;
+	login->default_timeout_ms = strtoll(columns[0].p, NULL, 10);
+	login->default_timeout_at = loop_now(s->conn.net->loop);
+}
+
+static void on_timeout_known(struct server *s, void *arg PGT_UNUSED, const struct report *error)
+{
+	if (error)
+		s->on->ended(s, "the default statement_timeout could not be asked for");
+	else if (server_is_capped(s))
+		run_connect_query(s);
+	else
+		s->on->ended(
+		    s, NULL); /* the next one asks for the tier's timeout in its startup packet */
+}
+
+static void run_connect_query(struct server *s)
+{
+	const struct database_conf *database = s->login->target.database;
+	struct question q = { .done = on_connect_query_done };
+
+	if (database && *database->connect_query)
+		server_ask(s, database->connect_query, &q);
+	else
+		become_ready(s);
+}
+
+static enum step on_session_ready(struct server *s)
+{
+	struct question q = { .row = on_timeout_row, .done = on_timeout_known };
+
+	if (s->login->step != LOGIN_SETUP)
+		return fail(s, "the server was ready before it let us in");
+	s->tx = 'I';
+	if (s->pool && s->asks_default_timeout)
+		server_ask(s, ask_default_timeout, &q);
+	else
+		run_connect_query(s);
+	return STEP_CLOSED; /* what comes now is not ours any more */
+}
+
+static enum step on_message(struct server *s, const struct frame *f)
+{
+	struct slice body = frame_body(f);
+
+	switch (f->type) {
+	case MSG_AUTHENTICATION:
+		return on_authentication(s, body);
+	case MSG_ERROR:
+		return on_refusal(s, body);
+	case MSG_NOTICE:
+		return STEP_DONE;
+	case MSG_NEGOTIATE_VERSION:
+		return fail(s, "the server does not speak protocol 3.0");
+	case MSG_PARAMETER_STATUS:
+		server_on_parameter(s, body);
+		return STEP_DONE;
+	case MSG_BACKEND_KEY:
+		return on_backend_key(s, body);
+	case MSG_READY:
+		return on_session_ready(s);
+	default:
+		return fail(s, "the server sent a message that has no place in a login");
+	}
+}
+
+void login_on_readable(struct server *s)
+{
+	struct frame f;
+	enum step step = STEP_DONE;
+
+	while (step == STEP_DONE) {
+		struct slice in = conn_input(&s->conn);
+		enum frame_status status = frame_peek(in.p, in.n, &f);
+
+		if (status == FRAME_PARTIAL)
+			return;
+		if (status == FRAME_INVALID || f.len > LOGIN_MESSAGE_MAX) {
+			fail(s, "the server sent something that is not the protocol");
+			return;
+		}
+		if (!frame_is_whole(&f))
+			return;
+		conn_consume(&s->conn, f.len);
+		step = on_message(s, &f);
+	}
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * server.c - one connection to a PostgreSQL server: birth, questions of our own, death.
+ *
+ * Knows what a session on the server looks like, not who uses it.
+ */
+#include "server/server.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "route/nodes.h"
+#include "server/cancel.h"
+#include "server/login.h"
+#include "wire/frame.h"
+#include "wire/read.h"
+#include "wire/write.h"
+
+#include <stdlib.h>
+
+/* How long a server's process may take to go after our goodbye before its slot is free again. */
+#define GOODBYE_PATIENCE (5 * USEC_PER_SEC)
+/* An answer to a question of ours that is longer than this is skipped, not looked at. */
+#define ANSWER_MAX 65536
+
+static struct server *server_of(struct conn *c)
+{
+	return container_of(c, struct server, conn);
+}
+
+/* ---- questions ------------------------------------------------------------------------------ */
+
+void server_ask(struct server *s, const char *sql, const struct question *q)
+{
+	PGT_ASSERT(!s->question.done && q->done);
+	s->question = *q;
+	buf_clear(&s->question_error);
+	msg_put_query(conn_output(&s->conn), sql);
+}
+
+static void on_row(struct server *s, struct slice body)
+{
+	struct slice columns[QUESTION_MAX_COLUMNS];
+	struct reader r = reader_of(body);
+	unsigned n = read_u16(&r);
+
+	if (!s->question.row)
+		return;
+	n = n < QUESTION_MAX_COLUMNS ? n : QUESTION_MAX_COLUMNS;
+	for (unsigned i = 0; i < n; i++) {
+		uint32_t len = read_u32(&r);
+
+		columns[i] = len == UINT32_MAX ? slice_of(NULL, 0) : read_bytes(&r, len);
+	}
+	if (!r.failed)
+		s->question.row(s, s->question.arg, columns, n);
+}
+
+static void on_answered(struct server *s, char tx)
+{
+	struct question q = s->question;
+	struct report report;
+	bool failed = buf_len(&s->question_error) > 0;
+
+	s->tx = tx;
+	s->question = (struct question){ 0 };
+	if (failed)
+		report_parse(buf_peek(&s->question_error), &report);
+	q.done(s, q.arg, failed ? &report : NULL);
+}
+
+/* One message of an answer.  False: it is complete, and what comes next belongs to somebody else.
+ */
+static bool on_answer(struct server *s, const struct frame *f)
+{
+	struct slice body = frame_body(f);
+
+	switch (f->type) {
+	case MSG_DATA_ROW:
+		on_row(s, body);
+		return true;
+	case MSG_PARAMETER_STATUS:
+		server_on_parameter(s, body);
+		return true;
+	case MSG_ERROR:
+		if (!buf_len(&s->question_error))
+			buf_put_slice(&s->question_error, body);
+		return true;
+	case MSG_READY:
+		on_answered(s, body.n == 1 ? body.p[0] : 'E');
+		return false;
+	default:
+		return true;
+	}
+}
+
+/* Reads the answer to the question under way. */
+static void read_answer(struct server *s)
+{
+	struct frame f;
+
+	for (bool more = true; more;) {
+		struct slice in = conn_input(&s->conn);
+		enum frame_status status = frame_peek(in.p, in.n, &f);
+
+		if (status == FRAME_INVALID || (status == FRAME_OK && f.len > ANSWER_MAX)) {
+			s->on->ended(s, "the answer to a question of ours makes no sense");
+			return;
+		}
+		if (status == FRAME_PARTIAL || !frame_is_whole(&f))
+			return;
+		conn_consume(&s->conn, f.len);
+		more = on_answer(s, &f);
+	}
+}
+
+/* ---- events --------------------------------------------------------------------------------- */
+
+static void on_readable(struct conn *c)
+{
+	struct server *s = server_of(c);
+	bool was_asked = s->question.done;
+
+	if (was_asked)
+		read_answer(s);
+	else if (s->login)
+		login_on_readable(s);
+	else
+		s->on->readable(s);
+	/* Bytes behind an answer belong to whoever the server belongs to now. */
+	if (was_asked && conn_is_usable(c) && !s->question.done && conn_input(c).n)
+		conn_kick(c);
+}
+
+static void on_drained(struct conn *c)
+{
+	struct server *s = server_of(c);
+
+	s->on->drained(s);
+}
+
+static void on_ended(struct conn *c, const char *why)
+{
+	struct server *s = server_of(c);
+
+	s->doubtful = true;
+	s->on->ended(s, why ? why : "the server hung up");
+}
+
+static void on_ready(struct conn *c PGT_UNUSED)
+{
+}
+
+static void server_free(struct server *s)
+{
+	usec_t now = loop_now(s->conn.net->loop);
+
+	if (s->pool)
+		slot_become(&s->slot, SLOT_CLOSED, now);
+	if (s->node)
+		atomic_fetch_sub(&s->node->servers, 1);
+	server_forget_statements(s);
+	hmap_fini(&s->statements);
+	replies_fini(&s->replies);
+	param_set_unref(s->params);
+	param_set_unref(s->applied);
+	login_free(s->login);
+	buf_fini(&s->question_error);
+	mem_wipe(s->cancel_key, sizeof(s->cancel_key));
+	if (s->on->freed)
+		s->on->freed(s);
+	free(s);
+}
+
+static void on_freed(struct conn *c)
+{
+	server_free(server_of(c));
+}
+
+static const struct conn_events server_conn_events = { .readable = on_readable,
+						       .drained = on_drained,
+						       .ended = on_ended,
+						       .ready = on_ready,
+						       .freed = on_freed };
+
+/* ---- birth and death ------------------------------------------------------------------------ */
+
+static void on_dialed(struct dial *d)
+{
+	struct server *s = server_of(d->conn);
+
+	s->conn.on = &server_conn_events;
+	login_begin(s);
+}
+
+static void on_dial_failed(struct dial *d, const char *why)
+{
+	struct server *s = server_of(d->conn);
+
+	s->on->ended(s, why);
+}
+
+struct server *server_new(struct pool *pool, struct net *net, const struct server_events *on)
+{
+	static _Atomic uint64_t last_id;
+	struct server *s = xnew(struct server);
+
+	s->on = on;
+	s->pool = pool;
+	s->id = atomic_fetch_add(&last_id, 1) + 1;
+	list_init(&s->statements_lru);
+	if (pool) {
+		s->params = param_set_ref(pool->group->params.empty);
+		s->applied = param_set_ref(pool->group->params.empty);
+	}
+	conn_prepare(&s->conn, net, &server_conn_events);
+	return s;
+}
+
+void server_connect(struct server *s, const struct server_target *target)
+{
+	s->node = target->node;
+	if (s->node)
+		atomic_fetch_add(&s->node->servers, 1);
+	s->login = login_new(target);
+	s->resolver = target->dial.resolver;
+	s->tls_context = target->dial.tls;
+	dial_start(&s->dial, &s->conn, s->conn.net, &target->dial, on_dialed, on_dial_failed,
+		   on_freed);
+}
+
+void server_drop(struct server *s)
+{
+	bool knows_us = s->conn.phase == CONN_OPEN && !s->login;
+
+	dial_stop(&s->dial);
+	if (s->cancel)
+		cancel_forget(s->cancel);
+	if (s->pool && s->slot.state != SLOT_CLOSING)
+		slot_become(&s->slot, SLOT_CLOSING, loop_now(s->conn.net->loop));
+	s->client = NULL;
+	s->conn.on = &server_conn_events;
+	if (s->conn.phase != CONN_OPEN) {
+		conn_close_soon(&s->conn);
+		return;
+	}
+	if (knows_us && !s->stream_left)
+		msg_put_empty(conn_output(&s->conn), MSG_TERMINATE);
+	conn_finish(&s->conn, GOODBYE_PATIENCE);
+}
+
+/* ---- what is known about the session --------------------------------------------------------- */
+
+void server_on_parameter(struct server *s, struct slice body)
+{
+	struct reader r = reader_of(body);
+	struct slice name = read_cstr(&r), value = read_cstr(&r);
+	struct param_set *now;
+
+	if (r.failed || !s->params)
+		return;
+	now = param_set_with(s->params, name, value);
+	param_set_unref(s->params);
+	s->params = now;
+}
+
+bool server_is_capped(const struct server *s)
+{
+	const struct group *group = s->pool->group;
+	usec_t cap = group->set.statement_timeout;
+	int64_t dflt = group->login_shared->default_timeout_ms;
+
+	return !cap || s->caps_timeout || (dflt > 0 && dflt * USEC_PER_MSEC <= cap);
+}
+
+void server_cancel(struct server *s)
+{
+	if (!s->cancel)
+		s->cancel = cancel_start(s);
+}
+
+void server_forget_statements(struct server *s)
+{
+	LIST_FOREACH_SAFE (at, &s->statements_lru) {
+		struct server_statement *st = container_of(at, struct server_statement, lru);
+
+		hmap_remove(&s->statements, &st->link);
+		list_del(&st->lru);
+		if (s->on->statement_gone)
+			s->on->statement_gone(s, st->subject);
+		free(st);
+	}
+	s->unnamed_id = UNNAMED_NONE;
+}
+
+bool server_on_idle_bytes(struct server *s)
+{
+	struct frame f;
+
+	for (;;) {
+		struct slice in = conn_input(&s->conn);
+		enum frame_status status = frame_peek(in.p, in.n, &f);
+
+		if (status == FRAME_PARTIAL)
+			return true;
+		if (status == FRAME_INVALID || f.len > ANSWER_MAX)
+			return false;
+		if (!frame_is_whole(&f))
+			return true;
+		conn_consume(&s->conn, f.len);
+		if (f.type == MSG_PARAMETER_STATUS)
+			server_on_parameter(s, frame_body(&f));
+		else if (f.type != MSG_NOTICE && f.type != MSG_NOTIFICATION)
+			return false;
+	}
+}
