@@ -46,6 +46,7 @@ struct lex_token {
 struct lex {
 	const char *p;
 	const char *end;
+	const char *signs_end; /* up to here p is among signs that are tokens each by itself */
 	bool standard_strings;
 	bool unclean; /* something was not terminated, or the text has a NUL */
 };

@@ -86,6 +86,7 @@ void lex_init(struct lex *l, struct slice text, const struct lex_env *env)
 	*l = (struct lex){
 		.p = text.p,
 		.end = text.p + text.n,
+		.signs_end = text.p,
 		.standard_strings = env->standard_strings,
 		.unclean = !env->ascii_safe || (text.n && memchr(text.p, '\0', text.n)),
 	};
@@ -218,20 +219,26 @@ static void take_number(struct lex *l, struct lex_token *t)
 }
 
 /* The longest run of operator bytes that has no comment in it; one that ends in + or - must have a
- * byte that no SQL operator has, or it ends before (so that a=-1 is three tokens). */
+ * byte that no SQL operator has, or it ends before (so that a=-1 is four tokens).  The signs cut
+ * off so are remembered: looking again behind each would take quadratic time. */
 static void take_operator(struct lex *l, struct lex_token *t)
 {
 	const char *p = l->p;
 	bool special = false;
 
+	t->kind = LEX_OP;
+	if (p < l->signs_end) {
+		l->p = p + 1;
+		return;
+	}
 	for (; p < l->end && class_at(p) == C_OP; p++) {
 		if ((*p == '-' && at(l, p + 1, '-')) || (*p == '/' && at(l, p + 1, '*')))
 			break;
 		special |= strchr("~!@#^&|`?%", *p) != NULL;
 	}
+	l->signs_end = p;
 	while (!special && p - l->p > 1 && (p[-1] == '+' || p[-1] == '-'))
 		p--;
-	t->kind = LEX_OP;
 	l->p = p;
 }
 

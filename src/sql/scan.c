@@ -97,7 +97,7 @@ static const struct word_row *word_find(const char *p, size_t n)
 	row = words_by_letter[p[0] - 'a'].rows;
 	end = row + words_by_letter[p[0] - 'a'].n;
 	for (; row < end; row++)
-		if (row->len == n && memcmp(row->text, p, n) == 0)
+		if (row->len == n && row->text[1] == p[1] && memcmp(row->text, p, n) == 0)
 			return row;
 	return NULL;
 }
@@ -444,8 +444,11 @@ static void take_value(struct scan *s, struct sql_change *c)
 		next(s);
 		n++;
 	} while (take(s, W_COMMA));
-	if (n != 1)
+	if (n != 1) {
 		c->form = VALUE_UNKNOWN;
+		c->value_fits = false;
+		c->value[0] = '\0';
+	}
 }
 
 static void mark_undecided(struct scan *s)

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * grammar.c - whether PostgreSQL's own grammar proves that a text only reads.
+ *
+ * libpg_query gives the parse tree as JSON (which is faster than its protobuf and needs no further
+ * library).  In it a key that begins with a capital names a kind of node; all kinds must be on the
+ * list below, so what a newer grammar brings is no read until somebody has looked at it.
+ */
+#include "sql/grammar.h"
+
+#ifndef HAVE_PG_QUERY
+
+bool sql_grammar_proves_read(const char *text, const struct sql_catalog *catalog)
+{
+	return false;
+}
+
+#else
+
+#include "base/assert.h"
+
+#include <pg_query.h>
+#include <stdint.h>
+
+#define LISTS_MAX  1024 /* arrays in arrays */
+#define NAME_PARTS 3
+
+static const char *const nodes_of_reads[] = {
+	"A_ArrayExpr",
+	"A_Const",
+	"A_Expr",
+	"A_Indices",
+	"A_Indirection",
+	"A_Star",
+	"Alias",
+	"BitString",
+	"BoolExpr",
+	"Boolean",
+	"BooleanTest",
+	"CTECycleClause",
+	"CTESearchClause",
+	"CaseExpr",
+	"CaseWhen",
+	"CoalesceExpr",
+	"CollateClause",
+	"ColumnRef",
+	"CommonTableExpr",
+	"CopyStmt",
+	"DefElem",
+	"ExplainStmt",
+	"Float",
+	"FuncCall",
+	"GroupingFunc",
+	"GroupingSet",
+	"Integer",
+	"JoinExpr",
+	"List",
+	"MinMaxExpr",
+	"NamedArgExpr",
+	"NullTest",
+	"ParamRef",
+	"RangeFunction",
+	"RangeSubselect",
+	"RangeTableFunc",
+	"RangeTableFuncCol",
+	"RangeTableSample",
+	"RangeVar",
+	"ResTarget",
+	"RowExpr",
+	"SQLValueFunction",
+	"SelectStmt",
+	"SortBy",
+	"String",
+	"SubLink",
+	"TypeCast",
+	"TypeName",
+	"VariableShowStmt",
+	"WindowDef",
+	"WithClause",
+	"XmlExpr",
+	"XmlSerialize",
+};
+
+/* Fields that make a node of the list above no read. */
+static const char *const fields_of_writes[] = {
+	"intoClause",    /* SELECT INTO */
+	"lockingClause", /* FOR UPDATE, FOR SHARE */
+	"is_from",       /* COPY FROM */
+	"is_program",    /* COPY TO PROGRAM */
+	"filename",      /* COPY TO a file of the server */
+};
+
+/* Functions that pg_proc calls stable or that a catalog might, and that only the primary may run.
+ */
+static const struct {
+	const char *name;
+	const char *reason;
+} denied_functions[] = {
+	{"nextval",		     "writes the sequence"                              },
+	{ "setval",		     "writes the sequence"                              },
+	{ "currval",                    "is what this session's nextval wrote"             },
+	{ "lastval",                    "is what this session's nextval wrote"             },
+	{ "txid_current",               "is stable in pg_proc and assigns a transaction id"},
+	{ "pg_current_xact_id",         "is stable in pg_proc and assigns a transaction id"},
+	{ "txid_status",                "asks about a transaction the replica may not have"},
+	{ "pg_xact_status",             "asks about a transaction the replica may not have"},
+	{ "pg_notify",                  "sends"					    },
+	{ "pg_listening_channels",      "is a state of this session"                       },
+	{ "pg_my_temp_schema",          "is a state of this session"                       },
+	{ "pg_backend_pid",             "tells the connection that a later statement means"},
+	{ "set_config",                 "changes the session"                              },
+	{ "query_to_xml",               "executes its argument"                            },
+	{ "query_to_xmlschema",         "executes its argument"                            },
+	{ "query_to_xml_and_xmlschema", "executes its argument"                            },
+	{ "cursor_to_xml",              "moves a cursor"                                   },
+	{ "ts_stat",                    "executes its argument"                            },
+	{ "ts_rewrite",                 "executes its argument"                            },
+	{ "dblink",		     "executes its argument elsewhere"                  },
+	{ "dblink_exec",                "executes its argument elsewhere"                  },
+	{ "crosstab",                   "executes its argument"                            },
+	{ "connectby",                  "executes its argument"                            },
+};
+
+/* The same by how the name begins. */
+static const struct {
+	const char *prefix;
+	const char *reason;
+} denied_function_prefixes[] = {
+	{"pg_advisory_",      "locks on this node only"                                  },
+	{ "pg_try_advisory_", "locks on this node only"                                  },
+	{ "pg_stat_",         "counts what happened on this node"                        },
+	{ "lo_",              "large objects are read through descriptors of the session"},
+	{ "dblink_",          "is a state of this session"                               },
+};
+
+/* Relations of pg_catalog that tell of one node or one session. */
+static const char *const denied_relation_prefixes[] = {
+	"pg_stat_",     "pg_statio_",      "pg_locks",    "pg_cursors",
+	"pg_prepared_", "pg_replication_", "pg_settings",
+};
+
+/* What a client asks to find out whether it talks to the primary. */
+static const char *const denied_shows[] = {
+	"transaction_read_only",
+	"default_transaction_read_only",
+	"in_hot_standby",
+};
+
+static bool is_among(struct slice s, const char *const *names, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (slice_is_equal(s, slice_str(names[i])))
+			return true;
+	return false;
+}
+
+static bool begins_with(struct slice s, const char *prefix)
+{
+	size_t n = strlen(prefix);
+
+	return s.n >= n && memcmp(s.p, prefix, n) == 0;
+}
+
+/* --- the walk ------------------------------------------------------------------------------- */
+enum list {
+	LIST_OTHER,
+	LIST_FUNCTION,    /* parts of a function's name */
+	LIST_FIELDS,      /* of a column: a.b may be the function b called with the row a */
+	LIST_INDIRECTION, /* (expression).b: the same */
+};
+
+struct walk {
+	const char *p; /* the rest of the JSON */
+	const struct sql_catalog *catalog;
+	struct slice key;    /* that the coming value belongs to */
+	struct slice node;   /* the last kind of node that began */
+	struct slice schema; /* of the relation whose name comes next */
+	struct slice parts[NAME_PARTS];
+	size_t nparts;
+	size_t depth;
+	uint8_t lists[LISTS_MAX];
+};
+
+static bool is_safe_function(const struct walk *w)
+{
+	struct slice schema = SLICE(""), name;
+
+	if (w->nparts < 1 || w->nparts > 2)
+		return false;
+	name = w->parts[w->nparts - 1];
+	if (w->nparts == 2)
+		schema = w->parts[0];
+	for (size_t i = 0; i < PGT_NELEMS(denied_functions); i++)
+		if (slice_is_equal(name, slice_str(denied_functions[i].name)))
+			return false;
+	for (size_t i = 0; i < PGT_NELEMS(denied_function_prefixes); i++)
+		if (begins_with(name, denied_function_prefixes[i].prefix))
+			return false;
+	return sql_catalog_is_safe_function(w->catalog, schema, name);
+}
+
+static bool is_replicated_relation(const struct walk *w, struct slice name)
+{
+	for (size_t i = 0; i < PGT_NELEMS(denied_relation_prefixes); i++)
+		if (begins_with(name, denied_relation_prefixes[i]))
+			return false;
+	return !sql_catalog_is_primary_relation(w->catalog, w->schema, name);
+}
+
+static bool on_key(struct walk *w, struct slice key)
+{
+	w->key = key;
+	if (key.n && key.p[0] >= 'A' && key.p[0] <= 'Z') {
+		w->node = key;
+		return is_among(key, nodes_of_reads, PGT_NELEMS(nodes_of_reads));
+	}
+	return !is_among(key, fields_of_writes, PGT_NELEMS(fields_of_writes));
+}
+
+/* A part of a name: of a function, or of a column that may be one. */
+static bool on_name_part(struct walk *w, struct slice s)
+{
+	enum list list = w->depth ? w->lists[w->depth - 1] : LIST_OTHER;
+
+	if (list == LIST_FUNCTION) {
+		if (w->nparts == NAME_PARTS)
+			return false;
+		w->parts[w->nparts++] = s;
+		return true;
+	}
+	if (list == LIST_INDIRECTION || (list == LIST_FIELDS && w->nparts++ > 0))
+		return sql_catalog_function(w->catalog, SLICE(""), s) != SQL_SAFETY_UNSAFE;
+	return true;
+}
+
+/* A string value.  Escapes stand only in names that nobody has: they end the proof. */
+static bool on_string(struct walk *w, struct slice s)
+{
+	bool escaped = s.n && memchr(s.p, '\\', s.n);
+
+	if (slice_is_equal(w->key, SLICE("sval")) && slice_is_equal(w->node, SLICE("String")))
+		return on_name_part(w, s) &&
+		       !(escaped && w->depth && w->lists[w->depth - 1] != LIST_OTHER);
+	if (slice_is_equal(w->key, SLICE("schemaname"))) {
+		w->schema = s;
+		return !escaped;
+	}
+	if (slice_is_equal(w->key, SLICE("relname"))) {
+		bool ok = !escaped && is_replicated_relation(w, s);
+
+		w->schema = SLICE("");
+		return ok;
+	}
+	if (slice_is_equal(w->key, SLICE("name")) &&
+	    slice_is_equal(w->node, SLICE("VariableShowStmt")))
+		return !is_among(s, denied_shows, PGT_NELEMS(denied_shows));
+	return true;
+}
+
+static bool on_list(struct walk *w)
+{
+	enum list list = LIST_OTHER;
+
+	if (w->depth == LISTS_MAX)
+		return false;
+	if (slice_is_equal(w->key, SLICE("funcname")))
+		list = LIST_FUNCTION;
+	else if (slice_is_equal(w->key, SLICE("fields")))
+		list = LIST_FIELDS;
+	else if (slice_is_equal(w->key, SLICE("indirection")))
+		list = LIST_INDIRECTION;
+	if (list == LIST_FUNCTION || list == LIST_FIELDS)
+		w->nparts = 0;
+	w->lists[w->depth++] = (uint8_t)list;
+	return true;
+}
+
+static bool on_list_end(struct walk *w)
+{
+	if (w->depth == 0)
+		return false;
+	return w->lists[--w->depth] != LIST_FUNCTION || is_safe_function(w);
+}
+
+/* The string that begins at the quote w->p, raw; moves behind it. */
+static bool take_json_string(struct walk *w, struct slice *s)
+{
+	const char *start = ++w->p;
+
+	for (; *w->p && *w->p != '"'; w->p++)
+		if (*w->p == '\\' && !*++w->p)
+			return false;
+	*s = slice_of(start, (size_t)(w->p - start));
+	return *w->p++ == '"';
+}
+
+/* Over the JSON from left to right; what is no string, list or key says nothing. */
+static bool walk_proves_read(struct walk *w)
+{
+	struct slice s;
+	bool ok = true;
+
+	while (ok && *w->p) {
+		switch (*w->p) {
+		case '"':
+			ok = take_json_string(w, &s);
+			if (ok)
+				ok = *w->p == ':' ? on_key(w, s) : on_string(w, s);
+			break;
+		case '[':
+			ok = on_list(w);
+			w->p++;
+			break;
+		case ']':
+			ok = on_list_end(w);
+			w->p++;
+			break;
+		default:
+			w->p++;
+			break;
+		}
+	}
+	return ok && w->depth == 0;
+}
+
+bool sql_grammar_proves_read(const char *text, const struct sql_catalog *catalog)
+{
+	PgQueryParseResult result = pg_query_parse(text);
+	struct walk w;
+	bool proven = false;
+
+	if (!result.error && result.parse_tree) {
+		memset(&w, 0, offsetof(struct walk, lists));
+		w.p = result.parse_tree;
+		w.catalog = catalog;
+		proven = walk_proves_read(&w);
+	}
+	pg_query_free_parse_result(result);
+	return proven;
+}
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * fuzz_scan.c - any text: what the facts point to lies in it, and reading it twice tells the same.
+ *
+ * The first byte says under which settings.
+ */
+#include "base/assert.h"
+#include "base/mem.h"
+#include "sql/scan.h"
+#include "sql/stream_guard.h"
+#include "sql/timeout.h"
+
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_changes(const struct sql_facts *f, struct slice text)
+{
+	PGT_ASSERT(f->nchanges <= SQL_CHANGES_MAX);
+	for (unsigned i = 0; i < f->nchanges; i++) {
+		const struct sql_change *c = &f->changes[i];
+		int64_t ms;
+
+		PGT_ASSERT(c->at <= text.n && c->len <= text.n - c->at);
+		PGT_ASSERT(!c->value_fits || strlen(c->value) < sizeof(c->value));
+		if (c->value_fits && sql_timeout_parse(slice_str(c->value), &ms))
+			PGT_ASSERT(ms >= 0);
+	}
+}
+
+static void check_guard(struct slice text, size_t cut)
+{
+	struct sql_stream_guard whole, parts;
+
+	sql_stream_guard_init(&whole, "app.id");
+	sql_stream_guard_init(&parts, "app.id");
+	sql_stream_guard_feed(&whole, text);
+	sql_stream_guard_feed(&parts, slice_of(text.p, cut));
+	sql_stream_guard_feed(&parts, slice_of(text.p + cut, text.n - cut));
+	PGT_ASSERT(whole.found == parts.found);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct sql_env env = { .ascii_safe = true };
+	struct sql_facts f, again;
+	struct slice text;
+	char *copy;
+
+	if (size == 0)
+		return 0;
+	env.standard_strings = data[0] & 1;
+	env.tenant_setting = data[0] & 2 ? "app.id" : NULL;
+	/* A block of exactly its size, so that ASan sees a read past its end. */
+	copy = xmalloc(size - 1);
+	memcpy(copy, data + 1, size - 1);
+	text = slice_of(copy, size - 1);
+	sql_scan(text, &env, &f);
+	sql_scan(text, &env, &again);
+	PGT_ASSERT(memcmp(f.fingerprint, again.fingerprint, sizeof(f.fingerprint)) == 0);
+	PGT_ASSERT(f.effects == again.effects && f.flags == again.flags);
+	check_changes(&f, text);
+	check_guard(text, text.n * data[0] / 256);
+	free(copy);
+	return 0;
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * test_classify.c - which texts are proven reads: the lists of test/sql, and the cache.
+ *
+ * The catalog is a small one made here; the integration tests use a server's own.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/assert.h"
+#include "base/hash.h"
+#include "sql/classify.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct sql_env env = { .standard_strings = true,
+				    .ascii_safe = true,
+				    .tenant_setting = "app.current_business_id" };
+
+/* As pg_proc has them. */
+static const char *const stable_functions[] = {
+	"count",
+	"sum",
+	"avg",
+	"min",
+	"max",
+	"string_agg",
+	"array_agg",
+	"row_number",
+	"lag",
+	"lower",
+	"upper",
+	"length",
+	"substr",
+	"btrim",
+	"substring",
+	"overlay",
+	"position",
+	"now",
+	"extract",
+	"date_trunc",
+	"timezone",
+	"abs",
+	"round",
+	"generate_series",
+	"unnest",
+	"json_array_elements",
+	"current_setting",
+	"version",
+	"like_escape",
+	"txid_current",
+	"pg_current_xact_id",
+	"pg_backend_pid",
+	"ts_rewrite",
+};
+static const char *const volatile_functions[] = {
+	"nextval",
+	"setval",
+	"currval",
+	"lastval",
+	"random",
+	"gen_random_uuid",
+	"clock_timestamp",
+	"pg_notify",
+	"pg_advisory_lock",
+	"pg_advisory_xact_lock",
+	"pg_try_advisory_lock",
+	"pg_try_advisory_xact_lock_shared",
+	"set_config",
+	"lo_create",
+	"pg_is_in_recovery",
+	"pg_sleep",
+	"query_to_xml",
+};
+
+static const struct sql_catalog *catalog_new(void)
+{
+	struct sql_catalog_builder *b = sql_catalog_builder_new();
+	struct slice core = SLICE("pg_catalog"), public = SLICE("public");
+
+	for (size_t i = 0; i < PGT_NELEMS(stable_functions); i++)
+		sql_catalog_builder_function(b, core, slice_str(stable_functions[i]), false);
+	for (size_t i = 0; i < PGT_NELEMS(volatile_functions); i++)
+		sql_catalog_builder_function(b, core, slice_str(volatile_functions[i]), true);
+	sql_catalog_builder_function(b, public, SLICE("f_stable"), false);
+	sql_catalog_builder_function(b, public, SLICE("f_immutable"), false);
+	sql_catalog_builder_function(b, public, SLICE("f_volatile"), true);
+	sql_catalog_builder_relation(b, public, SLICE("v_volatile"));
+	sql_catalog_builder_relation(b, public, SLICE("t_unlogged"));
+	sql_catalog_builder_relation(b, public, SLICE("seq"));
+	return sql_catalog_builder_finish(b);
+}
+
+struct fixture {
+	const struct sql_catalog *catalog;
+	struct sql_classifier *classifier;
+};
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	f->catalog = catalog_new();
+	f->classifier = sql_classifier_new(4, SQL_PARSE_MAX_DEFAULT);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	sql_classifier_free(f->classifier);
+	sql_catalog_unref(f->catalog);
+	free(f);
+	return 0;
+}
+
+static enum sql_class classify(struct fixture *f, const char *text)
+{
+	struct sql_facts facts;
+
+	sql_scan(slice_str(text), &env, &facts);
+	return sql_classify(f->classifier, f->catalog, slice_str(text), &facts);
+}
+
+/* Reads a list of test/sql; says each line of another class than expected, twice: the second time
+ * the cache answers. */
+static unsigned count_wrong(struct fixture *f, const char *path, enum sql_class expected,
+			    unsigned *lines)
+{
+	const char *srcdir = getenv("srcdir");
+	char name[512], line[512];
+	unsigned wrong = 0;
+	FILE *file;
+
+	snprintf(name, sizeof(name), "%s/%s", srcdir ? srcdir : ".", path);
+	file = fopen(name, "r");
+	assert_non_null(file);
+	for (*lines = 0; fgets(line, sizeof(line), file);) {
+		line[strcspn(line, "\n")] = '\0';
+		if (strncmp(line, "--", 2) == 0)
+			continue;
+		++*lines;
+		for (int again = 0; again < 2; again++)
+			if (classify(f, line) != expected) {
+				print_error("wrong: %s\n", line);
+				wrong++;
+			}
+	}
+	fclose(file);
+	return wrong;
+}
+
+static void test_i4_no_write_shape_is_a_read(void **state)
+{
+	unsigned lines;
+
+	assert_int_equal(
+	    count_wrong(*state, "test/sql/write_shapes.txt", SQL_CLASS_WRITE_OR_UNKNOWN, &lines),
+	    0);
+	assert_true(lines >= 80);
+}
+
+#ifdef HAVE_PG_QUERY
+static void test_read_shapes_are_reads(void **state)
+{
+	unsigned lines;
+
+	assert_int_equal(count_wrong(*state, "test/sql/read_shapes.txt", SQL_CLASS_READ, &lines),
+			 0);
+	assert_true(lines >= 60);
+}
+
+static void test_a_known_shape_is_not_parsed_again(void **state)
+{
+	struct fixture *f = *state;
+	const struct sql_classifier_stats *stats = sql_classifier_stats(f->classifier);
+	uint64_t parses = stats->parses;
+
+	assert_int_equal(classify(f, "select a from t where id = 1"), SQL_CLASS_READ);
+	assert_int_equal(classify(f, "SELECT a FROM t /* x */ WHERE id=2"), SQL_CLASS_READ);
+	assert_int_equal(stats->parses, parses + 1);
+}
+
+static void test_the_cache_stays_bounded(void **state)
+{
+	struct fixture *f = *state;
+	char text[64];
+
+	for (int i = 0; i < 100; i++) {
+		snprintf(text, sizeof(text), "select c%d from t", i);
+		assert_int_equal(classify(f, text), SQL_CLASS_READ);
+	}
+	assert_true(sql_classifier_stats(f->classifier)->evictions >= 96);
+}
+
+static void test_a_lie_is_remembered(void **state)
+{
+	struct fixture *f = *state;
+	struct sql_facts facts;
+
+	assert_int_equal(classify(f, "select f_stable(1)"), SQL_CLASS_READ);
+	sql_scan(SLICE("select f_stable(9)"), &env, &facts);
+	sql_classifier_remember_write(f->classifier, f->catalog, &facts);
+	assert_int_equal(classify(f, "select f_stable(1)"), SQL_CLASS_WRITE_OR_UNKNOWN);
+}
+
+static void test_another_catalog_gives_its_own_answer(void **state)
+{
+	struct fixture *f = *state;
+	struct sql_catalog_builder *b = sql_catalog_builder_new();
+	const struct sql_catalog *first = f->catalog;
+
+	assert_int_equal(classify(f, "select lower(b) from t"), SQL_CLASS_READ);
+	sql_catalog_builder_function(b, SLICE("pg_catalog"), SLICE("lower"), false);
+	sql_catalog_builder_function(b, SLICE("public"), SLICE("lower"), true);
+	f->catalog = sql_catalog_builder_finish(b);
+	assert_int_equal(classify(f, "select lower(b) from t"), SQL_CLASS_WRITE_OR_UNKNOWN);
+	assert_int_equal(classify(f, "select pg_catalog.lower(b) from t"), SQL_CLASS_READ);
+	sql_catalog_unref(f->catalog);
+	f->catalog = first;
+	assert_int_equal(classify(f, "select lower(b) from t"), SQL_CLASS_READ);
+}
+
+static void test_deep_and_long_texts_are_not_parsed(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t parses = sql_classifier_stats(f->classifier)->parses;
+	static const struct {
+		const char *begin, *unit, *end;
+		size_t times;
+	} rows[] = {
+		{"select ",   "(",  "1", 300                  },
+		{ "select 1", "+1", "",  4001                 },
+		{ "select 1", ",1", "",  SQL_PARSE_MAX_DEFAULT},
+	};
+
+	for (size_t i = 0; i < PGT_NELEMS(rows); i++) {
+		size_t unit = strlen(rows[i].unit);
+		char *text = calloc(1, unit * rows[i].times + 32);
+
+		strcpy(text, rows[i].begin);
+		for (size_t k = 0; k < rows[i].times; k++)
+			memcpy(text + strlen(rows[i].begin) + k * unit, rows[i].unit, unit);
+		strcat(text, rows[i].end);
+		assert_int_equal(classify(f, text), SQL_CLASS_WRITE_OR_UNKNOWN);
+		free(text);
+	}
+	assert_int_equal(sql_classifier_stats(f->classifier)->parses, parses);
+}
+
+static void *classify_in_thread(void *arg)
+{
+	struct fixture f = { .catalog = sql_catalog_ref(arg),
+			     .classifier = sql_classifier_new(8, SQL_PARSE_MAX_DEFAULT) };
+	char text[128];
+	uintptr_t wrong = 0;
+
+	for (int i = 0; i < 500; i++) {
+		snprintf(text, sizeof(text), "select c%d, count(*) from t where a in (1, 2)", i);
+		wrong += classify(&f, text) != SQL_CLASS_READ;
+		snprintf(text, sizeof(text), "select c%d from t where nextval('seq') = 1", i);
+		wrong += classify(&f, text) == SQL_CLASS_READ;
+		snprintf(text, sizeof(text), "select c%d from from t", i);
+		wrong += classify(&f, text) == SQL_CLASS_READ;
+	}
+	sql_classifier_free(f.classifier);
+	sql_catalog_unref(f.catalog);
+	return (void *)wrong;
+}
+
+static void test_threads_share_a_catalog(void **state)
+{
+	struct fixture *f = *state;
+	pthread_t threads[4];
+	void *wrong;
+
+	for (size_t i = 0; i < PGT_NELEMS(threads); i++)
+		assert_int_equal(
+		    pthread_create(&threads[i], NULL, classify_in_thread, (void *)f->catalog), 0);
+	for (size_t i = 0; i < PGT_NELEMS(threads); i++) {
+		pthread_join(threads[i], &wrong);
+		assert_null(wrong);
+	}
+}
+#endif
+
+static void test_without_a_catalog_nothing_is_a_read(void **state)
+{
+	struct fixture *f = *state;
+	const struct sql_catalog *catalog = f->catalog;
+
+	f->catalog = NULL;
+	assert_int_equal(classify(f, "select 1"), SQL_CLASS_WRITE_OR_UNKNOWN);
+	f->catalog = catalog;
+}
+
+static void test_other_lexical_rules_are_no_read(void **state)
+{
+	struct fixture *f = *state;
+	const struct sql_env off = { .standard_strings = false, .ascii_safe = true };
+	const struct sql_env sjis = { .standard_strings = true, .ascii_safe = false };
+	struct slice text = SLICE("select '\\', nextval('seq') --'");
+	struct sql_facts facts;
+
+	sql_scan(text, &off, &facts);
+	assert_int_equal(sql_classify(f->classifier, f->catalog, text, &facts),
+			 SQL_CLASS_WRITE_OR_UNKNOWN);
+	sql_scan(SLICE("select 1"), &sjis, &facts);
+	assert_int_equal(sql_classify(f->classifier, f->catalog, SLICE("select 1"), &facts),
+			 SQL_CLASS_WRITE_OR_UNKNOWN);
+}
+
+#define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_i4_no_write_shape_is_a_read),
+#ifdef HAVE_PG_QUERY
+		T(test_read_shapes_are_reads),
+		T(test_a_known_shape_is_not_parsed_again),
+		T(test_the_cache_stays_bounded),
+		T(test_a_lie_is_remembered),
+		T(test_another_catalog_gives_its_own_answer),
+		T(test_deep_and_long_texts_are_not_parsed),
+		T(test_threads_share_a_catalog),
+#endif
+		T(test_without_a_catalog_nothing_is_a_read),
+		T(test_other_lexical_rules_are_no_read),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
