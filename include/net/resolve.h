@@ -34,9 +34,9 @@ typedef void resolved_fn(void *arg, const struct resolved *found);
 struct resolver *resolver_new(usec_t max_ttl, usec_t nxdomain_ttl);
 /* For what is found from now on.  Any thread. */
 void resolver_set_ttls(struct resolver *r, usec_t max_ttl, usec_t nxdomain_ttl);
-/* Queries without an answer are gone, and nothing is posted any more, when it returns: call it after
- * the last resolve_cancel() and before the askers' mailboxes go.  Does not wait for a lookup that
- * hangs. */
+/* Queries without an answer are gone, and nothing is posted any more, when it returns: call it
+ * after the last resolve_cancel() and before the askers' mailboxes go.  Does not wait for a lookup
+ * that hangs. */
 void resolver_free(struct resolver *r);
 
 /* Answers at once when it can: an address, the directory of a Unix socket ("/…", "@…"), a name that

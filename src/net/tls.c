@@ -339,11 +339,8 @@ static enum tls_want explain_handshake(struct tls *tls, int result, int error, s
 	case SSL_ERROR_WANT_WRITE:
 		return TLS_WANT_WRITE;
 	case SSL_ERROR_SYSCALL:
-		if (error)
-			return handshake_failed(tls, e, strerror(error), "");
-		/* fall through */
 	case SSL_ERROR_ZERO_RETURN:
-		return handshake_failed(tls, e, "the peer hung up", "");
+		return handshake_failed(tls, e, error ? strerror(error) : "the peer hung up", "");
 	default:
 		if (verdict != X509_V_OK)
 			why = X509_verify_cert_error_string(verdict);
