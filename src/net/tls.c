@@ -139,6 +139,7 @@ static int no_passphrase(char *buf, int size, int rwflag, void *arg)
 static bool load_certificate(SSL_CTX *ctx, const struct tls_options *o, struct err *e)
 {
 	bool is_encrypted = false;
+	bool loaded;
 
 	if (!*o->cert_file && !*o->key_file && !o->is_server)
 		return true;
@@ -148,7 +149,9 @@ static bool load_certificate(SSL_CTX *ctx, const struct tls_options *o, struct e
 		return bad_setting(e, "TLS certificate file", o->cert_file);
 	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
 	SSL_CTX_set_default_passwd_cb_userdata(ctx, &is_encrypted);
-	if (SSL_CTX_use_PrivateKey_file(ctx, o->key_file, SSL_FILETYPE_PEM) == 1)
+	loaded = SSL_CTX_use_PrivateKey_file(ctx, o->key_file, SSL_FILETYPE_PEM) == 1;
+	SSL_CTX_set_default_passwd_cb_userdata(ctx, NULL);
+	if (loaded)
 		return true;
 	if (!is_encrypted)
 		return bad_setting(e, "TLS key file", o->key_file);
@@ -466,6 +469,39 @@ void tls_goodbye(struct tls *tls)
 	ERR_clear_error();
 	SSL_shutdown(tls->ssl);
 	ERR_clear_error();
+}
+
+/* A name with a NUL in it, or one that does not fit, would end as another's. */
+static bool copy_name(const ASN1_STRING *name, char *out, size_t n)
+{
+	unsigned char *text = NULL;
+	int len = ASN1_STRING_to_UTF8(&text, name);
+	bool ok = len > 0 && (size_t)len < n && !memchr(text, 0, (size_t)len);
+
+	if (ok) {
+		memcpy(out, text, (size_t)len);
+		out[len] = '\0';
+	}
+	if (len >= 0)
+		OPENSSL_free(text);
+	return ok;
+}
+
+bool tls_peer_name(const struct tls *tls, char *out, size_t n)
+{
+	X509 *cert = SSL_get0_peer_certificate(tls->ssl);
+	X509_NAME *subject;
+	int at;
+	bool ok;
+
+	if (!cert || !(SSL_get_verify_mode(tls->ssl) & SSL_VERIFY_PEER))
+		return false;
+	subject = X509_get_subject_name(cert);
+	at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+	ok = at >= 0 &&
+	     copy_name(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)), out, n);
+	ERR_clear_error();
+	return ok;
 }
 
 void tls_describe(const struct tls *tls, char *out, size_t n)

@@ -365,6 +365,7 @@ static void test_client_certificates(void **state)
 	struct tls_options server = server_options();
 	struct tls_options client = client_options();
 	struct pair p;
+	char name[64];
 
 	server.verify_peer = true;
 	server.ca_file = path("ca.crt");
@@ -376,6 +377,11 @@ static void test_client_certificates(void **state)
 	client.cert_file = path("client.crt");
 	client.key_file = path("client.key");
 	pair_up(&p, &server, &client, NULL);
+	assert_true(tls_peer_name(p.server.conn.tls, name, sizeof(name)));
+	assert_string_equal(name, "alice");
+	assert_false(tls_peer_name(p.server.conn.tls, name, strlen("alice")));
+	/* The client verified nobody. */
+	assert_false(tls_peer_name(p.client.conn.tls, name, sizeof(name)));
 	pair_finish(&p);
 
 	server.ca_file = path("other.crt");
