@@ -15,8 +15,8 @@
 #include "sql/stream_guard.h"
 #include "sql/words.def"
 
+#include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #define IDENT_MAX     63 /* what a server keeps of an identifier */
 #define NAME_MAX_LEN  160
@@ -90,15 +90,16 @@ static const struct {
 /* The row of a word in lower case, or NULL. */
 static const struct word_row *word_find(const char *p, size_t n)
 {
-	const struct word_row *row, *end;
+	const struct word_row *rows;
+	size_t nrows;
 
 	if (n < 2 || p[0] < 'a' || p[0] > 'z')
 		return NULL;
-	row = words_by_letter[p[0] - 'a'].rows;
-	end = row + words_by_letter[p[0] - 'a'].n;
-	for (; row < end; row++)
-		if (row->len == n && row->text[1] == p[1] && memcmp(row->text, p, n) == 0)
-			return row;
+	rows = words_by_letter[p[0] - 'a'].rows;
+	nrows = words_by_letter[p[0] - 'a'].n;
+	for (size_t i = 0; i < nrows; i++)
+		if (rows[i].len == n && rows[i].text[1] == p[1] && memcmp(rows[i].text, p, n) == 0)
+			return &rows[i];
 	return NULL;
 }
 
@@ -396,26 +397,34 @@ static void add_change(struct scan *s, const struct sql_change *c)
 		s->f->changes[s->f->nchanges++] = *c;
 }
 
+/* The server prints integers, so 042 is 42; a number that is no int4 stays as it is spelled. */
+static void set_number(struct sql_change *c, struct slice text, bool negative)
+{
+	const char *sign = negative ? "-" : "";
+	int64_t integer = 0;
+	int n;
+
+	for (size_t i = 0; i < text.n && integer <= INT32_MAX; i++) {
+		bool is_digit = text.p[i] >= '0' && text.p[i] <= '9';
+
+		integer = is_digit ? integer * 10 + (text.p[i] - '0') : INT64_MAX;
+	}
+	if (integer <= INT32_MAX)
+		n = snprintf(c->value, sizeof(c->value), "%s%" PRId64, sign, integer);
+	else if (text.n < sizeof(c->value))
+		n = snprintf(c->value, sizeof(c->value), "%s%.*s", sign, SLICE_FMT(text));
+	else
+		n = sizeof(c->value);
+	c->value_fits = (size_t)n < sizeof(c->value);
+}
+
 static void set_value(struct sql_change *c, const struct lex_token *t, bool negative)
 {
 	size_t n = 0;
-	long integer;
 
 	c->form = VALUE_LITERAL;
 	if (t->kind == LEX_NUMBER) {
-		/* The server prints integers, so 042 is 42; what is no int4 stays as spelled. */
-		bool plain = t->text.n <= 10;
-
-		for (size_t i = 0; i < t->text.n; i++)
-			plain &= t->text.p[i] >= '0' && t->text.p[i] <= '9';
-		integer = plain ? strtol(t->text.p, NULL, 10) : INT64_MAX;
-		if (integer <= INT32_MAX)
-			n = (size_t)snprintf(c->value, sizeof(c->value), "%s%ld",
-					     negative ? "-" : "", integer);
-		else
-			n = (size_t)snprintf(c->value, sizeof(c->value), "%s%.*s",
-					     negative ? "-" : "", SLICE_FMT(t->text));
-		c->value_fits = n < sizeof(c->value);
+		set_number(c, t->text, negative);
 	} else {
 		c->value_fits = lex_decode(t, c->value, sizeof(c->value) - 1, &n);
 		c->value[c->value_fits ? n : 0] = '\0';
