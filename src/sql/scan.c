@@ -13,7 +13,7 @@
 #include "base/hash.h"
 #include "sql/lex.h"
 #include "sql/stream_guard.h"
-#include "sql/words.def"
+#include "sql/words.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,71 +36,6 @@ const char *sql_kind_name(enum sql_kind kind)
 const char *sql_effect_name(enum sql_effect_bit bit)
 {
 	return effect_names[bit];
-}
-
-/* --- words ---------------------------------------------------------------------------------- */
-/* What a token is to this file: a known word, or its shape. */
-enum word {
-	W_EOT, /* the end of the text */
-	W_SEMICOLON,
-	W_IDENT, /* an unknown word */
-	W_QUOTED,
-	W_STRING,
-	W_NUMBER,
-	W_PARAM,
-	W_OPERATOR,
-	W_CAST,
-	W_EQUAL,
-	W_OPEN,
-	W_CLOSE_PAREN,
-	W_COMMA,
-	W_DOT,
-	W_OTHER,
-#define ENUMERATE(enumerator, text) W_##enumerator,
-#define LETTER(upper, lower)        WORDS_##upper(ENUMERATE, ENUMERATE)
-	WORD_LETTERS(LETTER)
-#undef ENUMERATE
-#undef LETTER
-	    W_COUNT,
-};
-
-struct word_row {
-	uint8_t len;
-	uint8_t word;
-	bool is_name;
-	const char *text;
-};
-
-#define KEYWORD(enumerator, text) { sizeof(text) - 1, W_##enumerator, false, text },
-#define NAME(enumerator, text)    { sizeof(text) - 1, W_##enumerator, true, text },
-#define LETTER(upper, lower)                                                                       \
-	static const struct word_row words_##upper[] = { WORDS_##upper(KEYWORD, NAME) };
-WORD_LETTERS(LETTER)
-#undef KEYWORD
-#undef NAME
-#undef LETTER
-
-#define LETTER(upper, lower) [lower - 'a'] = { words_##upper, PGT_NELEMS(words_##upper) },
-static const struct {
-	const struct word_row *rows;
-	size_t n;
-} words_by_letter[26] = { WORD_LETTERS(LETTER) };
-#undef LETTER
-
-/* The row of a word in lower case, or NULL. */
-static const struct word_row *word_find(const char *p, size_t n)
-{
-	const struct word_row *rows;
-	size_t nrows;
-
-	if (n < 2 || p[0] < 'a' || p[0] > 'z')
-		return NULL;
-	rows = words_by_letter[p[0] - 'a'].rows;
-	nrows = words_by_letter[p[0] - 'a'].n;
-	for (size_t i = 0; i < nrows; i++)
-		if (rows[i].len == n && rows[i].text[1] == p[1] && memcmp(rows[i].text, p, n) == 0)
-			return &rows[i];
-	return NULL;
 }
 
 /* --- the token stream ----------------------------------------------------------------------- */
@@ -758,6 +693,7 @@ static enum sql_kind head_deallocate(struct scan *s, bool *exact)
 /* --- statements ----------------------------------------------------------------------------- */
 #define TC SQL_EFFECT_TRANSACTION_CONTROL
 
+/* clang-format off */
 static const struct statement {
 	enum sql_kind kind; /* 0: SQL_KIND_OTHER */
 	uint32_t effects;
@@ -765,44 +701,45 @@ static const struct statement {
 	bool in_body;  /* also looked for in the body of a function */
 	bool is_query; /* a dotted name in it is a column or a table, never a setting */
 } statements[W_COUNT] = {
-	[W_SELECT] = {SQL_KIND_SELECT,    .is_query = true },
-	[W_WITH] = { SQL_KIND_SELECT,                 .is_query = true },
-	[W_VALUES] = { SQL_KIND_SELECT,.is_query = true },
-	[W_TABLE] = { SQL_KIND_SELECT,   .is_query = true },
-	[W_OPEN] = { SQL_KIND_SELECT,                 .is_query = true },
-	[W_INSERT] = { SQL_KIND_INSERT,.is_query = true },
-	[W_UPDATE] = { SQL_KIND_UPDATE,   .is_query = true },
-	[W_DELETE] = { SQL_KIND_DELETE,                 .is_query = true },
-	[W_MERGE] = { .is_query = true  },
-	[W_EXPLAIN] = { SQL_KIND_EXPLAIN,   .is_query = true },
-	[W_COPY] = { SQL_KIND_COPY,                 SQL_EFFECT_COPY, .is_query = true },
-	[W_BEGIN] = { SQL_KIND_BEGIN,TC, head_begin },
-	[W_START] = { SQL_KIND_BEGIN,  TC, head_start },
-	[W_COMMIT] = { SQL_KIND_COMMIT,  TC, head_finish, .in_body = true },
-	[W_END] = { SQL_KIND_COMMIT,                 TC, head_finish },
-	[W_ABORT] = { SQL_KIND_ROLLBACK,TC, head_finish },
-	[W_ROLLBACK] = { SQL_KIND_ROLLBACK,                 TC, head_finish, .in_body = true },
-	[W_SAVEPOINT] = { SQL_KIND_SAVEPOINT,                               TC },
-	[W_RELEASE] = { SQL_KIND_RELEASE,                 TC },
-	[W_SET] = { SQL_KIND_SET,               0, head_set, .in_body = true },
-	[W_RESET] = { SQL_KIND_RESET,                 SQL_EFFECT_SET, head_reset, .in_body = true },
-	[W_SHOW] = { SQL_KIND_SHOW,               0, head_show },
-	[W_DISCARD] = { SQL_KIND_DISCARD,   0, head_discard, .in_body = true },
-	[W_PREPARE] = { SQL_KIND_PREPARE,   0, head_prepare, .is_query = true },
-	[W_EXECUTE] = { SQL_KIND_EXECUTE,       .is_query = true },
+	[W_SELECT]     = { SQL_KIND_SELECT, .is_query = true },
+	[W_WITH]       = { SQL_KIND_SELECT, .is_query = true },
+	[W_VALUES]     = { SQL_KIND_SELECT, .is_query = true },
+	[W_TABLE]      = { SQL_KIND_SELECT, .is_query = true },
+	[W_OPEN]       = { SQL_KIND_SELECT, .is_query = true },
+	[W_INSERT]     = { SQL_KIND_INSERT, .is_query = true },
+	[W_UPDATE]     = { SQL_KIND_UPDATE, .is_query = true },
+	[W_DELETE]     = { SQL_KIND_DELETE, .is_query = true },
+	[W_MERGE]      = { .is_query = true },
+	[W_EXPLAIN]    = { SQL_KIND_EXPLAIN, .is_query = true },
+	[W_COPY]       = { SQL_KIND_COPY, SQL_EFFECT_COPY, .is_query = true },
+	[W_BEGIN]      = { SQL_KIND_BEGIN, TC, head_begin },
+	[W_START]      = { SQL_KIND_BEGIN, TC, head_start },
+	[W_COMMIT]     = { SQL_KIND_COMMIT, TC, head_finish, .in_body = true },
+	[W_END]        = { SQL_KIND_COMMIT, TC, head_finish },
+	[W_ABORT]      = { SQL_KIND_ROLLBACK, TC, head_finish },
+	[W_ROLLBACK]   = { SQL_KIND_ROLLBACK, TC, head_finish, .in_body = true },
+	[W_SAVEPOINT]  = { SQL_KIND_SAVEPOINT, TC },
+	[W_RELEASE]    = { SQL_KIND_RELEASE, TC },
+	[W_SET]        = { SQL_KIND_SET, 0, head_set, .in_body = true },
+	[W_RESET]      = { SQL_KIND_RESET, SQL_EFFECT_SET, head_reset, .in_body = true },
+	[W_SHOW]       = { SQL_KIND_SHOW, 0, head_show },
+	[W_DISCARD]    = { SQL_KIND_DISCARD, 0, head_discard, .in_body = true },
+	[W_PREPARE]    = { SQL_KIND_PREPARE, 0, head_prepare, .is_query = true },
+	[W_EXECUTE]    = { SQL_KIND_EXECUTE, .is_query = true },
 	[W_DEALLOCATE] = { SQL_KIND_DEALLOCATE, 0, head_deallocate, .in_body = true },
-	[W_DECLARE] = { SQL_KIND_DECLARE,       .is_query = true },
-	[W_FETCH] = { SQL_KIND_FETCH, .is_query = true },
-	[W_MOVE] = { SQL_KIND_FETCH,       .is_query = true },
-	[W_CLOSE] = { SQL_KIND_CLOSE                },
-	[W_LISTEN] = { SQL_KIND_LISTEN,SQL_EFFECT_LISTEN, .in_body = true },
-	[W_UNLISTEN] = { SQL_KIND_UNLISTEN },
-	[W_NOTIFY] = { SQL_KIND_NOTIFY                },
-	[W_LOAD] = { SQL_KIND_LOAD,   SQL_EFFECT_LOAD, .in_body = true },
-	[W_LOCK] = { SQL_KIND_LOCK,   .is_query = true },
-	[W_CALL] = { SQL_KIND_CALL,    .is_query = true },
-	[W_DO] = { SQL_KIND_DO       },
+	[W_DECLARE]    = { SQL_KIND_DECLARE, .is_query = true },
+	[W_FETCH]      = { SQL_KIND_FETCH, .is_query = true },
+	[W_MOVE]       = { SQL_KIND_FETCH, .is_query = true },
+	[W_CLOSE]      = { SQL_KIND_CLOSE },
+	[W_LISTEN]     = { SQL_KIND_LISTEN, SQL_EFFECT_LISTEN, .in_body = true },
+	[W_UNLISTEN]   = { SQL_KIND_UNLISTEN },
+	[W_NOTIFY]     = { SQL_KIND_NOTIFY },
+	[W_LOAD]       = { SQL_KIND_LOAD, SQL_EFFECT_LOAD, .in_body = true },
+	[W_LOCK]       = { SQL_KIND_LOCK, .is_query = true },
+	[W_CALL]       = { SQL_KIND_CALL, .is_query = true },
+	[W_DO]         = { SQL_KIND_DO },
 };
+/* clang-format on */
 
 /* The beginning of a statement: leaves any token of it current, or its end. */
 static void head(struct scan *s)
@@ -841,7 +778,7 @@ static void scan_body(struct scan *s, struct slice body)
 {
 	struct lex lex = s->lex;
 	uint32_t effects = s->f->effects;
-	unsigned depth = s->depth;
+	unsigned depth = s->depth, atomic = s->atomic;
 
 	lex_init(&s->lex, body, &s->lex_env);
 	s->is_body = true;
@@ -859,6 +796,7 @@ static void scan_body(struct scan *s, struct slice body)
 		mark_undecided(s);
 	s->is_body = false;
 	s->depth = depth;
+	s->atomic = atomic;
 	s->lex = lex;
 	s->w = W_STRING;
 	if (s->stmt != W_DO) /* a function that is only made does nothing yet */

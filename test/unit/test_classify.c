@@ -233,14 +233,16 @@ static void test_deep_and_long_texts_are_not_parsed(void **state)
 {
 	struct fixture *f = *state;
 	uint64_t parses = sql_classifier_stats(f->classifier)->parses;
+	/* clang-format off */
 	static const struct {
 		const char *begin, *unit, *end;
 		size_t times;
 	} rows[] = {
-		{"select ",   "(",  "1", 300                  },
-		{ "select 1", "+1", "",  4001                 },
-		{ "select 1", ",1", "",  SQL_PARSE_MAX_DEFAULT},
+		{ "select ", "(", "1", 300 },
+		{ "select 1", "+1", "", 4001 },
+		{ "select 1", ",1", "", SQL_PARSE_MAX_DEFAULT },
 	};
+	/* clang-format on */
 
 	for (size_t i = 0; i < PGT_NELEMS(rows); i++) {
 		size_t unit = strlen(rows[i].unit);
