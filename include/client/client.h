@@ -54,6 +54,7 @@ struct client_events {
 struct client_host {
 	struct net *net;
 	void *owner;             /* the worker */
+	struct relay *relay;     /* NULL: the control thread's */
 	struct config *config;   /* in force */
 	struct tls_context *tls; /* of client connections, or NULL */
 	struct list newcomers;   /* clients without a group */
@@ -78,41 +79,41 @@ struct client {
 	struct client_host *host;
 	const struct client_events *on; /* of a session; NULL before */
 	struct list link;               /* of host->newcomers, or group->clients */
+	struct list limit_link;         /* of relay.limited */
 	struct hlink by_pid;
 	struct client_login *login; /* until it is ready */
 	struct group *group;
 	struct server *server; /* it has, or NULL */
 	struct waiter waiter;
-	struct pool *chosen;      /* where its request under way goes, or NULL: not decided */
-	struct param_set *wanted; /* settings of its session */
-	struct param_set *told;   /* what it knows of the server's parameters */
-	struct client_statements *statements; /* NULL: it never named one */
+	struct pool *chosen;                  /* where its request goes, or NULL: not decided */
+	struct param_set *wanted;             /* settings of its session */
+	struct param_set *told;               /* what it knows of the server's parameters */
+	struct client_statements *statements; /* NULL: it never prepared one */
+	struct sql_stream_guard *guard;       /* watches a text that is too long to be held */
+	void *console;                        /* of the admin console */
 	char *user;                           /* as it said it */
 	uint64_t id;
 	usec_t connected_at;
 	usec_t request_at;
 	usec_t retry_at;    /* waits for its rate limit until then; 0: it does not */
 	usec_t limit_since; /* when that wait began */
-	struct list limit_link;
 	size_t stream_left; /* bytes of the message under way that are still to come */
-	uint32_t pid;       /* of its cancel key */
+	uint32_t pid;       /* of its cancel key; 0: none yet */
 	uint32_t pins;      /* SQL effects that keep its server with it */
+	unsigned prepaid;   /* Executes that were charged when their batch began */
 	uint8_t secret[CLIENT_KEY_LONG];
 	uint8_t secret_len;
 	uint8_t phase;       /* enum client_phase */
-	bool stream_discard; /* they go nowhere; else to the server */
+	bool stream_discard; /* the bytes of stream_left go nowhere; else to the server */
 	bool skips_to_sync;  /* an error was answered here: nothing counts up to its Sync */
 	bool admitted;       /* the limits have let the transaction under way pass */
+	bool counted;        /* in shared_clients and the shared records */
+	bool in_batch;       /* extended messages without their Sync yet */
 	bool turn_missed;    /* has a request that waits for the answers before it */
+	bool cancel_asked;   /* to be forwarded as soon as it may */
 	bool env_known;      /* the two below hold for .told */
 	bool env_standard_strings;
 	bool env_ascii_safe;
-	unsigned prepaid;    /* Executes that were charged when their batch began */
-	bool counted;        /* in shared_clients and the shared records */
-	bool in_batch;       /* extended messages without their Sync yet */
-	bool cancel_asked;   /* to be forwarded as soon as it may */
-	struct sql_stream_guard *guard; /* watches a text that is too long to be held */
-	void *console;       /* of the admin console */
 };
 
 /* A new connection. */
@@ -121,6 +122,9 @@ struct client *client_new(struct client_host *host, int fd, const struct conn_ad
 /* Ends it: an error for the peer (NULL: none), then the goodbye.  Safe in any phase and from any
  * handler; leaving() is called first. */
 void client_close(struct client *c, const struct err *error, const char *why);
+
+/* The same without an error of ours, when it has all that it should hear in what is unsent. */
+void client_close_politely(struct client *c, const char *why);
 
 /* In the home thread: asks for proof. */
 void client_login_begin(struct client *c);
@@ -134,7 +138,8 @@ void client_adopt(struct client *c, struct client_host *host);
 /* Ends clients that take too long to log in. */
 void client_sweep_newcomers(struct client_host *host, usec_t now);
 
-/* For enter(): gives the group what the login has shown, so that its servers can be logged in to. */
+/* For enter(): gives the group what the login has shown, so that its servers can be logged in to.
+ */
 void client_lend_secret(const struct client *c, struct group *group);
 
 /* What it asked for at startup; until it is ready. */

@@ -20,8 +20,9 @@
 #include "stats/counters.h"
 #include "tenant/shared.h"
 
-struct node_set;
 struct net;
+struct node_set;
+struct sql_catalog;
 
 /* The life of a server connection; state and list are one, so SHOW POOLS cannot disagree with
  * reality. */
@@ -87,6 +88,7 @@ struct group {
 	struct hlink link; /* in the worker's table */
 	uint64_t key_hash;
 	struct net *net;
+	void *owner;                               /* the relay */
 	char *name;                                /* of the database, as clients say it */
 	char *dbname;                              /* as the server says it */
 	char *user;                                /* on the server */
@@ -98,6 +100,8 @@ struct group {
 	struct credential credential;
 	struct shared *database_shared, *user_shared, *tenant_shared, *login_shared;
 	struct node_set *nodes;
+	const struct sql_catalog *catalog; /* the version of nodes' that is in use here */
+	unsigned catalog_version;
 	struct pool *pools; /* one for each node */
 	unsigned npools;
 	struct param_sets params;
@@ -119,6 +123,8 @@ void slot_become(struct slot *slot, enum slot_state next, usec_t now);
 /* The idle slot to be used next: the last one used, or, with server_round_robin, the one idle
  * longest.  NULL: none. */
 struct slot *pool_idle(const struct pool *pool);
+/* Connections that have logged in. */
+unsigned pool_size_ready(const struct pool *pool);
 /* Connections that exist or are being made. */
 unsigned pool_size(const struct pool *pool);
 

@@ -22,14 +22,14 @@ struct buf;
 /* Effects that keep the server with its client, because the next one would see them. */
 #define PINNING_EFFECTS                                                                            \
 	(SQL_EFFECT_SET | SQL_EFFECT_PREPARE | SQL_EFFECT_LISTEN | SQL_EFFECT_TEMP |               \
-	    SQL_EFFECT_ADVISORY_LOCK | SQL_EFFECT_HOLD_CURSOR | SQL_EFFECT_LOAD | SQL_EFFECT_DBLINK)
+	 SQL_EFFECT_ADVISORY_LOCK | SQL_EFFECT_HOLD_CURSOR | SQL_EFFECT_LOAD | SQL_EFFECT_DBLINK)
 
 /* What reply.note says of an answer, and what reply.subject is then. */
 enum reply_note {
 	NOTE_NONE,
-	NOTE_REFUSED, /* the server was made to fail: the client gets the struct err */
-	NOTE_NAMED,   /* Parse or Close of a client's name: the struct statement_name */
-	NOTE_UNNAMED, /* Parse of the unnamed statement: the struct statement before it, or NULL */
+	NOTE_REFUSED,  /* the server was made to fail: the client gets the struct err */
+	NOTE_NAMED,    /* Parse or Close of a client's name: the struct statement_name */
+	NOTE_UNNAMED,  /* Parse of the unnamed statement: the struct statement before it, or NULL */
 	NOTE_INJECTED, /* Parse or Close of ours on the server: the struct server_statement */
 	NOTE_INJECTED_UNNAMED,
 };
@@ -44,7 +44,8 @@ static inline usec_t relay_now(const struct client *c)
 	return loop_now(c->conn.net->loop);
 }
 
-/* ---- attach.c: servers for clients ------------------------------------------------------------ */
+/* ---- attach.c: servers for clients ------------------------------------------------------------
+ */
 
 /* Gives the client a server of the pool, now (STEP_DONE) or when one is free (STEP_AGAIN: it stands
  * in the queue).  STEP_CLOSED: it has been closed, with the reason. */
@@ -59,20 +60,28 @@ void attach_recycle(struct server *s);
 bool attach_keeps(const struct client *c);
 /* Starts connections for those who wait, as far as limits allow. */
 void attach_serve_waiters(struct pool *pool, usec_t now);
+/* After a RESUME: idle servers for those who wait. */
+void attach_use_idle(struct pool *pool);
+/* min_pool_size. */
+void attach_keep_minimum(struct pool *pool, usec_t now);
 /* Those who wait for this pool are sent to choose again. */
 void attach_scatter_waiters(struct pool *pool);
+/* The server has answered session_apply()'s question. */
+void attach_on_settled(struct server *s, const struct report *error);
 extern const struct server_events relay_server_events;
 
-/* ---- request.c: from the client --------------------------------------------------------------- */
+/* ---- request.c: from the client ---------------------------------------------------------------
+ */
 
 /* Handles what the client has sent, as far as it can be now. */
 void request_process(struct client *c);
-/* Ends the request under way with an error, in order with what the server still owes; the transaction
- * fails as if the server had said it.  type: of the request. */
+/* Ends the request under way with an error, in order with what the server still owes; the
+ * transaction fails as if the server had said it.  type: of the request. */
 void request_refuse(struct client *c, uint8_t type, const struct err *e);
 extern const struct client_events relay_client_events;
 
-/* ---- answer.c: from the server ---------------------------------------------------------------- */
+/* ---- answer.c: from the server ----------------------------------------------------------------
+ */
 
 void answer_on_readable(struct server *s);
 /* Sends the answers at the head of the queue that no server gives. */
@@ -80,39 +89,55 @@ void answer_made_ones(struct server *s);
 /* Nothing more of this message or conversation makes sense: ends both. */
 void answer_broken(struct server *s, const char *why);
 
-/* ---- gate.c: what a text may do and where it goes ---------------------------------------------- */
+/* ---- gate.c: what a text may do and where it goes ----------------------------------------------
+ */
 
 enum verdict { VERDICT_PASS, VERDICT_WAIT, VERDICT_REFUSED };
 
 /* The environment in which the client's texts are read. */
-struct sql_env gate_env(const struct client *c);
+struct sql_env gate_env(struct client *c);
 /* Whether its texts must be looked at at all. */
 bool gate_must_look(const struct client *c);
-/* Guards the tenant's id and lowers timeouts: VERDICT_REFUSED: *e.  When the text has to be another
- * one, it is built in *rewritten (else that stays empty). */
+/* Guards the tenant's id and lowers timeouts.  VERDICT_REFUSED: *e.  When the text has to be
+ * another one, it is built in *rewritten (else that stays empty). */
 enum verdict gate_guard(struct client *c, struct slice text, const struct sql_facts *facts,
-    struct buf *rewritten, struct err *e);
+			struct buf *rewritten, struct err *e);
+/* The same for what a Bind gives the parameters of a text; after_names: the message from the
+ * formats of parameters on. */
+enum verdict gate_guard_bind(struct client *c, struct slice text, struct slice after_names,
+			     struct buf *rewritten, struct err *e);
+/* Whether its tenant has a rate or a quota. */
+bool gate_is_limited(const struct client *c);
 /* n statements want to start a transaction.  VERDICT_WAIT: the client has been put on the list of
  * those who wait; VERDICT_REFUSED: *e. */
 enum verdict gate_admit(struct client *c, unsigned n, struct err *e);
 /* n statements within a transaction. */
 void gate_charge(struct client *c, unsigned n);
 /* Remembers what the text leaves on the server. */
-void gate_note_effects(struct client *c, uint32_t effects);
-/* The pool for a transaction that starts with this; facts NULL: nothing is known. */
-struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts);
-struct pool *gate_primary(struct client *c);
-/* Whether a choice depends on what is asked. */
+void gate_note_effects(struct client *c, const struct sql_facts *facts);
+/* Whether a choice of nodes depends on what is asked. */
 bool gate_has_choice(const struct client *c);
 /* Whether the text is a proven read. */
 bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts);
+/* The pool for a transaction that starts with this text. */
+struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts);
+struct pool *gate_primary(const struct client *c);
+/* The least busy replica; the primary when none will do. */
+struct pool *gate_replica(struct client *c);
 
-/* ---- session.c: settings of a session ---------------------------------------------------------- */
+/* ---- relay.c
+ * ------------------------------------------------------------------------------------- */
+
+/* Makes sure that clients which wait for tokens are looked at in time. */
+void relay_watch_limits(struct relay *r);
+
+/* ---- session.c: settings of a session ----------------------------------------------------------
+ */
 
 /* What its startup packet asks for, as a set of the group; a new reference. */
 struct param_set *session_wanted(const struct identity *id, struct group *group);
 /* Brings the server in line with what the client wants.  STEP_DONE: it is.  STEP_AGAIN: it has
- * been asked to; session_settled() of attach.c goes on. */
+ * been asked to; attach_on_settled() goes on. */
 enum step session_apply(struct client *c, struct server *s) PGT_MUST_USE;
 /* Tells the client what this server reports and it has not heard. */
 void session_tell(struct client *c, struct server *s);

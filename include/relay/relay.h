@@ -3,8 +3,8 @@
  * relay.h - where a client and a server meet.
  *
  * One struct relay per thread: it owns the thread's groups and drives their sessions.  The way of a
- * request: request.c (may this message come now, what is it) → gate.c (what may it do, where does it
- * go) → attach.c (a server for it, or the queue) → the server's socket; and back through
+ * request: request.c (may this message come now, what is it) → gate.c (what may it do, where does
+ * it go) → attach.c (a server for it, or the queue) → the server's socket; and back through
  * answer.c.  statement.c maps names of prepared statements, session.c carries settings.
  *
  * All on the relay's thread, except where a function says otherwise.
@@ -24,6 +24,7 @@ struct relay {
 	struct config *config;          /* in force; a reference */
 	struct tls_context *server_tls; /* or NULL; a reference */
 	struct resolver *resolver;
+	struct mailbox *mailbox; /* of the thread */
 	struct sql_classifier *classifier;
 	struct hmap groups;
 	struct hmap statements; /* texts that prepared statements share, see statement.c */
@@ -35,7 +36,7 @@ struct relay {
 };
 
 void relay_init(struct relay *r, struct net *net, struct config *config,
-    struct tls_context *server_tls, struct resolver *resolver);
+		struct tls_context *server_tls, struct resolver *resolver, struct mailbox *mailbox);
 /* Closes everything; the net's turns must still run until groups are gone. */
 void relay_fini(struct relay *r);
 
@@ -43,10 +44,9 @@ void relay_fini(struct relay *r);
  * for its database.  Fits client_host.enter.  False: *e says why not. */
 bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, struct err *e);
 
-/* Another version of the configuration: groups are resolved anew; those whose database or tenant is
- * gone, or lives on other nodes, finish what they have.  nodes_for gives the set of a database. */
-void relay_reconfigure(struct relay *r, struct config *config, struct tls_context *server_tls,
-    struct node_set *(*nodes_for)(void *arg, const char *database), void *arg);
+/* Another version of the configuration: groups are resolved anew; the clients of those whose
+ * database or tenant is gone, or lives on other nodes, finish their transactions and are closed. */
+void relay_reconfigure(struct relay *r, struct config *config, struct tls_context *server_tls);
 
 /* The client that holds a key asks for its request to be cancelled. */
 void relay_cancel(struct client *c);
@@ -54,7 +54,8 @@ void relay_cancel(struct client *c);
 /* Timeouts, waiting clients, idle servers, min_pool_size: some times a second. */
 void relay_sweep(struct relay *r, usec_t now);
 
-/* ---- what the console does to groups of a database; name NULL: all ---------------------------- */
+/* ---- what the console does to groups of a database; name NULL: all ----------------------------
+ */
 
 /* Lets waiting clients go on after a RESUME. */
 void relay_resume(struct relay *r, const char *database);

@@ -18,6 +18,7 @@
 
 #include <stdint.h>
 
+struct buf;
 struct client;
 struct relay;
 struct reply;
@@ -29,11 +30,11 @@ struct statement {
 	unsigned refs;
 	uint64_t id;
 	uint32_t effects;
-	uint32_t flags;          /* enum sql_flag */
+	uint32_t flags; /* enum sql_flag */
 	enum sql_kind kind;
 	uint64_t fingerprint[2];
-	unsigned nchanges;       /* that depend on parameters; see guards_params */
-	bool guards_params;      /* a Bind must be looked into */
+	unsigned nchanges;  /* that depend on parameters; see guards_params */
+	bool guards_params; /* a Bind must be looked into */
 	bool is_exact;
 	bool begin_read_only, begin_serializable;
 	enum sql_hint hint;
@@ -57,7 +58,7 @@ bool statement_is_mapped(const struct client *c);
 
 /* Parse: body is the message from the text on.  The client has a server. */
 enum step statement_parse(struct client *c, struct slice name, struct slice body,
-    const struct sql_facts *facts) PGT_MUST_USE;
+			  const struct sql_facts *facts) PGT_MUST_USE;
 /* What a name stands for; NULL: nothing. */
 struct statement *statement_find(const struct client *c, struct slice name);
 /* Makes the client's server know the statement that name stands for, and appends to out the name it

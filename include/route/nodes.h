@@ -45,7 +45,7 @@ struct node_set {
 	atomic_bool monitored;    /* roles are asked; else the first node is the primary */
 	_Atomic unsigned version; /* of the catalog */
 	pthread_mutex_t lock;
-	struct sql_catalog *catalog; /* or NULL as long as it was not read */
+	const struct sql_catalog *catalog; /* or NULL as long as it was not read */
 };
 
 /* One reference, the caller's. */
@@ -56,9 +56,9 @@ void node_set_unref(struct node_set *set);
 bool node_set_matches(const struct node_set *set, const struct node_conf *nodes, size_t n);
 
 /* The catalog with a reference for the caller, or NULL. */
-struct sql_catalog *node_set_catalog(struct node_set *set);
+const struct sql_catalog *node_set_catalog(struct node_set *set);
 /* Takes the reference. */
-void node_set_publish_catalog(struct node_set *set, struct sql_catalog *catalog);
+void node_set_publish_catalog(struct node_set *set, const struct sql_catalog *catalog);
 void node_set_error(struct node_set *set, struct node *node, const char *why);
 
 /* Where writes go: the primary; without a monitor, or before its first answer, the first node; -1

@@ -13,6 +13,7 @@
 #include "net/resolve.h"
 #include "net/sockopt.h"
 
+struct mailbox;
 struct tls_context;
 
 /* Where to, and how; strings are borrowed until done() or failed(). */
@@ -22,6 +23,7 @@ struct dial_target {
 	const struct settings *set; /* sslmode, socket options; borrowed for the call */
 	struct tls_context *tls;    /* of server connections, or NULL: TLS is not possible */
 	struct resolver *resolver;
+	struct mailbox *mailbox; /* of the thread, where the resolver answers */
 };
 
 enum dial_phase { DIAL_RESOLVE, DIAL_CONNECT, DIAL_ASK_TLS, DIAL_TLS, DIAL_DONE, DIAL_FAILED };
@@ -32,8 +34,9 @@ struct dial {
 	int sslmode;
 	struct tls_context *tls;
 	const char *host;
-	struct resolve_request *lookup;
-	struct resolved addresses;
+	struct resolve_query *lookup;
+	struct resolved *found; /* until it is done */
+	uint16_t port;
 	unsigned next_address;
 	struct sock_options socket_options;
 	/* The connection is open: set conn->on to your own handlers. */
@@ -43,12 +46,13 @@ struct dial {
 	void (*freed)(struct conn *c);
 };
 
-/* Starts; conn is prepared here and belongs to the dial until done().  freed is called for a
+/* Starts; conn is prepared here and belongs to the dial until done().  failed() may be called
+ * before this returns, when the address is known and refuses at once.  freed is called for a
  * connection that was closed meanwhile. */
 void dial_start(struct dial *d, struct conn *conn, struct net *net,
 		const struct dial_target *target, void (*done)(struct dial *),
 		void (*failed)(struct dial *, const char *), void (*freed)(struct conn *));
-/* Lets go of the name lookup; the owner closes the connection. */
+/* Lets go of what it holds; the owner closes the connection. */
 void dial_stop(struct dial *d);
 
 #endif

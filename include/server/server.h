@@ -54,17 +54,16 @@ struct question {
  * "pgt_SERIAL".  No serial is used twice on a connection. */
 struct server_statement {
 	struct hlink link;
-	struct list lru;   /* of server.statements_lru, the last used first */
-	uint64_t id;       /* of the statement */
+	struct list lru; /* of server.statements_lru, the last used first */
+	uint64_t id;     /* of the statement */
 	uint64_t serial;
-	uint64_t used_at;  /* server.batch when it was last used */
-	void *subject;     /* of the relay: what the statement is */
+	uint64_t used_at; /* server.batch when it was last used */
+	void *subject;    /* of the relay: what the statement is */
 };
 
 /* Of server.unnamed_id. */
-#define UNNAMED_NONE 0
+#define UNNAMED_NONE    0
 #define UNNAMED_UNKNOWN UINT64_MAX
-
 
 struct server {
 	struct conn conn;
@@ -77,6 +76,7 @@ struct server {
 	struct question question;   /* done != NULL: one is being answered */
 	struct buf question_error;  /* body of the first ErrorResponse */
 	struct resolver *resolver;
+	struct mailbox *mailbox;
 	struct tls_context *tls_context;
 	struct param_set *params;  /* what it has reported; NULL for the monitor's */
 	struct param_set *applied; /* what of a session's wishes is set on it */
@@ -100,6 +100,7 @@ struct server {
 	char tx;                   /* 'I', 'T', 'E' */
 	bool stream_swallow;       /* what of the current message is still to come goes nowhere */
 	bool skips_to_sync;        /* it ignores everything up to a Sync that is still to be sent */
+	bool said_fatal;           /* its last words were an error that ends the session */
 	bool copy_in;              /* waits for CopyData */
 	bool asks_default_timeout; /* after login: connected without a statement_timeout of ours */
 	bool caps_timeout;         /* the startup packet asked for the tier's statement_timeout */
@@ -120,9 +121,12 @@ struct server_target {
 };
 
 /* Starts a connection.  pool: slot has been reserved in s->slot; NULL for the monitor, which
- * keeps no slot.  ready() or ended() follows, never before this returns. */
+ * keeps no slot.  ready() or ended() follows; ended() maybe before server_connect() returns. */
 struct server *server_new(struct pool *pool, struct net *net, const struct server_events *on);
 void server_connect(struct server *s, const struct server_target *target);
+
+/* Frees one that was never connected and has no slot. */
+void server_discard(struct server *s);
 
 /* Asks; no other question may be under way and no client may have the server. */
 void server_ask(struct server *s, const char *sql, const struct question *q);

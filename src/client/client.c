@@ -128,14 +128,16 @@ static void log_end(const struct client *c, const char *why)
 		 (long long)((loop_now(c->conn.net->loop) - c->connected_at) / USEC_PER_SEC));
 }
 
-void client_close(struct client *c, const struct err *error, const char *why)
+/* Takes it out of everything.  False: it was closed before. */
+static bool leave(struct client *c, const char *why)
 {
 	if (c->phase == CLIENT_CLOSING)
-		return;
+		return false;
 	log_end(c, why);
 	if (c->on)
 		c->on->leaving(c);
 	waiter_leave(&c->waiter);
+	list_del(&c->limit_link);
 	if (!c->group && list_is_linked(&c->link))
 		c->host->nnewcomers--;
 	list_del(&c->link);
@@ -146,6 +148,13 @@ void client_close(struct client *c, const struct err *error, const char *why)
 	/* A key that still worked would cancel for somebody who is not there any more. */
 	c->host->forget_key(c);
 	c->phase = CLIENT_CLOSING;
+	return true;
+}
+
+void client_close(struct client *c, const struct err *error, const char *why)
+{
+	if (!leave(c, why))
+		return;
 	if (!error) {
 		conn_close_soon(&c->conn);
 		return;
@@ -153,6 +162,12 @@ void client_close(struct client *c, const struct err *error, const char *why)
 	if (c->conn.phase == CONN_OPEN)
 		msg_put_error(conn_output(&c->conn), "FATAL", error);
 	conn_finish(&c->conn, FAREWELL_PATIENCE);
+}
+
+void client_close_politely(struct client *c, const char *why)
+{
+	if (leave(c, why))
+		conn_finish(&c->conn, FAREWELL_PATIENCE);
 }
 
 void client_release(struct client *c)

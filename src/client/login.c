@@ -15,13 +15,14 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
-#include "net/listen.h"
+#include "net/sockopt.h"
 #include "net/tls.h"
 #include "wire/frame.h"
 #include "wire/read.h"
 #include "wire/write.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 /* As PostgreSQL's limit for messages of a login. */
 #define LOGIN_MESSAGE_MAX 65535

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "route/nodes.h"
+#include "sql/catalog.h"
 
 #include <stdlib.h>
 
@@ -92,6 +93,7 @@ void group_free(struct group *group)
 	shared_put(group->user_shared);
 	shared_put(group->tenant_shared);
 	shared_put(group->login_shared);
+	sql_catalog_unref(group->catalog);
 	node_set_unref(group->nodes);
 	config_unref(group->config);
 	free(group->pools);

@@ -121,6 +121,12 @@ unsigned pool_size(const struct pool *pool)
 	return n;
 }
 
+unsigned pool_size_ready(const struct pool *pool)
+{
+	return pool->count[SLOT_IDLE] + pool->count[SLOT_ACTIVE] + pool->count[SLOT_TESTED] +
+	       pool->count[SLOT_CANCELED];
+}
+
 void waiter_init(struct waiter *w)
 {
 	*w = (struct waiter){ 0 };

@@ -31,7 +31,8 @@ struct client_statements {
 	struct statement *unnamed;
 };
 
-/* ---- texts ------------------------------------------------------------------------------------ */
+/* ---- texts ------------------------------------------------------------------------------------
+ */
 
 static struct statement *statement_ref(struct statement *st)
 {
@@ -50,7 +51,8 @@ void statement_unref(struct statement *st)
 static bool facts_guard_params(const struct sql_facts *facts)
 {
 	for (unsigned i = 0; i < facts->nchanges; i++)
-		if (facts->changes[i].what == CHANGE_BY_PARAM || facts->changes[i].form == VALUE_PARAM)
+		if (facts->changes[i].what == CHANGE_BY_PARAM ||
+		    facts->changes[i].form == VALUE_PARAM)
 			return true;
 	return false;
 }
@@ -105,7 +107,8 @@ void statement_facts(const struct statement *st, struct sql_facts *facts)
 	facts->too_many_changes = false;
 }
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names ------------------------------------------------------------------------------------
+ */
 
 static struct client_statements *statements_of(struct client *c)
 {
@@ -192,7 +195,8 @@ static void set_unnamed(struct client *c, struct statement *st)
 	statements_of(c)->unnamed = st;
 }
 
-/* ---- on the server ---------------------------------------------------------------------------- */
+/* ---- on the server ----------------------------------------------------------------------------
+ */
 
 static struct server_statement *on_server(const struct server *s, const struct statement *st)
 {
@@ -252,8 +256,10 @@ static void evict(struct server *s, unsigned max)
 	buf_put_u8(out, 'S');
 	buf_put_cstr(out, name);
 	msg_end(out, m);
-	replies_push(&s->replies,
-	    (struct reply){ .kind = REPLY_CLOSE, .way = REPLY_SWALLOW, .note = NOTE_INJECTED, .subject = ss });
+	replies_push(&s->replies, (struct reply){ .kind = REPLY_CLOSE,
+						  .way = REPLY_SWALLOW,
+						  .note = NOTE_INJECTED,
+						  .subject = ss });
 }
 
 static struct server_statement *add_to_server(struct server *s, struct statement *st, unsigned max)
@@ -294,15 +300,18 @@ static struct server_statement *require_named(struct client *c, struct statement
 	ss = add_to_server(s, st, c->group->set.max_prepared_statements);
 	server_name(ss, name);
 	send_parse(s, name, st);
-	replies_push(&s->replies,
-	    (struct reply){ .kind = REPLY_PARSE, .way = REPLY_SWALLOW, .note = NOTE_INJECTED, .subject = ss });
+	replies_push(&s->replies, (struct reply){ .kind = REPLY_PARSE,
+						  .way = REPLY_SWALLOW,
+						  .note = NOTE_INJECTED,
+						  .subject = ss });
 	return ss;
 }
 
 static void inject_unnamed(struct server *s, uint8_t kind, struct statement *st)
 {
 	s->unnamed_id = st ? st->id : UNNAMED_NONE;
-	replies_push(&s->replies,
+	replies_push(
+	    &s->replies,
 	    (struct reply){ .kind = kind, .way = REPLY_SWALLOW, .note = NOTE_INJECTED_UNNAMED });
 }
 
@@ -348,7 +357,8 @@ void statement_require(struct client *c, struct slice name, struct buf *out)
 	}
 }
 
-/* ---- what clients ask -------------------------------------------------------------------------- */
+/* ---- what clients ask --------------------------------------------------------------------------
+ */
 
 static void parse_unnamed(struct client *c, struct statement *st)
 {
@@ -358,8 +368,10 @@ static void parse_unnamed(struct client *c, struct statement *st)
 	send_parse(s, "", st);
 	s->unnamed_id = st->id;
 	set_unnamed(c, st);
-	replies_push(&s->replies,
-	    (struct reply){ .kind = REPLY_PARSE, .way = REPLY_PASS, .note = NOTE_UNNAMED, .subject = before });
+	replies_push(&s->replies, (struct reply){ .kind = REPLY_PARSE,
+						  .way = REPLY_PASS,
+						  .note = NOTE_UNNAMED,
+						  .subject = before });
 }
 
 static void parse_named(struct client *c, struct slice name, struct statement *st)
@@ -384,8 +396,8 @@ static void parse_named(struct client *c, struct slice name, struct statement *s
 	replies_push(&s->replies, r);
 }
 
-enum step statement_parse(
-    struct client *c, struct slice name, struct slice body, const struct sql_facts *facts)
+enum step statement_parse(struct client *c, struct slice name, struct slice body,
+			  const struct sql_facts *facts)
 {
 	struct err e;
 
@@ -429,11 +441,12 @@ void statement_drop_all(struct client *c)
 {
 	if (!c->statements)
 		return;
-	HMAP_FOREACH_SAFE(l, &c->statements->names)
-	name_unlist(c, container_of(l, struct statement_name, link));
+	HMAP_FOREACH_SAFE (l, &c->statements->names)
+		name_unlist(c, container_of(l, struct statement_name, link));
 }
 
-/* ---- what became of it -------------------------------------------------------------------------- */
+/* ---- what became of it --------------------------------------------------------------------------
+ */
 
 void statement_on_reply(struct server *s PGT_UNUSED, const struct reply *r)
 {
@@ -472,7 +485,8 @@ void statement_undo(struct server *s, const struct reply *r, bool was_run)
 		name_unref(r->subject);
 		break;
 	case NOTE_UNNAMED:
-		/* A Parse that failed has dropped the old one before; one that was skipped has not. */
+		/* A Parse that failed has dropped the old one before; one that was skipped has not.
+		 */
 		statement_drop_unnamed(c);
 		s->unnamed_id = UNNAMED_UNKNOWN;
 		if (was_run)

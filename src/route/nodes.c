@@ -69,9 +69,9 @@ bool node_set_matches(const struct node_set *set, const struct node_conf *nodes,
 	return true;
 }
 
-struct sql_catalog *node_set_catalog(struct node_set *set)
+const struct sql_catalog *node_set_catalog(struct node_set *set)
 {
-	struct sql_catalog *catalog;
+	const struct sql_catalog *catalog;
 
 	pthread_mutex_lock(&set->lock);
 	catalog = set->catalog ? sql_catalog_ref(set->catalog) : NULL;
@@ -79,9 +79,9 @@ struct sql_catalog *node_set_catalog(struct node_set *set)
 	return catalog;
 }
 
-void node_set_publish_catalog(struct node_set *set, struct sql_catalog *catalog)
+void node_set_publish_catalog(struct node_set *set, const struct sql_catalog *catalog)
 {
-	struct sql_catalog *old;
+	const struct sql_catalog *old;
 
 	pthread_mutex_lock(&set->lock);
 	old = set->catalog;

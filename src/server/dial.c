@@ -9,12 +9,14 @@
 #include "server/dial.h"
 
 #include "base/assert.h"
+#include "base/log.h"
+#include "base/mem.h"
 #include "net/resolve.h"
 #include "net/sockopt.h"
 #include "net/tls.h"
 
 #include <arpa/inet.h>
-#include <stdio.h>
+#include <stdlib.h>
 
 static const char ssl_request[8] = { 0, 0, 0, 8, 0x04, (char)0xd2, 0x16, 0x2f };
 
@@ -26,6 +28,7 @@ static void fail(struct dial *d, const char *why)
 
 static void finish(struct dial *d)
 {
+	dial_stop(d);
 	d->phase = DIAL_DONE;
 	d->done(d);
 }
@@ -37,11 +40,11 @@ static struct dial *dial_of(struct conn *c)
 
 static bool try_addresses(struct dial *d, struct err *e)
 {
-	while (d->next_address < d->addresses.n) {
+	while (d->next_address < d->found->n) {
 		unsigned i = d->next_address++;
 
-		if (conn_connect(d->conn, (const struct sockaddr *)&d->addresses.addrs[i],
-				 d->addresses.lens[i], e))
+		if (conn_connect(d->conn, (const struct sockaddr *)&d->found->addrs[i],
+				 d->found->lens[i], e))
 			return true;
 	}
 	return false;
@@ -55,9 +58,11 @@ static bool wants_tls(const struct dial *d)
 static void on_ready(struct conn *c)
 {
 	struct dial *d = dial_of(c);
+	struct err e;
 
 	if (d->phase == DIAL_CONNECT) {
-		sock_apply(c->fd, &d->socket_options);
+		if (!sock_apply(c->fd, &d->socket_options, &e))
+			log_warning("connection to %s: %s", d->host, e.text);
 		if (!wants_tls(d)) {
 			finish(d);
 			return;
@@ -102,7 +107,7 @@ static void on_ended(struct conn *c, const char *why)
 	struct dial *d = dial_of(c);
 	struct err e;
 
-	if (d->phase == DIAL_CONNECT && d->next_address < d->addresses.n) {
+	if (d->phase == DIAL_CONNECT && d->next_address < d->found->n) {
 		conn_abandon(c);
 		if (try_addresses(d, &e))
 			return;
@@ -126,20 +131,27 @@ static const struct conn_events dial_events = { .readable = on_readable,
 						.ready = on_ready,
 						.freed = on_freed };
 
-static void on_resolved(void *arg, const struct resolved *addresses, const char *error)
+static void use_addresses(struct dial *d, const struct resolved *found)
 {
-	struct dial *d = arg;
-	struct err e;
+	struct err e = { 0 };
 
-	d->lookup = NULL;
-	if (error) {
-		fail(d, error);
+	if (!found->n) {
+		fail(d, found->error.text);
 		return;
 	}
-	d->addresses = *addresses;
+	d->found = xmalloc(sizeof(*d->found));
+	*d->found = *found;
 	d->phase = DIAL_CONNECT;
 	if (!try_addresses(d, &e))
 		fail(d, e.text);
+}
+
+static void on_resolved(void *arg, const struct resolved *found)
+{
+	struct dial *d = arg;
+
+	d->lookup = NULL;
+	use_addresses(d, found);
 }
 
 void dial_start(struct dial *d, struct conn *conn, struct net *net,
@@ -147,6 +159,7 @@ void dial_start(struct dial *d, struct conn *conn, struct net *net,
 		void (*failed)(struct dial *, const char *), void (*freed)(struct conn *))
 {
 	const struct settings *set = target->set;
+	struct resolved found;
 
 	*d = (struct dial){ .conn = conn,
 			    .phase = DIAL_RESOLVE,
@@ -165,7 +178,11 @@ void dial_start(struct dial *d, struct conn *conn, struct net *net,
 				   .buffer_bytes = (unsigned)set->tcp_socket_buffer };
 	conn_prepare(conn, net, &dial_events);
 	conn->owner = d;
-	d->lookup = resolve_start(target->resolver, target->host, target->port, on_resolved, d);
+	if (resolve_now(target->resolver, target->host, target->port, &found))
+		use_addresses(d, &found);
+	else
+		d->lookup = resolve_start(target->resolver, target->mailbox, target->host,
+					  target->port, on_resolved, d);
 }
 
 void dial_stop(struct dial *d)
@@ -173,4 +190,6 @@ void dial_stop(struct dial *d)
 	if (d->lookup)
 		resolve_cancel(d->lookup);
 	d->lookup = NULL;
+	free(d->found);
+	d->found = NULL;
 }

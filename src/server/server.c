@@ -224,9 +224,17 @@ void server_connect(struct server *s, const struct server_target *target)
 		atomic_fetch_add(&s->node->servers, 1);
 	s->login = login_new(target);
 	s->resolver = target->dial.resolver;
+	s->mailbox = target->dial.mailbox;
 	s->tls_context = target->dial.tls;
 	dial_start(&s->dial, &s->conn, s->conn.net, &target->dial, on_dialed, on_dial_failed,
 		   on_freed);
+}
+
+void server_discard(struct server *s)
+{
+	param_set_unref(s->params);
+	param_set_unref(s->applied);
+	free(s);
 }
 
 void server_drop(struct server *s)

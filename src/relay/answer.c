@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * answer.c - what a server sends, message by message, to the client that has it.
+ *
+ * The head of the server's queue of replies says what a message answers: it is passed on,
+ * swallowed, or ends an entry.  Messages of rows and data are passed as they come, in pieces; only
+ * short ones that change a state are waited for.  What fits no entry means that we and the server
+ * disagree about the state, and ends both connections.
+ *
+ * Source: PostgreSQL manual, "Message Flow", and docs/states.md.
+ */
+#include "base/log.h"
+#include "base/mem.h"
+#include "relay/parts.h"
+#include "relay/statement.h"
+#include "wire/frame.h"
+#include "wire/read.h"
+#include "wire/write.h"
+
+#include <stdlib.h>
+
+/* An error or notice longer than this is passed on without being looked at. */
+#define REPORT_MAX 65536
+
+static usec_t now_of(const struct server *s)
+{
+	return loop_now(s->conn.net->loop);
+}
+
+void answer_broken(struct server *s, const char *why)
+{
+	s->on->ended(s, why);
+}
+
+static enum step broken(struct server *s, const char *why)
+{
+	answer_broken(s, why);
+	return STEP_CLOSED;
+}
+
+/* ---- the head of the queue ----------------------------------------------------------------------
+ */
+
+static void pop(struct server *s)
+{
+	struct reply r = *replies_head(&s->replies);
+
+	replies_pop(&s->replies);
+	if (r.note != NOTE_NONE && r.note != NOTE_REFUSED)
+		statement_on_reply(s, &r);
+}
+
+static void make_up(struct server *s, const struct reply *r)
+{
+	struct buf *out = conn_output(&s->client->conn);
+
+	msg_put_empty(out, r->kind == REPLY_PARSE ? MSG_PARSE_COMPLETE : MSG_CLOSE_COMPLETE);
+}
+
+void answer_made_ones(struct server *s)
+{
+	struct reply *r;
+
+	while ((r = replies_head(&s->replies)) &&
+	       (r->way == REPLY_MAKE || r->kind == REPLY_COPY_END)) {
+		if (r->way == REPLY_MAKE)
+			make_up(s, r);
+		pop(s);
+	}
+}
+
+static bool head_is(const struct server *s, enum reply_kind kind)
+{
+	const struct reply *r = replies_head(&s->replies);
+
+	return r && r->kind == kind;
+}
+
+/* Passes the message on as far as it is here. */
+static enum step pass(struct server *s, const struct frame *f)
+{
+	s->client->group->counters.bytes_sent += f->len;
+	conn_send(&s->client->conn, f->start, f->have);
+	conn_consume(&s->conn, f->have);
+	s->stream_left = f->len - f->have;
+	s->stream_swallow = false;
+	return STEP_DONE;
+}
+
+static enum step swallow(struct server *s, const struct frame *f)
+{
+	conn_consume(&s->conn, f->have);
+	s->stream_left = f->len - f->have;
+	s->stream_swallow = true;
+	return STEP_DONE;
+}
+
+/* The message ends the entry at the head, which must be of this kind. */
+static enum step complete(struct server *s, const struct frame *f, enum reply_kind kind)
+{
+	bool was_asked_by_us;
+
+	if (!head_is(s, kind))
+		return broken(s, "the server answered something that nobody asked");
+	was_asked_by_us = replies_head(&s->replies)->way == REPLY_SWALLOW;
+	pop(s);
+	if (was_asked_by_us)
+		swallow(s, f);
+	else
+		pass(s, f);
+	answer_made_ones(s);
+	return STEP_DONE;
+}
+
+/* ---- one handler for each kind of message
+ * ---------------------------------------------------------- */
+
+static enum step on_parse_complete(struct server *s, const struct frame *f)
+{
+	return complete(s, f, REPLY_PARSE);
+}
+
+static enum step on_bind_complete(struct server *s, const struct frame *f)
+{
+	return complete(s, f, REPLY_BIND);
+}
+
+static enum step on_close_complete(struct server *s, const struct frame *f)
+{
+	return complete(s, f, REPLY_CLOSE);
+}
+
+/* RowDescription answers a Describe, or comes before the rows of a simple query. */
+static enum step on_description(struct server *s, const struct frame *f)
+{
+	return head_is(s, REPLY_DESCRIBE) ? complete(s, f, REPLY_DESCRIBE) : pass(s, f);
+}
+
+/* CommandComplete, EmptyQueryResponse, PortalSuspended. */
+static enum step on_command_end(struct server *s, const struct frame *f)
+{
+	s->copy_in = false;
+	if (!head_is(s, REPLY_EXECUTE))
+		return pass(s, f);
+	s->client->group->counters.query_count++;
+	return complete(s, f, REPLY_EXECUTE);
+}
+
+/* A COPY begins.  What the client sent behind its Execute is read by the server in the middle of
+ * the COPY, where it ignores Sync: those up to the end of the data will not be answered. */
+static enum step on_copy_in(struct server *s, const struct frame *f)
+{
+	uint32_t i = 1;
+
+	s->copy_in = true;
+	while (head_is(s, REPLY_EXECUTE) && i < s->replies.n) {
+		const struct reply *r = replies_at(&s->replies, i);
+
+		if (r->kind == REPLY_COPY_END) {
+			replies_remove(&s->replies, i);
+			s->copy_in = false;
+			break;
+		}
+		if (r->kind != REPLY_SYNC)
+			break;
+		replies_remove(&s->replies, i);
+		s->loose_syncs++;
+	}
+	if (head_is(s, REPLY_QUERY) && s->replies.n > 1 &&
+	    replies_at(&s->replies, 1)->kind == REPLY_COPY_END) {
+		replies_remove(&s->replies, 1);
+		s->copy_in = false;
+	}
+	return pass(s, f);
+}
+
+static enum step on_parameter(struct server *s, const struct frame *f)
+{
+	server_on_parameter(s, frame_body(f));
+	if (s->client->phase == CLIENT_READY) {
+		param_set_assign(&s->client->told, s->params);
+		s->client->env_known = false;
+	}
+	return pass(s, f);
+}
+
+/* What follows the failed entry is void up to the next Sync; it is taken back, the last first. */
+static void void_to_sync(struct server *s)
+{
+	bool has_sync;
+	uint32_t n = replies_until_sync(&s->replies, &has_sync);
+
+	for (uint32_t i = n; i-- > 0;) {
+		struct reply r = *replies_at(&s->replies, i);
+
+		replies_remove(&s->replies, i);
+		if (r.note == NOTE_REFUSED)
+			free(r.subject);
+		else
+			statement_undo(s, &r, i == 0);
+	}
+	if (!has_sync)
+		s->skips_to_sync = true;
+}
+
+/* The error that we made the server raise, in our words. */
+static enum step refuse(struct server *s, const struct frame *f)
+{
+	struct err *e = replies_head(&s->replies)->subject;
+
+	msg_put_error(conn_output(&s->client->conn), "ERROR", e);
+	replies_head(&s->replies)->note = NOTE_NONE;
+	free(e);
+	return swallow(s, f);
+}
+
+static bool is_fatal(const struct frame *f)
+{
+	struct report report;
+
+	report_parse(frame_body(f), &report);
+	return slice_is_equal(report.severity, SLICE("FATAL")) ||
+	       slice_is_equal(report.severity, SLICE("PANIC"));
+}
+
+static enum step on_error(struct server *s, const struct frame *f)
+{
+	const struct reply *head = replies_head(&s->replies);
+	bool is_simple = !head || head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION;
+
+	s->copy_in = false;
+	s->said_fatal = frame_is_whole(f) && is_fatal(f);
+	if (head && head->note == NOTE_REFUSED && !s->said_fatal)
+		refuse(s, f);
+	else
+		pass(s, f);
+	if (!is_simple && head->kind != REPLY_SYNC)
+		void_to_sync(s);
+	return STEP_DONE;
+}
+
+static void count_cycle(struct server *s, char tx)
+{
+	struct counters *counters = &s->pool->group->counters;
+	usec_t now = now_of(s);
+
+	counters->query_time += (uint64_t)(now - s->query_at);
+	s->query_at = now;
+	if (tx == 'I') {
+		counters->xact_count++;
+		counters->xact_time += (uint64_t)(now - s->xact_at);
+		s->xact_at = now;
+	}
+}
+
+static enum step on_ready(struct server *s, const struct frame *f)
+{
+	const struct reply *head = replies_head(&s->replies);
+	struct client *c = s->client;
+	struct err e;
+
+	if (head && (head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION)) {
+		s->pool->group->counters.query_count++;
+		pop(s);
+	} else if (head && head->kind == REPLY_SYNC) {
+		pop(s);
+	} else if (s->loose_syncs) {
+		/* The COPY failed before the server read the Sync, so that it counts after all. */
+		s->loose_syncs--;
+		s->doubtful = true;
+		s->skips_to_sync = false;
+	} else {
+		return broken(s, "the server was ready although nobody asked");
+	}
+	s->tx = f->len == 6 ? f->start[FRAME_HEADER_LEN] : 'E';
+	s->copy_in = false;
+	if (!s->replies.n)
+		s->loose_syncs = 0;
+	s->batch++;
+	count_cycle(s, s->tx);
+	pass(s, f);
+	answer_made_ones(s);
+	if (s->tx != 'I' && c->group->set.pool_mode == POOL_MODE_STATEMENT) {
+		err_set(&e, "0A000", "transaction blocks not allowed in statement pooling mode");
+		client_close(c, &e, e.text);
+		return STEP_CLOSED;
+	}
+	return STEP_DONE;
+}
+
+/* ---- the table
+ * --------------------------------------------------------------------------------------- */
+
+struct answer_rule {
+	enum step (*handle)(struct server *s, const struct frame *f);
+	bool whole; /* waited for, if it is not longer than REPORT_MAX */
+};
+
+static const struct answer_rule rules[256] = {
+	[MSG_PARSE_COMPLETE] = {on_parse_complete,  true },
+	[MSG_BIND_COMPLETE] = { on_bind_complete,  true },
+	[MSG_CLOSE_COMPLETE] = { on_close_complete, true },
+	[MSG_NOTIFICATION] = { pass,              false},
+	[MSG_COMMAND_COMPLETE] = { on_command_end,    true },
+	[MSG_DATA_ROW] = { pass,              false},
+	[MSG_ERROR] = { on_error,          true },
+	[MSG_COPY_IN] = { on_copy_in,        true },
+	[MSG_COPY_OUT] = { pass,              false},
+	[MSG_EMPTY_QUERY] = { on_command_end,    true },
+	[MSG_NOTICE] = { pass,              false},
+	[MSG_PARAMETER_STATUS] = { on_parameter,      true },
+	[MSG_ROW_DESCRIPTION] = { on_description,    true },
+	[MSG_FUNCTION_RESULT] = { pass,              false},
+	[MSG_READY] = { on_ready,          true },
+	[MSG_NO_DATA] = { on_description,    true },
+	[MSG_PORTAL_SUSPENDED] = { on_command_end,    true },
+	[MSG_PARAMETER_DESCRIPTION] = { pass,              false},
+	[MSG_COPY_DATA] = { pass,              false},
+	[MSG_COPY_DONE] = { pass,              false},
+};
+
+static enum step dispatch(struct server *s, const struct frame *f)
+{
+	const struct answer_rule *rule = &rules[f->type];
+
+	if (!rule->handle)
+		return broken(s, "the server sent a message that we do not know");
+	if (rule->whole && !frame_is_whole(f) && f->len <= REPORT_MAX)
+		return STEP_AGAIN;
+	s->conn.doing = backend_message_name(f->type);
+	return rule->handle(s, f);
+}
+
+static enum step stream(struct server *s, struct slice in)
+{
+	size_t n = in.n < s->stream_left ? in.n : s->stream_left;
+
+	if (!s->stream_swallow)
+		conn_send(&s->client->conn, in.p, n);
+	conn_consume(&s->conn, n);
+	s->stream_left -= n;
+	return STEP_DONE;
+}
+
+static enum step next(struct server *s)
+{
+	struct slice in = conn_input(&s->conn);
+	struct frame f;
+
+	if (!in.n)
+		return STEP_AGAIN;
+	if (s->stream_left)
+		return stream(s, in);
+	switch (frame_peek(in.p, in.n, &f)) {
+	case FRAME_OK:
+		return dispatch(s, &f);
+	case FRAME_PARTIAL:
+		return STEP_AGAIN;
+	case FRAME_INVALID:
+		break;
+	}
+	return broken(s, "the server sent a message of an impossible length");
+}
+
+/* A cancel that had to wait for an answer of ours may go now. */
+static void forward_late_cancel(struct server *s)
+{
+	struct client *c = s->client;
+
+	if (c->cancel_asked && s->replies.n && replies_head(&s->replies)->way == REPLY_PASS) {
+		c->cancel_asked = false;
+		server_cancel(s);
+	}
+}
+
+void answer_on_readable(struct server *s)
+{
+	struct client *c = s->client;
+	enum step step = STEP_DONE;
+
+	if (c->conn.blocked) {
+		conn_pause(&s->conn);
+		return;
+	}
+	while (step == STEP_DONE)
+		step = next(s);
+	if (step == STEP_CLOSED || s->client != c)
+		return;
+	if (c->cancel_asked)
+		forward_late_cancel(s);
+	if (c->conn.paused && s->replies.n <= PIPELINE_MAX / 2)
+		conn_resume(&c->conn);
+	if (!s->replies.n)
+		attach_settle(s);
+}

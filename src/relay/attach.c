@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * attach.c - which client has which server, from when to when.
+ *
+ * A server goes from its pool to a client and back when it has answered everything, is in no
+ * transaction and holds nothing of the session.  What is not certain is not given on: the
+ * connection is closed instead (I2).  Knows states and queues, not what messages say.
+ */
+#include "base/log.h"
+#include "base/mem.h"
+#include "relay/parts.h"
+#include "relay/statement.h"
+#include "route/nodes.h"
+#include "wire/write.h"
+
+#include <stdlib.h>
+
+/* After a failed limit that spans groups, idle connections elsewhere are let go for this long. */
+#define STARVED_FOR USEC_PER_SEC
+/* The default statement_timeout of a role is asked for again after this time. */
+#define DEFAULT_TIMEOUT_TTL (300 * USEC_PER_SEC)
+
+static usec_t now_of(const struct server *s)
+{
+	return loop_now(s->conn.net->loop);
+}
+
+static struct client *client_of_waiter(struct waiter *w)
+{
+	return container_of(w, struct client, waiter);
+}
+
+static bool is_paused(const struct pool *pool)
+{
+	return pool->group->database_shared->paused;
+}
+
+/* ---- connections ------------------------------------------------------------------------------
+ */
+
+/* Whether the startup packet has to ask for the tier's timeout; *ask: the default is not known, or
+ * not any more, and the new connection is to tell. */
+static bool must_cap(const struct group *group, usec_t now, bool *ask)
+{
+	const struct shared *login = group->login_shared;
+	usec_t cap = group->set.statement_timeout;
+	int64_t dflt = login->default_timeout_ms;
+
+	*ask = cap && (dflt < 0 || now - login->default_timeout_at > DEFAULT_TIMEOUT_TTL);
+	return cap && !*ask && (dflt == 0 || dflt * USEC_PER_MSEC > cap);
+}
+
+static bool open_server(struct pool *pool, usec_t now)
+{
+	struct group *group = pool->group;
+	struct relay *r = group->owner;
+	struct node *node = &group->nodes->nodes[pool->node];
+	struct server *s = server_new(pool, group->net, &relay_server_events);
+	struct buf options = { 0 };
+	struct server_target target;
+
+	if (!pool_reserve(pool, &s->slot, now)) {
+		server_discard(s);
+		return false;
+	}
+	s->caps_timeout = must_cap(group, now, &s->asks_default_timeout);
+	session_options(group, s->caps_timeout, &options);
+	target = (struct server_target){
+		.dial = {.host = *node->host ? node->host : group->config->global.unix_socket_dir,
+                         .port = node->port,
+                         .set = &group->set,
+                         .tls = r->server_tls,
+                         .resolver = r->resolver,
+                         .mailbox = r->mailbox},
+		.node = node,
+		.dbname = group->dbname,
+		.user = group->user,
+		.credential = &group->credential,
+		.database = group->database_conf,
+		.options = buf_cstr(&options),
+		.application_name = group->database_conf->application_name
+	};
+	server_connect(s, &target);
+	buf_fini(&options);
+	return true;
+}
+
+/* As many connections as clients wait for, no more than the limits allow. */
+void attach_serve_waiters(struct pool *pool, usec_t now)
+{
+	if (is_paused(pool) || now < pool->retry_at)
+		return;
+	while (pool->count[SLOT_LOGIN] + pool->count[SLOT_TESTED] < pool->nwaiting &&
+	       now >= pool->retry_at)
+		if (!open_server(pool, now))
+			return;
+}
+
+void attach_keep_minimum(struct pool *pool, usec_t now)
+{
+	if (!is_paused(pool) && now >= pool->retry_at &&
+	    pool_size(pool) < pool->group->set.min_pool_size)
+		open_server(pool, now);
+}
+
+/* ---- giving and taking ------------------------------------------------------------------------
+ */
+
+static void give(struct server *s, struct client *c)
+{
+	usec_t now = now_of(s);
+
+	if (c->waiter.pool) {
+		c->group->counters.wait_time += (uint64_t)(now - c->waiter.since);
+		waiter_leave(&c->waiter);
+	}
+	s->client = c;
+	c->server = s;
+	s->request_at = now;
+	s->xact_at = now;
+	c->group->counters.server_assignment_count++;
+	atomic_fetch_add_explicit(&s->node->active, 1, memory_order_relaxed);
+}
+
+static void take_away(struct server *s)
+{
+	struct client *c = s->client;
+
+	s->client = NULL;
+	c->server = NULL;
+	c->chosen = NULL;
+	c->admitted = false;
+	c->prepaid = 0;
+	atomic_fetch_sub_explicit(&s->node->active, 1, memory_order_relaxed);
+	conn_resume(&s->conn);
+}
+
+/* A client that waits to be welcomed has seen enough of its server. */
+static void welcome(struct client *c, struct server *s)
+{
+	param_set_assign(&c->wanted->welcome, s->params);
+	take_away(s);
+	client_welcome(c, c->wanted->welcome);
+	attach_recycle(s);
+}
+
+/* The server is in line with the client's session. */
+static void on_in_line(struct client *c, struct server *s)
+{
+	if (c->phase == CLIENT_WELCOME) {
+		welcome(c, s);
+		return;
+	}
+	session_tell(c, s);
+}
+
+void attach_on_settled(struct server *s, const struct report *error)
+{
+	struct client *c = s->client;
+	struct err e;
+
+	if (!error) {
+		on_in_line(c, s);
+		if (c->phase == CLIENT_READY && c->server == s)
+			request_process(c);
+		return;
+	}
+	err_set(&e, "22023", "%.*s", SLICE_FMT(error->message));
+	if (error->sqlstate.n == 5)
+		memcpy(e.sqlstate, error->sqlstate.p, 5);
+	err_hint(&e, "%.*s", SLICE_FMT(error->hint));
+	s->doubtful = true;
+	take_away(s);
+	attach_recycle(s);
+	client_close(c, &e, e.text);
+}
+
+/* STEP_DONE: the client may send.  STEP_AGAIN: its settings are on the way. */
+static enum step settle_in(struct client *c, struct server *s)
+{
+	if (session_apply(c, s) == STEP_AGAIN)
+		return STEP_AGAIN;
+	on_in_line(c, s);
+	return c->server == s ? STEP_DONE : STEP_AGAIN;
+}
+
+/* A lifetime of 0 is one use. */
+static bool is_old(const struct server *s, usec_t now)
+{
+	usec_t lifetime = s->pool->group->set.server_lifetime;
+
+	return lifetime ? now - s->slot.made_at >= lifetime : s->request_at != 0;
+}
+
+static bool is_stale(const struct server *s, usec_t now)
+{
+	return s->doubtful || s->slot.generation != s->pool->generation || is_old(s, now) ||
+	       s->pool->group->gone || !server_is_capped(s);
+}
+
+static bool was_starved(const struct shared *s, usec_t now)
+{
+	usec_t at = atomic_load_explicit(&s->starved_at, memory_order_relaxed);
+
+	return at && now - at < STARVED_FOR;
+}
+
+static bool is_wanted_elsewhere(const struct server *s, usec_t now)
+{
+	const struct group *group = s->pool->group;
+
+	return was_starved(group->database_shared, now) || was_starved(group->user_shared, now);
+}
+
+static void on_clean(struct server *s, void *arg PGT_UNUSED, const struct report *error)
+{
+	if (error || s->tx != 'I')
+		s->doubtful = true;
+	s->tainted = 0;
+	attach_recycle(s);
+}
+
+/* What DISCARD ALL leaves: the settings of the startup packet, no statements. */
+static void reset(struct server *s)
+{
+	struct question q = { .done = on_clean };
+
+	slot_become(&s->slot, SLOT_TESTED, now_of(s));
+	server_forget_statements(s);
+	param_set_assign(&s->applied, s->pool->group->params.empty);
+	server_ask(s, s->pool->group->set.server_reset_query, &q);
+}
+
+static bool needs_reset(const struct server *s)
+{
+	return s->tainted && *s->pool->group->set.server_reset_query;
+}
+
+static struct client *next_client(struct pool *pool)
+{
+	struct waiter *w = is_paused(pool) ? NULL : pool_next_waiter(pool);
+
+	return w ? client_of_waiter(w) : NULL;
+}
+
+/* Puts it where the next client finds it, or gives it to one who waits. */
+static void offer(struct server *s)
+{
+	struct client *c = next_client(s->pool);
+	usec_t now = now_of(s);
+
+	if (!c) {
+		if (s->slot.state != SLOT_IDLE)
+			slot_become(&s->slot, SLOT_IDLE, now);
+		if (is_wanted_elsewhere(s, now))
+			server_drop(s);
+		return;
+	}
+	if (s->slot.state != SLOT_ACTIVE) {
+		if (s->slot.state != SLOT_IDLE)
+			slot_become(&s->slot, SLOT_IDLE, now);
+		slot_become(&s->slot, SLOT_ACTIVE, now);
+	}
+	give(s, c);
+	if (settle_in(c, s) == STEP_DONE)
+		request_process(c);
+}
+
+void attach_recycle(struct server *s)
+{
+	struct pool *pool = s->pool;
+	usec_t now = now_of(s);
+
+	if (is_stale(s, now) || (s->tainted && !needs_reset(s))) {
+		server_drop(s);
+		attach_serve_waiters(pool, now);
+	} else if (s->cancel) {
+		if (s->slot.state != SLOT_CANCELED)
+			slot_become(&s->slot, SLOT_CANCELED, now);
+	} else if (needs_reset(s)) {
+		reset(s);
+	} else {
+		offer(s);
+	}
+}
+
+void attach_use_idle(struct pool *pool)
+{
+	struct slot *slot;
+
+	while (next_client(pool) && (slot = pool_idle(pool)))
+		offer(container_of(slot, struct server, slot));
+}
+
+/* An idle server that has rested too long is asked for a sign of life first. */
+static bool needs_check(const struct server *s, usec_t now)
+{
+	const struct settings *set = &s->pool->group->set;
+
+	return *set->server_check_query && now - s->slot.since >= set->server_check_delay;
+}
+
+static void check(struct server *s)
+{
+	const char *query = s->pool->group->set.server_check_query;
+	struct question q = { .done = on_clean };
+
+	slot_become(&s->slot, SLOT_TESTED, now_of(s));
+	server_ask(s, strcmp(query, "<empty>") ? query : "", &q);
+}
+
+static enum step refuse_for_pool(struct client *c, struct pool *pool)
+{
+	client_close(c, &pool->error, pool->error.text);
+	return STEP_CLOSED;
+}
+
+enum step attach_acquire(struct client *c, struct pool *pool)
+{
+	usec_t now = relay_now(c);
+	struct slot *slot = is_paused(pool) || pool->nwaiting ? NULL : pool_idle(pool);
+	struct server *s = slot ? container_of(slot, struct server, slot) : NULL;
+
+	if (s && !needs_check(s, now)) {
+		slot_become(&s->slot, SLOT_ACTIVE, now);
+		give(s, c);
+		return settle_in(c, s);
+	}
+	if (!s && pool->login_failed && !pool_size(pool) && now < pool->retry_at)
+		return refuse_for_pool(c, pool);
+	pool_wait(pool, &c->waiter, now);
+	if (s)
+		check(s);
+	attach_serve_waiters(pool, now);
+	return STEP_AGAIN;
+}
+
+bool attach_keeps(const struct client *c)
+{
+	return c->pins || c->group->set.pool_mode == POOL_MODE_SESSION;
+}
+
+/* ---- the end of a request ----------------------------------------------------------------------
+ */
+
+static bool is_quiet(const struct server *s)
+{
+	return !s->replies.n && s->tx == 'I' && !s->copy_in && !s->stream_left &&
+	       !s->skips_to_sync && !s->question.done;
+}
+
+void attach_settle(struct server *s)
+{
+	struct client *c = s->client;
+
+	if (!is_quiet(s) || c->stream_left || c->in_batch || conn_input(&s->conn).n)
+		return;
+	c->admitted = false;
+	c->prepaid = 0;
+	c->chosen = NULL;
+	if (attach_keeps(c)) {
+		c->turn_missed = false;
+		/* DISCARD ALL has taken its startup settings too; a session of its own has them
+		 * back. */
+		if (session_apply(c, s) == STEP_AGAIN)
+			return;
+		if (conn_input(&c->conn).n)
+			conn_kick(&c->conn);
+		return;
+	}
+	take_away(s);
+	if (s->pool->group->set.server_reset_query_always)
+		s->tainted |= SQL_EFFECT_SET;
+	attach_recycle(s);
+	if (c->turn_missed) {
+		c->turn_missed = false;
+		conn_kick(&c->conn);
+	}
+}
+
+/* All that was promised to this client is taken back, the last first. */
+static void undo_replies(struct server *s)
+{
+	while (s->replies.n) {
+		struct reply r = *replies_at(&s->replies, s->replies.n - 1);
+
+		replies_remove(&s->replies, s->replies.n - 1);
+		if (r.note == NOTE_REFUSED)
+			free(r.subject);
+		else
+			statement_undo(s, &r, false);
+	}
+}
+
+void attach_abandon(struct client *c)
+{
+	struct server *s = c->server;
+	bool clean;
+
+	if (!s)
+		return;
+	clean = is_quiet(s) && !c->stream_left && !c->in_batch && conn_is_usable(&s->conn);
+	undo_replies(s);
+	if (attach_keeps(c))
+		s->tainted |= SQL_EFFECT_SET;
+	take_away(s);
+	if (clean) {
+		attach_recycle(s);
+		return;
+	}
+	/* Its statement may still run, and nobody is there any more to see the end of it. */
+	if (conn_is_usable(&s->conn) && !s->login && s->cancel_key_len)
+		server_cancel(s);
+	server_drop(s);
+}
+
+/* ---- events of servers --------------------------------------------------------------------------
+ */
+
+static void on_ready(struct server *s)
+{
+	struct pool *pool = s->pool;
+	struct param_set *welcome = pool->group->params.empty->welcome;
+
+	pool->login_failed = false;
+	pool->retry_at = 0;
+	/* A server with another version or setting than before: sessions are told when they meet
+	 * it. */
+	if (welcome && welcome != s->params)
+		param_sets_forget_welcomes(&pool->group->params);
+	attach_recycle(s);
+}
+
+static void on_drained(struct server *s)
+{
+	if (s->client)
+		conn_resume(&s->client->conn);
+}
+
+/* Those who waited for a refused login get the refusal; those whose own session is up wait. */
+static void refuse_waiters(struct pool *pool)
+{
+	while (pool->nwaiting && !pool_size_ready(pool)) {
+		struct client *c = client_of_waiter(pool_next_waiter(pool));
+
+		client_close(c, &pool->error, pool->error.text);
+	}
+}
+
+void attach_scatter_waiters(struct pool *pool)
+{
+	for (struct waiter *w; (w = pool_next_waiter(pool));) {
+		struct client *c = client_of_waiter(w);
+
+		waiter_leave(w);
+		c->chosen = NULL;
+		conn_kick(&c->conn);
+	}
+}
+
+static void on_login_failed(struct server *s, const char *why)
+{
+	struct pool *pool = s->pool;
+	usec_t now = now_of(s);
+	bool refused = pool->login_failed;
+
+	if (!why) { /* it has told what the next one must ask for */
+		server_drop(s);
+		attach_serve_waiters(pool, now);
+		return;
+	}
+	log_warning("S-%llu: %s/%s@%s:%u: cannot log in: %s", (unsigned long long)s->id,
+		    pool->group->name, pool->group->user, s->node->host, s->node->port, why);
+	pool->retry_at = now + pool->group->set.server_login_retry;
+	if (!refused)
+		err_set(&pool->error, "08001", "server login failed: %s", why);
+	server_drop(s);
+	if (pool->node != (unsigned)node_set_primary(pool->group->nodes) && pool->group->npools > 1)
+		attach_scatter_waiters(pool);
+	else if (refused)
+		refuse_waiters(pool);
+}
+
+static void on_lost(struct server *s, const char *why)
+{
+	struct client *c = s->client;
+	struct pool *pool = s->pool;
+	struct err e;
+
+	log_info("S-%llu: %s/%s@%s:%u: closing because: %s", (unsigned long long)s->id,
+		 pool->group->name, pool->group->user, s->node->host, s->node->port, why);
+	s->doubtful = true;
+	if (!c) {
+		server_drop(s);
+		attach_serve_waiters(pool, now_of(s));
+		return;
+	}
+	undo_replies(s);
+	take_away(s);
+	server_drop(s);
+	if (s->said_fatal) {
+		/* It has heard why, in the server's own words. */
+		client_close_politely(c, "server closed the connection");
+	} else {
+		err_set(&e, "08006", "server closed the connection unexpectedly");
+		err_hint(&e, "The outcome of the statement under way is not known.");
+		client_close(c, &e, e.text);
+	}
+	attach_serve_waiters(pool, now_of(s));
+}
+
+static void on_ended(struct server *s, const char *why)
+{
+	if (s->slot.state == SLOT_LOGIN)
+		on_login_failed(s, why);
+	else
+		on_lost(s, why);
+}
+
+static void on_readable(struct server *s)
+{
+	if (s->client)
+		answer_on_readable(s);
+	else if (!server_on_idle_bytes(s))
+		on_lost(s, "it said goodbye, or something that makes no sense");
+}
+
+static void on_cancel_over(struct server *s)
+{
+	if (s->slot.state == SLOT_CANCELED)
+		attach_recycle(s);
+	else if (s->client)
+		conn_kick(&s->client->conn);
+}
+
+static void on_statement_gone(struct server *s PGT_UNUSED, void *subject)
+{
+	statement_unref(subject);
+}
+
+static void on_freed(struct server *s)
+{
+	/* Its slot is free: somebody may have waited for just that. */
+	attach_serve_waiters(s->pool, now_of(s));
+}
+
+const struct server_events relay_server_events = { .ready = on_ready,
+						   .readable = on_readable,
+						   .drained = on_drained,
+						   .ended = on_ended,
+						   .cancel_over = on_cancel_over,
+						   .statement_gone = on_statement_gone,
+						   .freed = on_freed };

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * batch.c - looking ahead over a batch of extended messages.
+ *
+ * A batch is one implicit transaction, so one write anywhere in it makes all of it the primary's.
+ * Knows names that the batch itself gives before the client's table has them.
+ */
+#include "relay/batch.h"
+
+#include "relay/parts.h"
+#include "relay/statement.h"
+#include "wire/frame.h"
+#include "wire/read.h"
+
+/* Named statements that one batch may prepare before it counts as a write. */
+#define BATCH_NAMES_MAX 8
+
+struct prepared_here {
+	struct slice name;
+	bool is_read;
+};
+
+struct look {
+	struct client *c;
+	struct prepared_here names[BATCH_NAMES_MAX];
+	unsigned n;
+	bool all_reads;
+};
+
+static void look_at_parse(struct look *look, struct slice body)
+{
+	struct reader r = reader_of(body);
+	struct slice name = read_cstr(&r), text = read_cstr(&r);
+	struct sql_env env = gate_env(look->c);
+	struct sql_facts facts;
+
+	if (r.failed || look->n == BATCH_NAMES_MAX) {
+		look->all_reads = false;
+		return;
+	}
+	sql_scan(text, &env, &facts);
+	look->names[look->n++] =
+	    (struct prepared_here){ name, gate_is_read(look->c, text, &facts) };
+}
+
+static bool is_read_by_name(struct look *look, struct slice name)
+{
+	const struct statement *st;
+	struct sql_facts facts;
+
+	for (unsigned i = look->n; i-- > 0;)
+		if (slice_is_equal(look->names[i].name, name))
+			return look->names[i].is_read;
+	st = statement_find(look->c, name);
+	if (!st)
+		return false;
+	statement_facts(st, &facts);
+	return gate_is_read(look->c, statement_text(st), &facts);
+}
+
+static void look_at_bind(struct look *look, struct slice body)
+{
+	struct reader r = reader_of(body);
+	struct slice name;
+
+	read_cstr(&r);
+	name = read_cstr(&r);
+	if (r.failed || !is_read_by_name(look, name))
+		look->all_reads = false;
+}
+
+static void look_at(struct look *look, const struct frame *f, struct batch_view *view)
+{
+	switch (f->type) {
+	case MSG_PARSE:
+		look_at_parse(look, frame_body(f));
+		break;
+	case MSG_BIND:
+		look_at_bind(look, frame_body(f));
+		break;
+	case MSG_EXECUTE:
+		view->executes++;
+		break;
+	case MSG_DESCRIBE:
+	case MSG_CLOSE:
+		break;
+	case MSG_FLUSH:
+		view->flushed = true;
+		break;
+	case MSG_SYNC:
+		view->complete = true;
+		break;
+	default:
+		look->all_reads = false;
+		break;
+	}
+}
+
+void batch_look(struct client *c, struct slice in, struct batch_view *view)
+{
+	struct look look = { .c = c, .all_reads = gate_has_choice(c) && statement_is_mapped(c) };
+	struct frame f;
+
+	*view = (struct batch_view){ 0 };
+	while (!view->complete && frame_peek(in.p, in.n, &f) == FRAME_OK && frame_is_whole(&f)) {
+		look_at(&look, &f, view);
+		in = slice_of(in.p + f.len, in.n - f.len);
+	}
+	/* A batch that only prepares goes where its statements will be run; nobody can tell. */
+	view->replica_will_do =
+	    view->complete && !view->flushed && look.all_reads && view->executes;
+}

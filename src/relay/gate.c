@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * gate.c - what a text may do and where it goes: tenant guard, ceilings, limits, route.
+ *
+ * Decides by the facts that sql/ reads off a text and by the settings of the client's group.  Sends
+ * nothing but notices.  What cannot be decided is refused where a tenant's id is at stake (I1) and
+ * goes to the primary where only the route is (I4).
+ */
+#include "base/mem.h"
+#include "relay/parts.h"
+#include "relay/statement.h"
+#include "route/nodes.h"
+#include "sql/classify.h"
+#include "sql/stream_guard.h"
+#include "sql/timeout.h"
+#include "wire/read.h"
+#include "wire/write.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static bool has_tenant(const struct client *c)
+{
+	return *c->group->tenant;
+}
+
+/* ---- how the server reads the client's texts ---------------------------------------------------
+ */
+
+/* Encodings in which bytes below 0x80 occur inside characters. */
+static bool is_ascii_safe(struct slice encoding)
+{
+	static const char *const unsafe[] = { "SJIS", "SHIFT_JIS_2004", "BIG5", "GBK",
+					      "UHC",  "GB18030",        "JOHAB" };
+
+	for (size_t i = 0; i < PGT_NELEMS(unsafe); i++)
+		if (slice_is_equal_nocase(encoding, slice_str(unsafe[i])))
+			return false;
+	return true;
+}
+
+struct sql_env gate_env(struct client *c)
+{
+	if (!c->env_known) {
+		const char *strings =
+		    c->told ? param_set_get(c->told, SLICE("standard_conforming_strings")) : NULL;
+		const char *encoding =
+		    c->told ? param_set_get(c->told, SLICE("client_encoding")) : NULL;
+
+		c->env_standard_strings = !strings || strcmp(strings, "off") != 0;
+		c->env_ascii_safe = !encoding || is_ascii_safe(slice_str(encoding));
+		c->env_known = true;
+	}
+	return (struct sql_env){ .standard_strings = c->env_standard_strings,
+				 .ascii_safe = c->env_ascii_safe,
+				 .tenant_setting =
+				     has_tenant(c) ? c->group->set.tenant_setting : NULL };
+}
+
+bool gate_must_look(const struct client *c)
+{
+	return c->group->set.pool_mode != POOL_MODE_SESSION || has_tenant(c);
+}
+
+/* ---- the tenant's id and ceilings --------------------------------------------------------------
+ */
+
+static bool forbid(struct client *c, struct err *e, const char *why)
+{
+	c->group->counters.refused_count++;
+	err_set(e, "42501", "permission denied: %s", why);
+	return err_hint(e, "The tenant of this connection is fixed (\"%s\").",
+			c->group->set.tenant_setting);
+}
+
+static void notice_clamp(struct client *c)
+{
+	const struct group *group = c->group;
+	struct err notice;
+
+	c->group->counters.clamped_count++;
+	err_set(&notice, "01000",
+		"statement_timeout lowered to %lld ms, the limit of tenant \"%s\"",
+		(long long)(group->set.statement_timeout / USEC_PER_MSEC), group->tenant);
+	msg_put_notice(conn_output(&c->conn), "NOTICE", &notice);
+}
+
+/* Whether a client's own timeout has to be lowered; values that the server refuses are left to it.
+ */
+static bool exceeds_cap(const struct client *c, struct slice value)
+{
+	usec_t cap = c->group->set.statement_timeout;
+	int64_t ms;
+
+	return cap && sql_timeout_parse(value, &ms) && ms >= 0 &&
+	       (ms == 0 || ms * USEC_PER_MSEC > cap);
+}
+
+/* text with the value of change replaced; in *out, which may hold an earlier replacement behind it.
+ */
+static void replace_value(const struct client *c, struct slice text,
+			  const struct sql_change *change, struct buf *out)
+{
+	struct slice from = buf_len(out) ? buf_peek(out) : text;
+	struct buf next = { 0 };
+
+	buf_put(&next, from.p, change->at);
+	buf_printf(&next, "'%lld'", (long long)(c->group->set.statement_timeout / USEC_PER_MSEC));
+	buf_put(&next, from.p + change->at + change->len, from.n - change->at - change->len);
+	buf_fini(out);
+	*out = next;
+}
+
+static bool guard_tenant(struct client *c, const struct sql_change *change, struct err *e)
+{
+	if (change->scope == SCOPE_CATALOG)
+		return forbid(
+		    c, e, "the tenant's setting may not be given to a role, database or function");
+	switch (change->form) {
+	case VALUE_DEFAULT:
+		return true; /* the server connection's own startup value: this tenant's */
+	case VALUE_LITERAL:
+		if (change->value_fits && !strcmp(change->value, c->group->business_id))
+			return true;
+		return forbid(c, e, "a session may not change its tenant");
+	case VALUE_PARAM:
+		return true; /* gate_guard_bind() sees the value */
+	default:
+		return forbid(c, e, "the tenant's setting is given a value that cannot be checked");
+	}
+}
+
+static bool guard_timeout(struct client *c, struct slice text, const struct sql_change *change,
+			  struct buf *rewritten, struct err *e)
+{
+	if (!c->group->set.statement_timeout || change->scope == SCOPE_CATALOG)
+		return true;
+	if (change->form == VALUE_UNKNOWN)
+		return forbid(c, e, "statement_timeout is given a value that cannot be checked");
+	if (change->form != VALUE_LITERAL)
+		return true; /* the default is within the ceiling; a parameter is seen at Bind */
+	if (!change->value_fits)
+		return forbid(c, e, "statement_timeout is given a value that is too long");
+	if (exceeds_cap(c, slice_str(change->value))) {
+		replace_value(c, text, change, rewritten);
+		notice_clamp(c);
+	}
+	return true;
+}
+
+static bool guard_lexing(struct client *c, const struct sql_change *change, struct err *e)
+{
+	bool is_literal = change->form == VALUE_LITERAL && change->value_fits;
+
+	if (change->form == VALUE_DEFAULT)
+		return true;
+	if (change->what == CHANGE_CLIENT_ENCODING)
+		return (is_literal && is_ascii_safe(slice_str(change->value))) ||
+		       forbid(c, e, "this client_encoding hides parts of a statement from us");
+	if (is_literal && (!strcasecmp(change->value, "on") || !strcasecmp(change->value, "true") ||
+			   !strcmp(change->value, "1") || !strcasecmp(change->value, "yes")))
+		return true;
+	return forbid(c, e, "standard_conforming_strings must stay on");
+}
+
+static bool guard_change(struct client *c, struct slice text, const struct sql_change *change,
+			 struct buf *rewritten, struct err *e)
+{
+	switch (change->what) {
+	case CHANGE_TENANT:
+		return guard_tenant(c, change, e);
+	case CHANGE_STATEMENT_TIMEOUT:
+		return guard_timeout(c, text, change, rewritten, e);
+	case CHANGE_BY_PARAM:
+		return true; /* gate_guard_bind() */
+	default:
+		return guard_lexing(c, change, e);
+	}
+}
+
+/* A text that we cannot read may pass if it does not even spell what is guarded. */
+static bool guard_unclean(struct client *c, struct slice text, struct err *e)
+{
+	struct sql_stream_guard guard;
+
+	sql_stream_guard_init(&guard, c->group->set.tenant_setting);
+	if (!sql_stream_guard_feed(&guard, text) && !sql_spells(text, SLICE("statement_timeout")))
+		return true;
+	return forbid(c, e, "the statement cannot be read safely and spells a guarded setting");
+}
+
+enum verdict gate_guard(struct client *c, struct slice text, const struct sql_facts *facts,
+			struct buf *rewritten, struct err *e)
+{
+	if (!has_tenant(c))
+		return VERDICT_PASS;
+	if ((facts->flags & SQL_UNCLEAN) && !guard_unclean(c, text, e))
+		return VERDICT_REFUSED;
+	if (facts->flags & SQL_SETCONFIG_DYNAMIC) {
+		forbid(c, e, "set_config() with a name that cannot be checked");
+		return VERDICT_REFUSED;
+	}
+	if ((facts->flags & (SQL_UPDATES_PG_SETTINGS | SQL_GUARD_UNDECIDED)) ||
+	    facts->too_many_changes) {
+		forbid(c, e, "the tenant's setting stands in a place that cannot be checked");
+		return VERDICT_REFUSED;
+	}
+	/* From the end, so that the places of the changes before stay right. */
+	for (unsigned i = facts->nchanges; i-- > 0;)
+		if (!guard_change(c, text, &facts->changes[i], rewritten, e))
+			return VERDICT_REFUSED;
+	return VERDICT_PASS;
+}
+
+/* The i-th (from 1) parameter of a Bind message after its names; *value.p NULL: SQL NULL.  False:
+ * there is no such parameter. */
+static bool bind_param(struct slice after_names, int i, struct slice *value)
+{
+	struct reader r = reader_of(after_names);
+	unsigned n;
+
+	for (unsigned formats = read_u16(&r); formats; formats--)
+		read_u16(&r);
+	n = read_u16(&r);
+	if (i < 1 || (unsigned)i > n)
+		return false;
+	for (; i > 0; i--) {
+		uint32_t len = read_u32(&r);
+
+		*value = len == UINT32_MAX ? slice_of(NULL, 0) : read_bytes(&r, len);
+	}
+	return !r.failed;
+}
+
+/* The timeout's parameter replaced by the ceiling, as text: set_config() takes text, whose binary
+ * form is the same bytes. */
+static void replace_param(const struct client *c, struct slice after_names, struct slice value,
+			  struct buf *rewritten)
+{
+	size_t at = (size_t)(value.p - after_names.p);
+	char text[32];
+	int n = snprintf(text, sizeof(text), "%lld",
+			 (long long)(c->group->set.statement_timeout / USEC_PER_MSEC));
+
+	buf_put(rewritten, after_names.p, at - 4);
+	buf_put_u32(rewritten, (uint32_t)n);
+	buf_put(rewritten, text, (size_t)n);
+	buf_put(rewritten, value.p + value.n, after_names.n - at - value.n);
+}
+
+static bool guard_bound_name(struct client *c, struct slice after_names,
+			     const struct sql_change *change, struct err *e)
+{
+	static const char *const guarded[] = { "statement_timeout", "standard_conforming_strings",
+					       "client_encoding" };
+	struct slice name;
+
+	if (!bind_param(after_names, change->name_param, &name) || !name.p)
+		return true; /* the server refuses it */
+	if (slice_is_equal_nocase(name, slice_str(c->group->set.tenant_setting)))
+		return forbid(c, e, "a session may not change its tenant");
+	for (size_t i = 0; i < PGT_NELEMS(guarded); i++)
+		if (slice_is_equal_nocase(name, slice_str(guarded[i])))
+			return forbid(c, e, "a guarded setting is named by a parameter");
+	return true;
+}
+
+static bool guard_bound_value(struct client *c, struct slice after_names,
+			      const struct sql_change *change, struct buf *rewritten, struct err *e)
+{
+	struct slice value;
+
+	if (!bind_param(after_names, change->param, &value))
+		return true;
+	if (change->what == CHANGE_TENANT)
+		return !value.p || slice_is_equal(value, slice_str(c->group->business_id)) ||
+		       forbid(c, e, "a session may not change its tenant");
+	if (change->what != CHANGE_STATEMENT_TIMEOUT)
+		return forbid(c, e, "a guarded setting is given a parameter");
+	if (value.p && exceeds_cap(c, value)) {
+		if (buf_len(rewritten))
+			return forbid(c, e, "statement_timeout is set twice by parameters");
+		replace_param(c, after_names, value, rewritten);
+		notice_clamp(c);
+	}
+	return true;
+}
+
+enum verdict gate_guard_bind(struct client *c, struct slice text, struct slice after_names,
+			     struct buf *rewritten, struct err *e)
+{
+	struct sql_env env = gate_env(c);
+	struct sql_facts facts;
+
+	if (!has_tenant(c))
+		return VERDICT_PASS;
+	sql_scan(text, &env, &facts);
+	for (unsigned i = 0; i < facts.nchanges; i++) {
+		const struct sql_change *change = &facts.changes[i];
+
+		if (change->what == CHANGE_BY_PARAM && !guard_bound_name(c, after_names, change, e))
+			return VERDICT_REFUSED;
+		if (change->form == VALUE_PARAM && change->what != CHANGE_BY_PARAM &&
+		    !guard_bound_value(c, after_names, change, rewritten, e))
+			return VERDICT_REFUSED;
+	}
+	return VERDICT_PASS;
+}
+
+/* ---- limits
+ * -------------------------------------------------------------------------------------- */
+
+static struct limit_rules rules_of(const struct group *group)
+{
+	const struct settings *set = &group->set;
+
+	return (struct limit_rules){ .rate_count = set->rate.count,
+				     .rate_per = set->rate.per,
+				     .burst = set->burst,
+				     .quota_count = set->quota.count,
+				     .quota_per = set->quota.per };
+}
+
+bool gate_is_limited(const struct client *c)
+{
+	return c->group->tenant_shared && (c->group->set.rate.count || c->group->set.quota.count);
+}
+
+static struct limit_now limit_now(const struct client *c)
+{
+	return (struct limit_now){ .monotonic = relay_now(c),
+				   .wall = c->group->set.quota.count ? clock_wall() : 0 };
+}
+
+static void warn(struct client *c, unsigned n, const struct limit_rules *rules, usec_t wait)
+{
+	struct err notice;
+
+	limit_charge(&c->group->tenant_shared->limit, rules, n, limit_now(c));
+	c->group->counters.warned_count += n;
+	err_set(&notice, "01000",
+		"tenant \"%s\" is over its rate limit by %.1f s (rate_limit_mode = warn)",
+		c->group->tenant, (double)wait / 1e6);
+	msg_put_notice(conn_output(&c->conn), "NOTICE", &notice);
+}
+
+static void refuse(struct client *c, usec_t wait, struct err *e)
+{
+	c->group->counters.limited_count++;
+	err_set(e, "53400", "rate limit of tenant \"%s\" reached, try again in %.1f s",
+		c->group->tenant, (double)wait / 1e6);
+	err_hint(e, "Limits are set by the tenant's tier; see SHOW TENANTS.");
+}
+
+static enum verdict wait_for_tokens(struct client *c, usec_t wait)
+{
+	struct relay *r = relay_of(c);
+
+	if (!c->limit_since)
+		c->limit_since = relay_now(c);
+	c->retry_at = relay_now(c) + wait;
+	if (!list_is_linked(&c->limit_link))
+		list_push_back(&r->limited, &c->limit_link);
+	relay_watch_limits(r);
+	return VERDICT_WAIT;
+}
+
+enum verdict gate_admit(struct client *c, unsigned n, struct err *e)
+{
+	struct limit_rules rules;
+	usec_t wait, waited;
+
+	if (c->admitted || !n || !gate_is_limited(c))
+		return VERDICT_PASS;
+	rules = rules_of(c->group);
+	if (limit_take(&c->group->tenant_shared->limit, &rules, n, limit_now(c), &wait)) {
+		c->admitted = true;
+	} else if (c->group->set.rate_limit_mode == RATE_LIMIT_WARN) {
+		warn(c, n, &rules, wait);
+		c->admitted = true;
+	} else {
+		waited = c->limit_since ? relay_now(c) - c->limit_since : 0;
+		if (waited + wait <= c->group->set.rate_limit_wait)
+			return wait_for_tokens(c, wait);
+		refuse(c, wait, e);
+		c->limit_since = 0;
+		return VERDICT_REFUSED;
+	}
+	c->limit_since = 0;
+	return VERDICT_PASS;
+}
+
+void gate_charge(struct client *c, unsigned n)
+{
+	struct limit_rules rules;
+
+	if (!n || !gate_is_limited(c))
+		return;
+	rules = rules_of(c->group);
+	limit_charge(&c->group->tenant_shared->limit, &rules, n, limit_now(c));
+}
+
+/* ---- what stays on the server
+ * --------------------------------------------------------------------- */
+
+/* A tenant that sets its own id again leaves nothing behind. */
+static bool sets_only_own_id(const struct client *c, const struct sql_facts *facts)
+{
+	return has_tenant(c) && facts->statements == 1 && facts->nchanges == 1 &&
+	       facts->changes[0].what == CHANGE_TENANT &&
+	       (facts->kind == SQL_KIND_SET || facts->kind == SQL_KIND_SELECT);
+}
+
+void gate_note_effects(struct client *c, const struct sql_facts *facts)
+{
+	uint32_t effects = facts->effects;
+
+	if (!effects || c->group->set.pool_mode == POOL_MODE_SESSION)
+		return;
+	if ((effects & SQL_EFFECT_SET) && sets_only_own_id(c, facts))
+		effects &= ~(uint32_t)SQL_EFFECT_SET;
+	if ((effects & PINNING_EFFECTS) && !c->pins)
+		c->group->counters.pinned_count++;
+	c->pins |= effects & PINNING_EFFECTS;
+}
+
+/* ---- the route
+ * -------------------------------------------------------------------------------------- */
+
+bool gate_has_choice(const struct client *c)
+{
+	return c->group->set.route == ROUTE_AUTO && node_set_has_choice(c->group->nodes) &&
+	       c->group->set.pool_mode != POOL_MODE_SESSION;
+}
+
+struct pool *gate_primary(const struct client *c)
+{
+	int primary = node_set_primary(c->group->nodes);
+
+	return &c->group->pools[primary < 0 ? 0 : primary];
+}
+
+static struct pool *replica_or_primary(struct client *c)
+{
+	int replica = node_set_replica(c->group->nodes, c->group->set.max_replica_lag);
+
+	if (replica < 0)
+		return gate_primary(c);
+	/* One that has just failed to connect is not asked again at once. */
+	if (relay_now(c) < c->group->pools[replica].retry_at)
+		return gate_primary(c);
+	c->group->counters.replica_count++;
+	return &c->group->pools[replica];
+}
+
+static const struct sql_catalog *catalog_of(struct group *group)
+{
+	unsigned version = atomic_load_explicit(&group->nodes->version, memory_order_relaxed);
+
+	if (version != group->catalog_version) {
+		sql_catalog_unref(group->catalog);
+		group->catalog = node_set_catalog(group->nodes);
+		group->catalog_version = version;
+	}
+	return group->catalog;
+}
+
+bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	if (facts->hint == SQL_HINT_PRIMARY || (facts->effects & ~(uint32_t)SQL_EFFECT_COPY))
+		return false;
+	return sql_classify(relay_of(c)->classifier, catalog_of(c->group), text, facts) ==
+	       SQL_CLASS_READ;
+}
+
+struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	if (!gate_has_choice(c))
+		return gate_primary(c);
+	if (facts->begin_read_only && facts->statements == 1 && !facts->begin_serializable &&
+	    facts->hint != SQL_HINT_PRIMARY)
+		return replica_or_primary(c);
+	return gate_is_read(c, text, facts) ? replica_or_primary(c) : gate_primary(c);
+}
+
+struct pool *gate_replica(struct client *c)
+{
+	return replica_or_primary(c);
+}

@@ -1,0 +1,651 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * relay.c - a thread's groups: made when a client enters, swept for timeouts, reconfigured, ended.
+ *
+ * Knows no message; what a session does is in request.c and answer.c.
+ */
+#include "relay/relay.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/tls.h"
+#include "relay/parts.h"
+#include "relay/statement.h"
+#include "route/nodes.h"
+#include "sql/classify.h"
+#include "wire/frame.h"
+#include "wire/write.h"
+
+#include <stdlib.h>
+
+/* Shapes of statements that a thread remembers. */
+#define CLASSIFIER_ENTRIES 8192
+/* How often clients that wait for tokens are looked at. */
+#define LIMIT_TICK (5 * USEC_PER_MSEC)
+
+static usec_t now_of(const struct relay *r)
+{
+	return loop_now(r->net->loop);
+}
+
+void relay_init(struct relay *r, struct net *net, struct config *config,
+		struct tls_context *server_tls, struct resolver *resolver, struct mailbox *mailbox)
+{
+	*r = (struct relay){ .net = net,
+			     .config = config_ref(config),
+			     .server_tls = server_tls ? tls_context_ref(server_tls) : NULL,
+			     .resolver = resolver,
+			     .mailbox = mailbox };
+	r->classifier = sql_classifier_new(CLASSIFIER_ENTRIES, config->global.parse_max_size);
+	list_init(&r->limited);
+}
+
+/* ---- groups -------------------------------------------------------------------------------------
+ */
+
+static struct group *find_group(const struct relay *r, const struct group_key *key)
+{
+	for (struct hlink *l = hmap_first(&r->groups, group_key_hash(key)); l; l = hmap_next(l)) {
+		struct group *group = container_of(l, struct group, link);
+
+		if (!group->gone && group_is_for(group, key))
+			return group;
+	}
+	return NULL;
+}
+
+static struct group *make_group(struct relay *r, const struct group_key *key,
+				const struct identity *id, struct node_set *nodes)
+{
+	struct group *group = group_new(r->net, r->config, id->database_conf, key, id->tenant_conf,
+					id->business_id, nodes);
+
+	group->owner = r;
+	hmap_insert(&r->groups, &group->link, group->key_hash);
+	return group;
+}
+
+/* Calls visit for each group of a database; name NULL: all. */
+static void each_group(struct relay *r, const char *database,
+		       void (*visit)(struct group *group, void *arg), void *arg)
+{
+	HMAP_FOREACH_SAFE (l, &r->groups) {
+		struct group *group = container_of(l, struct group, link);
+
+		if (!database || !strcmp(group->name, database))
+			visit(group, arg);
+	}
+}
+
+static bool refuse_full(struct err *e, const char *what)
+{
+	return err_set(e, "53300", "no more connections allowed (%s)", what);
+}
+
+/* A slot in each count, or in none. */
+static bool count_client(struct client *c, struct group *group, struct err *e)
+{
+	const struct settings *set = &group->set;
+
+	if (!slot_take(&shared_clients, set->max_client_conn))
+		return refuse_full(e, "max_client_conn");
+	if (!slot_take(&group->database_shared->clients, set->max_db_client_connections)) {
+		slot_give_back(&shared_clients);
+		return refuse_full(e, "max_db_client_connections");
+	}
+	if (!slot_take(&group->user_shared->clients, set->max_user_client_connections)) {
+		slot_give_back(&shared_clients);
+		slot_give_back(&group->database_shared->clients);
+		return refuse_full(e, "max_user_client_connections");
+	}
+	if (group->tenant_shared &&
+	    !slot_take(&group->tenant_shared->clients, set->tenant_max_client_conn)) {
+		slot_give_back(&shared_clients);
+		slot_give_back(&group->database_shared->clients);
+		slot_give_back(&group->user_shared->clients);
+		return refuse_full(e, "max_client_conn of the tenant");
+	}
+	group->nclients++;
+	c->counted = true;
+	return true;
+}
+
+static void wait_for_welcome(struct client *c)
+{
+	c->chosen = gate_primary(c);
+	/* Whatever comes of it, it comes by itself. */
+	(void)!attach_acquire(c, c->chosen);
+}
+
+bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, struct err *e)
+{
+	const struct identity *id = client_identity(c);
+	struct group_key key = { slice_str(id->database), slice_str(id->server_user),
+				 slice_str(id->tenant) };
+	struct group *group = find_group(r, &key);
+
+	if (!group)
+		group = make_group(r, &key, id, nodes);
+	if (group->database_shared->disabled)
+		return err_set(e, "08004", "database \"%s\" is disabled", group->name);
+	if (!count_client(c, group, e))
+		return false;
+	c->group = group;
+	c->on = &relay_client_events;
+	list_del(&c->link);
+	c->host->nnewcomers--;
+	list_push_back(&group->clients, &c->link);
+	client_lend_secret(c, group);
+	c->wanted = session_wanted(id, group);
+	if (c->wanted->welcome)
+		client_welcome(c, c->wanted->welcome);
+	else
+		wait_for_welcome(c);
+	return true;
+}
+
+static void take_out_group(struct relay *r, struct group *group)
+{
+	hmap_remove(&r->groups, &group->link);
+	group_free(group);
+}
+
+/* ---- cancel
+ * --------------------------------------------------------------------------------------- */
+
+/* A request in the queue never reached a server: it is answered here. */
+static void cancel_waiting(struct client *c)
+{
+	struct slice in = conn_input(&c->conn);
+	struct frame f;
+	struct err e;
+
+	waiter_leave(&c->waiter);
+	list_del(&c->limit_link);
+	c->retry_at = 0;
+	c->limit_since = 0;
+	c->chosen = NULL;
+	err_set(&e, "57014", "canceling statement due to user request");
+	if (frame_peek(in.p, in.n, &f) != FRAME_OK)
+		return;
+	request_refuse(c, f.type, &e);
+	conn_consume(&c->conn, f.have);
+	c->stream_left = f.len - f.have;
+	c->stream_discard = true;
+	conn_resume(&c->conn);
+	conn_kick(&c->conn);
+}
+
+void relay_cancel(struct client *c)
+{
+	struct server *s = c->server;
+
+	if (c->phase != CLIENT_READY)
+		return;
+	c->group->counters.cancel_count++;
+	if (c->waiter.pool || c->retry_at)
+		cancel_waiting(c);
+	else if (s && s->question.done)
+		c->cancel_asked = true;
+	else if (s && s->replies.n && replies_head(&s->replies)->way == REPLY_SWALLOW)
+		c->cancel_asked = true;
+	else if (s && s->replies.n)
+		server_cancel(s);
+}
+
+/* ---- clients that wait for tokens
+ * ------------------------------------------------------------------- */
+
+static void on_limit_tick(struct loop_timer *timer)
+{
+	struct relay *r = container_of(timer, struct relay, limit_timer);
+	usec_t now = now_of(r);
+
+	LIST_FOREACH_SAFE (at, &r->limited) {
+		struct client *c = container_of(at, struct client, limit_link);
+
+		if (now < c->retry_at)
+			continue;
+		list_del(&c->limit_link);
+		c->retry_at = 0;
+		conn_resume(&c->conn);
+		conn_kick(&c->conn);
+	}
+	if (list_is_empty(&r->limited)) {
+		loop_timer_stop(r->net->loop, &r->limit_timer);
+		r->limit_timer_runs = false;
+	}
+}
+
+void relay_watch_limits(struct relay *r)
+{
+	if (r->limit_timer_runs)
+		return;
+	loop_timer_start(r->net->loop, &r->limit_timer, LIMIT_TICK, LIMIT_TICK, on_limit_tick);
+	r->limit_timer_runs = true;
+}
+
+/* ---- the sweep
+ * ---------------------------------------------------------------------------------------- */
+
+static void close_for(struct client *c, const char *sqlstate, const char *text)
+{
+	struct err e;
+
+	err_set(&e, sqlstate, "%s", text);
+	client_close(c, &e, text);
+}
+
+static void notify_waiting(struct client *c, usec_t now)
+{
+	const struct settings *set = &c->group->set;
+	struct err notice;
+
+	if (c->waiter.notified || c->phase != CLIENT_READY || !set->query_wait_notify ||
+	    now - c->waiter.since < set->query_wait_notify)
+		return;
+	c->waiter.notified = true;
+	err_set(&notice, "00000",
+		"No server connection available in postgres backend, client being queued");
+	msg_put_notice(conn_output(&c->conn), "NOTICE", &notice);
+}
+
+static void sweep_waiting(struct client *c, usec_t now)
+{
+	const struct settings *set = &c->group->set;
+	struct pool *pool = c->waiter.pool;
+	struct err e;
+
+	if (set->query_wait_timeout && now - c->waiter.since >= set->query_wait_timeout) {
+		err_set(&e, "08P01", "query_wait_timeout");
+		if (*pool->error.text && now < pool->retry_at)
+			err_hint(&e, "%.200s", pool->error.text);
+		client_close(c, &e, "query_wait_timeout");
+		return;
+	}
+	notify_waiting(c, now);
+}
+
+static void sweep_attached(struct client *c, usec_t now)
+{
+	const struct settings *set = &c->group->set;
+	const struct server *s = c->server;
+	bool busy = s->replies.n > 0;
+
+	if (set->query_timeout && busy && now - s->query_at >= set->query_timeout)
+		close_for(c, "57014", "query_timeout");
+	else if (set->idle_transaction_timeout && !busy && s->tx != 'I' &&
+		 now - c->conn.active_at >= set->idle_transaction_timeout)
+		close_for(c, "25P03", "idle transaction timeout");
+	else if (set->transaction_timeout && s->tx != 'I' &&
+		 now - s->xact_at >= set->transaction_timeout)
+		close_for(c, "25P04", "transaction timeout");
+}
+
+static void sweep_client(struct client *c, usec_t now)
+{
+	const struct settings *set = &c->group->set;
+
+	if (c->waiter.pool) {
+		sweep_waiting(c, now);
+		return;
+	}
+	if (c->server && c->phase == CLIENT_READY)
+		sweep_attached(c, now);
+	if (c->phase == CLIENT_READY && set->client_idle_timeout &&
+	    (!c->server || (!c->server->replies.n && c->server->tx == 'I')) &&
+	    now - c->conn.active_at >= set->client_idle_timeout)
+		close_for(c, "57P05", "client_idle_timeout");
+}
+
+static bool is_starved(const struct shared *s, usec_t now)
+{
+	usec_t at = atomic_load_explicit(&s->starved_at, memory_order_relaxed);
+
+	return at && now - at < USEC_PER_SEC;
+}
+
+/* Idle servers that are too old, idle too long, or needed as room elsewhere.  min_pool_size stays.
+ */
+static void sweep_idle(struct pool *pool, usec_t now)
+{
+	struct group *group = pool->group;
+	const struct settings *set = &group->set;
+	bool starved =
+	    is_starved(group->database_shared, now) || is_starved(group->user_shared, now);
+
+	LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE]) {
+		struct server *s =
+		    container_of(container_of(at, struct slot, link), struct server, slot);
+		bool spare = pool_size(pool) > set->min_pool_size || group->gone;
+
+		if (s->slot.generation != pool->generation || group->gone ||
+		    (set->server_lifetime && now - s->slot.made_at >= set->server_lifetime) ||
+		    (spare && set->server_idle_timeout &&
+		     now - s->slot.since >= set->server_idle_timeout)) {
+			server_drop(s);
+		} else if (starved && !pool->nwaiting) {
+			server_drop(s);
+			starved = false;
+		}
+	}
+}
+
+static void sweep_login(struct pool *pool, usec_t now)
+{
+	usec_t limit = pool->group->set.server_connect_timeout;
+
+	if (!limit)
+		return;
+	LIST_FOREACH_SAFE (at, &pool->slots[SLOT_LOGIN]) {
+		struct server *s =
+		    container_of(container_of(at, struct slot, link), struct server, slot);
+
+		if (now - s->slot.made_at >= limit)
+			s->on->ended(s, "server_connect_timeout");
+	}
+}
+
+static void sweep_pool(struct pool *pool, usec_t now)
+{
+	sweep_idle(pool, now);
+	sweep_login(pool, now);
+	attach_serve_waiters(pool, now);
+	if (pool->group->nclients && (int)pool->node == node_set_primary(pool->group->nodes))
+		attach_keep_minimum(pool, now);
+}
+
+/* A pool whose node is not the right one any more lets those who wait choose again. */
+static void follow_primary(struct group *group)
+{
+	for (unsigned i = 0; i < group->npools; i++) {
+		int role = group->nodes->nodes[i].role;
+
+		if (group->pools[i].nwaiting && group->npools > 1 && group->nodes->monitored &&
+		    (role == NODE_DOWN || role == NODE_REPLICA) &&
+		    node_set_primary(group->nodes) >= 0 &&
+		    (role == NODE_DOWN || group->pools[i].login_failed))
+			attach_scatter_waiters(&group->pools[i]);
+	}
+}
+
+static void sweep_group(struct relay *r, struct group *group, usec_t now)
+{
+	LIST_FOREACH_SAFE (at, &group->clients)
+		sweep_client(container_of(at, struct client, link), now);
+	for (unsigned i = 0; i < group->npools; i++)
+		sweep_pool(&group->pools[i], now);
+	follow_primary(group);
+	if (!group_is_unused(group)) {
+		group->idle_since = 0;
+		return;
+	}
+	if (!group->idle_since)
+		group->idle_since = now;
+	if (group->gone || now - group->idle_since >= group->set.autodb_idle_timeout)
+		take_out_group(r, group);
+}
+
+void relay_sweep(struct relay *r, usec_t now)
+{
+	HMAP_FOREACH_SAFE (l, &r->groups)
+		sweep_group(r, container_of(l, struct group, link), now);
+}
+
+/* ---- another configuration
+ * -------------------------------------------------------------------------------- */
+
+static const struct database_conf *database_in(const struct config *config, const char *name)
+{
+	const struct database_conf *database = config_database(config, slice_str(name));
+
+	return database ? database : config_database_fallback(config);
+}
+
+/* The entry that a group lives by in the new version, or NULL. */
+static const struct database_conf *entry_for(const struct group *group, struct config *config)
+{
+	const struct database_conf *database = database_in(config, group->name);
+	const char *dbname;
+
+	if (!database || !node_set_matches(group->nodes, database->nodes, database->nnodes))
+		return NULL;
+	dbname = *database->dbname ? database->dbname : group->name;
+	if (strcmp(dbname, group->dbname) ||
+	    (*database->user && strcmp(database->user, group->user)))
+		return NULL;
+	return database;
+}
+
+static const struct tenant_conf *tenant_for(const struct group *group, struct config *config,
+					    bool *gone)
+{
+	const struct tenant_conf *tenant;
+
+	*gone = !*group->tenant != !config->global.tenant_by.n;
+	if (!*group->tenant)
+		return NULL;
+	tenant = config_tenant_by_name(config, slice_str(group->tenant));
+	*gone |= tenant ? strcmp(tenant->business_id, group->business_id) != 0
+			: !config->unknown_tenant_tier;
+	return tenant;
+}
+
+/* What makes a server connection what it is: a change makes the old ones go when they come free. */
+static void raise_generation(struct group *group)
+{
+	for (unsigned i = 0; i < group->npools; i++)
+		group->pools[i].generation++;
+}
+
+static void end_group(struct group *group)
+{
+	group->gone = true;
+	LIST_FOREACH_SAFE (at, &group->clients) {
+		struct client *c = container_of(at, struct client, link);
+
+		/* Those in a transaction finish it on the connection they have. */
+		if (!c->server || c->server->tx == 'I')
+			close_for(c, "57P01",
+				  "the configuration of this database or tenant has changed");
+	}
+}
+
+static void reconfigure(struct group *group, struct config *config)
+{
+	struct settings before = group->set;
+	bool gone;
+	const struct tenant_conf *tenant = tenant_for(group, config, &gone);
+	const struct database_conf *database = entry_for(group, config);
+
+	if (gone || !database) {
+		end_group(group);
+		return;
+	}
+	group_configure(group, config, database, tenant);
+	if (before.statement_timeout != group->set.statement_timeout ||
+	    before.server_tls_sslmode != group->set.server_tls_sslmode)
+		raise_generation(group);
+	if (before.pool_mode != group->set.pool_mode)
+		raise_generation(group);
+}
+
+void relay_reconfigure(struct relay *r, struct config *config, struct tls_context *server_tls)
+{
+	struct tls_context *old_tls = r->server_tls;
+	struct config *old = r->config;
+
+	r->config = config_ref(config);
+	r->server_tls = server_tls ? tls_context_ref(server_tls) : NULL;
+	HMAP_FOREACH_SAFE (l, &r->groups)
+		reconfigure(container_of(l, struct group, link), config);
+	config_unref(old);
+	if (old_tls)
+		tls_context_unref(old_tls);
+}
+
+/* ---- the console
+ * ------------------------------------------------------------------------------------------ */
+
+static void resume_group(struct group *group, void *arg PGT_UNUSED)
+{
+	usec_t now = loop_now(group->net->loop);
+
+	for (unsigned i = 0; i < group->npools; i++) {
+		attach_use_idle(&group->pools[i]);
+		attach_serve_waiters(&group->pools[i], now);
+	}
+}
+
+void relay_resume(struct relay *r, const char *database)
+{
+	each_group(r, database, resume_group, NULL);
+}
+
+static void drop_idle(struct group *group, void *arg PGT_UNUSED)
+{
+	for (unsigned i = 0; i < group->npools; i++)
+		LIST_FOREACH_SAFE (at, &group->pools[i].slots[SLOT_IDLE])
+			server_drop(
+			    container_of(container_of(at, struct slot, link), struct server, slot));
+}
+
+void relay_close_idle(struct relay *r, const char *database)
+{
+	each_group(r, database, drop_idle, NULL);
+}
+
+static void reconnect_group(struct group *group, void *arg)
+{
+	raise_generation(group);
+	drop_idle(group, arg);
+}
+
+void relay_reconnect(struct relay *r, const char *database)
+{
+	each_group(r, database, reconnect_group, NULL);
+}
+
+static void kill_group(struct group *group, void *arg PGT_UNUSED)
+{
+	LIST_FOREACH_SAFE (at, &group->clients)
+		close_for(container_of(at, struct client, link), "57P01",
+			  "database connections were killed by the administrator");
+	raise_generation(group);
+	drop_idle(group, NULL);
+}
+
+void relay_kill(struct relay *r, const char *database)
+{
+	each_group(r, database, kill_group, NULL);
+}
+
+bool relay_kill_client(struct relay *r, uint64_t id)
+{
+	HMAP_FOREACH_SAFE (l, &r->groups)
+		LIST_FOREACH_SAFE (at, &container_of(l, struct group, link)->clients) {
+			struct client *c = container_of(at, struct client, link);
+
+			if (c->id == id) {
+				close_for(c, "57P01", "admin forced disconnect");
+				return true;
+			}
+		}
+	return false;
+}
+
+static unsigned sum(const struct relay *r, const char *database,
+		    unsigned (*count)(const struct pool *))
+{
+	unsigned n = 0;
+
+	for (struct hlink *l = hmap_walk(&r->groups, NULL); l; l = hmap_walk(&r->groups, l)) {
+		const struct group *group = container_of(l, struct group, link);
+
+		if (!database || !strcmp(group->name, database))
+			for (unsigned i = 0; i < group->npools; i++)
+				n += count(&group->pools[i]);
+	}
+	return n;
+}
+
+static unsigned count_busy(const struct pool *pool)
+{
+	return pool->count[SLOT_ACTIVE] + pool->count[SLOT_TESTED] + pool->count[SLOT_CANCELED];
+}
+
+static unsigned count_stale(const struct pool *pool)
+{
+	unsigned n = 0;
+
+	for (unsigned state = 0; state < SLOT_CLOSED; state++)
+		LIST_FOREACH (at, &pool->slots[state])
+			n += container_of(at, struct slot, link)->generation != pool->generation;
+	return n;
+}
+
+unsigned relay_busy_servers(const struct relay *r, const char *database)
+{
+	return sum(r, database, count_busy);
+}
+
+unsigned relay_stale_servers(const struct relay *r, const char *database)
+{
+	return sum(r, database, count_stale);
+}
+
+unsigned relay_clients(const struct relay *r, const char *database)
+{
+	unsigned n = 0;
+
+	for (struct hlink *l = hmap_walk(&r->groups, NULL); l; l = hmap_walk(&r->groups, l)) {
+		const struct group *group = container_of(l, struct group, link);
+
+		if (!database || !strcmp(group->name, database))
+			n += group->nclients;
+	}
+	return n;
+}
+
+/* ---- the end
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static void end_pool(struct pool *pool)
+{
+	for (unsigned state = 0; state < SLOT_CLOSED; state++)
+		LIST_FOREACH_SAFE (at, &pool->slots[state]) {
+			struct server *s =
+			    container_of(container_of(at, struct slot, link), struct server, slot);
+
+			if (state != SLOT_CLOSING)
+				server_drop(s);
+			net_flush(pool->group->net);
+			conn_close_soon(&s->conn);
+		}
+}
+
+void relay_fini(struct relay *r)
+{
+	r->suspended = true;
+	if (r->limit_timer_runs)
+		loop_timer_stop(r->net->loop, &r->limit_timer);
+	HMAP_FOREACH_SAFE (l, &r->groups) {
+		struct group *group = container_of(l, struct group, link);
+
+		group->gone = true;
+		LIST_FOREACH_SAFE (at, &group->clients)
+			client_close(container_of(at, struct client, link), NULL, "shutdown");
+		for (unsigned i = 0; i < group->npools; i++)
+			end_pool(&group->pools[i]);
+	}
+	net_turn_end(r->net);
+	HMAP_FOREACH_SAFE (l, &r->groups)
+		take_out_group(r, container_of(l, struct group, link));
+	hmap_fini(&r->groups);
+	hmap_fini(&r->statements);
+	sql_classifier_free(r->classifier);
+	config_unref(r->config);
+	if (r->server_tls)
+		tls_context_unref(r->server_tls);
+}

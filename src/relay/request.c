@@ -1,0 +1,845 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * request.c - what a client sends, message by message, to the server that it has or gets.
+ *
+ * Each message has one row that says who handles it and whether it may come while an error waits
+ * for its Sync.  A handler either passes the message on and notes what will be answered, or leaves
+ * it where it is (STEP_AGAIN) until there are more bytes, a server, or a token.  Handlers may run
+ * again for the same message, so they change nothing before they are sure.
+ *
+ * Source: PostgreSQL manual, "Message Flow".
+ */
+#include "base/log.h"
+#include "base/mem.h"
+#include "relay/batch.h"
+#include "relay/parts.h"
+#include "relay/statement.h"
+#include "sql/stream_guard.h"
+#include "wire/frame.h"
+#include "wire/read.h"
+#include "wire/write.h"
+
+#include <stdlib.h>
+
+/* What a server is given to run so that it fails where we refuse: no statement starts like this. */
+static const char refused_text[] = "pgturnstile refused this statement";
+
+/* ---- small steps -------------------------------------------------------------------------------
+ */
+
+/* The message was handled here; what of it has not come yet is thrown away when it does. */
+static enum step skip(struct client *c, const struct frame *f)
+{
+	conn_consume(&c->conn, f->have);
+	c->stream_left = f->len - f->have;
+	c->stream_discard = true;
+	return STEP_DONE;
+}
+
+/* Passes on what is here of the message; the rest follows as it comes. */
+static enum step pass(struct client *c, const struct frame *f)
+{
+	conn_send(&c->server->conn, f->start, f->have);
+	conn_consume(&c->conn, f->have);
+	c->stream_left = f->len - f->have;
+	c->stream_discard = false;
+	return STEP_DONE;
+}
+
+static void expect(struct client *c, enum reply_kind kind)
+{
+	replies_push(&c->server->replies,
+		     (struct reply){ .kind = (uint8_t)kind, .way = REPLY_PASS });
+}
+
+static enum step protocol_error(struct client *c, const char *text)
+{
+	struct err e;
+
+	err_set(&e, "08P01", "%s", text);
+	client_close(c, &e, text);
+	return STEP_CLOSED;
+}
+
+/* The client's session is at a point where a new transaction could start. */
+static bool is_at_start(const struct client *c)
+{
+	const struct server *s = c->server;
+
+	return !c->in_batch && (!s || (s->tx == 'I' && !s->replies.n));
+}
+
+/* A request that may start a transaction is decided on for itself (limits, route), so it has to
+ * wait until the one before has been answered.  Without either, pipelines just flow. */
+static bool must_wait_its_turn(struct client *c)
+{
+	const struct server *s = c->server;
+
+	if (!s || !s->replies.n || c->in_batch)
+		return false;
+	c->turn_missed = gate_is_limited(c) || (gate_has_choice(c) && !c->pins);
+	return c->turn_missed;
+}
+
+/* ---- refusals -----------------------------------------------------------------------------------
+ */
+
+/* Makes the server fail in our place, so that the transaction is as failed as the client is told.
+ */
+static void refuse_on_server(struct client *c, uint8_t type, const struct err *e)
+{
+	struct server *s = c->server;
+	struct buf *out = conn_output(&s->conn);
+	struct err *kept = xnew(struct err);
+	struct reply r = {
+		.kind = REPLY_QUERY, .way = REPLY_PASS, .note = NOTE_REFUSED, .subject = kept
+	};
+	size_t m;
+
+	*kept = *e;
+	if (type == MSG_QUERY || type == MSG_FUNCTION_CALL) {
+		msg_put_query(out, refused_text);
+	} else {
+		m = msg_begin(out, MSG_PARSE);
+		buf_put_cstr(out, "");
+		buf_put_cstr(out, refused_text);
+		buf_put_u16(out, 0);
+		msg_end(out, m);
+		r.kind = REPLY_PARSE;
+		c->in_batch = true;
+	}
+	s->unnamed_id = UNNAMED_UNKNOWN;
+	replies_push(&s->replies, r);
+}
+
+static void refuse_here(struct client *c, uint8_t type, const struct err *e)
+{
+	msg_put_error(conn_output(&c->conn), "ERROR", e);
+	if (type == MSG_QUERY || type == MSG_FUNCTION_CALL)
+		msg_put_ready(conn_output(&c->conn), 'I');
+	else
+		c->skips_to_sync = true;
+}
+
+void request_refuse(struct client *c, uint8_t type, const struct err *e)
+{
+	if (c->host->config->global.log_pooler_errors)
+		log_info("C-%llu: %s: %s", (unsigned long long)c->id, c->user, e->text);
+	if (c->server && !is_at_start(c))
+		refuse_on_server(c, type, e);
+	else
+		refuse_here(c, type, e);
+}
+
+static enum step refuse(struct client *c, const struct frame *f, const struct err *e)
+{
+	request_refuse(c, f->type, e);
+	if (!c->server) {
+		c->chosen = NULL;
+		c->admitted = false;
+	}
+	return skip(c, f);
+}
+
+/* ---- a server for the request -------------------------------------------------------------------
+ */
+
+/* STEP_DONE: c->server is there, alone with the client's messages.  n: statements that it costs. */
+static enum step get_server(struct client *c, const struct frame *f, struct pool *pool, unsigned n)
+{
+	enum verdict verdict;
+	struct err e;
+
+	if (is_at_start(c)) {
+		verdict = gate_admit(c, n, &e);
+		if (verdict == VERDICT_REFUSED) {
+			refuse(c, f, &e);
+			return STEP_CLOSED;
+		}
+		if (verdict == VERDICT_WAIT)
+			return STEP_AGAIN;
+	}
+	if (c->server)
+		return STEP_DONE;
+	c->chosen = pool;
+	c->request_at = relay_now(c);
+	return attach_acquire(c, pool);
+}
+
+/* What get_server() said, for a handler: after a refusal the message has been dealt with. */
+static enum step not_yet(struct client *c, enum step step)
+{
+	return step == STEP_CLOSED && c->phase == CLIENT_READY ? STEP_DONE : step;
+}
+
+static void mark_query(struct client *c)
+{
+	struct server *s = c->server;
+	usec_t now = relay_now(c);
+
+	if (s->replies.n)
+		return;
+	s->query_at = now;
+	if (s->tx == 'I')
+		s->xact_at = now;
+}
+
+/* ---- texts too long to be looked at
+ * --------------------------------------------------------------- */
+
+/* Nothing is known of it, so its server stays with this client, and a tenant's is watched for
+ * anything that could change its id. */
+static void watch_long_text(struct client *c, const struct frame *f)
+{
+	if (c->group->set.pool_mode != POOL_MODE_SESSION) {
+		if (!c->pins)
+			c->group->counters.pinned_count++;
+		c->pins |= SQL_EFFECT_SET;
+	}
+	if (!*c->group->tenant)
+		return;
+	c->guard = xnew(struct sql_stream_guard);
+	sql_stream_guard_init(c->guard, c->group->set.tenant_setting);
+	sql_stream_guard_feed(c->guard, slice_of(f->start, f->have));
+}
+
+static void end_watch(struct client *c)
+{
+	free(c->guard);
+	c->guard = NULL;
+}
+
+/* The server has not run it, because it has not got all of it: the connection goes before it does.
+ */
+static enum step found_in_long_text(struct client *c)
+{
+	struct err e;
+
+	end_watch(c);
+	c->group->counters.refused_count++;
+	err_set(
+	    &e, "42501",
+	    "permission denied: a statement too long to be checked spells the tenant's setting");
+	client_close(c, &e, e.text);
+	return STEP_CLOSED;
+}
+
+/* The rest of a message of which the beginning has been dealt with. */
+static enum step stream(struct client *c, struct slice in)
+{
+	size_t n = in.n < c->stream_left ? in.n : c->stream_left;
+	bool last = n == c->stream_left;
+
+	if (!c->stream_discard && c->guard) {
+		if (sql_stream_guard_feed(c->guard, slice_of(in.p, n)))
+			return found_in_long_text(c);
+		if (last)
+			end_watch(c);
+	}
+	if (!c->stream_discard && c->server)
+		conn_send(&c->server->conn, in.p, n);
+	conn_consume(&c->conn, n);
+	c->stream_left -= n;
+	return STEP_DONE;
+}
+
+/* ---- simple queries
+ * ------------------------------------------------------------------------------ */
+
+static void forget_on_server(struct client *c, uint32_t effects)
+{
+	struct server *s = c->server;
+
+	/* A simple Query drops the unnamed statement. */
+	s->unnamed_id = UNNAMED_NONE;
+	statement_drop_unnamed(c);
+	if (effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_DEALLOCATE_ALL)) {
+		server_forget_statements(s);
+		statement_drop_all(c);
+	}
+	if (effects & SQL_EFFECT_DISCARD_ALL)
+		param_set_assign(&s->applied, c->group->params.empty);
+}
+
+static enum step send_query(struct client *c, const struct frame *f, struct buf *rewritten)
+{
+	mark_query(c);
+	expect(c, REPLY_QUERY);
+	if (!buf_len(rewritten))
+		return pass(c, f);
+	msg_put_query(conn_output(&c->server->conn), buf_cstr(rewritten));
+	return skip(c, f);
+}
+
+/* Of a text that can be looked at. */
+static enum step run_query(struct client *c, const struct frame *f, struct slice text,
+			   const struct sql_facts *facts, struct buf *rewritten)
+{
+	enum step step;
+	struct err e;
+
+	if (gate_guard(c, text, facts, rewritten, &e) == VERDICT_REFUSED)
+		return refuse(c, f, &e);
+	if (is_at_start(c) && !c->server && !c->chosen)
+		c->chosen = gate_choose(c, text, facts);
+	step = get_server(c, f, c->chosen, facts->statements);
+	if (step != STEP_DONE)
+		return not_yet(c, step);
+	if (!is_at_start(c))
+		gate_charge(c, facts->statements);
+	gate_note_effects(c, facts);
+	forget_on_server(c, facts->effects);
+	return send_query(c, f, rewritten);
+}
+
+static enum step on_long_query(struct client *c, const struct frame *f)
+{
+	enum step step = get_server(c, f, gate_primary(c), 1);
+	struct buf nothing = { 0 };
+
+	if (step != STEP_DONE)
+		return not_yet(c, step);
+	if (gate_must_look(c))
+		watch_long_text(c, f);
+	forget_on_server(c, 0);
+	return send_query(c, f, &nothing);
+}
+
+static enum step on_query(struct client *c, const struct frame *f)
+{
+	struct buf rewritten = { 0 };
+	struct sql_facts facts;
+	struct sql_env env;
+	struct slice text;
+	enum step step;
+
+	if (c->host->config->global.disable_pqexec)
+		return protocol_error(c, "simple queries are disabled (disable_pqexec)");
+	if (must_wait_its_turn(c))
+		return STEP_AGAIN;
+	if (!gate_must_look(c) || f->len > HOLD_MAX)
+		return on_long_query(c, f);
+	if (!frame_is_whole(f))
+		return STEP_AGAIN;
+	text = frame_body(f);
+	if (!text.n || text.p[text.n - 1] != '\0')
+		return protocol_error(c, "invalid Query message");
+	text.n = strlen(text.p);
+	env = gate_env(c);
+	sql_scan(text, &env, &facts);
+	step = run_query(c, f, text, &facts, &rewritten);
+	buf_fini(&rewritten);
+	return step;
+}
+
+static enum step on_function_call(struct client *c, const struct frame *f)
+{
+	enum step step;
+
+	if (must_wait_its_turn(c))
+		return STEP_AGAIN;
+	step = get_server(c, f, gate_primary(c), 1);
+	if (step != STEP_DONE)
+		return not_yet(c, step);
+	if (!is_at_start(c))
+		gate_charge(c, 1);
+	mark_query(c);
+	expect(c, REPLY_FUNCTION);
+	return pass(c, f);
+}
+
+/* ---- the extended protocol
+ * ------------------------------------------------------------------------ */
+
+/* The first message of a batch: what the batch costs and where it may go is read ahead, up to its
+ * Sync, as far as anything depends on it. */
+static enum step start_batch(struct client *c, const struct frame *f)
+{
+	struct batch_view view = { .complete = true };
+
+	if (must_wait_its_turn(c))
+		return STEP_AGAIN;
+	if (is_at_start(c) && (gate_is_limited(c) || (!c->server && gate_has_choice(c)))) {
+		batch_look(c, conn_input(&c->conn), &view);
+		if (!view.complete && !view.flushed && conn_input(&c->conn).n < WAITING_INPUT_MAX)
+			return STEP_AGAIN;
+		if (!c->server && !c->chosen)
+			c->chosen = view.replica_will_do ? gate_replica(c) : gate_primary(c);
+		if (!c->admitted)
+			c->prepaid = view.executes;
+	}
+	return get_server(c, f, c->chosen ? c->chosen : gate_primary(c), view.executes);
+}
+
+/* STEP_DONE: the message may go to c->server as part of a batch. */
+static enum step join_batch(struct client *c, const struct frame *f)
+{
+	enum step step = c->in_batch && c->server ? STEP_DONE : start_batch(c, f);
+
+	if (step != STEP_DONE)
+		return step;
+	mark_query(c);
+	c->in_batch = true;
+	return STEP_DONE;
+}
+
+/* A Parse that is too long to be kept. */
+static enum step on_long_parse(struct client *c, const struct frame *f)
+{
+	enum step step = join_batch(c, f);
+
+	if (step != STEP_DONE)
+		return not_yet(c, step);
+	if (gate_must_look(c))
+		watch_long_text(c, f);
+	c->server->unnamed_id = UNNAMED_UNKNOWN;
+	expect(c, REPLY_PARSE);
+	return pass(c, f);
+}
+
+/* Parse with nothing to be kept in mind: session pooling. */
+static enum step parse_unmapped(struct client *c, const struct frame *f, struct slice name,
+				const struct sql_facts *facts, struct buf *rewritten,
+				struct slice types)
+{
+	size_t m;
+
+	if (gate_must_look(c)) {
+		gate_note_effects(c, facts);
+		if (name.n && c->group->set.pool_mode != POOL_MODE_SESSION)
+			c->pins |= SQL_EFFECT_PREPARE;
+	}
+	expect(c, REPLY_PARSE);
+	if (!buf_len(rewritten))
+		return pass(c, f);
+	m = msg_begin(conn_output(&c->server->conn), MSG_PARSE);
+	buf_put_slice(conn_output(&c->server->conn), name);
+	buf_put_u8(conn_output(&c->server->conn), 0);
+	buf_put_cstr(conn_output(&c->server->conn), buf_cstr(rewritten));
+	buf_put_slice(conn_output(&c->server->conn), types);
+	msg_end(conn_output(&c->server->conn), m);
+	return skip(c, f);
+}
+
+static enum step run_parse(struct client *c, const struct frame *f, struct slice name,
+			   struct slice text, struct slice types, struct buf *rewritten)
+{
+	struct slice body = slice_of(text.p, text.n + 1 + types.n);
+	struct sql_facts facts = { 0 };
+	struct sql_env env = gate_env(c);
+	enum step step;
+	struct err e;
+
+	if (gate_must_look(c)) {
+		sql_scan(text, &env, &facts);
+		if (gate_guard(c, text, &facts, rewritten, &e) == VERDICT_REFUSED)
+			return refuse(c, f, &e);
+	}
+	step = join_batch(c, f);
+	if (step != STEP_DONE)
+		return not_yet(c, step);
+	if (!statement_is_mapped(c))
+		return parse_unmapped(c, f, name, &facts, rewritten, types);
+	if (buf_len(rewritten)) {
+		buf_put_u8(rewritten, 0);
+		buf_put_slice(rewritten, types);
+		body = buf_peek(rewritten);
+	}
+	step = statement_parse(c, name, body, &facts);
+	if (step == STEP_DONE)
+		skip(c, f);
+	return step;
+}
+
+static enum step on_parse(struct client *c, const struct frame *f)
+{
+	struct buf rewritten = { 0 };
+	struct slice name, text;
+	struct reader r;
+	enum step step;
+
+	if (f->len > HOLD_MAX)
+		return on_long_parse(c, f);
+	if (!frame_is_whole(f))
+		return STEP_AGAIN;
+	r = reader_of(frame_body(f));
+	name = read_cstr(&r);
+	text = read_cstr(&r);
+	if (r.failed)
+		return protocol_error(c, "invalid Parse message");
+	step = run_parse(c, f, name, text, slice_of(r.p, read_left(&r)), &rewritten);
+	buf_fini(&rewritten);
+	return step;
+}
+
+/* A message whose statement's name stands at name.p; everything else stays as it is. */
+static enum step pass_renamed(struct client *c, const struct frame *f, struct slice name)
+{
+	struct buf server_name = { 0 }, *out;
+	size_t before = (size_t)(name.p - f->start) - FRAME_HEADER_LEN;
+	size_t after = FRAME_HEADER_LEN + before + name.n + 1;
+
+	statement_require(c, name, &server_name);
+	out = conn_output(&c->server->conn);
+	buf_put_u8(out, f->type);
+	buf_put_u32(out, (uint32_t)(f->len - 1 - name.n - 1 + buf_len(&server_name)));
+	buf_put(out, f->start + FRAME_HEADER_LEN, before);
+	buf_put_slice(out, buf_peek(&server_name));
+	buf_put(out, f->start + after, f->have - after);
+	buf_fini(&server_name);
+	conn_consume(&c->conn, f->have);
+	c->stream_left = f->len - f->have;
+	c->stream_discard = false;
+	return STEP_DONE;
+}
+
+/* Bind with parameters that set something guarded: false when it was dealt with here. */
+static bool guard_bind(struct client *c, const struct frame *f, const struct statement *st,
+		       struct slice name, struct buf *rewritten, enum step *step)
+{
+	struct slice body = frame_body(f);
+	size_t at = (size_t)(name.p + name.n + 1 - body.p);
+	struct err e;
+
+	if (!frame_is_whole(f)) {
+		*step = f->len > HOLD_MAX ? protocol_error(c, "Bind message too long to be checked")
+					  : STEP_AGAIN;
+		return false;
+	}
+	if (gate_guard_bind(c, statement_text(st), slice_of(body.p + at, body.n - at), rewritten,
+			    &e) == VERDICT_REFUSED) {
+		*step = refuse(c, f, &e);
+		return false;
+	}
+	return true;
+}
+
+/* A Bind with other parameters than the client's. */
+static enum step send_rewritten_bind(struct client *c, const struct frame *f, struct slice portal,
+				     struct slice name, struct buf *rewritten)
+{
+	struct buf server_name = { 0 }, *out;
+	size_t m;
+
+	statement_require(c, name, &server_name);
+	out = conn_output(&c->server->conn);
+	m = msg_begin(out, MSG_BIND);
+	buf_put_slice(out, portal);
+	buf_put_u8(out, 0);
+	buf_put_slice(out, buf_peek(&server_name));
+	buf_put_slice(out, buf_peek(rewritten));
+	msg_end(out, m);
+	buf_fini(&server_name);
+	return skip(c, f);
+}
+
+static enum step run_bind(struct client *c, const struct frame *f, struct slice portal,
+			  struct slice name, struct buf *rewritten)
+{
+	const struct statement *st = statement_is_mapped(c) ? statement_find(c, name) : NULL;
+	struct sql_facts facts;
+	enum step step;
+
+	if (st && st->guards_params && !guard_bind(c, f, st, name, rewritten, &step))
+		return step;
+	step = join_batch(c, f);
+	if (step != STEP_DONE)
+		return not_yet(c, step);
+	if (name.n)
+		c->group->counters.bind_count++;
+	if (!statement_is_mapped(c)) {
+		expect(c, REPLY_BIND);
+		return pass(c, f);
+	}
+	if (st && st->effects) {
+		statement_facts(st, &facts);
+		gate_note_effects(c, &facts);
+		if (st->effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_DEALLOCATE_ALL))
+			c->server->doubtful = true; /* its statements go when this runs */
+	}
+	step = buf_len(rewritten) ? send_rewritten_bind(c, f, portal, name, rewritten)
+				  : pass_renamed(c, f, name);
+	expect(c, REPLY_BIND);
+	return step;
+}
+
+static enum step on_bind(struct client *c, const struct frame *f)
+{
+	struct reader r = reader_of(frame_body(f));
+	struct slice portal = read_cstr(&r), name = read_cstr(&r);
+	struct buf rewritten = { 0 };
+	enum step step;
+
+	if (r.failed && (frame_is_whole(f) || f->have > WAITING_INPUT_MAX))
+		return protocol_error(c, "invalid Bind message");
+	if (r.failed)
+		return STEP_AGAIN;
+	step = run_bind(c, f, portal, name, &rewritten);
+	buf_fini(&rewritten);
+	return step;
+}
+
+/* Describe and Close: a letter that says of what, and its name. */
+static bool read_target(const struct frame *f, uint8_t *what, struct slice *name)
+{
+	struct reader r = reader_of(frame_body(f));
+
+	*what = read_u8(&r);
+	*name = read_cstr(&r);
+	return read_is_complete(&r) && (*what == 'S' || *what == 'P');
+}
+
+static enum step on_describe(struct client *c, const struct frame *f)
+{
+	struct slice name;
+	enum step step;
+	uint8_t what;
+
+	if (!frame_is_whole(f))
+		return f->len > WAITING_INPUT_MAX ? protocol_error(c, "invalid Describe message")
+						  : STEP_AGAIN;
+	if (!read_target(f, &what, &name))
+		return protocol_error(c, "invalid Describe message");
+	step = join_batch(c, f);
+	if (step != STEP_DONE)
+		return not_yet(c, step);
+	step = what == 'S' && statement_is_mapped(c) ? pass_renamed(c, f, name) : pass(c, f);
+	expect(c, REPLY_DESCRIBE);
+	return step;
+}
+
+static enum step on_close(struct client *c, const struct frame *f)
+{
+	struct slice name;
+	enum step step;
+	uint8_t what;
+
+	if (!frame_is_whole(f))
+		return f->len > WAITING_INPUT_MAX ? protocol_error(c, "invalid Close message")
+						  : STEP_AGAIN;
+	if (!read_target(f, &what, &name))
+		return protocol_error(c, "invalid Close message");
+	step = join_batch(c, f);
+	if (step != STEP_DONE)
+		return not_yet(c, step);
+	if (what == 'S' && statement_is_mapped(c)) {
+		statement_close(c, name);
+		return skip(c, f);
+	}
+	expect(c, REPLY_CLOSE);
+	return pass(c, f);
+}
+
+/* An Execute that its batch did not show when it began. */
+static enum verdict admit_late(struct client *c, struct err *e)
+{
+	bool starts = c->server->tx == 'I' && !c->admitted;
+
+	if (c->prepaid) {
+		c->prepaid--;
+		return VERDICT_PASS;
+	}
+	if (starts)
+		return gate_admit(c, 1, e);
+	gate_charge(c, 1);
+	return VERDICT_PASS;
+}
+
+static enum step on_execute(struct client *c, const struct frame *f)
+{
+	enum step step;
+	struct err e;
+
+	if (!frame_is_whole(f))
+		return f->len > WAITING_INPUT_MAX ? protocol_error(c, "invalid Execute message")
+						  : STEP_AGAIN;
+	step = join_batch(c, f);
+	if (step != STEP_DONE)
+		return not_yet(c, step);
+	switch (admit_late(c, &e)) {
+	case VERDICT_REFUSED:
+		return refuse(c, f, &e);
+	case VERDICT_WAIT:
+		return STEP_AGAIN;
+	case VERDICT_PASS:
+		break;
+	}
+	expect(c, REPLY_EXECUTE);
+	return pass(c, f);
+}
+
+static enum step on_flush(struct client *c, const struct frame *f)
+{
+	return c->server && c->in_batch ? pass(c, f) : skip(c, f);
+}
+
+/* A Sync that no server needs to see. */
+static enum step sync_here(struct client *c, const struct frame *f)
+{
+	c->skips_to_sync = false;
+	c->in_batch = false;
+	msg_put_ready(conn_output(&c->conn), 'I');
+	return skip(c, f);
+}
+
+static enum step on_sync(struct client *c, const struct frame *f)
+{
+	struct server *s = c->server;
+
+	if (!s || is_at_start(c))
+		return sync_here(c, f);
+	c->skips_to_sync = false;
+	c->in_batch = false;
+	if (s->copy_in) {
+		/* The server ignores it, unless the COPY fails before it gets there. */
+		s->loose_syncs++;
+		return pass(c, f);
+	}
+	s->skips_to_sync = false;
+	expect(c, REPLY_SYNC);
+	return pass(c, f);
+}
+
+/* ---- COPY, and the end
+ * ------------------------------------------------------------------------------ */
+
+/* Without a COPY the server ignores it too. */
+static enum step on_copy_data(struct client *c, const struct frame *f)
+{
+	return c->server && c->server->replies.n ? pass(c, f) : skip(c, f);
+}
+
+static enum step on_copy_end(struct client *c, const struct frame *f)
+{
+	struct server *s = c->server;
+
+	if (!s || !s->replies.n)
+		return skip(c, f);
+	if (s->copy_in)
+		s->copy_in = false;
+	else
+		expect(c, REPLY_COPY_END);
+	return pass(c, f);
+}
+
+static enum step on_terminate(struct client *c, const struct frame *f PGT_UNUSED)
+{
+	client_close(c, NULL, "client close request");
+	return STEP_CLOSED;
+}
+
+/* ---- the table
+ * --------------------------------------------------------------------------------------- */
+
+struct request_rule {
+	enum step (*handle)(struct client *c, const struct frame *f);
+	bool ends_skip; /* counts although an error has made everything up to the Sync void */
+};
+
+static const struct request_rule rules[256] = {
+	[MSG_QUERY] = {on_query,          false},
+          [MSG_FUNCTION_CALL] = { on_function_call, false},
+	[MSG_PARSE] = { on_parse,         false},
+          [MSG_BIND] = { on_bind,          false},
+	[MSG_DESCRIBE] = { on_describe,      false},
+          [MSG_EXECUTE] = { on_execute,       false},
+	[MSG_CLOSE] = { on_close,         false},
+          [MSG_FLUSH] = { on_flush,         false},
+	[MSG_SYNC] = { on_sync,          true },
+          [MSG_COPY_DATA] = { on_copy_data,     false},
+	[MSG_COPY_DONE] = { on_copy_end,      false},
+          [MSG_COPY_FAIL] = { on_copy_end,      false},
+	[MSG_TERMINATE] = { on_terminate,     true },
+};
+
+static enum step dispatch(struct client *c, const struct frame *f)
+{
+	const struct request_rule *rule = &rules[f->type];
+
+	if (!rule->handle)
+		return protocol_error(c, "unknown or unexpected message type");
+	if (f->len > c->host->config->global.max_packet_size)
+		return protocol_error(c, "message longer than max_packet_size");
+	c->conn.doing = frontend_message_name(f->type);
+	if (!rule->ends_skip && (c->skips_to_sync || (c->server && c->server->skips_to_sync)))
+		return skip(c, f);
+	return rule->handle(c, f);
+}
+
+/* The client's next message has to wait for something that is not the client. */
+static bool is_parked(const struct client *c)
+{
+	const struct server *s = c->server;
+
+	if (c->waiter.pool || c->retry_at || relay_of(c)->suspended)
+		return true;
+	return s &&
+	       (s->question.done || (s->cancel && !s->replies.n) || s->replies.n > PIPELINE_MAX);
+}
+
+/* Input that cannot be handled now is kept, within bounds. */
+static void hold_back(struct client *c)
+{
+	if (conn_input(&c->conn).n >
+	    (is_parked(c) || c->turn_missed ? WAITING_INPUT_MAX : HOLD_MAX + WAITING_INPUT_MAX))
+		conn_pause(&c->conn);
+}
+
+static enum step next(struct client *c)
+{
+	struct slice in = conn_input(&c->conn);
+	struct frame f;
+
+	if (!in.n)
+		return STEP_AGAIN;
+	if (c->stream_left)
+		return stream(c, in);
+	switch (frame_peek(in.p, in.n, &f)) {
+	case FRAME_OK:
+		return dispatch(c, &f);
+	case FRAME_PARTIAL:
+		return STEP_AGAIN;
+	case FRAME_INVALID:
+		break;
+	}
+	return protocol_error(c, "invalid message length");
+}
+
+void request_process(struct client *c)
+{
+	size_t before = conn_input(&c->conn).n;
+	enum step step = STEP_DONE;
+
+	if (c->server && c->server->conn.blocked) {
+		conn_pause(&c->conn);
+		return;
+	}
+	while (step == STEP_DONE && c->phase == CLIENT_READY && !is_parked(c)) {
+		step = next(c);
+		if (c->phase == CLIENT_READY && c->server && c->server->replies.n)
+			answer_made_ones(c->server);
+	}
+	if (c->phase != CLIENT_READY)
+		return;
+	c->group->counters.bytes_received += before - conn_input(&c->conn).n;
+	hold_back(c);
+}
+
+static void on_drained(struct client *c)
+{
+	if (c->server)
+		conn_resume(&c->server->conn);
+}
+
+static void on_leaving(struct client *c)
+{
+	end_watch(c);
+	attach_abandon(c);
+	statement_forget_client(c);
+}
+
+const struct client_events relay_client_events = {
+	.readable = request_process,
+	.drained = on_drained,
+	.leaving = on_leaving,
+};
