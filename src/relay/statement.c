@@ -148,13 +148,11 @@ static void name_list(struct client *c, struct statement_name *n)
 	n->refs++;
 }
 
-static void name_unlist(struct client *c, struct statement_name *n)
+/* The table's reference goes to the caller. */
+static void name_take_out(struct client *c, struct statement_name *n)
 {
-	if (!n->is_listed)
-		return;
 	hmap_remove(&c->statements->names, &n->link);
 	n->is_listed = false;
-	name_unref(n);
 }
 
 /* Takes the reference on the statement; the result has one reference, the caller's. */
@@ -419,8 +417,7 @@ void statement_close(struct client *c, struct slice name)
 	struct reply r = { .kind = REPLY_CLOSE, .way = REPLY_MAKE };
 
 	if (n) {
-		n->refs++;
-		name_unlist(c, n);
+		name_take_out(c, n);
 		r.note = NOTE_NAMED;
 		r.subject = n;
 	} else if (!name.n) {
@@ -441,8 +438,12 @@ void statement_drop_all(struct client *c)
 {
 	if (!c->statements)
 		return;
-	HMAP_FOREACH_SAFE (l, &c->statements->names)
-		name_unlist(c, container_of(l, struct statement_name, link));
+	HMAP_FOREACH_SAFE (l, &c->statements->names) {
+		struct statement_name *n = container_of(l, struct statement_name, link);
+
+		name_take_out(c, n);
+		name_unref(n);
+	}
 }
 
 /* ---- what became of it --------------------------------------------------------------------------
@@ -467,7 +468,10 @@ static void undo_named_parse(struct server *s, const struct reply *r)
 		take_out(s, ss);
 		server_statement_free(ss);
 	}
-	name_unlist(s->client, n);
+	if (n->is_listed) {
+		name_take_out(s->client, n);
+		n->refs--;
+	}
 	name_unref(n);
 }
 
