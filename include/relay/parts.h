@@ -106,6 +106,8 @@ enum verdict gate_guard(struct client *c, struct slice text, const struct sql_fa
  * formats of parameters on. */
 enum verdict gate_guard_bind(struct client *c, struct slice text, struct slice after_names,
 			     struct buf *rewritten, struct err *e);
+/* The rewritten message goes out: tells the client that its timeout was lowered. */
+void gate_note_clamp(struct client *c);
 /* Whether its tenant has a rate or a quota. */
 bool gate_is_limited(const struct client *c);
 /* n statements want to start a transaction.  VERDICT_WAIT: the client has been put on the list of

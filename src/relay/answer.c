@@ -140,6 +140,8 @@ static enum step on_description(struct server *s, const struct frame *f)
 static enum step on_command_end(struct server *s, const struct frame *f)
 {
 	s->copy_in = false;
+	if (!s->doubtful)
+		s->loose_syncs = 0; /* a COPY that came to its end has read them all */
 	if (!head_is(s, REPLY_EXECUTE))
 		return pass(s, f);
 	s->client->group->counters.query_count++;
@@ -228,6 +230,9 @@ static enum step on_error(struct server *s, const struct frame *f)
 	const struct reply *head = replies_head(&s->replies);
 	bool is_simple = !head || head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION;
 
+	/* Whether the server has read the Syncs that came early, nobody can know now. */
+	if (s->loose_syncs)
+		s->doubtful = true;
 	s->copy_in = false;
 	s->said_fatal = frame_is_whole(f) && is_fatal(f);
 	if (head && head->note == NOTE_REFUSED && !s->said_fatal)
@@ -267,15 +272,12 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	} else if (s->loose_syncs) {
 		/* The COPY failed before the server read the Sync, so that it counts after all. */
 		s->loose_syncs--;
-		s->doubtful = true;
 		s->skips_to_sync = false;
 	} else {
 		return broken(s, "the server was ready although nobody asked");
 	}
 	s->tx = f->len == 6 ? f->start[FRAME_HEADER_LEN] : 'E';
 	s->copy_in = false;
-	if (!s->replies.n)
-		s->loose_syncs = 0;
 	s->batch++;
 	count_cycle(s, s->tx);
 	pass(s, f);
@@ -388,8 +390,10 @@ void answer_on_readable(struct server *s)
 		return;
 	if (c->cancel_asked)
 		forward_late_cancel(s);
-	if (c->conn.paused && s->replies.n <= PIPELINE_MAX / 2)
+	if (c->turn_missed && s->replies.n <= PIPELINE_MAX / 2) {
 		conn_resume(&c->conn);
+		conn_kick(&c->conn);
+	}
 	if (!s->replies.n)
 		attach_settle(s);
 }

@@ -238,9 +238,16 @@ static bool needs_reset(const struct server *s)
 
 static struct client *next_client(struct pool *pool)
 {
-	struct waiter *w = is_paused(pool) ? NULL : pool_next_waiter(pool);
+	for (struct waiter *w; !is_paused(pool) && (w = pool_next_waiter(pool));) {
+		struct client *c = client_of_waiter(w);
 
-	return w ? client_of_waiter(w) : NULL;
+		if (c->phase != CLIENT_WELCOME || !c->wanted->welcome)
+			return c;
+		/* Another one has found out meanwhile what it waits for. */
+		waiter_leave(w);
+		client_welcome(c, c->wanted->welcome);
+	}
+	return NULL;
 }
 
 /* Puts it where the next client finds it, or gives it to one who waits. */
@@ -400,6 +407,7 @@ void attach_abandon(struct client *c)
 	if (!s)
 		return;
 	clean = is_quiet(s) && !c->stream_left && !c->in_batch && conn_is_usable(&s->conn);
+	s->has_cut_request = c->stream_left && !c->stream_discard;
 	undo_replies(s);
 	if (attach_keeps(c))
 		s->tainted |= SQL_EFFECT_SET;

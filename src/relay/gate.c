@@ -73,7 +73,7 @@ static bool forbid(struct client *c, struct err *e, const char *why)
 			c->group->set.tenant_setting);
 }
 
-static void notice_clamp(struct client *c)
+void gate_note_clamp(struct client *c)
 {
 	const struct group *group = c->group;
 	struct err notice;
@@ -141,10 +141,8 @@ static bool guard_timeout(struct client *c, struct slice text, const struct sql_
 		return true; /* the default is within the ceiling; a parameter is seen at Bind */
 	if (!change->value_fits)
 		return forbid(c, e, "statement_timeout is given a value that is too long");
-	if (exceeds_cap(c, slice_str(change->value))) {
+	if (exceeds_cap(c, slice_str(change->value)))
 		replace_value(c, text, change, rewritten);
-		notice_clamp(c);
-	}
 	return true;
 }
 
@@ -281,7 +279,6 @@ static bool guard_bound_value(struct client *c, struct slice after_names,
 		if (buf_len(rewritten))
 			return forbid(c, e, "statement_timeout is set twice by parameters");
 		replace_param(c, after_names, value, rewritten);
-		notice_clamp(c);
 	}
 	return true;
 }

@@ -138,6 +138,7 @@ static enum step refuse(struct client *c, const struct frame *f, const struct er
 		c->chosen = NULL;
 		c->admitted = false;
 	}
+	c->prepaid = 0;
 	return skip(c, f);
 }
 
@@ -188,8 +189,8 @@ static void mark_query(struct client *c)
  * --------------------------------------------------------------- */
 
 /* Nothing is known of it, so its server stays with this client, and a tenant's is watched for
- * anything that could change its id. */
-static void watch_long_text(struct client *c, const struct frame *f)
+ * anything that could change its id.  False: it was found already. */
+static bool watch_long_text(struct client *c, const struct frame *f)
 {
 	if (c->group->set.pool_mode != POOL_MODE_SESSION) {
 		if (!c->pins)
@@ -197,10 +198,10 @@ static void watch_long_text(struct client *c, const struct frame *f)
 		c->pins |= SQL_EFFECT_SET;
 	}
 	if (!*c->group->tenant)
-		return;
+		return true;
 	c->guard = xnew(struct sql_stream_guard);
 	sql_stream_guard_init(c->guard, c->group->set.tenant_setting);
-	sql_stream_guard_feed(c->guard, slice_of(f->start, f->have));
+	return !sql_stream_guard_feed(c->guard, slice_of(f->start, f->have));
 }
 
 static void end_watch(struct client *c)
@@ -267,6 +268,7 @@ static enum step send_query(struct client *c, const struct frame *f, struct buf 
 	expect(c, REPLY_QUERY);
 	if (!buf_len(rewritten))
 		return pass(c, f);
+	gate_note_clamp(c);
 	msg_put_query(conn_output(&c->server->conn), buf_cstr(rewritten));
 	return skip(c, f);
 }
@@ -299,8 +301,8 @@ static enum step on_long_query(struct client *c, const struct frame *f)
 
 	if (step != STEP_DONE)
 		return not_yet(c, step);
-	if (gate_must_look(c))
-		watch_long_text(c, f);
+	if (gate_must_look(c) && !watch_long_text(c, f))
+		return found_in_long_text(c);
 	forget_on_server(c, 0);
 	return send_query(c, f, &nothing);
 }
@@ -390,8 +392,8 @@ static enum step on_long_parse(struct client *c, const struct frame *f)
 
 	if (step != STEP_DONE)
 		return not_yet(c, step);
-	if (gate_must_look(c))
-		watch_long_text(c, f);
+	if (gate_must_look(c) && !watch_long_text(c, f))
+		return found_in_long_text(c);
 	c->server->unnamed_id = UNNAMED_UNKNOWN;
 	expect(c, REPLY_PARSE);
 	return pass(c, f);
@@ -412,6 +414,7 @@ static enum step parse_unmapped(struct client *c, const struct frame *f, struct 
 	expect(c, REPLY_PARSE);
 	if (!buf_len(rewritten))
 		return pass(c, f);
+	gate_note_clamp(c);
 	m = msg_begin(conn_output(&c->server->conn), MSG_PARSE);
 	buf_put_slice(conn_output(&c->server->conn), name);
 	buf_put_u8(conn_output(&c->server->conn), 0);
@@ -441,6 +444,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	if (!statement_is_mapped(c))
 		return parse_unmapped(c, f, name, &facts, rewritten, types);
 	if (buf_len(rewritten)) {
+		gate_note_clamp(c);
 		buf_put_u8(rewritten, 0);
 		buf_put_slice(rewritten, types);
 		body = buf_peek(rewritten);
@@ -521,6 +525,7 @@ static enum step send_rewritten_bind(struct client *c, const struct frame *f, st
 	struct buf server_name = { 0 }, *out;
 	size_t m;
 
+	gate_note_clamp(c);
 	statement_require(c, name, &server_name);
 	out = conn_output(&c->server->conn);
 	m = msg_begin(out, MSG_BIND);
@@ -814,6 +819,7 @@ void request_process(struct client *c)
 		conn_pause(&c->conn);
 		return;
 	}
+	c->turn_missed = false;
 	while (step == STEP_DONE && c->phase == CLIENT_READY && !is_parked(c)) {
 		step = next(c);
 		if (c->phase == CLIENT_READY && c->server && c->server->replies.n)
@@ -821,6 +827,8 @@ void request_process(struct client *c)
 	}
 	if (c->phase != CLIENT_READY)
 		return;
+	if (c->server && c->server->replies.n > PIPELINE_MAX)
+		c->turn_missed = true;
 	c->group->counters.bytes_received += before - conn_input(&c->conn).n;
 	hold_back(c);
 }

@@ -252,7 +252,8 @@ void server_drop(struct server *s)
 		conn_close_soon(&s->conn);
 		return;
 	}
-	if (knows_us && !s->stream_left)
+	/* Behind half a request a Terminate would be taken for the other half. */
+	if (knows_us && !s->has_cut_request)
 		msg_put_empty(conn_output(&s->conn), MSG_TERMINATE);
 	conn_finish(&s->conn, GOODBYE_PATIENCE);
 }
