@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * parts.h - what the files of admin/ need of each other.  Private to the folder.
+ */
+#ifndef PGT_ADMIN_PARTS_H
+#define PGT_ADMIN_PARTS_H
+
+#include "admin/console.h"
+#include "admin/show.h"
+
+/* Counters of all databases at one moment, for averages. */
+struct sample {
+	struct table counters; /* of show_counters; no layout: none was taken */
+	usec_t at;
+};
+
+struct console {
+	struct control *control;
+	struct list sessions;
+	unsigned nsessions;
+	struct param_sets params;
+	struct param_set *welcome; /* what its clients are told of the server */
+	struct counters counters;  /* of its own clients */
+	struct list errands;       /* that are repeated until they find nothing */
+	struct loop_timer errand_timer;
+	bool errand_timer_runs;
+	struct list holds; /* databases that are paused or disabled */
+	bool paused;       /* PAUSE of everything */
+	struct loop_timer stats_timer;
+	struct sample newer, older; /* one and two periods old, at most */
+};
+
+/* ---- session.c: one client's conversation ------------------------------------------------------
+ */
+
+struct errand;
+struct session;
+
+/* What a client is in the middle of. */
+struct portal {
+	struct list link; /* of session.portals */
+	char *name;
+	struct command cmd;
+	struct table rows; /* no layout: it has not been run */
+	unsigned next;     /* row to be sent */
+	unsigned limit;    /* row to stop before, for now */
+};
+
+struct session {
+	struct list link; /* of console.sessions */
+	struct console *console;
+	struct client *client;
+	struct list statements, portals;
+	unsigned nnamed;       /* in both */
+	struct portal simple;  /* of a simple Query */
+	struct portal *portal; /* a command runs, or its rows are being sent; NULL: none */
+	bool sends_rows;
+	bool is_admin;
+	bool is_simple;            /* the command under way came as a Query */
+	bool skips_to_sync;        /* an extended message failed */
+	size_t skip;               /* bytes of a message that is too long */
+	void (*forget)(void *arg); /* see session_wait() */
+	void *forget_arg;
+};
+
+/* Takes over a client that may come in. */
+void session_start(struct console *console, struct client *c, bool is_admin);
+
+/* Exactly one of these answers a command; it may be called from the command's handler or later. */
+void session_complete(struct session *s, const char *tag);
+void session_fail(struct session *s, const struct err *e);
+/* Between a command and its answer: who is told, once, when the client goes away. */
+void session_wait(struct session *s, void (*forget)(void *arg), void *arg);
+
+/* ---- act.c: commands that do something ----------------------------------------------------------
+ */
+
+typedef void command_fn(struct session *s, const struct command *cmd);
+/* By enum command_id; show and select are session.c's own. */
+extern command_fn *const command_handlers[NCOMMANDS];
+
+/* The console ends: nothing is waited for any more. */
+void act_stop(struct console *console);
+/* Its last client is gone. */
+void act_left_alone(struct console *console);
+
+/* ---- describe.c ---------------------------------------------------------------------------------
+ */
+
+/* The notice that SHOW HELP is. */
+void help_put_notice(struct buf *out);
+
+/* ---- stats.c ------------------------------------------------------------------------------------
+ */
+
+void stats_start(struct console *console);
+void stats_stop(struct console *console);
+
+#endif

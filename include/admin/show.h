@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * show.h - a SHOW: which columns it has and where its rows come from.
+ *
+ * Rows go one way: visit() on each worker's thread, local() on the control thread, merge rows with
+ * equal keys, derive() the table that is shown.  Each step may be missing.
+ */
+#ifndef PGT_ADMIN_SHOW_H
+#define PGT_ADMIN_SHOW_H
+
+#include "admin/command.h"
+#include "admin/table.h"
+#include "worker/control.h"
+
+struct show {
+	const struct layout *shown;    /* NULL: SHOW HELP, which has no rows */
+	const struct layout *gathered; /* NULL: as shown */
+	void (*visit)(struct worker *w, struct table *t);
+	void (*local)(struct control *c, struct table *t);
+	void (*derive)(struct control *c, const struct table *gathered, struct table *shown);
+};
+
+/* By enum show_id. */
+extern const struct show *const shows[NSHOWS];
+/* By enum fake_id: one column, one row. */
+extern const struct show fake_shows[NFAKES];
+/* What SHOW STATS and its sisters gather: counters of each database. */
+extern const struct show show_counters;
+
+/* Takes the table over. */
+typedef void show_done_fn(struct control *c, struct table *t, void *arg);
+/* Makes the table; done() is called on the control thread, before this returns when no worker has
+ * to be asked. */
+void show_run(struct control *c, const struct show *show, show_done_fn *done, void *arg);
+
+#define X(name, ...) extern const struct show show_##name;
+SHOWS(X)
+#undef X
+
+/* ---- for the files that fill tables -----------------------------------------------------------
+ */
+
+/* Calls visit for each group of a worker. */
+void show_each_group(struct worker *w, void (*visit)(struct group *group, struct table *t),
+		     struct table *t);
+
+/* What a client does at the moment, one word for all SHOWs. */
+enum client_doing { CLIENT_IS_IDLE, CLIENT_IS_ACTIVE, CLIENT_IS_WAITING };
+enum client_doing show_client_doing(const struct client *c);
+/* How long it has been waiting; 0: it is not. */
+usec_t show_client_wait(const struct client *c, usec_t now);
+
+/* The value of a setting as it is written in a file. */
+const char *show_setting(enum setting_id id, const struct settings *set, struct buf *room);
+/* The same when it is an override of a database or user; NULL when it has none of its own. */
+const char *show_override(const struct overrides *own, enum setting_id id, struct buf *room);
+
+/* The name under which the console itself is a database and a user in SHOW POOLS …: exporters and
+ * dashboards know it and leave it out. */
+#define CONSOLE_NAME "pgbouncer"
+/* What SHOW VERSION and server_version say: the version whose columns these are. */
+#define CONSOLE_VERSION "1.25.2"
+
+#endif

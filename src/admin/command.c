@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * command.c - reads one command of the console.
+ *
+ * Knows words and rows of commands.def, not what they do.
+ */
+#include "admin/command.h"
+
+#include <string.h>
+
+const struct command_spec command_specs[NCOMMANDS] = {
+#define X(name, argument, access, help) { #name, ARGUMENT_##argument, ACCESS_##access, help },
+	COMMANDS(X)
+#undef X
+};
+
+const struct show_spec show_specs[NSHOWS] = {
+#define X(name, access, help) { #name, ACCESS_##access, help },
+	SHOWS(X)
+#undef X
+};
+
+const struct fake_spec fake_specs[NFAKES] = {
+#define X(name, value) { #name, value },
+	FAKES(X)
+#undef X
+};
+
+const char *const argument_usages[] = {
+	[ARGUMENT_NONE] = "",
+	[ARGUMENT_OPTIONAL_DATABASE] = "[<db>]",
+	[ARGUMENT_DATABASE] = "<db>",
+	[ARGUMENT_CLIENT] = "<client_id>",
+	[ARGUMENT_SHUTDOWN_MODE] = "[WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]",
+	[ARGUMENT_SETTING] = "key = arg",
+	[ARGUMENT_SHOWN] = "<what>",
+};
+
+/* ---- tokens ---------------------------------------------------------------------------------- */
+
+enum token_kind { TOKEN_END, TOKEN_SEMICOLON, TOKEN_EQUALS, TOKEN_WORD, TOKEN_STRING, TOKEN_BAD };
+
+/* The text of a quoted one is what stands between the quotes, doubled quotes included. */
+struct token {
+	enum token_kind kind;
+	struct slice text;
+	char quote; /* '\0': bare */
+};
+
+static const char blanks[] = " \t\r\n\f\v";
+
+static size_t skip(struct slice s, size_t n)
+{
+	return n < s.n ? n : s.n;
+}
+
+/* Blanks and comments in front. */
+static struct slice skip_blanks(struct slice s)
+{
+	for (;;) {
+		size_t n = 0;
+
+		while (n < s.n && s.p[n] && strchr(blanks, s.p[n]))
+			n++;
+		if (s.n - n >= 2 && !memcmp(s.p + n, "--", 2)) {
+			const char *end = memchr(s.p + n, '\n', s.n - n);
+
+			n = end ? (size_t)(end - s.p) : s.n;
+		} else if (s.n - n >= 2 && !memcmp(s.p + n, "/*", 2)) {
+			const char *end = memmem(s.p + n + 2, s.n - n - 2, "*/", 2);
+
+			n = end ? (size_t)(end - s.p) + 2 : s.n;
+		}
+		if (!n)
+			return s;
+		s = slice_of(s.p + n, s.n - n);
+	}
+}
+
+static struct token quoted(struct slice *rest, char quote)
+{
+	size_t n = 1;
+
+	while (n < rest->n) {
+		if (rest->p[n] != quote)
+			n++;
+		else if (n + 1 < rest->n && rest->p[n + 1] == quote)
+			n += 2;
+		else
+			break;
+	}
+	if (n >= rest->n)
+		return (struct token){ .kind = TOKEN_BAD };
+	struct token t = { quote == '"' ? TOKEN_WORD : TOKEN_STRING, slice_of(rest->p + 1, n - 1),
+			   quote };
+
+	*rest = slice_of(rest->p + n + 1, rest->n - n - 1);
+	return t;
+}
+
+static struct token next_token(struct slice *rest)
+{
+	struct token t = { 0 };
+	size_t n = 0;
+
+	*rest = skip_blanks(*rest);
+	if (!rest->n)
+		return t;
+	if (*rest->p == '"' || *rest->p == '\'')
+		return quoted(rest, *rest->p);
+	while (n < rest->n && rest->p[n] && !strchr(" \t\r\n\f\v;='\"", rest->p[n]))
+		n++;
+	t.kind = n                 ? TOKEN_WORD
+		 : *rest->p == ';' ? TOKEN_SEMICOLON
+		 : *rest->p == '=' ? TOKEN_EQUALS
+				   : TOKEN_BAD;
+	t.text = slice_of(rest->p, n);
+	n = skip(*rest, n ? n : 1);
+	*rest = slice_of(rest->p + n, rest->n - n);
+	return t;
+}
+
+/* False: it is too long. */
+static bool take_text(const struct token *t, char *out, size_t room)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->text.n; i++) {
+		if (n + 1 >= room)
+			return false;
+		out[n++] = t->text.p[i];
+		if (t->quote && t->text.p[i] == t->quote)
+			i++;
+	}
+	out[n] = '\0';
+	return true;
+}
+
+/* ---- commands ---------------------------------------------------------------------------------
+ */
+
+static bool syntax_error(struct slice text, struct err *e)
+{
+	struct slice shown = skip_blanks(text);
+	int n = shown.n > 200 ? 200 : (int)shown.n;
+
+	return err_set(e, "42601", "invalid command '%.*s', use SHOW HELP;", n, shown.p);
+}
+
+static bool is_word(const struct token *t, const char *word)
+{
+	return t->kind == TOKEN_WORD && !t->quote &&
+	       slice_is_equal_nocase(t->text, slice_str(word));
+}
+
+/* At the end, which may be a semicolon and blanks. */
+static bool is_end(struct token t, struct slice *rest)
+{
+	if (t.kind == TOKEN_SEMICOLON)
+		t = next_token(rest);
+	return t.kind == TOKEN_END;
+}
+
+static int find_show(const char *name)
+{
+	for (int i = 0; i < NSHOWS; i++)
+		if (!strcasecmp(show_specs[i].name, name))
+			return i;
+	return -1;
+}
+
+static int find_fake(const char *name)
+{
+	for (int i = 0; i < NFAKES; i++)
+		if (!strcasecmp(fake_specs[i].name, name))
+			return i;
+	return -1;
+}
+
+static bool parse_setting(struct slice *rest, struct command *out, struct slice text, struct err *e)
+{
+	struct token key = next_token(rest), equals = next_token(rest), value = next_token(rest);
+
+	if (key.kind != TOKEN_WORD || !key.text.n ||
+	    (equals.kind != TOKEN_EQUALS && !is_word(&equals, "to")) ||
+	    (value.kind != TOKEN_WORD && value.kind != TOKEN_STRING) ||
+	    !is_end(next_token(rest), rest))
+		return syntax_error(text, e);
+	if (!take_text(&key, out->word, sizeof(out->word)) ||
+	    !take_text(&value, out->value, sizeof(out->value)))
+		return err_set(e, "42601", "bad arguments");
+	out->fake = find_fake(out->word);
+	return true;
+}
+
+static bool parse_argument(struct slice *rest, struct command *out, struct slice text,
+			   struct err *e)
+{
+	enum argument argument = command_specs[out->id].argument;
+	struct token t = next_token(rest);
+
+	if (t.kind == TOKEN_WORD) {
+		if (argument == ARGUMENT_NONE)
+			return syntax_error(text, e);
+		if (!take_text(&t, out->word, sizeof(out->word)))
+			return err_set(e, "42601", "bad arguments");
+		t = next_token(rest);
+	}
+	if (!is_end(t, rest))
+		return syntax_error(text, e);
+	if (argument == ARGUMENT_DATABASE && !*out->word)
+		return err_set(e, "42601", "a database is required");
+	if (argument == ARGUMENT_SHOWN) {
+		out->show = find_show(out->word);
+		out->fake = find_fake(out->word);
+		if (out->show < 0 && out->fake < 0)
+			return syntax_error(text, e);
+	}
+	return true;
+}
+
+bool command_parse(struct slice text, struct command *out, struct err *e)
+{
+	struct slice rest = text;
+	struct token verb = next_token(&rest);
+
+	*out = (struct command){ .show = -1, .fake = -1 };
+	if (verb.kind == TOKEN_END || verb.kind == TOKEN_SEMICOLON) {
+		out->is_empty = is_end(verb, &rest);
+		return out->is_empty || syntax_error(text, e);
+	}
+	for (unsigned i = 0; i < NCOMMANDS; i++) {
+		if (!is_word(&verb, command_specs[i].verb))
+			continue;
+		out->id = (enum command_id)i;
+		if (command_specs[i].argument == ARGUMENT_SETTING)
+			return parse_setting(&rest, out, text, e);
+		return parse_argument(&rest, out, text, e);
+	}
+	return syntax_error(text, e);
+}
+
+enum access command_access(const struct command *cmd)
+{
+	if (cmd->is_empty || cmd->fake >= 0)
+		return ACCESS_STATS;
+	if (cmd->show >= 0)
+		return show_specs[cmd->show].access;
+	return command_specs[cmd->id].access;
+}

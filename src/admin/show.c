@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * show.c - the way of a table from the workers' threads to the one who asked.
+ *
+ * Knows the steps of struct show, and no column.
+ */
+#include "admin/show.h"
+
+#include "base/mem.h"
+
+#include <stdlib.h>
+
+const struct show *const shows[NSHOWS] = {
+#define X(name, ...) &show_##name,
+	SHOWS(X)
+#undef X
+};
+
+#define X(name, value)                                                                             \
+	static const struct column fake_##name##_column = { #name, COLUMN_TEXT, MERGE_FIRST,       \
+							    "Always " value "." };                 \
+	static const struct layout fake_##name##_layout = { &fake_##name##_column, 1 };            \
+	static void fake_##name(struct control *c PGT_UNUSED, struct table *t)                     \
+	{                                                                                          \
+		table_set_text(t, table_add_empty(t), 0, value);                                   \
+	}
+FAKES(X)
+#undef X
+
+const struct show fake_shows[NFAKES] = {
+#define X(name, value) { .shown = &fake_##name##_layout, .local = fake_##name },
+	FAKES(X)
+#undef X
+};
+
+/* ---- running one ------------------------------------------------------------------------------
+ */
+
+struct showing {
+	const struct show *show;
+	show_done_fn *done;
+	void *arg;
+};
+
+static const struct layout *gathered_layout(const struct show *show)
+{
+	return show->gathered ? show->gathered : show->shown;
+}
+
+static void on_visit(struct worker *w, void *slot, void *arg)
+{
+	const struct show *show = ((const struct showing *)arg)->show;
+
+	table_init(slot, gathered_layout(show));
+	show->visit(w, slot);
+}
+
+/* The control thread's part. */
+static void assemble(struct control *c, struct showing *showing, struct table *found)
+{
+	const struct show *show = showing->show;
+	struct table shown;
+
+	if (show->local)
+		show->local(c, found);
+	table_merge(found);
+	shown = *found;
+	if (show->derive) {
+		table_init(&shown, show->shown);
+		show->derive(c, found, &shown);
+		table_fini(found);
+	}
+	showing->done(c, &shown, showing->arg);
+	free(showing);
+}
+
+static void on_gathered(struct control *c, void **slots, unsigned n, void *arg)
+{
+	struct showing *showing = arg;
+	struct table found;
+
+	table_init(&found, gathered_layout(showing->show));
+	for (unsigned i = 0; i < n; i++) {
+		table_absorb(&found, slots[i]);
+		table_fini(slots[i]);
+	}
+	assemble(c, showing, &found);
+}
+
+void show_run(struct control *c, const struct show *show, show_done_fn *done, void *arg)
+{
+	struct showing *showing = xnew(struct showing);
+	struct table found;
+
+	*showing = (struct showing){ show, done, arg };
+	if (show->visit) {
+		control_gather(c, sizeof(struct table), on_visit, on_gathered, showing);
+		return;
+	}
+	table_init(&found, gathered_layout(show));
+	assemble(c, showing, &found);
+}
+
+/* ---- helpers ----------------------------------------------------------------------------------
+ */
+
+void show_each_group(struct worker *w, void (*visit)(struct group *group, struct table *t),
+		     struct table *t)
+{
+	for (struct hlink *l = hmap_walk(&w->relay.groups, NULL); l;
+	     l = hmap_walk(&w->relay.groups, l))
+		visit(container_of(l, struct group, link), t);
+}
+
+enum client_doing show_client_doing(const struct client *c)
+{
+	if (c->waiter.pool || c->retry_at)
+		return CLIENT_IS_WAITING;
+	return c->server ? CLIENT_IS_ACTIVE : CLIENT_IS_IDLE;
+}
+
+usec_t show_client_wait(const struct client *c, usec_t now)
+{
+	if (c->waiter.pool)
+		return now - c->waiter.since;
+	return c->retry_at ? now - c->limit_since : 0;
+}
+
+const char *show_setting(enum setting_id id, const struct settings *set, struct buf *room)
+{
+	buf_clear(room);
+	setting_format(&settings_table[id], set, room);
+	return buf_cstr(room);
+}
+
+const char *show_override(const struct overrides *own, enum setting_id id, struct buf *room)
+{
+	for (size_t i = 0; i < own->n; i++) {
+		if (own->items[i].id != id)
+			continue;
+		buf_clear(room);
+		settings_table[id].type->format(settings_table[id].type, &own->items[i].value,
+						room);
+		return buf_cstr(room);
+	}
+	return NULL;
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * show_tenants.c - SHOW TENANTS and SHOW TIERS.
+ *
+ * What a tenant may do is said by the configuration, what it does is gathered from its groups, and
+ * its bucket and quota stand in the record that spans threads.
+ */
+#include "admin/parts.h"
+
+#define TENANT_COLUMNS(X)                                                                          \
+	X(TEXT, KEY, name, "Name of the tenant.")                                                  \
+	X(TEXT, FIRST, business_id, "Its id, as row-level security sees it.")                      \
+	X(TEXT, FIRST, tier, "Its tier, when it has one.")                                         \
+	X(INT, SUM, cl_active, "Clients that do not wait.")                                        \
+	X(INT, SUM, cl_waiting, "Clients that wait for a server or for the rate limit.")           \
+	X(INT, SUM, sv_active, "Servers that a client has.")                                       \
+	X(INT, SUM, sv_idle, "Servers ready to be given out.")                                     \
+	X(BIGINT, SUM, statements, "Statements that were answered.")                               \
+	X(BIGINT, SUM, limited, "Statements refused by the rate limit or the quota.")              \
+	X(BIGINT, SUM, warned, "Statements over a limit that were let through with a notice.")     \
+	X(BIGINT, SUM, refused, "Statements refused because they would change the tenant's id.")   \
+	X(BIGINT, SUM, clamped, "Statements with a timeout that was lowered to the tier's.")       \
+	X(TEXT, FIRST, rate, "Statements in a period that it may send; 0: no limit.")              \
+	X(BIGINT, FIRST, burst, "Statements that it may send at once.")                            \
+	X(BIGINT, FIRST, tokens, "Of them left; NULL: no limit.")                                  \
+	X(TEXT, FIRST, quota, "Statements in an hour or day; 0: no limit.")                        \
+	X(BIGINT, FIRST, quota_left, "Of them left; NULL: no limit.")                              \
+	X(TEXT, FIRST, statement_timeout, "Ceiling of statement_timeout in seconds; 0: none.")     \
+	X(INT, FIRST, max_client_conn, "Clients that it may have; 0: no limit.")
+LAYOUT_DEFINE(tenant, TENANT_COLUMNS);
+
+/* A row to which only what happens in groups is added; limits come from tenants_local(). */
+static struct tenant_row row_of(const char *name)
+{
+	return (struct tenant_row){ .name = name,
+				    .burst = NUMBER_NULL,
+				    .tokens = NUMBER_NULL,
+				    .quota_left = NUMBER_NULL,
+				    .max_client_conn = NUMBER_NULL };
+}
+
+static void group_row(struct group *group, struct table *t)
+{
+	const struct counters *counters = &group->counters;
+	struct tenant_row row = row_of(group->tenant);
+
+	if (!*group->tenant)
+		return;
+	row.business_id = group->business_id;
+	LIST_FOREACH (at, &group->clients) {
+		const struct client *c = container_of(at, struct client, link);
+
+		if (show_client_doing(c) == CLIENT_IS_WAITING)
+			row.cl_waiting++;
+		else
+			row.cl_active++;
+	}
+	for (unsigned i = 0; i < group->npools; i++) {
+		row.sv_active += group->pools[i].count[SLOT_ACTIVE];
+		row.sv_idle += group->pools[i].count[SLOT_IDLE];
+	}
+	row.statements = (int64_t)counters->query_count;
+	row.limited = (int64_t)counters->limited_count;
+	row.warned = (int64_t)counters->warned_count;
+	row.refused = (int64_t)counters->refused_count;
+	row.clamped = (int64_t)counters->clamped_count;
+	table_add(t, &row);
+}
+
+static void tenants_visit(struct worker *w, struct table *t)
+{
+	show_each_group(w, group_row, t);
+}
+
+static void fill_limits(const char *name, const struct settings *set, struct limit_now now,
+			struct tenant_row *row)
+{
+	const struct limit_rules rules = { set->rate.count, set->rate.per, set->burst,
+					   set->quota.count, set->quota.per };
+	struct shared *s = shared_find(SHARED_TENANT, slice_str(name));
+	struct limit_state unused = { 0 };
+	struct limit_state *state = s ? &s->limit : &unused;
+
+	row->burst = (int64_t)(set->burst ? set->burst : set->rate.count);
+	if (set->rate.count)
+		row->tokens = limit_tokens(state, &rules, now);
+	if (set->quota.count)
+		row->quota_left = (int64_t)limit_quota_left(state, &rules, now);
+	row->max_client_conn = set->tenant_max_client_conn;
+	shared_put(s);
+}
+
+static void tenant_limits(struct control *c, const char *name, const struct tenant_conf *conf,
+			  struct limit_now now, struct table *t)
+{
+	const struct tier_conf *tier = conf ? conf->tier : c->config->unknown_tenant_tier;
+	struct buf rate = { 0 }, quota = { 0 }, timeout = { 0 };
+	struct tenant_row row = row_of(name);
+	struct settings set;
+
+	settings_resolve(c->config, NULL, NULL, conf, conf ? NULL : tier, &set);
+	row.business_id = conf ? conf->business_id : NULL;
+	row.tier = tier ? tier->name : NULL;
+	row.rate = show_setting(SETTING_rate, &set, &rate);
+	row.quota = show_setting(SETTING_quota, &set, &quota);
+	row.statement_timeout = show_setting(SETTING_statement_timeout, &set, &timeout);
+	fill_limits(name, &set, now, &row);
+	table_add(t, &row);
+	buf_fini(&rate);
+	buf_fini(&quota);
+	buf_fini(&timeout);
+}
+
+static void collect_name(void *arg, struct shared *s)
+{
+	buf_put_cstr(arg, s->name);
+}
+
+/* Those of the configuration, and those that were let in without standing there. */
+static void tenants_local(struct control *c, struct table *t)
+{
+	const struct limit_now now = { loop_now(c->loop), clock_wall() };
+	struct buf names = { 0 };
+	const char *name;
+
+	for (size_t i = 0; i < c->config->ntenants; i++)
+		tenant_limits(c, c->config->tenants[i]->name, c->config->tenants[i], now, t);
+	shared_visit(SHARED_TENANT, collect_name, &names);
+	name = buf_head(&names);
+	for (size_t left = buf_len(&names), n; left; left -= n, name += n) {
+		n = strlen(name) + 1;
+		if (!config_tenant_by_name(c->config, slice_of(name, n - 1)))
+			tenant_limits(c, name, NULL, now, t);
+	}
+	buf_fini(&names);
+}
+
+const struct show show_tenants = { .shown = &tenant_layout,
+				   .visit = tenants_visit,
+				   .local = tenants_local };
+
+/* ---- tiers ------------------------------------------------------------------------------------
+ */
+
+#define TIER_COLUMNS(X)                                                                            \
+	X(TEXT, KEY, name, "Name of the tier.")                                                    \
+	X(INT, SUM, tenants, "Tenants of the configuration that are in it.")                       \
+	X(TEXT, FIRST, rate, "Statements in a period; 0: no limit.")                               \
+	X(BIGINT, FIRST, burst, "Statements at once.")                                             \
+	X(TEXT, FIRST, quota, "Statements in an hour or day; 0: no limit.")                        \
+	X(TEXT, FIRST, statement_timeout, "Ceiling of statement_timeout in seconds; 0: none.")     \
+	X(INT, FIRST, pool_size, "Servers of a pool.")                                             \
+	X(INT, FIRST, max_client_conn, "Clients of a tenant; 0: no limit.")                        \
+	X(INT, FIRST, weight, "Share in the queue of a shared pool.")
+LAYOUT_DEFINE(tier, TIER_COLUMNS);
+
+static void tier_row(struct control *c, const struct tier_conf *tier, struct table *t)
+{
+	struct buf rate = { 0 }, quota = { 0 }, timeout = { 0 };
+	struct tier_row row = { .name = tier->name };
+	struct settings set;
+
+	settings_resolve(c->config, NULL, NULL, NULL, tier, &set);
+	row.rate = show_setting(SETTING_rate, &set, &rate);
+	row.burst = (int64_t)(set.burst ? set.burst : set.rate.count);
+	row.quota = show_setting(SETTING_quota, &set, &quota);
+	row.statement_timeout = show_setting(SETTING_statement_timeout, &set, &timeout);
+	row.pool_size = set.default_pool_size;
+	row.max_client_conn = set.tenant_max_client_conn;
+	row.weight = set.weight;
+	table_add(t, &row);
+	buf_fini(&rate);
+	buf_fini(&quota);
+	buf_fini(&timeout);
+}
+
+static void tiers_local(struct control *c, struct table *t)
+{
+	const struct config *config = c->config;
+
+	for (size_t i = 0; i < config->ntiers; i++)
+		tier_row(c, config->tiers[i], t);
+	for (size_t i = 0; i < config->ntenants; i++)
+		if (config->tenants[i]->tier)
+			table_add(t, &(struct tier_row){ .name = config->tenants[i]->tier->name,
+							 .tenants = 1 });
+}
+
+const struct show show_tiers = { .shown = &tier_layout, .local = tiers_local };

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * table.c - rows of a SHOW, their merging and their form on the wire.
+ *
+ * Knows columns, not what they are about.
+ */
+#include "admin/table.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "wire/frame.h"
+#include "wire/write.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* Object ids of pg_type.dat, which never change, and the lengths that go with them. */
+static const struct {
+	const char *name;
+	uint32_t oid;
+	uint16_t len;
+	bool is_text;
+} types[] = {
+	[COLUMN_TEXT] = {"text",     25,   0xffff, true },
+	[COLUMN_INT] = { "int4",    23,   4,      false},
+	[COLUMN_BIGINT] = { "int8",    20,   8,      false},
+	[COLUMN_NUMERIC] = { "numeric", 1700, 0xffff, false},
+	[COLUMN_TIME] = { "text",    25,   0xffff, false},
+	[COLUMN_BYTES] = { "bytea",   17,   0xffff, true },
+};
+
+const char *column_type_name(enum column_type type)
+{
+	return types[type].name;
+}
+
+static int64_t *cell(const struct table *t, unsigned row, unsigned column)
+{
+	PGT_ASSERT(row < t->nrows && column < t->layout->n);
+	return &t->cells[(size_t)row * t->layout->n + column];
+}
+
+static bool is_text(const struct table *t, unsigned column)
+{
+	return types[t->layout->columns[column].type].is_text;
+}
+
+void table_init(struct table *t, const struct layout *layout)
+{
+	*t = (struct table){ .layout = layout };
+}
+
+void table_fini(struct table *t)
+{
+	free(t->cells);
+	buf_fini(&t->text);
+	*t = (struct table){ 0 };
+}
+
+/* ---- filling ----------------------------------------------------------------------------------
+ */
+
+unsigned table_add_empty(struct table *t)
+{
+	if (t->nrows == t->cap) {
+		t->cap = t->cap ? t->cap * 2 : 16;
+		t->cells = xrealloc(t->cells, (size_t)t->cap * t->layout->n * sizeof(*t->cells));
+	}
+	t->nrows++;
+	for (unsigned i = 0; i < t->layout->n; i++)
+		*cell(t, t->nrows - 1, i) = NUMBER_NULL;
+	return t->nrows - 1;
+}
+
+void table_set_number(struct table *t, unsigned row, unsigned column, int64_t number)
+{
+	*cell(t, row, column) = number;
+}
+
+void table_set_text(struct table *t, unsigned row, unsigned column, const char *text)
+{
+	if (!text)
+		return;
+	*cell(t, row, column) = (int64_t)buf_len(&t->text);
+	buf_put_cstr(&t->text, text);
+}
+
+unsigned table_add(struct table *t, const void *row)
+{
+	unsigned at = table_add_empty(t);
+
+	for (unsigned i = 0; i < t->layout->n; i++) {
+		const char *field = (const char *)row + 8 * (size_t)i;
+
+		if (is_text(t, i))
+			table_set_text(t, at, i, *(const column_TEXT_t *)(const void *)field);
+		else
+			table_set_number(t, at, i, *(const int64_t *)(const void *)field);
+	}
+	return at;
+}
+
+int64_t table_number(const struct table *t, unsigned row, unsigned column)
+{
+	return *cell(t, row, column);
+}
+
+const char *table_text(const struct table *t, unsigned row, unsigned column)
+{
+	int64_t at = *cell(t, row, column);
+
+	return at == NUMBER_NULL ? NULL : buf_head(&t->text) + at;
+}
+
+void table_absorb(struct table *t, const struct table *from)
+{
+	for (unsigned row = 0; row < from->nrows; row++) {
+		unsigned at = table_add_empty(t);
+
+		for (unsigned i = 0; i < t->layout->n; i++) {
+			if (is_text(t, i))
+				table_set_text(t, at, i, table_text(from, row, i));
+			else
+				table_set_number(t, at, i, table_number(from, row, i));
+		}
+	}
+}
+
+/* ---- merging ----------------------------------------------------------------------------------
+ */
+
+static int compare_texts(const char *a, const char *b)
+{
+	if (!a || !b)
+		return (a != NULL) - (b != NULL);
+	return strcmp(a, b);
+}
+
+static int compare_keys(const struct table *t, unsigned a, unsigned b)
+{
+	for (unsigned i = 0; i < t->layout->n; i++) {
+		int64_t x = *cell(t, a, i), y = *cell(t, b, i);
+		int order;
+
+		if (t->layout->columns[i].merge != MERGE_KEY)
+			continue;
+		order = is_text(t, i) ? compare_texts(table_text(t, a, i), table_text(t, b, i))
+				      : (x > y) - (x < y);
+		if (order)
+			return order;
+	}
+	return 0;
+}
+
+/* Rows with equal keys keep their order, so that the first of them is the first. */
+static int compare_rows(const void *a, const void *b, void *table)
+{
+	unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+	int order = compare_keys(table, x, y);
+
+	return order ? order : (x > y) - (x < y);
+}
+
+static int64_t merged(enum column_merge merge, int64_t a, int64_t b)
+{
+	if (a == NUMBER_NULL || b == NUMBER_NULL)
+		return a == NUMBER_NULL ? b : a;
+	switch (merge) {
+	case MERGE_SUM:
+		return a + b;
+	case MERGE_MAX:
+		return a > b ? a : b;
+	default:
+		return a;
+	}
+}
+
+static bool has_key(const struct layout *layout)
+{
+	for (unsigned i = 0; i < layout->n; i++)
+		if (layout->columns[i].merge == MERGE_KEY)
+			return true;
+	return false;
+}
+
+void table_merge(struct table *t)
+{
+	unsigned n = t->layout->n, kept = 0;
+	unsigned *order;
+	int64_t *cells;
+
+	if (!t->nrows || !has_key(t->layout))
+		return;
+	order = xcalloc(t->nrows, sizeof(*order));
+	cells = xcalloc((size_t)t->nrows * n, sizeof(*cells));
+	for (unsigned i = 0; i < t->nrows; i++)
+		order[i] = i;
+	qsort_r(order, t->nrows, sizeof(*order), compare_rows, t);
+	for (unsigned i = 0; i < t->nrows; i++) {
+		bool is_new = i == 0 || compare_keys(t, order[i - 1], order[i]);
+		int64_t *to = cells + (size_t)(kept += is_new) * n - n;
+
+		for (unsigned column = 0; column < n; column++) {
+			int64_t value = *cell(t, order[i], column);
+
+			to[column] =
+			    is_new ? value
+				   : merged(t->layout->columns[column].merge, to[column], value);
+		}
+	}
+	free(order);
+	free(t->cells);
+	t->cells = cells;
+	t->cap = t->nrows;
+	t->nrows = kept;
+}
+
+/* ---- on the wire ------------------------------------------------------------------------------
+ */
+
+void layout_put_description(const struct layout *layout, struct buf *out)
+{
+	size_t m = msg_begin(out, MSG_ROW_DESCRIPTION);
+
+	buf_put_u16(out, (uint16_t)layout->n);
+	for (unsigned i = 0; i < layout->n; i++) {
+		const struct column *column = &layout->columns[i];
+
+		buf_put_cstr(out, column->name);
+		buf_put_u32(out, 0); /* of no table, */
+		buf_put_u16(out, 0); /* and no column of it */
+		buf_put_u32(out, types[column->type].oid);
+		buf_put_u16(out, types[column->type].len);
+		buf_put_u32(out, UINT32_MAX); /* no type modifier */
+		buf_put_u16(out, 0);          /* text format */
+	}
+	msg_end(out, m);
+}
+
+/* 2026-11-21 09:47:53 UTC, as PgBouncer. */
+static size_t format_time(int64_t usec, char *out, size_t room)
+{
+	time_t seconds = (time_t)(usec / USEC_PER_SEC);
+	struct tm tm;
+
+	localtime_r(&seconds, &tm);
+	return strftime(out, room, "%Y-%m-%d %H:%M:%S %Z", &tm);
+}
+
+void table_put_row(const struct table *t, unsigned row, struct buf *out)
+{
+	size_t m = msg_begin(out, MSG_DATA_ROW);
+
+	buf_put_u16(out, (uint16_t)t->layout->n);
+	for (unsigned i = 0; i < t->layout->n; i++) {
+		int64_t value = table_number(t, row, i);
+		char digits[64];
+		struct slice s = slice_of(digits, 0);
+
+		if (value == NUMBER_NULL) {
+			buf_put_u32(out, UINT32_MAX);
+			continue;
+		}
+		if (is_text(t, i))
+			s = slice_str(table_text(t, row, i));
+		else if (t->layout->columns[i].type == COLUMN_TIME)
+			s.n = format_time(value, digits, sizeof(digits));
+		else
+			s.n = (size_t)snprintf(digits, sizeof(digits), "%" PRId64, value);
+		buf_put_u32(out, (uint32_t)s.n);
+		buf_put_slice(out, s);
+	}
+	msg_end(out, m);
+}
