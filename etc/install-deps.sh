@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: ISC
 #
-# install-deps.sh [build|test] - install the Debian packages to build pgturnstile, or also to test it.
+# install-deps.sh [build|demo|test] - install the Debian packages to build pgturnstile, or also to
+# show it (quickstart.sh), or also to test it.
 #
 # Installs only what is missing, as root or by a sudo that does not ask; otherwise prints the
 # exact apt line and exits 2.  Makes no PostgreSQL cluster, touches none that exists, and leaves
@@ -10,14 +11,16 @@ set -eu
 
 build='build-essential autoconf automake pkg-config
     libev-dev libssl-dev libinih-dev libpg-query-dev libsystemd-dev'
-tests='python3 libcmocka-dev libpq-dev postgresql-15 pgbouncer util-linux
+demo='python3 postgresql-15 util-linux'
+tests='libcmocka-dev libpq-dev pgbouncer
     python3-psycopg python3-pytest python3-pytest-xdist python3-pytest-timeout
     clang clang-format-14 libclang-rt-14-dev'
 
 case ${1:-build} in
 build) wanted=$build ;;
-test) wanted="$build $tests" ;;
-*) echo "usage: $0 [build|test]" >&2; exit 1 ;;
+demo) wanted="$build $demo" ;;
+test) wanted="$build $demo $tests" ;;
+*) echo "usage: $0 [build|demo|test]" >&2; exit 1 ;;
 esac
 
 is_installed() {
