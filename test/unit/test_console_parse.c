@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * test_console_parse.c - the console's language, who may use it, and tables: merging and the wire.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "admin/command.h"
+#include "admin/table.h"
+#include "wire/frame.h"
+#include "wire/read.h"
+
+/* ---- commands ---------------------------------------------------------------------------------
+ */
+
+static struct command parsed(const char *text)
+{
+	struct command cmd;
+	struct err e;
+
+	if (!command_parse(slice_str(text), &cmd, &e))
+		fail_msg("%s: %s", text, e.text);
+	return cmd;
+}
+
+static void expect_refusal(const char *text, const char *want)
+{
+	struct command cmd;
+	struct err e;
+
+	if (command_parse(slice_str(text), &cmd, &e))
+		fail_msg("%s: taken", text);
+	assert_string_equal(e.sqlstate, "42601");
+	assert_string_equal(e.text, want);
+}
+
+static void test_every_show_is_found_in_any_case(void **state)
+{
+	static const char *const forms[] = { "SHOW %s", "show %s;", " \n Select %s ; ",
+					     "SHOW \"%s\"", "/* x */ show -- y\n %s -- z" };
+
+	for (unsigned form = 0; form < PGT_NELEMS(forms); form++)
+		for (int i = 0; i < NSHOWS; i++) {
+			char text[128];
+			size_t at = (size_t)(strstr(forms[form], "%s") - forms[form]);
+
+			snprintf(text, sizeof(text), "%.*s%s%s", (int)at, forms[form],
+				 show_specs[i].name, forms[form] + at + 2);
+			assert_int_equal(parsed(text).show, i);
+		}
+}
+
+static void test_arguments(void **state)
+{
+	assert_int_equal(parsed("PAUSE").id, COMMAND_pause);
+	assert_string_equal(parsed("PAUSE").word, "");
+	assert_string_equal(parsed("pause Shop").word, "Shop");
+	assert_string_equal(parsed("KILL \"a \"\"b\"\"\";").word, "a \"b\"");
+	assert_string_equal(parsed("KILL my-db").word, "my-db");
+	assert_string_equal(parsed("KILL_CLIENT 17").word, "17");
+	assert_string_equal(parsed("SHUTDOWN wait_for_clients").word, "wait_for_clients");
+	assert_true(parsed("").is_empty);
+	assert_true(parsed(" -- ping").is_empty);
+	assert_true(parsed(" ; ").is_empty);
+}
+
+static void expect_setting(const char *text, const char *name, const char *value)
+{
+	struct command cmd = parsed(text);
+
+	assert_int_equal(cmd.id, COMMAND_set);
+	assert_string_equal(cmd.word, name);
+	assert_string_equal(cmd.value, value);
+}
+
+static void test_settings(void **state)
+{
+	expect_setting("SET default_pool_size = 5", "default_pool_size", "5");
+	expect_setting("set default_pool_size=5;", "default_pool_size", "5");
+	expect_setting("SET query_timeout TO 1.5", "query_timeout", "1.5");
+	expect_setting("SET stats_users = 'a, ''b'''", "stats_users", "a, 'b'");
+	expect_setting("SET \"verbose\" = ''", "verbose", "");
+	assert_int_equal(parsed("SET client_encoding TO 'UTF8'").fake, FAKE_client_encoding);
+	assert_int_equal(parsed("SHOW DateStyle").fake, FAKE_datestyle);
+}
+
+static void test_refusals_have_pgbouncers_words(void **state)
+{
+	expect_refusal("FROBNICATE", "invalid command 'FROBNICATE', use SHOW HELP;");
+	expect_refusal("SHOW", "invalid command 'SHOW', use SHOW HELP;");
+	expect_refusal("SHOW nothing", "invalid command 'SHOW nothing', use SHOW HELP;");
+	expect_refusal("RELOAD now", "invalid command 'RELOAD now', use SHOW HELP;");
+	expect_refusal("PAUSE a b", "invalid command 'PAUSE a b', use SHOW HELP;");
+	expect_refusal("SET x", "invalid command 'SET x', use SHOW HELP;");
+	expect_refusal("SET x = 'y", "invalid command 'SET x = 'y', use SHOW HELP;");
+	expect_refusal("SET x = 1 2", "invalid command 'SET x = 1 2', use SHOW HELP;");
+	expect_refusal("\"show\" stats", "invalid command '\"show\" stats', use SHOW HELP;");
+	expect_refusal("DISABLE", "a database is required");
+}
+
+/* One message, one command: nothing behind a semicolon is run, nor what stands before it. */
+static void test_one_command_a_message(void **state)
+{
+	expect_refusal("SHOW STATS; SHUTDOWN",
+		       "invalid command 'SHOW STATS; SHUTDOWN', use SHOW HELP;");
+	expect_refusal("; SHUTDOWN", "invalid command '; SHUTDOWN', use SHOW HELP;");
+	expect_refusal("SET verbose = 1; RELOAD",
+		       "invalid command 'SET verbose = 1; RELOAD', use SHOW HELP;");
+}
+
+static void test_i6_long_words_are_refused(void **state)
+{
+	char text[COMMAND_MAX_VALUE + 64] = "SET x = ";
+
+	memset(text + strlen(text), 'y', COMMAND_MAX_VALUE);
+	expect_refusal(text, "bad arguments");
+	memcpy(text, "PAUSE   ", 8);
+	expect_refusal(text, "bad arguments");
+}
+
+/* Any bytes: no crash, no reading past the end (the text is copied to be found out). */
+static void test_every_cut_of_a_command(void **state)
+{
+	static const char text[] = "SET \"a\"\"b\" TO 'c''d' /* e */ ; -- f";
+
+	for (size_t n = 0; n < sizeof(text); n++) {
+		char *copy = malloc(n ? n : 1);
+		struct command cmd;
+		struct err e;
+
+		memcpy(copy, text, n);
+		(void)!command_parse(slice_of(copy, n), &cmd, &e);
+		free(copy);
+	}
+}
+
+/* The class of CVE-2026-6667: what a stats user may do is written down here a second time. */
+static void test_access(void **state)
+{
+	assert_int_equal(command_access(&(struct command){ .is_empty = true }), ACCESS_STATS);
+	for (int i = 0; i < NCOMMANDS; i++) {
+		struct command cmd = { .id = (enum command_id)i, .show = -1, .fake = -1 };
+		bool is_show = i == COMMAND_show || i == COMMAND_select;
+
+		assert_int_equal(command_access(&cmd), is_show ? ACCESS_STATS : ACCESS_ADMIN);
+	}
+	for (int i = 0; i < NSHOWS; i++) {
+		struct command cmd = { .id = COMMAND_show, .show = i, .fake = -1 };
+
+		assert_int_equal(command_access(&cmd), i == SHOW_fds ? ACCESS_ADMIN : ACCESS_STATS);
+	}
+	for (int i = 0; i < NFAKES; i++) {
+		struct command cmd = { .id = COMMAND_set, .show = -1, .fake = i };
+
+		assert_int_equal(command_access(&cmd), ACCESS_STATS);
+	}
+}
+
+/* ---- tables -----------------------------------------------------------------------------------
+ */
+
+#define FRUIT_COLUMNS(X)                                                                           \
+	X(TEXT, KEY, name, "Kind.")                                                                \
+	X(INT, KEY, year, "Year.")                                                                 \
+	X(BIGINT, SUM, picked, "Sum.")                                                             \
+	X(NUMERIC, MAX, heaviest, "Maximum.")                                                      \
+	X(TEXT, FIRST, note, "First that is not NULL.")
+LAYOUT_DEFINE(fruit, FRUIT_COLUMNS);
+
+static void add_fruit(struct table *t, const char *name, int64_t year, int64_t picked,
+		      int64_t heaviest, const char *note)
+{
+	table_add(t, &(struct fruit_row){ name, year, picked, heaviest, note });
+}
+
+static void expect_fruit(const struct table *t, unsigned row, const char *name, int64_t year,
+			 int64_t picked, int64_t heaviest, const char *note)
+{
+	assert_string_equal(table_text(t, row, 0), name);
+	assert_int_equal(table_number(t, row, 1), year);
+	assert_int_equal(table_number(t, row, 2), picked);
+	assert_int_equal(table_number(t, row, 3), heaviest);
+	if (note)
+		assert_string_equal(table_text(t, row, 4), note);
+	else
+		assert_null(table_text(t, row, 4));
+}
+
+static void test_rows_of_workers_are_merged(void **state)
+{
+	struct table all, other;
+
+	table_init(&all, &fruit_layout);
+	table_init(&other, &fruit_layout);
+	add_fruit(&all, "pear", 2, 1, 7, NULL);
+	add_fruit(&all, "apple", 1, 10, NUMBER_NULL, NULL);
+	add_fruit(&other, "pear", 2, 2, 3, "late");
+	add_fruit(&other, "apple", 1, 20, 5, NULL);
+	add_fruit(&other, "apple", 0, 4, 4, "old");
+	add_fruit(&other, "pear", 2, 3, 9, "later");
+	table_absorb(&all, &other);
+	table_fini(&other);
+	table_merge(&all);
+	assert_int_equal(all.nrows, 3);
+	expect_fruit(&all, 0, "apple", 0, 4, 4, "old");
+	expect_fruit(&all, 1, "apple", 1, 30, 5, NULL);
+	expect_fruit(&all, 2, "pear", 2, 6, 9, "late");
+	add_fruit(&all, "quince", 1, 1, 1, NULL);
+	table_merge(&all);
+	assert_int_equal(all.nrows, 4);
+	table_fini(&all);
+}
+
+#define NOTE_COLUMNS(X) X(TEXT, FIRST, note, "Text.")
+LAYOUT_DEFINE(note, NOTE_COLUMNS);
+
+static void test_without_keys_rows_stay(void **state)
+{
+	struct table t;
+
+	table_init(&t, &note_layout);
+	for (unsigned i = 0; i < 100; i++)
+		table_add(&t, &(struct note_row){ i % 2 ? "b" : "a" });
+	table_merge(&t);
+	assert_int_equal(t.nrows, 100);
+	assert_string_equal(table_text(&t, 99, 0), "b");
+	table_fini(&t);
+}
+
+static void test_rows_on_the_wire(void **state)
+{
+	struct buf out = { 0 };
+	struct table t;
+	struct frame f;
+	struct reader r;
+
+	table_init(&t, &fruit_layout);
+	add_fruit(&t, "pear", -3, INT64_MAX, NUMBER_NULL, "");
+	layout_put_description(&fruit_layout, &out);
+	assert_int_equal(frame_peek(buf_head(&out), buf_len(&out), &f), FRAME_OK);
+	assert_int_equal(f.type, MSG_ROW_DESCRIPTION);
+	r = reader_of(frame_body(&f));
+	assert_int_equal(read_u16(&r), 5);
+	assert_true(slice_is_equal(read_cstr(&r), SLICE("name")));
+	read_bytes(&r, 6);
+	assert_int_equal(read_u32(&r), 25);
+	buf_consume(&out, f.len);
+	table_put_row(&t, 0, &out);
+	assert_int_equal(frame_peek(buf_head(&out), buf_len(&out), &f), FRAME_OK);
+	assert_true(frame_is_whole(&f));
+	r = reader_of(frame_body(&f));
+	assert_int_equal(read_u16(&r), 5);
+	assert_true(slice_is_equal(read_bytes(&r, read_u32(&r)), SLICE("pear")));
+	assert_true(slice_is_equal(read_bytes(&r, read_u32(&r)), SLICE("-3")));
+	assert_true(slice_is_equal(read_bytes(&r, read_u32(&r)), SLICE("9223372036854775807")));
+	assert_int_equal(read_u32(&r), UINT32_MAX);
+	assert_int_equal(read_u32(&r), 0);
+	assert_true(read_is_complete(&r));
+	buf_fini(&out);
+	table_fini(&t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_every_show_is_found_in_any_case),
+		cmocka_unit_test(test_arguments),
+		cmocka_unit_test(test_settings),
+		cmocka_unit_test(test_refusals_have_pgbouncers_words),
+		cmocka_unit_test(test_one_command_a_message),
+		cmocka_unit_test(test_i6_long_words_are_refused),
+		cmocka_unit_test(test_every_cut_of_a_command),
+		cmocka_unit_test(test_access),
+		cmocka_unit_test(test_rows_of_workers_are_merged),
+		cmocka_unit_test(test_without_keys_rows_stay),
+		cmocka_unit_test(test_rows_on_the_wire),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
