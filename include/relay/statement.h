@@ -20,6 +20,7 @@
 
 struct buf;
 struct client;
+struct group;
 struct relay;
 struct reply;
 struct server;
@@ -29,6 +30,7 @@ struct statement {
 	struct relay *relay;
 	unsigned refs;
 	uint64_t id;
+	const struct group *proven_by; /* a server of this group has parsed it; only compared */
 	uint32_t effects;
 	uint32_t flags; /* enum sql_flag */
 	enum sql_kind kind;
@@ -59,6 +61,9 @@ bool statement_is_mapped(const struct client *c);
 /* Parse: body is the message from the text on.  The client has a server. */
 enum step statement_parse(struct client *c, struct slice name, struct slice body,
 			  const struct sql_facts *facts) PGT_MUST_USE;
+/* Parse of a text that a server of the group has parsed before, for a client without a server: it
+ * is answered here, and prepared on a server when it is first used.  False: it was not. */
+bool statement_parse_here(struct client *c, struct slice name, struct slice body) PGT_MUST_USE;
 /* What a name stands for; NULL: nothing. */
 struct statement *statement_find(const struct client *c, struct slice name);
 /* Makes the client's server know the statement that name stands for, and appends to out the name it

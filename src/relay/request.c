@@ -438,6 +438,9 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 		if (gate_guard(c, text, &facts, rewritten, &e) == VERDICT_REFUSED)
 			return refuse(c, f, &e);
 	}
+	if (!c->server && !buf_len(rewritten) && statement_is_mapped(c) &&
+	    statement_parse_here(c, name, body))
+		return skip(c, f);
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);

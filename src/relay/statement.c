@@ -57,17 +57,26 @@ static bool facts_guard_params(const struct sql_facts *facts)
 	return false;
 }
 
-/* The statement of this body, with a reference; compared in full, never by hash alone. */
+/* The statement of this body, borrowed, or NULL; compared in full, never by hash alone. */
+static struct statement *lookup(const struct relay *r, struct slice body, uint64_t hash)
+{
+	for (struct hlink *l = hmap_first(&r->statements, hash); l; l = hmap_next(l)) {
+		struct statement *st = container_of(l, struct statement, link);
+
+		if (slice_is_equal(slice_of(st->body, st->len), body))
+			return st;
+	}
+	return NULL;
+}
+
+/* The same, made if need be, with a reference. */
 static struct statement *intern(struct relay *r, struct slice body, const struct sql_facts *facts)
 {
 	uint64_t hash = hash_bytes(body.p, body.n);
-	struct statement *st;
+	struct statement *st = lookup(r, body, hash);
 
-	for (struct hlink *l = hmap_first(&r->statements, hash); l; l = hmap_next(l)) {
-		st = container_of(l, struct statement, link);
-		if (slice_is_equal(slice_of(st->body, st->len), body))
-			return statement_ref(st);
-	}
+	if (st)
+		return statement_ref(st);
 	st = xcalloc(1, sizeof(*st) + body.n);
 	st->relay = r;
 	st->refs = 1;
@@ -411,6 +420,21 @@ enum step statement_parse(struct client *c, struct slice name, struct slice body
 	return STEP_DONE;
 }
 
+bool statement_parse_here(struct client *c, struct slice name, struct slice body)
+{
+	struct statement *st = lookup(relay_of(c), body, hash_bytes(body.p, body.n));
+	struct statement_name *n;
+
+	if (!name.n || !st || st->proven_by != c->group || name_find(c, name))
+		return false;
+	c->group->counters.client_parse_count++;
+	n = name_new(name, statement_ref(st));
+	name_list(c, n);
+	name_unref(n);
+	msg_put_empty(conn_output(&c->conn), MSG_PARSE_COMPLETE);
+	return true;
+}
+
 void statement_close(struct client *c, struct slice name)
 {
 	struct statement_name *n = name.n ? name_find(c, name) : NULL;
@@ -449,13 +473,18 @@ void statement_drop_all(struct client *c)
 /* ---- what became of it --------------------------------------------------------------------------
  */
 
-void statement_on_reply(struct server *s PGT_UNUSED, const struct reply *r)
+void statement_on_reply(struct server *s, const struct reply *r)
 {
-	if (r->note == NOTE_NAMED)
-		name_unref(r->subject);
-	else if (r->note == NOTE_UNNAMED)
+	struct statement_name *n = r->subject;
+
+	if (r->note == NOTE_NAMED) {
+		if (r->kind == REPLY_PARSE)
+			n->statement->proven_by = s->pool->group;
+		name_unref(n);
+	}
+	if (r->note == NOTE_UNNAMED)
 		statement_unref(r->subject);
-	else if (r->note == NOTE_INJECTED && r->kind == REPLY_CLOSE)
+	if (r->note == NOTE_INJECTED && r->kind == REPLY_CLOSE)
 		server_statement_free(r->subject);
 }
 
