@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "config/config.h"
 #include "route/nodes.h"
 #include "server/server.h"
 
@@ -91,11 +92,14 @@ static void on_failed(struct dial *d, const char *why)
 struct cancel *cancel_start(struct server *s)
 {
 	struct cancel *c = xnew(struct cancel);
-	struct dial_target target = { .host = s->node->host,
+	const struct group *group = s->pool->group;
+	struct dial_target target = { .host = *s->node->host ? s->node->host
+							     : group->config->global.unix_socket_dir,
 				      .port = s->node->port,
-				      .set = &s->pool->group->set,
+				      .set = &group->set,
 				      .tls = s->conn.tls ? s->tls_context : NULL,
-				      .resolver = s->resolver };
+				      .resolver = s->resolver,
+				      .mailbox = s->mailbox };
 
 	c->server = s;
 	buf_put_u32(&c->request, 12 + s->cancel_key_len);
