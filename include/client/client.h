@@ -110,6 +110,7 @@ struct client {
 	bool counted;        /* in shared_clients and the shared records */
 	bool in_batch;       /* extended messages without their Sync yet */
 	bool turn_missed;    /* has a request that waits for the answers before it */
+	bool has_cut_answer; /* the end of the message that it was being sent will not come */
 	bool cancel_asked;   /* to be forwarded as soon as it may */
 	bool env_known;      /* the two below hold for .told */
 	bool env_standard_strings;

@@ -159,7 +159,8 @@ void client_close(struct client *c, const struct err *error, const char *why)
 		conn_close_soon(&c->conn);
 		return;
 	}
-	if (c->conn.phase == CONN_OPEN)
+	/* An error in the middle of another message would be taken for a part of that. */
+	if (c->conn.phase == CONN_OPEN && !c->has_cut_answer)
 		msg_put_error(conn_output(&c->conn), "FATAL", error);
 	conn_finish(&c->conn, FAREWELL_PATIENCE);
 }

@@ -126,6 +126,7 @@ static void take_away(struct server *s)
 {
 	struct client *c = s->client;
 
+	c->has_cut_answer = s->stream_left && !s->stream_swallow;
 	s->client = NULL;
 	c->server = NULL;
 	c->chosen = NULL;
