@@ -74,8 +74,8 @@ void statement_require(struct client *c, struct slice name, struct buf *out);
 void statement_close(struct client *c, struct slice name);
 /* A simple Query drops the unnamed statement. */
 void statement_drop_unnamed(struct client *c);
-/* DEALLOCATE ALL or DISCARD ALL was passed on. */
-void statement_drop_all(struct client *c);
+/* The server has run a DEALLOCATE ALL or DISCARD ALL of its client. */
+void statement_drop_all(struct server *s);
 
 /* An answer about a statement has come, or never will. */
 void statement_on_reply(struct server *s, const struct reply *r);

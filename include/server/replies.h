@@ -45,7 +45,13 @@ struct replies {
 	uint32_t cap; /* a power of two, or 0 */
 	uint32_t head;
 	uint32_t n;
+	uint32_t ncycles; /* entries that end in a ReadyForQuery */
 };
+
+static inline bool reply_ends_cycle(const struct reply *r)
+{
+	return r->kind == REPLY_QUERY || r->kind == REPLY_FUNCTION || r->kind == REPLY_SYNC;
+}
 
 void replies_fini(struct replies *q);
 void replies_grow(struct replies *q);
@@ -55,6 +61,7 @@ static inline void replies_push(struct replies *q, struct reply r)
 	if (q->n == q->cap)
 		replies_grow(q);
 	q->ring[(q->head + q->n++) & (q->cap - 1)] = r;
+	q->ncycles += reply_ends_cycle(&r);
 }
 
 /* The i-th from the head; i < n. */
@@ -70,6 +77,7 @@ static inline struct reply *replies_head(const struct replies *q)
 
 static inline void replies_pop(struct replies *q)
 {
+	q->ncycles -= reply_ends_cycle(replies_head(q));
 	q->head++;
 	q->n--;
 }

@@ -105,6 +105,7 @@ struct server {
 	bool asks_default_timeout; /* after login: connected without a statement_timeout of ours */
 	bool caps_timeout;         /* the startup packet asked for the tier's statement_timeout */
 	bool has_cut_request; /* it was sent the beginning of a message whose end will not come */
+	bool forgets;         /* a DISCARD ALL or DEALLOCATE ALL is under way */
 	bool doubtful;        /* its state is not known for sure: to be closed, not reused */
 	uint8_t loose_syncs;  /* Syncs that a COPY may have eaten or not */
 };

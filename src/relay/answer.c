@@ -136,9 +136,24 @@ static enum step on_description(struct server *s, const struct frame *f)
 	return head_is(s, REPLY_DESCRIBE) ? complete(s, f, REPLY_DESCRIBE) : pass(s, f);
 }
 
+/* What the session has lost by a command that has been run; only its tag tells for sure. */
+static void note_tag(struct server *s, const struct frame *f)
+{
+	struct reader r = reader_of(frame_body(f));
+	struct slice tag = read_cstr(&r);
+	bool discards = slice_is_equal(tag, SLICE("DISCARD ALL"));
+
+	if (discards || slice_is_equal(tag, SLICE("DEALLOCATE ALL")))
+		statement_drop_all(s);
+	if (discards)
+		param_set_assign(&s->applied, s->pool->group->params.empty);
+}
+
 /* CommandComplete, EmptyQueryResponse, PortalSuspended. */
 static enum step on_command_end(struct server *s, const struct frame *f)
 {
+	if (f->type == MSG_COMMAND_COMPLETE && frame_is_whole(f))
+		note_tag(s, f);
 	s->copy_in = false;
 	if (!s->doubtful)
 		s->loose_syncs = 0; /* a COPY that came to its end has read them all */
@@ -155,7 +170,7 @@ static enum step on_copy_in(struct server *s, const struct frame *f)
 	uint32_t i = 1;
 
 	s->copy_in = true;
-	while (head_is(s, REPLY_EXECUTE) && i < s->replies.n) {
+	while (i < s->replies.n) {
 		const struct reply *r = replies_at(&s->replies, i);
 
 		if (r->kind == REPLY_COPY_END) {
@@ -167,11 +182,6 @@ static enum step on_copy_in(struct server *s, const struct frame *f)
 			break;
 		replies_remove(&s->replies, i);
 		s->loose_syncs++;
-	}
-	if (head_is(s, REPLY_QUERY) && s->replies.n > 1 &&
-	    replies_at(&s->replies, 1)->kind == REPLY_COPY_END) {
-		replies_remove(&s->replies, 1);
-		s->copy_in = false;
 	}
 	return pass(s, f);
 }
@@ -278,6 +288,8 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	}
 	s->tx = f->len == 6 ? f->start[FRAME_HEADER_LEN] : 'E';
 	s->copy_in = false;
+	if (!s->replies.n)
+		s->forgets = false;
 	s->batch++;
 	count_cycle(s, s->tx);
 	pass(s, f);

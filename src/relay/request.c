@@ -241,6 +241,9 @@ static enum step stream(struct client *c, struct slice in)
 		conn_send(&c->server->conn, in.p, n);
 	conn_consume(&c->conn, n);
 	c->stream_left -= n;
+	/* Of data that the server had already refused. */
+	if (last && c->server && !c->server->replies.n)
+		attach_settle(c->server);
 	return STEP_DONE;
 }
 
@@ -254,12 +257,9 @@ static void forget_on_server(struct client *c, uint32_t effects)
 	/* A simple Query drops the unnamed statement. */
 	s->unnamed_id = UNNAMED_NONE;
 	statement_drop_unnamed(c);
-	if (effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_DEALLOCATE_ALL)) {
-		server_forget_statements(s);
-		statement_drop_all(c);
-	}
-	if (effects & SQL_EFFECT_DISCARD_ALL)
-		param_set_assign(&s->applied, c->group->params.empty);
+	/* What comes behind it has to wait until it is known which statements there are. */
+	if (effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_DEALLOCATE_ALL))
+		s->forgets = true;
 }
 
 static enum step send_query(struct client *c, const struct frame *f, struct buf *rewritten)
@@ -562,8 +562,6 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	if (st && st->effects) {
 		statement_facts(st, &facts);
 		gate_note_effects(c, &facts);
-		if (st->effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_DEALLOCATE_ALL))
-			c->server->doubtful = true; /* its statements go when this runs */
 	}
 	step = buf_len(rewritten) ? send_rewritten_bind(c, f, portal, name, rewritten)
 				  : pass_renamed(c, f, name);
@@ -781,8 +779,8 @@ static bool is_parked(const struct client *c)
 
 	if (c->waiter.pool || c->retry_at || relay_of(c)->suspended)
 		return true;
-	return s &&
-	       (s->question.done || (s->cancel && !s->replies.n) || s->replies.n > PIPELINE_MAX);
+	return s && (s->question.done || (s->cancel && !s->replies.n) ||
+		     (s->forgets && s->replies.n) || s->replies.n > PIPELINE_MAX);
 }
 
 /* Input that cannot be handled now is kept, within bounds. */
@@ -830,7 +828,7 @@ void request_process(struct client *c)
 	}
 	if (c->phase != CLIENT_READY)
 		return;
-	if (c->server && c->server->replies.n > PIPELINE_MAX)
+	if (c->server && (c->server->forgets || c->server->replies.n > PIPELINE_MAX))
 		c->turn_missed = true;
 	c->group->counters.bytes_received += before - conn_input(&c->conn).n;
 	hold_back(c);

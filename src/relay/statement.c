@@ -242,20 +242,12 @@ static void server_statement_free(struct server_statement *ss)
 	free(ss);
 }
 
-/* Closes what was used longest ago, unless the batch under way has used it. */
-static void evict(struct server *s, unsigned max)
+static void close_on_server(struct server *s, struct server_statement *ss)
 {
-	struct list *last = list_last(&s->statements_lru);
-	struct server_statement *ss;
 	char name[SERVER_NAME_MAX];
 	struct buf *out;
 	size_t m;
 
-	if (s->statements.count <= max || !last)
-		return;
-	ss = container_of(last, struct server_statement, lru);
-	if (ss->used_at == s->batch)
-		return;
 	take_out(s, ss);
 	server_name(ss, name);
 	out = conn_output(&s->conn);
@@ -267,6 +259,19 @@ static void evict(struct server *s, unsigned max)
 						  .way = REPLY_SWALLOW,
 						  .note = NOTE_INJECTED,
 						  .subject = ss });
+}
+
+/* Closes what was used longest ago, but nothing that the batch under way has used. */
+static void evict(struct server *s, unsigned max)
+{
+	while (s->statements.count > max) {
+		struct server_statement *ss = container_of(list_last(&s->statements_lru),
+							   struct server_statement, lru);
+
+		if (ss->used_at == s->batch)
+			return;
+		close_on_server(s, ss);
+	}
 }
 
 static struct server_statement *add_to_server(struct server *s, struct statement *st, unsigned max)
@@ -381,6 +386,12 @@ static void parse_unnamed(struct client *c, struct statement *st)
 						  .subject = before });
 }
 
+/* In a failed transaction the server refuses whatever it is asked to parse. */
+static bool may_refuse_all(const struct server *s)
+{
+	return s->tx == 'E' || s->replies.ncycles;
+}
+
 static void parse_named(struct client *c, struct slice name, struct statement *st)
 {
 	struct server *s = c->server;
@@ -391,6 +402,11 @@ static void parse_named(struct client *c, struct slice name, struct statement *s
 
 	c->group->counters.client_parse_count++;
 	name_list(c, n);
+	if (ss && may_refuse_all(s)) {
+		/* Only the server can tell, and it parses no name twice. */
+		close_on_server(s, ss);
+		ss = NULL;
+	}
 	if (ss) {
 		touch(s, ss);
 		r.way = REPLY_MAKE;
@@ -458,7 +474,7 @@ void statement_drop_unnamed(struct client *c)
 	c->statements->unnamed = NULL;
 }
 
-void statement_drop_all(struct client *c)
+static void drop_names(struct client *c)
 {
 	if (!c->statements)
 		return;
@@ -468,6 +484,20 @@ void statement_drop_all(struct client *c)
 		name_take_out(c, n);
 		name_unref(n);
 	}
+}
+
+void statement_drop_all(struct server *s)
+{
+	/* What was injected is gone too, so that there is nothing to take back. */
+	for (uint32_t i = 0; i < s->replies.n; i++) {
+		struct reply *r = replies_at(&s->replies, i);
+
+		if (r->note == NOTE_INJECTED && r->kind == REPLY_PARSE)
+			r->note = NOTE_NONE;
+	}
+	server_forget_statements(s);
+	s->unnamed_id = UNNAMED_UNKNOWN;
+	drop_names(s->client);
 }
 
 /* ---- what became of it --------------------------------------------------------------------------
@@ -547,7 +577,7 @@ void statement_forget_client(struct client *c)
 {
 	if (!c->statements)
 		return;
-	statement_drop_all(c);
+	drop_names(c);
 	statement_drop_unnamed(c);
 	hmap_fini(&c->statements->names);
 	free(c->statements);

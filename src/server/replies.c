@@ -30,6 +30,7 @@ void replies_grow(struct replies *q)
 
 void replies_remove(struct replies *q, uint32_t i)
 {
+	q->ncycles -= reply_ends_cycle(replies_at(q, i));
 	for (; i + 1 < q->n; i++)
 		*replies_at(q, i) = *replies_at(q, i + 1);
 	q->n--;
