@@ -265,8 +265,8 @@ static void close_on_server(struct server *s, struct server_statement *ss)
 static void evict(struct server *s, unsigned max)
 {
 	while (s->statements.count > max) {
-		struct server_statement *ss = container_of(list_last(&s->statements_lru),
-							   struct server_statement, lru);
+		struct server_statement *ss =
+		    container_of(list_last(&s->statements_lru), struct server_statement, lru);
 
 		if (ss->used_at == s->batch)
 			return;

@@ -93,8 +93,9 @@ struct cancel *cancel_start(struct server *s)
 {
 	struct cancel *c = xnew(struct cancel);
 	const struct group *group = s->pool->group;
-	struct dial_target target = { .host = *s->node->host ? s->node->host
-							     : group->config->global.unix_socket_dir,
+	struct dial_target target = { .host = *s->node->host
+						  ? s->node->host
+						  : group->config->global.unix_socket_dir,
 				      .port = s->node->port,
 				      .set = &group->set,
 				      .tls = s->conn.tls ? s->tls_context : NULL,
