@@ -90,7 +90,7 @@ void act_left_alone(struct console *console);
 /* The notice that SHOW HELP is. */
 void help_put_notice(struct buf *out);
 
-/* ---- stats.c ------------------------------------------------------------------------------------
+/* ---- show_stats.c ------------------------------------------------------------------------------
  */
 
 void stats_start(struct console *console);

@@ -89,6 +89,7 @@ unsigned table_add(struct table *t, const void *row);
 /* Appends a row of NULLs. */
 unsigned table_add_empty(struct table *t);
 void table_set_number(struct table *t, unsigned row, unsigned column, int64_t number);
+/* What is not UTF-8 becomes question marks.  NULL leaves the cell as it is. */
 void table_set_text(struct table *t, unsigned row, unsigned column, const char *text);
 
 int64_t table_number(const struct table *t, unsigned row, unsigned column);

@@ -22,8 +22,9 @@
 #define MESSAGE_MAX 65536
 /* Output that may wait before no more rows are added. */
 #define UNSENT_MAX 65536
-/* Named statements and portals of one client. */
-#define NAMED_MAX 128
+/* Of one client.  A portal keeps its table until the next Sync, hence so few. */
+#define STATEMENTS_MAX 128
+#define PORTALS_MAX    8
 
 struct prepared {
 	struct list link; /* of session.statements */
@@ -65,7 +66,7 @@ static struct portal *find_portal(const struct session *s, struct slice name)
 static void close_prepared(struct session *s, struct prepared *p)
 {
 	list_del(&p->link);
-	s->nnamed--;
+	s->nstatements--;
 	free(p->name);
 	mem_wipe(p, sizeof(*p));
 	free(p);
@@ -74,7 +75,7 @@ static void close_prepared(struct session *s, struct prepared *p)
 static void close_portal(struct session *s, struct portal *p)
 {
 	list_del(&p->link);
-	s->nnamed--;
+	s->nportals--;
 	table_fini(&p->rows);
 	free(p->name);
 	mem_wipe(p, sizeof(*p));
@@ -113,6 +114,10 @@ void session_complete(struct session *s, const char *tag)
 
 void session_fail(struct session *s, const struct err *e)
 {
+	/* A command that makes no sense is quoted in its error and may hold a password (I9). */
+	if (s->console->control->config->global.log_pooler_errors && strcmp(e->sqlstate, "42601"))
+		log_warning("C-%llu: %s: %s", (unsigned long long)s->client->id, s->client->user,
+			    e->text);
 	msg_put_error(out_of(s), "ERROR", e);
 	s->skips_to_sync = !s->is_simple;
 	finish(s);
@@ -287,12 +292,12 @@ static void on_query(struct session *s, struct reader *r)
 	}
 }
 
-static bool may_name(struct session *s)
+static void refuse_more(struct session *s, const char *what)
 {
-	if (s->nnamed < NAMED_MAX)
-		return true;
-	refuse_text(s, false, "53400", "too many prepared statements and portals on the console");
-	return false;
+	struct err e;
+
+	err_set(&e, "53400", "too many %s on the admin console", what);
+	refuse(s, false, &e);
 }
 
 static void on_parse(struct session *s, struct reader *r)
@@ -318,13 +323,15 @@ static void on_parse(struct session *s, struct reader *r)
 	}
 	if (old)
 		close_prepared(s, old);
-	if (!may_name(s))
+	if (s->nstatements == STATEMENTS_MAX) {
+		refuse_more(s, "prepared statements");
 		return;
+	}
 	p = xnew(struct prepared);
 	p->name = xmemdup0(name.p, name.n);
 	p->cmd = cmd;
 	list_push_back(&s->statements, &p->link);
-	s->nnamed++;
+	s->nstatements++;
 	msg_put_empty(out_of(s), MSG_PARSE_COMPLETE);
 }
 
@@ -358,13 +365,15 @@ static void make_portal(struct session *s, struct slice name, const struct comma
 
 	if (p)
 		close_portal(s, p);
-	if (!may_name(s))
+	if (s->nportals == PORTALS_MAX) {
+		refuse_more(s, "portals");
 		return;
+	}
 	p = xnew(struct portal);
 	p->name = xmemdup0(name.p, name.n);
 	p->cmd = *cmd;
 	list_push_back(&s->portals, &p->link);
-	s->nnamed++;
+	s->nportals++;
 	msg_put_empty(out_of(s), MSG_BIND_COMPLETE);
 }
 

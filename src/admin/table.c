@@ -79,12 +79,46 @@ void table_set_number(struct table *t, unsigned row, unsigned column, int64_t nu
 	*cell(t, row, column) = number;
 }
 
+/* Bytes of the UTF-8 character at p, which ends at a NUL at the latest; 0: it is none.  RFC 3629.
+ */
+static size_t utf8_len(const char *p)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	uint8_t lead = (uint8_t)*p;
+	size_t n = lead < 0x80       ? 1
+		   : lead >> 5 == 6  ? 2
+		   : lead >> 4 == 14 ? 3
+		   : lead >> 3 == 30 ? 4
+				     : 0;
+	uint32_t code = n > 1 ? lead & (0x7fu >> n) : lead;
+
+	for (size_t i = 1; i < n; i++) {
+		if (((uint8_t)p[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | ((uint8_t)p[i] & 0x3f);
+	}
+	if (n && (code < least[n] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)))
+		return 0;
+	return n;
+}
+
+/* Names that clients choose may be any bytes, but what is shown must be UTF-8, or no driver would
+ * show the table. */
 void table_set_text(struct table *t, unsigned row, unsigned column, const char *text)
 {
 	if (!text)
 		return;
 	*cell(t, row, column) = (int64_t)buf_len(&t->text);
-	buf_put_cstr(&t->text, text);
+	while (*text) {
+		size_t n = utf8_len(text);
+
+		if (n)
+			buf_put(&t->text, text, n);
+		else
+			buf_put_u8(&t->text, '?');
+		text += n ? n : 1;
+	}
+	buf_put_u8(&t->text, '\0');
 }
 
 unsigned table_add(struct table *t, const void *row)

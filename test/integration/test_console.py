@@ -190,7 +190,8 @@ def test_averages_are_logged(primary, turnstile):
 
 def test_i9_no_secret_is_shown(primary, turnstile):
     secrets = ["app-password", ADMIN_PASSWORD, "monitor-secret"]
-    t = turnstile(config(primary, monitor_password="monitor-secret"))
+    t = turnstile(config(primary, monitor_user="postgres",
+                         monitor_password="monitor-secret"))
     with t.connect("shop", "app") as client:
         client.execute("SELECT 1")
         for name in TABLES:

@@ -233,6 +233,30 @@ static void test_without_keys_rows_stay(void **state)
 	table_fini(&t);
 }
 
+/* A client's name or application_name must not make a table unreadable for all drivers. */
+static void test_texts_are_utf8(void **state)
+{
+	static const char *const pairs[][2] = {
+		{"plain",				 "plain"                               },
+		{ "\xc3\xa9\xe2\x82\xac\xf0\x9f\x90\x98", "\xc3\xa9\xe2\x82\xac\xf0\x9f\x90\x98"},
+		{ "caf\xe9",			      "caf?"                                },
+		{ "\xc3",				 "?"				   },
+		{ "\xe2\x82",                             "??"                                  },
+		{ "\xc0\xaf",                             "??"                                  },
+		{ "\xed\xa0\x80",                         "???"                                 },
+		{ "\xf5\x80\x80\x80",                     "????"                                },
+		{ "\x80x\xff",                            "?x?"                                 },
+	};
+	struct table t;
+
+	table_init(&t, &note_layout);
+	for (unsigned i = 0; i < PGT_NELEMS(pairs); i++) {
+		table_add(&t, &(struct note_row){ pairs[i][0] });
+		assert_string_equal(table_text(&t, i, 0), pairs[i][1]);
+	}
+	table_fini(&t);
+}
+
 static void test_rows_on_the_wire(void **state)
 {
 	struct buf out = { 0 };
@@ -279,6 +303,7 @@ int main(void)
 		cmocka_unit_test(test_access),
 		cmocka_unit_test(test_rows_of_workers_are_merged),
 		cmocka_unit_test(test_without_keys_rows_stay),
+		cmocka_unit_test(test_texts_are_utf8),
 		cmocka_unit_test(test_rows_on_the_wire),
 	};
 
