@@ -51,7 +51,7 @@ struct session {
 	struct console *console;
 	struct client *client;
 	struct list statements, portals;
-	unsigned nnamed;       /* in both */
+	unsigned nstatements, nportals;
 	struct portal simple;  /* of a simple Query */
 	struct portal *portal; /* a command runs, or its rows are being sent; NULL: none */
 	bool sends_rows;

@@ -2,11 +2,14 @@
  *
  * show_nodes.c - SHOW NODES: what is known about the nodes of each database.
  *
- * Node sets are found through the groups that use them, so a database that nobody has connected to
- * yet is shown as the configuration has it.
+ * A database that nobody has connected to yet, and that no monitor asks about, has no node set; it
+ * is shown as the configuration has it.
  */
 #include "admin/parts.h"
 #include "route/nodes.h"
+#include "worker/sets.h"
+
+#include <stdlib.h>
 
 #define NODE_COLUMNS(X)                                                                            \
 	X(TEXT, KEY, database, "Database, as clients say it.")                                     \
@@ -51,19 +54,23 @@ static void node_row(struct node_set *set, unsigned i, usec_t now, struct table 
 					 .error = *error ? error : NULL });
 }
 
-static void group_nodes(struct group *group, struct table *t)
+static void add_known(struct control *c, struct table *t)
 {
-	for (unsigned i = 0; i < group->nodes->n; i++)
-		node_row(group->nodes, i, loop_now(group->net->loop), t);
+	unsigned n;
+	struct node_set **sets = node_sets_list(c->node_sets, &n);
+
+	for (unsigned i = 0; i < n; i++) {
+		for (unsigned node = 0; node < sets[i]->n; node++)
+			node_row(sets[i], node, loop_now(c->loop), t);
+		node_set_unref(sets[i]);
+	}
+	free(sets);
 }
 
-static void nodes_visit(struct worker *w, struct table *t)
-{
-	show_each_group(w, group_nodes, t);
-}
-
+/* Rows of sets come first, so that they count and the configuration's fill in what is missing. */
 static void nodes_local(struct control *c, struct table *t)
 {
+	add_known(c, t);
 	for (size_t i = 0; i < c->config->ndatabases; i++) {
 		const struct database_conf *d = c->config->databases[i];
 
@@ -80,6 +87,4 @@ static void nodes_local(struct control *c, struct table *t)
 	}
 }
 
-const struct show show_nodes = { .shown = &node_layout,
-				 .visit = nodes_visit,
-				 .local = nodes_local };
+const struct show show_nodes = { .shown = &node_layout, .local = nodes_local };
