@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: ISC
+#
+# test_docs.py - what the pages say can be run runs, and what they name exists.
+#
+# A fenced block of README.md or docs/ is run when the word "run" follows its language:
+#
+#   ini run    the configuration of the blocks after it; the pooler is started with it
+#   sh run     run by sh -e, with psql and pgturnstile in PATH and the configuration as shop.ini
+#   text output    after a block "sh run": its first line names columns that must have been shown
+#
+# The database is that of etc/demo, and hosts and ports of the page stand for those of the test.
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster import BINDIR, Postgres
+from machine import run
+from turnstile import TOP, Turnstile
+
+PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+) *([^\n]*)\n(.*?)^```$", re.M | re.S)
+USERS = {"app": "app-password", "monitor": "monitor-password", "ops": "ops-password"}
+
+
+def name_of(page):
+    return page.relative_to(TOP).as_posix()
+
+
+class AsDocumented(Turnstile):
+    """A pooler with the configuration of a page."""
+
+    def __init__(self, ini, primary, replica):
+        self.text = ini
+        self.ports = f"{primary.port},{replica.port}"
+        super().__init__({}, USERS)
+
+    def here(self, text):
+        """A text of a page with the addresses of this machine."""
+        text = text.replace("host=10.0.0.5,10.0.0.6 port=5432",
+                            f"host=127.0.0.1,127.0.0.1 port={self.ports}")
+        text = re.sub(r"(auth_file\s*= )userlist.txt", rf"\1{self.dir}/userlist.txt", text)
+        return text.replace("6432", str(self.port))
+
+    def write(self):
+        super().write()
+        self.ini.write_text(self.here(self.text))
+        (self.dir / "shop.ini").write_text(self.here(self.text))
+
+    def sh(self, block):
+        """Run it; all that it prints."""
+        program = Path(self._command()[0]).resolve()
+        env = {**os.environ, "PATH": f"{program.parent}:{BINDIR}:{os.environ['PATH']}"}
+        done = subprocess.run(["sh", "-ec", self.here(block)], cwd=self.dir, env=env, text=True,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=60, check=False)
+        assert done.returncode == 0, f"{block}\nexit {done.returncode}\n{done.stdout}"
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def shop():
+    """A primary and a replica with the database of etc/demo."""
+    primary = Postgres.primary("docs")
+    run([BINDIR / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", primary.host,
+         "-p", primary.port, "-U", "postgres", "-f", TOP / "etc/demo/shop.sql"])
+    replica = Postgres.replica_of(primary, "docs-replica")
+    yield primary, replica
+    replica.remove()
+    primary.remove()
+
+
+def runnable(page):
+    return [match.groups() for match in BLOCK.finditer(page.read_text())
+            if match.group(2) in ("run", "output")]
+
+
+def words(line):
+    return set(re.findall(r"\w+", line))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=name_of)
+def test_blocks_marked_run_do(page, shop):
+    pooler, said = None, ""
+    try:
+        for language, _, text in runnable(page):
+            if language == "ini":
+                assert pooler is None, "one configuration for each page"
+                pooler = AsDocumented(text, *shop).start()
+            elif language == "sh":
+                said = pooler.sh(text)
+            else:
+                assert words(text.splitlines()[0]) <= words(said), said
+    finally:
+        if pooler:
+            pooler.remove()
+
+
+# ---- names -----------------------------------------------------------------------------------------
+
+FUNCTION = re.compile(r"`((?:src|include)/[\w/]+\.[ch]):(\w+)`")
+CODE = re.compile(r"`([^`\n]+)`")
+NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
+
+# Not ours: PostgreSQL's, libpq's and the kernel's, and things of other poolers that pages compare with.
+FOREIGN = {"max_connections", "pg_hba", "current_setting", "set_config", "statement_timeout",
+           "pg_stat_activity", "search_path", "standard_conforming_strings", "pg_settings",
+           "current_user", "business_id", "current_business_id", "pg_basebackup", "db"}
+
+
+def settings():
+    """Names and aliases of settings.def."""
+    text = (TOP / "include/config/settings.def").read_text()
+    rows = re.findall(r'^X\(\w+, (\w+),\s*"([^"]*)"', text, re.M)
+    assert len(rows) > 50
+    entry_keys = {"host", "port", "dbname", "user", "password", "client_encoding", "datestyle",
+                  "timezone", "application_name", "connect_query", "tier", "business_id", "database"}
+    return {name for name, _ in rows} | {a for _, list_ in rows for a in list_.split()} | entry_keys
+
+
+def identifiers():
+    """Every word of our sources: functions, fields, counters, columns."""
+    files = [f for tree in ("src", "include", "etc") for f in (TOP / tree).rglob("*") if f.is_file()]
+    return {word for f in files for word in re.findall(r"\w+", f.read_text(errors="replace"))}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_functions_named_exist(page):
+    for path, function in FUNCTION.findall(page.read_text()):
+        assert (TOP / path).is_file(), path
+        assert re.search(rf"^\w[^;\n]*\b{function}\(", (TOP / path).read_text(), re.M), \
+            f"{path} defines no {function}()"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_settings_named_exist(page):
+    text = page.read_text()
+    known = settings()
+    for _, _, ini in (match.groups() for match in BLOCK.finditer(text) if match.group(1) == "ini"):
+        section = ""
+        for line in ini.splitlines():
+            section = line if line.startswith("[") else section
+            keys = re.findall(r"(\w+)=", line) if section not in ("", "[pgturnstile]") else \
+                re.findall(r"^(\w+)\s*=", line)
+            assert set(keys) <= known, f"no such setting: {set(keys) - known}"
+    assigned = {m.group(1) for code in CODE.findall(text)
+                if (m := re.fullmatch(r"([a-z][a-z0-9_]*) = \S+( \S+)?", code))}
+    unknown = assigned - known - FOREIGN
+    assert not unknown, f"no such setting: {unknown}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_names_in_code_style_exist(page):
+    """Settings, columns, fields and functions alike: whatever a page names stands in the sources."""
+    named = {code.rstrip("()") for code in CODE.findall(page.read_text())}
+    named = {code for code in named if NAME.fullmatch(code)}
+    unknown = named - identifiers() - FOREIGN
+    assert not unknown, f"named, but not there: {sorted(unknown)}"
