@@ -33,7 +33,7 @@ struct tls_options {
 
 /* NULL: *e (F0000) says which file or setting, and why.  Any thread. */
 struct tls_context *tls_context_new(const struct tls_options *options, struct err *e);
-/* Any thread, for both. */
+/* Any thread, for both; unref of NULL does nothing. */
 struct tls_context *tls_context_ref(struct tls_context *ctx);
 void tls_context_unref(struct tls_context *ctx);
 

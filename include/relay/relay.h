@@ -54,6 +54,9 @@ void relay_cancel(struct client *c);
 /* Timeouts, waiting clients, idle servers, min_pool_size: some times a second. */
 void relay_sweep(struct relay *r, usec_t now);
 
+/* SUSPEND: reads nothing from clients; and goes on. */
+void relay_suspend(struct relay *r, bool on);
+
 /* ---- what the console does to groups of a database; name NULL: all ----------------------------
  */
 

@@ -69,6 +69,7 @@ struct server {
 	struct conn conn;
 	struct slot slot;
 	const struct server_events *on;
+	void *owner;       /* of the monitor's */
 	struct pool *pool; /* NULL: the monitor's */
 	struct node *node;
 	struct dial dial;

@@ -261,7 +261,7 @@ struct tls_context *tls_context_ref(struct tls_context *ctx)
 
 void tls_context_unref(struct tls_context *ctx)
 {
-	if (atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) > 1)
+	if (!ctx || atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) > 1)
 		return;
 	SSL_CTX_free(ctx->ssl);
 	free(ctx);

@@ -502,6 +502,23 @@ void relay_resume(struct relay *r, const char *database)
 	each_group(r, database, resume_group, NULL);
 }
 
+static void wake_clients(struct group *group, void *arg PGT_UNUSED)
+{
+	LIST_FOREACH (at, &group->clients) {
+		struct client *c = container_of(at, struct client, link);
+
+		conn_resume(&c->conn);
+		conn_kick(&c->conn);
+	}
+}
+
+void relay_suspend(struct relay *r, bool on)
+{
+	r->suspended = on;
+	if (!on)
+		each_group(r, NULL, wake_clients, NULL);
+}
+
 static void drop_idle(struct group *group, void *arg PGT_UNUSED)
 {
 	for (unsigned i = 0; i < group->npools; i++)
