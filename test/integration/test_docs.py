@@ -158,3 +158,15 @@ def test_names_in_code_style_exist(page):
     named = {code for code in named if NAME.fullmatch(code)}
     unknown = named - identifiers() - FOREIGN
     assert not unknown, f"named, but not there: {sorted(unknown)}"
+
+
+def test_messages_explained_are_ours():
+    """What the last table of operations.md lists is what the program says."""
+    source = "".join(file.read_text() for file in sorted((TOP / "src").rglob("*.c")))
+    source = re.sub(r'"\s*\n\s*"', "", source).replace('\\"', '"')
+    table = (TOP / "docs/operations.md").read_text().split("## Troubleshooting")[1]
+    messages = [m for m in re.findall(r"^\| `(.*?)` \|", table, re.M)]
+    assert len(messages) > 10
+    pieces = [piece.strip(' "();') for message in messages for piece in re.split("…|: ", message)]
+    missing = [piece for piece in pieces if piece not in source]
+    assert not missing, missing
