@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: ISC
+#
+# test_faults.py - servers that refuse, die and lie; clients that vanish.
+"""After each fault the next client works, and whoever was hit has been told as PostgreSQL would."""
+import psycopg
+import pytest
+
+import raw
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from rig import backends, clients, log_in, pid_of, pool_of, shop, sqlstate, wait_backends
+from waiting import wait_until
+
+SLEEP = raw.query("SELECT pg_sleep(30)")
+
+
+def terminate(primary, where):
+    primary.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'"
+                f" AND {where}")
+
+
+def fake_shop(server, **settings):
+    return shop(server, {"server_login_retry": "100ms", **settings})
+
+
+# --- the server dies -----------------------------------------------------------------------------
+@pytest.mark.tsan
+def test_server_killed_in_a_query(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 2) as (client, other):
+        client.send(SLEEP)
+        wait_until(lambda: backends(primary, "wait_event = 'PgSleep'"))
+        other.send(raw.query("SELECT 'waited'"))
+        terminate(primary, "wait_event = 'PgSleep'")
+        messages = client.until_closed()
+        assert raw.kinds(messages) == "E" and messages[0].fields["S"] == "FATAL"
+        assert sqlstate(messages) == "57P01"
+        assert raw.find(other.until("Z"), "D")[0].row == ("waited",)
+
+
+def test_server_killed_between_the_statements_of_a_transaction(primary, turnstile):
+    t = turnstile(shop(primary))
+    with log_in(t) as client:
+        client.query("BEGIN")
+        terminate(primary, "state = 'idle in transaction'")
+        assert sqlstate(client.until_closed()) == "57P01"
+    with log_in(t) as client:
+        assert client.rows("SELECT 1") == [("1",)]
+
+
+def test_idle_servers_killed(primary, turnstile):
+    t = turnstile(shop(primary))
+    with log_in(t) as client:
+        for _ in range(3):
+            pid = pid_of(client)
+            terminate(primary, "true")
+            wait_until(lambda: pool_of(t, "sv_idle") == 0)
+            assert pid_of(client) != pid
+
+
+def test_server_restarts(primary, turnstile):
+    t = turnstile(shop(primary, {"server_login_retry": "100ms"}))
+    with clients(t, 3) as all_clients:
+        for client in all_clients:
+            client.query("SELECT 1")
+        primary.restart()
+        for client in all_clients:
+            assert client.rows("SELECT 'again'") == [("again",)]
+
+
+def test_server_that_is_down_is_waited_for(primary, turnstile):
+    t = turnstile(shop(primary, {"server_login_retry": "100ms"}))
+    with log_in(t, timeout=60) as client:
+        primary.stop()
+        try:
+            client.send(raw.query("SELECT 'patience'"))
+            t.wait_log("cannot log in")
+        finally:
+            primary.start()
+        assert raw.find(client.until("Z"), "D")[0].row == ("patience",)
+
+
+# --- logins to the server ------------------------------------------------------------------------
+def test_wrong_server_password(primary, turnstile):
+    t = turnstile(shop(primary, database={"user": APP_USER, "password": "wrong"}))
+    with pytest.raises(raw.LoginRefused) as refused:
+        log_in(t)
+    assert refused.value.fields["C"] == "28P01"
+    with pytest.raises(raw.LoginRefused):  # at once, not after another try
+        log_in(t)
+
+
+def test_wrong_startup_setting_is_refused_in_the_servers_words(primary, turnstile):
+    t = turnstile(shop(primary))
+    for parameters in ({"options": "-c work_mem=much"}, {"TimeZone": "Nowhere/Land"},
+                       {"options": "-c nonsense=1"}, {"client_encoding": "nonsense"}):
+        states = []
+        for server in primary, t:
+            with pytest.raises(raw.LoginRefused) as refused:
+                log_in(server, **parameters)
+            states.append(refused.value.fields["C"])
+        assert states[0] == states[1], parameters
+    with log_in(t) as client:
+        assert client.rows("SELECT 1") == [("1",)]
+
+
+def refuse(session):
+    session.send(raw.error("53300", "sorry, too many clients already", "FATAL"))
+    raise EOFError("refused")
+
+
+def hang_up(session):
+    raise EOFError("hung up")
+
+
+def half_a_message(session):
+    session.send(raw.auth_ok()[:6])
+    raise EOFError("hung up")
+
+
+def wants_kerberos(session):
+    session.send(raw.message("R", b"\0\0\0\2"))
+    session.until_closed()
+
+
+def talks_nonsense(session):
+    session.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    session.until_closed()
+
+
+def ready_before_auth(session):
+    session.send(raw.ready())
+    session.until_closed()
+
+
+def scram_without_proof(session):
+    session.send(raw.auth_sasl())
+    session.message()
+    session.send(raw.auth_ok(), raw.ready())
+    session.until_closed()
+
+
+@pytest.mark.parametrize("login", [refuse, hang_up, half_a_message, wants_kerberos, talks_nonsense,
+                                   ready_before_auth, scram_without_proof],
+                         ids=lambda f: f.__name__)
+def test_server_that_lets_nobody_in(turnstile, login):
+    with raw.FakeServer(login=login) as server:
+        t = turnstile(fake_shop(server, query_wait_timeout="1s"))
+        with pytest.raises(raw.LoginRefused) as refused:
+            log_in(t)
+        assert refused.value.fields["C"] == ("53300" if login is refuse else "08P01")
+        t.wait_log("cannot log in")
+
+
+def test_server_that_lets_in_the_second_time(turnstile):
+    def login(session):
+        if session.number == 0:
+            raise EOFError("hung up")
+        server._login_trust(session)
+
+    with raw.FakeServer(login=login) as server:
+        t = turnstile(fake_shop(server))
+        with log_in(t) as client:
+            assert client.rows("SELECT 1") == [("SELECT 1",)]
+
+
+def test_server_that_never_answers_a_login(turnstile):
+    with raw.FakeServer(login=lambda session: session.until_closed()) as server:
+        t = turnstile(fake_shop(server, server_connect_timeout="200ms", query_wait_timeout="1s"))
+        with pytest.raises(raw.LoginRefused, match="query_wait_timeout"):
+            log_in(t)
+        assert t.log_contains("server_connect_timeout")
+
+
+@pytest.mark.parametrize("login", ["trust", "plain", "md5", "scram"])
+def test_ways_to_log_in_to_a_server(turnstile, login):
+    with raw.FakeServer(login=login, secret=APP_PASSWORD) as server:
+        t = turnstile(fake_shop(server))
+        with log_in(t) as client:
+            assert client.rows("hello") == [("hello",)]
+
+
+# --- answers that end too early ------------------------------------------------------------------
+WHOLE_ANSWER = (raw.row_description("n") + raw.data_row("x" * 100) + raw.command_complete("SELECT 1")
+                + raw.ready())
+
+
+def is_well_formed(data):
+    """Whether the bytes are whole messages, up to a message cut short by the end."""
+    while len(data) >= 5:
+        size = int.from_bytes(data[1:5], "big") + 1
+        if not 5 <= size < 1000 or data[:1] not in b"TDCZEN":
+            return False
+        data = data[size:]
+    return True
+
+
+@pytest.mark.parametrize("cut", range(0, len(WHOLE_ANSWER), 7))
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_server_dies_in_an_answer(turnstile, cut, how):
+    def script(session):
+        assert session.message().kind == "Q"
+        if session.number:
+            session.send(WHOLE_ANSWER)
+            session.until_closed()
+        else:
+            session.send(WHOLE_ANSWER[:cut])
+            getattr(session, how)()
+
+    with raw.FakeServer(script) as server:
+        t = turnstile(fake_shop(server, default_pool_size=1))
+        with log_in(t) as client, log_in(t) as other:
+            client.send(raw.query("SELECT 1"))
+            got = b""
+            try:
+                while piece := client.sock.recv(65536):
+                    got += piece
+            except ConnectionError:
+                pass
+            assert is_well_formed(got), got
+            assert WHOLE_ANSWER[:cut].startswith(got) or b"C08006\0" in got
+            assert raw.kinds(other.query("SELECT 2")) == "TDCZ"
+
+
+@pytest.mark.parametrize("lie", [
+    raw.message("Z", b"I"), raw.parse_complete(), raw.bind_complete(), raw.message("?", b""),
+    b"D\0\0\0\0", b"Z\0\0\0\xff", raw.message("W", b"\0\0\0"), raw.error("57P01", "bye", "FATAL"),
+    raw.data_row("unasked"), raw.command_complete("SELECT 0")])
+def test_idle_server_that_speaks_unasked(turnstile, lie):
+    """It is dropped, and the next client does not hear of it."""
+    def script(session):
+        assert session.message().kind == "Q"
+        session.send(WHOLE_ANSWER)
+        if not session.number:
+            session.send(lie)
+        while session.message().kind == "Q":
+            session.send(WHOLE_ANSWER)
+
+    with raw.FakeServer(script) as server:
+        t = turnstile(fake_shop(server))
+        with clients(t, 2) as (client, other):
+            client.send(raw.query("SELECT 1"))
+            assert raw.kinds(client.until("Z")) == "TDCZ"
+            wait_until(lambda: pool_of(t, "sv_idle") == 0)
+            assert raw.kinds(other.query("SELECT 2")) == "TDCZ"
+            assert len(server.startups) == 2
+
+
+def test_idle_server_may_tell_of_parameters(turnstile):
+    def script(session):
+        while session.message().kind == "Q":
+            session.send(WHOLE_ANSWER, raw.parameter_status("in_hot_standby", "on"),
+                         raw.notice("00000", "hello"), raw.notification(1, "channel"))
+
+    with raw.FakeServer(script) as server:
+        t = turnstile(fake_shop(server, default_pool_size=1))
+        with clients(t, 2) as pair:
+            for client in [*pair, *pair]:
+                messages = client.query("SELECT 1")
+                assert [m.kind for m in messages if m.kind not in "NAS"] == list("TDCZ")
+            told = [m.strings[:2] for m in raw.find(pair[0].query("SELECT 1"), "S")]
+            assert all(pair_ == ["in_hot_standby", "on"] for pair_ in told)
+
+
+# --- the client vanishes -------------------------------------------------------------------------
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("request_", [
+    SLEEP, raw.query("BEGIN; CREATE TEMP TABLE mine ()"), raw.query("SELECT 1")[:8],
+    raw.parse("", "SELECT 1") + raw.bind(), raw.parse("s", "SELECT 1") + raw.flush(),
+    raw.bind("", "", ["x" * 100_000])[:50_000], raw.query("LISTEN channel"), raw.query("SELECT 1/0"),
+    raw.query("SELECT repeat('x', 1000) FROM generate_series(1, 1000000)"),
+    raw.query("SELECT '" + "x" * (2 << 20) + "'")[:1 << 20]])
+def test_i2_client_vanishes(primary, turnstile, how, request_):
+    """Its server is cleaned or closed, never handed on dirty."""
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 2) as (client, other):
+        client.send(request_)
+        getattr(client, how)()
+        assert other.rows("SELECT to_regclass('mine'), count(*) FROM pg_prepared_statements"
+                          " WHERE name NOT LIKE 'pgt%'") == [(None, "0")]
+        assert other.rows("SELECT count(*) FROM pg_listening_channels()") == [("0",)]
+        assert raw.kinds(other.prepared("SELECT 1")) == "12TDCZ"
+    wait_backends(primary, 0, "state <> 'idle'")
+
+
+def test_terminate_in_the_middle_of_a_transaction(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 2) as (client, other):
+        client.query("BEGIN")
+        client.send(raw.terminate())
+        assert client.until_closed() == []
+        assert other.rows("SELECT pg_current_xact_id_if_assigned()") == [(None,)]
+
+
+def test_half_closed_client_still_gets_its_answer(primary, turnstile):
+    t = turnstile(shop(primary))
+    with log_in(t) as client:
+        client.send(raw.query("SELECT 1"))
+        client.sock.shutdown(1)
+        client.until_closed()  # as PostgreSQL: an answer or none, but an end
+    with log_in(t) as client:
+        assert client.rows("SELECT 1") == [("1",)]
+
+
+# --- who may come in -----------------------------------------------------------------------------
+@pytest.mark.parametrize("auth_type", ["plain", "md5", "scram-sha-256"])
+def test_unknown_user_and_wrong_password_look_the_same(primary, turnstile, auth_type):
+    t = turnstile(shop(primary, {"auth_type": auth_type}))
+    seen = set()
+    for user, secret in ("nobody", "x"), (APP_USER, "wrong"), (APP_USER, ""):
+        with pytest.raises(raw.LoginRefused) as refused:
+            log_in(t, user, secret)
+        seen.add((refused.value.fields["C"], refused.value.fields["M"].replace(user, "U")))
+    assert len(seen) == 1 and seen.pop()[0] == "28P01"
+    with log_in(t) as client:
+        assert client.rows("SELECT 1") == [("1",)]
+
+
+def test_unknown_database(primary, turnstile):
+    t = turnstile(shop(primary))
+    with pytest.raises(psycopg.OperationalError, match="nowhere"):
+        t.connect("nowhere", APP_USER)
+
+
+def test_client_login_timeout(primary, turnstile):
+    t = turnstile(shop(primary, {"client_login_timeout": "300ms"}))
+    for preface in b"", raw.startup({"user": APP_USER, "database": APP_DATABASE})[:9]:
+        with raw.RawClient(t.port) as client:
+            client.send(preface)
+            assert raw.kinds(client.until_closed()) in ("", "E")
+
+
+def test_pool_exhausted_by_sessions(primary, turnstile):
+    t = turnstile(shop(primary, {"pool_mode": "session", "query_wait_timeout": "300ms"}))
+    with clients(t, 2) as pair:
+        assert len({pid_of(client) for client in pair}) == 2
+        with log_in(t) as third:
+            third.send(raw.query("SELECT 1"))
+            assert sqlstate(third.until_closed()) == "08P01"

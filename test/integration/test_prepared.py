@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: ISC
+#
+# test_prepared.py - prepared statements in transaction mode: each client's names are its own.
+"""Named and unnamed statements over servers that change under them."""
+import pytest
+
+import raw
+from conftest import APP_DATABASE
+from rig import backends, clients, log_in, pid_of, same_as_direct, shop, sqlstate
+
+SYNC = raw.sync()
+
+
+@pytest.fixture
+def t(primary, turnstile):
+    return turnstile(shop(primary))
+
+
+def run(client, name, values=()):
+    """Bind, Execute and Sync of a statement; its rows, or the SQLSTATE."""
+    client.send(raw.bind("", name, values), raw.execute(), SYNC)
+    messages = client.until("Z")
+    return sqlstate(messages) or [m.row for m in raw.find(messages, "D")]
+
+
+def prepare(client, name, sql):
+    client.send(raw.parse(name, sql), SYNC)
+    return client.until("Z")
+
+
+def occupy(client):
+    """Have the client take a server for a transaction; returns its pid."""
+    client.query("BEGIN")
+    return pid_of(client)
+
+
+def on_another_server(t, client, act):
+    """What act() returns when `client` cannot get the server that it had."""
+    before = pid_of(client)
+    with clients(t, 2) as others:
+        pids = [occupy(other) for other in others]
+        others[1 - pids.index(before)].query("COMMIT")
+        result = act()
+    return result
+
+
+# --- the unnamed statement -------------------------------------------------------------------------
+@pytest.mark.tsan
+def test_i2_unnamed_statement_is_ones_own(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with log_in(t) as client, log_in(t) as other, log_in(t) as third:
+        prepare(client, "", "SELECT 'mine'")
+        prepare(other, "", "SELECT 'theirs'")
+        assert run(third, "") == "26000"
+        for _ in range(3):
+            assert run(client, "") == [("mine",)]
+            assert run(other, "") == [("theirs",)]
+
+
+def test_unnamed_statement_follows_its_client(t):
+    with log_in(t) as client:
+        prepare(client, "", "SELECT 'mine'")
+        assert on_another_server(t, client, lambda: run(client, "")) == "26000"  # a Query dropped it
+        prepare(client, "", "SELECT 'mine'")
+        with clients(t, 2) as others:
+            for other in others:
+                prepare(other, "", "SELECT 'theirs'")
+            assert run(client, "") == [("mine",)]
+
+
+def test_unnamed_statement_ends_with_a_query_or_a_failed_parse(primary, t):
+    same_as_direct(primary, t, raw.parse("", "SELECT 1") + SYNC, raw.bind() + raw.execute() + SYNC,
+                   raw.query("SELECT 2"), raw.bind() + raw.execute() + SYNC,
+                   raw.parse("", "SELECT 1") + SYNC, raw.parse("", "SELEC") + SYNC,
+                   raw.bind() + SYNC, raw.parse("", "SELECT 3") + SYNC,
+                   raw.bind("", "nowhere") + raw.parse("", "SELECT 4") + SYNC,
+                   raw.bind() + raw.execute() + SYNC)
+
+
+# --- named statements ------------------------------------------------------------------------------
+@pytest.mark.tsan
+def test_i2_same_name_different_texts(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 5) as all_clients:
+        for i, client in enumerate(all_clients):
+            assert raw.kinds(prepare(client, "s", f"SELECT {i}, $1::text")) == "1Z"
+        for _ in range(3):
+            for i, client in enumerate(all_clients):
+                assert run(client, "s", ["x"]) == [(str(i), "x")]
+        with log_in(t) as stranger:
+            assert run(stranger, "s") == "26000"
+            assert run(stranger, "pgt_1") == "26000"
+
+
+def test_named_statement_follows_its_client(t):
+    with log_in(t) as client:
+        prepare(client, "s", "SELECT $1::int + 1")
+        assert on_another_server(t, client, lambda: run(client, "s", [1])) == [("2",)]
+
+
+def test_describe_of_a_statement_on_another_server(primary, t):
+    with log_in(t) as client, log_in(primary) as direct:
+        for c in client, direct:
+            prepare(c, "s", "SELECT $1::int AS n, 'x' AS x")
+            c.send(raw.describe("S", "s"), SYNC)
+        expected = direct.until("Z")
+        assert client.until("Z") == expected
+
+        def describe():
+            client.send(raw.describe("S", "s"), SYNC)
+            return client.until("Z")
+
+        assert on_another_server(t, client, describe) == expected
+
+
+def test_names_and_errors_are_as_on_a_direct_connection(primary, t):
+    p, b, e = raw.parse, raw.bind, raw.execute()
+    same_as_direct(
+        primary, t,
+        p("a", "SELECT 1") + SYNC,
+        p("a", "SELECT 2") + SYNC,                                   # there is one already
+        b("", "a") + e + SYNC,
+        raw.query("BEGIN"), p("a", "SELECT 2") + SYNC, b("", "a") + e + SYNC, raw.query("ROLLBACK"),
+        p("bad", "SELECT nothing") + SYNC, b("", "bad") + e + SYNC,   # an error: it is not there
+        b("", "nowhere") + p("c", "SELECT 3") + SYNC, b("", "c") + e + SYNC,  # skipped: neither
+        p("d", "SELECT 4") + b("", "nowhere") + SYNC, b("", "d") + e + SYNC,  # before it: there
+        raw.close("S", "a") + SYNC, b("", "a") + e + SYNC,
+        b("", "nowhere") + raw.close("S", "d") + SYNC, b("", "d") + e + SYNC,  # not closed
+        raw.close("S", "d") + p("d", "SELECT 5") + b("", "d") + e + SYNC,
+        p("d", "SELECT 6") + b("", "d") + e + SYNC, b("", "d") + e + SYNC,
+        raw.close("S", "never") + SYNC,
+        p("f", "SELECT 1/0") + b("", "f") + e + SYNC, b("", "f") + e + SYNC)
+
+
+def test_known_text_in_a_failed_transaction(primary, t):
+    """The text is on the server already, so nobody need ask it; but it would have refused."""
+    with log_in(t) as first, log_in(t) as second:
+        for client in first, second:
+            prepare(client, "known", "SELECT 42")
+            run(client, "known")
+    same_as_direct(primary, t, raw.query("BEGIN"), raw.query("SELECT 1/0"),
+                   raw.parse("mine", "SELECT 42") + SYNC,
+                   raw.bind("", "mine") + raw.execute() + SYNC, raw.query("ROLLBACK"),
+                   raw.bind("", "mine") + raw.execute() + SYNC,
+                   raw.parse("mine", "SELECT 42") + SYNC,
+                   raw.bind("", "mine") + raw.execute() + SYNC)
+
+
+def test_duplicate_in_a_failed_transaction(primary, t):
+    same_as_direct(primary, t, raw.parse("a", "SELECT 1") + SYNC, raw.query("BEGIN"),
+                   raw.query("SELECT 1/0"), raw.parse("a", "SELECT 2") + SYNC,
+                   raw.parse("a", "ROLLBACK") + SYNC, raw.query("ROLLBACK"),
+                   raw.parse("a", "SELEC") + SYNC, raw.bind("", "a") + raw.execute() + SYNC)
+
+
+@pytest.mark.parametrize("statement", ["DEALLOCATE ALL", "DISCARD ALL"])
+@pytest.mark.parametrize("extended", [False, True])
+def test_statements_end_with(primary, t, statement, extended):
+    ends = raw.parse("", statement) + raw.bind() + raw.execute() + SYNC if extended \
+        else raw.query(statement)
+    use = raw.bind("", "a") + raw.execute() + SYNC
+    same_as_direct(primary, t, raw.parse("a", "SELECT 1") + SYNC, use, ends, use,
+                   raw.parse("a", "SELECT 2") + SYNC, use)
+
+
+def test_discard_all_that_fails_leaves_statements(primary, t):
+    use = raw.bind("", "a") + raw.execute() + SYNC
+    same_as_direct(primary, t, raw.parse("a", "SELECT 1") + SYNC, raw.query("BEGIN"),
+                   raw.query("DISCARD ALL"), raw.query("ROLLBACK"), use)
+
+
+def test_discard_all_behind_a_statement_that_fails(primary, t):
+    """What was asked of the server before still has to be sorted out after it."""
+    with log_in(t) as client:
+        primary.sql("CREATE TABLE IF NOT EXISTS vanishing (); GRANT ALL ON vanishing TO PUBLIC",
+                    dbname=APP_DATABASE)
+        prepare(client, "s", "SELECT FROM vanishing")
+        primary.sql("DROP TABLE vanishing", dbname=APP_DATABASE)
+
+        def pipeline():
+            client.send(raw.bind("", "s"), raw.execute(), SYNC, raw.query("DISCARD ALL"),
+                        raw.query("SELECT 1"))
+            return [raw.kinds(client.until("Z")) for _ in range(3)]
+
+        assert on_another_server(t, client, pipeline) == ["EZ", "CZ", "TDCZ"]
+        assert run(client, "s") == "26000"
+
+
+# --- how many a server keeps -----------------------------------------------------------------------
+def test_eviction(primary, turnstile):
+    t = turnstile(shop(primary, {"max_prepared_statements": 2, "default_pool_size": 1}))
+    with log_in(t) as client, log_in(t) as other:
+        for i in range(50):
+            prepare(client, f"s{i}", f"SELECT {i}")
+            prepare(other, f"s{i}", f"SELECT -{i}")
+        for i in [*range(50), *reversed(range(50))]:
+            assert run(client, f"s{i}") == [(str(i),)]
+            assert run(other, f"s{i}") == [(str(-i),)]
+        count = int(client.rows("SELECT count(*) FROM pg_prepared_statements")[0][0])
+        assert count <= 2
+
+
+def test_what_a_batch_uses_is_not_evicted_in_it(primary, turnstile):
+    t = turnstile(shop(primary, {"max_prepared_statements": 2, "default_pool_size": 1}))
+    with log_in(t) as client:
+        for i in range(10):
+            prepare(client, f"s{i}", f"SELECT {i}")
+        client.send(*(raw.bind(f"p{i}", f"s{i}") for i in range(10)),
+                    *(raw.execute(f"p{i}") for i in range(10)), SYNC)
+        messages = client.until("Z")
+        assert [m.row for m in raw.find(messages, "D")] == [(str(i),) for i in range(10)]
+        assert run(client, "s0") == [("0",)]
+        assert run(client, "s1") == [("1",)]
+        count = int(client.rows("SELECT count(*) FROM pg_prepared_statements")[0][0])
+        assert count <= 2
+
+
+def test_one_statement_for_the_same_text(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 10) as all_clients:
+        for i, client in enumerate(all_clients):
+            prepare(client, f"name{i}", "SELECT 'shared'")
+            assert run(client, f"name{i}") == [("shared",)]
+        assert all_clients[0].rows("SELECT count(*) FROM pg_prepared_statements") == [("1",)]
+        all_clients[0].send(raw.close("S", "name0"), SYNC)
+        all_clients[0].until("Z")
+        assert run(all_clients[1], "name1") == [("shared",)]
+
+
+def test_not_mapped(primary, turnstile):
+    """max_prepared_statements = 0: names go through, and the server stays with its client."""
+    t = turnstile(shop(primary, {"max_prepared_statements": 0}))
+    with log_in(t) as client, log_in(t) as other:
+        prepare(client, "s", "SELECT 'mine'")
+        prepare(other, "s", "SELECT 'theirs'")
+        assert run(client, "s") == [("mine",)] and run(other, "s") == [("theirs",)]
+    with log_in(t) as client:
+        assert run(client, "s") == "26000"
+
+
+def test_changed_result_type(primary, t):
+    """The server says so as it would on a direct connection; preparing again helps."""
+    with log_in(t) as client:
+        client.query("CREATE TABLE changing (a int)")
+        prepare(client, "s", "SELECT * FROM changing")
+        assert run(client, "s") == []
+        client.query("ALTER TABLE changing ADD b int")
+        assert run(client, "s") == "0A000"
+        client.query("DROP TABLE changing")
+
+
+def test_psycopg_prepares_in_transaction_mode(primary, t):
+    with t.connect(APP_DATABASE, "app") as a, t.connect(APP_DATABASE, "app") as b:
+        for i in range(20):
+            for connection in a, b:
+                cursor = connection.execute("SELECT %s::int + %s::int", [i, 1], prepare=True)
+                assert cursor.fetchone() == (i + 1,)
+    assert len(backends(primary)) <= 2
