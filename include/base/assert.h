@@ -15,6 +15,9 @@ _Noreturn void assert_failed(const char *file, int line, const char *what);
 
 #define PGT_UNUSED            __attribute__((unused))
 #define PGT_MUST_USE          __attribute__((warn_unused_result))
+/* Where it was measured: what is rare must not make the common path save registers for it. */
+#define PGT_INLINE            inline __attribute__((always_inline))
+#define PGT_NOINLINE          __attribute__((noinline))
 #define PGT_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define PGT_NELEMS(a)         (sizeof(a) / sizeof((a)[0]))
 

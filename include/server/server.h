@@ -69,8 +69,8 @@ struct server {
 	struct conn conn;
 	struct slot slot;
 	const struct server_events *on;
-	void *owner;       /* of the monitor's */
 	struct pool *pool; /* NULL: the monitor's */
+	void *owner;       /* of whoever made it without a pool */
 	struct node *node;
 	struct dial dial;
 	struct server_login *login; /* until it is ready */

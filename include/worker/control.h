@@ -2,13 +2,21 @@
  *
  * control.h - the control thread: configuration, signals, the monitor, the console's clients.
  *
- * Owns what is decided once for all workers.  Console clients are mailed here after login, so that
- * commands run in one place, one after the other, and gather rows from the workers by mail.
+ * Owns what is decided once for all workers.  Console clients are mailed here after their startup
+ * packet, so that commands run in one place, one after the other, and gather rows from the workers
+ * by mail.
+ *
+ * Everything here runs on the control thread, which is the process's first one.
  */
 #ifndef PGT_WORKER_CONTROL_H
 #define PGT_WORKER_CONTROL_H
 
 #include "worker/worker.h"
+
+struct console;
+struct control;
+struct monitor;
+struct node_sets;
 
 enum shutdown_mode {
 	SHUTDOWN_NOT,
@@ -17,32 +25,67 @@ enum shutdown_mode {
 	SHUTDOWN_NOW,              /* SIGQUIT, or a second SIGTERM or SIGINT */
 };
 
-struct monitor;
-struct console;
+enum control_state { CONTROL_IS_READY, CONTROL_RELOADS, CONTROL_STOPS };
+
+/* What stands above this folder and is called from here. */
+struct control_hooks {
+	/* The console, see admin/console.h. */
+	void (*console_start)(struct control *c);
+	void (*console_stop)(struct control *c);
+	bool (*console_enter)(struct control *c, struct client *client, struct err *e);
+	void (*console_pause)(struct control *c);
+	void (*console_resume)(struct control *c);
+	/* For whoever supervises the process. */
+	void (*tell)(enum control_state state);
+};
+
+/* How the process was started; strings and hooks must outlive it. */
+struct control_options {
+	struct setup_source source;
+	unsigned verbosity; /* -v on the command line; `verbose` may ask for more */
+	bool log_to_stderr;
+	const struct control_hooks *hooks;
+};
 
 struct control {
+	struct control_options options;
 	struct loop *loop;
 	struct net net;
 	struct mailbox mailbox;
+	struct setup setup;      /* in force */
+	struct config *config;   /* the setup's, borrowed */
 	struct client_host host; /* of console clients */
-	struct config *config;   /* in force */
-	const char *config_path; /* NULL: made of --upstream */
-	struct tls_context *client_tls, *server_tls;
 	struct resolver *resolver;
-	struct listener *listeners;
-	unsigned nlisteners;
+	struct listeners listeners;
+	struct node_sets *node_sets;
 	struct worker *workers;
 	unsigned nworkers;
 	struct monitor *monitor;
 	struct console *console; /* of admin/ */
+	struct loop_timer sweep;
+	struct loop_timer quiet; /* looks whether a shutdown has nothing left to wait for */
+	unsigned ngathers;       /* under way */
 	enum shutdown_mode shutdown;
 	usec_t started_at;
 	bool suspended;
+	bool is_over; /* console clients that still come by mail are turned away */
 };
 
-/* ---- gathering: control thread ---------------------------------------------------------------- */
+/* ---- for main ----------------------------------------------------------------------------------
+ */
 
-struct gather;
+/* Opens the log that a configuration asks for.  False: *e says which file. */
+bool control_open_log(const struct control_options *options, const struct config *config,
+		      struct err *e);
+
+/* Serves until it is told to stop, and frees everything.  Takes the setup and the open listeners;
+ * no other thread may run yet. */
+void control_run(const struct control_options *options, struct setup *setup,
+		 const struct listeners *listeners);
+
+/* ---- gathering ---------------------------------------------------------------------------------
+ */
+
 /* Runs on a worker's thread; what it finds goes into slot, which is zeroed and as large as asked
  * for, and is the worker's own until done(). */
 typedef void gather_visit_fn(struct worker *w, void *slot, void *arg);
@@ -50,18 +93,20 @@ typedef void gather_visit_fn(struct worker *w, void *slot, void *arg);
  * freed afterwards, what slots point to is the callee's. */
 typedef void gather_done_fn(struct control *c, void **slots, unsigned n, void *arg);
 
-/* arg is shared by all visits: read only until done. */
-void control_gather(
-    struct control *c, size_t slot_size, gather_visit_fn *visit, gather_done_fn *done, void *arg);
+/* arg is shared by all visits: read only until done.  done() is never called before this returns,
+ * and always before the console is stopped. */
+void control_gather(struct control *c, size_t slot_size, gather_visit_fn *visit,
+		    gather_done_fn *done, void *arg);
 
-/* ---- what the console and signals ask for: control thread --------------------------------------- */
+/* ---- what the console and signals ask for ------------------------------------------------------
+ */
 
-/* Reads the configuration again; all or nothing (I8).  False: *e says why, the old one stays in
- * force; the log has all problems. */
+/* Reads the configuration and certificates again; all or nothing (I8).  False: *e says why, the old
+ * one stays in force; the log has all problems. */
 bool control_reload(struct control *c, struct err *e);
 /* SET on the console: a configuration with one setting changed. */
 bool control_set(struct control *c, struct slice name, const char *value, struct err *e);
-/* Goes as far as mode says; a second call goes further. */
+/* Goes as far as mode says; when it is on that way or further already, it ends at once. */
 void control_shutdown(struct control *c, enum shutdown_mode mode);
 /* Stops accepting and reading from clients; and the way back. */
 void control_suspend(struct control *c, bool on);

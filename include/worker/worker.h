@@ -5,6 +5,10 @@
  * Workers share nothing but the references they are handed: a configuration, TLS contexts, node
  * sets.  Everything in struct worker belongs to its own thread once it runs; others reach it by
  * worker_post().
+ *
+ * Any worker takes a client from the listening sockets, reads its startup packet and sends it home:
+ * to the worker that has the group of its database, user and tenant, or to the control thread when
+ * it wants the console.
  */
 #ifndef PGT_WORKER_WORKER_H
 #define PGT_WORKER_WORKER_H
@@ -14,12 +18,13 @@
 #include "net/listen.h"
 #include "net/mailbox.h"
 #include "relay/relay.h"
+#include "worker/setup.h"
 
 #include <pthread.h>
 
 struct control;
 
-/* As many as the cancel key has room for. */
+/* As many as the cancel key has room for: its pid is positive in 31 bits, 25 of them random. */
 #define WORKERS_MAX 64
 
 struct worker {
@@ -29,19 +34,42 @@ struct worker {
 	struct loop *loop;
 	struct net net;
 	struct mailbox mailbox;
+	struct setup setup; /* in force; host and relay borrow or reference it */
 	struct client_host host;
 	struct relay relay;
-	struct acceptor *acceptors; /* one for each listening socket */
-	unsigned nacceptors;
-	struct hmap keys; /* clients by the pid of their cancel key */
+	struct acceptor acceptors[LISTENERS_MAX]; /* one for each listening socket */
+	unsigned nacceptors;                      /* 0: none is watched */
+	struct hmap keys;                         /* clients by the pid of their cancel key */
 	struct loop_timer sweep;
-	bool accepts;
+	bool is_over; /* who still comes by mail is turned away */
 };
 
-/* Starts the thread; config and tls are referenced. */
-void worker_start(struct worker *w, struct control *control, unsigned index);
-/* Any thread; after all sessions are gone or to be closed at once. Joins. */
-void worker_stop(struct worker *w);
+/* ---- the control thread's part: in this order ------------------------------------------------- */
+
+/* Makes the worker.  References the control's setup. */
+void worker_init(struct worker *w, struct control *control, unsigned index);
+/* Starts its thread, which accepts at once and knows its way to the others: all of them must have
+ * been made. */
+void worker_start(struct worker *w);
+/* Ends the thread and waits for it.  From here on the worker is the caller's. */
+void worker_join(struct worker *w);
+/* Closes its clients and servers.  All workers must have been joined. */
+void worker_close(struct worker *w);
+/* Frees the rest.  All workers must have been closed, and the resolver freed. */
+void worker_free(struct worker *w);
+
+/* ---- any thread ------------------------------------------------------------------------------- */
+
+/* deliver() runs on the worker's thread with the worker as its receiver. */
 void worker_post(struct worker *w, struct mail *mail, mail_fn *deliver);
+
+/* ---- the worker's own thread ------------------------------------------------------------------ */
+
+/* Starts and stops to take new clients; harmless when it is so already. */
+void worker_accept(struct worker *w, bool on);
+/* Stops and starts to take new clients and to read from those that are there. */
+void worker_suspend(struct worker *w, bool on);
+/* Another version is in force; takes the references. */
+void worker_reconfigure(struct worker *w, struct setup setup);
 
 #endif

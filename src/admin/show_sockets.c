@@ -8,6 +8,7 @@
 #include "admin/parts.h"
 #include "net/tls.h"
 #include "relay/statement.h"
+#include "worker/monitor.h"
 
 #include <stdio.h>
 
@@ -324,7 +325,27 @@ static void servers_visit(struct worker *w, struct table *t)
 	show_each_group(w, servers_of, t);
 }
 
-const struct show show_servers = { .shown = &socket_layout, .visit = servers_visit };
+static void monitor_server(void *arg, struct server *sv, const char *database, const char *user)
+{
+	struct subject s = { .server = sv,
+			     .conn = &sv->conn,
+			     .database = database,
+			     .user = user,
+			     .state = sv->question.done ? "active" : "idle",
+			     .told = sv->params };
+
+	socket_row(&s, arg);
+}
+
+static void servers_local(struct control *c, struct table *t)
+{
+	if (c->monitor)
+		monitor_visit(c->monitor, monitor_server, t);
+}
+
+const struct show show_servers = { .shown = &socket_layout,
+				   .visit = servers_visit,
+				   .local = servers_local };
 
 /* ---- SHOW SOCKETS, ACTIVE_SOCKETS, FDS ---------------------------------------------------------
  */

@@ -1,40 +1,195 @@
 /* SPDX-License-Identifier: ISC
  *
- * main.c - the command line of pgturnstile.
+ * main.c - from the command line to a running control thread, in the order that matters: who we
+ * are, what we hold, where we run.
  *
- * Turns argv into options and answers --help and --version.  Does not know what a
- * setting means or what a worker does.
+ * Does not know what a setting means to clients or servers.
  */
-#include <getopt.h>
+#include "admin/console.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "main/options.h"
+#include "main/process.h"
+#include "worker/control.h"
+
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
-static const char usage[] = "usage: pgturnstile [--help] [--version]\n"
-			    "\n"
-			    "A connection pooler and read/write router for PostgreSQL.\n"
-			    "\n"
-			    "  -h, --help     show this text and exit\n"
-			    "  -V, --version  show the version and exit\n";
+/* Files that are open besides clients and servers: listeners, logs, loops, the monitor. */
+#define OTHER_FILES 128
 
-static const struct option long_options[] = {
-	{"help",     no_argument, NULL, 'h'},
-	{ "version", no_argument, NULL, 'V'},
-	{ NULL,      0,           NULL, 0  },
+static void tell(enum control_state state)
+{
+	static const char *const words[] = { [CONTROL_IS_READY] = "READY=1",
+					     [CONTROL_RELOADS] = "RELOADING=1",
+					     [CONTROL_STOPS] = "STOPPING=1" };
+
+	process_tell(words[state]);
+}
+
+static const struct control_hooks hooks = { .console_start = console_start,
+					    .console_stop = console_stop,
+					    .console_enter = console_enter,
+					    .console_pause = console_pause,
+					    .console_resume = console_resume,
+					    .tell = tell };
+
+static const struct {
+	const char *name;
+	void (*describe)(struct buf *out);
+} pages[] = {
+	{"settings", config_describe_settings_markdown},
+	{ "ini",     config_describe_settings_ini     },
+	{ "admin",   console_describe_markdown        },
 };
+
+static int describe(const char *what)
+{
+	for (size_t i = 0; i < PGT_NELEMS(pages); i++) {
+		struct buf page = { 0 };
+
+		if (strcmp(pages[i].name, what))
+			continue;
+		pages[i].describe(&page);
+		fwrite(buf_head(&page), 1, buf_len(&page), stdout);
+		buf_fini(&page);
+		return EXIT_SUCCESS;
+	}
+	fprintf(stderr, "pgturnstile: --describe knows settings, ini and admin, not \"%s\"\n",
+		what);
+	return EXIT_FAILURE;
+}
+
+static int fail(const struct err *e)
+{
+	fprintf(stderr, "pgturnstile: %s\n", e->text);
+	return EXIT_FAILURE;
+}
+
+/* All that is wrong is said at once. */
+static struct config *read_config(const struct options *o)
+{
+	struct config_problems problems = { 0 };
+	struct config *config = setup_read(&o->source, NULL, &problems);
+
+	fwrite(buf_peek(&problems.notes).p, 1, buf_len(&problems.notes), stderr);
+	fwrite(buf_peek(&problems.errors).p, 1, buf_len(&problems.errors), stderr);
+	config_problems_fini(&problems);
+	return config;
+}
+
+static bool prepare_user(const struct options *o, const struct settings *set, struct err *e)
+{
+	if (o->daemon && !*set->logfile && !set->syslog)
+		return err_set(e, "F0000", "-d needs a place to log to: set logfile or syslog");
+	return process_become(*o->user ? o->user : set->user, e);
+}
+
+static bool open_listeners(struct listeners *listeners, const struct settings *set, struct err *e)
+{
+	struct listen_options options = { .addrs = set->listen_addr,
+					  .port = set->listen_port,
+					  .backlog = set->listen_backlog,
+					  .reuseport = set->so_reuseport,
+					  .defer_accept_s = set->tcp_defer_accept,
+					  .unix_dir = set->unix_socket_dir,
+					  .unix_mode = (mode_t)set->unix_socket_mode,
+					  .unix_group = set->unix_socket_group };
+
+	return listeners_open(listeners, &options, e) &&
+	       (listeners->n > 0 || err_set(e, "F0000",
+					    "nothing to listen on: set listen_addr or "
+					    "unix_socket_dir"));
+}
+
+static void prepare_limits(const struct config *config)
+{
+	const struct settings *set = &config->global;
+	size_t databases = config->ndatabases ? config->ndatabases : 1;
+
+	process_raise_file_limit(OTHER_FILES + set->max_client_conn +
+				 databases * set->default_pool_size);
+	process_hide_memory();
+	signal(SIGPIPE, SIG_IGN);
+	if (geteuid() == 0)
+		log_warning("running as root: set `user`, so that a fault here is not root's");
+}
+
+/* Takes the setup. */
+static int serve(const struct options *o, const struct control_options *control,
+		 struct setup *setup)
+{
+	struct listeners listeners;
+	struct pidfile pidfile;
+	/* The control thread lets go of the settings. */
+	char *path = strdup(setup->config->global.pidfile);
+	bool ok;
+	struct err e;
+
+	ok = pidfile_take(&pidfile, path, &e) &&
+	     open_listeners(&listeners, &setup->config->global, &e) &&
+	     (!o->daemon || process_daemonise(&e));
+	if (ok) {
+		pidfile_write(&pidfile);
+		prepare_limits(setup->config);
+		control_run(control, setup, &listeners);
+		process_show_memory();
+	}
+	setup_unref(setup);
+	pidfile_remove(&pidfile);
+	free(path);
+	return ok ? EXIT_SUCCESS : fail(&e);
+}
+
+static int run(const struct options *o)
+{
+	struct control_options control = { .source = o->source,
+					   .verbosity = o->verbosity,
+					   .log_to_stderr = !o->quiet && !o->daemon,
+					   .hooks = &hooks };
+	struct config *config = read_config(o);
+	struct setup setup;
+	struct err e;
+
+	if (!config)
+		return EXIT_FAILURE;
+	/* Before files are opened: what a start can read, a reload must be able to read too. */
+	if ((o->mode == MODE_RUN && !prepare_user(o, &config->global, &e)) ||
+	    !setup_make(&setup, config, &e)) {
+		config_unref(config);
+		return fail(&e);
+	}
+	if (o->mode == MODE_CHECK) {
+		setup_unref(&setup);
+		printf("%s: OK\n", o->source.path ? o->source.path : "--upstream");
+		return EXIT_SUCCESS;
+	}
+	if (!control_open_log(&control, setup.config, &e)) {
+		setup_unref(&setup);
+		return fail(&e);
+	}
+	return serve(o, &control, &setup);
+}
 
 int main(int argc, char **argv)
 {
-	int option = getopt_long(argc, argv, "hV", long_options, NULL);
+	struct options options;
 
-	switch (option) {
-	case 'h':
-		fputs(usage, stdout);
+	hash_init();
+	if (!options_parse(&options, argc, argv))
+		return EXIT_FAILURE;
+	switch (options.mode) {
+	case MODE_HELP:
+		options_put_usage(true);
 		return EXIT_SUCCESS;
-	case 'V':
+	case MODE_VERSION:
 		puts(PACKAGE_STRING);
 		return EXIT_SUCCESS;
+	case MODE_DESCRIBE:
+		return describe(options.describe);
 	default:
-		fputs(usage, stderr);
-		return EXIT_FAILURE;
+		return run(&options);
 	}
 }

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * monitor.h - asks each node for its role, its lag and its catalog, and tells the node sets.
+ *
+ * Watches every database that is in use, or has an entry of its own, and has more than one node:
+ * one connection to each node, and a short one now and then to read the primary's catalog.  All on
+ * the control thread.
+ */
+#ifndef PGT_WORKER_MONITOR_H
+#define PGT_WORKER_MONITOR_H
+
+#include "config/config.h"
+
+struct mailbox;
+struct monitor;
+struct net;
+struct node_sets;
+struct resolver;
+struct server;
+struct tls_context;
+
+/* Borrows all of them until monitor_free(). */
+struct monitor *monitor_new(struct net *net, struct mailbox *mailbox, struct resolver *resolver,
+			    struct node_sets *sets);
+/* A configuration is in force; references it and the TLS context (or NULL).  Starts over, with what
+ * the node sets know already. */
+void monitor_configure(struct monitor *m, struct config *config, struct tls_context *server_tls);
+void monitor_free(struct monitor *m);
+
+/* For SHOW SERVERS: a connection of the monitor's that is logged in, and what it is for. */
+typedef void monitor_visit_fn(void *arg, struct server *s, const char *database, const char *user);
+void monitor_visit(const struct monitor *m, monitor_visit_fn *visit, void *arg);
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * sets.h - the node set of each database that is in use, by the name that clients say.
+ *
+ * One registry for the process, under a lock that is taken on cold paths only: a client enters, the
+ * configuration changes, the monitor looks around.
+ */
+#ifndef PGT_WORKER_SETS_H
+#define PGT_WORKER_SETS_H
+
+#include "route/nodes.h"
+
+struct node_sets;
+
+struct node_sets *node_sets_new(void);
+/* Lets go of its references; others may still hold theirs. */
+void node_sets_free(struct node_sets *sets);
+
+/* The set of a database, made when there is none, and made anew when the hosts are others: groups
+ * on the old one keep it until they are gone.  A reference for the caller.  Any thread. */
+struct node_set *node_sets_get(struct node_sets *sets, const char *database,
+			       const struct node_conf *nodes, size_t n);
+
+/* All of them, a reference each, in an array to be freed.  Any thread. */
+struct node_set **node_sets_list(struct node_sets *sets, unsigned *n);
+
+/* Forgets a set when nobody but the registry and `holders` others has it.  Any thread. */
+void node_sets_forget(struct node_sets *sets, struct node_set *set, unsigned holders);
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * options.c - the command line.
+ *
+ * Turns argv into options; knows what they are called, not what they do.  Names that PgBouncer has
+ * are PgBouncer's.
+ */
+#include "main/options.h"
+
+#include <getopt.h>
+#include <stdio.h>
+
+static const char synopsis[] =
+    "usage: pgturnstile [-d] [-v] [-q] [-u USER] [--check] CONFIG.INI\n"
+    "       pgturnstile [-v] [-q] --upstream postgres://USER[:PASSWORD]@HOST[:PORT]/DB\n"
+    "                   [--listen ADDRESS:PORT]\n"
+    "       pgturnstile --describe=settings|ini|admin | --help | --version\n";
+
+static const char explanation[] =
+    "\n"
+    "A connection pooler and read/write router for PostgreSQL.\n"
+    "\n"
+    "  -d, --daemon          run in the background; needs logfile or syslog\n"
+    "  -v, --verbose         log more; twice for still more\n"
+    "  -q, --quiet           do not log to stderr\n"
+    "  -u, --user=USER       become this system user; only root can\n"
+    "      --check           read the configuration, say what is wrong with it and exit\n"
+    "      --upstream=URI    serve every database of these servers, without a file\n"
+    "      --listen=WHERE    with --upstream: where clients come to (127.0.0.1:6432)\n"
+    "      --describe=WHAT   print a page or sample that is made from the program's tables\n"
+    "  -h, --help            show this text and exit\n"
+    "  -V, --version         show the version and exit\n"
+    "\n"
+    "Signals: HUP reloads, TERM ends when the last client has left, INT when the last\n"
+    "transaction has ended, QUIT or a second TERM or INT at once, USR1 pauses, USR2 resumes.\n";
+
+enum { OPTION_CHECK = 256, OPTION_UPSTREAM, OPTION_LISTEN, OPTION_DESCRIBE };
+
+static const struct option long_options[] = {
+	{"daemon",    no_argument,       NULL, 'd'             },
+	{ "verbose",  no_argument,       NULL, 'v'             },
+	{ "quiet",    no_argument,       NULL, 'q'             },
+	{ "user",     required_argument, NULL, 'u'             },
+	{ "check",    no_argument,       NULL, OPTION_CHECK    },
+	{ "upstream", required_argument, NULL, OPTION_UPSTREAM },
+	{ "listen",   required_argument, NULL, OPTION_LISTEN   },
+	{ "describe", required_argument, NULL, OPTION_DESCRIBE },
+	{ "help",     no_argument,       NULL, 'h'             },
+	{ "version",  no_argument,       NULL, 'V'             },
+	{ NULL,       0,                 NULL, 0               },
+};
+
+void options_put_usage(bool in_full)
+{
+	FILE *to = in_full ? stdout : stderr;
+
+	fputs(synopsis, to);
+	if (in_full)
+		fputs(explanation, to);
+}
+
+static bool take(struct options *o, int option)
+{
+	switch (option) {
+	case 'd':
+		o->daemon = true;
+		return true;
+	case 'v':
+		o->verbosity++;
+		return true;
+	case 'q':
+		o->quiet = true;
+		return true;
+	case 'u':
+		o->user = optarg;
+		return true;
+	case OPTION_CHECK:
+		o->mode = MODE_CHECK;
+		return true;
+	case OPTION_UPSTREAM:
+		o->source.upstream = optarg;
+		return true;
+	case OPTION_LISTEN:
+		o->source.listen = optarg;
+		return true;
+	case OPTION_DESCRIBE:
+		o->mode = MODE_DESCRIBE;
+		o->describe = optarg;
+		return true;
+	case 'h':
+		o->mode = MODE_HELP;
+		return true;
+	case 'V':
+		o->mode = MODE_VERSION;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static const char *find_contradiction(const struct options *o, int nfiles)
+{
+	if (o->mode != MODE_RUN && o->mode != MODE_CHECK)
+		return nfiles ? "no file is read for that" : NULL;
+	if (o->source.upstream)
+		return nfiles ? "--upstream stands instead of a file" : NULL;
+	if (o->source.listen)
+		return "--listen goes with --upstream; a file has listen_addr and listen_port";
+	return nfiles == 1 ? NULL : "one file is needed, or --upstream";
+}
+
+bool options_parse(struct options *o, int argc, char **argv)
+{
+	const char *contradiction;
+	int option;
+
+	*o = (struct options){ .user = "" };
+	while ((option = getopt_long(argc, argv, "dvqu:hV", long_options, NULL)) != -1) {
+		if (take(o, option))
+			continue;
+		options_put_usage(false);
+		return false;
+	}
+	contradiction = find_contradiction(o, argc - optind);
+	if (contradiction) {
+		fprintf(stderr, "pgturnstile: %s\n", contradiction);
+		options_put_usage(false);
+		return false;
+	}
+	o->source.path = argv[optind];
+	return true;
+}

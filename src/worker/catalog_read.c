@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * catalog_read.c - reads the catalog of a database, on a connection of its own.
+ *
+ * Knows the two queries of sql/catalog.h, not when they are due.
+ */
+#include "worker/catalog_read.h"
+
+#include "base/mem.h"
+#include "sql/catalog.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A server that takes longer has other worries. */
+#define READ_MAX (60 * USEC_PER_SEC)
+
+struct catalog_read {
+	struct server *server;
+	struct sql_catalog_builder *builder;
+	catalog_read_fn *done;
+	void *arg;
+	usec_t started_at;
+	bool is_starting;
+	char failure[200]; /* found while it was being started: told at the first sweep */
+};
+
+static void release(struct catalog_read *r)
+{
+	if (r->server)
+		server_drop(r->server);
+	if (r->builder)
+		sql_catalog_builder_free(r->builder);
+	free(r);
+}
+
+static void finish(struct catalog_read *r, const struct sql_catalog *catalog, const char *why)
+{
+	catalog_read_fn *done = r->done;
+	void *arg = r->arg;
+
+	release(r);
+	done(arg, catalog, why);
+}
+
+static void fail(struct catalog_read *r, const char *why)
+{
+	char text[sizeof(r->failure)];
+
+	snprintf(text, sizeof(text), "%s", why ? why : "the connection was closed");
+	if (!r->is_starting) {
+		finish(r, NULL, text);
+		return;
+	}
+	memcpy(r->failure, text, sizeof(text));
+	server_drop(r->server);
+	r->server = NULL;
+}
+
+static void fail_with(struct catalog_read *r, const struct report *error)
+{
+	struct err e;
+
+	err_set(&e, "58000", "%.*s", SLICE_FMT(error->message));
+	fail(r, e.text);
+}
+
+static void on_relation(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
+			unsigned n)
+{
+	struct catalog_read *r = arg;
+
+	if (n == 2)
+		sql_catalog_builder_relation(r->builder, columns[0], columns[1]);
+}
+
+static void on_relations(struct server *s PGT_UNUSED, void *arg, const struct report *error)
+{
+	struct catalog_read *r = arg;
+	const struct sql_catalog *catalog;
+
+	if (error) {
+		fail_with(r, error);
+		return;
+	}
+	catalog = sql_catalog_builder_finish(r->builder);
+	r->builder = NULL;
+	finish(r, catalog, NULL);
+}
+
+static void on_function(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
+			unsigned n)
+{
+	struct catalog_read *r = arg;
+
+	if (n == 3)
+		sql_catalog_builder_function(r->builder, columns[0], columns[1],
+					     !slice_is_equal(columns[2], SLICE("f")));
+}
+
+static void on_functions(struct server *s, void *arg, const struct report *error)
+{
+	struct catalog_read *r = arg;
+	struct question q = { .row = on_relation, .done = on_relations, .arg = arg };
+
+	if (error)
+		fail_with(r, error);
+	else
+		server_ask(s, sql_catalog_relations_query, &q);
+}
+
+static void on_ready(struct server *s)
+{
+	struct question q = { .row = on_function, .done = on_functions, .arg = s->owner };
+
+	server_ask(s, sql_catalog_query, &q);
+}
+
+static void on_readable(struct server *s)
+{
+	if (!server_on_idle_bytes(s))
+		fail(s->owner, "the server says what nobody asked for");
+}
+
+static void on_ended(struct server *s, const char *why)
+{
+	fail(s->owner, why);
+}
+
+static void on_nothing(struct server *s PGT_UNUSED)
+{
+}
+
+static const struct server_events events = { .ready = on_ready,
+					     .readable = on_readable,
+					     .drained = on_nothing,
+					     .ended = on_ended,
+					     .cancel_over = on_nothing };
+
+struct catalog_read *catalog_read_start(struct net *net, const struct server_target *target,
+					catalog_read_fn *done, void *arg)
+{
+	struct catalog_read *r = xnew(struct catalog_read);
+
+	r->builder = sql_catalog_builder_new();
+	r->done = done;
+	r->arg = arg;
+	r->started_at = loop_now(net->loop);
+	r->server = server_new(NULL, net, &events);
+	r->server->owner = r;
+	r->is_starting = true;
+	server_connect(r->server, target);
+	r->is_starting = false;
+	return r;
+}
+
+void catalog_read_stop(struct catalog_read *r)
+{
+	release(r);
+}
+
+void catalog_read_sweep(struct catalog_read *r, usec_t now)
+{
+	if (*r->failure)
+		finish(r, NULL, r->failure);
+	else if (now - r->started_at >= READ_MAX)
+		fail(r, "it took too long");
+}

@@ -1,0 +1,560 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * control.c - the control thread: configuration, signals, gathering, the end.
+ *
+ * Decides for all workers and tells them by mail.  Knows what the console is called with, not what
+ * it says.
+ */
+#include "worker/control.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "client/login.h"
+#include "net/resolve.h"
+#include "worker/monitor.h"
+#include "worker/sets.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define SWEEP_PERIOD (100 * USEC_PER_MSEC)
+/* How often a shutdown looks whether the last client or transaction is gone. */
+#define QUIET_PERIOD (100 * USEC_PER_MSEC)
+
+/* ---- gathering --------------------------------------------------------------------------------
+ */
+
+struct gather;
+
+/* Goes to a worker and comes back. */
+struct round_trip {
+	struct mail mail;
+	struct gather *gather;
+	unsigned index;
+};
+
+struct gather {
+	struct control *control;
+	gather_visit_fn *visit;
+	gather_done_fn *done;
+	void *arg;
+	void **slots;
+	struct round_trip *trips;
+	unsigned nout;
+};
+
+static void end_if_told(struct control *c)
+{
+	if (c->shutdown == SHUTDOWN_NOW && c->ngathers == 0)
+		loop_stop(c->loop);
+}
+
+static void gather_finish(struct gather *g)
+{
+	struct control *c = g->control;
+
+	c->ngathers--;
+	g->done(c, g->slots, c->nworkers, g->arg);
+	for (unsigned i = 0; i < c->nworkers; i++)
+		free(g->slots[i]);
+	free(g->slots);
+	free(g->trips);
+	free(g);
+	net_flush(&c->net);
+	end_if_told(c);
+}
+
+static void deliver_back(struct mail *mail, void *receiver PGT_UNUSED)
+{
+	struct gather *g = container_of(mail, struct round_trip, mail)->gather;
+
+	if (--g->nout == 0)
+		gather_finish(g);
+}
+
+static void deliver_visit(struct mail *mail, void *receiver)
+{
+	struct round_trip *trip = container_of(mail, struct round_trip, mail);
+	struct gather *g = trip->gather;
+	struct worker *w = receiver;
+
+	g->visit(w, g->slots[trip->index], g->arg);
+	net_flush(&w->net);
+	mailbox_post(&g->control->mailbox, &trip->mail, deliver_back);
+}
+
+void control_gather(struct control *c, size_t slot_size, gather_visit_fn *visit,
+		    gather_done_fn *done, void *arg)
+{
+	struct gather *g = xnew(struct gather);
+
+	*g = (struct gather){ .control = c, .visit = visit, .done = done, .arg = arg };
+	g->slots = xcalloc(c->nworkers, sizeof(*g->slots));
+	g->trips = xcalloc(c->nworkers, sizeof(*g->trips));
+	g->nout = c->nworkers;
+	c->ngathers++;
+	for (unsigned i = 0; i < c->nworkers; i++) {
+		g->slots[i] = xcalloc(1, slot_size);
+		g->trips[i] = (struct round_trip){ .gather = g, .index = i };
+		worker_post(&c->workers[i], &g->trips[i].mail, deliver_visit);
+	}
+}
+
+/* ---- configuration ----------------------------------------------------------------------------
+ */
+
+struct setup_mail {
+	struct mail mail;
+	struct setup setup;
+};
+
+static void deliver_setup(struct mail *mail, void *receiver)
+{
+	struct setup_mail *m = container_of(mail, struct setup_mail, mail);
+
+	worker_reconfigure(receiver, m->setup);
+	free(m);
+}
+
+static void use_setup(struct control *c, struct setup setup)
+{
+	c->setup = setup;
+	c->config = setup.config;
+	c->host.config = setup.config;
+	c->host.tls = setup.client_tls;
+}
+
+static void publish(struct control *c, struct setup setup)
+{
+	struct setup old = c->setup;
+
+	use_setup(c, setup);
+	scram_cache_clear(c->host.scram_cache);
+	resolver_set_ttls(c->resolver, setup.config->global.dns_max_ttl,
+			  setup.config->global.dns_nxdomain_ttl);
+	for (unsigned i = 0; i < c->nworkers; i++) {
+		struct setup_mail *m = xnew(struct setup_mail);
+
+		m->setup = setup_ref(&setup);
+		worker_post(&c->workers[i], &m->mail, deliver_setup);
+	}
+	monitor_configure(c->monitor, setup.config, setup.server_tls);
+	setup_unref(&old);
+}
+
+bool control_open_log(const struct control_options *options, const struct config *config,
+		      struct err *e)
+{
+	const struct settings *set = &config->global;
+	struct log_target target = { .file = set->logfile,
+				     .to_stderr = options->log_to_stderr,
+				     .to_syslog = set->syslog,
+				     .syslog_ident = set->syslog_ident,
+				     .syslog_facility = set->syslog_facility };
+	unsigned more = options->verbosity > set->verbose ? options->verbosity : set->verbose;
+	unsigned most = LOG_LEVEL_TRACE - LOG_LEVEL_INFO;
+
+	log_threshold = LOG_LEVEL_INFO + (more < most ? more : most);
+	return log_open(&target) ||
+	       err_set(e, "F0000", "cannot open the log file \"%s\"", set->logfile);
+}
+
+/* Makes a configuration the one in force.  False: it was let go of, nothing has changed. */
+static bool put_in_force(struct control *c, struct config *config, struct err *e)
+{
+	struct setup setup;
+
+	if (!setup_make(&setup, config, e)) {
+		config_unref(config);
+		return false;
+	}
+	if (!control_open_log(&c->options, config, e)) {
+		setup_unref(&setup);
+		return false;
+	}
+	publish(c, setup);
+	return true;
+}
+
+static void log_lines(enum log_level level, const struct buf *lines)
+{
+	struct slice rest = buf_peek(lines);
+
+	while (rest.n) {
+		const char *end = memchr(rest.p, '\n', rest.n);
+		size_t n = end ? (size_t)(end - rest.p) : rest.n;
+
+		log_at(level, "%.*s", (int)n, rest.p);
+		n += end != NULL;
+		rest = slice_of(rest.p + n, rest.n - n);
+	}
+}
+
+bool control_reload(struct control *c, struct err *e)
+{
+	struct config_problems problems = { 0 };
+	struct config *config;
+	bool ok;
+
+	log_info("RELOAD: reading the configuration again");
+	c->options.hooks->tell(CONTROL_RELOADS);
+	config = setup_read(&c->options.source, c->config, &problems);
+	log_lines(LOG_LEVEL_WARNING, &problems.notes);
+	log_lines(LOG_LEVEL_ERROR, &problems.errors);
+	if (config)
+		ok = put_in_force(c, config, e);
+	else
+		ok = err_set(e, "F0000", "%.*s", SLICE_FMT(buf_peek(&problems.errors)));
+	if (ok)
+		log_info("RELOAD: the new configuration is in force");
+	else
+		log_error("RELOAD: the old configuration stays in force: %s", e->text);
+	config_problems_fini(&problems);
+	c->options.hooks->tell(CONTROL_IS_READY);
+	return ok;
+}
+
+bool control_set(struct control *c, struct slice name, const char *value, struct err *e)
+{
+	struct config *config = config_with(c->config, name, value, e);
+
+	return config && put_in_force(c, config, e);
+}
+
+/* ---- stopping and pausing ---------------------------------------------------------------------
+ */
+
+struct errand_mail {
+	struct mail mail;
+	bool on;
+};
+
+static void post_to_all(struct control *c, mail_fn *deliver, bool on)
+{
+	for (unsigned i = 0; i < c->nworkers; i++) {
+		struct errand_mail *m = xnew(struct errand_mail);
+
+		m->on = on;
+		worker_post(&c->workers[i], &m->mail, deliver);
+	}
+}
+
+static bool unpack(struct mail *mail)
+{
+	struct errand_mail *m = container_of(mail, struct errand_mail, mail);
+	bool on = m->on;
+
+	free(m);
+	return on;
+}
+
+static void deliver_accept(struct mail *mail, void *receiver)
+{
+	worker_accept(receiver, unpack(mail));
+}
+
+static void deliver_suspend(struct mail *mail, void *receiver)
+{
+	worker_suspend(receiver, unpack(mail));
+}
+
+void control_suspend(struct control *c, bool on)
+{
+	if (c->suspended == on)
+		return;
+	c->suspended = on;
+	log_info(on ? "SUSPEND" : "RESUME");
+	post_to_all(c, deliver_suspend, on);
+}
+
+/* What a shutdown waits for, on one worker. */
+static void visit_rest(struct worker *w, void *slot, void *arg)
+{
+	const enum shutdown_mode *mode = arg;
+
+	*(unsigned *)slot = *mode == SHUTDOWN_WAIT_FOR_SERVERS
+				? relay_busy_servers(&w->relay, NULL)
+				: relay_clients(&w->relay, NULL) + w->host.nnewcomers;
+}
+
+static void look_again(struct control *c);
+
+static void on_rest(struct control *c, void **slots, unsigned n, void *arg)
+{
+	unsigned left = 0;
+
+	free(arg);
+	for (unsigned i = 0; i < n; i++)
+		left += *(unsigned *)slots[i];
+	if (c->shutdown == SHUTDOWN_NOW)
+		return;
+	if (left)
+		look_again(c);
+	else
+		control_shutdown(c, SHUTDOWN_NOW);
+}
+
+static void on_quiet(struct loop_timer *timer)
+{
+	struct control *c = container_of(timer, struct control, quiet);
+	enum shutdown_mode *mode = xnew(enum shutdown_mode);
+
+	/* The workers read it while it may change here. */
+	*mode = c->shutdown;
+	control_gather(c, sizeof(unsigned), visit_rest, on_rest, mode);
+}
+
+static void look_again(struct control *c)
+{
+	loop_timer_start(c->loop, &c->quiet, QUIET_PERIOD, 0, on_quiet);
+}
+
+static void begin_waiting(struct control *c)
+{
+	post_to_all(c, deliver_accept, false);
+	look_again(c);
+}
+
+void control_shutdown(struct control *c, enum shutdown_mode mode)
+{
+	static const char *const words[] = { [SHUTDOWN_WAIT_FOR_CLIENTS] =
+						 "waiting until the last client has left",
+					     [SHUTDOWN_WAIT_FOR_SERVERS] =
+						 "waiting until the last transaction has ended",
+					     [SHUTDOWN_NOW] = "closing all connections" };
+	enum shutdown_mode before = c->shutdown;
+
+	if (before == SHUTDOWN_NOW)
+		return;
+	c->shutdown = mode > before ? mode : SHUTDOWN_NOW;
+	log_info("SHUTDOWN: %s", words[c->shutdown]);
+	if (before == SHUTDOWN_NOT) {
+		c->options.hooks->tell(CONTROL_STOPS);
+		if (c->shutdown != SHUTDOWN_NOW)
+			begin_waiting(c);
+	}
+	if (c->shutdown == SHUTDOWN_WAIT_FOR_SERVERS)
+		c->options.hooks->console_pause(c);
+	end_if_told(c);
+}
+
+/* ---- signals ----------------------------------------------------------------------------------
+ */
+
+static void on_reload(struct control *c)
+{
+	struct err e;
+
+	log_reopen();
+	/* What went wrong is in the log. */
+	(void)control_reload(c, &e);
+}
+
+static void on_wait_for_clients(struct control *c)
+{
+	control_shutdown(c, c->shutdown ? SHUTDOWN_NOW : SHUTDOWN_WAIT_FOR_CLIENTS);
+}
+
+static void on_wait_for_servers(struct control *c)
+{
+	control_shutdown(c, c->shutdown ? SHUTDOWN_NOW : SHUTDOWN_WAIT_FOR_SERVERS);
+}
+
+static void on_quit(struct control *c)
+{
+	control_shutdown(c, SHUTDOWN_NOW);
+}
+
+static void on_pause(struct control *c)
+{
+	c->options.hooks->console_pause(c);
+}
+
+static void on_resume(struct control *c)
+{
+	if (c->shutdown != SHUTDOWN_NOT)
+		return;
+	if (c->suspended)
+		control_suspend(c, false);
+	c->options.hooks->console_resume(c);
+}
+
+/* As PgBouncer. */
+static const struct {
+	int number;
+	const char *name;
+	void (*fn)(struct control *c);
+} signals[] = {
+	{SIGHUP,   "SIGHUP",  on_reload          },
+	{ SIGTERM, "SIGTERM", on_wait_for_clients},
+	{ SIGINT,  "SIGINT",  on_wait_for_servers},
+	{ SIGQUIT, "SIGQUIT", on_quit            },
+	{ SIGUSR1, "SIGUSR1", on_pause           },
+	{ SIGUSR2, "SIGUSR2", on_resume          },
+};
+
+static void on_signal(void *arg, int signum)
+{
+	struct control *c = arg;
+
+	for (size_t i = 0; i < PGT_NELEMS(signals); i++) {
+		if (signals[i].number != signum)
+			continue;
+		log_info("got %s", signals[i].name);
+		signals[i].fn(c);
+	}
+	net_flush(&c->net);
+}
+
+/* ---- the console's clients --------------------------------------------------------------------
+ */
+
+static void stay(struct client *c)
+{
+	client_login_begin(c);
+}
+
+static bool enter_console(struct client *client, struct err *e)
+{
+	struct control *c = client->host->owner;
+
+	return c->options.hooks->console_enter(c, client, e);
+}
+
+/* Console commands are not cancelled: the key is there because the protocol has it. */
+static void assign_no_key(struct client *c)
+{
+	random_bytes(c->secret, c->secret_len);
+}
+
+static void forget_no_key(struct client *c PGT_UNUSED)
+{
+}
+
+static void ignore_cancel(struct client_host *host PGT_UNUSED, uint32_t pid PGT_UNUSED,
+			  struct slice secret PGT_UNUSED)
+{
+}
+
+static void init_host(struct control *c)
+{
+	c->host = (struct client_host){ .net = &c->net,
+					.owner = c,
+					.scram_cache = scram_cache_new(),
+					.find_home = stay,
+					.cancel = ignore_cancel,
+					.enter = enter_console,
+					.assign_key = assign_no_key,
+					.forget_key = forget_no_key };
+	list_init(&c->host.newcomers);
+}
+
+static void on_sweep(struct loop_timer *timer)
+{
+	struct control *c = container_of(timer, struct control, sweep);
+	usec_t now = loop_now(c->loop);
+
+	net_sweep(&c->net, now);
+	client_sweep_newcomers(&c->host, now);
+	net_flush(&c->net);
+}
+
+/* ---- beginning and end ------------------------------------------------------------------------
+ */
+
+static unsigned count_workers(const struct config *config)
+{
+	long n = config->global.workers;
+
+	if (!n)
+		n = sysconf(_SC_NPROCESSORS_ONLN);
+	if (n < 1)
+		n = 1;
+	return n < WORKERS_MAX ? (unsigned)n : WORKERS_MAX;
+}
+
+static void start(struct control *c)
+{
+	const struct settings *set = &c->config->global;
+
+	net_init(&c->net, c->loop);
+	mailbox_init(&c->mailbox, c->loop, c);
+	c->resolver = resolver_new(set->dns_max_ttl, set->dns_nxdomain_ttl);
+	c->node_sets = node_sets_new();
+	c->monitor = monitor_new(&c->net, &c->mailbox, c->resolver, c->node_sets);
+	monitor_configure(c->monitor, c->config, c->setup.server_tls);
+	c->nworkers = count_workers(c->config);
+	c->workers = xcalloc(c->nworkers, sizeof(*c->workers));
+	for (unsigned i = 0; i < c->nworkers; i++)
+		worker_init(&c->workers[i], c, i);
+	c->options.hooks->console_start(c);
+	for (unsigned i = 0; i < c->nworkers; i++)
+		worker_start(&c->workers[i]);
+	for (size_t i = 0; i < PGT_NELEMS(signals); i++)
+		loop_on_signal(c->loop, signals[i].number, on_signal, c);
+	loop_timer_start(c->loop, &c->sweep, SWEEP_PERIOD, SWEEP_PERIOD, on_sweep);
+}
+
+static void stop_workers(struct control *c)
+{
+	/* First all threads, so that nobody posts any more; then what they have; then what answers
+	 * their questions; then what was still under way. */
+	for (unsigned i = 0; i < c->nworkers; i++)
+		worker_join(&c->workers[i]);
+	for (unsigned i = 0; i < c->nworkers; i++)
+		worker_close(&c->workers[i]);
+	resolver_free(c->resolver);
+	for (unsigned i = 0; i < c->nworkers; i++)
+		worker_free(&c->workers[i]);
+	free(c->workers);
+}
+
+static void stop(struct control *c)
+{
+	c->is_over = true;
+	c->options.hooks->console_stop(c);
+	LIST_FOREACH_SAFE (at, &c->host.newcomers)
+		client_close(container_of(at, struct client, link), NULL, "shutdown");
+	monitor_free(c->monitor);
+	stop_workers(c);
+	mailbox_fini(&c->mailbox);
+	net_turn_end(&c->net);
+	net_fini(&c->net);
+	loop_timer_stop(c->loop, &c->sweep);
+	loop_timer_stop(c->loop, &c->quiet);
+	scram_cache_free(c->host.scram_cache);
+	node_sets_free(c->node_sets);
+	listeners_close(&c->listeners);
+	setup_unref(&c->setup);
+	loop_free(c->loop);
+}
+
+static void say_where(const struct control *c)
+{
+	for (unsigned i = 0; i < c->listeners.n; i++)
+		log_info("listening on %s", c->listeners.at[i].name);
+	log_info("%s is ready: %u workers, process %d", PACKAGE_STRING, c->nworkers, (int)getpid());
+}
+
+void control_run(const struct control_options *options, struct setup *setup,
+		 const struct listeners *listeners)
+{
+	struct control *c = xnew(struct control);
+
+	c->options = *options;
+	c->listeners = *listeners;
+	c->loop = loop_new();
+	c->started_at = loop_now(c->loop);
+	init_host(c);
+	use_setup(c, *setup);
+	*setup = (struct setup){ 0 };
+	start(c);
+	say_where(c);
+	c->options.hooks->tell(CONTROL_IS_READY);
+	loop_run(c->loop);
+	stop(c);
+	log_info("the end");
+	free(c);
+}

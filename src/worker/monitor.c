@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * monitor.c - asks each node for its role, its lag and its catalog, and tells the node sets.
+ *
+ * Roles are asked for, never configured.  A node counts as down as soon as it does not answer, and
+ * as the primary's replica only while it belongs to the same cluster.
+ *
+ * How far a replica is behind, in time: not at all when it has replayed what the primary had
+ * written when it was last asked.  Else the age of the last transaction it replayed, but no more
+ * than the time since it was last known to have everything, which is right on an idle primary too.
+ */
+#include "worker/monitor.h"
+
+#include "auth/userlist.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/tls.h"
+#include "route/nodes.h"
+#include "server/server.h"
+#include "sql/catalog.h"
+#include "worker/catalog_read.h"
+#include "worker/sets.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* How often it looks for databases that came into use, and for readings that take too long. */
+#define LOOK_PERIOD USEC_PER_SEC
+/* No node is given up in less time, however short the interval. */
+#define SILENCE_MIN (3 * USEC_PER_SEC)
+/* The catalog is read again after this time, or sooner when that failed. */
+#define CATALOG_PERIOD (60 * USEC_PER_SEC)
+#define CATALOG_RETRY  (5 * USEC_PER_SEC)
+
+#define APPLICATION_NAME "pgturnstile monitor"
+
+static const char ask_cluster[] = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
+
+/* Role; position in bytes, written or replayed; seconds since the last transaction replayed was
+ * committed; timeline of a primary. */
+static const char ask_state[] =
+    "SELECT pg_catalog.pg_is_in_recovery(),"
+    " pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery()"
+    " THEN pg_catalog.pg_last_wal_replay_lsn()"
+    " ELSE pg_catalog.pg_current_wal_insert_lsn() END, '0/0'),"
+    " pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()"
+    " OPERATOR(pg_catalog.-) pg_catalog.pg_last_xact_replay_timestamp()),"
+    " CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.substr("
+    "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END";
+
+/* What a node said of itself. */
+struct answer {
+	bool is_replica;
+	uint64_t position;
+	usec_t replay_age; /* -1: not known */
+	uint32_t timeline; /* of a primary */
+};
+
+struct probe {
+	struct watch *watch;
+	unsigned node;
+	struct server *server; /* or NULL */
+	bool is_ready;         /* logged in */
+	bool has_answered;     /* on this connection */
+	usec_t asked_at;       /* the attempt or question under way; 0: none */
+	char cluster[24];      /* system identifier, "" while it is not known */
+	struct answer answer;
+	usec_t covered_at; /* it has replayed all that was written by then; 0: not known */
+};
+
+struct watch {
+	struct list link;
+	struct monitor *monitor;
+	struct node_set *set;
+	const struct database_conf *database; /* of the monitor's config */
+	struct settings settings;
+	const char *user;
+	struct credential credential;
+	struct loop_timer timer;
+	struct probe *probes;
+	int primary; /* index, or -1 */
+	usec_t primary_at; /* when it was asked for the position in its answer; 0: never */
+	struct catalog_read *reading;
+	usec_t catalog_due;
+	bool catalog_failed; /* and that was said */
+};
+
+struct monitor {
+	struct net *net;
+	struct mailbox *mailbox;
+	struct resolver *resolver;
+	struct node_sets *sets;
+	struct config *config;
+	struct tls_context *tls;
+	struct list watches;
+	struct loop_timer look;
+};
+
+static usec_t now_of(const struct watch *w)
+{
+	return loop_now(w->monitor->net->loop);
+}
+
+static struct node *node_of(const struct probe *p)
+{
+	return &p->watch->set->nodes[p->node];
+}
+
+/* ---- what nodes are ---------------------------------------------------------------------------
+ */
+
+static void set_role(struct probe *p, enum node_role role, const char *why)
+{
+	struct node *node = node_of(p);
+	enum node_role before = (enum node_role)atomic_exchange(&node->role, (int)role);
+
+	node_set_error(p->watch->set, node, why);
+	if (before == role)
+		return;
+	if (role == NODE_DOWN)
+		log_warning("database \"%s\": node %s:%u is down: %s", p->watch->set->database,
+			    node->host, node->port, why);
+	else
+		log_info("database \"%s\": node %s:%u is %s", p->watch->set->database, node->host,
+			 node->port, node_role_name(role));
+}
+
+static bool claims_primary(const struct probe *p)
+{
+	return p->has_answered && !p->answer.is_replica;
+}
+
+/* Of several that think they are primaries, the one that was promoted last. */
+static int find_primary(const struct watch *w)
+{
+	int best = -1;
+
+	for (unsigned i = 0; i < w->set->n; i++)
+		if (claims_primary(&w->probes[i]) &&
+		    (best < 0 ||
+		     w->probes[i].answer.timeline > w->probes[best].answer.timeline))
+			best = (int)i;
+	return best;
+}
+
+/* Whether a node may serve besides the primary; why not, otherwise. */
+static bool is_kin(const struct watch *w, const struct probe *p, char *why, size_t n)
+{
+	const struct probe *primary = w->primary < 0 ? NULL : &w->probes[w->primary];
+
+	if (!primary || p == primary)
+		return true;
+	if (*p->cluster && *primary->cluster && strcmp(p->cluster, primary->cluster))
+		snprintf(why, n, "belongs to another cluster than the primary (%s, not %s)",
+			 p->cluster, primary->cluster);
+	else if (!p->answer.is_replica)
+		snprintf(why, n, "is a second primary, on timeline %u; the other is on %u",
+			 p->answer.timeline, primary->answer.timeline);
+	else
+		return true;
+	return false;
+}
+
+static void assess(struct watch *w)
+{
+	int before = w->primary;
+
+	w->primary = find_primary(w);
+	if (w->primary != before) {
+		w->primary_at = 0;
+		w->catalog_due = 0;
+	}
+	for (unsigned i = 0; i < w->set->n; i++) {
+		struct probe *p = &w->probes[i];
+		char why[160];
+
+		if (!p->has_answered)
+			continue;
+		if (!is_kin(w, p, why, sizeof(why)))
+			set_role(p, NODE_DOWN, why);
+		else
+			set_role(p, p->answer.is_replica ? NODE_REPLICA : NODE_PRIMARY, "");
+	}
+}
+
+static void measure_lag(struct probe *p, usec_t now)
+{
+	const struct watch *w = p->watch;
+	struct node *node = node_of(p);
+	uint64_t written, replayed = p->answer.position;
+	usec_t lag = p->answer.replay_age;
+
+	if (!p->answer.is_replica) {
+		node->lag_bytes = -1;
+		node->lag_time = -1;
+		return;
+	}
+	if (w->primary < 0 || !w->primary_at)
+		return;
+	written = w->probes[w->primary].answer.position;
+	node->lag_bytes = written > replayed ? (int64_t)(written - replayed) : 0;
+	if (replayed >= written) {
+		p->covered_at = w->primary_at;
+		lag = 0;
+	} else if (p->covered_at && (lag < 0 || lag > now - p->covered_at)) {
+		lag = now - p->covered_at;
+	}
+	node->lag_time = lag;
+}
+
+/* ---- asking one node --------------------------------------------------------------------------
+ */
+
+static void give_up(struct probe *p, const char *why)
+{
+	struct server *s = p->server;
+
+	p->server = NULL;
+	p->is_ready = p->has_answered = false;
+	p->asked_at = 0;
+	if (s)
+		server_drop(s);
+	set_role(p, NODE_DOWN, why ? why : "the connection was closed");
+	assess(p->watch);
+}
+
+static uint64_t to_number(struct slice text, int base)
+{
+	char room[40] = "";
+
+	if (text.p && text.n < sizeof(room))
+		memcpy(room, text.p, text.n);
+	return strtoull(room, NULL, base);
+}
+
+static usec_t to_usec(struct slice seconds)
+{
+	char room[40] = "";
+
+	if (!seconds.p || seconds.n >= sizeof(room))
+		return -1;
+	memcpy(room, seconds.p, seconds.n);
+	return (usec_t)(strtod(room, NULL) * (double)USEC_PER_SEC);
+}
+
+static void on_state(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
+		     unsigned n)
+{
+	struct probe *p = arg;
+
+	if (n != 4)
+		return;
+	p->answer = (struct answer){ .is_replica = slice_is_equal(columns[0], SLICE("t")),
+				     .position = to_number(columns[1], 10),
+				     .replay_age = to_usec(columns[2]),
+				     .timeline = (uint32_t)to_number(columns[3], 16) };
+	p->has_answered = true;
+}
+
+static void on_state_told(struct server *s PGT_UNUSED, void *arg, const struct report *error)
+{
+	struct probe *p = arg;
+	struct node *node = node_of(p);
+	usec_t now = now_of(p->watch), asked_at = p->asked_at;
+	struct err e;
+
+	if (error) {
+		err_set(&e, "58000", "%.*s", SLICE_FMT(error->message));
+		give_up(p, e.text);
+		return;
+	}
+	p->asked_at = 0;
+	node->latency = now - asked_at;
+	node->seen_at = now;
+	assess(p->watch);
+	if ((int)p->node == p->watch->primary)
+		p->watch->primary_at = asked_at;
+	measure_lag(p, now);
+}
+
+static void ask(struct probe *p)
+{
+	struct question q = { .row = on_state, .done = on_state_told, .arg = p };
+
+	p->asked_at = now_of(p->watch);
+	server_ask(p->server, ask_state, &q);
+}
+
+static void on_cluster(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
+		       unsigned n)
+{
+	struct probe *p = arg;
+
+	if (n == 1 && columns[0].p && columns[0].n < sizeof(p->cluster))
+		memcpy(p->cluster, columns[0].p, columns[0].n);
+}
+
+/* Who may not ask goes on without it. */
+static void on_cluster_told(struct server *s PGT_UNUSED, void *arg,
+			    const struct report *error PGT_UNUSED)
+{
+	ask(arg);
+}
+
+static void on_ready(struct server *s)
+{
+	struct probe *p = s->owner;
+	struct question q = { .row = on_cluster, .done = on_cluster_told, .arg = p };
+
+	p->is_ready = true;
+	memset(p->cluster, 0, sizeof(p->cluster));
+	server_ask(s, ask_cluster, &q);
+}
+
+static void on_readable(struct server *s)
+{
+	if (!server_on_idle_bytes(s))
+		give_up(s->owner, "the server says what nobody asked for");
+}
+
+static void on_ended(struct server *s, const char *why)
+{
+	give_up(s->owner, why);
+}
+
+static void on_nothing(struct server *s PGT_UNUSED)
+{
+}
+
+static const struct server_events probe_events = { .ready = on_ready,
+						   .readable = on_readable,
+						   .drained = on_nothing,
+						   .ended = on_ended,
+						   .cancel_over = on_nothing };
+
+static const char *own_dbname(const struct watch *w)
+{
+	return *w->database->dbname ? w->database->dbname : w->set->database;
+}
+
+static struct server_target target_of(const struct watch *w, unsigned i, const char *dbname)
+{
+	const struct monitor *m = w->monitor;
+	const struct node *node = &w->set->nodes[i];
+
+	return (struct server_target){
+		.dial = {.host = *node->host ? node->host : m->config->global.unix_socket_dir,
+                         .port = node->port,
+                         .set = &w->settings,
+                         .tls = m->tls,
+                         .resolver = m->resolver,
+                         .mailbox = m->mailbox},
+		.dbname = dbname,
+		.user = w->user,
+		.credential = &w->credential,
+		.options = "",
+		.application_name = APPLICATION_NAME
+	};
+}
+
+static void connect_probe(struct probe *p)
+{
+	const struct watch *w = p->watch;
+	const char *dbname = w->settings.monitor_dbname;
+	struct server_target target = target_of(w, p->node, *dbname ? dbname : own_dbname(w));
+
+	p->asked_at = now_of(w);
+	p->server = server_new(NULL, w->monitor->net, &probe_events);
+	p->server->owner = p;
+	server_connect(p->server, &target);
+}
+
+static usec_t patience(const struct watch *w)
+{
+	usec_t three = 3 * w->settings.monitor_interval;
+
+	return three > SILENCE_MIN ? three : SILENCE_MIN;
+}
+
+static void tick(struct probe *p, usec_t now)
+{
+	char why[64];
+
+	if (!p->server) {
+		connect_probe(p);
+	} else if (p->asked_at && now - p->asked_at >= patience(p->watch)) {
+		snprintf(why, sizeof(why), "no answer for %lld s",
+			 (long long)((now - p->asked_at) / USEC_PER_SEC));
+		give_up(p, why);
+	} else if (p->is_ready && !p->asked_at) {
+		ask(p);
+	}
+}
+
+/* ---- the catalog of the primary ---------------------------------------------------------------
+ */
+
+static void on_catalog(void *arg, const struct sql_catalog *catalog, const char *why)
+{
+	struct watch *w = arg;
+
+	w->reading = NULL;
+	w->catalog_due = now_of(w) + (catalog ? CATALOG_PERIOD : CATALOG_RETRY);
+	if (catalog)
+		node_set_publish_catalog(w->set, catalog);
+	else if (!w->catalog_failed)
+		log_warning("database \"%s\": the catalog cannot be read: %s", w->set->database,
+			    why);
+	w->catalog_failed = !catalog;
+}
+
+static void read_catalog(struct watch *w)
+{
+	struct server_target target = target_of(w, (unsigned)w->primary, own_dbname(w));
+
+	w->reading = catalog_read_start(w->monitor->net, &target, on_catalog, w);
+}
+
+static void on_tick(struct loop_timer *timer)
+{
+	struct watch *w = container_of(timer, struct watch, timer);
+	usec_t now = now_of(w);
+
+	for (unsigned i = 0; i < w->set->n; i++)
+		tick(&w->probes[i], now);
+	if (w->reading)
+		catalog_read_sweep(w->reading, now);
+	else if (w->primary >= 0 && now >= w->catalog_due)
+		read_catalog(w);
+	net_flush(w->monitor->net);
+}
+
+/* ---- databases --------------------------------------------------------------------------------
+ */
+
+/* False: there is no user to log in as. */
+static bool find_login(struct watch *w)
+{
+	const struct settings *set = &w->settings;
+	const struct userlist_entry *entry;
+	const char *password = set->monitor_password;
+
+	w->user = *set->monitor_user ? set->monitor_user
+		  : *set->auth_user  ? set->auth_user
+				     : w->database->user;
+	if (!*w->user)
+		return false;
+	if (!*password && !strcmp(w->user, w->database->user))
+		password = w->database->password;
+	entry = userlist_find(w->monitor->config->userlist, slice_str(w->user));
+	if (!*password && entry && entry->kind != PASSWORD_SCRAM)
+		password = entry->password;
+	w->credential.has_password = *password != '\0';
+	w->credential.password = xstrdup(password);
+	return true;
+}
+
+static void free_watch(struct watch *w)
+{
+	loop_timer_stop(w->monitor->net->loop, &w->timer);
+	if (w->reading)
+		catalog_read_stop(w->reading);
+	for (unsigned i = 0; i < w->set->n; i++)
+		if (w->probes[i].server)
+			server_drop(w->probes[i].server);
+	if (w->credential.password)
+		mem_wipe(w->credential.password, strlen(w->credential.password));
+	free(w->credential.password);
+	free(w->probes);
+	list_del(&w->link);
+	node_set_unref(w->set);
+	free(w);
+}
+
+static void begin(struct watch *w)
+{
+	w->probes = xcalloc(w->set->n, sizeof(*w->probes));
+	for (unsigned i = 0; i < w->set->n; i++) {
+		w->probes[i].watch = w;
+		w->probes[i].node = i;
+	}
+	w->primary = -1;
+	if (!find_login(w)) {
+		log_warning("database \"%s\": nobody to ask the nodes as (monitor_user, auth_user "
+			    "or the database's user): the first one counts as the primary and "
+			    "nothing is routed",
+			    w->set->database);
+		w->set->monitored = false;
+		return;
+	}
+	w->set->monitored = true;
+	loop_timer_start(w->monitor->net->loop, &w->timer, 0, w->settings.monitor_interval,
+			 on_tick);
+}
+
+/* The entry that a set was made from, or NULL when it has left the configuration. */
+static const struct database_conf *entry_of(const struct monitor *m, const struct node_set *set)
+{
+	const struct database_conf *database = config_database(m->config, slice_str(set->database));
+
+	if (!database || !strcmp(database->name, "*"))
+		database = config_database_fallback(m->config);
+	if (database && !node_set_matches(set, database->nodes, database->nnodes))
+		return NULL;
+	return database;
+}
+
+static struct watch *find_watch(const struct monitor *m, const struct node_set *set)
+{
+	LIST_FOREACH (at, &m->watches) {
+		struct watch *w = container_of(at, struct watch, link);
+
+		if (w->set == set)
+			return w;
+	}
+	return NULL;
+}
+
+static struct watch *watch(struct monitor *m, struct node_set *set,
+			   const struct database_conf *database)
+{
+	struct watch *w = xnew(struct watch);
+
+	w->monitor = m;
+	w->set = node_set_ref(set);
+	w->database = database;
+	settings_resolve(m->config, database, NULL, NULL, NULL, &w->settings);
+	list_push_back(&m->watches, &w->link);
+	begin(w);
+	return w;
+}
+
+/* Begins to watch what has come into use and lets go of what has gone out of it. */
+static void look_at(struct monitor *m, struct node_set *set)
+{
+	const struct database_conf *database = entry_of(m, set);
+	struct watch *w = find_watch(m, set);
+	bool has_entry = database && strcmp(database->name, "*");
+
+	if (database && !w && set->n > 1)
+		w = watch(m, set, database);
+	/* The list that we come from holds it, and the watch. */
+	if (!has_entry && set->refs == 2 + (w != NULL)) {
+		if (w)
+			free_watch(w);
+		node_sets_forget(m->sets, set, 1);
+	}
+}
+
+static bool is_listed(struct node_set *const *list, unsigned n, const struct node_set *set)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (list[i] == set)
+			return true;
+	return false;
+}
+
+static void look_around(struct monitor *m)
+{
+	unsigned n;
+	struct node_set **list = node_sets_list(m->sets, &n);
+
+	/* A set whose hosts are others now has left the registry. */
+	LIST_FOREACH_SAFE (at, &m->watches) {
+		struct watch *w = container_of(at, struct watch, link);
+
+		if (!is_listed(list, n, w->set))
+			free_watch(w);
+	}
+	for (unsigned i = 0; i < n; i++) {
+		look_at(m, list[i]);
+		node_set_unref(list[i]);
+	}
+	free(list);
+}
+
+static void on_look(struct loop_timer *timer)
+{
+	struct monitor *m = container_of(timer, struct monitor, look);
+
+	look_around(m);
+	net_flush(m->net);
+}
+
+static void free_watches(struct monitor *m)
+{
+	LIST_FOREACH_SAFE (at, &m->watches)
+		free_watch(container_of(at, struct watch, link));
+}
+
+static void let_go_of_config(struct monitor *m)
+{
+	config_unref(m->config);
+	if (m->tls)
+		tls_context_unref(m->tls);
+}
+
+struct monitor *monitor_new(struct net *net, struct mailbox *mailbox, struct resolver *resolver,
+			    struct node_sets *sets)
+{
+	struct monitor *m = xnew(struct monitor);
+
+	*m = (struct monitor){
+		.net = net, .mailbox = mailbox, .resolver = resolver, .sets = sets
+	};
+	list_init(&m->watches);
+	loop_timer_start(net->loop, &m->look, LOOK_PERIOD, LOOK_PERIOD, on_look);
+	return m;
+}
+
+void monitor_configure(struct monitor *m, struct config *config, struct tls_context *server_tls)
+{
+	free_watches(m);
+	let_go_of_config(m);
+	m->config = config_ref(config);
+	m->tls = server_tls ? tls_context_ref(server_tls) : NULL;
+	for (size_t i = 0; i < config->ndatabases; i++) {
+		const struct database_conf *d = config->databases[i];
+
+		if (strcmp(d->name, "*"))
+			node_set_unref(node_sets_get(m->sets, d->name, d->nodes, d->nnodes));
+	}
+	look_around(m);
+}
+
+void monitor_free(struct monitor *m)
+{
+	loop_timer_stop(m->net->loop, &m->look);
+	free_watches(m);
+	let_go_of_config(m);
+	free(m);
+}
+
+void monitor_visit(const struct monitor *m, monitor_visit_fn *visit, void *arg)
+{
+	LIST_FOREACH (at, &m->watches) {
+		const struct watch *w = container_of(at, struct watch, link);
+
+		for (unsigned i = 0; i < w->set->n; i++)
+			if (w->probes[i].server && w->probes[i].is_ready)
+				visit(arg, w->probes[i].server, w->set->database, w->user);
+	}
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * setup.c - one version of all that a reload replaces: configuration and TLS contexts.
+ *
+ * Reads files; knows which settings make a TLS context, and not who uses it.
+ */
+#include "worker/setup.h"
+
+#include "net/tls.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* More than any configuration; a device that never ends is not read for ever. */
+#define FILE_MAX_BYTES (256 << 20)
+#define READ_STEP      65536
+
+static bool read_all(int fd, const char *path, struct buf *text, struct err *e)
+{
+	size_t before = buf_len(text);
+
+	for (;;) {
+		ssize_t n = read(fd, buf_reserve(text, READ_STEP), READ_STEP);
+
+		if (n == 0)
+			return true;
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_set(e, "58P01", "%s", strerror(errno));
+		buf_produced(text, (size_t)n);
+		if (buf_len(text) - before > FILE_MAX_BYTES)
+			return err_set(e, "54000", "%s is too large", path);
+	}
+}
+
+static bool read_file(void *arg PGT_UNUSED, const char *path, struct buf *text, struct err *e)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	bool ok;
+
+	if (fd < 0)
+		return err_set(e, "58P01", "%s", strerror(errno));
+	ok = read_all(fd, path, text, e);
+	close(fd);
+	return ok;
+}
+
+struct config *setup_read(const struct setup_source *source, const struct config *running,
+			  struct config_problems *p)
+{
+	struct config *config = source->upstream
+				    ? config_from_upstream(source->upstream, source->listen, p)
+				    : config_load(source->path, read_file, NULL, p);
+
+	if (config && running)
+		config_keep_started(config, running, p);
+	return config;
+}
+
+static bool make_client_tls(struct setup *setup, const struct settings *set, struct err *e)
+{
+	struct tls_options options = { .is_server = true,
+				       .verify_peer = set->client_tls_sslmode >= SSLMODE_VERIFY_CA,
+				       .ca_file = set->client_tls_ca_file,
+				       .cert_file = set->client_tls_cert_file,
+				       .key_file = set->client_tls_key_file,
+				       .protocols = set->client_tls_protocols,
+				       .ciphers = set->client_tls_ciphers,
+				       .ciphersuites = set->client_tls13_ciphers,
+				       .ecdhcurve = set->client_tls_ecdhcurve };
+
+	if (set->client_tls_sslmode == SSLMODE_DISABLE)
+		return true;
+	setup->client_tls = tls_context_new(&options, e);
+	return setup->client_tls != NULL;
+}
+
+static bool make_server_tls(struct setup *setup, const struct settings *set, struct err *e)
+{
+	struct tls_options options = { .verify_peer = set->server_tls_sslmode >= SSLMODE_VERIFY_CA,
+				       .ca_file = set->server_tls_ca_file,
+				       .cert_file = set->server_tls_cert_file,
+				       .key_file = set->server_tls_key_file,
+				       .protocols = set->server_tls_protocols,
+				       .ciphers = set->server_tls_ciphers,
+				       .ciphersuites = set->server_tls13_ciphers,
+				       .ecdhcurve = "" };
+
+	if (set->server_tls_sslmode == SSLMODE_DISABLE)
+		return true;
+	setup->server_tls = tls_context_new(&options, e);
+	return setup->server_tls != NULL;
+}
+
+bool setup_make(struct setup *setup, struct config *config, struct err *e)
+{
+	*setup = (struct setup){ 0 };
+	if (make_client_tls(setup, &config->global, e) &&
+	    make_server_tls(setup, &config->global, e)) {
+		setup->config = config;
+		return true;
+	}
+	setup_unref(setup);
+	return false;
+}
+
+struct setup setup_ref(const struct setup *setup)
+{
+	return (struct setup){ config_ref(setup->config),
+			       setup->client_tls ? tls_context_ref(setup->client_tls) : NULL,
+			       setup->server_tls ? tls_context_ref(setup->server_tls) : NULL };
+}
+
+void setup_unref(struct setup *setup)
+{
+	config_unref(setup->config);
+	if (setup->client_tls)
+		tls_context_unref(setup->client_tls);
+	if (setup->server_tls)
+		tls_context_unref(setup->server_tls);
+	*setup = (struct setup){ 0 };
+}

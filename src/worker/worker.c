@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * worker.c - one thread that serves clients: its loop, its way to other workers, its end.
+ *
+ * Knows where a client lives and how it gets there; what a session does is the relay's business.
+ */
+#include "worker/worker.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "client/login.h"
+#include "net/sockopt.h"
+#include "worker/control.h"
+#include "worker/sets.h"
+
+#include <signal.h>
+#include <stdlib.h>
+
+#define SWEEP_PERIOD (100 * USEC_PER_MSEC)
+
+/* A cancel key's pid: which worker, and a number that is random and unique there. */
+#define KEY_RANDOM_BITS 25
+#define KEY_RANDOM_MASK ((1u << KEY_RANDOM_BITS) - 1)
+
+_Static_assert(WORKERS_MAX <= 1u << (31 - KEY_RANDOM_BITS), "a pid has too few bits for a worker");
+
+static const struct err going_down = { "57P01", "the pooler is shutting down", "" };
+
+static struct worker *worker_of(struct client_host *host)
+{
+	return host->owner;
+}
+
+/* ---- cancel keys ------------------------------------------------------------------------------
+ */
+
+static struct client *find_key(const struct worker *w, uint32_t pid)
+{
+	for (struct hlink *l = hmap_first(&w->keys, pid); l; l = hmap_next(l)) {
+		struct client *c = container_of(l, struct client, by_pid);
+
+		if (c->pid == pid)
+			return c;
+	}
+	return NULL;
+}
+
+static void assign_key(struct client *c)
+{
+	struct worker *w = worker_of(c->host);
+	uint32_t pid;
+
+	do {
+		random_bytes(&pid, sizeof(pid));
+		pid = w->index << KEY_RANDOM_BITS | (pid & KEY_RANDOM_MASK);
+	} while (pid == 0 || find_key(w, pid));
+	c->pid = pid;
+	random_bytes(c->secret, c->secret_len);
+	hmap_insert(&w->keys, &c->by_pid, pid);
+}
+
+static void forget_key(struct client *c)
+{
+	if (c->pid)
+		hmap_remove(&worker_of(c->host)->keys, &c->by_pid);
+	c->pid = 0;
+}
+
+struct cancel_mail {
+	struct mail mail;
+	uint32_t pid;
+	size_t secret_len;
+	uint8_t secret[CANCEL_KEY_MAX];
+};
+
+static void deliver_cancel(struct mail *mail, void *receiver)
+{
+	struct cancel_mail *m = container_of(mail, struct cancel_mail, mail);
+	struct worker *w = receiver;
+	struct client *c = find_key(w, m->pid);
+
+	if (c && !w->is_over && c->secret_len == m->secret_len &&
+	    mem_is_equal_ct(c->secret, m->secret, m->secret_len)) {
+		relay_cancel(c);
+		net_flush(&w->net);
+	}
+	mem_wipe(m, sizeof(*m));
+	free(m);
+}
+
+/* Whoever sends the request sees the same whether the key was right or not. */
+static void cancel(struct client_host *host, uint32_t pid, struct slice secret)
+{
+	struct control *control = worker_of(host)->control;
+	uint32_t index = pid >> KEY_RANDOM_BITS;
+	struct cancel_mail *m;
+
+	if (index >= control->nworkers || secret.n > CANCEL_KEY_MAX)
+		return;
+	m = xnew(struct cancel_mail);
+	m->pid = pid;
+	m->secret_len = secret.n;
+	memcpy(m->secret, secret.p, secret.n);
+	worker_post(&control->workers[index], &m->mail, deliver_cancel);
+}
+
+/* ---- where a client lives ---------------------------------------------------------------------
+ */
+
+struct moving {
+	struct mail mail;
+	struct client *client;
+};
+
+static struct client *unpack(struct mail *mail)
+{
+	struct moving *m = container_of(mail, struct moving, mail);
+	struct client *c = m->client;
+
+	free(m);
+	return c;
+}
+
+static struct moving *pack(struct client *c)
+{
+	struct moving *m = xnew(struct moving);
+
+	client_release(c);
+	m->client = c;
+	return m;
+}
+
+static void deliver_client(struct mail *mail, void *receiver)
+{
+	struct worker *w = receiver;
+	struct client *c = unpack(mail);
+
+	client_adopt(c, &w->host);
+	if (w->is_over)
+		client_close(c, &going_down, going_down.text);
+	else
+		client_login_begin(c);
+	net_flush(&w->net);
+}
+
+static void deliver_to_console(struct mail *mail, void *receiver)
+{
+	struct control *control = receiver;
+	struct client *c = unpack(mail);
+
+	client_adopt(c, &control->host);
+	if (control->is_over)
+		client_close(c, &going_down, going_down.text);
+	else
+		client_login_begin(c);
+	net_flush(&control->net);
+}
+
+static unsigned home_of(const struct worker *w, const struct identity *id)
+{
+	struct group_key key = { slice_str(id->database), slice_str(id->server_user),
+				 slice_str(id->tenant) };
+
+	return (unsigned)(group_key_hash(&key) % w->control->nworkers);
+}
+
+static void find_home(struct client *c)
+{
+	struct worker *w = worker_of(c->host);
+	const struct identity *id = client_identity(c);
+	unsigned home;
+
+	if (id->is_console) {
+		mailbox_post(&w->control->mailbox, &pack(c)->mail, deliver_to_console);
+		return;
+	}
+	/* Whoever is to be refused can be refused anywhere. */
+	home = id->is_refused ? w->index : home_of(w, id);
+	if (home == w->index)
+		client_login_begin(c);
+	else
+		worker_post(&w->control->workers[home], &pack(c)->mail, deliver_client);
+}
+
+static bool enter(struct client *c, struct err *e)
+{
+	struct worker *w = worker_of(c->host);
+	const struct identity *id = client_identity(c);
+	struct node_set *nodes;
+	bool ok;
+
+	/* A reload during the login has moved the group; here it would be a second one, with limits
+	 * of its own. */
+	if (home_of(w, id) != w->index)
+		return err_set(e, "57P01", "the configuration has changed, please connect again");
+	nodes = node_sets_get(w->control->node_sets, id->database, id->database_conf->nodes,
+			      id->database_conf->nnodes);
+	ok = relay_enter(&w->relay, c, nodes, e);
+	node_set_unref(nodes);
+	return ok;
+}
+
+static void on_accept(void *arg, int fd, const struct conn_addr *peer)
+{
+	struct worker *w = arg;
+	const struct settings *set = &w->setup.config->global;
+	struct sock_options options = { .keepalive = set->tcp_keepalive,
+					.keep_idle_s = set->tcp_keepidle,
+					.keep_interval_s = set->tcp_keepintvl,
+					.keep_count = set->tcp_keepcnt,
+					.user_timeout_ms = set->tcp_user_timeout,
+					.buffer_bytes = (unsigned)set->tcp_socket_buffer };
+	struct err e;
+
+	if (!sock_apply(fd, &options, &e))
+		log_warning("connection of a client: %s", e.text);
+	client_new(&w->host, fd, peer);
+}
+
+void worker_accept(struct worker *w, bool on)
+{
+	const struct listeners *listeners = &w->control->listeners;
+
+	while (!on && w->nacceptors)
+		listener_unwatch(&w->acceptors[--w->nacceptors]);
+	while (on && w->nacceptors < listeners->n) {
+		listener_watch(&w->acceptors[w->nacceptors], &w->net,
+			       listeners->at[w->nacceptors].fd, on_accept, w);
+		w->nacceptors++;
+	}
+}
+
+/* What clients have sent meanwhile was left where it was. */
+static void read_on(struct group *group)
+{
+	LIST_FOREACH (at, &group->clients) {
+		struct client *c = container_of(at, struct client, link);
+
+		if (conn_input(&c->conn).n)
+			conn_kick(&c->conn);
+		if (!c->waiter.pool && !c->retry_at)
+			conn_resume(&c->conn);
+	}
+}
+
+void worker_suspend(struct worker *w, bool on)
+{
+	worker_accept(w, !on);
+	w->relay.suspended = on;
+	for (struct hlink *l = hmap_walk(&w->relay.groups, NULL); !on && l;
+	     l = hmap_walk(&w->relay.groups, l))
+		read_on(container_of(l, struct group, link));
+}
+
+/* ---- the thread -------------------------------------------------------------------------------
+ */
+
+static void on_sweep(struct loop_timer *timer)
+{
+	struct worker *w = container_of(timer, struct worker, sweep);
+	usec_t now = loop_now(w->loop);
+
+	net_sweep(&w->net, now);
+	client_sweep_newcomers(&w->host, now);
+	relay_sweep(&w->relay, now);
+	net_flush(&w->net);
+}
+
+static void use_setup(struct worker *w, struct setup setup)
+{
+	w->setup = setup;
+	w->host.config = setup.config;
+	w->host.tls = setup.client_tls;
+}
+
+void worker_reconfigure(struct worker *w, struct setup setup)
+{
+	struct setup old = w->setup;
+
+	use_setup(w, setup);
+	/* Its keys are addresses of the old user list. */
+	scram_cache_clear(w->host.scram_cache);
+	relay_reconfigure(&w->relay, setup.config, setup.server_tls);
+	setup_unref(&old);
+	net_flush(&w->net);
+}
+
+static void init_host(struct worker *w)
+{
+	w->host = (struct client_host){ .net = &w->net,
+					.owner = w,
+					.relay = &w->relay,
+					.scram_cache = scram_cache_new(),
+					.find_home = find_home,
+					.cancel = cancel,
+					.enter = enter,
+					.assign_key = assign_key,
+					.forget_key = forget_key };
+	list_init(&w->host.newcomers);
+}
+
+static void *run(void *arg)
+{
+	struct worker *w = arg;
+
+	loop_run(w->loop);
+	return NULL;
+}
+
+void worker_init(struct worker *w, struct control *control, unsigned index)
+{
+	w->index = index;
+	w->control = control;
+	w->loop = loop_new();
+	net_init(&w->net, w->loop);
+	mailbox_init(&w->mailbox, w->loop, w);
+	init_host(w);
+	use_setup(w, setup_ref(&control->setup));
+	relay_init(&w->relay, &w->net, w->setup.config, w->setup.server_tls, control->resolver,
+		   &w->mailbox);
+	worker_accept(w, true);
+	loop_timer_start(w->loop, &w->sweep, SWEEP_PERIOD, SWEEP_PERIOD, on_sweep);
+}
+
+void worker_start(struct worker *w)
+{
+	sigset_t all, before;
+	int error;
+
+	/* Signals are the control thread's business. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&w->thread, NULL, run, w);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	PGT_ASSERT(error == 0);
+}
+
+void worker_post(struct worker *w, struct mail *mail, mail_fn *deliver)
+{
+	mailbox_post(&w->mailbox, mail, deliver);
+}
+
+/* ---- the end ----------------------------------------------------------------------------------
+ */
+
+static void deliver_stop(struct mail *mail, void *receiver)
+{
+	struct worker *w = receiver;
+
+	free(mail);
+	loop_stop(w->loop);
+}
+
+void worker_join(struct worker *w)
+{
+	worker_post(w, xnew(struct mail), deliver_stop);
+	pthread_join(w->thread, NULL);
+}
+
+void worker_close(struct worker *w)
+{
+	w->is_over = true;
+	worker_accept(w, false);
+	loop_timer_stop(w->loop, &w->sweep);
+	LIST_FOREACH_SAFE (at, &w->host.newcomers)
+		client_close(container_of(at, struct client, link), &going_down, going_down.text);
+	relay_fini(&w->relay);
+}
+
+void worker_free(struct worker *w)
+{
+	mailbox_fini(&w->mailbox);
+	net_turn_end(&w->net);
+	net_fini(&w->net);
+	loop_free(w->loop);
+	scram_cache_free(w->host.scram_cache);
+	hmap_fini(&w->keys);
+	setup_unref(&w->setup);
+}
