@@ -261,7 +261,7 @@ static void test_rows_on_the_wire(void **state)
 {
 	struct buf out = { 0 };
 	struct table t;
-	struct frame f;
+	struct frame f = { 0 };
 	struct reader r;
 
 	table_init(&t, &fruit_layout);
