@@ -44,7 +44,8 @@ struct worker {
 	bool is_over; /* who still comes by mail is turned away */
 };
 
-/* ---- the control thread's part: in this order ------------------------------------------------- */
+/* ---- the control thread's part: in this order -------------------------------------------------
+ */
 
 /* Makes the worker.  References the control's setup. */
 void worker_init(struct worker *w, struct control *control, unsigned index);
@@ -58,12 +59,14 @@ void worker_close(struct worker *w);
 /* Frees the rest.  All workers must have been closed, and the resolver freed. */
 void worker_free(struct worker *w);
 
-/* ---- any thread ------------------------------------------------------------------------------- */
+/* ---- any thread -------------------------------------------------------------------------------
+ */
 
 /* deliver() runs on the worker's thread with the worker as its receiver. */
 void worker_post(struct worker *w, struct mail *mail, mail_fn *deliver);
 
-/* ---- the worker's own thread ------------------------------------------------------------------ */
+/* ---- the worker's own thread ------------------------------------------------------------------
+ */
 
 /* Starts and stops to take new clients; harmless when it is so already. */
 void worker_accept(struct worker *w, bool on);

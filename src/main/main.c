@@ -8,6 +8,7 @@
 #include "admin/console.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "main/options.h"
 #include "main/process.h"
 #include "worker/control.h"
@@ -124,7 +125,7 @@ static int serve(const struct options *o, const struct control_options *control,
 	struct listeners listeners;
 	struct pidfile pidfile;
 	/* The control thread lets go of the settings. */
-	char *path = strdup(setup->config->global.pidfile);
+	char *path = xstrdup(setup->config->global.pidfile);
 	bool ok;
 	struct err e;
 

@@ -37,17 +37,17 @@ static const char explanation[] =
 enum { OPTION_CHECK = 256, OPTION_UPSTREAM, OPTION_LISTEN, OPTION_DESCRIBE };
 
 static const struct option long_options[] = {
-	{"daemon",    no_argument,       NULL, 'd'             },
-	{ "verbose",  no_argument,       NULL, 'v'             },
-	{ "quiet",    no_argument,       NULL, 'q'             },
-	{ "user",     required_argument, NULL, 'u'             },
-	{ "check",    no_argument,       NULL, OPTION_CHECK    },
-	{ "upstream", required_argument, NULL, OPTION_UPSTREAM },
-	{ "listen",   required_argument, NULL, OPTION_LISTEN   },
-	{ "describe", required_argument, NULL, OPTION_DESCRIBE },
-	{ "help",     no_argument,       NULL, 'h'             },
-	{ "version",  no_argument,       NULL, 'V'             },
-	{ NULL,       0,                 NULL, 0               },
+	{"daemon",    no_argument,       NULL, 'd'            },
+	{ "verbose",  no_argument,       NULL, 'v'            },
+	{ "quiet",    no_argument,       NULL, 'q'            },
+	{ "user",     required_argument, NULL, 'u'            },
+	{ "check",    no_argument,       NULL, OPTION_CHECK   },
+	{ "upstream", required_argument, NULL, OPTION_UPSTREAM},
+	{ "listen",   required_argument, NULL, OPTION_LISTEN  },
+	{ "describe", required_argument, NULL, OPTION_DESCRIBE},
+	{ "help",     no_argument,       NULL, 'h'            },
+	{ "version",  no_argument,       NULL, 'V'            },
+	{ NULL,       0,                 NULL, 0              },
 };
 
 void options_put_usage(bool in_full)

@@ -112,6 +112,7 @@ bool pidfile_take(struct pidfile *file, const char *path, struct err *e)
 	if (read(file->fd, holder, sizeof(holder) - 1) > 0)
 		holder[strcspn(holder, "\n")] = '\0';
 	close(file->fd);
+	file->fd = -1;
 	return err_set(e, "F0000", "pidfile \"%s\": process %s runs already", path, holder);
 }
 

@@ -388,11 +388,11 @@ static const struct {
 	void (*fn)(struct control *c);
 } signals[] = {
 	{SIGHUP,   "SIGHUP",  on_reload          },
-	{ SIGTERM, "SIGTERM", on_wait_for_clients},
+        { SIGTERM, "SIGTERM", on_wait_for_clients},
 	{ SIGINT,  "SIGINT",  on_wait_for_servers},
-	{ SIGQUIT, "SIGQUIT", on_quit            },
+        { SIGQUIT, "SIGQUIT", on_quit            },
 	{ SIGUSR1, "SIGUSR1", on_pause           },
-	{ SIGUSR2, "SIGUSR2", on_resume          },
+        { SIGUSR2, "SIGUSR2", on_resume          },
 };
 
 static void on_signal(void *arg, int signum)

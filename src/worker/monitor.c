@@ -29,8 +29,8 @@
 /* No node is given up in less time, however short the interval. */
 #define SILENCE_MIN (3 * USEC_PER_SEC)
 /* The catalog is read again after this time, or sooner when that failed. */
-#define CATALOG_PERIOD (60 * USEC_PER_SEC)
-#define CATALOG_RETRY  (5 * USEC_PER_SEC)
+#define CATALOG_PERIOD   (60 * USEC_PER_SEC)
+#define CATALOG_RETRY    (5 * USEC_PER_SEC)
 
 #define APPLICATION_NAME "pgturnstile monitor"
 
@@ -78,7 +78,7 @@ struct watch {
 	struct credential credential;
 	struct loop_timer timer;
 	struct probe *probes;
-	int primary; /* index, or -1 */
+	int primary;       /* index, or -1 */
 	usec_t primary_at; /* when it was asked for the position in its answer; 0: never */
 	struct catalog_read *reading;
 	usec_t catalog_due;
@@ -137,8 +137,7 @@ static int find_primary(const struct watch *w)
 
 	for (unsigned i = 0; i < w->set->n; i++)
 		if (claims_primary(&w->probes[i]) &&
-		    (best < 0 ||
-		     w->probes[i].answer.timeline > w->probes[best].answer.timeline))
+		    (best < 0 || w->probes[i].answer.timeline > w->probes[best].answer.timeline))
 			best = (int)i;
 	return best;
 }
@@ -600,9 +599,7 @@ struct monitor *monitor_new(struct net *net, struct mailbox *mailbox, struct res
 {
 	struct monitor *m = xnew(struct monitor);
 
-	*m = (struct monitor){
-		.net = net, .mailbox = mailbox, .resolver = resolver, .sets = sets
-	};
+	*m = (struct monitor){ .net = net, .mailbox = mailbox, .resolver = resolver, .sets = sets };
 	list_init(&m->watches);
 	loop_timer_start(net->loop, &m->look, LOOK_PERIOD, LOOK_PERIOD, on_look);
 	return m;

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * process.h - what the process is to the system: its user, its limits, its pidfile, its supervisor.
+ *
+ * All of it before threads start or after they have ended, except process_tell().
+ */
+#ifndef PGT_MAIN_PROCESS_H
+#define PGT_MAIN_PROCESS_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+
+/* Becomes a system user with its groups, for good.  "": stays who it is.  False: *e (F0000). */
+bool process_become(const char *user, struct err *e);
+
+/* Raises the limit of open files as far as it goes and warns when it is below what is needed. */
+void process_raise_file_limit(unsigned long needed);
+
+/* Memory is full of secrets: no core file, and nobody of the same user may look into it. */
+void process_hide_memory(void);
+/* When they have been wiped: leak checkers may look. */
+void process_show_memory(void);
+
+/* Goes to the background with a session of its own; the working directory stays, since names of
+ * files may depend on it.  False: *e (F0000). */
+bool process_daemonise(struct err *e);
+
+struct pidfile {
+	const char *path; /* "": none */
+	int fd;
+};
+
+/* Takes the file, which no other process may hold.  False: *e (F0000) says who does. */
+bool pidfile_take(struct pidfile *file, const char *path, struct err *e);
+/* Writes our number, which daemonising changes. */
+void pidfile_write(const struct pidfile *file);
+void pidfile_remove(struct pidfile *file);
+
+/* A word of sd_notify(3) to the supervisor, if there is one that listens. */
+void process_tell(const char *state);
+
+#endif
