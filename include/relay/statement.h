@@ -2,9 +2,11 @@
  *
  * statement.h - prepared statements: clients' names over texts that servers share.
  *
- * A struct statement is one text with its parameter types, once per thread, counted by the names of
- * clients and the servers that know it.  A client's name stands for one from the moment its Parse
- * is passed on; an error takes that back, in the reverse order of what was asked (undo).
+ * A struct statement is one text with its parameter types, as it is read in one group under one
+ * client_encoding and standard_conforming_strings: whatever changes what it means or what is
+ * guarded in it makes it another one.  It is counted by the names of clients and the servers that
+ * know it.  A client's name stands for one from the moment its Parse is passed on; an error takes
+ * that back, in the reverse order of what was asked (undo).
  *
  * Traps 1 to 3 of the protocol: docs/states.md.
  */
@@ -30,7 +32,10 @@ struct statement {
 	struct relay *relay;
 	unsigned refs;
 	uint64_t id;
-	const struct group *proven_by; /* a server of this group has parsed it; only compared */
+	const struct group *group; /* only compared */
+	bool is_proven;            /* a server of the group has parsed it */
+	bool standard_strings;
+	char encoding[32];
 	uint32_t effects;
 	uint32_t flags; /* enum sql_flag */
 	enum sql_kind kind;

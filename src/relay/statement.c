@@ -57,28 +57,49 @@ static bool facts_guard_params(const struct sql_facts *facts)
 	return false;
 }
 
-/* The statement of this body, borrowed, or NULL; compared in full, never by hash alone. */
-static struct statement *lookup(const struct relay *r, struct slice body, uint64_t hash)
+/* What of the client's session a text depends on. */
+static const char *encoding_of(const struct client *c)
 {
-	for (struct hlink *l = hmap_first(&r->statements, hash); l; l = hmap_next(l)) {
+	const char *encoding = c->told ? param_set_get(c->told, SLICE("client_encoding")) : NULL;
+
+	return encoding ? encoding : "";
+}
+
+static uint64_t hash_body(const struct client *c, struct slice body)
+{
+	return hash_more((uint64_t)(uintptr_t)c->group, body.p, body.n);
+}
+
+/* The statement of this body, borrowed, or NULL; compared in full, never by hash alone. */
+static struct statement *lookup(struct client *c, struct slice body, uint64_t hash)
+{
+	bool standard_strings = gate_env(c).standard_strings;
+
+	for (struct hlink *l = hmap_first(&relay_of(c)->statements, hash); l; l = hmap_next(l)) {
 		struct statement *st = container_of(l, struct statement, link);
 
-		if (slice_is_equal(slice_of(st->body, st->len), body))
+		if (st->group == c->group && slice_is_equal(slice_of(st->body, st->len), body) &&
+		    st->standard_strings == standard_strings &&
+		    !strncmp(st->encoding, encoding_of(c), sizeof(st->encoding) - 1))
 			return st;
 	}
 	return NULL;
 }
 
 /* The same, made if need be, with a reference. */
-static struct statement *intern(struct relay *r, struct slice body, const struct sql_facts *facts)
+static struct statement *intern(struct client *c, struct slice body, const struct sql_facts *facts)
 {
-	uint64_t hash = hash_bytes(body.p, body.n);
-	struct statement *st = lookup(r, body, hash);
+	struct relay *r = relay_of(c);
+	uint64_t hash = hash_body(c, body);
+	struct statement *st = lookup(c, body, hash);
 
 	if (st)
 		return statement_ref(st);
 	st = xcalloc(1, sizeof(*st) + body.n);
 	st->relay = r;
+	st->group = c->group;
+	st->standard_strings = gate_env(c).standard_strings;
+	snprintf(st->encoding, sizeof(st->encoding), "%s", encoding_of(c));
 	st->refs = 1;
 	st->id = ++r->last_statement;
 	st->effects = facts->effects;
@@ -430,18 +451,18 @@ enum step statement_parse(struct client *c, struct slice name, struct slice body
 		return STEP_DONE;
 	}
 	if (name.n)
-		parse_named(c, name, intern(relay_of(c), body, facts));
+		parse_named(c, name, intern(c, body, facts));
 	else
-		parse_unnamed(c, intern(relay_of(c), body, facts));
+		parse_unnamed(c, intern(c, body, facts));
 	return STEP_DONE;
 }
 
 bool statement_parse_here(struct client *c, struct slice name, struct slice body)
 {
-	struct statement *st = lookup(relay_of(c), body, hash_bytes(body.p, body.n));
+	struct statement *st = lookup(c, body, hash_body(c, body));
 	struct statement_name *n;
 
-	if (!name.n || !st || st->proven_by != c->group || name_find(c, name))
+	if (!name.n || !st || !st->is_proven || name_find(c, name))
 		return false;
 	c->group->counters.client_parse_count++;
 	n = name_new(name, statement_ref(st));
@@ -509,7 +530,7 @@ void statement_on_reply(struct server *s, const struct reply *r)
 
 	if (r->note == NOTE_NAMED) {
 		if (r->kind == REPLY_PARSE)
-			n->statement->proven_by = s->pool->group;
+			n->statement->is_proven = true;
 		name_unref(n);
 	}
 	if (r->note == NOTE_UNNAMED)
