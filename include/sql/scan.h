@@ -19,6 +19,7 @@ struct sql_env {
 	bool standard_strings;      /* standard_conforming_strings of the session */
 	bool ascii_safe;            /* its client_encoding has no ASCII bytes inside characters */
 	const char *tenant_setting; /* lower case, "app.current_business_id"; NULL: none guarded */
+	bool wants_fingerprint;     /* a third of a scan's time: only for those who classify */
 };
 
 /*     X(enumerator, name) */
@@ -152,7 +153,7 @@ struct sql_facts {
 	unsigned nesting;        /* of parentheses, at most */
 	unsigned chain;          /* tokens that may nest a grammar's tree: operators and words */
 	uint64_t fingerprint[2]; /* equal for texts that differ in literals, comments, case and
-				    white space only; keyed by base/hash.h */
+				    white space only; keyed by base/hash.h; 0, 0: not asked for */
 	unsigned nchanges;
 	bool too_many_changes;
 	struct sql_change changes[SQL_CHANGES_MAX]; /* the first nchanges are filled */

@@ -36,14 +36,16 @@ enum word {
 	    W_COUNT,
 };
 
+#define WORD_MAX 29 /* bytes of the longest word, with room; below 32, see words.c */
+
 struct word_row {
 	uint8_t len;
 	uint8_t word;
-	bool is_name; /* of a function or relation: counts quoted too */
-	const char *text;
+	bool is_name;        /* of a function or relation: counts quoted too */
+	char text[WORD_MAX]; /* not terminated */
 };
 
-/* The row of a word in lower case, or NULL. */
+/* The row of a word, whatever its case, or NULL. */
 const struct word_row *word_find(const char *p, size_t n);
 
 #endif

@@ -43,10 +43,16 @@ static inline void sip_round(uint64_t v[4])
 	v[2] = rotl(v[2], 32);
 }
 
-static uint64_t siphash13(uint64_t k0, uint64_t k1, const unsigned char *p, size_t n)
+static void sip_init(uint64_t v[4], uint64_t k0, uint64_t k1)
 {
-	uint64_t v[4] = { k0 ^ 0x736f6d6570736575ULL, k1 ^ 0x646f72616e646f6dULL,
-			  k0 ^ 0x6c7967656e657261ULL, k1 ^ 0x7465646279746573ULL };
+	v[0] = k0 ^ 0x736f6d6570736575ULL;
+	v[1] = k1 ^ 0x646f72616e646f6dULL;
+	v[2] = k0 ^ 0x6c7967656e657261ULL;
+	v[3] = k1 ^ 0x7465646279746573ULL;
+}
+
+static inline void sip_absorb(uint64_t v[4], const unsigned char *p, size_t n)
+{
 	uint64_t last = (uint64_t)n << 56, word;
 
 	for (; n >= 8; p += 8, n -= 8) {
@@ -61,11 +67,24 @@ static uint64_t siphash13(uint64_t k0, uint64_t k1, const unsigned char *p, size
 	v[3] ^= last;
 	sip_round(v);
 	v[0] ^= last;
-	v[2] ^= 0xff;
+}
+
+static inline uint64_t sip_squeeze(uint64_t v[4])
+{
 	sip_round(v);
 	sip_round(v);
 	sip_round(v);
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+static uint64_t siphash13(uint64_t k0, uint64_t k1, const void *p, size_t n)
+{
+	uint64_t v[4];
+
+	sip_init(v, k0, k1);
+	sip_absorb(v, p, n);
+	v[2] ^= 0xff;
+	return sip_squeeze(v);
 }
 
 uint64_t hash_bytes(const void *p, size_t n)
@@ -76,6 +95,20 @@ uint64_t hash_bytes(const void *p, size_t n)
 uint64_t hash_more(uint64_t seed, const void *p, size_t n)
 {
 	return siphash13(key[0] ^ seed, key[1], p, n);
+}
+
+/* SipHash's own form with two words of output. */
+void hash_more128(uint64_t h[2], const void *p, size_t n)
+{
+	uint64_t v[4];
+
+	sip_init(v, key[0] ^ h[0], key[1] ^ h[1]);
+	v[1] ^= 0xee;
+	sip_absorb(v, p, n);
+	v[2] ^= 0xee;
+	h[0] = sip_squeeze(v);
+	v[1] ^= 0xdd;
+	h[1] = sip_squeeze(v);
 }
 
 void hmap_fini(struct hmap *m)

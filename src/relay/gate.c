@@ -54,7 +54,8 @@ struct sql_env gate_env(struct client *c)
 	return (struct sql_env){ .standard_strings = c->env_standard_strings,
 				 .ascii_safe = c->env_ascii_safe,
 				 .tenant_setting =
-				     has_tenant(c) ? c->group->set.tenant_setting : NULL };
+				     has_tenant(c) ? c->group->set.tenant_setting : NULL,
+				 .wants_fingerprint = gate_has_choice(c) };
 }
 
 bool gate_must_look(const struct client *c)

@@ -434,6 +434,8 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	struct err e;
 
 	if (gate_must_look(c)) {
+		/* A statement is kept for all clients and for later, when there may be a choice. */
+		env.wants_fingerprint = true;
 		sql_scan(text, &env, &facts);
 		if (gate_guard(c, text, &facts, rewritten, &e) == VERDICT_REFUSED)
 			return refuse(c, f, &e);

@@ -63,6 +63,11 @@ const struct sql_classifier_stats *sql_classifier_stats(const struct sql_classif
 	return &c->stats;
 }
 
+static bool has_fingerprint(const struct sql_facts *facts)
+{
+	return facts->fingerprint[0] || facts->fingerprint[1];
+}
+
 static struct entry *find(struct sql_classifier *c, const struct sql_catalog *catalog,
 			  const struct sql_facts *facts)
 {
@@ -113,7 +118,8 @@ static void remember(struct sql_classifier *c, const struct sql_catalog *catalog
 void sql_classifier_remember_write(struct sql_classifier *c, const struct sql_catalog *catalog,
 				   const struct sql_facts *facts)
 {
-	remember(c, catalog, facts, SQL_CLASS_WRITE_OR_UNKNOWN);
+	if (has_fingerprint(facts))
+		remember(c, catalog, facts, SQL_CLASS_WRITE_OR_UNKNOWN);
 }
 
 /* What tokens rule out needs no grammar and no place in the cache. */
@@ -147,7 +153,7 @@ enum sql_class sql_classify(struct sql_classifier *c, const struct sql_catalog *
 	struct entry *e;
 	enum sql_class class;
 
-	if (!catalog || !may_be_read(facts))
+	if (!catalog || !has_fingerprint(facts) || !may_be_read(facts))
 		return SQL_CLASS_WRITE_OR_UNKNOWN;
 	e = find(c, catalog, facts);
 	if (e) {

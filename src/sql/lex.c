@@ -8,9 +8,22 @@
  */
 #include "sql/lex.h"
 
+#include "base/assert.h"
+
 #define IDENT_MAX 63 /* NAMEDATALEN - 1 */
 
-enum class { C_OTHER, C_SPACE, C_IDENT, C_DIGIT, C_OP, C_QUOTE, C_DQUOTE, C_DOLLAR };
+/* The order is used: what an operator is made of, and what the rest of an identifier is. */
+enum class {
+	C_OTHER,
+	C_SPACE,
+	C_QUOTE,
+	C_DQUOTE,
+	C_OP,
+	C_OP_SPECIAL, /* in no operator of the SQL standard */
+	C_IDENT,
+	C_DIGIT,
+	C_DOLLAR,
+};
 
 static const uint8_t class_of[256] = {
 	[' '] = C_SPACE,
@@ -20,20 +33,20 @@ static const uint8_t class_of[256] = {
 	['_'] = C_IDENT,
 	[0x80 ... 0xff] = C_IDENT,
 	['0' ... '9'] = C_DIGIT,
-	['~'] = C_OP,
-	['!'] = C_OP,
-	['@'] = C_OP,
-	['#'] = C_OP,
-	['^'] = C_OP,
-	['&'] = C_OP,
-	['|'] = C_OP,
-	['`'] = C_OP,
-	['?'] = C_OP,
+	['~'] = C_OP_SPECIAL,
+	['!'] = C_OP_SPECIAL,
+	['@'] = C_OP_SPECIAL,
+	['#'] = C_OP_SPECIAL,
+	['^'] = C_OP_SPECIAL,
+	['&'] = C_OP_SPECIAL,
+	['|'] = C_OP_SPECIAL,
+	['`'] = C_OP_SPECIAL,
+	['?'] = C_OP_SPECIAL,
+	['%'] = C_OP_SPECIAL,
 	['+'] = C_OP,
 	['-'] = C_OP,
 	['*'] = C_OP,
 	['/'] = C_OP,
-	['%'] = C_OP,
 	['<'] = C_OP,
 	['>'] = C_OP,
 	['='] = C_OP,
@@ -43,6 +56,11 @@ static const uint8_t class_of[256] = {
 };
 
 static inline enum class class_at(const char *p) { return class_of[(uint8_t)*p]; }
+
+static inline bool is_operator(enum class class)
+{
+	return class == C_OP || class == C_OP_SPECIAL;
+}
 
 static inline char lower(char c)
 {
@@ -60,16 +78,21 @@ static inline bool at(const struct lex *l, const char *p, char c)
 	return p < l->end && *p == c;
 }
 
-static const char *skip_class(const struct lex *l, const char *p, enum class class)
+static inline bool starts_comment(const struct lex *l, const char *p)
+{
+	return (*p == '-' && at(l, p + 1, '-')) || (*p == '/' && at(l, p + 1, '*'));
+}
+
+static inline const char *skip_class(const struct lex *l, const char *p, enum class class)
 {
 	while (p < l->end && class_at(p) == class)
 		p++;
 	return p;
 }
 
-static const char *skip_ident(const struct lex *l, const char *p)
+static inline const char *skip_ident(const struct lex *l, const char *p)
 {
-	while (p < l->end && (class_at(p) == C_IDENT || class_at(p) == C_DIGIT || *p == '$'))
+	while (p < l->end && class_at(p) >= C_IDENT)
 		p++;
 	return p;
 }
@@ -131,7 +154,7 @@ static const char *continuation(const struct lex *l, const char *p)
 }
 
 /* The string whose content starts at body.  Quotes are doubled inside. */
-static void take_string(struct lex *l, struct lex_token *t, const char *body)
+static PGT_NOINLINE void take_string(struct lex *l, struct lex_token *t, const char *body)
 {
 	const char *p = body, *more;
 
@@ -156,7 +179,7 @@ static void take_string(struct lex *l, struct lex_token *t, const char *body)
 	l->p = l->end;
 }
 
-static void take_quoted(struct lex *l, struct lex_token *t, const char *body)
+static PGT_NOINLINE void take_quoted(struct lex *l, struct lex_token *t, const char *body)
 {
 	const char *p = body;
 
@@ -176,7 +199,7 @@ static void take_quoted(struct lex *l, struct lex_token *t, const char *body)
 }
 
 /* A dollar quote or a parameter; a lone dollar is a byte that starts nothing. */
-static void take_dollar(struct lex *l, struct lex_token *t)
+static PGT_NOINLINE void take_dollar(struct lex *l, struct lex_token *t)
 {
 	const char *start = l->p, *p = start + 1, *close;
 
@@ -201,7 +224,7 @@ static void take_dollar(struct lex *l, struct lex_token *t)
 	l->unclean |= !close;
 }
 
-static void take_number(struct lex *l, struct lex_token *t)
+static PGT_NOINLINE void take_number(struct lex *l, struct lex_token *t)
 {
 	const char *p = skip_class(l, l->p, C_DIGIT), *exponent;
 
@@ -231,11 +254,8 @@ static void take_operator(struct lex *l, struct lex_token *t)
 		l->p = p + 1;
 		return;
 	}
-	for (; p < l->end && class_at(p) == C_OP; p++) {
-		if ((*p == '-' && at(l, p + 1, '-')) || (*p == '/' && at(l, p + 1, '*')))
-			break;
-		special |= strchr("~!@#^&|`?%", *p) != NULL;
-	}
+	for (; p < l->end && is_operator(class_at(p)) && !starts_comment(l, p); p++)
+		special |= class_at(p) == C_OP_SPECIAL;
 	l->signs_end = p;
 	while (!special && p - l->p > 1 && (p[-1] == '+' || p[-1] == '-'))
 		p--;
@@ -259,8 +279,9 @@ static void take_punct(struct lex *l, struct lex_token *t)
 	}
 }
 
-/* A word, or a string or identifier with a prefix. */
-static void take_word(struct lex *l, struct lex_token *t)
+/* A string or an identifier of the one letter that stands at l->p and a quote.  False: it is a word
+ * like any other. */
+static PGT_NOINLINE bool take_prefixed(struct lex *l, struct lex_token *t)
 {
 	const char *p = l->p;
 	char prefix = lower(*p);
@@ -269,25 +290,42 @@ static void take_word(struct lex *l, struct lex_token *t)
 		t->kind = prefix == 'b' || prefix == 'x' ? LEX_BITS : LEX_STRING;
 		t->backslash = prefix == 'e' || (prefix == 'n' && !l->standard_strings);
 		take_string(l, t, p + 2);
-	} else if (prefix == 'u' && at(l, p + 1, '&') && at(l, p + 2, '\'')) {
-		t->kind = LEX_STRING;
-		t->uescape = '\\';
-		take_string(l, t, p + 3);
-	} else if (prefix == 'u' && at(l, p + 1, '&') && at(l, p + 2, '"')) {
-		t->uescape = '\\';
-		take_quoted(l, t, p + 3);
-	} else {
-		t->kind = LEX_WORD;
-		l->p = skip_ident(l, p);
+		return true;
 	}
+	if (prefix != 'u' || !at(l, p + 1, '&') || !(at(l, p + 2, '\'') || at(l, p + 2, '"')))
+		return false;
+	t->uescape = '\\';
+	if (p[2] == '\'') {
+		t->kind = LEX_STRING;
+		take_string(l, t, p + 3);
+	} else {
+		take_quoted(l, t, p + 3);
+	}
+	return true;
 }
 
-static void take_token(struct lex *l, struct lex_token *t)
+static inline void take_word(struct lex *l, struct lex_token *t)
 {
-	const char *start;
+	const char *end = skip_ident(l, l->p + 1);
 
-	l->p = skip_class(l, l->p, C_SPACE);
-	start = l->p;
+	/* The quote that makes a letter a prefix ends a word, so only words of one letter ask. */
+	if (end == l->p + 1 && take_prefixed(l, t))
+		return;
+	t->kind = LEX_WORD;
+	l->p = end;
+}
+
+static PGT_NOINLINE void take_comment(struct lex *l, struct lex_token *t)
+{
+	t->kind = LEX_COMMENT;
+	l->p = *l->p == '-' ? skip_line(l, l->p) : skip_block(l, l->p);
+}
+
+static PGT_INLINE void take_token(struct lex *l, struct lex_token *t)
+{
+	const char *start = skip_class(l, l->p, C_SPACE);
+
+	l->p = start;
 	t->backslash = t->dollar = false;
 	t->uescape = 0;
 	t->inner.p = NULL;
@@ -315,11 +353,9 @@ static void take_token(struct lex *l, struct lex_token *t)
 		take_dollar(l, t);
 		break;
 	case C_OP:
-		t->kind = LEX_COMMENT;
-		if (*start == '-' && at(l, start + 1, '-'))
-			l->p = skip_line(l, start);
-		else if (*start == '/' && at(l, start + 1, '*'))
-			l->p = skip_block(l, start);
+	case C_OP_SPECIAL:
+		if (starts_comment(l, start))
+			take_comment(l, t);
 		else
 			take_operator(l, t);
 		break;
@@ -332,21 +368,24 @@ static void take_token(struct lex *l, struct lex_token *t)
 		t->inner = t->text;
 }
 
+static void take_clause(struct lex *l, struct lex_token *t)
+{
+	do
+		take_token(l, t);
+	while (t->kind == LEX_COMMENT);
+}
+
 /* A U& token takes the clause that may follow it: UESCAPE 'c'. */
-static void take_uescape(struct lex *l, struct lex_token *t)
+static PGT_NOINLINE void take_uescape(struct lex *l, struct lex_token *t)
 {
 	struct lex ahead = *l;
 	struct lex_token clause;
 	char c;
 
-	do
-		take_token(&ahead, &clause);
-	while (clause.kind == LEX_COMMENT);
+	take_clause(&ahead, &clause);
 	if (clause.kind != LEX_WORD || !slice_is_equal_nocase(clause.text, SLICE("uescape")))
 		return;
-	do
-		take_token(&ahead, &clause);
-	while (clause.kind == LEX_COMMENT);
+	take_clause(&ahead, &clause);
 	if (clause.kind != LEX_STRING || clause.inner.n != 1)
 		return;
 	c = *clause.inner.p;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * words.c - lookup of the words that scan.c knows: by first letter, then length and second letter.
+ * words.c - lookup of the words that scan.c knows: by first letter, length, second letter.
  */
 #include "sql/words.h"
 
@@ -19,24 +19,49 @@ WORD_LETTERS(LETTER)
 #undef NAME
 #undef LETTER
 
-#define LETTER(upper, lower) [lower - 'a'] = { words_##upper, PGT_NELEMS(words_##upper) },
-static const struct {
+/* A bit for a length, or for a letter or underscore. */
+#define LENGTH_BIT(n)            (UINT32_C(1) << (n))
+#define LETTER_BIT(c)            (UINT32_C(1) << ((uint8_t)(c)&31))
+
+#define LENGTH(enumerator, text) | LENGTH_BIT(sizeof(text) - 1)
+#define SECOND(enumerator, text) | LETTER_BIT((text)[1])
+#define LETTER(upper, lower)                                                                       \
+	[lower & 31] = { words_##upper, PGT_NELEMS(words_##upper),                                 \
+			 0 WORDS_##upper(LENGTH, LENGTH), 0 WORDS_##upper(SECOND, SECOND) },
+static const struct letter {
 	const struct word_row *rows;
-	size_t n;
-} words_by_letter[26] = { WORD_LETTERS(LETTER) };
+	uint32_t nrows;
+	uint32_t lengths, seconds; /* that rows have: most words are told here to be none */
+} words_by_letter[32] = { WORD_LETTERS(LETTER) };
+#undef LENGTH
+#undef SECOND
 #undef LETTER
+
+static inline char lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+static bool is_same(const struct word_row *row, const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (lower(p[i]) != row->text[i])
+			return false;
+	return true;
+}
 
 const struct word_row *word_find(const char *p, size_t n)
 {
-	const struct word_row *rows;
-	size_t nrows;
+	const struct letter *letter;
+	const struct word_row *row, *end;
 
-	if (n < 2 || p[0] < 'a' || p[0] > 'z')
+	if (n < 2 || n > WORD_MAX)
 		return NULL;
-	rows = words_by_letter[p[0] - 'a'].rows;
-	nrows = words_by_letter[p[0] - 'a'].n;
-	for (size_t i = 0; i < nrows; i++)
-		if (rows[i].len == n && rows[i].text[1] == p[1] && memcmp(rows[i].text, p, n) == 0)
-			return &rows[i];
+	letter = &words_by_letter[(uint8_t)p[0] & 31];
+	if (!(letter->lengths & LENGTH_BIT(n)) || !(letter->seconds & LETTER_BIT(p[1])))
+		return NULL;
+	for (row = letter->rows, end = row + letter->nrows; row < end; row++)
+		if (row->len == n && is_same(row, p, n))
+			return row;
 	return NULL;
 }

@@ -42,7 +42,7 @@ static void check_guard(struct slice text, size_t cut)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct sql_env env = { .ascii_safe = true };
+	struct sql_env env = { .ascii_safe = true, .wants_fingerprint = true };
 	struct sql_facts f, again;
 	struct slice text;
 	char *copy;

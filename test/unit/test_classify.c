@@ -21,7 +21,8 @@
 
 static const struct sql_env env = { .standard_strings = true,
 				    .ascii_safe = true,
-				    .tenant_setting = "app.current_business_id" };
+				    .tenant_setting = "app.current_business_id",
+				    .wants_fingerprint = true };
 
 /* As pg_proc has them. */
 static const char *const stable_functions[] = {
@@ -307,8 +308,8 @@ static void test_without_a_catalog_nothing_is_a_read(void **state)
 static void test_other_lexical_rules_are_no_read(void **state)
 {
 	struct fixture *f = *state;
-	const struct sql_env off = { .standard_strings = false, .ascii_safe = true };
-	const struct sql_env sjis = { .standard_strings = true, .ascii_safe = false };
+	const struct sql_env off = { .ascii_safe = true, .wants_fingerprint = true };
+	const struct sql_env sjis = { .standard_strings = true, .wants_fingerprint = true };
 	struct slice text = SLICE("select '\\', nextval('seq') --'");
 	struct sql_facts facts;
 

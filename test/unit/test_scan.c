@@ -19,7 +19,8 @@
 
 static const struct sql_env env = { .standard_strings = true,
 				    .ascii_safe = true,
-				    .tenant_setting = "app.current_business_id" };
+				    .tenant_setting = "app.current_business_id",
+				    .wants_fingerprint = true };
 
 static struct sql_facts facts_of(const char *text)
 {
