@@ -210,18 +210,20 @@ reads_from_replica() {
         2>&1)" = replica ]
 }
 
-# ask WHO URL STATEMENT...: one session; shows statements and answers and keeps these in $answer.
+# ask WHO URL STATEMENT...: one session; shows each statement and its answer, keeps these in $answer.
 ask() {
     who=$1
     url=$2
     shift 2
+    n=0
     for statement; do
-        printf '%s=> %s\n' "$who" "$statement"
-        set -- "$@" -c "$statement"
+        n=$((n + 1))
+        set -- "$@" -v "said$n=$who=> $statement" -c "\\echo :said$n" -c "$statement"
         shift
     done
     answer=$("$bin/psql" -X -q -P footer=off "$url" "$@" 2>&1) || true
     printf '%s\n' "$answer"
+    answer=$(printf '%s\n' "$answer" | grep -v "^$who=> ") || true
 }
 
 tenant() {
@@ -230,19 +232,18 @@ tenant() {
     ask "$name" "$(tenant_url "$name")" "$@"
 }
 
-# expect REGEX: in the last answer.
+unexpected() {
+    echo "UNEXPECTED: $1"
+    failures=$((failures + 1))
+}
+
+# expect REGEX, refute REGEX: in the last answer, and not in it.
 expect() {
-    if ! printf '%s\n' "$answer" | grep -q "$1"; then
-        echo "UNEXPECTED: nothing there matches '$1'"
-        failures=$((failures + 1))
-    fi
+    printf '%s\n' "$answer" | grep -q "$1" || unexpected "nothing there matches '$1'"
 }
 
 refute() {
-    if printf '%s\n' "$answer" | grep -q "$1"; then
-        echo "UNEXPECTED: something there matches '$1'"
-        failures=$((failures + 1))
-    fi
+    ! printf '%s\n' "$answer" | grep -q "$1" || unexpected "something there matches '$1'"
 }
 
 # ---- the tour ------------------------------------------------------------------------------------
@@ -281,6 +282,7 @@ show_forgery() {
         "SELECT set_config('app.current_business_id', '7', false)" \
         'SELECT DISTINCT business_id FROM orders'
     expect 'ERROR: .*permission denied' && expect '42' && refute '^ *7$'
+    echo "PGOPTIONS='-c app.current_business_id=7' psql '$(tenant_url acme)'"
     ask acme "$(tenant_url acme)?options=-c%20app.current_business_id%3D7" 'SELECT 1'
     expect 'FATAL: .*permission denied'
 }
@@ -300,7 +302,12 @@ show() {
     shift
     printf '%s\n' "$answer" | awk -F '|' -v wanted="$*" '
         NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; n = split(wanted, names, " ") }
-        { for (i = 1; i <= n; i++) printf "%-*s", length(names[i]) + 8, $at[names[i]]; print "" }'
+        { for (i = 1; i <= n; i++) {
+              cell[NR, i] = $at[names[i]]
+              if (length(cell[NR, i]) > width[i]) width[i] = length(cell[NR, i]) } }
+        END { for (row = 1; row <= NR; row++) {
+                  for (i = 1; i <= n; i++) printf "%-*s   ", width[i], cell[row, i]
+                  print "" } }'
 }
 
 show_console() {
