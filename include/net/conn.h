@@ -41,7 +41,8 @@ struct net {
 	struct list dirty;     /* output to be sent, buffers to be given back */
 	struct list kicked;    /* bytes are at hand that no readiness will announce */
 	struct list closing;   /* to be freed at the end of the turn */
-	struct list lingering; /* said all they had to say and wait for the peer to hang up */
+	struct list lingering; /* to be closed when their time is up: most have said all they had to
+				* say and wait for the peer to hang up */
 	struct buf spare[NET_SPARE_BUFFERS];
 	unsigned nspare;
 };
@@ -162,6 +163,9 @@ void conn_resume(struct conn *c);
  * and frees.  For an error message that must arrive, and for a server whose slot counts as
  * taken until its process is gone. */
 void conn_finish(struct conn *c, usec_t patience);
+/* Ends it after `patience` whatever it is doing by then, or with its net; in any phase but
+ * lingering.  For a connection that nobody keeps an eye on. */
+void conn_expire(struct conn *c, usec_t patience);
 /* Ends it at the end of this turn, whatever is unsent. */
 void conn_close_soon(struct conn *c);
 static inline bool conn_is_usable(const struct conn *c)

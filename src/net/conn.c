@@ -607,6 +607,13 @@ void conn_resume(struct conn *c)
 		conn_kick(c);
 }
 
+void conn_expire(struct conn *c, usec_t patience)
+{
+	c->deadline = loop_now(c->net->loop) + patience;
+	list_del(&c->close_link);
+	list_push_back(&c->net->lingering, &c->close_link);
+}
+
 void conn_finish(struct conn *c, usec_t patience)
 {
 	if (!conn_is_usable(c))
@@ -617,8 +624,7 @@ void conn_finish(struct conn *c, usec_t patience)
 	}
 	c->phase = CONN_LINGERING;
 	c->paused = false;
-	c->deadline = loop_now(c->net->loop) + patience;
-	list_push_back(&c->net->lingering, &c->close_link);
+	conn_expire(c, patience);
 	want_events(c);
 	mark_dirty(c);
 }

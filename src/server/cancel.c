@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "config/config.h"
+#include "net/tls.h"
 #include "route/nodes.h"
 #include "server/server.h"
 
@@ -22,6 +23,8 @@ struct cancel {
 	struct conn conn;
 	struct dial dial;
 	struct server *server; /* NULL: it is gone */
+	char *host;
+	struct tls_context *tls; /* or NULL; a reference */
 	struct buf request;
 	bool sent;
 };
@@ -31,21 +34,17 @@ static struct cancel *cancel_of(struct conn *c)
 	return container_of(c, struct cancel, conn);
 }
 
-/* The server hears of it when the connection is really closed, so that it may use its slot again.
- */
-static void finish(struct cancel *c)
-{
-	dial_stop(&c->dial);
-	conn_close_soon(&c->conn);
-}
-
 static void on_freed(struct conn *conn)
 {
 	struct cancel *c = cancel_of(conn);
 	struct server *s = c->server;
 
+	dial_stop(&c->dial);
 	mem_wipe(c->request.data, c->request.cap);
 	buf_fini(&c->request);
+	free(c->host);
+	if (c->tls)
+		tls_context_unref(c->tls);
 	free(c);
 	if (s) {
 		s->cancel = NULL;
@@ -58,9 +57,11 @@ static void on_readable(struct conn *conn)
 	conn_consume(conn, conn_input(conn).n);
 }
 
+/* The server hears of it when the connection is really closed, so that it may use its slot again.
+ */
 static void on_ended(struct conn *conn, const char *why PGT_UNUSED)
 {
-	finish(cancel_of(conn));
+	conn_close_soon(conn);
 }
 
 static void on_nothing(struct conn *conn PGT_UNUSED)
@@ -86,28 +87,31 @@ static void on_dialed(struct dial *d)
 static void on_failed(struct dial *d, const char *why)
 {
 	log_warning("cancel request to %s: %s", d->host, why);
-	finish(cancel_of(d->conn));
+	conn_close_soon(d->conn);
 }
 
 struct cancel *cancel_start(struct server *s)
 {
 	struct cancel *c = xnew(struct cancel);
 	const struct group *group = s->pool->group;
-	struct dial_target target = { .host = *s->node->host
-						  ? s->node->host
-						  : group->config->global.unix_socket_dir,
-				      .port = s->node->port,
+	struct dial_target target = { .port = s->node->port,
 				      .set = &group->set,
-				      .tls = s->conn.tls ? s->tls_context : NULL,
 				      .resolver = s->resolver,
 				      .mailbox = s->mailbox };
 
+	/* It may outlive the server, its group and the configuration. */
+	c->host = xstrdup(*s->node->host ? s->node->host : group->config->global.unix_socket_dir);
+	c->tls = s->conn.tls ? tls_context_ref(s->tls_context) : NULL;
+	target.host = c->host;
+	target.tls = c->tls;
 	c->server = s;
 	buf_put_u32(&c->request, 12 + s->cancel_key_len);
 	buf_put_u32(&c->request, CANCEL_REQUEST_CODE);
 	buf_put_u32(&c->request, s->pid);
 	buf_put(&c->request, s->cancel_key, s->cancel_key_len);
 	dial_start(&c->dial, &c->conn, s->conn.net, &target, on_dialed, on_failed, on_freed);
+	if (conn_is_usable(&c->conn))
+		conn_expire(&c->conn, CANCEL_PATIENCE);
 	return c;
 }
 
