@@ -158,12 +158,41 @@ static enum step refuse_proof(struct client *c)
 	return refuse(c, &e);
 }
 
+static bool is_same_secret(const struct userlist_entry *a, const struct userlist_entry *b)
+{
+	return (!a && !b) || (a && b && !strcmp(a->password, b->password));
+}
+
+/* A reload came between question and answer: what it may do is looked up anew, in the version that
+ * its group will live by; what it has proved must be what it would have to prove now. */
+static bool catch_up(struct client *c)
+{
+	struct client_login *login = c->login;
+	struct config *now = c->host->config;
+	const struct userlist_entry *entry;
+
+	if (login->config == now)
+		return true;
+	identity_resolve(&login->id, now);
+	entry = userlist_find(now->userlist, slice_str(login->id.auth_user));
+	if (login->config->global.auth_type != now->global.auth_type ||
+	    !is_same_secret(entry, login->entry))
+		return false;
+	login->entry = entry;
+	config_unref(login->config);
+	login->config = config_ref(now);
+	return true;
+}
+
 static enum step proved(struct client *c)
 {
 	struct client_login *login = c->login;
 	struct err e;
 
 	login->due = PROOF_NONE;
+	if (!catch_up(c))
+		return refuse_text(c, "57P01",
+				   "the configuration has changed, please connect again");
 	if (login->id.is_refused)
 		return refuse(c, &login->id.refusal);
 	msg_put_authentication(conn_output(&c->conn), AUTH_OK);
@@ -397,8 +426,6 @@ static enum step on_proof(struct client *c, const struct frame *f)
 {
 	struct slice body = frame_body(f);
 
-	if (f->type != MSG_PASSWORD)
-		return refuse_text(c, "08P01", "expected a password response");
 	switch (c->login->due) {
 	case PROOF_PLAIN:
 		return on_plain(c, body);
@@ -423,6 +450,11 @@ static void read_proof(struct client *c)
 		struct slice in = conn_input(&c->conn);
 		enum frame_status status = frame_peek(in.p, in.n, &f);
 
+		/* Whatever else it is, its length may be no length. */
+		if (in.n && in.p[0] != MSG_PASSWORD) {
+			refuse_text(c, "08P01", "expected a password response");
+			return;
+		}
 		if (status == FRAME_PARTIAL)
 			return;
 		if (status == FRAME_INVALID || f.len > LOGIN_MESSAGE_MAX) {
