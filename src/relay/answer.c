@@ -46,7 +46,9 @@ static void pop(struct server *s)
 	struct reply r = *replies_head(&s->replies);
 
 	replies_pop(&s->replies);
-	if (r.note != NOTE_NONE && r.note != NOTE_REFUSED)
+	if (r.note == NOTE_REFUSED)
+		free(r.subject);
+	else if (r.note != NOTE_NONE)
 		statement_on_reply(s, &r);
 }
 
@@ -215,11 +217,15 @@ static void void_to_sync(struct server *s)
 		s->skips_to_sync = true;
 }
 
-/* The error that we made the server raise, in our words. */
+/* The error that we made the server raise, in our words.  It may have had a better reason. */
 static enum step refuse(struct server *s, const struct frame *f)
 {
 	struct err *e = replies_head(&s->replies)->subject;
+	struct report report;
 
+	report_parse(frame_body(f), &report);
+	if (!strcmp(e->sqlstate, "42P05") && !slice_is_equal(report.sqlstate, SLICE("42P05")))
+		return pass(s, f);
 	msg_put_error(conn_output(&s->client->conn), "ERROR", e);
 	replies_head(&s->replies)->note = NOTE_NONE;
 	free(e);
@@ -307,30 +313,31 @@ static enum step on_ready(struct server *s, const struct frame *f)
 
 struct answer_rule {
 	enum step (*handle)(struct server *s, const struct frame *f);
-	bool whole; /* waited for, if it is not longer than REPORT_MAX */
+	bool whole;   /* waited for, if it is not longer than REPORT_MAX */
+	bool unasked; /* may come when nothing is owed */
 };
 
 static const struct answer_rule rules[256] = {
-	[MSG_PARSE_COMPLETE] = {on_parse_complete,  true },
-	[MSG_BIND_COMPLETE] = { on_bind_complete,  true },
-	[MSG_CLOSE_COMPLETE] = { on_close_complete, true },
-	[MSG_NOTIFICATION] = { pass,              false},
-	[MSG_COMMAND_COMPLETE] = { on_command_end,    true },
-	[MSG_DATA_ROW] = { pass,              false},
-	[MSG_ERROR] = { on_error,          true },
-	[MSG_COPY_IN] = { on_copy_in,        true },
-	[MSG_COPY_OUT] = { pass,              false},
-	[MSG_EMPTY_QUERY] = { on_command_end,    true },
-	[MSG_NOTICE] = { pass,              false},
-	[MSG_PARAMETER_STATUS] = { on_parameter,      true },
-	[MSG_ROW_DESCRIPTION] = { on_description,    true },
-	[MSG_FUNCTION_RESULT] = { pass,              false},
-	[MSG_READY] = { on_ready,          true },
-	[MSG_NO_DATA] = { on_description,    true },
-	[MSG_PORTAL_SUSPENDED] = { on_command_end,    true },
-	[MSG_PARAMETER_DESCRIPTION] = { pass,              false},
-	[MSG_COPY_DATA] = { pass,              false},
-	[MSG_COPY_DONE] = { pass,              false},
+	[MSG_PARSE_COMPLETE] = {on_parse_complete,  true,  false},
+	[MSG_BIND_COMPLETE] = { on_bind_complete,  true,  false},
+	[MSG_CLOSE_COMPLETE] = { on_close_complete, true,  false},
+	[MSG_NOTIFICATION] = { pass,              false, true },
+	[MSG_COMMAND_COMPLETE] = { on_command_end,    true,  false},
+	[MSG_DATA_ROW] = { pass,              false, false},
+	[MSG_ERROR] = { on_error,          true,  true },
+	[MSG_COPY_IN] = { on_copy_in,        true,  false},
+	[MSG_COPY_OUT] = { pass,              false, false},
+	[MSG_EMPTY_QUERY] = { on_command_end,    true,  false},
+	[MSG_NOTICE] = { pass,              false, true },
+	[MSG_PARAMETER_STATUS] = { on_parameter,      true,  true },
+	[MSG_ROW_DESCRIPTION] = { on_description,    true,  false},
+	[MSG_FUNCTION_RESULT] = { pass,              false, false},
+	[MSG_READY] = { on_ready,          true,  true },
+	[MSG_NO_DATA] = { on_description,    true,  false},
+	[MSG_PORTAL_SUSPENDED] = { on_command_end,    true,  false},
+	[MSG_PARAMETER_DESCRIPTION] = { pass,              false, false},
+	[MSG_COPY_DATA] = { pass,              false, false},
+	[MSG_COPY_DONE] = { pass,              false, false},
 };
 
 static enum step dispatch(struct server *s, const struct frame *f)
@@ -339,6 +346,8 @@ static enum step dispatch(struct server *s, const struct frame *f)
 
 	if (!rule->handle)
 		return broken(s, "the server sent a message that we do not know");
+	if (!s->replies.n && !rule->unasked)
+		return broken(s, "the server answered something that nobody asked");
 	if (rule->whole && !frame_is_whole(f) && f->len <= REPORT_MAX)
 		return STEP_AGAIN;
 	s->conn.doing = backend_message_name(f->type);

@@ -66,6 +66,7 @@ static bool open_server(struct pool *pool, usec_t now)
 	s->caps_timeout = must_cap(group, now, &s->asks_default_timeout);
 	session_options(group, s->caps_timeout, &options);
 	target = (struct server_target){
+		.config = group->config,
 		.dial = {.host = *node->host ? node->host : group->config->global.unix_socket_dir,
                          .port = node->port,
                          .set = &group->set,
@@ -407,7 +408,8 @@ void attach_abandon(struct client *c)
 
 	if (!s)
 		return;
-	clean = is_quiet(s) && !c->stream_left && !c->in_batch && conn_is_usable(&s->conn);
+	clean = is_quiet(s) && !c->stream_left && !c->in_batch && conn_is_usable(&s->conn) &&
+		!conn_input(&s->conn).n;
 	s->has_cut_request = c->stream_left && !c->stream_discard;
 	undo_replies(s);
 	if (attach_keeps(c))

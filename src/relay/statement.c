@@ -440,14 +440,34 @@ static void parse_named(struct client *c, struct slice name, struct statement *s
 	replies_push(&s->replies, r);
 }
 
+/* A name that there is already.  The server itself refuses, after all that it would find wrong
+ * before that: it is asked to parse under the name that the statement has there. */
+static void parse_again(struct client *c, struct slice name, struct slice body)
+{
+	struct server *s = c->server;
+	struct buf known = { 0 }, *out;
+	struct err *e = xnew(struct err);
+	size_t m;
+
+	statement_require(c, name, &known);
+	out = conn_output(&s->conn);
+	m = msg_begin(out, MSG_PARSE);
+	buf_put_slice(out, buf_peek(&known));
+	buf_put_slice(out, body);
+	msg_end(out, m);
+	buf_fini(&known);
+	err_set(e, "42P05", "prepared statement \"%.*s\" already exists", SLICE_FMT(name));
+	replies_push(&s->replies, (struct reply){ .kind = REPLY_PARSE,
+						  .way = REPLY_PASS,
+						  .note = NOTE_REFUSED,
+						  .subject = e });
+}
+
 enum step statement_parse(struct client *c, struct slice name, struct slice body,
 			  const struct sql_facts *facts)
 {
-	struct err e;
-
 	if (name.n && name_find(c, name)) {
-		err_set(&e, "42P05", "prepared statement \"%.*s\" already exists", SLICE_FMT(name));
-		request_refuse(c, MSG_PARSE, &e);
+		parse_again(c, name, body);
 		return STEP_DONE;
 	}
 	if (name.n)
