@@ -106,6 +106,9 @@ enum verdict gate_guard(struct client *c, struct slice text, const struct sql_fa
  * formats of parameters on. */
 enum verdict gate_guard_bind(struct client *c, struct slice text, struct slice after_names,
 			     struct buf *rewritten, struct err *e);
+/* A function call by OID, which no text names: gate_guard() and gate_note_effects() for it. */
+enum verdict gate_guard_call(struct client *c, uint32_t oid, struct err *e);
+void gate_note_call(struct client *c, uint32_t oid);
 /* The rewritten message goes out: tells the client that its timeout was lowered. */
 void gate_note_clamp(struct client *c);
 /* Whether its tenant has a rate or a quota. */
@@ -115,6 +118,9 @@ bool gate_is_limited(const struct client *c);
 enum verdict gate_admit(struct client *c, unsigned n, struct err *e);
 /* n statements within a transaction. */
 void gate_charge(struct client *c, unsigned n);
+/* Whether the session may be tied to its server by this text: not to a replica, where its writes
+ * could not follow.  False: *e. */
+bool gate_may_stay(const struct client *c, const struct sql_facts *facts, struct err *e);
 /* Remembers what the text leaves on the server. */
 void gate_note_effects(struct client *c, const struct sql_facts *facts);
 /* Whether a choice of nodes depends on what is asked. */

@@ -305,6 +305,28 @@ enum verdict gate_guard_bind(struct client *c, struct slice text, struct slice a
 	return VERDICT_PASS;
 }
 
+/* Functions that leave nothing behind but large objects: lo_create, lo_open, lo_close, loread,
+ * lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink, lo_truncate and those for 64 bits.  Their
+ * OIDs were given by hand and have never changed (pg_proc.dat). */
+static bool is_large_object_call(uint32_t oid)
+{
+	static const uint32_t known[] = { 715, 952, 953,  954,  955,  956, 957,
+					  958, 964, 1004, 3170, 3171, 3172 };
+
+	for (size_t i = 0; i < PGT_NELEMS(known); i++)
+		if (oid == known[i])
+			return true;
+	return false;
+}
+
+enum verdict gate_guard_call(struct client *c, uint32_t oid, struct err *e)
+{
+	if (!has_tenant(c) || is_large_object_call(oid))
+		return VERDICT_PASS;
+	forbid(c, e, "a function called by its OID could be set_config()");
+	return VERDICT_REFUSED;
+}
+
 /* ---- limits
  * -------------------------------------------------------------------------------------- */
 
@@ -420,6 +442,26 @@ void gate_note_effects(struct client *c, const struct sql_facts *facts)
 	if ((effects & PINNING_EFFECTS) && !c->pins)
 		c->group->counters.pinned_count++;
 	c->pins |= effects & PINNING_EFFECTS;
+}
+
+bool gate_may_stay(const struct client *c, const struct sql_facts *facts, struct err *e)
+{
+	const struct server *s = c->server;
+
+	if (!(facts->effects & PINNING_EFFECTS) || c->group->npools < 2 ||
+	    s->node->role != NODE_REPLICA || sets_only_own_id(c, facts))
+		return true;
+	err_set(e, "0A000", "a read-only transaction on a replica cannot change the session");
+	return err_hint(e,
+			"Begin it with /* route: primary */, or change the session outside of it.");
+}
+
+void gate_note_call(struct client *c, uint32_t oid)
+{
+	struct sql_facts facts = { .effects = SQL_EFFECT_SET };
+
+	if (!is_large_object_call(oid))
+		gate_note_effects(c, &facts);
 }
 
 /* ---- the route

@@ -287,6 +287,8 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	step = get_server(c, f, c->chosen, facts->statements);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
+	if (!gate_may_stay(c, facts, &e))
+		return refuse(c, f, &e);
 	if (!is_at_start(c))
 		gate_charge(c, facts->statements);
 	gate_note_effects(c, facts);
@@ -336,13 +338,22 @@ static enum step on_query(struct client *c, const struct frame *f)
 
 static enum step on_function_call(struct client *c, const struct frame *f)
 {
+	struct reader r = reader_of(frame_body(f));
+	uint32_t oid = read_u32(&r);
 	enum step step;
+	struct err e;
 
+	if (r.failed)
+		return frame_is_whole(f) ? protocol_error(c, "invalid FunctionCall message")
+					 : STEP_AGAIN;
 	if (must_wait_its_turn(c))
 		return STEP_AGAIN;
+	if (gate_guard_call(c, oid, &e) == VERDICT_REFUSED)
+		return refuse(c, f, &e);
 	step = get_server(c, f, gate_primary(c), 1);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
+	gate_note_call(c, oid);
 	if (!is_at_start(c))
 		gate_charge(c, 1);
 	mark_query(c);
@@ -549,6 +560,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	const struct statement *st = statement_is_mapped(c) ? statement_find(c, name) : NULL;
 	struct sql_facts facts;
 	enum step step;
+	struct err e;
 
 	if (st && st->guards_params && !guard_bind(c, f, st, name, rewritten, &step))
 		return step;
@@ -563,6 +575,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	}
 	if (st && st->effects) {
 		statement_facts(st, &facts);
+		if (!gate_may_stay(c, &facts, &e))
+			return refuse(c, f, &e);
 		gate_note_effects(c, &facts);
 	}
 	step = buf_len(rewritten) ? send_rewritten_bind(c, f, portal, name, rewritten)
@@ -788,9 +802,12 @@ static bool is_parked(const struct client *c)
 /* Input that cannot be handled now is kept, within bounds. */
 static void hold_back(struct client *c)
 {
-	if (conn_input(&c->conn).n >
-	    (is_parked(c) || c->turn_missed ? WAITING_INPUT_MAX : HOLD_MAX + WAITING_INPUT_MAX))
+	bool waits = is_parked(c) || c->turn_missed;
+
+	if (conn_input(&c->conn).n > (waits ? WAITING_INPUT_MAX : HOLD_MAX + WAITING_INPUT_MAX))
 		conn_pause(&c->conn);
+	else
+		conn_resume(&c->conn);
 }
 
 static enum step next(struct client *c)
