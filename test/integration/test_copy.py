@@ -112,7 +112,8 @@ def test_loose_sync_is_not_answered_to_the_next_client(primary, t):
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-@pytest.mark.parametrize("sent", [b"", raw.copy_data(b"1\n"), raw.copy_data(b"1\n" * 50_000)[:60_000]])
+@pytest.mark.parametrize("sent", [b"", raw.copy_data(b"1\n"),
+                                  raw.copy_data(b"1\n" * 50_000)[:60_000]], ids=range(3))
 def test_client_vanishes_in_copy_in(primary, t, how, sent):
     with log_in(t) as client:
         client.send(COPY_IN)

@@ -32,7 +32,7 @@ def test_server_killed_in_a_query(primary, turnstile):
         other.send(raw.query("SELECT 'waited'"))
         terminate(primary, "wait_event = 'PgSleep'")
         messages = client.until_closed()
-        assert raw.kinds(messages) == "E" and messages[0].fields["S"] == "FATAL"
+        assert raw.kinds(messages) == "TE" and messages[1].fields["S"] == "FATAL"
         assert sqlstate(messages) == "57P01"
         assert raw.find(other.until("Z"), "D")[0].row == ("waited",)
 
@@ -223,8 +223,9 @@ def test_server_dies_in_an_answer(turnstile, cut, how):
 
 @pytest.mark.parametrize("lie", [
     raw.message("Z", b"I"), raw.parse_complete(), raw.bind_complete(), raw.message("?", b""),
-    b"D\0\0\0\0", b"Z\0\0\0\xff", raw.message("W", b"\0\0\0"), raw.error("57P01", "bye", "FATAL"),
-    raw.data_row("unasked"), raw.command_complete("SELECT 0")])
+    b"D\0\0\0\0", raw.notice("00000", "cut short")[:9], raw.message("W", b"\0\0\0"),
+    raw.error("57P01", "bye", "FATAL"), raw.data_row("unasked"), raw.command_complete("SELECT 0")],
+    ids=range(10))
 def test_idle_server_that_speaks_unasked(turnstile, lie):
     """It is dropped, and the next client does not hear of it."""
     def script(session):
@@ -240,6 +241,7 @@ def test_idle_server_that_speaks_unasked(turnstile, lie):
         with clients(t, 2) as (client, other):
             client.send(raw.query("SELECT 1"))
             assert raw.kinds(client.until("Z")) == "TDCZ"
+            client.close()
             wait_until(lambda: pool_of(t, "sv_idle") == 0)
             assert raw.kinds(other.query("SELECT 2")) == "TDCZ"
             assert len(server.startups) == 2
@@ -268,7 +270,7 @@ def test_idle_server_may_tell_of_parameters(turnstile):
     raw.parse("", "SELECT 1") + raw.bind(), raw.parse("s", "SELECT 1") + raw.flush(),
     raw.bind("", "", ["x" * 100_000])[:50_000], raw.query("LISTEN channel"), raw.query("SELECT 1/0"),
     raw.query("SELECT repeat('x', 1000) FROM generate_series(1, 1000000)"),
-    raw.query("SELECT '" + "x" * (2 << 20) + "'")[:1 << 20]])
+    raw.query("SELECT '" + "x" * (2 << 20) + "'")[:1 << 20]], ids=range(10))
 def test_i2_client_vanishes(primary, turnstile, how, request_):
     """Its server is cleaned or closed, never handed on dirty."""
     t = turnstile(shop(primary, {"default_pool_size": 1}))
