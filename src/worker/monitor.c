@@ -37,7 +37,7 @@
 static const char ask_cluster[] = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
 
 /* Role; position in bytes, written or replayed; seconds since the last transaction replayed was
- * committed; timeline of a primary. */
+ * committed; timeline of a primary; bytes of a page and of a segment of its log. */
 static const char ask_state[] =
     "SELECT pg_catalog.pg_is_in_recovery(),"
     " pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery()"
@@ -46,7 +46,14 @@ static const char ask_state[] =
     " pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()"
     " OPERATOR(pg_catalog.-) pg_catalog.pg_last_xact_replay_timestamp()),"
     " CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.substr("
-    "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END";
+    "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END,"
+    " pg_catalog.current_setting('wal_block_size'),"
+    " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))";
+#define STATE_COLUMNS 6
+
+/* Headers of a page of the log (xlog_internal.h): of the first one of a segment, and of others. */
+#define LONG_PAGE_HEADER  40
+#define SHORT_PAGE_HEADER 24
 
 /* What a node said of itself. */
 struct answer {
@@ -113,10 +120,12 @@ static void set_role(struct probe *p, enum node_role role, const char *why)
 {
 	struct node *node = node_of(p);
 	enum node_role before = (enum node_role)atomic_exchange(&node->role, (int)role);
+	/* Written by this thread alone, so that it may be read here without the lock. */
+	bool is_news = before != role || strncmp(node->error, why, sizeof(node->error) - 1) != 0;
 
-	node_set_error(p->watch->set, node, why);
-	if (before == role)
+	if (!is_news)
 		return;
+	node_set_error(p->watch->set, node, why);
 	if (role == NODE_DOWN)
 		log_warning("database \"%s\": node %s:%u is down: %s", p->watch->set->database,
 			    node->host, node->port, why);
@@ -242,15 +251,28 @@ static usec_t to_usec(struct slice seconds)
 	return (usec_t)(strtod(room, NULL) * (double)USEC_PER_SEC);
 }
 
+/* An idle primary may stand behind the header of a page that has no record yet.  What is replayed
+ * stands before it, and is all there is. */
+static uint64_t without_header(uint64_t position, uint64_t page, uint64_t segment)
+{
+	if (segment && position % segment == LONG_PAGE_HEADER)
+		return position - LONG_PAGE_HEADER;
+	if (page && position % page == SHORT_PAGE_HEADER)
+		return position - SHORT_PAGE_HEADER;
+	return position;
+}
+
 static void on_state(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
 		     unsigned n)
 {
 	struct probe *p = arg;
 
-	if (n != 4)
+	if (n != STATE_COLUMNS)
 		return;
 	p->answer = (struct answer){ .is_replica = slice_is_equal(columns[0], SLICE("t")),
-				     .position = to_number(columns[1], 10),
+				     .position = without_header(to_number(columns[1], 10),
+								to_number(columns[4], 10),
+								to_number(columns[5], 10)),
 				     .replay_age = to_usec(columns[2]),
 				     .timeline = (uint32_t)to_number(columns[3], 16) };
 	p->has_answered = true;
@@ -343,6 +365,7 @@ static struct server_target target_of(const struct watch *w, unsigned i, const c
 	const struct node *node = &w->set->nodes[i];
 
 	return (struct server_target){
+		.config = m->config,
 		.dial = {.host = *node->host ? node->host : m->config->global.unix_socket_dir,
                          .port = node->port,
                          .set = &w->settings,
