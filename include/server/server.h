@@ -78,10 +78,10 @@ struct server {
 	struct buf question_error;  /* body of the first ErrorResponse */
 	struct resolver *resolver;
 	struct mailbox *mailbox;
-	struct tls_context *tls_context;
-	struct param_set *params;  /* what it has reported; NULL for the monitor's */
-	struct param_set *applied; /* what of a session's wishes is set on it */
-	struct client *client;     /* who has it */
+	struct tls_context *tls_context; /* or NULL; a reference */
+	struct param_set *params;        /* what it has reported; NULL for the monitor's */
+	struct param_set *applied;       /* what of a session's wishes is set on it */
+	struct client *client;           /* who has it */
 	struct replies replies;
 	struct hmap statements;
 	struct list statements_lru;
@@ -113,6 +113,7 @@ struct server {
 
 /* Where and as whom; borrowed for the call, except what dial_target says. */
 struct server_target {
+	struct config *config; /* whose strings these are; referenced until it is ready or freed */
 	struct dial_target dial;
 	struct node *node;
 	const char *dbname;

@@ -46,6 +46,7 @@ struct server_login *login_new(const struct server_target *target)
 	struct server_login *login = xnew(struct server_login);
 
 	login->target = *target;
+	login->target.config = config_ref(target->config);
 	login->options = xstrdup(target->options);
 	return login;
 }
@@ -57,6 +58,7 @@ void login_free(struct server_login *login)
 	if (login->has_scram)
 		scram_client_fini(&login->scram);
 	free(login->options);
+	config_unref(login->target.config);
 	free(login);
 }
 

@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/tls.h"
 #include "route/nodes.h"
 #include "server/cancel.h"
 #include "server/login.h"
@@ -165,6 +166,8 @@ static void server_free(struct server *s)
 	param_set_unref(s->params);
 	param_set_unref(s->applied);
 	login_free(s->login);
+	if (s->tls_context)
+		tls_context_unref(s->tls_context);
 	buf_fini(&s->question_error);
 	mem_wipe(s->cancel_key, sizeof(s->cancel_key));
 	if (s->on->freed)
@@ -225,7 +228,7 @@ void server_connect(struct server *s, const struct server_target *target)
 	s->login = login_new(target);
 	s->resolver = target->dial.resolver;
 	s->mailbox = target->dial.mailbox;
-	s->tls_context = target->dial.tls;
+	s->tls_context = target->dial.tls ? tls_context_ref(target->dial.tls) : NULL;
 	dial_start(&s->dial, &s->conn, s->conn.net, &target->dial, on_dialed, on_dial_failed,
 		   on_freed);
 }
