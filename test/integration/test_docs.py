@@ -98,6 +98,15 @@ def test_blocks_marked_run_do(page, shop):
             pooler.remove()
 
 
+def test_manual_page_has_the_options_that_help_lists():
+    program = Turnstile({})
+    said = subprocess.run([*program._command()[:1], "--help"], text=True, check=True,
+                          stdout=subprocess.PIPE).stdout
+    program.remove()
+    page = (TOP / "docs/man/pgturnstile.1").read_text().replace("\\-", "-")
+    assert set(re.findall(r"--[a-z]+", said)) == set(re.findall(r"--[a-z]+", page))
+
+
 # ---- names -----------------------------------------------------------------------------------------
 
 FUNCTION = re.compile(r"`((?:src|include)/[\w/]+\.[ch]):(\w+)`")
