@@ -114,6 +114,8 @@ struct group {
 
 /* ---- slots ---------------------------------------------------------------------------------- */
 
+/* Whether the pool itself may grow: cheap, asked whenever a client waits. */
+bool pool_has_room(const struct pool *pool, usec_t now);
 /* Reserves the right to one more connection: of the pool (the reserve counts when a client has
  * waited long enough), the database, the user.  False: a limit is reached; nothing is reserved. */
 bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now);

@@ -50,12 +50,18 @@ static unsigned pool_limit(const struct pool *pool, usec_t now)
 	return limit;
 }
 
+bool pool_has_room(const struct pool *pool, usec_t now)
+{
+	unsigned limit = pool_limit(pool, now);
+
+	return !limit || pool_size(pool) < limit;
+}
+
 bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now)
 {
 	struct group *group = pool->group;
-	unsigned limit = pool_limit(pool, now);
 
-	if (limit && pool_size(pool) >= limit)
+	if (!pool_has_room(pool, now))
 		return false;
 	if (!slot_take(&group->database_shared->servers, group->set.max_db_connections))
 		return starve(group->database_shared, now);

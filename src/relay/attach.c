@@ -92,7 +92,7 @@ void attach_serve_waiters(struct pool *pool, usec_t now)
 	if (is_paused(pool) || now < pool->retry_at)
 		return;
 	while (pool->count[SLOT_LOGIN] + pool->count[SLOT_TESTED] < pool->nwaiting &&
-	       now >= pool->retry_at)
+	       now >= pool->retry_at && pool_has_room(pool, now))
 		if (!open_server(pool, now))
 			return;
 }
