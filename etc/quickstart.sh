@@ -137,7 +137,7 @@ free_port() {
     echo "$port"
 }
 
-# as_superuser SERVER COMMAND...: a client program over the server's own socket, which only we reach.
+# as_superuser SERVER COMMAND...: over the server's own socket, which only we reach.
 as_superuser() {
     socket=$dir/$1
     command=$bin/$2
@@ -210,7 +210,7 @@ reads_from_replica() {
         2>&1)" = replica ]
 }
 
-# ask WHO URL STATEMENT...: one session; shows each statement and its answer, keeps these in $answer.
+# ask WHO URL STATEMENT...: one session; shows statements and answers, keeps these in $answer.
 ask() {
     who=$1
     url=$2
@@ -271,7 +271,8 @@ show_route() {
 
 show_timeout() {
     say "A timeout above the tier's (30s) is lowered, one below it is not"
-    tenant initech 'SHOW statement_timeout' "SET statement_timeout = '1h'" 'SHOW statement_timeout' \
+    tenant initech 'SHOW statement_timeout' \
+        "SET statement_timeout = '1h'" 'SHOW statement_timeout' \
         "SET statement_timeout = '5s'" 'SHOW statement_timeout'
     expect 'lowered to 30000 ms' && expect '30s' && expect '5s' && refute '1h'
 }
