@@ -26,8 +26,9 @@ struct sql_classifier;
 struct sql_classifier *sql_classifier_new(size_t entries, size_t parse_max);
 void sql_classifier_free(struct sql_classifier *c);
 
-/* facts: of the same text; without a fingerprint nothing is a read.  catalog: of the database the text is for; NULL (not known yet): nothing
- * is a read.  Proofs of one catalog are not used under another. */
+/* facts: of the same text.  catalog: of the database the text is for.  Nothing is a read as long as
+ * the catalog is NULL (not known yet), or when the facts came without a fingerprint.  Proofs of one
+ * catalog are not used under another. */
 enum sql_class sql_classify(struct sql_classifier *c, const struct sql_catalog *catalog,
 			    struct slice text, const struct sql_facts *facts);
 

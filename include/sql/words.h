@@ -45,7 +45,8 @@ struct word_row {
 	char text[WORD_MAX]; /* not terminated */
 };
 
-/* The row of a word, whatever its case, or NULL. */
+/* The row of a word, whatever its case, or NULL.  Of bytes that are no word (a quoted name) the
+ * row has to be compared. */
 const struct word_row *word_find(const char *p, size_t n);
 
 #endif

@@ -7,7 +7,9 @@
  */
 #include "sql/fingerprint.h"
 
+#include "base/assert.h"
 #include "base/hash.h"
+#include "sql/ascii.h"
 
 #define IDENT_MAX  63 /* what a server keeps of an identifier */
 #define MARK_KNOWN 31 /* a known word: its number follows; other marks are kinds */
@@ -20,7 +22,7 @@ void fingerprint_init(struct fingerprint *fp)
 	fp->n = 0;
 }
 
-static void flush(struct fingerprint *fp)
+static PGT_NOINLINE void flush(struct fingerprint *fp)
 {
 	hash_more128(fp->hash, fp->bytes, fp->n);
 	fp->n = 0;
@@ -54,19 +56,33 @@ static void add_bytes(struct fingerprint *fp, const char *p, size_t n)
 	}
 }
 
+/* ascii_lower() of eight bytes at once.  The high bits of the two sums tell whether the low seven
+ * bits of a byte are at least 'A', and whether they are beyond 'Z'. */
+static inline void fold_eight(char *out, const char *p)
+{
+	const uint64_t each = UINT64_C(0x0101010101010101), high = each << 7;
+	uint64_t x, low, upper;
+
+	memcpy(&x, p, 8);
+	low = x & ~high;
+	upper = (low + each * (0x80 - 'A')) & ~(low + each * (0x7f - 'Z')) & ~x & high;
+	x |= upper >> 2;
+	memcpy(out, &x, 8);
+}
+
 static inline void add_word(struct fingerprint *fp, struct slice word)
 {
 	size_t n = word.n < IDENT_MAX ? word.n : IDENT_MAX;
 	char *folded = room(fp, n);
+	size_t i = 0;
 
-	for (size_t i = 0; i < n; i++) {
-		char c = word.p[i];
-
-		folded[i] = (char)(c | (c >= 'A' && c <= 'Z') << 5);
-	}
+	for (; i + 8 <= n; i += 8)
+		fold_eight(folded + i, word.p + i);
+	for (; i < n; i++)
+		folded[i] = ascii_lower(word.p[i]);
 }
 
-static void add_quoted(struct fingerprint *fp, const struct lex_token *t)
+static PGT_NOINLINE void add_quoted(struct fingerprint *fp, const struct lex_token *t)
 {
 	uint32_t n = (uint32_t)t->text.n;
 

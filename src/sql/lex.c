@@ -9,8 +9,7 @@
 #include "sql/lex.h"
 
 #include "base/assert.h"
-
-#define IDENT_MAX 63 /* NAMEDATALEN - 1 */
+#include "sql/ascii.h"
 
 /* The order is used: what an operator is made of, and what the rest of an identifier is. */
 enum class {
@@ -62,16 +61,6 @@ static inline bool is_operator(enum class class)
 	return class == C_OP || class == C_OP_SPECIAL;
 }
 
-static inline char lower(char c)
-{
-	return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
-}
-
-static inline bool is_newline(char c)
-{
-	return c == '\n' || c == '\r';
-}
-
 /* Whether c stands at p, before the end. */
 static inline bool at(const struct lex *l, const char *p, char c)
 {
@@ -99,7 +88,7 @@ static inline const char *skip_ident(const struct lex *l, const char *p)
 
 static const char *skip_line(const struct lex *l, const char *p)
 {
-	while (p < l->end && !is_newline(*p))
+	while (p < l->end && !ascii_is_newline(*p))
 		p++;
 	return p;
 }
@@ -144,7 +133,7 @@ static const char *continuation(const struct lex *l, const char *p)
 
 	while (p < l->end) {
 		if (class_at(p) == C_SPACE)
-			newline |= is_newline(*p++);
+			newline |= ascii_is_newline(*p++);
 		else if (at(l, p, '-') && at(l, p + 1, '-'))
 			p = skip_line(l, p);
 		else
@@ -224,14 +213,14 @@ static PGT_NOINLINE void take_dollar(struct lex *l, struct lex_token *t)
 	l->unclean |= !close;
 }
 
-static PGT_NOINLINE void take_number(struct lex *l, struct lex_token *t)
+static void take_number(struct lex *l, struct lex_token *t)
 {
 	const char *p = skip_class(l, l->p, C_DIGIT), *exponent;
 
 	t->kind = LEX_NUMBER;
 	if (at(l, p, '.') && !at(l, p + 1, '.'))
 		p = skip_class(l, p + 1, C_DIGIT);
-	if (p < l->end && lower(*p) == 'e') {
+	if (p < l->end && ascii_lower(*p) == 'e') {
 		exponent = p + 1;
 		if (at(l, exponent, '+') || at(l, exponent, '-'))
 			exponent++;
@@ -284,7 +273,7 @@ static void take_punct(struct lex *l, struct lex_token *t)
 static PGT_NOINLINE bool take_prefixed(struct lex *l, struct lex_token *t)
 {
 	const char *p = l->p;
-	char prefix = lower(*p);
+	char prefix = ascii_lower(*p);
 
 	if (at(l, p + 1, '\'') && strchr("ebxn", prefix)) {
 		t->kind = prefix == 'b' || prefix == 'x' ? LEX_BITS : LEX_STRING;
@@ -304,15 +293,12 @@ static PGT_NOINLINE bool take_prefixed(struct lex *l, struct lex_token *t)
 	return true;
 }
 
-static inline void take_word(struct lex *l, struct lex_token *t)
+static void take_word(struct lex *l, struct lex_token *t)
 {
-	const char *end = skip_ident(l, l->p + 1);
-
-	/* The quote that makes a letter a prefix ends a word, so only words of one letter ask. */
-	if (end == l->p + 1 && take_prefixed(l, t))
+	if (take_prefixed(l, t))
 		return;
 	t->kind = LEX_WORD;
-	l->p = end;
+	l->p = skip_ident(l, l->p + 1);
 }
 
 static PGT_NOINLINE void take_comment(struct lex *l, struct lex_token *t)
@@ -321,20 +307,16 @@ static PGT_NOINLINE void take_comment(struct lex *l, struct lex_token *t)
 	l->p = *l->p == '-' ? skip_line(l, l->p) : skip_block(l, l->p);
 }
 
-static PGT_INLINE void take_token(struct lex *l, struct lex_token *t)
+/* The token of a class that starts at l->p; *t is cleared but for kind and slices. */
+static PGT_INLINE void take_any(struct lex *l, struct lex_token *t, enum class class)
 {
-	const char *start = skip_class(l, l->p, C_SPACE);
+	const char *start = l->p;
 
-	l->p = start;
-	t->backslash = t->dollar = false;
-	t->uescape = 0;
 	t->inner.p = NULL;
-	if (start == l->end) {
+	switch (class) {
+	case C_SPACE: /* and nothing behind it */
 		t->kind = LEX_END;
-		t->text = t->inner = slice_of(start, 0);
-		return;
-	}
-	switch (class_at(start)) {
+		break;
 	case C_IDENT:
 		take_word(l, t);
 		break;
@@ -365,13 +347,39 @@ static PGT_INLINE void take_token(struct lex *l, struct lex_token *t)
 	}
 	t->text = slice_of(start, (size_t)(l->p - start));
 	if (!t->inner.p)
-		t->inner = t->text;
+		t->inner = slice_of(start, (size_t)(l->p - start));
+}
+
+/* Goes to the next token, tells its class, and takes it (true) when it is a word of several
+ * letters: most are, and as the quote that makes a letter a prefix stands right behind it, such a
+ * word is nothing else. */
+static PGT_INLINE bool take_plain_word(struct lex *l, struct lex_token *t, enum class *class)
+{
+	const char *start = l->p, *end;
+
+	*class = C_SPACE;
+	while (start < l->end && (*class = class_at(start)) == C_SPACE)
+		start++;
+	l->p = start;
+	t->backslash = t->dollar = false;
+	t->uescape = 0;
+	if (*class != C_IDENT || (end = skip_ident(l, start + 1)) == start + 1)
+		return false;
+	l->p = end;
+	t->kind = LEX_WORD;
+	/* Field by field: to copy a slice that was just written would wait for the writes. */
+	t->text.p = t->inner.p = start;
+	t->text.n = t->inner.n = (size_t)(end - start);
+	return true;
 }
 
 static void take_clause(struct lex *l, struct lex_token *t)
 {
+	enum class class;
+
 	do
-		take_token(l, t);
+		if (!take_plain_word(l, t, &class))
+			take_any(l, t, class);
 	while (t->kind == LEX_COMMENT);
 }
 
@@ -397,206 +405,17 @@ static PGT_NOINLINE void take_uescape(struct lex *l, struct lex_token *t)
 	*l = ahead;
 }
 
-bool lex_next(struct lex *l, struct lex_token *t)
+static PGT_NOINLINE bool next_of_class(struct lex *l, struct lex_token *t, enum class class)
 {
-	take_token(l, t);
+	take_any(l, t, class);
 	if (t->uescape)
 		take_uescape(l, t);
 	return t->kind != LEX_END;
 }
 
-/* --- values ------------------------------------------------------------------------------ */
-struct sink {
-	char *out;
-	size_t n, cap;
-	bool failed;
-};
-
-static inline void sink_put(struct sink *s, char c)
+bool lex_next(struct lex *l, struct lex_token *t)
 {
-	if (s->n < s->cap)
-		s->out[s->n++] = c;
-	else
-		s->failed = true;
-}
+	enum class class;
 
-static void sink_put_utf8(struct sink *s, unsigned long c)
-{
-	if (c == 0 || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff)) {
-		s->failed = true;
-	} else if (c < 0x80) {
-		sink_put(s, (char)c);
-	} else if (c < 0x800) {
-		sink_put(s, (char)(0xc0 | c >> 6));
-		sink_put(s, (char)(0x80 | (c & 0x3f)));
-	} else {
-		if (c < 0x10000) {
-			sink_put(s, (char)(0xe0 | c >> 12));
-		} else {
-			sink_put(s, (char)(0xf0 | c >> 18));
-			sink_put(s, (char)(0x80 | (c >> 12 & 0x3f)));
-		}
-		sink_put(s, (char)(0x80 | (c >> 6 & 0x3f)));
-		sink_put(s, (char)(0x80 | (c & 0x3f)));
-	}
-}
-
-static int digit_value(char c)
-{
-	c = lower(c);
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : 99;
-}
-
-/* Reads min … max digits of a base at *p. */
-static bool read_digits(const char **p, const char *end, int base, int min, int max,
-			unsigned long *value)
-{
-	int n = 0;
-
-	*value = 0;
-	for (; n < max && *p < end && digit_value(**p) < base; (*p)++, n++)
-		*value = *value * (unsigned)base + (unsigned)digit_value(**p);
-	return n >= min;
-}
-
-/* The escape of E'…' whose backslash stands before p; returns what follows it. */
-static const char *decode_backslash(struct sink *s, const char *p, const char *end)
-{
-	unsigned long value;
-	const char *named;
-
-	if (p == end) {
-		s->failed = true;
-		return p;
-	}
-	if (*p && (named = strchr("bfnrt", *p))) {
-		sink_put(s, "\b\f\n\r\t"[named - "bfnrt"]);
-		return p + 1;
-	}
-	if (*p >= '0' && *p <= '7') {
-		read_digits(&p, end, 8, 1, 3, &value);
-		sink_put(s, (char)value);
-		s->failed |= (value & 0xff) == 0;
-		return p;
-	}
-	if (*p == 'x' && p + 1 < end && digit_value(p[1]) < 16) {
-		p++;
-		read_digits(&p, end, 16, 1, 2, &value);
-		sink_put(s, (char)value);
-		s->failed |= value == 0;
-		return p;
-	}
-	if (*p == 'u' || *p == 'U') {
-		int digits = *p++ == 'u' ? 4 : 8;
-
-		s->failed |= !read_digits(&p, end, 16, digits, digits, &value);
-		sink_put_utf8(s, value);
-		return p;
-	}
-	sink_put(s, *p);
-	return p + 1;
-}
-
-/* The escape of U&'…' whose first byte stands before p: \XXXX, \+XXXXXX, or itself doubled. */
-static const char *decode_unicode(struct sink *s, char escape, const char *p, const char *end)
-{
-	unsigned long value;
-
-	if (p < end && *p == escape) {
-		sink_put(s, escape);
-		return p + 1;
-	}
-	if (p < end && *p == '+') {
-		p++;
-		s->failed |= !read_digits(&p, end, 16, 6, 6, &value);
-	} else {
-		s->failed |= !read_digits(&p, end, 16, 4, 4, &value);
-	}
-	sink_put_utf8(s, value);
-	return p;
-}
-
-/* From a closing quote to behind the quote where the string goes on; comments may stand between. */
-static const char *skip_gap(const char *p, const char *end)
-{
-	bool comment = false;
-
-	for (; p < end && (comment || *p != '\''); p++)
-		comment = (comment || *p == '-') && !is_newline(*p);
-	return p < end ? p + 1 : end;
-}
-
-static void decode_quotes(struct sink *s, const struct lex_token *t, char quote)
-{
-	const char *p = t->inner.p, *end = p + t->inner.n;
-
-	s->failed |= t->uescape == 1;
-	while (p < end && !s->failed) {
-		char c = *p++;
-
-		if (c == quote) {
-			if (p < end && *p == quote) {
-				p++;
-				sink_put(s, c);
-			} else {
-				p = skip_gap(p, end);
-			}
-		} else if (c == '\\' && t->backslash) {
-			p = decode_backslash(s, p, end);
-		} else if (c == t->uescape && c) {
-			p = decode_unicode(s, c, p, end);
-		} else {
-			sink_put(s, c);
-		}
-	}
-}
-
-bool lex_decode(const struct lex_token *t, char *out, size_t cap, size_t *n)
-{
-	struct sink s = { .out = out, .cap = cap };
-	size_t word = t->text.n < IDENT_MAX ? t->text.n : IDENT_MAX;
-	char name[IDENT_MAX * 4];
-
-	switch (t->kind) {
-	case LEX_WORD:
-		for (size_t i = 0; i < word; i++)
-			sink_put(&s, lower(t->text.p[i]));
-		break;
-	case LEX_QUOTED:
-		s = (struct sink){ .out = name, .cap = sizeof(name) };
-		decode_quotes(&s, t, '"');
-		if (s.n > IDENT_MAX)
-			s.n = IDENT_MAX;
-		s.failed |= s.n > cap;
-		if (!s.failed)
-			memcpy(out, name, s.n);
-		break;
-	case LEX_STRING:
-		if (t->dollar)
-			for (size_t i = 0; i < t->inner.n && !s.failed; i++)
-				sink_put(&s, t->inner.p[i]);
-		else
-			decode_quotes(&s, t, '\'');
-		break;
-	default:
-		return false;
-	}
-	*n = s.n;
-	return !s.failed;
-}
-
-unsigned lex_param_number(const struct lex_token *t)
-{
-	unsigned n = 0;
-
-	if (t->kind != LEX_PARAM)
-		return 0;
-	for (size_t i = 1; i < t->text.n; i++) {
-		n = n * 10 + (unsigned)(t->text.p[i] - '0');
-		if (n > UINT16_MAX)
-			return 0;
-	}
-	return n;
+	return take_plain_word(l, t, &class) || next_of_class(l, t, class);
 }

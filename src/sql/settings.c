@@ -6,6 +6,7 @@
 #include "sql/parts.h"
 
 #include "base/assert.h"
+#include "sql/ascii.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -33,8 +34,7 @@ void setting_name_add(struct setting_name *n, const struct lex_token *t)
 	if (!lex_decode(t, n->text + n->n, sizeof(n->text) - n->n, &len))
 		n->failed = true;
 	for (size_t i = n->n; i < n->n + len; i++)
-		if (n->text[i] >= 'A' && n->text[i] <= 'Z')
-			n->text[i] |= 0x20;
+		n->text[i] = ascii_lower(n->text[i]);
 	n->n += len;
 }
 
@@ -217,6 +217,7 @@ void setting_see_in_name(struct scan *s)
 	const char *setting = s->env->tenant_setting;
 	struct slice part = setting_last_part(s);
 	struct slice qualifier = slice_of(setting, (size_t)(part.p - setting));
+	struct slice before = s->around[0]; /* the dot */
 
 	if (!part.n)
 		return;
@@ -227,8 +228,7 @@ void setting_see_in_name(struct scan *s)
 	if (!slice_is_equal_nocase(s->t.inner, part) || s->prev != W_DOT)
 		return;
 	qualifier.n -= qualifier.n > 0;
-	if (qualifier.n >= s->around[0].n &&
-	    slice_is_equal_nocase(
-		s->around[0], slice_of(qualifier.p + qualifier.n - s->around[0].n, s->around[0].n)))
+	if (qualifier.n >= before.n &&
+	    slice_is_equal_nocase(before, slice_of(qualifier.p + qualifier.n - before.n, before.n)))
 		s->f->flags |= SQL_GUARD_UNDECIDED;
 }

@@ -96,6 +96,8 @@ static inline enum word see_token(struct scan *s)
 		return see_punct(s);
 	case LEX_PARAM:
 		return W_PARAM;
+	case LEX_END:
+		return W_EOT;
 	default:
 		return W_NUMBER;
 	}
@@ -106,14 +108,14 @@ void scan_next(struct scan *s)
 	s->prev = s->w;
 	s->around[0] = s->around[1];
 	s->around[1] = s->t.inner;
-	while (lex_next(&s->lex, &s->t) && s->t.kind == LEX_COMMENT)
+	for (;;) {
+		lex_next(&s->lex, &s->t);
+		if (s->t.kind != LEX_COMMENT)
+			break;
 		see_comment(s);
-	if (s->t.kind == LEX_END) {
-		s->w = W_EOT;
-		return;
 	}
 	s->w = see_token(s);
-	if (s->fingerprint)
+	if (s->fingerprint && s->w != W_EOT)
 		fingerprint_add(s->fingerprint, &s->t, s->w);
 }
 

@@ -37,15 +37,12 @@ static const struct letter {
 #undef SECOND
 #undef LETTER
 
-static inline char lower(char c)
-{
-	return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
-}
-
-static bool is_same(const struct word_row *row, const char *p, size_t n)
+/* Rows have letters and underscores only.  What differs from those in the bit of the case is the
+ * other case, or a DEL for an underscore, which no word has in it. */
+static inline bool is_same(const struct word_row *row, const char *p, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (lower(p[i]) != row->text[i])
+		if ((p[i] ^ row->text[i]) & ~0x20)
 			return false;
 	return true;
 }

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * micro.c - what the small parts of the hot path cost: nanoseconds of CPU time per call.
+ *
+ *     micro              a line "nanoseconds name" for each part
+ *     micro NAME COUNT   COUNT calls of one part and nothing printed: for callgrind, see micro.py
+ */
+#include "base/assert.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "server/replies.h"
+#include "sql/catalog.h"
+#include "sql/classify.h"
+#include "sql/scan.h"
+#include "tenant/limit.h"
+#include "wire/frame.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define CALLS  200000
+#define ROUNDS 15 /* the least of them counts: all that disturbs makes it more */
+#define QUERY  "SELECT abalance FROM pgbench_accounts WHERE aid = 12345;"
+
+/* What is measured must look used to the compiler. */
+#define KEEP(p) __asm__ volatile("" : : "r"(p) : "memory")
+
+static void scan_with(const struct sql_env *env, long n)
+{
+	struct slice text = SLICE(QUERY);
+	struct sql_facts facts;
+
+	while (n-- > 0) {
+		KEEP(text.p);
+		sql_scan(text, env, &facts);
+		KEEP(&facts);
+	}
+}
+
+static void bench_scan(long n)
+{
+	scan_with(&(struct sql_env){ .standard_strings = true, .ascii_safe = true }, n);
+}
+
+static void bench_scan_tenant(long n)
+{
+	scan_with(&(struct sql_env){ .standard_strings = true,
+				     .ascii_safe = true,
+				     .tenant_setting = "app.current_business_id" },
+		  n);
+}
+
+static void bench_scan_fingerprint(long n)
+{
+	scan_with(&(struct sql_env){ .standard_strings = true,
+				     .ascii_safe = true,
+				     .wants_fingerprint = true },
+		  n);
+}
+
+static void bench_classify(long n)
+{
+	const struct sql_env env = { .standard_strings = true,
+				     .ascii_safe = true,
+				     .wants_fingerprint = true };
+	struct sql_classifier *classifier = sql_classifier_new(1024, SQL_PARSE_MAX_DEFAULT);
+	struct sql_catalog *catalog = sql_catalog_builder_finish(sql_catalog_builder_new());
+	struct slice text = SLICE(QUERY);
+	struct sql_facts facts;
+
+	sql_scan(text, &env, &facts);
+	while (n-- > 0) {
+		enum sql_class class = sql_classify(classifier, catalog, text, &facts);
+
+		KEEP(&class);
+	}
+	sql_catalog_unref(catalog);
+	sql_classifier_free(classifier);
+}
+
+static void bench_frame(long n)
+{
+	static const char bytes[] = "Q\0\0\0\x3d" QUERY;
+	struct frame frame;
+
+	while (n-- > 0) {
+		const char *p = bytes;
+
+		__asm__ volatile("" : "+r"(p));
+		if (frame_peek(p, sizeof(bytes), &frame) != FRAME_OK)
+			abort();
+		KEEP(&frame);
+	}
+}
+
+static void bench_limit(long n)
+{
+	const struct limit_rules rules = { .rate_count = 1000000000,
+					   .rate_per = USEC_PER_SEC,
+					   .quota_count = UINT64_MAX,
+					   .quota_per = 3600 * (usec_t)USEC_PER_SEC };
+	struct limit_state state = { 0 };
+	struct limit_now now = { .monotonic = USEC_PER_SEC, .wall = USEC_PER_SEC };
+	usec_t wait;
+
+	for (; n-- > 0; now.monotonic++, now.wall++)
+		if (!limit_take(&state, &rules, 1, now, &wait))
+			abort();
+}
+
+static void bench_hash(long n)
+{
+	while (n-- > 0) {
+		uint64_t hash = hash_bytes(QUERY, sizeof(QUERY) - 1);
+
+		KEEP(&hash);
+	}
+}
+
+static void bench_replies(long n)
+{
+	struct replies queue = { 0 };
+
+	while (n-- > 0) {
+		replies_push(&queue, (struct reply){ .kind = REPLY_QUERY, .way = REPLY_PASS });
+		KEEP(replies_head(&queue));
+		replies_pop(&queue);
+	}
+	replies_fini(&queue);
+}
+
+static const struct part {
+	const char *name;
+	void (*run)(long n);
+} parts[] = {
+	{"frame_peek",                bench_frame           },
+	{ "sql_scan",                 bench_scan            },
+	{ "sql_scan, tenant",         bench_scan_tenant     },
+	{ "sql_scan, fingerprint",    bench_scan_fingerprint},
+	{ "sql_classify, remembered", bench_classify        },
+	{ "limit_take",               bench_limit           },
+	{ "hash_bytes, 56 bytes",     bench_hash            },
+	{ "replies push and pop",     bench_replies         },
+};
+
+static double cpu_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static double least_ns(const struct part *part)
+{
+	double least = 0;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		double start = cpu_ns(), took;
+
+		part->run(CALLS);
+		took = (cpu_ns() - start) / CALLS;
+		if (i == 0 || took < least)
+			least = took;
+	}
+	return least;
+}
+
+int main(int argc, char **argv)
+{
+	for (size_t i = 0; i < PGT_NELEMS(parts); i++) {
+		if (argc == 1)
+			printf("%.1f %s\n", least_ns(&parts[i]), parts[i].name);
+		else if (argc == 3 && strcmp(parts[i].name, argv[1]) == 0)
+			parts[i].run(atol(argv[2]));
+	}
+	return 0;
+}
