@@ -98,6 +98,7 @@ struct client {
 	usec_t retry_at;    /* waits for its rate limit until then; 0: it does not */
 	usec_t limit_since; /* when that wait began */
 	size_t stream_left; /* bytes of the message under way that are still to come */
+	uint64_t env_key;   /* equal for clients whose texts are read alike, when env_known */
 	uint32_t pid;       /* of its cancel key; 0: none yet */
 	uint32_t pins;      /* SQL effects that keep its server with it */
 	unsigned prepaid;   /* Executes that were charged when their batch began */
@@ -112,7 +113,7 @@ struct client {
 	bool turn_missed;    /* has a request that waits for the answers before it */
 	bool has_cut_answer; /* the end of the message that it was being sent will not come */
 	bool cancel_asked;   /* to be forwarded as soon as it may */
-	bool env_known;      /* the two below hold for .told */
+	bool env_known;      /* env_key and the two below hold for .told */
 	bool env_standard_strings;
 	bool env_ascii_safe;
 };

@@ -94,7 +94,7 @@ void answer_broken(struct server *s, const char *why);
 
 enum verdict { VERDICT_PASS, VERDICT_WAIT, VERDICT_REFUSED };
 
-/* The environment in which the client's texts are read. */
+/* The environment in which the client's texts are read; c->env_key holds after it. */
 struct sql_env gate_env(struct client *c);
 /* Whether its texts must be looked at at all. */
 bool gate_must_look(const struct client *c);

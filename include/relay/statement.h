@@ -32,10 +32,9 @@ struct statement {
 	struct relay *relay;
 	unsigned refs;
 	uint64_t id;
-	const struct group *group; /* only compared */
-	bool is_proven;            /* a server of the group has parsed it */
-	bool standard_strings;
-	char encoding[32];
+	uint64_t env_key; /* of the clients that mean this by it */
+	bool is_proven;   /* a server of the group has parsed it */
+	bool is_guarded;  /* the gate must see it each time */
 	uint32_t effects;
 	uint32_t flags; /* enum sql_flag */
 	enum sql_kind kind;
@@ -63,12 +62,15 @@ void statement_facts(const struct statement *st, struct sql_facts *facts);
  * max_prepared_statements = 0. */
 bool statement_is_mapped(const struct client *c);
 
-/* Parse: body is the message from the text on.  The client has a server. */
-enum step statement_parse(struct client *c, struct slice name, struct slice body,
-			  const struct sql_facts *facts) PGT_MUST_USE;
+/* The statement that a Parse body is, if it is known; borrowed. */
+struct statement *statement_lookup(struct client *c, struct slice body);
+/* Parse: body is the message from the text on; st is what statement_lookup() says of it, and facts
+ * are needed when that is NULL.  The client has a server. */
+void statement_parse(struct client *c, struct slice name, struct slice body, struct statement *st,
+		     const struct sql_facts *facts);
 /* Parse of a text that a server of the group has parsed before, for a client without a server: it
  * is answered here, and prepared on a server when it is first used.  False: it was not. */
-bool statement_parse_here(struct client *c, struct slice name, struct slice body) PGT_MUST_USE;
+bool statement_parse_here(struct client *c, struct slice name, struct statement *st) PGT_MUST_USE;
 /* What a name stands for; NULL: nothing. */
 struct statement *statement_find(const struct client *c, struct slice name);
 /* Makes the client's server know the statement that name stands for, and appends to out the name it

@@ -39,18 +39,24 @@ static bool is_ascii_safe(struct slice encoding)
 	return true;
 }
 
+static void learn_env(struct client *c)
+{
+	const char *strings =
+	    c->told ? param_set_get(c->told, SLICE("standard_conforming_strings")) : NULL;
+	const char *encoding = c->told ? param_set_get(c->told, SLICE("client_encoding")) : NULL;
+
+	encoding = encoding ? encoding : "";
+	c->env_standard_strings = !strings || strcmp(strings, "off") != 0;
+	c->env_ascii_safe = !*encoding || is_ascii_safe(slice_str(encoding));
+	c->env_key = hash_more((uint64_t)(uintptr_t)c->group + c->env_standard_strings, encoding,
+			       strlen(encoding));
+	c->env_known = true;
+}
+
 struct sql_env gate_env(struct client *c)
 {
-	if (!c->env_known) {
-		const char *strings =
-		    c->told ? param_set_get(c->told, SLICE("standard_conforming_strings")) : NULL;
-		const char *encoding =
-		    c->told ? param_set_get(c->told, SLICE("client_encoding")) : NULL;
-
-		c->env_standard_strings = !strings || strcmp(strings, "off") != 0;
-		c->env_ascii_safe = !encoding || is_ascii_safe(slice_str(encoding));
-		c->env_known = true;
-	}
+	if (!c->env_known)
+		learn_env(c);
 	return (struct sql_env){ .standard_strings = c->env_standard_strings,
 				 .ascii_safe = c->env_ascii_safe,
 				 .tenant_setting =

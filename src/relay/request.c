@@ -435,29 +435,44 @@ static enum step parse_unmapped(struct client *c, const struct frame *f, struct 
 	return skip(c, f);
 }
 
+/* A text that is not known yet: false when it was dealt with here. */
+static bool look_at_parse(struct client *c, const struct frame *f, struct slice text,
+			  struct sql_facts *facts, struct buf *rewritten, enum step *step)
+{
+	struct sql_env env = gate_env(c);
+	struct err e;
+
+	if (!gate_must_look(c))
+		return true;
+	/* A statement is kept for all clients and for later, when there may be a choice. */
+	env.wants_fingerprint = true;
+	sql_scan(text, &env, facts);
+	if (gate_guard(c, text, facts, rewritten, &e) != VERDICT_REFUSED)
+		return true;
+	*step = refuse(c, f, &e);
+	return false;
+}
+
 static enum step run_parse(struct client *c, const struct frame *f, struct slice name,
 			   struct slice text, struct slice types, struct buf *rewritten)
 {
 	struct slice body = slice_of(text.p, text.n + 1 + types.n);
-	struct sql_facts facts = { 0 };
-	struct sql_env env = gate_env(c);
+	bool is_mapped = statement_is_mapped(c);
+	struct statement *known = is_mapped ? statement_lookup(c, body) : NULL;
+	struct sql_facts facts;
 	enum step step;
-	struct err e;
 
-	if (gate_must_look(c)) {
-		/* A statement is kept for all clients and for later, when there may be a choice. */
-		env.wants_fingerprint = true;
-		sql_scan(text, &env, &facts);
-		if (gate_guard(c, text, &facts, rewritten, &e) == VERDICT_REFUSED)
-			return refuse(c, f, &e);
-	}
-	if (!c->server && !buf_len(rewritten) && statement_is_mapped(c) &&
-	    statement_parse_here(c, name, body))
+	facts.effects = 0;
+	if ((!known || known->is_guarded) && !look_at_parse(c, f, text, &facts, rewritten, &step))
+		return step;
+	if (buf_len(rewritten))
+		known = NULL;
+	if (!c->server && known && statement_parse_here(c, name, known))
 		return skip(c, f);
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
-	if (!statement_is_mapped(c))
+	if (!is_mapped)
 		return parse_unmapped(c, f, name, &facts, rewritten, types);
 	if (buf_len(rewritten)) {
 		gate_note_clamp(c);
@@ -465,10 +480,8 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 		buf_put_slice(rewritten, types);
 		body = buf_peek(rewritten);
 	}
-	step = statement_parse(c, name, body, &facts);
-	if (step == STEP_DONE)
-		skip(c, f);
-	return step;
+	statement_parse(c, name, body, known, &facts);
+	return skip(c, f);
 }
 
 static enum step on_parse(struct client *c, const struct frame *f)

@@ -57,33 +57,29 @@ static bool facts_guard_params(const struct sql_facts *facts)
 	return false;
 }
 
-/* What of the client's session a text depends on. */
-static const char *encoding_of(const struct client *c)
+/* The group, client_encoding and standard_conforming_strings stand in the seed, and in env_key. */
+static uint64_t hash_body(struct client *c, struct slice body)
 {
-	const char *encoding = c->told ? param_set_get(c->told, SLICE("client_encoding")) : NULL;
-
-	return encoding ? encoding : "";
-}
-
-static uint64_t hash_body(const struct client *c, struct slice body)
-{
-	return hash_more((uint64_t)(uintptr_t)c->group, body.p, body.n);
+	if (!c->env_known)
+		gate_env(c);
+	return hash_more(c->env_key, body.p, body.n);
 }
 
 /* The statement of this body, borrowed, or NULL; compared in full, never by hash alone. */
-static struct statement *lookup(struct client *c, struct slice body, uint64_t hash)
+static struct statement *lookup(const struct client *c, struct slice body, uint64_t hash)
 {
-	bool standard_strings = gate_env(c).standard_strings;
-
 	for (struct hlink *l = hmap_first(&relay_of(c)->statements, hash); l; l = hmap_next(l)) {
 		struct statement *st = container_of(l, struct statement, link);
 
-		if (st->group == c->group && slice_is_equal(slice_of(st->body, st->len), body) &&
-		    st->standard_strings == standard_strings &&
-		    !strncmp(st->encoding, encoding_of(c), sizeof(st->encoding) - 1))
+		if (st->env_key == c->env_key && slice_is_equal(slice_of(st->body, st->len), body))
 			return st;
 	}
 	return NULL;
+}
+
+struct statement *statement_lookup(struct client *c, struct slice body)
+{
+	return lookup(c, body, hash_body(c, body));
 }
 
 /* The same, made if need be, with a reference. */
@@ -97,9 +93,8 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 		return statement_ref(st);
 	st = xcalloc(1, sizeof(*st) + body.n);
 	st->relay = r;
-	st->group = c->group;
-	st->standard_strings = gate_env(c).standard_strings;
-	snprintf(st->encoding, sizeof(st->encoding), "%s", encoding_of(c));
+	st->env_key = c->env_key;
+	st->is_guarded = facts->nchanges || facts->flags;
 	st->refs = 1;
 	st->id = ++r->last_statement;
 	st->effects = facts->effects;
@@ -393,24 +388,28 @@ void statement_require(struct client *c, struct slice name, struct buf *out)
 /* ---- what clients ask --------------------------------------------------------------------------
  */
 
+/* In a failed transaction the server refuses whatever it is asked to parse. */
+static bool may_refuse_all(const struct server *s)
+{
+	return s->tx == 'E' || s->replies.ncycles;
+}
+
 static void parse_unnamed(struct client *c, struct statement *st)
 {
 	struct server *s = c->server;
 	struct statement *before = statements_of(c)->unnamed;
 
-	send_parse(s, "", st);
+	struct reply r = { .kind = REPLY_PARSE, .note = NOTE_UNNAMED, .subject = before };
+
+	if (s->unnamed_id == st->id && !may_refuse_all(s)) {
+		r.way = REPLY_MAKE; /* it is what the server has */
+	} else {
+		r.way = REPLY_PASS;
+		send_parse(s, "", st);
+	}
 	s->unnamed_id = st->id;
 	set_unnamed(c, st);
-	replies_push(&s->replies, (struct reply){ .kind = REPLY_PARSE,
-						  .way = REPLY_PASS,
-						  .note = NOTE_UNNAMED,
-						  .subject = before });
-}
-
-/* In a failed transaction the server refuses whatever it is asked to parse. */
-static bool may_refuse_all(const struct server *s)
-{
-	return s->tx == 'E' || s->replies.ncycles;
+	replies_push(&s->replies, r);
 }
 
 static void parse_named(struct client *c, struct slice name, struct statement *st)
@@ -463,26 +462,25 @@ static void parse_again(struct client *c, struct slice name, struct slice body)
 						  .subject = e });
 }
 
-enum step statement_parse(struct client *c, struct slice name, struct slice body,
-			  const struct sql_facts *facts)
+void statement_parse(struct client *c, struct slice name, struct slice body, struct statement *st,
+		     const struct sql_facts *facts)
 {
 	if (name.n && name_find(c, name)) {
 		parse_again(c, name, body);
-		return STEP_DONE;
+		return;
 	}
+	st = st ? statement_ref(st) : intern(c, body, facts);
 	if (name.n)
-		parse_named(c, name, intern(c, body, facts));
+		parse_named(c, name, st);
 	else
-		parse_unnamed(c, intern(c, body, facts));
-	return STEP_DONE;
+		parse_unnamed(c, st);
 }
 
-bool statement_parse_here(struct client *c, struct slice name, struct slice body)
+bool statement_parse_here(struct client *c, struct slice name, struct statement *st)
 {
-	struct statement *st = lookup(c, body, hash_body(c, body));
 	struct statement_name *n;
 
-	if (!name.n || !st || !st->is_proven || name_find(c, name))
+	if (!name.n || !st->is_proven || name_find(c, name))
 		return false;
 	c->group->counters.client_parse_count++;
 	n = name_new(name, statement_ref(st));
