@@ -305,6 +305,21 @@ static void test_without_a_catalog_nothing_is_a_read(void **state)
 	f->catalog = catalog;
 }
 
+/* Or all texts that nobody wanted a fingerprint of would share what one of them was found to be. */
+static void test_i4_without_a_fingerprint_nothing_is_a_read(void **state)
+{
+	struct fixture *f = *state;
+	struct sql_env careless = env;
+	struct slice text = SLICE("select 1");
+	struct sql_facts facts;
+
+	careless.wants_fingerprint = false;
+	sql_scan(text, &careless, &facts);
+	assert_true(facts.fingerprint[0] == 0 && facts.fingerprint[1] == 0);
+	assert_int_equal(sql_classify(f->classifier, f->catalog, text, &facts),
+			 SQL_CLASS_WRITE_OR_UNKNOWN);
+}
+
 static void test_other_lexical_rules_are_no_read(void **state)
 {
 	struct fixture *f = *state;
@@ -337,6 +352,7 @@ int main(void)
 		T(test_threads_share_a_catalog),
 #endif
 		T(test_without_a_catalog_nothing_is_a_read),
+		T(test_i4_without_a_fingerprint_nothing_is_a_read),
 		T(test_other_lexical_rules_are_no_read),
 	};
 
