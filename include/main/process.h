@@ -22,6 +22,9 @@ void process_hide_memory(void);
 /* When they have been wiped: leak checkers may look. */
 void process_show_memory(void);
 
+/* Signals wait until the control thread handles them; SIGPIPE does not come at all. */
+void process_hold_signals(void);
+
 /* Goes to the background with a session of its own; the working directory stays, since names of
  * files may depend on it.  False: *e (F0000). */
 bool process_daemonise(struct err *e);

@@ -79,14 +79,19 @@ struct statement *statement_find(const struct client *c, struct slice name);
 void statement_require(struct client *c, struct slice name, struct buf *out);
 /* Close of a statement. */
 void statement_close(struct client *c, struct slice name);
-/* A simple Query drops the unnamed statement. */
+/* A simple Query drops the unnamed statement, here and on the client's server. */
 void statement_drop_unnamed(struct client *c);
 /* The server has run a DEALLOCATE ALL or DISCARD ALL of its client. */
 void statement_drop_all(struct server *s);
 
 /* An answer about a statement has come, or never will. */
 void statement_on_reply(struct server *s, const struct reply *r);
-void statement_undo(struct server *s, const struct reply *r, bool was_run);
+/* Nothing will come of the first n entries that the server owes, but an error for the very first
+ * (failed): takes back what was expected of them, the last first, and them out of the queue. */
+void statement_void(struct server *s, uint32_t n, bool failed);
+/* Whether it is known what this name stands for: not while requests of earlier batches that are
+ * still to be answered may change it.  Those are answered without anything else from the client. */
+bool statement_is_settled(const struct client *c, struct slice name);
 
 /* The client or the server is gone. */
 void statement_forget_client(struct client *c);

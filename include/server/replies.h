@@ -82,6 +82,9 @@ static inline void replies_pop(struct replies *q)
 	q->n--;
 }
 
+/* Takes out the first n. */
+void replies_drop(struct replies *q, uint32_t n);
+
 /* Takes out the i-th; the order of the others stays. */
 void replies_remove(struct replies *q, uint32_t i);
 

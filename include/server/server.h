@@ -57,7 +57,8 @@ struct server_statement {
 	struct list lru; /* of server.statements_lru, the last used first */
 	uint64_t id;     /* of the statement */
 	uint64_t serial;
-	uint64_t used_at; /* server.batch when it was last used */
+	uint64_t made_in; /* the batch that parses it, counted as server.batch */
+	uint64_t used_in; /* and that used it last */
 	void *subject;    /* of the relay: what the statement is */
 };
 
@@ -86,8 +87,9 @@ struct server {
 	struct hmap statements;
 	struct list statements_lru;
 	uint64_t unnamed_id; /* of the statement that is its unnamed one, or UNNAMED_… */
+	uint64_t unnamed_in; /* the batch that changed it last */
 	uint64_t last_serial;
-	uint64_t batch; /* counts ReadyForQuery */
+	uint64_t batch; /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
 	uint64_t id;
 	uint32_t pid;
 	uint8_t cancel_key[CANCEL_KEY_MAX];

@@ -75,6 +75,7 @@ const char *sql_kind_name(enum sql_kind kind);
 	X(HOLD_CURSOR, "hold_cursor")                                                              \
 	X(LOAD, "load")                                                                            \
 	X(DBLINK, "dblink") /* a named connection */                                               \
+	X(BLOCK, "block")   /* DO or CALL: what they run is not in the text */                     \
 	X(DISCARD_ALL, "discard_all")                                                              \
 	X(DISCARD_PLANS, "discard_plans") /* also SEQUENCES and TEMP */                            \
 	X(DEALLOCATE, "deallocate")       /* one name */                                           \

@@ -79,7 +79,8 @@ bool control_open_log(const struct control_options *options, const struct config
 		      struct err *e);
 
 /* Serves until it is told to stop, and frees everything.  Takes the setup and the open listeners;
- * no other thread may run yet. */
+ * no other thread may run yet.  Signals that the caller has blocked are handled as soon as they can
+ * be. */
 void control_run(const struct control_options *options, struct setup *setup,
 		 const struct listeners *listeners);
 

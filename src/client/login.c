@@ -344,8 +344,10 @@ void client_login_begin(struct client *c)
 	identity_resolve(&login->id, login->config);
 	login->entry = userlist_find(login->config->userlist, slice_str(login->id.auth_user));
 	c->phase = CLIENT_AUTH;
-	/* STEP_CLOSED says that the connection is somebody else's business now. */
-	(void)!ask_for_proof(c);
+	/* STEP_CLOSED says that the connection is somebody else's business now.  Who has sent the
+	 * proof already is not asked to send more. */
+	if (ask_for_proof(c) == STEP_DONE && conn_input(&c->conn).n)
+		conn_kick(&c->conn);
 }
 
 static enum step on_plain(struct client *c, struct slice body)

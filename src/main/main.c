@@ -13,7 +13,6 @@
 #include "main/process.h"
 #include "worker/control.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -113,7 +112,6 @@ static void prepare_limits(const struct config *config)
 	process_raise_file_limit(OTHER_FILES + set->max_client_conn +
 				 databases * set->default_pool_size);
 	process_hide_memory();
-	signal(SIGPIPE, SIG_IGN);
 	if (geteuid() == 0)
 		log_warning("running as root: set `user`, so that a fault here is not root's");
 }
@@ -129,6 +127,8 @@ static int serve(const struct options *o, const struct control_options *control,
 	bool ok;
 	struct err e;
 
+	/* From the first file that has to be removed on, a signal waits for who handles it. */
+	process_hold_signals();
 	ok = pidfile_take(&pidfile, path, &e) &&
 	     open_listeners(&listeners, &setup->config->global, &e) &&
 	     (!o->daemon || process_daemonise(&e));

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,21 +63,27 @@ void process_raise_file_limit(unsigned long needed)
 			    (unsigned long)limit.rlim_cur, needed);
 }
 
-#ifdef PGT_DEBUG
-/* This build is for debuggers. */
-static const bool may_be_looked_at = true;
-#else
-static const bool may_be_looked_at = false;
-#endif
-
 void process_hide_memory(void)
 {
-	prctl(PR_SET_DUMPABLE, may_be_looked_at);
+#ifdef PGT_DEBUG
+	log_warning("a build for debuggers: memory, and what is secret in it, can be dumped");
+#else
+	prctl(PR_SET_DUMPABLE, false);
+#endif
 }
 
 void process_show_memory(void)
 {
 	prctl(PR_SET_DUMPABLE, true);
+}
+
+void process_hold_signals(void)
+{
+	sigset_t all;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
 }
 
 bool process_daemonise(struct err *e)

@@ -198,21 +198,13 @@ static enum step on_parameter(struct server *s, const struct frame *f)
 	return pass(s, f);
 }
 
-/* What follows the failed entry is void up to the next Sync; it is taken back, the last first. */
+/* What follows the failed entry is void up to the next Sync. */
 static void void_to_sync(struct server *s)
 {
 	bool has_sync;
 	uint32_t n = replies_until_sync(&s->replies, &has_sync);
 
-	for (uint32_t i = n; i-- > 0;) {
-		struct reply r = *replies_at(&s->replies, i);
-
-		replies_remove(&s->replies, i);
-		if (r.note == NOTE_REFUSED)
-			free(r.subject);
-		else
-			statement_undo(s, &r, i == 0);
-	}
+	statement_void(s, n, true);
 	if (!has_sync)
 		s->skips_to_sync = true;
 }

@@ -387,20 +387,6 @@ void attach_settle(struct server *s)
 	}
 }
 
-/* All that was promised to this client is taken back, the last first. */
-static void undo_replies(struct server *s)
-{
-	while (s->replies.n) {
-		struct reply r = *replies_at(&s->replies, s->replies.n - 1);
-
-		replies_remove(&s->replies, s->replies.n - 1);
-		if (r.note == NOTE_REFUSED)
-			free(r.subject);
-		else
-			statement_undo(s, &r, false);
-	}
-}
-
 void attach_abandon(struct client *c)
 {
 	struct server *s = c->server;
@@ -411,7 +397,7 @@ void attach_abandon(struct client *c)
 	clean = is_quiet(s) && !c->stream_left && !c->in_batch && conn_is_usable(&s->conn) &&
 		!conn_input(&s->conn).n;
 	s->has_cut_request = c->stream_left && !c->stream_discard;
-	undo_replies(s);
+	statement_void(s, s->replies.n, false);
 	if (attach_keeps(c))
 		s->tainted |= SQL_EFFECT_SET;
 	take_away(s);
@@ -506,7 +492,7 @@ static void on_lost(struct server *s, const char *why)
 		attach_serve_waiters(pool, now_of(s));
 		return;
 	}
-	undo_replies(s);
+	statement_void(s, s->replies.n, false);
 	take_away(s);
 	server_drop(s);
 	if (s->said_fatal) {

@@ -445,6 +445,8 @@ void gate_note_effects(struct client *c, const struct sql_facts *facts)
 		return;
 	if ((effects & SQL_EFFECT_SET) && sets_only_own_id(c, facts))
 		effects &= ~(uint32_t)SQL_EFFECT_SET;
+	/* It may have set anything: the next client gets a cleaned server. */
+	c->server->tainted |= effects & SQL_EFFECT_BLOCK;
 	if ((effects & PINNING_EFFECTS) && !c->pins)
 		c->group->counters.pinned_count++;
 	c->pins |= effects & PINNING_EFFECTS;

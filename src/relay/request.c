@@ -252,14 +252,10 @@ static enum step stream(struct client *c, struct slice in)
 
 static void forget_on_server(struct client *c, uint32_t effects)
 {
-	struct server *s = c->server;
-
-	/* A simple Query drops the unnamed statement. */
-	s->unnamed_id = UNNAMED_NONE;
 	statement_drop_unnamed(c);
 	/* What comes behind it has to wait until it is known which statements there are. */
 	if (effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_DEALLOCATE_ALL))
-		s->forgets = true;
+		c->server->forgets = true;
 }
 
 static enum step send_query(struct client *c, const struct frame *f, struct buf *rewritten)
@@ -384,6 +380,15 @@ static enum step start_batch(struct client *c, const struct frame *f)
 	return get_server(c, f, c->chosen ? c->chosen : gate_primary(c), view.executes);
 }
 
+/* A statement that a pipeline has prepared, or not, some batches before: it has to be seen. */
+static bool must_settle(struct client *c, struct slice name)
+{
+	if (!statement_is_mapped(c) || statement_is_settled(c, name))
+		return false;
+	c->turn_missed = true;
+	return true;
+}
+
 /* STEP_DONE: the message may go to c->server as part of a batch. */
 static enum step join_batch(struct client *c, const struct frame *f)
 {
@@ -500,6 +505,8 @@ static enum step on_parse(struct client *c, const struct frame *f)
 	text = read_cstr(&r);
 	if (r.failed)
 		return protocol_error(c, "invalid Parse message");
+	if (name.n && must_settle(c, name))
+		return STEP_AGAIN;
 	step = run_parse(c, f, name, text, slice_of(r.p, read_left(&r)), &rewritten);
 	buf_fini(&rewritten);
 	return step;
@@ -607,7 +614,7 @@ static enum step on_bind(struct client *c, const struct frame *f)
 
 	if (r.failed && (frame_is_whole(f) || f->have > WAITING_INPUT_MAX))
 		return protocol_error(c, "invalid Bind message");
-	if (r.failed)
+	if (r.failed || must_settle(c, name))
 		return STEP_AGAIN;
 	step = run_bind(c, f, portal, name, &rewritten);
 	buf_fini(&rewritten);
@@ -635,6 +642,8 @@ static enum step on_describe(struct client *c, const struct frame *f)
 						  : STEP_AGAIN;
 	if (!read_target(f, &what, &name))
 		return protocol_error(c, "invalid Describe message");
+	if (what == 'S' && must_settle(c, name))
+		return STEP_AGAIN;
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
@@ -711,6 +720,8 @@ static enum step on_flush(struct client *c, const struct frame *f)
 /* A Sync that no server needs to see. */
 static enum step sync_here(struct client *c, const struct frame *f)
 {
+	if (f->len != FRAME_HEADER_LEN)
+		return protocol_error(c, "invalid Sync message");
 	c->skips_to_sync = false;
 	c->in_batch = false;
 	msg_put_ready(conn_output(&c->conn), 'I');

@@ -22,6 +22,7 @@ struct statement_name {
 	struct hlink link;
 	unsigned refs; /* the client's table, and replies that are still owed */
 	bool is_listed;
+	uint64_t made_in; /* the batch of its Parse */
 	struct statement *statement;
 	char name[];
 };
@@ -233,9 +234,21 @@ static void server_name(const struct server_statement *ss, char out[SERVER_NAME_
 	snprintf(out, SERVER_NAME_MAX, "pgt_%llu", (unsigned long long)ss->serial);
 }
 
+/* Counts the batches that are sent, as server.batch those that are answered. */
+static uint64_t batch_of(const struct server *s)
+{
+	return s->batch + s->replies.ncycles;
+}
+
+/* What was asked for in this batch has been answered, or stands and falls with what is sent now. */
+static bool is_settled(const struct server *s, uint64_t batch)
+{
+	return batch < s->batch || batch == batch_of(s);
+}
+
 static void touch(struct server *s, struct server_statement *ss)
 {
-	ss->used_at = s->batch;
+	ss->used_in = batch_of(s);
 	list_del(&ss->lru);
 	list_push_front(&s->statements_lru, &ss->lru);
 }
@@ -284,7 +297,7 @@ static void evict(struct server *s, unsigned max)
 		struct server_statement *ss =
 		    container_of(list_last(&s->statements_lru), struct server_statement, lru);
 
-		if (ss->used_at == s->batch)
+		if (ss->used_in == batch_of(s))
 			return;
 		close_on_server(s, ss);
 	}
@@ -296,7 +309,7 @@ static struct server_statement *add_to_server(struct server *s, struct statement
 
 	ss->id = st->id;
 	ss->serial = ++s->last_serial;
-	ss->used_at = s->batch;
+	ss->made_in = ss->used_in = batch_of(s);
 	ss->subject = statement_ref(st);
 	list_init(&ss->lru);
 	put_in(s, ss);
@@ -338,6 +351,7 @@ static struct server_statement *require_named(struct client *c, struct statement
 static void inject_unnamed(struct server *s, uint8_t kind, struct statement *st)
 {
 	s->unnamed_id = st ? st->id : UNNAMED_NONE;
+	s->unnamed_in = batch_of(s);
 	replies_push(
 	    &s->replies,
 	    (struct reply){ .kind = kind, .way = REPLY_SWALLOW, .note = NOTE_INJECTED_UNNAMED });
@@ -398,7 +412,6 @@ static void parse_unnamed(struct client *c, struct statement *st)
 {
 	struct server *s = c->server;
 	struct statement *before = statements_of(c)->unnamed;
-
 	struct reply r = { .kind = REPLY_PARSE, .note = NOTE_UNNAMED, .subject = before };
 
 	if (s->unnamed_id == st->id && !may_refuse_all(s)) {
@@ -408,6 +421,7 @@ static void parse_unnamed(struct client *c, struct statement *st)
 		send_parse(s, "", st);
 	}
 	s->unnamed_id = st->id;
+	s->unnamed_in = batch_of(s);
 	set_unnamed(c, st);
 	replies_push(&s->replies, r);
 }
@@ -421,6 +435,7 @@ static void parse_named(struct client *c, struct slice name, struct statement *s
 	char text[SERVER_NAME_MAX];
 
 	c->group->counters.client_parse_count++;
+	n->made_in = batch_of(s);
 	name_list(c, n);
 	if (ss && may_refuse_all(s)) {
 		/* Only the server can tell, and it parses no name twice. */
@@ -500,17 +515,28 @@ void statement_close(struct client *c, struct slice name)
 		r.note = NOTE_NAMED;
 		r.subject = n;
 	} else if (!name.n) {
-		statement_drop_unnamed(c);
+		r.note = NOTE_UNNAMED;
+		r.subject = statements_of(c)->unnamed;
+		set_unnamed(c, NULL);
 	}
 	replies_push(&c->server->replies, r);
 }
 
-void statement_drop_unnamed(struct client *c)
+static void drop_unnamed(struct client *c)
 {
 	if (!c->statements)
 		return;
 	statement_unref(c->statements->unnamed);
 	c->statements->unnamed = NULL;
+}
+
+void statement_drop_unnamed(struct client *c)
+{
+	struct server *s = c->server;
+
+	s->unnamed_id = UNNAMED_NONE;
+	s->unnamed_in = batch_of(s);
+	drop_unnamed(c);
 }
 
 static void drop_names(struct client *c)
@@ -573,28 +599,42 @@ static void undo_named_parse(struct server *s, const struct reply *r)
 	name_unref(n);
 }
 
-void statement_undo(struct server *s, const struct reply *r, bool was_run)
+/* later: what changes the unnamed statement next, or NULL: what is there now is of this one. */
+static void undo_unnamed(struct server *s, const struct reply *r, struct reply *later, bool failed)
 {
-	struct client *c = s->client;
+	struct statement *before = r->subject;
 
+	s->unnamed_id = UNNAMED_UNKNOWN;
+	/* A Parse that failed has dropped the old one before; one that was skipped has not. */
+	if (failed || (later && later->note != NOTE_UNNAMED)) {
+		statement_unref(before);
+		before = NULL;
+	}
+	if (!later) {
+		drop_unnamed(s->client);
+		set_unnamed(s->client, before);
+	} else if (later->note == NOTE_UNNAMED) {
+		statement_unref(later->subject);
+		later->subject = before;
+	}
+}
+
+static void undo(struct server *s, struct reply *r, struct reply *later, bool failed)
+{
 	switch (r->note) {
+	case NOTE_REFUSED:
+		free(r->subject);
+		break;
 	case NOTE_NAMED:
 		if (r->kind == REPLY_PARSE) {
 			undo_named_parse(s, r);
 			break;
 		}
-		name_list(c, r->subject);
+		name_list(s->client, r->subject);
 		name_unref(r->subject);
 		break;
 	case NOTE_UNNAMED:
-		/* A Parse that failed has dropped the old one before; one that was skipped has not.
-		 */
-		statement_drop_unnamed(c);
-		s->unnamed_id = UNNAMED_UNKNOWN;
-		if (was_run)
-			statement_unref(r->subject);
-		else
-			set_unnamed(c, r->subject);
+		undo_unnamed(s, r, later, failed);
 		break;
 	case NOTE_INJECTED:
 		if (r->kind == REPLY_CLOSE) {
@@ -608,8 +648,50 @@ void statement_undo(struct server *s, const struct reply *r, bool was_run)
 		s->unnamed_id = UNNAMED_UNKNOWN;
 		break;
 	default:
+		/* A Query that was skipped has not dropped it. */
+		if (r->kind == REPLY_QUERY)
+			s->unnamed_id = UNNAMED_UNKNOWN;
 		break;
 	}
+}
+
+/* The first entry from the i-th on that changes the client's unnamed statement, or NULL. */
+static struct reply *next_unnamed(struct replies *q, uint32_t i)
+{
+	for (; i < q->n; i++) {
+		struct reply *r = replies_at(q, i);
+
+		if (r->note == NOTE_UNNAMED || r->kind == REPLY_QUERY)
+			return r;
+	}
+	return NULL;
+}
+
+void statement_void(struct server *s, uint32_t n, bool failed)
+{
+	struct reply *later = next_unnamed(&s->replies, n);
+
+	for (uint32_t i = n; i-- > 0;)
+		undo(s, replies_at(&s->replies, i), later, failed && i == 0);
+	replies_drop(&s->replies, n);
+}
+
+bool statement_is_settled(const struct client *c, struct slice name)
+{
+	const struct server *s = c->server;
+	const struct server_statement *ss;
+	const struct statement_name *n;
+
+	if (!s || !s->replies.ncycles || s->copy_in)
+		return true;
+	if (!name.n)
+		return is_settled(s, s->unnamed_in);
+	n = name_find(c, name);
+	if (!n)
+		return true;
+	ss = on_server(s, n->statement);
+	/* A name whose Parse has no reply to come may be of another server's batches. */
+	return (n->refs == 1 || is_settled(s, n->made_in)) && (!ss || is_settled(s, ss->made_in));
 }
 
 void statement_forget_client(struct client *c)
@@ -617,7 +699,7 @@ void statement_forget_client(struct client *c)
 	if (!c->statements)
 		return;
 	drop_names(c);
-	statement_drop_unnamed(c);
+	drop_unnamed(c);
 	hmap_fini(&c->statements->names);
 	free(c->statements);
 	c->statements = NULL;

@@ -98,6 +98,16 @@ static enum step fail(struct server *s, const char *why)
 	return STEP_CLOSED;
 }
 
+/* Trying again would not help: who waits for this server is told at once, as when it refuses. */
+static enum step give_up(struct server *s, const char *why)
+{
+	if (s->pool) {
+		err_set(&s->pool->error, "08001", "server login failed: %s", why);
+		s->pool->login_failed = true;
+	}
+	return fail(s, why);
+}
+
 static void send_password(struct server *s, const char *password)
 {
 	struct buf *out = conn_output(&s->conn);
@@ -114,7 +124,8 @@ static enum step answer_cleartext(struct server *s)
 	const struct credential *c = s->login->target.credential;
 
 	if (!c->has_password || md5_is_hash(slice_str(c->password)))
-		return fail(s, "the server wants a plain password and we have none for this user");
+		return give_up(s,
+			       "the server wants a plain password and we have none for this user");
 	send_password(s, c->password);
 	return STEP_DONE;
 }
@@ -126,13 +137,14 @@ static enum step answer_md5(struct server *s, struct slice salt)
 	char stored[MD5_BUF_LEN], answer[MD5_BUF_LEN];
 
 	if (salt.n != MD5_SALT_LEN || !c->has_password)
-		return fail(s, "the server wants an MD5 password and we have none for this user");
+		return give_up(s,
+			       "the server wants an MD5 password and we have none for this user");
 	if (md5_is_hash(slice_str(c->password)))
 		memcpy(stored, c->password, sizeof(stored));
 	else if (!md5_hash_password(slice_str(user), slice_str(c->password), stored))
-		return fail(s, "the server wants an MD5 password and this machine has no MD5");
+		return give_up(s, "the server wants an MD5 password and this machine has no MD5");
 	if (!md5_answer(stored, (const uint8_t *)salt.p, answer))
-		return fail(s, "the server wants an MD5 password and this machine has no MD5");
+		return give_up(s, "the server wants an MD5 password and this machine has no MD5");
 	send_password(s, answer);
 	mem_wipe(stored, sizeof(stored));
 	return STEP_DONE;
@@ -157,15 +169,15 @@ static enum step begin_scram(struct server *s, struct slice mechanisms)
 	size_t m;
 
 	if (!offers_scram(mechanisms) || login->has_scram)
-		return fail(s, "the server offers no SASL mechanism that we know");
+		return give_up(s, "the server offers no SASL mechanism that we know");
 	if (c->has_password && !md5_is_hash(slice_str(c->password)))
 		scram_client_init_password(&login->scram, slice_str(c->password));
 	else if (c->has_scram_keys)
 		scram_client_init_keys(&login->scram, c->client_key, c->server_key);
 	else
-		return fail(s,
-			    "the server wants SCRAM and we have neither a plain password nor keys "
-			    "from a login of this user");
+		return give_up(
+		    s, "the server wants SCRAM and we have neither a plain password nor keys "
+		       "from a login of this user");
 	login->has_scram = true;
 	scram_client_first(&login->scram, &first);
 	out = conn_output(&s->conn);
@@ -237,7 +249,7 @@ static enum step on_authentication(struct server *s, struct slice body)
 	case AUTH_SASL_FINAL:
 		return finish_scram(s, rest);
 	default:
-		return fail(s, "the server wants a kind of authentication that we do not have");
+		return give_up(s, "the server wants a kind of authentication that we do not have");
 	}
 }
 

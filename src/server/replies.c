@@ -28,6 +28,12 @@ void replies_grow(struct replies *q)
 	q->head = 0;
 }
 
+void replies_drop(struct replies *q, uint32_t n)
+{
+	while (n--)
+		replies_pop(q);
+}
+
 void replies_remove(struct replies *q, uint32_t i)
 {
 	q->ncycles -= reply_ends_cycle(replies_at(q, i));

@@ -209,8 +209,8 @@ static const struct statement {
 	[W_NOTIFY]     = { SQL_KIND_NOTIFY },
 	[W_LOAD]       = { SQL_KIND_LOAD, SQL_EFFECT_LOAD, .in_body = true },
 	[W_LOCK]       = { SQL_KIND_LOCK, .is_query = true },
-	[W_CALL]       = { SQL_KIND_CALL, .is_query = true },
-	[W_DO]         = { SQL_KIND_DO },
+	[W_CALL]       = { SQL_KIND_CALL, SQL_EFFECT_BLOCK, .is_query = true },
+	[W_DO]         = { SQL_KIND_DO, SQL_EFFECT_BLOCK },
 };
 /* clang-format on */
 

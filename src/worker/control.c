@@ -408,6 +408,16 @@ static void on_signal(void *arg, int signum)
 	net_flush(&c->net);
 }
 
+static void handle_signals(struct control *c)
+{
+	sigset_t none;
+
+	for (size_t i = 0; i < PGT_NELEMS(signals); i++)
+		loop_on_signal(c->loop, signals[i].number, on_signal, c);
+	sigemptyset(&none);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
+}
+
 /* ---- the console's clients --------------------------------------------------------------------
  */
 
@@ -492,8 +502,7 @@ static void start(struct control *c)
 	c->options.hooks->console_start(c);
 	for (unsigned i = 0; i < c->nworkers; i++)
 		worker_start(&c->workers[i]);
-	for (size_t i = 0; i < PGT_NELEMS(signals); i++)
-		loop_on_signal(c->loop, signals[i].number, on_signal, c);
+	handle_signals(c);
 	loop_timer_start(c->loop, &c->sweep, SWEEP_PERIOD, SWEEP_PERIOD, on_sweep);
 }
 

@@ -162,3 +162,14 @@ def test_failed_reset_closes_the_server(primary, turnstile):
         assert pid_of(client) != pid
         assert client.rows("SHOW work_mem") == [("4MB",)]
     wait_backends(primary, 1)
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+def test_i2_what_a_do_block_sets_unseen_does_not_reach_the_next_client(primary, turnstile, extended):
+    """Its text spells no SET, so the client is not pinned; the server is cleaned instead."""
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 2) as (client, other):
+        pid = pid_of(client)
+        both_protocols(client, "DO $$ BEGIN EXECUTE 'se' || 't work_mem = 1234'; END $$", extended)
+        assert pid_of(other) == pid
+        assert both_protocols(other, "SHOW work_mem", extended) == [("4MB",)]
