@@ -31,7 +31,7 @@ SANITIZER_OPTIONS = {
 }
 
 
-def _built_binary():
+def built_binary():
     """$PGTURNSTILE, or what the usual build commands leave."""
     usual = [TOP / "build/pgturnstile", TOP / "pgturnstile", TOP / "build/plain/pgturnstile"]
     return os.environ.get("PGTURNSTILE") or next(filter(Path.exists, usual), usual[0])
@@ -204,7 +204,7 @@ class Turnstile(Pooler):
         return {**super()._defaults(), "workers": os.environ.get("PGTURNSTILE_WORKERS", 2)}
 
     def _command(self):
-        return [_built_binary(), self.ini]
+        return [built_binary(), self.ini]
 
 
 class PgBouncer(Pooler):

@@ -1,0 +1,452 @@
+# SPDX-License-Identifier: ISC
+#
+# test_process.py - the process: command line, signals, reload, pidfile, background, limits.
+#
+# Knows sessions only as something that is there when a signal comes.
+"""How pgturnstile starts, is told what to do and ends."""
+import contextlib
+import os
+import pwd
+import re
+import signal
+import socket
+import subprocess
+
+import psycopg
+import pytest
+
+import raw
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from machine import SERVICE_USER, Port, listens, scratch_dir, spawn
+from rig import log_in, shop
+from turnstile import SANITIZER_OPTIONS, Turnstile, built_binary
+from waiting import wait_until
+
+
+def run(*arguments, env=None):
+    """Run to the end: exit code, stdout, stderr."""
+    done = subprocess.run([built_binary(), *map(str, arguments)], capture_output=True, text=True,
+                          timeout=60, check=False,
+                          env={**SANITIZER_OPTIONS, **os.environ, **(env or {})})
+    return done.returncode, done.stdout, done.stderr
+
+
+class Wrapped(Turnstile):
+    """Started by way of another program, or with options of its own."""
+
+    before, options = (), ()
+
+    def _command(self):
+        return [*self.before, built_binary(), *self.options, self.ini]
+
+
+@contextlib.contextmanager
+def wrapped(config, before=(), options=()):
+    t = Wrapped(config, {APP_USER: APP_PASSWORD})
+    t.before, t.options = before, options
+    try:
+        yield t.start()
+    finally:
+        t.remove()
+
+
+def refuses(port):
+    """Whether nobody is taken in any more."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+# --- the command line -----------------------------------------------------------------------------
+def test_help_and_version():
+    code, out, _ = run("--help")
+    assert code == 0 and "--upstream" in out
+    code, out, _ = run("--version")
+    assert code == 0 and out.startswith("pgturnstile ")
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["a.ini", "b.ini"], ["--no-such"], ["--listen", "127.0.0.1:1", "a.ini"],
+    ["--upstream", "postgres://u@h/d", "a.ini"], ["--describe=nothing"], ["--describe=ini", "x"],
+])
+def test_arguments_that_make_no_sense(arguments):
+    code, out, err = run(*arguments)
+    assert code == 1 and not out and err
+
+
+def test_check_of_a_good_file(primary):
+    t = Turnstile(shop(primary), {APP_USER: APP_PASSWORD})
+    code, out, err = run("--check", t.ini)
+    assert (code, out, err) == (0, f"{t.ini}: OK\n", "")
+    assert not listens(t.port)
+    t.remove()
+
+
+def test_check_says_all_that_is_wrong():
+    ini = scratch_dir("check") / "bad.ini"
+    ini.write_text("[pgturnstile]\npool_moed = session\nlisten_port = many\n"
+                   "[databases]\nshop = host=h prot=1\n")
+    code, out, err = run("--check", ini)
+    assert code == 1 and not out
+    assert re.search(rf"{ini}:2: .*pool_moed.*pool_mode", err)
+    assert re.search(rf"{ini}:3: listen_port", err)
+    assert re.search(rf"{ini}:5: .*prot", err)
+
+
+def test_check_looks_at_certificates():
+    ini = scratch_dir("check") / "tls.ini"
+    ini.write_text("[pgturnstile]\nlisten_addr = 127.0.0.1\nauth_type = any\n"
+                   "client_tls_sslmode = require\nclient_tls_key_file = /nowhere/key\n"
+                   "client_tls_cert_file = /nowhere/cert\n")
+    code, _, err = run("--check", ini)
+    assert code == 1 and "/nowhere/" in err
+
+
+def test_start_with_a_bad_file_ends_like_check():
+    ini = scratch_dir("check") / "bad.ini"
+    ini.write_text("[pgturnstile]\nno_such = 1\n")
+    code, _, err = run(ini)
+    assert code == 1 and f"{ini}:2: unknown setting \"no_such\"" in err
+
+
+def test_address_in_use(turnstile, primary):
+    t = turnstile(shop(primary))
+    other = Turnstile(shop(primary), {APP_USER: APP_PASSWORD})
+    other.config["pgturnstile"]["listen_port"] = t.port
+    other.config["pgturnstile"]["unix_socket_dir"] = ""
+    other.write()
+    code, _, err = run(other.ini)
+    assert code == 1 and f"127.0.0.1:{t.port}" in err
+    other.remove()
+
+
+# --- without a file -------------------------------------------------------------------------------
+@contextlib.contextmanager
+def upstream(uri):
+    """pgturnstile --upstream on a port of its own; yields the port and the log."""
+    port = Port()
+    log = scratch_dir("upstream") / "log"
+    process = spawn([built_binary(), "--upstream", uri, "--listen", f"127.0.0.1:{port.number}"],
+                    log, "KILL", {**SANITIZER_OPTIONS, **os.environ}, service_user=False)
+    try:
+        wait_until(lambda: listens(port.number) or process.poll() is not None, 30)
+        yield port.number, log
+        process.send_signal(signal.SIGQUIT)
+        assert process.wait(30) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+        port.release()
+
+
+def connect(port, user, dbname, password=None):
+    return psycopg.connect(host="127.0.0.1", port=port, user=user, dbname=dbname,
+                           password=password, autocommit=True)
+
+
+def test_upstream_with_a_password(primary):
+    uri = f"postgres://{APP_USER}:{APP_PASSWORD}@127.0.0.1:{primary.port}/{APP_DATABASE}"
+    with upstream(uri) as (port, _):
+        with connect(port, APP_USER, "postgres", APP_PASSWORD) as c:
+            assert c.execute("SELECT current_database()").fetchone() == ("postgres",)
+        with connect(port, APP_USER, "pgturnstile", APP_PASSWORD) as c:
+            assert c.execute("SHOW VERSION").fetchall()
+        with pytest.raises(psycopg.OperationalError, match="authentication failed"):
+            connect(port, APP_USER, "postgres", "wrong")
+
+
+def test_upstream_without_a_password(primary):
+    with upstream(f"postgres://postgres@127.0.0.1:{primary.port}/postgres") as (port, _):
+        with connect(port, "postgres", APP_DATABASE) as c:
+            assert c.execute("SELECT current_user").fetchone() == ("postgres",)
+        with pytest.raises(psycopg.OperationalError, match="authentication failed"):
+            connect(port, APP_USER, APP_DATABASE, APP_PASSWORD)
+
+
+# --- signals --------------------------------------------------------------------------------------
+def test_sigquit_ends_at_once(primary, turnstile):
+    t = turnstile(shop(primary))
+    with log_in(t) as client:
+        client.query("BEGIN")
+        t.signal(signal.SIGQUIT)
+        assert t.wait_exit() == 0
+        client.until_closed()
+
+
+@pytest.mark.tsan
+def test_sigterm_waits_for_clients(primary, turnstile):
+    t = turnstile(shop(primary))
+    with log_in(t) as client:
+        t.signal(signal.SIGTERM)
+        wait_until(lambda: refuses(t.port) or t.log_contains("waiting until the last client"))
+        assert client.rows("SELECT 1") == [("1",)]
+        assert t.is_running()
+    assert t.wait_exit() == 0
+
+
+def test_second_sigterm_ends_at_once(primary, turnstile):
+    t = turnstile(shop(primary))
+    with log_in(t):
+        t.signal(signal.SIGTERM)
+        t.wait_log("waiting until the last client")
+        t.signal(signal.SIGTERM)
+        assert t.wait_exit() == 0
+
+
+@pytest.mark.tsan
+def test_sigint_waits_for_transactions(primary, turnstile):
+    t = turnstile(shop(primary))
+    with log_in(t) as busy, log_in(t) as idle:
+        busy.query("BEGIN")
+        t.signal(signal.SIGINT)
+        t.wait_log("waiting until the last transaction")
+        assert busy.rows("SELECT 1") == [("1",)]
+        # A new transaction has to wait, and there will be no server for it.
+        idle.send(raw.query("SELECT 1"))
+        assert raw.kinds(busy.query("COMMIT")) == "CZ"
+        assert t.wait_exit() == 0
+        assert raw.find(idle.until_closed(), "D") == []
+
+
+def test_sigusr_pauses_and_resumes(primary, turnstile):
+    t = turnstile(shop(primary))
+    with log_in(t) as client:
+        t.signal(signal.SIGUSR1)
+        wait_until(lambda: t.admin("SHOW DATABASES")[-1]["paused"])
+        client.send(raw.query("SELECT 1"))
+        wait_until(lambda: t.admin("SHOW POOLS")[-1]["cl_waiting"] == 1)
+        t.signal(signal.SIGUSR2)
+        assert raw.kinds(client.until("Z")) == "TDCZ"
+
+
+def test_signal_while_nobody_is_there(turnstile, primary):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        t = turnstile(shop(primary))
+        t.signal(number)
+        assert t.wait_exit() == 0
+
+
+# --- reload ---------------------------------------------------------------------------------------
+@pytest.mark.tsan
+def test_sighup_reloads(primary, turnstile):
+    t = turnstile(shop(primary))
+    t.config["pgturnstile"]["default_pool_size"] = 7
+    t.write()
+    t.signal(signal.SIGHUP)
+    t.wait_log("the new configuration is in force")
+    assert t.admin("SHOW DATABASES")[-1]["pool_size"] == 7
+
+
+def test_i8_reload_is_all_or_nothing(primary, turnstile):
+    t = turnstile(shop(primary))
+    with log_in(t) as client:
+        with pytest.raises(psycopg.Error, match="RELOAD failed"):
+            t.reload({"pgturnstile": {"default_pool_size": 7, "pool_moed": "session"},
+                      "databases": {"other": {"host": primary.host, "port": primary.port}}})
+        assert t.log_contains(rf"{t.ini}:\d+: unknown setting .pool_moed")
+        assert [d["name"] for d in t.admin("SHOW DATABASES")] == ["pgbouncer", APP_DATABASE]
+        assert t.admin("SHOW DATABASES")[-1]["pool_size"] == 2
+        assert client.rows("SELECT 1") == [("1",)]
+    t.reload({"pgturnstile": {"pool_moed": None}})
+    assert t.admin("SHOW DATABASES")[-1]["pool_size"] == 7
+
+
+def test_i8_reload_without_its_certificates_changes_nothing(primary, turnstile):
+    t = turnstile(shop(primary))
+    with pytest.raises(psycopg.Error, match="RELOAD failed"):
+        t.reload({"pgturnstile": {"default_pool_size": 7, "client_tls_sslmode": "require",
+                                  "client_tls_key_file": "/nowhere/key",
+                                  "client_tls_cert_file": "/nowhere/cert"}})
+    assert t.admin("SHOW DATABASES")[-1]["pool_size"] == 2
+    with log_in(t) as client:
+        assert client.rows("SELECT 1") == [("1",)]
+    t.reload({"pgturnstile": {"client_tls_sslmode": None}})
+
+
+def test_reload_keeps_what_only_a_start_can_change(primary, turnstile):
+    t = turnstile(shop(primary))
+    before = t.config["pgturnstile"]["listen_port"]
+    t.reload({"pgturnstile": {"listen_port": 1}})
+    assert t.log_contains("listen_port: the new value needs a restart")
+    t.reload({"pgturnstile": {"listen_port": before}})
+
+
+def test_i8_reload_in_the_middle_of_a_login(primary, turnstile):
+    t = turnstile(shop(primary))
+    with raw.RawClient(t.port) as client:
+        client.send(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
+        assert client.message().number == 10
+        t.reload({"pgturnstile": {"default_pool_size": 3}})
+        scram = raw.Scram(APP_PASSWORD)
+        first = scram.client_first().encode()
+        client.send(raw.message("p", "SCRAM-SHA-256", len(first).to_bytes(4, "big") + first))
+        server_first = client.message().body[4:].decode()
+        client.send(raw.message("p", scram.client_final(server_first).encode()))
+        assert raw.find(client.until("Z", "E"), "E") == []
+        assert client.rows("SELECT 1") == [("1",)]
+
+
+def test_i8_reload_takes_the_password_that_is_being_proved(primary, turnstile):
+    t = turnstile(shop(primary))
+    with raw.RawClient(t.port) as client:
+        client.send(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
+        assert client.message().number == 10
+        t.users[APP_USER] = "another"
+        t.reload()
+        scram = raw.Scram(APP_PASSWORD)
+        first = scram.client_first().encode()
+        client.send(raw.message("p", "SCRAM-SHA-256", len(first).to_bytes(4, "big") + first))
+        server_first = client.message().body[4:].decode()
+        client.send(raw.message("p", scram.client_final(server_first).encode()))
+        assert client.until_closed()[-1].fields["C"] == "57P01"
+
+
+@pytest.mark.tsan
+def test_reload_while_a_server_is_being_connected(turnstile):
+    """What a connection on its way was started with lives as long as it needs it."""
+    asked = []
+
+    def login(session):
+        asked.append(session)
+        wait_until(lambda: len(asked) > 1)
+        session.send(raw.auth_ok(), raw.backend_key_data(1, b"1234"), raw.ready())
+
+    with raw.FakeServer(login=login) as server:
+        t = turnstile(shop(server, {"auth_type": "trust"}, {"application_name": "before"}))
+        with raw.RawClient(t.port) as client:
+            client.send(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
+            wait_until(lambda: asked)
+            t.reload({"databases": {APP_DATABASE: {"host": server.host, "port": server.port,
+                                                   "application_name": "after"}}})
+            asked.append(None)
+            client.until("Z")
+
+
+# --- pidfile and background -----------------------------------------------------------------------
+def test_pidfile(primary):
+    pidfile = scratch_dir("pid") / "pid"
+    pidfile.write_text("999999\n")  # of one that crashed
+    config = shop(primary, {"pidfile": pidfile})
+    with wrapped(config) as t:
+        assert int(pidfile.read_text()) == t.pid()
+        other = Turnstile(config, {APP_USER: APP_PASSWORD})
+        code, _, err = run(other.ini)
+        assert code == 1 and f"process {t.pid()} runs already" in err
+        assert pidfile.exists()
+        other.remove()
+    assert not pidfile.exists()
+
+
+def test_daemon_needs_a_log(primary):
+    t = Turnstile(shop(primary), {APP_USER: APP_PASSWORD})
+    code, _, err = run("-d", t.ini)
+    assert code == 1 and "logfile" in err and not listens(t.port)
+    t.remove()
+
+
+def test_daemon(primary):
+    folder = scratch_dir("daemon")
+    t = Turnstile(shop(primary, {"pidfile": folder / "pid", "logfile": folder / "log"}),
+                  {APP_USER: APP_PASSWORD})
+    assert run("-d", t.ini) == (0, "", "")
+    pid = int(wait_until(lambda: (folder / "pid").read_text()))
+    try:
+        wait_until(lambda: listens(t.port))
+        assert os.getsid(pid) == pid
+        with log_in(t) as client:
+            assert client.rows("SELECT 1") == [("1",)]
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not (folder / "pid").exists(), 30)
+        assert "the end" in wait_until((folder / "log").read_text)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        t.remove()
+
+
+def test_log_is_opened_again(primary, turnstile):
+    folder = scratch_dir("log")
+    t = turnstile(shop(primary, {"logfile": folder / "log"}))
+    (folder / "log").rename(folder / "old")
+    t.signal(signal.SIGHUP)
+    wait_until(lambda: (folder / "log").exists()
+               and "in force" in (folder / "log").read_text())
+    assert "is ready" in (folder / "old").read_text()
+
+
+def test_quiet_logs_to_the_file_only(primary):
+    log = scratch_dir("log") / "log"
+    with wrapped(shop(primary, {"logfile": log}), options=["-q"]) as t:
+        wait_until(lambda: "is ready" in log.read_text())
+        assert t.log_text() == ""
+
+
+# --- user, limits, supervisor ---------------------------------------------------------------------
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("how", ["setting", "option"])
+def test_becomes_another_user(primary, how):
+    config = shop(primary, {"user": SERVICE_USER} if how == "setting" else None)
+    with wrapped(config, options=[] if how == "setting" else ["-u", SERVICE_USER]) as t:
+        uid = str(pwd.getpwnam(SERVICE_USER).pw_uid)
+        with open(f"/proc/{t.pid()}/status") as status:
+            uids = next(line.split()[1:] for line in status if line.startswith("Uid:"))
+        assert uids == [uid] * 4
+        with log_in(t) as client:
+            assert client.rows("SELECT 1") == [("1",)]
+        t.reload({"pgturnstile": {"default_pool_size": 3}})
+
+
+def test_unknown_user(primary):
+    t = Turnstile(shop(primary), {APP_USER: APP_PASSWORD})
+    code, _, err = run("-u", "no-such-user", t.ini)
+    assert code == 1 and "no-such-user" in err
+    t.remove()
+
+
+def test_i6_out_of_descriptors(primary):
+    """Who cannot be taken in waits; those who are in go on; afterwards all is as before."""
+    with wrapped(shop(primary, {"max_client_conn": 500}),
+                 before=["prlimit", "--nofile=80:80", "--"]) as t, log_in(t) as client:
+        assert t.log_contains("the limit of open files is 80, but the configuration may need")
+        with contextlib.ExitStack() as crowd:
+            while not t.log_contains("cannot accept connections"):
+                crowd.enter_context(raw.RawClient(t.port))
+            assert client.rows("SELECT 1") == [("1",)]
+        t.wait_log("connections are accepted again")
+        with log_in(t) as other:
+            assert other.rows("SELECT 1") == [("1",)]
+
+
+def _speaks_to_supervisors():
+    linked = subprocess.run(["ldd", built_binary()], capture_output=True, text=True, check=False)
+    return "libsystemd" in linked.stdout
+
+
+def test_supervisor_is_told(primary, monkeypatch):
+    if not _speaks_to_supervisors():
+        pytest.skip("built without libsystemd")
+    path = str(scratch_dir("notify") / "socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(path)
+        supervisor.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        with wrapped(shop(primary)) as t:
+            assert supervisor.recv(100) == b"READY=1"
+            t.signal(signal.SIGHUP)
+            assert supervisor.recv(100).startswith(b"RELOADING=1")
+            assert supervisor.recv(100) == b"READY=1"
+            t.signal(signal.SIGTERM)
+            assert supervisor.recv(100) == b"STOPPING=1"
+            assert t.wait_exit() == 0
+
+
+def test_i9_memory_is_not_dumped(primary):
+    """A process that may not be dumped belongs to root in /proc, whoever it runs as."""
+    with wrapped(shop(primary), before=["setpriv", "--reuid", SERVICE_USER, "--clear-groups", "--"]
+                 if os.getuid() == 0 else ()) as t:
+        if t.log_contains("a build for debuggers"):
+            pytest.skip("a build for debuggers")
+        assert os.stat(f"/proc/{t.pid()}/mem").st_uid == 0
