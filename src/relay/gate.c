@@ -61,7 +61,7 @@ struct sql_env gate_env(struct client *c)
 				 .ascii_safe = c->env_ascii_safe,
 				 .tenant_setting =
 				     has_tenant(c) ? c->group->set.tenant_setting : NULL,
-				 .wants_fingerprint = gate_has_choice(c) };
+				 .wants_fingerprint = !c->server && gate_has_choice(c) };
 }
 
 bool gate_must_look(const struct client *c)
