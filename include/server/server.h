@@ -88,6 +88,7 @@ struct server {
 	struct list statements_lru;
 	uint64_t unnamed_id; /* of the statement that is its unnamed one, or UNNAMED_… */
 	uint64_t unnamed_in; /* the batch that changed it last */
+	uint64_t closed_in;  /* the batch in which its client closed a name last */
 	uint64_t last_serial;
 	uint64_t batch; /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
 	uint64_t id;

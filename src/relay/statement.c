@@ -512,11 +512,13 @@ void statement_close(struct client *c, struct slice name)
 
 	if (n) {
 		name_take_out(c, n);
+		c->server->closed_in = batch_of(c->server);
 		r.note = NOTE_NAMED;
 		r.subject = n;
 	} else if (!name.n) {
 		r.note = NOTE_UNNAMED;
 		r.subject = statements_of(c)->unnamed;
+		c->server->unnamed_in = batch_of(c->server);
 		set_unnamed(c, NULL);
 	}
 	replies_push(&c->server->replies, r);
@@ -688,7 +690,7 @@ bool statement_is_settled(const struct client *c, struct slice name)
 		return is_settled(s, s->unnamed_in);
 	n = name_find(c, name);
 	if (!n)
-		return true;
+		return is_settled(s, s->closed_in);
 	ss = on_server(s, n->statement);
 	/* A name whose Parse has no reply to come may be of another server's batches. */
 	return (n->refs == 1 || is_settled(s, n->made_in)) && (!ss || is_settled(s, ss->made_in));
