@@ -13,8 +13,8 @@
 
 /* --- problems ------------------------------------------------------------------------------- */
 
-static void put_problem(struct buf *out, struct place where, const char *setting, const char *fmt,
-			va_list ap)
+static void PGT_PRINTF(4, 0) put_problem(struct buf *out, struct place where, const char *setting,
+					 const char *fmt, va_list ap)
 {
 	if (where.file && where.line)
 		buf_printf(out, "%s:%u: ", where.file, where.line);
