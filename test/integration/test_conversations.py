@@ -22,8 +22,8 @@ p, b, d, e, SYNC = raw.parse, raw.bind, raw.describe, raw.execute, raw.sync()
 CONVERSATIONS = {
     "simple": raw.query("SELECT 1, 'two'; SELECT 3") + raw.query("") + raw.query("SELECT 1/0"),
     "batch": p("", "SELECT $1::int + 1") + d("S") + b("", "", [41]) + d("P") + e() + SYNC,
-    "prepared": p("s", "SELECT $1::text") + SYNC + d("S", "s") + b("", "s", ["x"]) + e() + SYNC
-    + raw.close("S", "s") + SYNC,
+    "prepared": p("s", "SELECT $1::text") + SYNC + d("S", "s") + b("", "s", ["x"]) + e() + SYNC,
+    "closed": p("", "SELECT 1") + b("q") + raw.close("P", "q") + d("P", "q") + SYNC,
     "error in a pipeline": p("", "SELECT 1/0") + b() + e() + p("", "SELECT 2") + b() + e() + SYNC
     + p("", "SELECT 3") + b() + e() + SYNC,
     "suspended": p("", "SELECT generate_series(1, 3)") + b() + e("", 2) + e("", 2) + SYNC,
@@ -61,8 +61,8 @@ def scene(primary, turnstile):
     primary.sql("CREATE TABLE IF NOT EXISTS cuts (n int); GRANT ALL ON cuts TO PUBLIC",
                 dbname=APP_DATABASE)
 
-    def start(server):
-        t = turnstile(shop(server, {"auth_type": "any", "workers": 1, "max_client_conn": 1000},
+    def start(server, **settings):
+        t = turnstile(shop(server, {"auth_type": "any", "workers": 1, **settings},
                            {"user": APP_USER, "password": APP_PASSWORD}))
         pinger = stack.enter_context(raw.RawClient(t.port))
         pinger.send(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
@@ -136,10 +136,10 @@ def test_i3_answer_cut_at_every_byte(primary, scene, name):
         session.send(canned[:cut])
         ping(pinger)
         session.send(canned[cut:])
-        session.until_closed()
 
     with raw.FakeServer(script) as server:
-        t, pinger = scene(server)
+        # In transaction mode, what one client has prepared is not asked of the server again.
+        t, pinger = scene(server, pool_mode="session" if name == "prepared" else "transaction")
         pinger.until("Z")
         for cut in range(1, len(canned)):
             with log_in(t) as client:
@@ -239,6 +239,14 @@ def twins(primary, turnstile):
     return turnstile(shop(primary, {"max_prepared_statements": 3}))
 
 
+def known_differences(messages):
+    """essence(); in a failed transaction a statement that this server has not seen yet cannot be
+    brought there, which is the reason given then, whatever else is wrong with its parameters."""
+    failed = messages[-1].body == b"E"
+    return [(kind, {**body, "C": "25P02"} if failed and kind == "E" and body["C"] == "08P01" else body)
+            for kind, body in essence(messages)]
+
+
 def play(primary, pooler, seed, pinning):
     rng = random.Random(seed)
     sent = []
@@ -248,7 +256,8 @@ def play(primary, pooler, seed, pinning):
             sent.append(request)
             direct.send(request)
             through.send(request)
-            expected, got = essence(direct.until("Z")), essence(through.until("Z"))
+            expected, got = known_differences(direct.until("Z")), \
+                known_differences(through.until("Z"))
             assert got == expected, f"seed {seed}, step {len(sent)}: {sent[-4:]}"
     for dbname in "twin", APP_DATABASE:
         primary.sql("TRUNCATE random_rows", dbname=dbname)

@@ -6,7 +6,7 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE
-from rig import backends, clients, log_in, pid_of, same_as_direct, shop, sqlstate
+from rig import backends, clients, essence, log_in, pid_of, same_as_direct, shop, sqlstate
 
 SYNC = raw.sync()
 
@@ -184,6 +184,51 @@ def test_discard_all_behind_a_statement_that_fails(primary, t):
 
         assert on_another_server(t, client, pipeline) == ["EZ", "CZ", "TDCZ"]
         assert run(client, "s") == "26000"
+
+
+# --- pipelines over several Syncs: what is sent before it is known what became of the last ---------
+NOPE = raw.bind("", "nowhere")  # fails, and makes the rest of its batch void
+PIPELINES = {
+    "skipped Parse": [NOPE, raw.parse("", "SELECT 'skipped'"), SYNC, raw.bind(), raw.execute(), SYNC],
+    "skipped and again": [NOPE, raw.parse("", "SELECT 'skipped'"), SYNC, raw.parse("", "SELECT 'mine'"),
+                          SYNC, raw.bind(), raw.execute(), SYNC],
+    "failed Parse": [raw.parse("", "SELEC"), SYNC, raw.bind(), raw.execute(), SYNC],
+    "skipped named": [NOPE, raw.parse("new", "SELECT 'skipped'"), SYNC,
+                      raw.parse("new", "SELECT 'mine'"), SYNC, raw.bind("", "new"), raw.execute(), SYNC],
+    "skipped Bind": [NOPE, raw.bind("", "old"), SYNC, raw.bind("", "old"), raw.execute(), SYNC],
+    "skipped Bind of the unnamed": [NOPE, raw.bind(), SYNC, raw.bind(), raw.execute(), SYNC],
+    "skipped Close": [NOPE, raw.close("S", ""), SYNC, raw.bind(), raw.execute(), SYNC],
+    "skipped Close of a name": [NOPE, raw.close("S", "old"), SYNC, raw.bind("", "old"),
+                                raw.execute(), SYNC, raw.parse("old", "SELECT 'new'"), SYNC],
+    "skipped Query": [NOPE, raw.query("SELECT 1"), SYNC, raw.parse("", "SELECT 'mine'"), raw.bind(),
+                      raw.execute(), SYNC],
+    "two at once": [NOPE, raw.parse("", "SELECT 'skipped'"), SYNC, raw.parse("", "SELECT 'mine'"),
+                    raw.bind(), raw.execute(), SYNC, raw.bind(), raw.execute(), SYNC],
+}
+
+
+@pytest.mark.parametrize("has_unnamed", [False, True])
+@pytest.mark.parametrize("name", PIPELINES)
+def test_i2_pipelines_over_a_failed_batch(primary, t, name, has_unnamed):
+    """Both servers hold an unnamed statement of somebody else when the pipeline meets them."""
+    answers = []
+    for server in primary, t:
+        with log_in(server) as client:
+            prepare(client, "old", "SELECT 'old'")
+            if has_unnamed:
+                prepare(client, "", "SELECT 'before'")
+            if server is t:
+                with clients(t, 2) as others:
+                    for other in others:
+                        prepare(other, "begin", "BEGIN")
+                        run(other, "begin")
+                    for other in others:
+                        prepare(other, "commit", "COMMIT")
+                        prepare(other, "", "SELECT 'somebody''s secret'")
+                        run(other, "commit")
+            client.send(*PIPELINES[name])
+            answers.append([essence(client.until("Z")) for _ in range(PIPELINES[name].count(SYNC))])
+    assert answers[1] == answers[0]
 
 
 # --- how many a server keeps -----------------------------------------------------------------------
