@@ -450,6 +450,7 @@ void attach_scatter_waiters(struct pool *pool)
 		struct client *c = client_of_waiter(w);
 
 		waiter_leave(w);
+		c->looked_at = false;
 		c->chosen = NULL;
 		conn_kick(&c->conn);
 	}

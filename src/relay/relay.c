@@ -164,6 +164,7 @@ static void cancel_waiting(struct client *c)
 	list_del(&c->limit_link);
 	c->retry_at = 0;
 	c->limit_since = 0;
+	c->looked_at = false;
 	c->chosen = NULL;
 	err_set(&e, "57014", "canceling statement due to user request");
 	if (frame_peek(in.p, in.n, &f) != FRAME_OK)

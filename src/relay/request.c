@@ -281,8 +281,10 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	if (is_at_start(c) && !c->server && !c->chosen)
 		c->chosen = gate_choose(c, text, facts);
 	step = get_server(c, f, c->chosen, facts->statements);
-	if (step != STEP_DONE)
+	if (step != STEP_DONE) {
+		c->looked_at = c->waiter.pool && !facts->effects && !buf_len(rewritten);
 		return not_yet(c, step);
+	}
 	if (!gate_may_stay(c, facts, &e))
 		return refuse(c, f, &e);
 	if (!is_at_start(c))
@@ -305,6 +307,16 @@ static enum step on_long_query(struct client *c, const struct frame *f)
 	return send_query(c, f, &nothing);
 }
 
+/* A text that was looked at, decided on and found harmless before it had to wait for its server. */
+static enum step run_waited_query(struct client *c, const struct frame *f)
+{
+	struct buf nothing = { 0 };
+
+	c->looked_at = false;
+	forget_on_server(c, 0);
+	return send_query(c, f, &nothing);
+}
+
 static enum step on_query(struct client *c, const struct frame *f)
 {
 	struct buf rewritten = { 0 };
@@ -315,6 +327,8 @@ static enum step on_query(struct client *c, const struct frame *f)
 
 	if (c->host->config->global.disable_pqexec)
 		return protocol_error(c, "simple queries are disabled (disable_pqexec)");
+	if (c->looked_at && c->server)
+		return run_waited_query(c, f);
 	if (must_wait_its_turn(c))
 		return STEP_AGAIN;
 	if (!gate_must_look(c) || f->len > HOLD_MAX)
