@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 enum log_level {
@@ -30,7 +31,8 @@ struct log_target {
 	int syslog_facility;
 };
 
-extern enum log_level log_threshold;
+/* Written by the control thread only. */
+extern _Atomic enum log_level log_threshold;
 
 /* False: the file could not be opened; the target before stays in force. */
 bool log_open(const struct log_target *target);
@@ -40,7 +42,7 @@ void log_line(enum log_level level, const char *fmt, ...) PGT_PRINTF(2, 3);
 
 #define log_at(level, ...)                                                                         \
 	do {                                                                                       \
-		if ((level) <= log_threshold)                                                      \
+		if ((level) <= atomic_load_explicit(&log_threshold, memory_order_relaxed))         \
 			log_line((level), __VA_ARGS__);                                            \
 	} while (0)
 #define log_fatal(...)   log_at(LOG_LEVEL_FATAL, __VA_ARGS__)

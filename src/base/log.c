@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum log_level log_threshold = LOG_LEVEL_INFO;
+_Atomic enum log_level log_threshold = LOG_LEVEL_INFO;
 
 static const struct {
 	const char *name;
