@@ -11,10 +11,10 @@
 /* Prints the place and the condition to stderr and aborts. */
 _Noreturn void assert_failed(const char *file, int line, const char *what);
 
-#define PGT_ASSERT(cond)      ((cond) ? (void)0 : assert_failed(__FILE__, __LINE__, #cond))
+#define PGT_ASSERT(cond) ((cond) ? (void)0 : assert_failed(__FILE__, __LINE__, #cond))
 
-#define PGT_UNUSED            __attribute__((unused))
-#define PGT_MUST_USE          __attribute__((warn_unused_result))
+#define PGT_UNUSED       __attribute__((unused))
+#define PGT_MUST_USE     __attribute__((warn_unused_result))
 /* Where it was measured: what is rare must not make the common path save registers for it. */
 #define PGT_INLINE            inline __attribute__((always_inline))
 #define PGT_NOINLINE          __attribute__((noinline))
