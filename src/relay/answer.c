@@ -244,7 +244,8 @@ static enum step on_error(struct server *s, const struct frame *f)
 	s->copy_in = false;
 	s->said_fatal = frame_is_whole(f) && is_fatal(f);
 	if (s->said_fatal)
-		s->doubtful = true; /* it is going, even if its end of the connection is still open */
+		s->doubtful =
+		    true; /* it is going, even if its end of the connection is still open */
 	if (head && head->note == NOTE_REFUSED && !s->said_fatal)
 		refuse(s, f);
 	else
