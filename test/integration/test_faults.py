@@ -147,7 +147,8 @@ def test_server_that_lets_nobody_in(turnstile, login):
         t = turnstile(fake_shop(server, query_wait_timeout="1s"))
         with pytest.raises(raw.LoginRefused) as refused:
             log_in(t)
-        assert refused.value.fields["C"] == ("53300" if login is refuse else "08P01")
+        # In the server's own words, or after query_wait_timeout with ours as its hint.
+        assert refused.value.fields["C"] in (["53300"] if login is refuse else ["08P01", "08001"])
         t.wait_log("cannot log in")
 
 
@@ -223,9 +224,9 @@ def test_server_dies_in_an_answer(turnstile, cut, how):
 
 @pytest.mark.parametrize("lie", [
     raw.message("Z", b"I"), raw.parse_complete(), raw.bind_complete(), raw.message("?", b""),
-    b"D\0\0\0\0", raw.notice("00000", "cut short")[:9], raw.message("W", b"\0\0\0"),
+    b"D\0\0\0\0", raw.message("W", b"\0\0\0"),
     raw.error("57P01", "bye", "FATAL"), raw.data_row("unasked"), raw.command_complete("SELECT 0")],
-    ids=range(10))
+    ids=range(9))
 def test_idle_server_that_speaks_unasked(turnstile, lie):
     """It is dropped, and the next client does not hear of it."""
     def script(session):
