@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: ISC
+#
+# test_monitor.py - what is known about nodes: role, lag, health, and after a failover.
+#
+# Looks at SHOW NODES; which statement goes where is tested elsewhere.
+"""Roles are asked for, never configured, and a node that does not answer is down."""
+import contextlib
+
+import pytest
+
+import raw
+from cluster import Postgres
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from rig import log_in
+from waiting import wait_until
+
+MONITOR, MONITOR_PASSWORD = "watcher", "watcher-password"
+
+
+def watched(*servers, settings=None, database=None):
+    """A config: `shop` on these nodes, in this order, watched closely."""
+    nodes = {"host": ",".join(s.host for s in servers), "port": ",".join(str(s.port) for s in servers)}
+    return {"pgturnstile": {"pool_mode": "transaction", "server_tls_sslmode": "disable",
+                            "monitor_user": MONITOR, "monitor_password": MONITOR_PASSWORD,
+                            "monitor_interval": "100ms", **(settings or {})},
+            "databases": {APP_DATABASE: {**nodes, **(database or {})}}}
+
+
+@pytest.fixture(scope="module")
+def watcher(primary):
+    primary.role(MONITOR, MONITOR_PASSWORD)
+    yield
+    primary.sql(f"DROP ROLE {MONITOR}")
+
+
+@pytest.fixture
+def pair(primary, replica, watcher):
+    replica.wait_caught_up(primary)
+    return primary, replica
+
+
+def nodes(t, database=APP_DATABASE):
+    return [row for row in t.admin("SHOW NODES") if row["database"] == database]
+
+
+def wait_roles(t, *roles, database=APP_DATABASE):
+    wait_until(lambda: [n["role"] for n in nodes(t, database)] == list(roles), 15,
+               lambda: f"{roles}, but {nodes(t, database)}\n{t.log_text()}")
+
+
+def test_roles_in_any_order(pair, turnstile):
+    primary, replica = pair
+    t = turnstile(watched(primary, replica))
+    wait_roles(t, "primary", "replica")
+    t = turnstile(watched(replica, primary))
+    wait_roles(t, "replica", "primary")
+    wait_until(lambda: all(n["latency"] is not None and n["error"] is None for n in nodes(t)))
+    with log_in(t) as client:
+        client.query("CREATE TABLE went_to_the_primary ()")
+        assert raw.kinds(client.query("DROP TABLE went_to_the_primary")) == "CZ"
+
+
+def test_databases_of_the_fallback_are_watched_while_in_use(pair, turnstile):
+    primary, replica = pair
+    config = watched(primary, replica)
+    config["databases"] = {"*": config["databases"][APP_DATABASE]}
+    t = turnstile(config)
+    assert nodes(t) == []
+    with log_in(t):
+        wait_roles(t, "primary", "replica")
+
+
+def test_monitor_is_among_the_servers(pair, turnstile):
+    t = turnstile(watched(*pair))
+    wait_roles(t, "primary", "replica")
+    seen = [(row["port"], row["user"]) for row in t.admin("SHOW SERVERS")]
+    assert sorted(seen) == sorted((s.port, MONITOR) for s in pair)
+
+
+def test_lag(pair, turnstile):
+    primary, replica = pair
+    t = turnstile(watched(primary, replica))
+    wait_until(lambda: nodes(t)[1]["lag"] == 0 and nodes(t)[1]["lag_bytes"] == 0)
+    replica.pause_replay()
+    try:
+        primary.sql("CREATE TABLE lagging ()")
+        wait_until(lambda: (nodes(t)[1]["lag"] or 0) > 500_000 and nodes(t)[1]["lag_bytes"] > 0)
+    finally:
+        replica.resume_replay()
+        primary.sql("DROP TABLE lagging")
+    wait_until(lambda: nodes(t)[1]["lag"] == 0)
+
+
+def test_idle_primary_behind_a_page_header_is_caught_up_with(pair, turnstile):
+    """The primary's position then counts bytes that no record has and no replica replays."""
+    primary, replica = pair
+    primary.sql("SELECT pg_switch_wal()")
+    t = turnstile(watched(primary, replica))
+    wait_until(lambda: nodes(t)[1]["lag"] == 0)
+
+
+def test_without_a_login_the_first_node_is_the_primary(primary, replica, turnstile):
+    t = turnstile(watched(primary, replica, settings={"monitor_user": None,
+                                                      "monitor_password": None}))
+    assert t.log_contains("nobody to ask the nodes as") == 1
+    assert [n["role"] for n in nodes(t)] == ["unknown", "unknown"]
+    with log_in(t) as client:
+        assert client.rows("SELECT inet_server_port()") == [(str(primary.port),)]
+
+
+def test_wrong_password_of_the_monitor_is_said(pair, turnstile):
+    t = turnstile(watched(*pair, settings={"monitor_password": "wrong"}))
+    wait_roles(t, "down", "down")
+    assert all("authentication failed" in n["error"] for n in nodes(t))
+    assert not t.log_contains("wrong")
+
+
+def test_node_that_never_answers_is_down(pair, turnstile):
+    with raw.FakeServer(login=lambda session: session.receive(1)) as silent:
+        t = turnstile(watched(pair[0], silent))
+        wait_roles(t, "primary", "down")
+        assert "no answer" in nodes(t)[1]["error"]
+
+
+def test_reload_takes_and_gives_nodes(pair, turnstile):
+    primary, replica = pair
+    t = turnstile(watched(primary, replica))
+    wait_roles(t, "primary", "replica")
+    t.reload({"databases": watched(primary)["databases"]})
+    assert len(nodes(t)) == 1
+    t.reload({"databases": watched(replica, primary)["databases"]})
+    wait_roles(t, "replica", "primary")
+
+
+@contextlib.contextmanager
+def pair_of_our_own():
+    """A primary and a replica that may be broken for good."""
+    with contextlib.ExitStack() as servers:
+        primary = Postgres.primary()
+        servers.callback(primary.remove)
+        primary.role(MONITOR, MONITOR_PASSWORD)
+        primary.role(APP_USER, APP_PASSWORD)
+        primary.sql(f"CREATE DATABASE {APP_DATABASE} OWNER {APP_USER}")
+        replica = Postgres.replica_of(primary)
+        servers.callback(replica.remove)
+        yield primary, replica
+
+
+@pytest.mark.slow
+@pytest.mark.tsan
+def test_failover(turnstile):
+    with pair_of_our_own() as (primary, replica):
+        t = turnstile(watched(primary, replica))
+        wait_roles(t, "primary", "replica")
+        primary.kill()
+        wait_roles(t, "down", "replica")
+        replica.promote()
+        wait_roles(t, "down", "primary")
+        with log_in(t) as client:
+            client.query("CREATE TABLE after_failover ()")
+            # The old primary comes back and believes that it still is one.
+            primary.start()
+            wait_until(lambda: "second primary" in (nodes(t)[0]["error"] or ""))
+            wait_roles(t, "down", "primary")
+            assert client.rows("SELECT count(*) FROM after_failover") == [("0",)]
+
+
+@pytest.mark.slow
+def test_i4_node_of_another_cluster_gets_nothing(pair, turnstile):
+    with pair_of_our_own() as (_, stranger):
+        t = turnstile(watched(pair[0], stranger))
+        wait_roles(t, "primary", "down")
+        assert "another cluster" in nodes(t)[1]["error"]
