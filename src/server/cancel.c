@@ -16,8 +16,8 @@
 #include <stdlib.h>
 
 #define CANCEL_REQUEST_CODE 80877102u
-/* A postmaster that does not answer in this time will not signal any more in good time either. */
-#define CANCEL_PATIENCE (10 * USEC_PER_SEC)
+/* What cancel_wait_timeout = 0 comes to: beyond any statement that is still worth ending. */
+#define CANCEL_PATIENCE_MAX (24 * 3600 * USEC_PER_SEC)
 
 struct cancel {
 	struct conn conn;
@@ -26,7 +26,7 @@ struct cancel {
 	char *host;
 	struct tls_context *tls; /* or NULL; a reference */
 	struct buf request;
-	bool sent;
+	usec_t patience; /* for connecting, and again for the server to hang up */
 };
 
 static struct cancel *cancel_of(struct conn *c)
@@ -81,7 +81,7 @@ static void on_dialed(struct dial *d)
 	c->conn.on = &cancel_events;
 	buf_put_slice(conn_output(&c->conn), buf_peek(&c->request));
 	/* The close that matters is the server's; lingering waits for it. */
-	conn_finish(&c->conn, CANCEL_PATIENCE);
+	conn_finish(&c->conn, c->patience);
 }
 
 static void on_failed(struct dial *d, const char *why)
@@ -105,13 +105,15 @@ struct cancel *cancel_start(struct server *s)
 	target.host = c->host;
 	target.tls = c->tls;
 	c->server = s;
+	c->patience = group->set.cancel_wait_timeout ? group->set.cancel_wait_timeout
+						     : CANCEL_PATIENCE_MAX;
 	buf_put_u32(&c->request, 12 + s->cancel_key_len);
 	buf_put_u32(&c->request, CANCEL_REQUEST_CODE);
 	buf_put_u32(&c->request, s->pid);
 	buf_put(&c->request, s->cancel_key, s->cancel_key_len);
 	dial_start(&c->dial, &c->conn, s->conn.net, &target, on_dialed, on_failed, on_freed);
 	if (conn_is_usable(&c->conn))
-		conn_expire(&c->conn, CANCEL_PATIENCE);
+		conn_expire(&c->conn, c->patience);
 	return c;
 }
 
