@@ -63,8 +63,10 @@ struct client_host {
 	/* The startup packet is read: gives the client a home, here or by mail, and calls
 	 * client_login_begin() there. */
 	void (*find_home)(struct client *c);
-	/* A request to cancel what the holder of this key does. */
-	void (*cancel)(struct client_host *host, uint32_t pid, struct slice secret);
+	/* A request to cancel what the holder of this key does.  The asker's connection is closed
+	 * when it has been passed on, not before: what the holder sends after that close must not
+	 * be hit (I7). */
+	void (*cancel)(struct client *asker, uint32_t pid, struct slice secret);
 	/* It has proved who it is: finds its group, sets c->on and c->group, and calls
 	 * client_welcome() once it is known what to report.  False: *e tells why it is refused. */
 	bool (*enter)(struct client *c, struct err *e);
@@ -149,5 +151,9 @@ void client_lend_secret(const struct client *c, struct group *group);
 
 /* What it asked for at startup; until it is ready. */
 const struct identity *client_identity(const struct client *c);
+
+/* The user `pgturnstile` or `pgbouncer` on a Unix socket with our own uid: on the console it needs
+ * neither a password nor an entry in admin_users, as PgBouncer's. */
+bool client_is_ourselves(const struct client *c);
 
 #endif

@@ -8,10 +8,9 @@
 
 #include "admin/parts.h"
 #include "base/mem.h"
-#include "net/sockopt.h"
+#include "client/client.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 /* As PgBouncer's, with our name. */
 static const struct {
@@ -72,21 +71,10 @@ void console_stop(struct control *control)
 	free(console);
 }
 
-/* On a Unix socket the user `pgturnstile` or `pgbouncer` with our own uid needs no entry in any
- * list, as it needs no password. */
-static bool is_ourselves(const struct client *c)
-{
-	uid_t uid;
-
-	return c->conn.peer.family == AF_UNIX &&
-	       (!strcmp(c->user, "pgturnstile") || !strcmp(c->user, "pgbouncer")) &&
-	       sock_peer_uid(c->conn.fd, &uid) && uid == geteuid();
-}
-
 bool console_enter(struct control *control, struct client *c, struct err *e)
 {
 	const struct settings *set = &control->config->global;
-	bool is_admin = is_ourselves(c) || list_has(set->admin_users, slice_str(c->user));
+	bool is_admin = client_is_ourselves(c) || list_has(set->admin_users, slice_str(c->user));
 
 	if (!is_admin && !list_has(set->stats_users, slice_str(c->user)))
 		return err_set(e, "28000", "not allowed");

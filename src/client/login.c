@@ -295,12 +295,11 @@ static void ask_scram(struct client *c)
 	c->login->due = PROOF_SCRAM_FIRST;
 }
 
-/* On a Unix socket the user `pgturnstile` or `pgbouncer` with our own uid needs no proof. */
-static bool is_ourselves(const struct client *c)
+bool client_is_ourselves(const struct client *c)
 {
 	uid_t uid;
 
-	return c->login->id.is_console && c->conn.peer.family == AF_UNIX &&
+	return c->conn.peer.family == AF_UNIX &&
 	       (!strcmp(c->user, "pgturnstile") || !strcmp(c->user, "pgbouncer")) &&
 	       sock_peer_uid(c->conn.fd, &uid) && uid == geteuid();
 }
@@ -310,7 +309,7 @@ static enum step ask_for_proof(struct client *c)
 	struct client_login *login = c->login;
 	int type = login->config->global.auth_type;
 
-	if (is_ourselves(c))
+	if (login->id.is_console && client_is_ourselves(c))
 		return proved(c);
 	switch ((enum auth_type)type) {
 	case AUTH_TYPE_ANY:
@@ -507,8 +506,7 @@ static enum step on_gss_request(struct client *c)
 
 static enum step on_cancel_request(struct client *c, const struct startup *startup)
 {
-	c->host->cancel(c->host, startup->cancel_pid, startup->cancel_key);
-	client_close(c, NULL, "cancel request");
+	c->host->cancel(c, startup->cancel_pid, startup->cancel_key);
 	return STEP_CLOSED;
 }
 
