@@ -34,6 +34,11 @@ static inline bool slice_is_equal(struct slice a, struct slice b)
 	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }
 
+static inline bool slice_starts_with(struct slice s, struct slice prefix)
+{
+	return s.n >= prefix.n && (prefix.n == 0 || memcmp(s.p, prefix.p, prefix.n) == 0);
+}
+
 /* Compares without regard to the case of ASCII letters. */
 static inline bool slice_is_equal_nocase(struct slice a, struct slice b)
 {

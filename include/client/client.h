@@ -112,8 +112,9 @@ struct client {
 	bool admitted;       /* the limits have let the transaction under way pass */
 	bool counted;        /* in shared_clients and the shared records */
 	bool in_batch;       /* extended messages without their Sync yet */
-	bool looked_at;   /* its request may be sent as it is, when the queue has a server for it */
-	bool turn_missed; /* has a request that waits for the answers before it */
+	bool looked_at; /* its request may be sent as it is, when the queue has a server for it */
+	bool said_goodbye;   /* with Terminate, not by hanging up */
+	bool turn_missed;    /* has a request that waits for the answers before it */
 	bool has_cut_answer; /* the end of the message that it was being sent will not come */
 	bool cancel_asked;   /* to be forwarded as soon as it may */
 	bool env_known;      /* env_key and the two below hold for .told */

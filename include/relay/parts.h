@@ -104,7 +104,7 @@ enum verdict gate_guard(struct client *c, struct slice text, const struct sql_fa
 			struct buf *rewritten, struct err *e);
 /* The same for what a Bind gives the parameters of a text; after_names: the message from the
  * formats of parameters on. */
-enum verdict gate_guard_bind(struct client *c, struct slice text, struct slice after_names,
+enum verdict gate_guard_bind(struct client *c, const struct statement *st, struct slice after_names,
 			     struct buf *rewritten, struct err *e);
 /* A function call by OID, which no text names: gate_guard() and gate_note_effects() for it. */
 enum verdict gate_guard_call(struct client *c, uint32_t oid, struct err *e);

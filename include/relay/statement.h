@@ -58,8 +58,8 @@ static inline struct slice statement_text(const struct statement *st)
 /* The facts, as far as they are kept, for the classifier. */
 void statement_facts(const struct statement *st, struct sql_facts *facts);
 
-/* Whether this client's names are mapped: not in session pooling, nor with
- * max_prepared_statements = 0. */
+/* Whether this client's names are mapped: not with max_prepared_statements = 0, and in session
+ * pooling only where what a Bind gives the parameters has to be guarded, in a tenant's session. */
 bool statement_is_mapped(const struct client *c);
 
 /* The statement that a Parse body is, if it is known; borrowed. */

@@ -143,6 +143,10 @@ void server_ask(struct server *s, const char *sql, const struct question *q);
  * touch it any more. */
 void server_drop(struct server *s);
 
+/* The same for a server that still runs what it was asked: it may come to its end, and what it
+ * answers is thrown away.  Its slot counts until then. */
+void server_let_finish(struct server *s);
+
 /* Takes a ParameterStatus message into s->params. */
 void server_on_parameter(struct server *s, struct slice body);
 

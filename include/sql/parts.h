@@ -41,6 +41,8 @@ void scan_next(struct scan *s);
 /* What the token after the current one is, as far as a setting's name cares: W_DOT, W_TO (also for
  * =), W_FROM or W_OTHER. */
 enum word scan_peek(const struct scan *s);
+/* Whether that token is, or may be, the name of a prepared statement of ours. */
+bool scan_peek_is_ours(const struct scan *s);
 
 static inline bool scan_is_at_end(const struct scan *s)
 {
@@ -109,6 +111,8 @@ void setting_value_take(struct scan *s, struct sql_change *c);
 void setting_add(struct scan *s, const struct sql_change *c);
 /* The tenant setting, if one is guarded, may be set here or not. */
 void setting_mark_undecided(struct scan *s);
+/* EXECUTE is current: it must not name a statement of ours. */
+void setting_see_execute(struct scan *s);
 
 /* What SET and RESET have behind them; scope: of struct sql_change. */
 void setting_take(struct scan *s, int scope);

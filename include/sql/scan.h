@@ -15,6 +15,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* How the names begin that our prepared statements have on servers.  No SQL may name them: its
+ * EXECUTE would give parameters that no Bind has shown. */
+#define SQL_OWN_STATEMENTS "pgt_"
+
 struct sql_env {
 	bool standard_strings;      /* standard_conforming_strings of the session */
 	bool ascii_safe;            /* its client_encoding has no ASCII bytes inside characters */

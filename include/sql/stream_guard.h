@@ -25,7 +25,8 @@ struct sql_stream_guard {
 void sql_stream_guard_init(struct sql_stream_guard *g, const char *tenant_setting);
 
 /* Takes the next bytes of the text.  True, from then on always: the setting's name, set_config,
- * pg_settings or a Unicode escape (which could spell any of them) stands in it. */
+ * pg_settings, another guarded setting or a Unicode escape (which could spell any of them) stands
+ * in it. */
 bool sql_stream_guard_feed(struct sql_stream_guard *g, struct slice chunk);
 
 /* Whether needle (lower case, not empty) stands in text in any case. */

@@ -364,6 +364,7 @@ void attach_settle(struct server *s)
 
 	if (!is_quiet(s) || c->stream_left || c->in_batch || conn_input(&s->conn).n)
 		return;
+	c->cancel_asked = false; /* what it was meant for has ended */
 	c->admitted = false;
 	c->prepaid = 0;
 	c->chosen = NULL;
@@ -403,6 +404,10 @@ void attach_abandon(struct client *c)
 	take_away(s);
 	if (clean) {
 		attach_recycle(s);
+		return;
+	}
+	if (c->said_goodbye) {
+		server_let_finish(s);
 		return;
 	}
 	/* Its statement may still run, and nobody is there any more to see the end of it. */

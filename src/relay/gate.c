@@ -11,11 +11,13 @@
 #include "relay/statement.h"
 #include "route/nodes.h"
 #include "sql/classify.h"
+#include "sql/lex.h"
 #include "sql/stream_guard.h"
 #include "sql/timeout.h"
 #include "wire/read.h"
 #include "wire/write.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -118,6 +120,13 @@ static void replace_value(const struct client *c, struct slice text,
 	*out = next;
 }
 
+/* What a Bind gives the parameters is seen only where statements are followed. */
+static bool guard_param(struct client *c, struct err *e)
+{
+	return statement_is_mapped(c) ||
+	       forbid(c, e, "a parameter cannot be checked with max_prepared_statements = 0");
+}
+
 static bool guard_tenant(struct client *c, const struct sql_change *change, struct err *e)
 {
 	if (change->scope == SCOPE_CATALOG)
@@ -131,7 +140,7 @@ static bool guard_tenant(struct client *c, const struct sql_change *change, stru
 			return true;
 		return forbid(c, e, "a session may not change its tenant");
 	case VALUE_PARAM:
-		return true; /* gate_guard_bind() sees the value */
+		return guard_param(c, e);
 	default:
 		return forbid(c, e, "the tenant's setting is given a value that cannot be checked");
 	}
@@ -144,13 +153,33 @@ static bool guard_timeout(struct client *c, struct slice text, const struct sql_
 		return true;
 	if (change->form == VALUE_UNKNOWN)
 		return forbid(c, e, "statement_timeout is given a value that cannot be checked");
+	if (change->form == VALUE_PARAM)
+		return guard_param(c, e);
 	if (change->form != VALUE_LITERAL)
-		return true; /* the default is within the ceiling; a parameter is seen at Bind */
+		return true; /* the default is within the ceiling */
 	if (!change->value_fits)
 		return forbid(c, e, "statement_timeout is given a value that is too long");
 	if (exceeds_cap(c, slice_str(change->value)))
 		replace_value(c, text, change, rewritten);
 	return true;
+}
+
+/* A client_encoding under any of the names that the server takes for one: signs and case do not
+ * count.  Known by how those begin that keep ASCII bytes to themselves. */
+static bool is_harmless_encoding(const char *name)
+{
+	static const char *const harmless[] = { "utf8", "unicode", "sqlascii", "latin", "iso8859",
+						"win12", "windows12", "koi8", "euc" };
+	char plain[32] = "";
+	size_t n = 0;
+
+	for (; *name && n < sizeof(plain) - 1; name++)
+		if (isalnum((unsigned char)*name))
+			plain[n++] = (char)tolower((unsigned char)*name);
+	for (size_t i = 0; i < PGT_NELEMS(harmless); i++)
+		if (slice_starts_with(slice_of(plain, n), slice_str(harmless[i])))
+			return true;
+	return false;
 }
 
 static bool guard_lexing(struct client *c, const struct sql_change *change, struct err *e)
@@ -160,7 +189,7 @@ static bool guard_lexing(struct client *c, const struct sql_change *change, stru
 	if (change->form == VALUE_DEFAULT)
 		return true;
 	if (change->what == CHANGE_CLIENT_ENCODING)
-		return (is_literal && is_ascii_safe(slice_str(change->value))) ||
+		return (is_literal && is_harmless_encoding(change->value)) ||
 		       forbid(c, e, "this client_encoding hides parts of a statement from us");
 	if (is_literal && (!strcasecmp(change->value, "on") || !strcasecmp(change->value, "true") ||
 			   !strcmp(change->value, "1") || !strcasecmp(change->value, "yes")))
@@ -177,7 +206,7 @@ static bool guard_change(struct client *c, struct slice text, const struct sql_c
 	case CHANGE_STATEMENT_TIMEOUT:
 		return guard_timeout(c, text, change, rewritten, e);
 	case CHANGE_BY_PARAM:
-		return true; /* gate_guard_bind() */
+		return guard_param(c, e);
 	default:
 		return guard_lexing(c, change, e);
 	}
@@ -253,6 +282,54 @@ static void replace_param(const struct client *c, struct slice after_names, stru
 	buf_put(rewritten, value.p + value.n, after_names.n - at - value.n);
 }
 
+/* Types whose values the server prints as they were bound. */
+static bool is_text_type(uint32_t oid)
+{
+	return oid == 25 || oid == 1043 || oid == 705; /* text, varchar, unknown */
+}
+
+static unsigned count_param(const struct statement *st, const struct lex_env *env, unsigned param)
+{
+	struct lex_token t;
+	struct lex lex;
+	unsigned n = 0;
+
+	lex_init(&lex, statement_text(st), env);
+	while (lex_next(&lex, &t))
+		n += t.kind == LEX_PARAM && lex_param_number(&t) == param;
+	return n;
+}
+
+/* Whether set_config() sees the bytes that are bound.  It takes text only, but a cast prints the
+ * value of any type ('042'::int::text is 42), and the type may come from another place in the
+ * statement. */
+static bool is_bound_as_text(const struct statement *st, const struct sql_env *env, int param)
+{
+	struct slice types =
+	    slice_of(st->body + st->text_len + 1, st->len - st->text_len - 1);
+	struct reader r = reader_of(types);
+	unsigned n = read_u16(&r);
+	uint32_t type = 0;
+
+	for (unsigned i = 0; i < n && i < (unsigned)param; i++)
+		type = read_u32(&r);
+	if ((unsigned)param <= n && type)
+		return is_text_type(type);
+	return count_param(st, &(struct lex_env){ env->standard_strings, env->ascii_safe },
+			   (unsigned)param) == 1;
+}
+
+static bool is_own_id(const struct client *c, struct slice after_names,
+		      const struct sql_change *change)
+{
+	struct slice value;
+
+	if (change->form == VALUE_LITERAL)
+		return change->value_fits && !strcmp(change->value, c->group->business_id);
+	return change->form == VALUE_PARAM && bind_param(after_names, change->param, &value) &&
+	       value.p && slice_is_equal(value, slice_str(c->group->business_id));
+}
+
 static bool guard_bound_name(struct client *c, struct slice after_names,
 			     const struct sql_change *change, struct err *e)
 {
@@ -263,7 +340,8 @@ static bool guard_bound_name(struct client *c, struct slice after_names,
 	if (!bind_param(after_names, change->name_param, &name) || !name.p)
 		return true; /* the server refuses it */
 	if (slice_is_equal_nocase(name, slice_str(c->group->set.tenant_setting)))
-		return forbid(c, e, "a session may not change its tenant");
+		return is_own_id(c, after_names, change) ||
+		       forbid(c, e, "a session may not change its tenant");
 	for (size_t i = 0; i < PGT_NELEMS(guarded); i++)
 		if (slice_is_equal_nocase(name, slice_str(guarded[i])))
 			return forbid(c, e, "a guarded setting is named by a parameter");
@@ -290,7 +368,22 @@ static bool guard_bound_value(struct client *c, struct slice after_names,
 	return true;
 }
 
-enum verdict gate_guard_bind(struct client *c, struct slice text, struct slice after_names,
+static bool guard_bound(struct client *c, const struct statement *st, struct slice after_names,
+			const struct sql_change *change, struct buf *rewritten, struct err *e)
+{
+	struct sql_env env = gate_env(c);
+	bool by_param = change->what == CHANGE_BY_PARAM;
+
+	if (!by_param && change->form != VALUE_PARAM)
+		return true;
+	if ((by_param && !is_bound_as_text(st, &env, change->name_param)) ||
+	    (change->form == VALUE_PARAM && !is_bound_as_text(st, &env, change->param)))
+		return forbid(c, e, "the parameter of set_config() is not plain text");
+	return by_param ? guard_bound_name(c, after_names, change, e)
+			: guard_bound_value(c, after_names, change, rewritten, e);
+}
+
+enum verdict gate_guard_bind(struct client *c, const struct statement *st, struct slice after_names,
 			     struct buf *rewritten, struct err *e)
 {
 	struct sql_env env = gate_env(c);
@@ -298,16 +391,10 @@ enum verdict gate_guard_bind(struct client *c, struct slice text, struct slice a
 
 	if (!has_tenant(c))
 		return VERDICT_PASS;
-	sql_scan(text, &env, &facts);
-	for (unsigned i = 0; i < facts.nchanges; i++) {
-		const struct sql_change *change = &facts.changes[i];
-
-		if (change->what == CHANGE_BY_PARAM && !guard_bound_name(c, after_names, change, e))
+	sql_scan(statement_text(st), &env, &facts);
+	for (unsigned i = 0; i < facts.nchanges; i++)
+		if (!guard_bound(c, st, after_names, &facts.changes[i], rewritten, e))
 			return VERDICT_REFUSED;
-		if (change->form == VALUE_PARAM && change->what != CHANGE_BY_PARAM &&
-		    !guard_bound_value(c, after_names, change, rewritten, e))
-			return VERDICT_REFUSED;
-	}
 	return VERDICT_PASS;
 }
 

@@ -560,8 +560,8 @@ static bool guard_bind(struct client *c, const struct frame *f, const struct sta
 					  : STEP_AGAIN;
 		return false;
 	}
-	if (gate_guard_bind(c, statement_text(st), slice_of(body.p + at, body.n - at), rewritten,
-			    &e) == VERDICT_REFUSED) {
+	if (gate_guard_bind(c, st, slice_of(body.p + at, body.n - at), rewritten, &e) ==
+	    VERDICT_REFUSED) {
 		*step = refuse(c, f, &e);
 		return false;
 	}
@@ -782,8 +782,10 @@ static enum step on_copy_end(struct client *c, const struct frame *f)
 	return pass(c, f);
 }
 
+/* What was asked before it is run to its end, as on a connection of its own. */
 static enum step on_terminate(struct client *c, const struct frame *f PGT_UNUSED)
 {
+	c->said_goodbye = true;
 	client_close(c, NULL, "client close request");
 	return STEP_CLOSED;
 }

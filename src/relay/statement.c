@@ -196,7 +196,8 @@ bool statement_is_mapped(const struct client *c)
 {
 	const struct settings *set = &c->group->set;
 
-	return set->pool_mode != POOL_MODE_SESSION && set->max_prepared_statements > 0;
+	return (set->pool_mode != POOL_MODE_SESSION || *c->group->tenant) &&
+	       set->max_prepared_statements > 0;
 }
 
 struct statement *statement_find(const struct client *c, struct slice name)
@@ -231,7 +232,7 @@ static struct server_statement *on_server(const struct server *s, const struct s
 
 static void server_name(const struct server_statement *ss, char out[SERVER_NAME_MAX])
 {
-	snprintf(out, SERVER_NAME_MAX, "pgt_%llu", (unsigned long long)ss->serial);
+	snprintf(out, SERVER_NAME_MAX, SQL_OWN_STATEMENTS "%llu", (unsigned long long)ss->serial);
 }
 
 /* Counts the batches that are sent, as server.batch those that are answered. */
@@ -392,7 +393,7 @@ void statement_require(struct client *c, struct slice name, struct buf *out)
 		buf_put_cstr(out, text);
 	} else {
 		/* Not one of our names, whatever the client calls it. */
-		if (name.n > 4 && !memcmp(name.p, "pgt_", 4))
+		if (slice_starts_with(name, SLICE(SQL_OWN_STATEMENTS)))
 			buf_put(out, "?", 1);
 		buf_put_slice(out, name);
 		buf_put_u8(out, 0);

@@ -21,6 +21,8 @@
 
 /* How long a server's process may take to go after our goodbye before its slot is free again. */
 #define GOODBYE_PATIENCE (5 * USEC_PER_SEC)
+/* How long it may run what a client that said goodbye left behind. */
+#define FINISH_PATIENCE (3600 * USEC_PER_SEC)
 /* An answer to a question of ours that is longer than this is skipped, not looked at. */
 #define ANSWER_MAX 65536
 
@@ -240,7 +242,7 @@ void server_discard(struct server *s)
 	free(s);
 }
 
-void server_drop(struct server *s)
+static void say_goodbye(struct server *s, usec_t patience)
 {
 	bool knows_us = s->conn.phase == CONN_OPEN && !s->login;
 
@@ -258,7 +260,17 @@ void server_drop(struct server *s)
 	/* Behind half a request a Terminate would be taken for the other half. */
 	if (knows_us && !s->has_cut_request)
 		msg_put_empty(conn_output(&s->conn), MSG_TERMINATE);
-	conn_finish(&s->conn, GOODBYE_PATIENCE);
+	conn_finish(&s->conn, patience);
+}
+
+void server_drop(struct server *s)
+{
+	say_goodbye(s, GOODBYE_PATIENCE);
+}
+
+void server_let_finish(struct server *s)
+{
+	say_goodbye(s, FINISH_PATIENCE);
 }
 
 /* ---- what is known about the session --------------------------------------------------------- */

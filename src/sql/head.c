@@ -155,6 +155,13 @@ static enum sql_kind head_discard(struct scan *s, bool *exact)
 	return SQL_KIND_DISCARD;
 }
 
+static enum sql_kind head_execute(struct scan *s, bool *exact)
+{
+	setting_see_execute(s);
+	scan_next(s);
+	return SQL_KIND_EXECUTE;
+}
+
 static enum sql_kind head_deallocate(struct scan *s, bool *exact)
 {
 	scan_next(s);
@@ -198,7 +205,7 @@ static const struct statement {
 	[W_SHOW]       = { SQL_KIND_SHOW, 0, head_show },
 	[W_DISCARD]    = { SQL_KIND_DISCARD, 0, head_discard, .in_body = true },
 	[W_PREPARE]    = { SQL_KIND_PREPARE, 0, head_prepare, .is_query = true },
-	[W_EXECUTE]    = { SQL_KIND_EXECUTE, .is_query = true },
+	[W_EXECUTE]    = { SQL_KIND_EXECUTE, 0, head_execute, .is_query = true },
 	[W_DEALLOCATE] = { SQL_KIND_DEALLOCATE, 0, head_deallocate, .in_body = true },
 	[W_DECLARE]    = { SQL_KIND_DECLARE, .is_query = true },
 	[W_FETCH]      = { SQL_KIND_FETCH, .is_query = true },

@@ -123,6 +123,9 @@ static PGT_NOINLINE void step_word(struct scan *s)
 		if (s->has_update && s->has_pg_settings)
 			f->flags |= SQL_UPDATES_PG_SETTINGS;
 		break;
+	case W_EXECUTE:
+		setting_see_execute(s);
+		break;
 	case W_ATOMIC:
 		s->atomic += s->prev == W_BEGIN && s->stmt == W_CREATE;
 		break;

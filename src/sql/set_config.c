@@ -67,6 +67,9 @@ static void judge_set_config(struct scan *s, const struct arg arg[3])
 	} else if (!setting_is_guarded(s, &name, &c)) {
 		return;
 	}
+	/* In a view, a default, a function: whoever comes across it runs it. */
+	if (c.what == CHANGE_TENANT && (s->stmt == W_CREATE || s->stmt == W_ALTER))
+		c.scope = SCOPE_CATALOG;
 	if (arg[1].is_single && arg[1].w == W_STRING) {
 		setting_value(&c, &arg[1].first, false);
 	} else if (arg[1].is_single && arg[1].w == W_NULL) {

@@ -153,6 +153,12 @@ void setting_mark_undecided(struct scan *s)
 		s->f->flags |= SQL_GUARD_UNDECIDED;
 }
 
+void setting_see_execute(struct scan *s)
+{
+	if (scan_peek_is_ours(s))
+		setting_mark_undecided(s);
+}
+
 /* name {TO | =} value, or name FROM CURRENT. */
 void setting_take(struct scan *s, int scope)
 {

@@ -119,13 +119,32 @@ void scan_next(struct scan *s)
 		fingerprint_add(s->fingerprint, &s->t, s->w);
 }
 
-enum word scan_peek(const struct scan *s)
+static struct lex_token peek_token(const struct scan *s)
 {
 	struct lex ahead = s->lex;
 	struct lex_token t;
 
 	while (lex_next(&ahead, &t) && t.kind == LEX_COMMENT)
 		;
+	return t;
+}
+
+bool scan_peek_is_ours(const struct scan *s)
+{
+	struct lex_token t = peek_token(s);
+	char name[IDENT_MAX];
+	size_t n;
+
+	if (t.kind != LEX_WORD && t.kind != LEX_QUOTED)
+		return false;
+	return !lex_decode(&t, name, sizeof(name), &n) ||
+	       slice_starts_with(slice_of(name, n), SLICE(SQL_OWN_STATEMENTS));
+}
+
+enum word scan_peek(const struct scan *s)
+{
+	struct lex_token t = peek_token(s);
+
 	if (slice_is_equal(t.text, SLICE(".")))
 		return W_DOT;
 	if (slice_is_equal(t.text, SLICE("=")) || slice_is_equal_nocase(t.text, SLICE("to")))

@@ -443,9 +443,10 @@ static void forget_no_key(struct client *c PGT_UNUSED)
 {
 }
 
-static void ignore_cancel(struct client_host *host PGT_UNUSED, uint32_t pid PGT_UNUSED,
+static void ignore_cancel(struct client *asker, uint32_t pid PGT_UNUSED,
 			  struct slice secret PGT_UNUSED)
 {
+	client_close(asker, NULL, "cancel request");
 }
 
 static void init_host(struct control *c)

@@ -67,12 +67,29 @@ static void forget_key(struct client *c)
 	c->pid = 0;
 }
 
+/* Goes to the worker of the key and comes back to the asker's. */
 struct cancel_mail {
 	struct mail mail;
+	struct worker *asked_at;
+	uint64_t asker; /* id of the connection that brought it, which may be gone by then */
 	uint32_t pid;
 	size_t secret_len;
 	uint8_t secret[CANCEL_KEY_MAX];
 };
+
+static void deliver_receipt(struct mail *mail, void *receiver)
+{
+	struct cancel_mail *m = container_of(mail, struct cancel_mail, mail);
+	struct worker *w = receiver;
+
+	LIST_FOREACH_SAFE (at, &w->host.newcomers) {
+		struct client *c = container_of(at, struct client, link);
+
+		if (c->id == m->asker)
+			client_close(c, NULL, "cancel request");
+	}
+	free(m);
+}
 
 static void deliver_cancel(struct mail *mail, void *receiver)
 {
@@ -85,24 +102,25 @@ static void deliver_cancel(struct mail *mail, void *receiver)
 		relay_cancel(c);
 		net_flush(&w->net);
 	}
-	mem_wipe(m, sizeof(*m));
-	free(m);
+	mem_wipe(m->secret, sizeof(m->secret));
+	worker_post(m->asked_at, mail, deliver_receipt);
 }
 
-/* Whoever sends the request sees the same whether the key was right or not. */
-static void cancel(struct client_host *host, uint32_t pid, struct slice secret)
+/* Whoever sends the request sees the same whether the key was right or not.  A key that names no
+ * worker goes the same way, to one that does not know it. */
+static void cancel(struct client *asker, uint32_t pid, struct slice secret)
 {
-	struct control *control = worker_of(host)->control;
-	uint32_t index = pid >> KEY_RANDOM_BITS;
-	struct cancel_mail *m;
+	struct worker *w = worker_of(asker->host);
+	struct control *control = w->control;
+	struct cancel_mail *m = xnew(struct cancel_mail);
 
-	if (index >= control->nworkers || secret.n > CANCEL_KEY_MAX)
-		return;
-	m = xnew(struct cancel_mail);
+	m->asked_at = w;
+	m->asker = asker->id;
 	m->pid = pid;
-	m->secret_len = secret.n;
-	memcpy(m->secret, secret.p, secret.n);
-	worker_post(&control->workers[index], &m->mail, deliver_cancel);
+	m->secret_len = secret.n < CANCEL_KEY_MAX ? secret.n : CANCEL_KEY_MAX;
+	memcpy(m->secret, secret.p, m->secret_len);
+	worker_post(&control->workers[(pid >> KEY_RANDOM_BITS) % control->nworkers], &m->mail,
+		    deliver_cancel);
 }
 
 /* ---- where a client lives ---------------------------------------------------------------------

@@ -371,3 +371,14 @@ def test_truncated_startup_packets(t):
             assert client.until_closed() == []
     with log_in(t, secret=APP_PASSWORD) as client:
         assert client.rows("SELECT 1") == [("1",)]
+
+
+def test_i3_what_was_asked_before_terminate_is_run_to_its_end(primary, turnstile):
+    """Fire and forget: a request, Terminate, and nobody waits for the answer."""
+    primary.sql("CREATE TABLE IF NOT EXISTS forgotten (n int)", dbname=APP_DATABASE)
+    primary.sql("GRANT ALL ON forgotten TO PUBLIC", dbname=APP_DATABASE)
+    t = turnstile(shop(primary))
+    client = log_in(t)
+    client.send(raw.query("INSERT INTO forgotten SELECT 1 FROM pg_sleep(0.3)") + raw.terminate())
+    client.close()
+    wait_until(lambda: primary.value("SELECT count(*) FROM forgotten", dbname=APP_DATABASE) == 1)
