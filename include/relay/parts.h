@@ -9,6 +9,7 @@
 #include "sql/scan.h"
 
 struct buf;
+struct statement;
 
 /* Input of a client that waits is read on, to notice that it hangs up, up to this much. */
 #define WAITING_INPUT_MAX 65536

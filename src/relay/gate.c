@@ -168,8 +168,9 @@ static bool guard_timeout(struct client *c, struct slice text, const struct sql_
  * count.  Known by how those begin that keep ASCII bytes to themselves. */
 static bool is_harmless_encoding(const char *name)
 {
-	static const char *const harmless[] = { "utf8", "unicode", "sqlascii", "latin", "iso8859",
-						"win12", "windows12", "koi8", "euc" };
+	static const char *const harmless[] = { "utf8",      "unicode", "sqlascii",
+						"latin",     "iso8859", "win12",
+						"windows12", "koi8",    "euc" };
 	char plain[32] = "";
 	size_t n = 0;
 
@@ -305,8 +306,7 @@ static unsigned count_param(const struct statement *st, const struct lex_env *en
  * statement. */
 static bool is_bound_as_text(const struct statement *st, const struct sql_env *env, int param)
 {
-	struct slice types =
-	    slice_of(st->body + st->text_len + 1, st->len - st->text_len - 1);
+	struct slice types = slice_of(st->body + st->text_len + 1, st->len - st->text_len - 1);
 	struct reader r = reader_of(types);
 	unsigned n = read_u16(&r);
 	uint32_t type = 0;

@@ -200,8 +200,17 @@ void setting_take_reset(struct scan *s, int scope)
 		setting_add(s, &c);
 }
 
+/* The first argument of current_setting(), or of set_config(), which is judged by itself. */
+static bool is_plain_argument(const struct scan *s)
+{
+	return s->prev == W_OPEN &&
+	       (slice_is_equal_nocase(s->around[0], SLICE("current_setting")) ||
+		slice_is_equal_nocase(s->around[0], SLICE("set_config")));
+}
+
 /* A string that spells the tenant setting is data or the argument of current_setting() when it is
- * the name alone; with more around it, it may be a command for somebody to execute. */
+ * the name alone; with more around it, or in code that may put it together with something, it may
+ * become a command for somebody to execute. */
 void setting_see_in_string(struct scan *s)
 {
 	struct slice part = setting_last_part(s);
@@ -210,7 +219,7 @@ void setting_see_in_string(struct scan *s)
 	if (!part.n || !sql_spells(s->t.inner, part))
 		return;
 	setting_name_add(&name, &s->t);
-	if (!name.failed &&
+	if (!name.failed && (!s->is_body || is_plain_argument(s)) &&
 	    slice_is_equal(slice_of(name.text, name.n), slice_str(s->env->tenant_setting)))
 		return;
 	if (s->is_body || sql_spells(s->t.inner, SLICE("set")))

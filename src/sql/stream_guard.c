@@ -9,12 +9,12 @@
 /* What could change a setting without spelling its name, or spell it in disguise; and what else is
  * guarded, since a text must not change how we have to read the next one. */
 static const struct slice suspects[] = {
-	{"set_config",   10},
-	{ "pg_settings", 11},
-	{ "u&",          2 },
-	{ "statement_timeout", 17 },
-	{ "standard_conforming_strings", 27 },
-	{ "client_encoding", 15 },
+	{"set_config",                   10},
+	{ "pg_settings",                 11},
+	{ "u&",			  2 },
+	{ "statement_timeout",           17},
+	{ "standard_conforming_strings", 27},
+	{ "client_encoding",             15},
 };
 
 bool sql_spells(struct slice text, struct slice needle)

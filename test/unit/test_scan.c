@@ -349,7 +349,16 @@ static void test_flags(void **state)
 		{ "do $$ begin execute format('set %s = 5', x) using 'my app.current_business_id';"
 		  " end $$",
 		  SQL_GUARD_UNDECIDED },
+		{ "do $$ begin execute format('set %s = 5', 'app.current_business_id'); end $$",
+		  SQL_GUARD_UNDECIDED },
 		{ "select query_to_xml('set app.current_business_id = 5')", SQL_GUARD_UNDECIDED },
+		/* our statements on servers, whose parameters only a Bind may give */
+		{ "execute pgt_1('5')", SQL_GUARD_UNDECIDED },
+		{ "execute /* x */ U&\"pg\\0074_1\"('5')", SQL_GUARD_UNDECIDED },
+		{ "explain analyze execute \"pgt_1\"('5')", SQL_GUARD_UNDECIDED },
+		{ "create table t as execute PGT_1('5')", SQL_GUARD_UNDECIDED },
+		{ "execute mine('pgt_1')", 0 },
+		{ "grant execute on function pgt() to bob", 0 },
 		{ "grant set on parameter app.current_business_id to bob", SQL_GUARD_UNDECIDED },
 		{ "grant set on parameter \"app.current_business_id\" to bob",
 		  SQL_GUARD_UNDECIDED },
@@ -557,6 +566,7 @@ static void test_the_stream_guard_sees_across_every_border(void **state)
 		"select SET_config('x' || 'y', 'z', false) from xxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 		"update pg_settings set setting = 'x' where name = 'xxxxxxxxxxxxxxxxxxxxxxxxxx'",
 		"set app.U&\"current\\005Fbusiness_id\" = 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'",
+		"insert into t values ('xxxxxxxxxxxxxx'); set standard_conforming_strings = off",
 	};
 
 	for (size_t i = 0; i < PGT_NELEMS(found); i++)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: ISC
+#
+# tenancy.py - what the tests of tenants share: a table under row-level security, and its tenants.
+#
+# Knows the database and the role that conftest.py makes; nothing of what is tested.
+"""make_ledger(), tenants(): three tenants of one table before the primary."""
+import raw
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from rig import log_in
+from turnstile import merge
+
+SETTING = "app.current_business_id"
+
+# The name of each tenant and its id.
+TENANTS = {"acme": "42", "globex": "7", "initech": "1001"}
+ROWS_EACH = 3
+
+
+def make_ledger(primary, ids=tuple(TENANTS.values())):
+    """The table `ledger`: each tenant has ROWS_EACH rows, and sees no others."""
+    statements = [
+        "DROP TABLE IF EXISTS ledger",
+        "CREATE TABLE ledger (id serial, business_id text NOT NULL, note text)",
+        "INSERT INTO ledger (business_id) SELECT b FROM unnest(%s::text[]) AS b,"
+        f" generate_series(1, {ROWS_EACH})",
+        "ALTER TABLE ledger ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY own ON ledger USING (business_id = current_setting('{SETTING}', true))",
+        f"GRANT ALL ON ledger, ledger_id_seq TO {APP_USER}",
+    ]
+    with primary.connect(APP_DATABASE) as connection:
+        for statement in statements:
+            connection.execute(statement, [list(ids)] if "%s" in statement else None)
+
+
+def tenants(server, settings=None, tiers=None, changes=None):
+    """A config: the user's suffix tells the tenant, all are of the tier `basic`.
+
+    `changes` is laid over it, section by section.
+    """
+    config = {
+        "pgturnstile": {"pool_mode": "transaction", "default_pool_size": 2,
+                        "server_tls_sslmode": "disable", "tenant_by": "user_suffix",
+                        "max_client_conn": 1000, **(settings or {})},
+        "databases": {APP_DATABASE: {"host": server.host, "port": server.port}},
+        "tiers": {"basic": {"weight": 1}, **(tiers or {})},
+        "tenants": {name: {"tier": "basic", "business_id": business_id}
+                    for name, business_id in TENANTS.items()}}
+    return merge(config, changes or {})
+
+
+def enter(pooler, tenant, **kwargs):
+    """A raw client of a tenant, logged in."""
+    return log_in(pooler, f"{APP_USER}.{tenant}", APP_PASSWORD, **kwargs)
+
+
+def connect(pooler, tenant, **kwargs):
+    """A psycopg connection of a tenant."""
+    return pooler.connect(APP_DATABASE, f"{APP_USER}.{tenant}", APP_PASSWORD, **kwargs)
+
+
+def show(client, setting):
+    """The value of a setting, asked by SHOW."""
+    return client.rows(f"SHOW {setting}")[0][0]
+
+
+def errors(messages):
+    """The SQLSTATE of every error among the messages."""
+    return [m.fields["C"] for m in raw.find(messages, "E")]
