@@ -15,9 +15,9 @@
 
 #include <stdint.h>
 
-/* Draws the process's key; call once before threads start.  Tests may give their own. */
+/* Draws the process's key; call once before threads start.  Without it the key is a known one, as
+ * tests and fuzzers want it. */
 void hash_init(void);
-void hash_init_with(uint64_t k0, uint64_t k1);
 
 uint64_t hash_bytes(const void *p, size_t n);
 /* Continues: the hash of bytes under a seed, for keys of several parts. */

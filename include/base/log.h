@@ -12,6 +12,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 enum log_level {
 	LOG_LEVEL_FATAL,
@@ -39,6 +40,8 @@ bool log_open(const struct log_target *target);
 /* Opens the same file again, for log rotation. */
 void log_reopen(void);
 void log_line(enum log_level level, const char *fmt, ...) PGT_PRINTF(2, 3);
+/* Each line of a text as one. */
+void log_text(enum log_level level, const char *p, size_t n);
 
 #define log_at(level, ...)                                                                         \
 	do {                                                                                       \

@@ -141,8 +141,6 @@ void client_welcome(struct client *c, struct param_set *told);
 void client_release(struct client *c);
 void client_adopt(struct client *c, struct client_host *host);
 
-/* Closes all that have no group, without a word. */
-void client_close_newcomers(struct client_host *host);
 /* Ends clients that take too long to log in. */
 void client_sweep_newcomers(struct client_host *host, usec_t now);
 

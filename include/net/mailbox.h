@@ -34,8 +34,6 @@ struct mailbox {
 void mailbox_init(struct mailbox *box, struct loop *loop, void *receiver);
 /* Delivers what is left, so that nothing carried leaks. */
 void mailbox_fini(struct mailbox *box);
-/* Delivers what is there, now; on the receiver's thread. */
-void mailbox_drain(struct mailbox *box);
 /* Any thread. */
 void mailbox_post(struct mailbox *box, struct mail *mail, mail_fn *deliver);
 

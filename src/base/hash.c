@@ -13,12 +13,6 @@
 
 static uint64_t key[2] = { 0x0706050403020100ULL, 0x0f0e0d0c0b0a0908ULL };
 
-void hash_init_with(uint64_t k0, uint64_t k1)
-{
-	key[0] = k0;
-	key[1] = k1;
-}
-
 void hash_init(void)
 {
 	random_bytes(key, sizeof(key));

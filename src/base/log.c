@@ -119,3 +119,14 @@ void log_line(enum log_level level, const char *fmt, ...)
 	if (file_fd >= 0)
 		write_all(file_fd, line, at);
 }
+
+void log_text(enum log_level level, const char *p, size_t n)
+{
+	for (const char *end = p + n; p < end;) {
+		const char *eol = memchr(p, '\n', (size_t)(end - p));
+		int len = (int)((eol ? eol : end) - p);
+
+		log_at(level, "%.*s", len, p);
+		p += len + (eol != NULL);
+	}
+}

@@ -187,12 +187,6 @@ void client_adopt(struct client *c, struct client_host *host)
 	conn_adopt(&c->conn, host->net);
 }
 
-void client_close_newcomers(struct client_host *host)
-{
-	LIST_FOREACH_SAFE (at, &host->newcomers)
-		client_close(container_of(at, struct client, link), NULL, "shutdown");
-}
-
 void client_sweep_newcomers(struct client_host *host, usec_t now)
 {
 	static const struct err too_slow = { "08P01", "client_login_timeout", "" };

@@ -68,14 +68,23 @@ static int fail(const struct err *e)
 	return EXIT_FAILURE;
 }
 
-/* All that is wrong is said at once. */
-static struct config *read_config(const struct options *o)
+static void put_lines(const struct buf *lines)
+{
+	fwrite(buf_peek(lines).p, 1, buf_len(lines), stderr);
+}
+
+/* All that is wrong is said at once.  What is only worth a note goes to stderr when this is all,
+ * and else where the log goes, in *notes until that is open. */
+static struct config *read_config(const struct options *o, struct buf *notes)
 {
 	struct config_problems problems = { 0 };
 	struct config *config = setup_read(&o->source, NULL, &problems);
 
-	fwrite(buf_peek(&problems.notes).p, 1, buf_len(&problems.notes), stderr);
-	fwrite(buf_peek(&problems.errors).p, 1, buf_len(&problems.errors), stderr);
+	if (o->mode == MODE_CHECK || !config)
+		put_lines(&problems.notes);
+	else
+		buf_put_slice(notes, buf_peek(&problems.notes));
+	put_lines(&problems.errors);
 	config_problems_fini(&problems);
 	return config;
 }
@@ -144,13 +153,13 @@ static int serve(const struct options *o, const struct control_options *control,
 	return ok ? EXIT_SUCCESS : fail(&e);
 }
 
-static int run(const struct options *o)
+static int run(const struct options *o, struct buf *notes)
 {
 	struct control_options control = { .source = o->source,
 					   .verbosity = o->verbosity,
 					   .log_to_stderr = !o->quiet && !o->daemon,
 					   .hooks = &hooks };
-	struct config *config = read_config(o);
+	struct config *config = read_config(o, notes);
 	struct setup setup;
 	struct err e;
 
@@ -171,12 +180,15 @@ static int run(const struct options *o)
 		setup_unref(&setup);
 		return fail(&e);
 	}
+	log_text(LOG_LEVEL_WARNING, buf_head(notes), buf_len(notes));
 	return serve(o, &control, &setup);
 }
 
 int main(int argc, char **argv)
 {
 	struct options options;
+	struct buf notes = { 0 };
+	int code;
 
 	hash_init();
 	if (!options_parse(&options, argc, argv))
@@ -191,6 +203,8 @@ int main(int argc, char **argv)
 	case MODE_DESCRIBE:
 		return describe(options.describe);
 	default:
-		return run(&options);
+		code = run(&options, &notes);
+		buf_fini(&notes);
+		return code;
 	}
 }

@@ -40,11 +40,6 @@ void mailbox_fini(struct mailbox *box)
 	pthread_mutex_destroy(&box->lock);
 }
 
-void mailbox_drain(struct mailbox *box)
-{
-	deliver_all(box);
-}
-
 void mailbox_post(struct mailbox *box, struct mail *mail, mail_fn *deliver)
 {
 	bool was_empty;

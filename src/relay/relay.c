@@ -370,6 +370,22 @@ static void follow_primary(struct group *group)
 	}
 }
 
+/* A group that nobody uses is kept for its counters, unless told otherwise. */
+static bool is_forgotten(struct group *group, usec_t now)
+{
+	bool from_fallback = group->database_conf == config_database_fallback(group->config);
+	usec_t limit =
+	    from_fallback ? group->set.autodb_idle_timeout : group->set.pool_idle_timeout;
+
+	if (!group_is_unused(group)) {
+		group->idle_since = 0;
+		return false;
+	}
+	if (!group->idle_since)
+		group->idle_since = now;
+	return group->gone || (limit && now - group->idle_since >= limit);
+}
+
 static void sweep_group(struct relay *r, struct group *group, usec_t now)
 {
 	LIST_FOREACH_SAFE (at, &group->clients)
@@ -377,13 +393,7 @@ static void sweep_group(struct relay *r, struct group *group, usec_t now)
 	for (unsigned i = 0; i < group->npools; i++)
 		sweep_pool(&group->pools[i], now);
 	follow_primary(group);
-	if (!group_is_unused(group)) {
-		group->idle_since = 0;
-		return;
-	}
-	if (!group->idle_since)
-		group->idle_since = now;
-	if (group->gone || now - group->idle_since >= group->set.autodb_idle_timeout)
+	if (is_forgotten(group, now))
 		take_out_group(r, group);
 }
 
@@ -503,13 +513,16 @@ void relay_resume(struct relay *r, const char *database)
 	each_group(r, database, resume_group, NULL);
 }
 
+/* What clients have sent meanwhile was left where it was. */
 static void wake_clients(struct group *group, void *arg PGT_UNUSED)
 {
 	LIST_FOREACH (at, &group->clients) {
 		struct client *c = container_of(at, struct client, link);
 
-		conn_resume(&c->conn);
-		conn_kick(&c->conn);
+		if (conn_input(&c->conn).n)
+			conn_kick(&c->conn);
+		if (!c->waiter.pool && !c->retry_at)
+			conn_resume(&c->conn);
 	}
 }
 

@@ -105,8 +105,8 @@ struct cancel *cancel_start(struct server *s)
 	target.host = c->host;
 	target.tls = c->tls;
 	c->server = s;
-	c->patience = group->set.cancel_wait_timeout ? group->set.cancel_wait_timeout
-						     : CANCEL_PATIENCE_MAX;
+	c->patience =
+	    group->set.cancel_wait_timeout ? group->set.cancel_wait_timeout : CANCEL_PATIENCE_MAX;
 	buf_put_u32(&c->request, 12 + s->cancel_key_len);
 	buf_put_u32(&c->request, CANCEL_REQUEST_CODE);
 	buf_put_u32(&c->request, s->pid);

@@ -178,20 +178,6 @@ static bool put_in_force(struct control *c, struct config *config, struct err *e
 	return true;
 }
 
-static void log_lines(enum log_level level, const struct buf *lines)
-{
-	struct slice rest = buf_peek(lines);
-
-	while (rest.n) {
-		const char *end = memchr(rest.p, '\n', rest.n);
-		size_t n = end ? (size_t)(end - rest.p) : rest.n;
-
-		log_at(level, "%.*s", (int)n, rest.p);
-		n += end != NULL;
-		rest = slice_of(rest.p + n, rest.n - n);
-	}
-}
-
 bool control_reload(struct control *c, struct err *e)
 {
 	struct config_problems problems = { 0 };
@@ -201,8 +187,8 @@ bool control_reload(struct control *c, struct err *e)
 	log_info("RELOAD: reading the configuration again");
 	c->options.hooks->tell(CONTROL_RELOADS);
 	config = setup_read(&c->options.source, c->config, &problems);
-	log_lines(LOG_LEVEL_WARNING, &problems.notes);
-	log_lines(LOG_LEVEL_ERROR, &problems.errors);
+	log_text(LOG_LEVEL_WARNING, buf_head(&problems.notes), buf_len(&problems.notes));
+	log_text(LOG_LEVEL_ERROR, buf_head(&problems.errors), buf_len(&problems.errors));
 	if (config)
 		ok = put_in_force(c, config, e);
 	else
@@ -210,7 +196,8 @@ bool control_reload(struct control *c, struct err *e)
 	if (ok)
 		log_info("RELOAD: the new configuration is in force");
 	else
-		log_error("RELOAD: the old configuration stays in force: %s", e->text);
+		log_error("RELOAD: the old configuration stays in force%s%s", config ? ": " : "",
+			  config ? e->text : "");
 	config_problems_fini(&problems);
 	c->options.hooks->tell(CONTROL_IS_READY);
 	return ok;

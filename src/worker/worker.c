@@ -249,26 +249,10 @@ void worker_accept(struct worker *w, bool on)
 	}
 }
 
-/* What clients have sent meanwhile was left where it was. */
-static void read_on(struct group *group)
-{
-	LIST_FOREACH (at, &group->clients) {
-		struct client *c = container_of(at, struct client, link);
-
-		if (conn_input(&c->conn).n)
-			conn_kick(&c->conn);
-		if (!c->waiter.pool && !c->retry_at)
-			conn_resume(&c->conn);
-	}
-}
-
 void worker_suspend(struct worker *w, bool on)
 {
 	worker_accept(w, !on);
-	w->relay.suspended = on;
-	for (struct hlink *l = hmap_walk(&w->relay.groups, NULL); !on && l;
-	     l = hmap_walk(&w->relay.groups, l))
-		read_on(container_of(l, struct group, link));
+	relay_suspend(&w->relay, on);
 }
 
 /* ---- the thread -------------------------------------------------------------------------------

@@ -264,6 +264,34 @@ def test_server_idle_timeout(primary, turnstile):
         assert client.rows("SELECT 1") == [("1",)]
 
 
+@pytest.mark.parametrize("database, setting", [
+    ("*", "autodb_idle_timeout"), (APP_DATABASE, "pool_idle_timeout"),
+])
+@pytest.mark.parametrize("limit", ["300ms", "0"])
+def test_unused_pools_are_forgotten(primary, turnstile, database, setting, limit):
+    settings = {"server_idle_timeout": "100ms", "autodb_idle_timeout": "0",
+                "pool_idle_timeout": "0", "pool_mode": "transaction", setting: limit}
+    t = turnstile({"pgturnstile": settings,
+                   "databases": {database: {"host": primary.host, "port": primary.port}}})
+
+    def is_there():
+        return APP_DATABASE in [pool["database"] for pool in t.admin("SHOW POOLS")]
+
+    with log_in(t) as client:
+        client.query("SELECT 1")
+    wait_backends(primary, 0)
+    if limit == "0":
+        # The sweep that ends the second server has seen the group unused before.
+        with log_in(t) as client:
+            client.query("SELECT 1")
+        wait_backends(primary, 0)
+        assert is_there()
+        assert [row["total_xact_count"] for row in t.admin("SHOW STATS")
+                if row["database"] == APP_DATABASE] == [2]
+    else:
+        wait_until(lambda: not is_there())
+
+
 @pytest.mark.parametrize("setting, statements, state", [
     ("client_idle_timeout", [], "57P05"),
     ("idle_transaction_timeout", ["BEGIN"], "25P03"),
