@@ -269,25 +269,24 @@ def test_server_idle_timeout(primary, turnstile):
 ])
 @pytest.mark.parametrize("limit", ["300ms", "0"])
 def test_unused_pools_are_forgotten(primary, turnstile, database, setting, limit):
-    settings = {"server_idle_timeout": "100ms", "autodb_idle_timeout": "0",
+    node = {"host": primary.host, "port": primary.port}
+    settings = {"server_idle_timeout": "100ms", "autodb_idle_timeout": "0", "workers": "1",
                 "pool_idle_timeout": "0", "pool_mode": "transaction", setting: limit}
     t = turnstile({"pgturnstile": settings,
-                   "databases": {database: {"host": primary.host, "port": primary.port}}})
+                   "databases": {database: node, "later": {**node, "dbname": APP_DATABASE}}})
 
     def is_there():
         return APP_DATABASE in [pool["database"] for pool in t.admin("SHOW POOLS")]
 
-    with log_in(t) as client:
-        client.query("SELECT 1")
-    wait_backends(primary, 0)
-    if limit == "0":
-        # The sweep that ends the second server has seen the group unused before.
-        with log_in(t) as client:
+    for name in (APP_DATABASE, "later"):
+        with log_in(t, dbname=name) as client:
             client.query("SELECT 1")
         wait_backends(primary, 0)
+    # The sweeps that ended the later server have seen the first group unused.
+    if limit == "0":
         assert is_there()
         assert [row["total_xact_count"] for row in t.admin("SHOW STATS")
-                if row["database"] == APP_DATABASE] == [2]
+                if row["database"] == APP_DATABASE] == [1]
     else:
         wait_until(lambda: not is_there())
 
