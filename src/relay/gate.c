@@ -106,15 +106,17 @@ static bool exceeds_cap(const struct client *c, struct slice value)
 }
 
 /* text with the value of change replaced; in *out, which may hold an earlier replacement behind it.
- */
+ * A number stays one, because it may stand in the quotes of DO. */
 static void replace_value(const struct client *c, struct slice text,
 			  const struct sql_change *change, struct buf *out)
 {
 	struct slice from = buf_len(out) ? buf_peek(out) : text;
+	const char *quote = isdigit((unsigned char)text.p[change->at]) ? "" : "'";
 	struct buf next = { 0 };
 
 	buf_put(&next, from.p, change->at);
-	buf_printf(&next, "'%lld'", (long long)(c->group->set.statement_timeout / USEC_PER_MSEC));
+	buf_printf(&next, "%s%lld%s", quote,
+		   (long long)(c->group->set.statement_timeout / USEC_PER_MSEC), quote);
 	buf_put(&next, from.p + change->at + change->len, from.n - change->at - change->len);
 	buf_fini(out);
 	*out = next;
