@@ -37,16 +37,17 @@ struct param_set *session_wanted(const struct identity *id, struct group *group)
 	return wanted;
 }
 
-/* A string constant that means the same whatever standard_conforming_strings is. */
+/* A string constant that means the same whatever standard_conforming_strings and client_encoding
+ * are: ASCII only, since in SJIS a backslash may be half of a character and the one behind it would
+ * escape the quote.  Other bytes reach the setting as they are, as in a startup packet. */
 static void put_literal(struct buf *b, const char *s)
 {
-	if (strchr(s, '\\'))
-		buf_put_u8(b, 'E');
-	buf_put_u8(b, '\'');
+	buf_printf(b, "%s", "E'");
 	for (; *s; s++) {
-		if (*s == '\'' || *s == '\\')
+		if (*s == '\'' || *s == '\\' || *s & 0x80)
+			buf_printf(b, "\\x%02X", (unsigned char)*s);
+		else
 			buf_put_u8(b, (uint8_t)*s);
-		buf_put_u8(b, (uint8_t)*s);
 	}
 	buf_put_u8(b, '\'');
 }

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: ISC
+#
+# test_hostile.py - what a hostile client or server tries that nobody has thought of elsewhere.
+#
+# Each test is named after the hole that it keeps shut.
+import struct
+
+import pytest
+
+import raw
+from rig import sqlstate
+from tenancy import SETTING, TENANTS, enter, errors, make_ledger, show, tenants
+
+OWN, OTHER = TENANTS["acme"], TENANTS["globex"]
+CAPPED = {"statement_timeout": "5s"}
+LONG = " " * (1 << 20)  # a text with this in it is too long to be looked at
+
+
+@pytest.fixture(scope="module")
+def ledger(primary):
+    make_ledger(primary)
+    return primary
+
+
+def raw_startup(parameters, version=(3, 0)):
+    """A startup packet of bytes that are no UTF-8."""
+    body = b"".join(k + b"\0" + v + b"\0" for k, v in parameters.items()) + b"\0"
+    return struct.pack("!iHH", len(body) + 8, *version) + body
+
+
+def parse_typed(sql, *types, name=""):
+    """Parse with declared types of parameters."""
+    return raw.message("P", name, sql, struct.pack(f"!h{len(types)}i", len(types), *types))
+
+
+# --- settings of the startup packet -----------------------------------------------------------
+def test_i1_startup_value_is_no_sql_in_any_encoding(ledger, turnstile, monkeypatch):
+    """In SJIS a backslash may be half of a character, so that the one behind it escapes a quote."""
+    pooler = turnstile(tenants(ledger, {"default_pool_size": 1}))
+    forgery = b"\x83\\', false), set_config($$" + SETTING.encode() + b"$$, $$7$$, false); -- "
+    with enter(pooler, "acme", client_encoding="SJIS", backslash_quote="on") as first:
+        first.rows("SELECT 1")
+    monkeypatch.setattr(raw, "startup", lambda parameters, version: raw_startup(
+        {k.encode(): v.encode() if isinstance(v, str) else v for k, v in parameters.items()}))
+    try:
+        with enter(pooler, "acme", **{"my.x": forgery}) as second:
+            second.query("SELECT 1")
+    except (raw.LoginRefused, EOFError):
+        pass
+    monkeypatch.undo()
+    with enter(pooler, "acme") as third:
+        assert show(third, SETTING) == OWN
+
+
+# --- the ceiling of statement_timeout ---------------------------------------------------------
+@pytest.mark.parametrize("value", ["0" + " " * 65, "0" * 70, " " * 66 + "1d"])
+def test_timeout_written_at_length_is_lowered(ledger, turnstile, value):
+    pooler = turnstile(tenants(ledger, tiers={"basic": {"weight": 1, **CAPPED}}))
+    with enter(pooler, "acme", statement_timeout=value) as client:
+        assert show(client, "statement_timeout") == "5s"
+        client.query(f"SET statement_timeout = '{value}'")
+        assert show(client, "statement_timeout") == "5s"
+        client.prepared("SELECT set_config('statement_timeout', $1, false)", (value,))
+        assert show(client, "statement_timeout") == "5s"
+
+
+# --- texts too long to be looked at -----------------------------------------------------------
+@pytest.mark.parametrize("forgery", [
+    "SET statement_timeout = 0;",
+    "SET standard_conforming_strings = off;",
+    "SET client_encoding = 'SJIS';",
+])
+def test_i1_long_text_changes_nothing_guarded(ledger, turnstile, forgery):
+    pooler = turnstile(tenants(ledger, tiers={"basic": {"weight": 1, **CAPPED}}))
+    with enter(pooler, "acme") as client:
+        client.send(raw.query(forgery + LONG))
+        assert errors(client.until_closed()) == ["42501"]
+
+
+# --- standard_conforming_strings --------------------------------------------------------------
+HIDDEN = "SELECT '\\'; SET U&\"app\".U&\"current_\\0062usiness_id\" = $$7$$; --'"
+
+
+@pytest.mark.parametrize("text", ["SET standard_conforming_strings = on", "RESET ALL",
+                                  "RESET standard_conforming_strings", "DISCARD ALL"])
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+def test_i1_strings_stay_as_they_were_read(ledger, turnstile, text, extended):
+    """What is off may not be turned on, for the text behind it has been read as if it were off."""
+    pooler = turnstile(tenants(ledger))
+    request = raw.parse("", text) + raw.bind() + raw.execute() + raw.sync() if extended \
+        else raw.query(text)
+    with enter(pooler, "acme", standard_conforming_strings="off") as client:
+        client.send(request, raw.query(HIDDEN))
+        assert errors(client.until("Z")) == ["42501"]
+        client.until("Z")
+        assert show(client, SETTING) == OWN
+
+
+@pytest.mark.parametrize("alias", ["mskanji", "S-J-I-S", "windows-932", "ShiftJIS", "win950"])
+def test_i1_encodings_by_other_names(ledger, turnstile, alias):
+    pooler = turnstile(tenants(ledger))
+    with enter(pooler, "acme") as client:
+        assert errors(client.query(f"SET client_encoding = '{alias}'")) == ["42501"]
+        assert errors(client.query(f"SET NAMES '{alias}'")) == ["42501"]
+
+
+# --- parameters -------------------------------------------------------------------------------
+BPCHAR, CHAR = 1042, 18
+
+
+@pytest.mark.parametrize("sql, types, values", [
+    ("SELECT set_config($1, $2, false)", (BPCHAR, 25), (SETTING + " ", OTHER)),
+    ("SELECT $1::bpchar, set_config($1, $2, false)", (), (SETTING + " ", OTHER)),
+    (f"SELECT set_config('{SETTING}', $1, false)", (CHAR,), (OWN,)),
+    (f"SELECT $1::\"char\", set_config('{SETTING}', $1, false)", (), (OWN,)),
+])
+def test_i1_parameter_that_a_cast_changes(ledger, turnstile, sql, types, values):
+    pooler = turnstile(tenants(ledger))
+    with enter(pooler, "acme") as client:
+        client.send(parse_typed(sql, *types), raw.bind("", "", values), raw.execute(), raw.sync())
+        answer = client.until("Z")
+        assert show(client, SETTING) == OWN
+        assert sqlstate(answer) == "42501"
