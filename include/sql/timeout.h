@@ -11,8 +11,9 @@
 #include <stdint.h>
 
 /* "15s", " 1.5 min", "0x10", "250" in milliseconds, rounded as the server does; false where the
- * server refuses the value.  Source: PostgreSQL manual, "Parameter Names and Values"; test_scan.c
- * holds values that a PostgreSQL 15 gave. */
+ * server refuses the value.  One of 64 bytes or more is not read and counts as 0, no limit: it may
+ * be just that, behind many zeros or spaces.  Source: PostgreSQL manual, "Parameter Names and
+ * Values"; test_scan.c holds values that a PostgreSQL 15 gave. */
 bool sql_timeout_parse(struct slice value, int64_t *ms);
 
 #endif

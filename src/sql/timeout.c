@@ -100,8 +100,12 @@ bool sql_timeout_parse(struct slice value, int64_t *ms)
 	const char *p = text;
 	double number;
 
-	if (value.n >= sizeof(text) || memchr(value.p, '\0', value.n))
+	if (memchr(value.p, '\0', value.n))
 		return false;
+	if (value.n >= sizeof(text)) {
+		*ms = 0;
+		return true;
+	}
 	memcpy(text, value.p, value.n);
 	text[value.n] = '\0';
 	if (!read_number(&p, &number) || !apply_unit(skip_spaces(p), &number))
