@@ -185,10 +185,17 @@ static bool is_harmless_encoding(const char *name)
 	return false;
 }
 
+/* What a session that began with "off" has sent and prepared was read so; the server would read it
+ * anew. */
+static const char strings_stay_off[] =
+    "standard_conforming_strings must stay what the session began with";
+
 static bool guard_lexing(struct client *c, const struct sql_change *change, struct err *e)
 {
 	bool is_literal = change->form == VALUE_LITERAL && change->value_fits;
 
+	if (change->what == CHANGE_STANDARD_STRINGS && !c->env_standard_strings)
+		return forbid(c, e, strings_stay_off);
 	if (change->form == VALUE_DEFAULT)
 		return true;
 	if (change->what == CHANGE_CLIENT_ENCODING)
@@ -240,6 +247,10 @@ enum verdict gate_guard(struct client *c, struct slice text, const struct sql_fa
 	if ((facts->flags & (SQL_UPDATES_PG_SETTINGS | SQL_GUARD_UNDECIDED)) ||
 	    facts->too_many_changes) {
 		forbid(c, e, "the tenant's setting stands in a place that cannot be checked");
+		return VERDICT_REFUSED;
+	}
+	if ((facts->effects & SQL_EFFECT_DISCARD_ALL) && !c->env_standard_strings) {
+		forbid(c, e, strings_stay_off);
 		return VERDICT_REFUSED;
 	}
 	/* From the end, so that the places of the changes before stay right. */
