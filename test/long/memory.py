@@ -21,7 +21,6 @@ def main():
             {"pgturnstile": {"pool_mode": "transaction", "auth_type": "trust", "workers": 1,
                              "max_client_conn": CLIENTS + 10, "log_connections": 0},
              "databases": {DATABASE: {"host": primary.host, "port": primary.port}}})
-        primary.hba("host", "all", "all", "127.0.0.1/32", "trust")
         done = subprocess.run([sys.executable, str(IDLE), "--port", str(pooler.port), "--pid",
                                str(pooler.pid()), "--clients", str(CLIENTS), "--user", USER,
                                "--database", DATABASE], capture_output=True, text=True, check=True)
