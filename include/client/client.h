@@ -23,20 +23,18 @@ struct server;
 struct tls_context;
 
 #define CLIENT_PHASES(X)                                                                           \
-	X(STARTUP, "startup") /* no startup packet yet */                                          \
-	X(AUTH, "auth")       /* has to prove who it is */                                         \
-	X(WELCOME, "welcome") /* waits for a server to tell what to report */                      \
-	X(READY, "ready")     /* a session */                                                      \
-	X(CLOSING, "closing")
+	X(STARTUP) /* no startup packet yet */                                                     \
+	X(AUTH)    /* has to prove who it is */                                                    \
+	X(WELCOME) /* waits for a server to tell what to report */                                 \
+	X(READY)   /* a session */                                                                 \
+	X(CLOSING)
 
 enum client_phase {
-#define X(name, text) CLIENT_##name,
+#define X(name) CLIENT_##name,
 	CLIENT_PHASES(X)
 #undef X
 	    CLIENT_NPHASES
 };
-
-const char *client_phase_name(enum client_phase phase);
 
 /* The secret of a client's cancel key: 4 bytes for protocol 3.0, 28 for 3.2. */
 #define CLIENT_KEY_SHORT 4

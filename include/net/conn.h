@@ -37,7 +37,6 @@ struct tls;
 struct net {
 	struct loop *loop;
 	char *scratch; /* NET_RECEIVE_MAX bytes beyond what a connection had left */
-	size_t scratch_cap;
 	struct list dirty;     /* output to be sent, buffers to be given back */
 	struct list kicked;    /* bytes are at hand that no readiness will announce */
 	struct list closing;   /* to be freed at the end of the turn */

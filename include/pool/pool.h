@@ -27,22 +27,20 @@ struct sql_catalog;
 /* The life of a server connection; state and list are one, so SHOW POOLS cannot disagree with
  * reality. */
 #define SLOT_STATES(X)                                                                             \
-	X(LOGIN, "login")             /* connecting, TLS, login, first questions */                \
-	X(IDLE, "idle")               /* ready to be given out */                                  \
-	X(ACTIVE, "active")           /* a client has it */                                        \
-	X(TESTED, "tested")           /* being reset or checked */                                 \
-	X(CANCELED, "being_canceled") /* free, but a cancel may still arrive */                    \
-	X(CLOSING, "closing") /* said goodbye; counts until the server's process is gone */        \
-	X(CLOSED, "closed")   /* in no list, counts no more */
+	X(LOGIN)    /* connecting, TLS, login, first questions */                                  \
+	X(IDLE)     /* ready to be given out */                                                    \
+	X(ACTIVE)   /* a client has it */                                                          \
+	X(TESTED)   /* being reset or checked */                                                   \
+	X(CANCELED) /* free, but a cancel may still arrive */                                      \
+	X(CLOSING)  /* said goodbye; counts until the server's process is gone */                  \
+	X(CLOSED)   /* in no list, counts no more */
 
 enum slot_state {
-#define X(name, text) SLOT_##name,
+#define X(name) SLOT_##name,
 	SLOT_STATES(X)
 #undef X
 	    SLOT_NSTATES
 };
-
-const char *slot_state_name(enum slot_state state);
 
 struct pool;
 

@@ -94,7 +94,6 @@ enum sql_effect_bit { SQL_EFFECTS(X) SQL_NEFFECTS };
 enum sql_effect { SQL_EFFECTS(X) };
 #undef X
 /* Of one bit: "set", "prepare" … */
-const char *sql_effect_name(enum sql_effect_bit bit);
 
 enum sql_flag {
 	/* The lexer cannot be sure to see what the server sees: a part is not terminated, or the

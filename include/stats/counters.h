@@ -37,6 +37,4 @@ static inline uint64_t counter_get(const struct counters *c, const struct counte
 	return *(const uint64_t *)(const void *)((const char *)c + which->offset);
 }
 
-void counters_add(struct counters *sum, const struct counters *c);
-
 #endif

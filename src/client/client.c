@@ -16,17 +16,6 @@
 /* How long a client may take to read its last error. */
 #define FAREWELL_PATIENCE (5 * USEC_PER_SEC)
 
-static const char *const phase_names[] = {
-#define X(name, text) [CLIENT_##name] = text,
-	CLIENT_PHASES(X)
-#undef X
-};
-
-const char *client_phase_name(enum client_phase phase)
-{
-	return phase_names[phase];
-}
-
 static struct client *client_of(struct conn *conn)
 {
 	return container_of(conn, struct client, conn);

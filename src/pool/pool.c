@@ -8,12 +8,6 @@
 
 #include "base/mem.h"
 
-static const char *const state_names[] = {
-#define X(name, text) [SLOT_##name] = text,
-	SLOT_STATES(X)
-#undef X
-};
-
 #define TO(state) (1u << SLOT_##state)
 static const unsigned legal_next[SLOT_NSTATES] = {
 	[SLOT_LOGIN] = TO(IDLE) | TO(TESTED) | TO(CLOSING) | TO(CLOSED),
@@ -24,11 +18,6 @@ static const unsigned legal_next[SLOT_NSTATES] = {
 	[SLOT_CLOSING] = TO(CLOSED),
 };
 #undef TO
-
-const char *slot_state_name(enum slot_state state)
-{
-	return state_names[state];
-}
 
 /* Says that somebody could not connect because of a limit that spans groups, so that groups with
  * idle connections let go of one. */

@@ -14,17 +14,11 @@
 /* --- names ---------------------------------------------------------------------------------- */
 #define X(enumerator, name) name,
 static const char *const kind_names[] = { SQL_KINDS(X) };
-static const char *const effect_names[] = { SQL_EFFECTS(X) };
 #undef X
 
 const char *sql_kind_name(enum sql_kind kind)
 {
 	return kind_names[kind];
-}
-
-const char *sql_effect_name(enum sql_effect_bit bit)
-{
-	return effect_names[bit];
 }
 
 /* Words after which a statement of a function's body may begin. */

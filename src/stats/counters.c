@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * counters.c - the table of counters and their sum.
+ * counters.c - the table of counters.
  */
 #include "stats/counters.h"
 
@@ -10,10 +10,3 @@ const struct counter counters_table[NCOUNTERS] = {
 	COUNTERS(X)
 #undef X
 };
-
-void counters_add(struct counters *sum, const struct counters *c)
-{
-#define X(name, unit, help) sum->name += c->name;
-	COUNTERS(X)
-#undef X
-}

@@ -19,7 +19,7 @@ def read_list(name):
     """The identifiers of an X-macro list, in lower case."""
     text = (TOP / LISTS[name]).read_text()
     body = re.search(rf"#define {name}\(X\)((?:.*\\\n)*.*\n)", text).group(1)
-    return [word.lower() for word in re.findall(r"\bX\((\w+),", body)]
+    return [word.lower() for word in re.findall(r"\bX\((\w+)\)", body)]
 
 
 def read_transitions(path):
