@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: ISC
+#
+# test_routing.py - which node answers: reads a replica, all else the primary (I4).
+"""A real primary and a real streaming replica; `port` tells who answered."""
+import pytest
+
+import raw
+from conftest import APP_DATABASE, APP_USER
+from rig import clients, log_in, shop
+from tenancy import errors
+from waiting import wait_until
+
+WHERE = "SELECT current_setting('port')"
+WRITE = "INSERT INTO routed VALUES (current_setting('port')) RETURNING port"
+
+
+@pytest.fixture(scope="module")
+def pair(primary, replica):
+    primary.sql("CREATE TABLE IF NOT EXISTS routed (port text)", dbname=APP_DATABASE)
+    primary.sql(f"GRANT ALL ON routed TO {APP_USER}", dbname=APP_DATABASE)
+    primary.sql(f"GRANT pg_monitor TO {APP_USER}")
+    replica.wait_caught_up(primary)
+    return primary, replica
+
+
+def routed(pair, settings=None, database=None):
+    primary, replica = pair
+    return shop(primary, {"monitor_user": APP_USER, "monitor_interval": "200ms", **(settings or {})},
+                {"host": f"{primary.host},{replica.host}", "port": f"{primary.port},{replica.port}",
+                 **(database or {})})
+
+
+def answered_by(client, sql=WHERE, extended=False):
+    messages = client.prepared(sql) if extended else client.query(sql)
+    assert not errors(messages), raw.find(messages, "E")[0].fields
+    return int(raw.find(messages, "D")[-1].row[0])
+
+
+def wait_routed(client, node):
+    wait_until(lambda: answered_by(client) == node.port, 30, "reads reach the node")
+
+
+@pytest.fixture
+def client(pair, turnstile):
+    with log_in(turnstile(routed(pair))) as client:
+        wait_routed(client, pair[1])
+        yield client
+
+
+@pytest.mark.tsan
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+def test_i4_reads_on_the_replica_writes_on_the_primary(pair, client, extended):
+    primary, replica = pair
+    for _ in range(3):
+        assert answered_by(client, extended=extended) == replica.port
+        assert answered_by(client, WRITE, extended) == primary.port
+
+
+def test_i4_one_write_makes_the_string_and_the_batch_the_primarys(pair, client):
+    primary, _ = pair
+    assert answered_by(client, f"{WHERE}; {WRITE}") == primary.port
+    client.send(raw.parse("", WHERE), raw.bind(), raw.execute(), raw.parse("", WRITE), raw.bind(),
+                raw.execute(), raw.sync())
+    rows = [int(m.row[0]) for m in raw.find(client.until("Z"), "D")]
+    assert rows == [primary.port, primary.port]
+
+
+@pytest.mark.parametrize("begin, on_replica", [
+    ("BEGIN READ ONLY", True), ("START TRANSACTION READ ONLY", True), ("BEGIN", False),
+    ("BEGIN READ ONLY ISOLATION LEVEL SERIALIZABLE", False), ("BEGIN READ WRITE", False)])
+def test_i4_transactions_stay_where_they_begin(pair, client, begin, on_replica):
+    primary, replica = pair
+    client.query(begin)
+    seen = {answered_by(client) for _ in range(3)}
+    client.query("COMMIT")
+    assert seen == {(replica if on_replica else primary).port}
+
+
+def test_a_write_in_a_read_only_transaction_fails_as_by_the_server(client):
+    client.query("BEGIN READ ONLY")
+    assert errors(client.query(WRITE)) == ["25006"]
+    client.query("ROLLBACK")
+
+
+def test_i4_a_session_is_not_tied_to_a_replica(pair, client):
+    primary, replica = pair
+    client.query("BEGIN READ ONLY")
+    assert errors(client.query("SET work_mem = '1MB'")) == ["0A000"]
+    client.query("ROLLBACK")
+    assert answered_by(client, WRITE) == primary.port
+    assert answered_by(client) == replica.port
+
+
+def test_hint_and_pins_go_to_the_primary(pair, client):
+    primary, replica = pair
+    assert answered_by(client, "/* route: primary */ " + WHERE) == primary.port
+    assert answered_by(client) == replica.port
+    client.query("SET work_mem = '1MB'")
+    assert answered_by(client) == primary.port
+
+
+@pytest.mark.parametrize("where", ["settings", "database"])
+def test_route_primary(pair, turnstile, where):
+    primary, _ = pair
+    with log_in(turnstile(routed(pair, **{where: {"route": "primary"}}))) as client:
+        for _ in range(5):
+            assert answered_by(client) == primary.port
+
+
+def test_without_a_login_for_the_monitor_nothing_is_routed(pair, turnstile):
+    primary, _ = pair
+    t = turnstile(routed(pair, {"monitor_user": ""}))
+    with log_in(t) as client:
+        for _ in range(5):
+            assert answered_by(client) == primary.port
+    assert t.log_contains("monitor_user")
+
+
+@pytest.mark.slow
+def test_reads_survive_the_replica(pair, turnstile):
+    """It goes: reads move to the primary; it comes back: it is used again."""
+    primary, replica = pair
+    with clients(turnstile(routed(pair)), 2) as (client, other):
+        wait_routed(client, replica)
+        replica.stop()
+        try:
+            wait_routed(other, primary)
+            assert answered_by(other, WRITE) == primary.port
+        finally:
+            replica.start()
+        wait_routed(other, replica)
+
+
+@pytest.mark.slow
+def test_a_replica_that_lags_too_far_gets_no_reads(pair, turnstile):
+    primary, replica = pair
+    with log_in(turnstile(routed(pair, {"max_replica_lag": "1s"}))) as client:
+        wait_routed(client, replica)
+        replica.pause_replay()
+        try:
+            answered_by(client, WRITE)
+            wait_routed(client, primary)
+        finally:
+            replica.resume_replay()
+        wait_routed(client, replica)
