@@ -458,6 +458,14 @@ static struct limit_now limit_now(const struct client *c)
 				   .wall = c->group->set.quota.count ? clock_wall() : 0 };
 }
 
+/* Seconds for a message: not less than it takes. */
+static double shown_seconds(usec_t wait)
+{
+	const usec_t tenth = USEC_PER_SEC / 10;
+
+	return (double)((wait + tenth - 1) / tenth) / 10;
+}
+
 static void warn(struct client *c, unsigned n, const struct limit_rules *rules, usec_t wait)
 {
 	struct err notice;
@@ -466,7 +474,7 @@ static void warn(struct client *c, unsigned n, const struct limit_rules *rules, 
 	c->group->counters.warned_count += n;
 	err_set(&notice, "01000",
 		"tenant \"%s\" is over its rate limit by %.1f s (rate_limit_mode = warn)",
-		c->group->tenant, (double)wait / 1e6);
+		c->group->tenant, shown_seconds(wait));
 	msg_put_notice(conn_output(&c->conn), "NOTICE", &notice);
 }
 
@@ -474,7 +482,7 @@ static void refuse(struct client *c, usec_t wait, struct err *e)
 {
 	c->group->counters.limited_count++;
 	err_set(e, "53400", "rate limit of tenant \"%s\" reached, try again in %.1f s",
-		c->group->tenant, (double)wait / 1e6);
+		c->group->tenant, shown_seconds(wait));
 	err_hint(e, "Limits are set by the tenant's tier; see SHOW TENANTS.");
 }
 

@@ -481,6 +481,13 @@ static void reconfigure(struct group *group, struct config *config)
 		raise_generation(group);
 }
 
+/* Limits may be others now: who waits for tokens asks again at the next tick. */
+static void retry_limited(struct relay *r)
+{
+	LIST_FOREACH (at, &r->limited)
+		container_of(at, struct client, limit_link)->retry_at = now_of(r);
+}
+
 void relay_reconfigure(struct relay *r, struct config *config, struct tls_context *server_tls)
 {
 	struct tls_context *old_tls = r->server_tls;
@@ -490,6 +497,7 @@ void relay_reconfigure(struct relay *r, struct config *config, struct tls_contex
 	r->server_tls = server_tls ? tls_context_ref(server_tls) : NULL;
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		reconfigure(container_of(l, struct group, link), config);
+	retry_limited(r);
 	config_unref(old);
 	if (old_tls)
 		tls_context_unref(old_tls);

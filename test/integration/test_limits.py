@@ -1,143 +1,328 @@
 # SPDX-License-Identifier: ISC
 #
-# test_limits.py - rates and quotas of tenants: what they count, when they decide, what is left intact.
+# test_limits.py - rates, bursts and quotas of tenants: what costs a token, and what a refusal does.
 """Buckets are sized so that nothing refills while a test runs (1/h), or at once (many per second)."""
 import re
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
 
+import psycopg
 import pytest
 
 import raw
+from conftest import APP_PASSWORD
 from rig import sqlstate
-from tenancy import enter, errors, tenants
+from tenancy import connect, enter, errors, tenants
+from waiting import wait_until
 
-SELECT = "SELECT 1"
-
-
-def limited(primary, turnstile, settings=None, **limits):
-    return turnstile(tenants(primary, settings, {"basic": {"weight": 1, **limits}}))
+FIVE = {"rate": "1/h", "burst": 5}
 
 
-def batch(*sql):
-    """An extended batch that runs each text."""
-    return b"".join(raw.parse("", s) + raw.bind() + raw.execute() for s in sql) + raw.sync()
+def limited(server, tier=None, settings=None):
+    return tenants(server, settings, {"basic": tier or FIVE})
 
 
-def ask(client, *messages):
-    client.send(*messages)
-    return client.until("Z")
+def shown(pooler, column="tokens", tenant="acme"):
+    """A column of SHOW TENANTS."""
+    return next(row[column] for row in pooler.admin("SHOW TENANTS") if row["name"] == tenant)
 
 
+@pytest.fixture
+def pooler(primary, turnstile):
+    return turnstile(limited(primary))
+
+
+@pytest.fixture
+def acme(pooler):
+    with enter(pooler, "acme") as client:
+        yield client
+
+
+def spend(client, count):
+    for _ in range(count):
+        assert client.rows("SELECT 1") == [("1",)]
+
+
+def seconds(messages):
+    """How long the refusal says to wait."""
+    fields = raw.find(messages, "E")[0].fields
+    assert fields["C"] == "53400" and "acme" in fields["M"], fields
+    return float(re.search(r"in ([\d.]+) s", fields["M"]).group(1))
+
+
+# --- rate and burst --------------------------------------------------------------------------
 @pytest.mark.tsan
-@pytest.mark.parametrize("limits", [{"rate": "1/h", "burst": 3}, {"rate": "3/h"}, {"quota": "3/h"},
-                                    {"quota": "3/d"}], ids=str)
-def test_over_the_limit_is_53400_and_the_session_stays(primary, turnstile, limits):
-    with enter(limited(primary, turnstile, **limits), "acme") as client:
-        for _ in range(3):
-            assert not errors(client.query(SELECT))
-        refused = client.query(SELECT)
-        assert errors(refused) == ["53400"] and raw.kinds(refused) == "EZ"
-        assert re.search(r"try again in \d+\.\d s", raw.find(refused, "E")[0].fields["M"])
-        assert refused[-1].text == "I"
-        assert errors(client.query(SELECT)) == ["53400"]
+@pytest.mark.parametrize("rule, most", [({"rate": "1/h", "burst": 3}, 3600), ({"rate": "3/h"}, 1200),
+                                        ({"rate": "1/m", "burst": 3}, 60)], ids=str)
+def test_a_burst_and_no_more(primary, turnstile, rule, most):
+    with enter(turnstile(limited(primary, rule)), "acme") as client:
+        spend(client, 3)
+        messages = client.query("SELECT 1")
+        assert raw.kinds(messages) == "EZ" and messages[-1].body == b"I"
+        assert 0.9 * most < seconds(messages) <= most
+        assert sqlstate(client.query("SELECT 1")) == "53400"
 
 
-def test_tenants_have_buckets_of_their_own(primary, turnstile):
-    t = limited(primary, turnstile, rate="1/h", burst=1)
-    with enter(t, "acme") as acme, enter(t, "globex") as globex:
-        assert not errors(acme.query(SELECT))
-        assert errors(acme.query(SELECT)) == ["53400"]
-        assert not errors(globex.query(SELECT))
+def test_tokens_come_back(primary, turnstile):
+    with enter(turnstile(limited(primary, {"rate": "20/s", "burst": 2})), "acme") as client:
+        spend(client, 2)
+        assert 0 < seconds(client.query("SELECT 1")) <= 0.1
+        wait_until(lambda: not errors(client.query("SELECT 1")), 5)
 
 
-def test_leaving_and_coming_back_refills_nothing(primary, turnstile):
-    t = limited(primary, turnstile, rate="1/h", burst=1)
-    with enter(t, "acme") as client:
-        assert not errors(client.query(SELECT))
-    with enter(t, "acme") as client:
-        assert errors(client.query(SELECT)) == ["53400"]
+def test_others_have_their_own(pooler, acme):
+    spend(acme, 5)
+    assert sqlstate(acme.query("SELECT 1")) == "53400"
+    with enter(pooler, "globex") as other:
+        spend(other, 5)
 
 
-@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
-def test_each_statement_costs_one(primary, turnstile, extended):
-    with enter(limited(primary, turnstile, rate="1/h", burst=3), "acme") as client:
-        three = batch(SELECT, SELECT, SELECT) if extended else raw.query("SELECT 1; SELECT 2; SELECT 3;")
-        assert not errors(ask(client, three))
-        assert errors(client.query(SELECT)) == ["53400"]
+def test_leaving_and_coming_back_refills_nothing(pooler, acme):
+    spend(acme, 5)
+    acme.close()
+    with enter(pooler, "acme") as again:
+        assert sqlstate(again.query("SELECT 1")) == "53400"
 
 
-def test_what_no_server_sees_costs_nothing(primary, turnstile):
-    with enter(limited(primary, turnstile, rate="1/h", burst=1), "acme") as client:
+def test_it_is_shown_and_counted(pooler, acme):
+    spend(acme, 3)
+    assert shown(pooler) == 2
+    spend(acme, 2)
+    for _ in range(4):
+        acme.query("SELECT 1")
+    assert (shown(pooler), shown(pooler, "limited")) == (0, 4)
+
+
+def test_reload_changes_it(pooler, acme):
+    spend(acme, 5)
+    pooler.reload({"tiers": {"basic": {"rate": "1/h", "burst": 7}}})
+    spend(acme, 2)
+    assert sqlstate(acme.query("SELECT 1")) == "53400"
+    pooler.reload({"tiers": {"basic": {"rate": "0", "burst": 0}}})
+    spend(acme, 20)
+
+
+# --- what costs a token ----------------------------------------------------------------------
+@pytest.mark.parametrize("text, cost", [
+    ("SELECT 1", 1), ("SELECT 1;", 1), ("SELECT 1; SELECT 2; SELECT 3", 3), ("SELECT 1;;; SELECT 2", 2),
+    ("SELECT 'a;b' /* ; */ -- ;", 1), ("SELEC 1", 1), ("SELECT 1/0; SELECT 2", 2),
+    ("BEGIN; SELECT 1; COMMIT", 3), ("", 0), (" ; ;", 0), ("-- nothing", 0)])
+def test_one_for_each_statement_of_a_string(pooler, acme, text, cost):
+    acme.query(text)
+    assert shown(pooler) == 5 - cost
+
+
+@pytest.mark.parametrize("executes", [1, 2, 4])
+def test_one_for_each_execute(pooler, acme, executes):
+    acme.send(raw.parse("", "SELECT 1"), *[raw.bind() + raw.execute()] * executes, raw.sync())
+    assert not errors(acme.until("Z"))
+    assert shown(pooler) == 5 - executes
+
+
+def test_preparing_and_describing_cost_nothing(pooler, acme):
+    acme.send(raw.parse("a", "SELECT $1::int"), raw.describe("S", "a"), raw.sync(), raw.sync(),
+              raw.close("S", "a"), raw.sync(), raw.flush())
+    for _ in range(3):
+        assert not errors(acme.until("Z"))
+    assert shown(pooler) == 5
+
+
+def test_a_fetch_in_parts_costs_each_part(pooler, acme):
+    acme.send(raw.parse("", "SELECT generate_series(1, 3)"), raw.bind(), raw.execute("", 1),
+              raw.execute("", 1), raw.sync())
+    assert raw.kinds(acme.until("Z")) == "12DsDsZ"
+    assert shown(pooler) == 3
+
+
+# --- refusals in the extended protocol --------------------------------------------------------
+def test_a_refusal_skips_to_sync(acme):
+    spend(acme, 5)
+    acme.send(raw.parse("", "SELECT 1"), raw.bind(), raw.describe("P"), raw.execute(),
+              raw.parse("b", "SELECT 2"), raw.bind("", "b"), raw.execute(), raw.sync())
+    messages = acme.until("Z")
+    assert raw.kinds(messages).endswith("EZ") and raw.kinds(messages).count("E") == 1
+    assert sqlstate(messages) == "53400" and messages[-1].body == b"I"
+    acme.send(raw.sync())
+    assert raw.kinds(acme.until("Z")) == "Z"
+
+
+def test_a_refused_pipeline_answers_every_sync(acme):
+    spend(acme, 3)
+    for _ in range(5):
+        acme.send(raw.parse("", "SELECT 1"), raw.bind(), raw.execute(), raw.sync())
+    answers = [errors(acme.until("Z")) for _ in range(5)]
+    assert answers == [[], [], ["53400"], ["53400"], ["53400"]]
+
+
+def test_a_pipeline_of_queries_is_decided_one_by_one(acme):
+    acme.send(*[raw.query("SELECT 1")] * 8)
+    assert [errors(acme.until("Z")) for _ in range(8)] == [[]] * 5 + [["53400"]] * 3
+
+
+def test_psycopg_lives_on(pooler):
+    with connect(pooler, "acme") as connection:
         for _ in range(5):
-            assert raw.kinds(ask(client, raw.sync())) == "Z"
-        assert not errors(client.query(SELECT))
+            connection.execute("SELECT %s", [1])
+        with pytest.raises(psycopg.errors.ConfigurationLimitExceeded):
+            connection.execute("SELECT %s", [1])
+        pooler.reload({"tiers": {"basic": {"rate": "0", "burst": 0}}})
+        assert connection.execute("SELECT %s", [1]).fetchone() == (1,)
 
 
-@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
-def test_i10_never_in_the_middle_of_a_transaction(primary, turnstile, extended):
-    """The bucket goes below zero, and the next transaction has to pay."""
-    with enter(limited(primary, turnstile, rate="1/h", burst=2), "acme") as client:
-        for sql in ["BEGIN", SELECT, SELECT, SELECT, "COMMIT"]:
-            assert not errors(ask(client, batch(sql) if extended else raw.query(sql)))
-        assert errors(client.query("BEGIN")) == ["53400"]
-        assert errors(ask(client, batch("BEGIN"))) == ["53400"]
+# --- transactions ----------------------------------------------------------------------------
+def test_i10_never_in_the_middle(pooler, acme):
+    spend(acme, 4)
+    assert not errors(acme.query("BEGIN"))
+    for i in range(10):
+        assert not errors(acme.query("SELECT 1") if i % 2 else acme.prepared("SELECT 1"))
+    assert not errors(acme.query("COMMIT"))
+    assert shown(pooler) == -11
+    assert 12 * 3500 < seconds(acme.query("SELECT 1")) <= 12 * 3600
 
 
-def test_a_refused_batch_is_skipped_to_its_sync(primary, turnstile):
-    with enter(limited(primary, turnstile, rate="1/h", burst=1), "acme") as client:
-        assert not errors(client.query(SELECT))
-        refused = ask(client, batch(SELECT, SELECT))
-        assert raw.kinds(refused) == "EZ" and sqlstate(refused) == "53400"
-        assert refused[-1].text == "I"
+@pytest.mark.parametrize("protocol", ["query", "prepared"])
+def test_i10_a_transaction_that_may_not_start(acme, protocol):
+    spend(acme, 5)
+    messages = getattr(acme, protocol)("BEGIN")
+    assert errors(messages) == ["53400"] and messages[-1].body == b"I"
 
 
-def test_pipelined_queries_are_decided_one_by_one(primary, turnstile):
-    with enter(limited(primary, turnstile, rate="1/h", burst=2), "acme") as client:
-        client.send(raw.query(SELECT) * 4)
-        answers = [client.until("Z") for _ in range(4)]
-        assert [bool(errors(a)) for a in answers] == [False, False, True, True]
+def test_i10_a_string_with_one_token_left(pooler, acme):
+    spend(acme, 4)
+    assert not errors(acme.query("SELECT 1; SELECT 2; SELECT 3"))
+    assert shown(pooler) == -2
 
 
-def test_rate_limit_wait_waits_for_a_token(primary, turnstile):
-    t = limited(primary, turnstile, rate="20/s", burst=1, rate_limit_wait="10s")
+def test_i10_a_batch_with_one_token_left(pooler, acme):
+    spend(acme, 4)
+    acme.send(raw.parse("", "SELECT 1"), *[raw.bind() + raw.execute()] * 3, raw.sync())
+    assert not errors(acme.until("Z"))
+    assert shown(pooler) == -2
+
+
+def test_i10_a_failed_transaction_can_be_ended(acme):
+    spend(acme, 3)
+    acme.rows("BEGIN")
+    assert sqlstate(acme.query("SELECT 1/0")) == "22012"
+    assert sqlstate(acme.query("SELECT 1")) == "25P02"
+    assert not errors(acme.query("ROLLBACK"))
+    assert sqlstate(acme.query("SELECT 1")) == "53400"
+
+
+def test_i10_copy_in_a_transaction(acme):
+    spend(acme, 3)
+    acme.rows("BEGIN")
+    acme.rows("CREATE TEMP TABLE limit_copy (a int)")
+    acme.send(raw.query("COPY limit_copy FROM STDIN"))
+    acme.until("G")
+    acme.send(raw.copy_data(b"1\n2\n"), raw.copy_done())
+    assert not errors(acme.until("Z"))
+    assert not errors(acme.query("ROLLBACK"))
+
+
+def test_debt_is_repaid(primary, turnstile):
+    with enter(turnstile(limited(primary, {"rate": "50/s", "burst": 1})), "acme") as client:
+        began = time.monotonic()
+        client.rows("BEGIN")
+        for _ in range(18):
+            client.rows("SELECT 1")
+        client.rows("COMMIT")
+        wait_until(lambda: not errors(client.query("SELECT 1")), 5)
+        assert time.monotonic() - began >= 20 / 50 - 0.02
+
+
+# --- quotas ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("period, most", [("h", 3600), ("d", 86400)])
+def test_a_quota(primary, turnstile, period, most):
+    t = turnstile(limited(primary, {"quota": f"3/{period}"}))
     with enter(t, "acme") as client:
-        assert not any(errors(client.query(SELECT)) for _ in range(10))
+        spend(client, 3)
+        answers = (client.query("SELECT 1") for _ in range(4))  # the hour may end meanwhile
+        refused = next(messages for messages in answers if errors(messages))
+        assert abs(seconds(refused) - (most - time.time() % most)) < 5
+        assert shown(t, "quota_left") == 0
 
 
-def test_no_longer_than_rate_limit_wait(primary, turnstile):
-    t = limited(primary, turnstile, rate="1/h", burst=1, rate_limit_wait="10s")
+# --- waiting ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("protocol", ["query", "prepared"])
+def test_rate_limit_wait_waits(primary, turnstile, protocol):
+    t = turnstile(limited(primary, {"rate": "20/s", "burst": 1, "rate_limit_wait": "5s"}))
     with enter(t, "acme") as client:
-        assert not errors(client.query(SELECT))
-        assert errors(client.query(SELECT)) == ["53400"]
+        began = time.monotonic()
+        for _ in range(11):
+            assert not errors(getattr(client, protocol)("SELECT 1"))
+        assert time.monotonic() - began >= 10 / 20 - 0.02
+        assert shown(t, "limited") == 0
 
 
-def test_warn_mode_lets_pass_and_says_so(primary, turnstile):
-    t = limited(primary, turnstile, rate="1/h", burst=1, rate_limit_mode="warn")
+def test_nobody_waits_in_vain(primary, turnstile):
+    """Whoever would have to wait longer than rate_limit_wait is refused at once."""
+    t = turnstile(limited(primary, {"rate": "1/m", "burst": 1, "rate_limit_wait": "30s"}))
     with enter(t, "acme") as client:
-        assert raw.kinds(client.query(SELECT)).count("N") == 0
-        warned = client.query(SELECT)
-        assert not errors(warned) and "rate limit" in raw.find(warned, "N")[0].fields["M"]
-    row, = [r for r in t.admin("SHOW TENANTS") if r["name"] == "acme"]
-    assert int(row["warned"]) == 1 and int(row["limited"]) == 0
+        spend(client, 1)
+        assert seconds(client.query("SELECT 1")) > 30
 
 
+def test_who_waits_can_cancel_and_leave(primary, turnstile):
+    t = turnstile(limited(primary, {"rate": "1/m", "burst": 1, "rate_limit_wait": "1h"}))
+    with enter(t, "acme") as client, enter(t, "acme") as gone:
+        spend(client, 1)
+        client.send(raw.query("SELECT 1"))
+        gone.send(raw.query("SELECT 1"))
+        wait_until(lambda: shown(t, "cl_waiting") == 2)
+        client.cancel()
+        assert errors(client.until("Z")) == ["57014"]
+        gone.reset()
+        wait_until(lambda: (shown(t, "cl_waiting"), shown(t, "cl_active")) == (0, 1))
+
+
+def test_who_waits_goes_on_after_a_reload(primary, turnstile):
+    t = turnstile(limited(primary, {"rate": "1/h", "burst": 1, "rate_limit_wait": "2h"}))
+    with enter(t, "acme") as client:
+        spend(client, 1)
+        client.send(raw.query("SELECT 1"))
+        wait_until(lambda: shown(t, "cl_waiting") == 1)
+        t.reload({"tiers": {"basic": {"rate": "0", "burst": 0}}})
+        assert not errors(client.until("Z"))
+
+
+# --- warning ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("protocol", ["query", "prepared"])
+def test_warn_lets_through(primary, turnstile, protocol):
+    t = turnstile(limited(primary, {**FIVE, "rate_limit_mode": "warn"}))
+    with enter(t, "acme") as client:
+        spend(client, 5)
+        for _ in range(3):
+            messages = getattr(client, protocol)("SELECT 1")
+            assert not errors(messages)
+            assert ["rate limit" in m.fields["M"] for m in raw.find(messages, "N")] == [True]
+        assert (shown(t, "warned"), shown(t, "limited"), shown(t)) == (3, 0, -3)
+
+
+# --- over threads ----------------------------------------------------------------------------
 @pytest.mark.tsan
-def test_the_sum_is_exact_over_workers_and_connections(primary, turnstile):
-    """4 workers, 3 tenants that share nothing, and 40 connections of one that share a bucket."""
-    t = limited(primary, turnstile, {"workers": 4}, rate="1/h", burst=25)
+@pytest.mark.parametrize("rule", [{"rate": "1/h", "burst": 200}, {"quota": "200/d"}], ids=str)
+def test_the_total_is_exact_over_workers(primary, turnstile, rule):
+    """Connections to several databases, so on several threads, share one bucket."""
+    config = limited(primary, rule, {"workers": 4})
+    shop, = config["databases"].values()
+    config["databases"] = {f"shop{n}": {**shop, "dbname": "shop"} for n in range(4)}
+    t = turnstile(config)
+    outcomes = []
 
-    def one(_):
-        with enter(t, "acme") as client:
-            return sum(not errors(client.query(SELECT)) for _ in range(2))
+    def use(database):
+        with t.connect(database, "app.acme", APP_PASSWORD) as connection:
+            for _ in range(25):
+                try:
+                    connection.execute("SELECT 1")
+                    outcomes.append(None)
+                except psycopg.Error as error:
+                    outcomes.append(error.sqlstate)
 
-    with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(one, range(40))) == 25
-
-
-def test_a_reload_changes_the_limit(primary, turnstile):
-    t = limited(primary, turnstile, rate="1/h", burst=1)
-    with enter(t, "acme") as client:
-        assert not errors(client.query(SELECT))
-        assert errors(client.query(SELECT)) == ["53400"]
-        t.reload({"tiers": {"basic": {"rate": "1/h", "burst": 100}}})
-        assert not errors(client.query(SELECT))
+    threads = [threading.Thread(target=use, args=(name,))
+               for name in config["databases"] for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (outcomes.count(None), outcomes.count("53400")) == (200, 200)
