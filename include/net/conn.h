@@ -36,7 +36,7 @@ struct tls;
 /* The per-thread part: loop, shared receive buffer, lists of connections with something to do. */
 struct net {
 	struct loop *loop;
-	char *scratch; /* NET_RECEIVE_MAX bytes beyond what a connection had left */
+	char *scratch;         /* NET_RECEIVE_MAX bytes beyond what a connection had left */
 	struct list dirty;     /* output to be sent, buffers to be given back */
 	struct list kicked;    /* bytes are at hand that no readiness will announce */
 	struct list closing;   /* to be freed at the end of the turn */
