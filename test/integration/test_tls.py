@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: ISC
+#
+# test_tls.py - TLS on both sides, with certificates of its own.
+"""psycopg (libpq) towards the pooler, and a PostgreSQL that speaks TLS behind it."""
+import socket
+import ssl
+import subprocess
+
+import psycopg
+import pytest
+
+import raw
+from cluster import Postgres
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from machine import give_to_service_user, scratch_dir
+from rig import log_in, shop
+from waiting import wait_until
+
+
+def openssl(*arguments):
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def certificates():
+    """A CA, and a certificate of it for `localhost` and 127.0.0.1."""
+    where = scratch_dir("tls")
+    where.chmod(0o755)
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test CA",
+            "-keyout", where / "ca.key", "-out", where / "ca.crt")
+    for name in ("server", "client"):
+        extensions = where / f"{name}.ext"
+        extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={APP_USER}", "-keyout",
+                where / f"{name}.key", "-out", where / f"{name}.csr")
+        openssl("x509", "-req", "-in", where / f"{name}.csr", "-CA", where / "ca.crt", "-CAkey",
+                where / "ca.key", "-CAcreateserial", "-days", "2", "-extfile", extensions, "-out",
+                where / f"{name}.crt")
+    for path in where.iterdir():
+        path.chmod(0o600 if path.suffix == ".key" else 0o644)
+        give_to_service_user(path)
+    return where
+
+
+def secured(certificates, mode="require", **settings):
+    return {"client_tls_sslmode": mode, "client_tls_key_file": certificates / "server.key",
+            "client_tls_cert_file": certificates / "server.crt", **settings}
+
+
+def connect(pooler, **kwargs):
+    return psycopg.connect(host="localhost", hostaddr="127.0.0.1", port=pooler.port, user=APP_USER,
+                           password=APP_PASSWORD, dbname=APP_DATABASE, **kwargs)
+
+
+@pytest.mark.tsan
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+def test_clients_by_tls(primary, turnstile, certificates, mode):
+    t = turnstile(shop(primary, secured(certificates)))
+    with connect(t, sslmode=mode, sslrootcert=certificates / "ca.crt") as connection:
+        rows = connection.execute("SELECT n, repeat('x', 1000) FROM generate_series(1, 20000) n")
+        assert len(rows.fetchall()) == 20000
+        row, = [r for r in t.admin("SHOW CLIENTS") if r["user"] == APP_USER]
+        assert row["tls"].startswith("TLSv1.3")
+
+
+def test_plain_is_refused_where_tls_is_required(primary, turnstile, certificates):
+    t = turnstile(shop(primary, secured(certificates), None))
+    with pytest.raises(psycopg.OperationalError, match="TLS is required"):
+        connect(t, sslmode="disable")
+
+
+def test_plain_is_fine_where_tls_is_allowed(primary, turnstile, certificates):
+    t = turnstile(shop(primary, secured(certificates, "allow")))
+    with log_in(t) as client:
+        assert client.rows("SELECT 1") == [("1",)]
+
+
+@pytest.mark.parametrize("with_certificate", [True, False])
+def test_verify_ca_wants_a_certificate_of_the_client(primary, turnstile, certificates, with_certificate):
+    t = turnstile(shop(primary, secured(certificates, "verify-ca",
+                                        client_tls_ca_file=certificates / "ca.crt")))
+    extra = {"sslcert": certificates / "client.crt", "sslkey": certificates / "client.key"}
+    if with_certificate:
+        with connect(t, sslmode="require", **extra) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    else:
+        with pytest.raises(psycopg.OperationalError):
+            connect(t, sslmode="require", sslcert="", sslkey="")
+
+
+def test_bytes_in_the_clear_behind_the_request_end_the_connection(primary, turnstile, certificates):
+    """CVE-2021-23214 and its like: what was sent before the handshake must not count."""
+    t = turnstile(shop(primary, secured(certificates)))
+    with socket.create_connection((t.host, t.port), 10) as sock:
+        sock.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f" + raw.query("SELECT 1"))
+        answer = b""
+        while piece := sock.recv(100):
+            answer += piece
+    assert answer in (b"", b"S")
+
+
+@pytest.mark.parametrize("alpn", [["postgresql"], None])
+def test_direct_tls_needs_its_alpn(primary, turnstile, certificates, alpn):
+    t = turnstile(shop(primary, secured(certificates)))
+    context = ssl.create_default_context(cafile=certificates / "ca.crt")
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    with socket.create_connection((t.host, t.port), 10) as sock:
+        if not alpn:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                context.wrap_socket(sock, server_hostname="localhost").recv(1)
+            return
+        with context.wrap_socket(sock, server_hostname="localhost") as direct:
+            assert direct.selected_alpn_protocol() == "postgresql"
+            direct.sendall(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
+            assert direct.recv(1) == b"R"
+
+
+def test_certificates_are_read_again_on_reload(primary, turnstile, certificates):
+    t = turnstile(shop(primary, secured(certificates)))
+    with connect(t, sslmode="verify-full", sslrootcert=certificates / "ca.crt") as before:
+        with pytest.raises(psycopg.Error, match="nothing.crt"):
+            t.reload({"pgturnstile": {"client_tls_cert_file": "/nothing.crt"}})
+        assert before.execute("SELECT 1").fetchone() == (1,)
+        with connect(t, sslmode="verify-full", sslrootcert=certificates / "ca.crt") as after:
+            assert after.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.fixture(scope="module")
+def tls_primary(certificates):
+    server = Postgres.primary("tls", {"ssl": "on", "ssl_cert_file": certificates / "server.crt",
+                                      "ssl_key_file": certificates / "server.key"})
+    server.role(APP_USER, APP_PASSWORD)
+    server.sql(f"CREATE DATABASE {APP_DATABASE} OWNER {APP_USER}")
+    yield server
+    server.remove()
+
+
+@pytest.mark.tsan
+@pytest.mark.parametrize("mode, encrypted", [("disable", False), ("prefer", True), ("require", True),
+                                             ("verify-ca", True), ("verify-full", True)])
+def test_servers_by_tls(tls_primary, turnstile, certificates, mode, encrypted):
+    t = turnstile(shop(tls_primary, {"server_tls_sslmode": mode,
+                                     "server_tls_ca_file": certificates / "ca.crt"}))
+    with log_in(t) as client:
+        assert client.rows("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == [
+            ("t" if encrypted else "f",)]
+        # A cancel goes the same way as the connection that it is for.
+        client.send(raw.query("SELECT pg_sleep(60)"))
+        wait_until(lambda: tls_primary.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"
+            " AND state = 'active'") == 1)
+        client.cancel()
+        assert raw.find(client.until("Z"), "E")[0].fields["C"] == "57014"
+
+
+def test_a_server_whose_certificate_nobody_vouches_for_is_refused(tls_primary, turnstile, certificates):
+    t = turnstile(shop(tls_primary, {"server_tls_sslmode": "verify-full",
+                                     "server_tls_ca_file": certificates / "client.crt",
+                                     "query_wait_timeout": "2s"}))
+    with pytest.raises((raw.LoginRefused, EOFError, ConnectionError)):
+        log_in(t)
+    assert t.log_contains("certificate")
+
+
+def test_a_server_without_tls_is_refused_where_it_is_required(primary, turnstile):
+    t = turnstile(shop(primary, {"server_tls_sslmode": "require", "query_wait_timeout": "2s"}))
+    with pytest.raises((raw.LoginRefused, EOFError, ConnectionError)):
+        log_in(t)
+    assert t.log_contains("does not support TLS")
