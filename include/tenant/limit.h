@@ -18,8 +18,7 @@
 /* A zeroed one is a full bucket and an unused quota. */
 struct limit_state {
 	_Atomic int64_t full_at; /* nanoseconds, monotonic */
-	_Atomic uint64_t period; /* which hour or day `used` counts, since 1970 */
-	_Atomic uint64_t used;
+	_Atomic uint64_t quota;  /* what is used, and when its period began: limit.c */
 };
 
 /* What the tier or the tenant allows; counts of 0: no limit. */

@@ -5,8 +5,18 @@
  * full_at moves by one interval for each token taken.  A bucket of size B holds a token as long as
  * full_at is at most B - 1 intervals ahead of now.  The interval is kept in nanoseconds, so that
  * 1000/s and 7/m come out exact enough over days.
+ *
+ * A quota's count and the hour in which its period began stand in one word, so that no thread ever
+ * sees the one without the other: at the full hour nothing is lost and nothing counted twice.
  */
 #include "tenant/limit.h"
+
+/* Far ahead of any clock, and still far from an overflow. */
+#define FAR_NS    (INT64_MAX / 4)
+
+#define HOUR      (3600 * USEC_PER_SEC)
+#define USED_BITS 40 /* 10^12 statements; the 24 bits left count hours since 1970 until 3883 */
+#define USED_MAX  ((UINT64_C(1) << USED_BITS) - 1)
 
 static int64_t interval_ns(const struct limit_rules *r)
 {
@@ -20,17 +30,24 @@ static uint64_t bucket_size(const struct limit_rules *r)
 	return r->burst ? r->burst : r->rate_count;
 }
 
+static int64_t intervals_ns(const struct limit_rules *r, uint64_t n)
+{
+	int64_t ns;
+
+	return __builtin_mul_overflow(interval_ns(r), n, &ns) || ns > FAR_NS ? FAR_NS : ns;
+}
+
 /* How far full_at may be ahead of now with one token left. */
 static int64_t slack_ns(const struct limit_rules *r)
 {
-	return interval_ns(r) * (int64_t)(bucket_size(r) - 1);
+	return intervals_ns(r, bucket_size(r) - 1);
 }
 
 static bool take_rate(struct limit_state *s, const struct limit_rules *r, uint64_t n, usec_t now,
 		      bool ask, usec_t *wait)
 {
-	int64_t now_ns = now * 1000, step = interval_ns(r) * (int64_t)n;
-	int64_t seen = atomic_load_explicit(&s->full_at, memory_order_relaxed), base;
+	int64_t now_ns = now * 1000, step = intervals_ns(r, n);
+	int64_t seen = atomic_load_explicit(&s->full_at, memory_order_relaxed), base, next;
 
 	do {
 		base = seen > now_ns ? seen : now_ns;
@@ -38,34 +55,56 @@ static bool take_rate(struct limit_state *s, const struct limit_rules *r, uint64
 			*wait = (base - now_ns - slack_ns(r) + 999) / 1000;
 			return false;
 		}
+		next = base + step < FAR_NS ? base + step : FAR_NS;
 	} while (!atomic_compare_exchange_weak_explicit(
-	    &s->full_at, &seen, base + step, memory_order_relaxed, memory_order_relaxed));
+	    &s->full_at, &seen, next, memory_order_relaxed, memory_order_relaxed));
 	return true;
 }
 
-/* The first statement of a new hour or day, on whichever thread, empties the count. */
-static void roll_period(struct limit_state *s, const struct limit_rules *r, usec_t wall)
+/* The hour in which the period of this time began. */
+static uint64_t period_at(const struct limit_rules *r, usec_t wall)
 {
-	uint64_t period = (uint64_t)(wall / r->quota_per), seen = atomic_load(&s->period);
+	return (uint64_t)((wall - wall % r->quota_per) / HOUR);
+}
 
-	if (seen < period && atomic_compare_exchange_strong(&s->period, &seen, period))
-		atomic_store(&s->used, 0);
+static uint64_t period_in(uint64_t word)
+{
+	return word >> USED_BITS;
+}
+
+/* A count of an earlier period is none.  One of a later period is another thread's, whose clock was
+ * read later, and counts. */
+static uint64_t used_in(uint64_t word, uint64_t period)
+{
+	return period_in(word) < period ? 0 : word & USED_MAX;
 }
 
 static bool take_quota(struct limit_state *s, const struct limit_rules *r, uint64_t n, usec_t wall,
 		       bool ask, usec_t *wait)
 {
-	uint64_t used;
+	uint64_t period = period_at(r, wall), seen = atomic_load(&s->quota), used, begun;
 
-	roll_period(s, r, wall);
-	used = atomic_load_explicit(&s->used, memory_order_relaxed);
 	do {
+		used = used_in(seen, period);
 		if (ask && used >= r->quota_count) {
 			*wait = r->quota_per - wall % r->quota_per;
 			return false;
 		}
-	} while (!atomic_compare_exchange_weak(&s->used, &used, used + n));
+		begun = period_in(seen) > period ? period_in(seen) : period;
+		used = n < USED_MAX - used ? used + n : USED_MAX;
+	} while (!atomic_compare_exchange_weak(&s->quota, &seen, begun << USED_BITS | used));
 	return true;
+}
+
+/* What was taken and not needed; too late for it in the next period. */
+static void give_quota_back(struct limit_state *s, const struct limit_rules *r, uint64_t n,
+			    usec_t wall)
+{
+	uint64_t period = period_at(r, wall), seen = atomic_load(&s->quota);
+
+	while (period_in(seen) == period && (seen & USED_MAX) >= n &&
+	       !atomic_compare_exchange_weak(&s->quota, &seen, seen - n))
+		;
 }
 
 bool limit_take(struct limit_state *state, const struct limit_rules *rules, uint64_t n,
@@ -76,7 +115,7 @@ bool limit_take(struct limit_state *state, const struct limit_rules *rules, uint
 		return false;
 	if (rules->rate_count && !take_rate(state, rules, n, now.monotonic, true, wait)) {
 		if (rules->quota_count)
-			atomic_fetch_sub(&state->used, n);
+			give_quota_back(state, rules, n, now.wall);
 		return false;
 	}
 	return true;
@@ -113,8 +152,6 @@ uint64_t limit_quota_left(const struct limit_state *state, const struct limit_ru
 
 	if (!rules->quota_count)
 		return UINT64_MAX;
-	if (atomic_load(&state->period) < (uint64_t)(now.wall / rules->quota_per))
-		return rules->quota_count;
-	used = atomic_load(&state->used);
+	used = used_in(atomic_load(&state->quota), period_at(rules, now.wall));
 	return used < rules->quota_count ? rules->quota_count - used : 0;
 }
