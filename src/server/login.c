@@ -11,6 +11,7 @@
 #include "auth/md5.h"
 #include "auth/scram.h"
 #include "base/mem.h"
+#include "sql/timeout.h"
 #include "wire/frame.h"
 #include "wire/read.h"
 #include "wire/write.h"
@@ -39,6 +40,7 @@ struct server_login {
 	struct scram_client scram;
 	bool has_scram;
 	bool proved; /* of SCRAM: the server has shown that it knows the secret */
+	bool told_timeout;
 };
 
 struct server_login *login_new(const struct server_target *target)
@@ -305,16 +307,18 @@ static void on_timeout_row(struct server *s, void *arg PGT_UNUSED, const struct 
 			   unsigned n)
 {
 	struct shared *login = s->pool->group->login_shared;
+	int64_t ms;
 
-	if (n != 1 || !columns[0].n)
+	if (n != 1 || !columns[0].p || !sql_timeout_parse(columns[0], &ms))
 		return;
-	login->default_timeout_ms = strtoll(columns[0].p, NULL, 10);
+	login->default_timeout_ms = ms;
 	login->default_timeout_at = loop_now(s->conn.net->loop);
+	s->login->told_timeout = true;
 }
 
 static void on_timeout_known(struct server *s, void *arg PGT_UNUSED, const struct report *error)
 {
-	if (error)
+	if (error || !s->login->told_timeout)
 		s->on->ended(s, "the default statement_timeout could not be asked for");
 	else if (server_is_capped(s))
 		run_connect_query(s);

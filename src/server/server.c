@@ -25,6 +25,8 @@
 #define FINISH_PATIENCE (3600 * USEC_PER_SEC)
 /* An answer to a question of ours that is longer than this is skipped, not looked at. */
 #define ANSWER_MAX 65536
+/* More parameters than a server reports: what comes beyond is not remembered. */
+#define PARAMETERS_MAX 64
 
 static struct server *server_of(struct conn *c)
 {
@@ -282,6 +284,8 @@ void server_on_parameter(struct server *s, struct slice body)
 	struct param_set *now;
 
 	if (r.failed || !s->params)
+		return;
+	if (s->params->n >= PARAMETERS_MAX && !param_set_get(s->params, name))
 		return;
 	now = param_set_with(s->params, name, value);
 	param_set_unref(s->params);

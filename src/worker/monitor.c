@@ -244,11 +244,14 @@ static uint64_t to_number(struct slice text, int base)
 static usec_t to_usec(struct slice seconds)
 {
 	char room[40] = "";
+	double value;
 
 	if (!seconds.p || seconds.n >= sizeof(room))
 		return -1;
 	memcpy(room, seconds.p, seconds.n);
-	return (usec_t)(strtod(room, NULL) * (double)USEC_PER_SEC);
+	value = strtod(room, NULL);
+	/* Infinity and NaN are no times, and no replica's last transaction is of the future. */
+	return value >= 0 && value < INT32_MAX ? (usec_t)(value * (double)USEC_PER_SEC) : -1;
 }
 
 /* An idle primary may stand behind the header of a page that has no record yet.  What is replayed

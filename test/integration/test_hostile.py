@@ -121,3 +121,40 @@ def test_i1_parameter_that_a_cast_changes(ledger, turnstile, sql, types, values)
         answer = client.until("Z")
         assert show(client, SETTING) == OWN
         assert sqlstate(answer) == "42501"
+
+
+# --- a hostile server -------------------------------------------------------------------------
+def fake_pool(server, tiers=None):
+    """A config: tenant acme on a FakeServer."""
+    return tenants(server, {"server_login_retry": 1, "query_wait_timeout": 3}, tiers)
+
+
+@pytest.mark.parametrize("told", [None, "", "x", "9" * 18], ids=str)
+def test_i6_server_that_does_not_tell_its_timeout(turnstile, told):
+    """No answer to a question of ours makes us ask again and again at once."""
+    def script(session):
+        while (got := session.message()).kind == "Q":
+            session.send(*([] if told is None else [raw.data_row(told)]),
+                         raw.command_complete("SELECT 1"), raw.ready())
+
+    with raw.FakeServer(script) as server:
+        pooler = turnstile(fake_pool(server, {"basic": {"weight": 1, **CAPPED}}))
+        with pytest.raises(raw.LoginRefused):
+            enter(pooler, "acme")
+        assert len(server.startups) < 10
+
+
+def test_i6_server_that_reports_ever_new_parameters(turnstile):
+    """What it says is passed on, but not all of it is kept for the next client."""
+    def script(session):
+        while (got := session.message()).kind == "Q":
+            session.send(*(raw.parameter_status(f"p{i}", "x") for i in range(1000)),
+                         raw.command_complete("SELECT 1"), raw.ready())
+
+    with raw.FakeServer(script) as server:
+        pooler = turnstile(fake_pool(server))
+        with enter(pooler, "acme") as client:
+            assert len(raw.find(client.query("SELECT 1"), "S")) == 1000
+        with enter(pooler, "acme") as client:
+            assert len(raw.find(client.query("SELECT 1"), "S")) < 1100
+            assert len(client.parameters) < 100
