@@ -16,6 +16,9 @@
 	X(INT, SUM, sv_active, "Servers that a client has.")                                       \
 	X(INT, SUM, sv_idle, "Servers ready to be given out.")                                     \
 	X(BIGINT, SUM, statements, "Statements that were answered.")                               \
+	X(BIGINT, SUM, on_replica, "Transactions that were sent to a replica.")                    \
+	X(BIGINT, SUM, pinned, "Sessions that had to keep their server, so far.")                  \
+	X(BIGINT, SUM, cancels, "Cancel requests.")                                                \
 	X(BIGINT, SUM, limited, "Statements refused by the rate limit or the quota.")              \
 	X(BIGINT, SUM, warned, "Statements over a limit that were let through with a notice.")     \
 	X(BIGINT, SUM, refused, "Statements refused because they would change the tenant's id.")   \
@@ -60,6 +63,9 @@ static void group_row(struct group *group, struct table *t)
 		row.sv_idle += group->pools[i].count[SLOT_IDLE];
 	}
 	row.statements = (int64_t)counters->query_count;
+	row.on_replica = (int64_t)counters->replica_count;
+	row.pinned = (int64_t)counters->pinned_count;
+	row.cancels = (int64_t)counters->cancel_count;
 	row.limited = (int64_t)counters->limited_count;
 	row.warned = (int64_t)counters->warned_count;
 	row.refused = (int64_t)counters->refused_count;

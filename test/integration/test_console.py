@@ -65,9 +65,9 @@ TABLES = {
     "DNS_ZONES": ("zonename serial count", "sqi"),
     "FDS": ("fd task user database addr port cancel link client_encoding std_strings datestyle "
             "timezone password scram_client_key scram_server_key", "issssiqisssssbb"),
-    "TENANTS": ("name business_id tier cl_active cl_waiting sv_active sv_idle statements limited "
-                "warned refused clamped rate burst tokens quota quota_left statement_timeout "
-                "max_client_conn", "sssiiiiqqqqqsqqsqsi"),
+    "TENANTS": ("name business_id tier cl_active cl_waiting sv_active sv_idle statements on_replica "
+                "pinned cancels limited warned refused clamped rate burst tokens quota quota_left "
+                "statement_timeout max_client_conn", "sssiiiiqqqqqqqqsqqsqsi"),
     "TIERS": ("name tenants rate burst quota statement_timeout pool_size max_client_conn weight",
               "sisqssiii"),
     "NODES": ("database node host port role lag_bytes lag latency servers active seen error",
