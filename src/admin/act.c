@@ -366,7 +366,7 @@ static void command_reload(struct session *s, const struct command *cmd PGT_UNUS
 		return;
 	}
 	err_set(&e, "F0000", "RELOAD failed, see logs for additional details");
-	err_hint(&e, "%.200s", why.text);
+	err_hint(&e, "%.*s", (int)strcspn(why.text, "\n"), why.text);
 	session_fail(s, &e);
 }
 
