@@ -155,6 +155,16 @@ static const char *const way_names[] = { [TENANT_BY_USER] = "user",
 					 [TENANT_BY_USER_SUFFIX] = "user_suffix",
 					 [TENANT_BY_STARTUP] = "startup" };
 
+/* Whether an unknown tenant is spelled as another's name where that has an id, or the other way
+ * round: it would share that one's pools, or its rows. */
+static bool is_taken(const struct config *config, const struct finding *found)
+{
+	struct slice said = slice_str(found->said);
+
+	return found->is_id ? config_tenant_by_name(config, said) != NULL
+			    : config_tenant_by_business_id(config, said) != NULL;
+}
+
 static void take_tenant(struct identity *id, const struct config *config,
 			const struct finding *found, enum tenant_by_way way)
 {
@@ -170,6 +180,12 @@ static void take_tenant(struct identity *id, const struct config *config,
 		err_set(&id->refusal, "28000",
 			"tenant \"%.100s\" is not known (tenant_by = %s, unknown_tenant = reject)",
 			found->said, way_names[way]);
+		refuse(id);
+	} else if (is_taken(config, found)) {
+		err_set(
+		    &id->refusal, "28000",
+		    "tenant \"%.100s\" is not known (tenant_by = %s), and another has it as its %s",
+		    found->said, way_names[way], found->is_id ? "name" : "id");
 		refuse(id);
 	} else {
 		set_text(&id->tenant, found->said);
