@@ -116,6 +116,8 @@ struct client {
 	bool has_cut_answer; /* the end of the message that it was being sent will not come */
 	bool cancel_asked;   /* to be forwarded as soon as it may */
 	bool env_known;      /* env_key and the two below hold for .told */
+	bool env_unsure; /* a text that was not read is under way, and may change how texts are read
+			  */
 	bool env_standard_strings;
 	bool env_ascii_safe;
 };

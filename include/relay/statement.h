@@ -71,6 +71,8 @@ void statement_parse(struct client *c, struct slice name, struct slice body, str
 /* Parse of a text that a server of the group has parsed before, for a client without a server: it
  * is answered here, and prepared on a server when it is first used.  False: it was not. */
 bool statement_parse_here(struct client *c, struct slice name, struct statement *st) PGT_MUST_USE;
+/* Whether n more bytes of prepared statements are more than one client may have kept (I6). */
+bool statement_is_full(const struct client *c, size_t n);
 /* What a name stands for; NULL: nothing. */
 struct statement *statement_find(const struct client *c, struct slice name);
 /* Makes the client's server know the statement that name stands for, and appends to out the name it

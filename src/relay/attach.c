@@ -335,7 +335,7 @@ enum step attach_acquire(struct client *c, struct pool *pool)
 		give(s, c);
 		return settle_in(c, s);
 	}
-	if (!s && pool->login_failed && !pool_size(pool) && now < pool->retry_at)
+	if (!s && pool->login_failed && !pool_size_ready(pool) && now < pool->retry_at)
 		return refuse_for_pool(c, pool);
 	pool_wait(pool, &c->waiter, now);
 	if (s)
@@ -365,6 +365,7 @@ void attach_settle(struct server *s)
 	if (!is_quiet(s) || c->stream_left || c->in_batch || conn_input(&s->conn).n)
 		return;
 	c->cancel_asked = false; /* what it was meant for has ended */
+	c->env_unsure = false;
 	c->admitted = false;
 	c->prepaid = 0;
 	c->chosen = NULL;

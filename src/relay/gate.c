@@ -60,7 +60,7 @@ struct sql_env gate_env(struct client *c)
 	if (!c->env_known)
 		learn_env(c);
 	return (struct sql_env){ .standard_strings = c->env_standard_strings,
-				 .ascii_safe = c->env_ascii_safe,
+				 .ascii_safe = c->env_ascii_safe && !c->env_unsure,
 				 .tenant_setting =
 				     has_tenant(c) ? c->group->set.tenant_setting : NULL,
 				 .wants_fingerprint = !c->server && gate_has_choice(c) };
@@ -151,8 +151,13 @@ static bool guard_tenant(struct client *c, const struct sql_change *change, stru
 static bool guard_timeout(struct client *c, struct slice text, const struct sql_change *change,
 			  struct buf *rewritten, struct err *e)
 {
-	if (!c->group->set.statement_timeout || change->scope == SCOPE_CATALOG)
+	if (!c->group->set.statement_timeout)
 		return true;
+	/* Later connections would start from it, until it is seen that they need the ceiling. */
+	if (change->scope == SCOPE_CATALOG)
+		return (change->form == VALUE_LITERAL && change->value_fits &&
+			!exceeds_cap(c, slice_str(change->value))) ||
+		       forbid(c, e, "statement_timeout is stored beyond the limit of the tenant");
 	if (change->form == VALUE_UNKNOWN)
 		return forbid(c, e, "statement_timeout is given a value that cannot be checked");
 	if (change->form == VALUE_PARAM)

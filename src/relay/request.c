@@ -197,6 +197,7 @@ static bool watch_long_text(struct client *c, const struct frame *f)
 			c->group->counters.pinned_count++;
 		c->pins |= SQL_EFFECT_SET;
 	}
+	c->env_unsure = true;
 	if (!*c->group->tenant)
 		return true;
 	c->guard = xnew(struct sql_stream_guard);
@@ -480,10 +481,16 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	struct statement *known = is_mapped ? statement_lookup(c, body) : NULL;
 	struct sql_facts facts;
 	enum step step;
+	struct err e;
 
 	facts.effects = 0;
 	if ((!known || known->is_guarded) && !look_at_parse(c, f, text, &facts, rewritten, &step))
 		return step;
+	if (name.n && is_mapped && statement_is_full(c, body.n)) {
+		err_set(&e, "53200",
+			"the prepared statements of this session take too much memory");
+		return refuse(c, f, &e);
+	}
 	if (buf_len(rewritten))
 		known = NULL;
 	if (!c->server && known && statement_parse_here(c, name, known))

@@ -17,6 +17,8 @@
 #include <stdlib.h>
 
 #define SERVER_NAME_MAX 32
+/* What the prepared statements of one client may take: thousands of long ones. */
+#define CLIENT_STATEMENTS_MAX (16u << 20)
 
 struct statement_name {
 	struct hlink link;
@@ -29,6 +31,7 @@ struct statement_name {
 
 struct client_statements {
 	struct hmap names;
+	size_t bytes; /* of the names in it, with their texts, shared or not */
 	struct statement *unnamed;
 };
 
@@ -165,11 +168,22 @@ static void name_unref(struct statement_name *n)
 	free(n);
 }
 
+static size_t name_size(const struct statement_name *n)
+{
+	return sizeof(*n) + strlen(n->name) + n->statement->len;
+}
+
+bool statement_is_full(const struct client *c, size_t n)
+{
+	return c->statements && c->statements->bytes + n > CLIENT_STATEMENTS_MAX;
+}
+
 static void name_list(struct client *c, struct statement_name *n)
 {
 	if (n->is_listed)
 		return;
 	hmap_insert(&statements_of(c)->names, &n->link, hash_bytes(n->name, strlen(n->name)));
+	c->statements->bytes += name_size(n);
 	n->is_listed = true;
 	n->refs++;
 }
@@ -178,6 +192,7 @@ static void name_list(struct client *c, struct statement_name *n)
 static void name_take_out(struct client *c, struct statement_name *n)
 {
 	hmap_remove(&c->statements->names, &n->link);
+	c->statements->bytes -= name_size(n);
 	n->is_listed = false;
 }
 

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 import raw
-from rig import sqlstate
+from rig import log_in, shop, sqlstate
 from tenancy import SETTING, TENANTS, enter, errors, make_ledger, show, tenants
 
 OWN, OTHER = TENANTS["acme"], TENANTS["globex"]
@@ -158,3 +158,28 @@ def test_i6_server_that_reports_ever_new_parameters(turnstile):
         with enter(pooler, "acme") as client:
             assert len(raw.find(client.query("SELECT 1"), "S")) < 1100
             assert len(client.parameters) < 100
+
+
+def test_i6_prepared_statements_of_a_client_are_bounded(primary, turnstile):
+    """900 kB each, under ever new names: refused before they are a burden."""
+    with log_in(turnstile(shop(primary))) as client:
+        states = set()
+        for number in range(30):
+            text = f"SELECT {number} /* {'x' * 900_000} */"
+            client.send(raw.parse(f"s{number}", text), raw.sync())
+            states |= {m.fields["C"] for m in raw.find(client.until("Z"), "E")}
+        assert states == {"53200"}
+        assert client.rows("SELECT 1") == [("1",)]
+
+
+def test_i1_a_text_too_long_to_be_read_makes_the_next_one_suspect(ledger, turnstile):
+    """SET NAMES behind a megabyte of blanks, and a text that the server then reads otherwise."""
+    t = turnstile(tenants(ledger))
+    with enter(t, "acme", client_encoding="LATIN1", backslash_quote="on") as client:
+        client.send(raw.query("SET NAMES 'SJIS';" + " " * (2 << 20)),
+                    raw.message("Q", b"SELECT E'\x83\\', '; SET U&\"app\".U&\"current_\\0062usiness_id\""
+                                b" = $$7$$; --'\0"))
+        assert errors(client.until("Z")) in ([], ["42501"])
+        assert errors(client.until("Z")) == ["42501"]
+    with enter(t, "acme") as client:
+        assert client.rows(f"SHOW {SETTING}") == [("42",)]
