@@ -207,9 +207,6 @@ def test_a_promoted_replica_is_the_primary(turnstile):
             wait_for(client, replica)
             assert answered_by(client.query(WRITE)) == primary.port
             replica.wait_caught_up(primary)
-        primary.kill()
-        replica.promote()
-
         def writes():
             try:
                 with log_in(t) as client:
@@ -217,6 +214,9 @@ def test_a_promoted_replica_is_the_primary(turnstile):
             except (AssertionError, EOFError, ConnectionError, raw.LoginRefused):
                 return False
 
+        primary.kill()
+        writes()  # refused, but not left hanging
+        replica.promote()
         wait_until(writes, 30, lambda: f"writes on the new primary\n{t.log_text()}")
         with log_in(t) as client:
             for _ in range(5):
