@@ -400,6 +400,9 @@ void answer_on_readable(struct server *s)
 		conn_pause(&s->conn);
 		return;
 	}
+	/* They go out with what the server says next, in one write; nobody waits for them before.
+	 */
+	answer_made_ones(s);
 	while (step == STEP_DONE)
 		step = next(s);
 	if (step == STEP_CLOSED || s->client != c)

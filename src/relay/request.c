@@ -735,7 +735,11 @@ static enum step on_execute(struct client *c, const struct frame *f)
 
 static enum step on_flush(struct client *c, const struct frame *f)
 {
-	return c->server && c->in_batch ? pass(c, f) : skip(c, f);
+	if (!c->server || !c->in_batch)
+		return skip(c, f);
+	/* The server may have nothing to say to it. */
+	answer_made_ones(c->server);
+	return pass(c, f);
 }
 
 /* A Sync that no server needs to see. */
@@ -889,7 +893,9 @@ void request_process(struct client *c)
 	c->turn_missed = false;
 	while (step == STEP_DONE && c->phase == CLIENT_READY && !is_parked(c)) {
 		step = next(c);
-		if (c->phase == CLIENT_READY && c->server && c->server->replies.n)
+		/* A long row of them, with nothing for the server between, must not fill the queue.
+		 */
+		if (c->server && c->server->replies.n > PIPELINE_MAX)
 			answer_made_ones(c->server);
 	}
 	if (c->phase != CLIENT_READY)
