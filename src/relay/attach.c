@@ -450,16 +450,38 @@ static void refuse_waiters(struct pool *pool)
 	}
 }
 
+/* It has sent no request that would make it choose again. */
+static void welcome_elsewhere(struct client *c)
+{
+	c->chosen = gate_primary(c);
+	/* Whatever comes of it, it comes by itself. */
+	(void)!attach_acquire(c, c->chosen);
+}
+
 void attach_scatter_waiters(struct pool *pool)
 {
-	for (struct waiter *w; (w = pool_next_waiter(pool));) {
+	struct waiter *w;
+
+	/* Some may come to wait here again, so not until there is nobody. */
+	for (unsigned n = pool->nwaiting; n && (w = pool_next_waiter(pool)); n--) {
 		struct client *c = client_of_waiter(w);
 
 		waiter_leave(w);
 		c->looked_at = false;
 		c->chosen = NULL;
-		conn_kick(&c->conn);
+		if (c->phase == CLIENT_WELCOME)
+			welcome_elsewhere(c);
+		else
+			conn_kick(&c->conn);
 	}
+}
+
+/* Who waits here would come here again: there it stays, with the time it has waited. */
+static bool is_last_resort(const struct pool *pool)
+{
+	int primary = node_set_primary(pool->group->nodes);
+
+	return pool->node == (unsigned)(primary < 0 ? 0 : primary);
 }
 
 static void on_login_failed(struct server *s, const char *why)
@@ -479,7 +501,7 @@ static void on_login_failed(struct server *s, const char *why)
 	if (!refused)
 		err_set(&pool->error, "08001", "server login failed: %s", why);
 	server_drop(s);
-	if (pool->node != (unsigned)node_set_primary(pool->group->nodes) && pool->group->npools > 1)
+	if (!is_last_resort(pool))
 		attach_scatter_waiters(pool);
 	else if (refused)
 		refuse_waiters(pool);

@@ -110,13 +110,8 @@ static bool count_client(struct client *c, struct group *group, struct err *e)
 	return true;
 }
 
-/* What a server of the group reports is the client's welcome: known, or asked for. */
-static void seek_welcome(struct client *c)
+static void wait_for_welcome(struct client *c)
 {
-	if (c->wanted->welcome) {
-		client_welcome(c, c->wanted->welcome);
-		return;
-	}
 	c->chosen = gate_primary(c);
 	/* Whatever comes of it, it comes by itself. */
 	(void)!attach_acquire(c, c->chosen);
@@ -142,7 +137,10 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 	list_push_back(&group->clients, &c->link);
 	client_lend_secret(c, group);
 	c->wanted = session_wanted(id, group);
-	seek_welcome(c);
+	if (c->wanted->welcome)
+		client_welcome(c, c->wanted->welcome);
+	else
+		wait_for_welcome(c);
 	return true;
 }
 
@@ -293,9 +291,6 @@ static void sweep_client(struct client *c, usec_t now)
 		sweep_waiting(c, now);
 		return;
 	}
-	/* Sent away from a node that is down, with no request to bring it back. */
-	if (c->phase == CLIENT_WELCOME && !c->server)
-		seek_welcome(c);
 	if (c->server && c->phase == CLIENT_READY)
 		sweep_attached(c, now);
 	if (c->phase == CLIENT_READY && set->client_idle_timeout &&
