@@ -237,6 +237,9 @@ static enum step stream(struct client *c, struct slice in)
 			return found_in_long_text(c);
 		if (last)
 			end_watch(c);
+		/* It may change how the next text has to be read, so that waits for the answer. */
+		if (last && c->server && !c->in_batch)
+			c->server->forgets = true;
 	}
 	if (!c->stream_discard && c->server)
 		conn_send(&c->server->conn, in.p, n);
@@ -847,7 +850,7 @@ static bool is_parked(const struct client *c)
 	if (c->waiter.pool || c->retry_at || relay_of(c)->suspended)
 		return true;
 	return s && (s->question.done || (s->cancel && !s->replies.n) ||
-		     (s->forgets && s->replies.n) || s->replies.n > PIPELINE_MAX);
+		     (s->forgets && s->replies.n && !s->copy_in) || s->replies.n > PIPELINE_MAX);
 }
 
 /* Input that cannot be handled now is kept, within bounds. */

@@ -163,3 +163,14 @@ def test_psycopg_copy_that_fails(t):
                 with connection.cursor().copy("COPY copied FROM STDIN") as copy:
                     copy.write(b"x\n")
             assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_copy_behind_what_has_to_be_waited_for(primary, turnstile):
+    """After DEALLOCATE ALL nothing is read until it is answered, but the data that COPY asks for."""
+    with log_in(turnstile(shop(primary))) as client:
+        client.rows("CREATE TEMP TABLE behind (a int)")
+        client.send(raw.query("DEALLOCATE ALL; COPY behind FROM STDIN"))
+        client.until("G")
+        client.send(raw.copy_data(b"1\n"), raw.copy_data(b"2\n"), raw.copy_done())
+        assert not raw.find(client.until("Z"), "E")
+        assert client.rows("SELECT sum(a) FROM behind") == [("3",)]

@@ -445,6 +445,16 @@ def test_i1_tricks_of_strings(ledger, turnstile, settings):
             assert client.rows("SELECT DISTINCT business_id FROM ledger") == [(OWN,)], lead
 
 
+def test_i1_a_long_text_changes_how_the_next_is_read(acme):
+    """What is pipelined behind a text that nobody looked into is not read before it is answered."""
+    acme.send(raw.query(f"SET NAMES /* {'x' * 2_000_000} */ 'SJIS'"),
+              raw.message("Q", b"SELECT E'\x83\\' , '; SELECT set_config(chr(97) || 'pp.current_busi'"
+                               b" || 'ness_id', '7', false); --'\0"))
+    for _ in range(2):
+        acme.until("Z")
+    assert acme.rows("SELECT DISTINCT business_id FROM ledger") == [(OWN,)]
+
+
 # --- what is allowed -------------------------------------------------------------------------
 ALLOWED = [
     f"SET {SETTING} = '{OWN}'",
