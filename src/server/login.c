@@ -268,7 +268,8 @@ static enum step on_refusal(struct server *s, struct slice body)
 	err_hint(&e, "%.*s", SLICE_FMT(report.hint));
 	if (s->pool) {
 		s->pool->error = e;
-		s->pool->login_failed = true;
+		/* One that is starting up or shutting down is waited for, as one that is down. */
+		s->pool->login_failed = strcmp(e.sqlstate, "57P03") != 0;
 	}
 	return fail(s, e.text);
 }
