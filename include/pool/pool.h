@@ -114,6 +114,9 @@ struct group {
 
 /* Whether the pool itself may grow: cheap, asked whenever a client waits. */
 bool pool_has_room(const struct pool *pool, usec_t now);
+/* Whether somebody, on any thread, has just met a limit that this group is under too: idle
+ * connections should make room. */
+bool group_is_starved(const struct group *group, usec_t now);
 /* Reserves the right to one more connection: of the pool (the reserve counts when a client has
  * waited long enough), the database, the user.  False: a limit is reached; nothing is reserved. */
 bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now);

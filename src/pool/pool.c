@@ -8,7 +8,10 @@
 
 #include "base/mem.h"
 
-#define TO(state) (1u << SLOT_##state)
+/* After a failed limit that spans groups, idle connections elsewhere are let go for this long. */
+#define STARVED_FOR USEC_PER_SEC
+
+#define TO(state)   (1u << SLOT_##state)
 static const unsigned legal_next[SLOT_NSTATES] = {
 	[SLOT_LOGIN] = TO(IDLE) | TO(TESTED) | TO(CLOSING) | TO(CLOSED),
 	[SLOT_IDLE] = TO(ACTIVE) | TO(TESTED) | TO(CLOSING) | TO(CLOSED),
@@ -25,6 +28,18 @@ static bool starve(struct shared *s, usec_t now)
 {
 	atomic_store_explicit(&s->starved_at, now, memory_order_relaxed);
 	return false;
+}
+
+static bool was_starved(const struct shared *s, usec_t now)
+{
+	usec_t at = atomic_load_explicit(&s->starved_at, memory_order_relaxed);
+
+	return at && now - at < STARVED_FOR;
+}
+
+bool group_is_starved(const struct group *group, usec_t now)
+{
+	return was_starved(group->database_shared, now) || was_starved(group->user_shared, now);
 }
 
 static unsigned pool_limit(const struct pool *pool, usec_t now)

@@ -15,8 +15,6 @@
 
 #include <stdlib.h>
 
-/* After a failed limit that spans groups, idle connections elsewhere are let go for this long. */
-#define STARVED_FOR USEC_PER_SEC
 /* The default statement_timeout of a role is asked for again after this time. */
 #define DEFAULT_TIMEOUT_TTL (300 * USEC_PER_SEC)
 
@@ -200,20 +198,6 @@ static bool is_stale(const struct server *s, usec_t now)
 	       s->pool->group->gone || !server_is_capped(s);
 }
 
-static bool was_starved(const struct shared *s, usec_t now)
-{
-	usec_t at = atomic_load_explicit(&s->starved_at, memory_order_relaxed);
-
-	return at && now - at < STARVED_FOR;
-}
-
-static bool is_wanted_elsewhere(const struct server *s, usec_t now)
-{
-	const struct group *group = s->pool->group;
-
-	return was_starved(group->database_shared, now) || was_starved(group->user_shared, now);
-}
-
 static void on_clean(struct server *s, void *arg PGT_UNUSED, const struct report *error)
 {
 	if (error || s->tx != 'I')
@@ -261,7 +245,7 @@ static void offer(struct server *s)
 	if (!c) {
 		if (s->slot.state != SLOT_IDLE)
 			slot_become(&s->slot, SLOT_IDLE, now);
-		if (is_wanted_elsewhere(s, now))
+		if (group_is_starved(s->pool->group, now))
 			server_drop(s);
 		return;
 	}

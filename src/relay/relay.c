@@ -299,21 +299,13 @@ static void sweep_client(struct client *c, usec_t now)
 		close_for(c, "57P05", "client_idle_timeout");
 }
 
-static bool is_starved(const struct shared *s, usec_t now)
-{
-	usec_t at = atomic_load_explicit(&s->starved_at, memory_order_relaxed);
-
-	return at && now - at < USEC_PER_SEC;
-}
-
 /* Idle servers that are too old, idle too long, or needed as room elsewhere.  min_pool_size stays.
  */
 static void sweep_idle(struct pool *pool, usec_t now)
 {
 	struct group *group = pool->group;
 	const struct settings *set = &group->set;
-	bool starved =
-	    is_starved(group->database_shared, now) || is_starved(group->user_shared, now);
+	bool starved = group_is_starved(group, now);
 
 	LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE]) {
 		struct server *s =
