@@ -40,6 +40,7 @@ void server_ask(struct server *s, const char *sql, const struct question *q)
 	PGT_ASSERT(!s->question.done && q->done);
 	s->question = *q;
 	buf_clear(&s->question_error);
+	s->unnamed_id = UNNAMED_NONE; /* a Query drops it */
 	msg_put_query(conn_output(&s->conn), sql);
 }
 

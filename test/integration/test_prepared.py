@@ -68,6 +68,17 @@ def test_unnamed_statement_follows_its_client(t):
             assert run(client, "") == [("mine",)]
 
 
+def test_i3_unnamed_statement_of_the_server_ends_with_what_settings_are_asked(primary, turnstile):
+    """They travel as a Query, which drops it: the next Parse of the same text has to be sent."""
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with log_in(t, TimeZone="Asia/Tokyo") as one, log_in(t, TimeZone="America/Lima") as other:
+        for _ in range(2):
+            assert one.rows("SHOW TimeZone") == [("Asia/Tokyo",)]
+            for client in (one, other):
+                messages = client.prepared("SELECT 1")
+                assert not sqlstate(messages), raw.find(messages, "E")[0].fields
+
+
 def test_unnamed_statement_ends_with_a_query_or_a_failed_parse(primary, t):
     same_as_direct(primary, t, raw.parse("", "SELECT 1") + SYNC, raw.bind() + raw.execute() + SYNC,
                    raw.query("SELECT 2"), raw.bind() + raw.execute() + SYNC,
