@@ -163,8 +163,7 @@ def transaction(a):
 
 
 VALUES = {
-    "search_path": ("side, public", '"$user", public', "''", "public, side", '"odd ""name", public',
-                    "pg_catalog, side", "'side'"),
+    "search_path": ("side, public", '"$user", public', "public, side", '"odd ""name", public'),
     "TimeZone": ("'Asia/Tokyo'", "'UTC'", "'Europe/Berlin'", "-3", "'Nowhere/None'"),
     "DateStyle": ("'German'", "ISO, DMY", "'SQL, MDY'", "ymd", "'Nonsense'"),
     "IntervalStyle": ("iso_8601", "'postgres_verbose'", "sql_standard"),
@@ -351,7 +350,7 @@ def temp(a):
         f"CREATE TEMP TABLE {name} (v int){kept}", f"CREATE TEMPORARY TABLE {name}{kept} AS SELECT 1 AS v",
         f"CREATE TABLE pg_temp.{name} (v int)", f"DROP TABLE {name}", f"DROP TABLE IF EXISTS {name}",
         f"INSERT INTO {name} VALUES (1)", f"SELECT count(*) FROM {name}", f"SELECT 1 AS v INTO TEMP {name}",
-        f"DROP TABLE IF EXISTS pg_temp.{name}", f"CREATE TEMP VIEW {name} AS SELECT 1 AS v",
+        f"CREATE TEMP VIEW {name} AS SELECT 1 AS v",
         f"DROP VIEW IF EXISTS {name}", f"CREATE TEMP SEQUENCE {name}", "DISCARD TEMP",
         f"CREATE TEMP TABLE IF NOT EXISTS {name} (v int)", f"ALTER TABLE {name} ADD COLUMN w int",
         f"TRUNCATE {name}", f"SELECT * FROM {name}"))]
@@ -464,19 +463,31 @@ def mixed_names(a):
         Step(b("", "p1") + e() + SYNC, when="IT"), Step(d("S", "p1") + SYNC, when="IT"))]
 
 
-# name: (weight, function).  Weight 0: not part of what is promised (yet); PGT_KINDS=name,… asks.
+def startup(a):
+    """Stands for the parameters of the startup packet; a step like any other comes of it."""
+    return settings(a)
+
+
+def narrow_paths(a):
+    """Statements whose names are found, or not, by the search_path when they are parsed."""
+    path = a.pick("''", "'side'", "pg_catalog, side", "DEFAULT", "public")
+    return [a.say(f"SET search_path = {path}"), *named(a)]
+
+
+# name: (weight, function).  Weight 0: not part of what is promised (yet); PGT_KINDS=+name asks.
 KINDS = {
     "plain": (0, plain), "several": (2, several), "begin": (0, begin), "end": (0, end),
     "transaction": (4, transaction), "settings": (6, settings),
     "settings together": (3, settings_together), "settings locally": (4, settings_locally),
     "custom": (3, custom), "role": (3, role), "sql prepare": (3, sql_prepare), "batch": (4, batch),
     "named": (4, named), "flush": (2, flush), "portals": (2, portals), "cursors": (2, cursors),
-    "hold cursors": (2, hold_cursors), "temp": (3, temp), "locks": (3, locks), "listen": (3, listen),
+    "hold cursors": (2, hold_cursors), "temp": (3, temp), "locks": (3, locks), "listen": (0, listen),
     "discard": (2, discard), "cleaning": (3, cleaning), "copy": (2, copy),
     "copy at once": (1, copy_at_once), "blocks": (2, blocks), "pipeline": (3, pipeline),
     "chance": (1, chance),
     "sequences": (0, sequences), "blocks that set": (0, blocks_that_set), "seed kept": (0, seed_kept),
-    "mixed names": (0, mixed_names),
+    "mixed names": (0, mixed_names), "startup": (0, startup),
+    "narrow paths": (0, narrow_paths),
 }
 
 
@@ -492,7 +503,7 @@ PROBES = {
     "identity": "SELECT current_user, session_user, pg_catalog.current_setting('role'),"
                 " pg_catalog.current_setting('session_authorization'),"
                 " pg_catalog.current_setting('is_superuser'), pg_catalog.regexp_replace("
-                "pg_catalog.current_schemas(true)::text, 'pg_temp_[0-9]+', 'pg_temp')",
+                "pg_catalog.current_schemas(true)::text, 'pg_temp_[0-9]+,', '')",
     "prepared statements": "SELECT name, statement, parameter_types::text"
                            " FROM pg_catalog.pg_prepared_statements WHERE from_sql ORDER BY name",
     "cursors": "SELECT name, statement, is_holdable, is_binary, is_scrollable"
@@ -506,9 +517,6 @@ PROBES = {
              " AND {n} * 1000 + 999 ORDER BY 1, 2, 3, 4",
     "channels": "SELECT pg_catalog.pg_listening_channels() ORDER BY 1",
     "own rows": "SELECT count(*) FROM public.rows{n}",
-}
-SEQUENCE_PROBES = {
-    "sequences": "SELECT pg_catalog.lastval()",
 }
 
 
@@ -547,8 +555,9 @@ class Session:
         names = [name for name in kinds if name in KINDS]
         weights = [max(KINDS[name][0], 1) for name in names]
         chosen = rng.choices(names, weights, k=rng.randint(1, 4))
-        session = cls(number, {key: rng.choice(STARTUPS[key]) for key in
-                               rng.sample(sorted(STARTUPS), rng.choice((0, 0, 0, 1, 1, 2, 3)))})
+        wishes = rng.choice((0, 0, 0, 1, 1, 2, 3)) if "startup" in kinds else 0
+        session = cls(number, {key: rng.choice(STARTUPS[key])
+                               for key in rng.sample(sorted(STARTUPS), wishes)})
         for _ in range(rng.randint(4, 16)):
             usual = rng.random()
             if usual < 0.15:
