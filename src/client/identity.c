@@ -44,8 +44,6 @@ static bool take_param(struct identity *id, struct slice name, struct slice valu
 	} else if (slice_is_equal(name, SLICE("database"))) {
 		free(id->database);
 		id->database = xmemdup0(value.p, value.n);
-	} else if (slice_is_equal(name, SLICE("options"))) {
-		return split_options(id, value, e);
 	} else if (slice_is_equal(name, SLICE("replication"))) {
 		if (!slice_is_equal_nocase(value, SLICE("false")) &&
 		    !slice_is_equal_nocase(value, SLICE("off")) &&
@@ -54,7 +52,8 @@ static bool take_param(struct identity *id, struct slice name, struct slice valu
 			return err_set(e, "0A000",
 				       "replication connections are not supported; "
 				       "connect to the server directly");
-	} else if (!(name.n > 5 && !memcmp(name.p, "_pq_.", 5))) {
+	} else if (!slice_is_equal(name, SLICE("options")) &&
+		   !(name.n > 5 && !memcmp(name.p, "_pq_.", 5))) {
 		add_setting(id, name, value);
 	}
 	return true;
@@ -62,9 +61,16 @@ static bool take_param(struct identity *id, struct slice name, struct slice valu
 
 bool identity_init(struct identity *id, const struct startup *startup, struct err *e)
 {
-	struct slice at = startup->params, name, value;
+	struct slice at = startup->params, name, value, options = { 0 };
 
 	*id = (struct identity){ .minor = startup->minor };
+	while (startup_next_param(&at, &name, &value))
+		if (slice_is_equal(name, SLICE("options")))
+			options = value;
+	/* Before the others, which win over them, wherever in the packet they stand. */
+	if (!split_options(id, options, e))
+		return false;
+	at = startup->params;
 	while (startup_next_param(&at, &name, &value))
 		if (!take_param(id, name, value, e))
 			return false;

@@ -88,6 +88,7 @@ def test_startup_settings_follow_their_client(primary, turnstile):
         {"application_name": "one", "TimeZone": "Asia/Tokyo", "options": "-c work_mem=1MB"},
         {"application_name": "two \\ ' \"", "client_encoding": "LATIN1"},
         {"options": "-c search_path=a,\"b\\ c\" --statement-timeout=1234 -c app.x=\\\\y"},
+        {"search_path": "x", "options": "-c search_path=y -c work_mem=1MB", "work_mem": "2MB"},
         {"DateStyle": "German, DMY", "extra_float_digits": "0", "search_path": 'x, "Y z"'},
         {},
     ]
@@ -103,7 +104,7 @@ def test_startup_settings_follow_their_client(primary, turnstile):
             for client, values in zip(through, expected):
                 assert [client.rows(f"SHOW {name}")[0][0] for name in shows] == values
         assert through[2].rows("SHOW app.x") == [("\\y",)]
-        assert through[4].rows("SELECT coalesce(current_setting('app.x', true), '')") == [("",)]
+        assert through[-1].rows("SELECT coalesce(current_setting('app.x', true), '')") == [("",)]
     finally:
         for client in through:
             client.close()

@@ -276,12 +276,13 @@ static void test_settings(void **state)
 
 	(void)state;
 	assert_true(identity_of(&id, packet, &e));
+	/* What options say comes first, since a parameter of the same name wins over it. */
 	assert_int_equal(id.nsettings, 3);
-	assert_string_equal(id.settings[0].name, "application_name");
-	assert_string_equal(id.settings[0].value, "a b");
-	assert_string_equal(id.settings[1].name, "geqo");
-	assert_string_equal(id.settings[2].name, "work_mem");
-	assert_string_equal(id.settings[2].value, "8MB");
+	assert_string_equal(id.settings[0].name, "geqo");
+	assert_string_equal(id.settings[1].name, "work_mem");
+	assert_string_equal(id.settings[1].value, "8MB");
+	assert_string_equal(id.settings[2].name, "application_name");
+	assert_string_equal(id.settings[2].value, "a b");
 	identity_fini(&id);
 }
 
