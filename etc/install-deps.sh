@@ -14,6 +14,7 @@ build='build-essential autoconf automake pkg-config
 demo='python3 postgresql-15 util-linux'
 tests='libcmocka-dev libpq-dev pgbouncer
     python3-psycopg python3-pytest python3-pytest-xdist python3-pytest-timeout
+    python3-psycopg2 python3-asyncpg python3-sqlalchemy python3-django libdbd-pg-perl ruby-pg
     clang clang-format-14 libclang-rt-14-dev'
 
 case ${1:-build} in

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: ISC
+#
+# test_drivers.py - programs of ../drivers see the same through the pooler as on the server.
+#
+# Runs and compares; what a program does and prints is its own.
+"""The driver matrix: a program per driver, run directly and through a small, busy pool."""
+import contextlib
+import dataclasses
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from machine import scratch_dir
+from rig import shop
+
+DRIVERS = Path(__file__).resolve().parents[1] / "drivers"
+POOL_SIZE = 3
+SECONDS = 40  # for one run of one program
+
+
+@dataclasses.dataclass
+class Program:
+    """How to run one, and how to build it first; {src} is its folder, {out} a scratch directory."""
+
+    command: list
+    build: list = None
+
+
+def python(name, *arguments):
+    return Program([sys.executable, f"{{src}}/{name}_app.py", *arguments])
+
+
+PROGRAMS = {
+    "libpq": Program(["{out}/libpq"],
+                     ["sh", "-c", "cc -Wall -Werror -o {out}/libpq {src}/libpq.c"
+                      " $(pkg-config --cflags --libs libpq)"]),
+    "psql": Program(["psql", "-X", "-f", "{src}/psql.sql"]),
+    "pgbench": Program(["sh", "{src}/pgbench.sh"]),
+    "psycopg2": python("psycopg2"),
+    "psycopg3": python("psycopg3"),
+    "asyncpg": python("asyncpg"),
+    "asyncpg-changes": python("asyncpg", "changes"),
+    "sqlalchemy": python("sqlalchemy"),
+    "django": python("django"),
+    "dbd_pg": Program(["perl", "{src}/dbd_pg.pl"]),
+    "ruby_pg": Program(["ruby", "{src}/ruby_pg.rb"]),
+}
+
+# What is not yet as on a direct connection, and why.
+KNOWN = {
+    "libpq": "DEALLOCATE by SQL; pg_prepared_statements; a notification's pid",
+    "psycopg2": "a notification's pid",
+    "psycopg3": "DEALLOCATE by SQL; a notification's pid",
+    "asyncpg": "a pool whose connections SET holds its servers; a notification's pid",
+    "asyncpg-changes": "a result type that changes under a statement that goes to another server",
+    "dbd_pg": "DEALLOCATE by SQL; a notification's pid",
+    "ruby_pg": "DEALLOCATE by SQL; a notification's pid",
+}
+
+
+def parameters():
+    for name in PROGRAMS:
+        marks = [pytest.mark.xfail(reason=KNOWN[name])] if name in KNOWN else []
+        yield pytest.param(name, marks=marks, id=name)
+
+
+def run(program, server, out):
+    """What the program prints, both outputs as one, when it is let loose on `server`."""
+    where = {"src": DRIVERS, "out": out}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(out), "LC_ALL": "C.UTF-8", "TZ": "UTC",
+                   "PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": APP_USER,
+                   "PGPASSWORD": APP_PASSWORD, "PGDATABASE": APP_DATABASE, "PGSSLMODE": "disable",
+                   "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([part.format(**where) for part in program.command], cwd=out, text=True,
+                          env=environment, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}"
+    assert done.stdout.strip()
+    return done.stdout
+
+
+class Bystander(threading.Thread):
+    """Somebody else on the same pool: takes servers in turns and finds nobody's traces there."""
+
+    LOOK = """
+        SELECT current_setting('search_path'), current_setting('TimeZone'), current_user::text,
+               current_setting('application_name'), current_setting('statement_timeout'),
+               (SELECT count(*) FROM pg_listening_channels()),
+               (SELECT count(*) FROM pg_cursors WHERE name <> ''),
+               (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
+               to_regclass('own'), %s::int"""
+
+    def __init__(self, server, name, timezone):
+        super().__init__()
+        self._server, self._name, self._timezone = server, name, timezone
+        self._enough = threading.Event()
+        self.pids, self.error = set(), None
+
+    def run(self):
+        fresh = ('"$user", public', self._timezone, APP_USER, self._name, "0", 0, 0, 0, None)
+        try:
+            with self._server.connect(APP_DATABASE, APP_USER, application_name=self._name,
+                                      options=f"-c TimeZone={self._timezone}") as connection:
+                turn = 0
+                while not self._enough.is_set():
+                    turn += 1
+                    look = connection.execute(self.LOOK, [turn]).fetchone()
+                    assert look == (*fresh, turn)
+                    with connection.transaction():
+                        self.pids.add(connection.execute("SELECT pg_backend_pid()").fetchone()[0])
+                        connection.execute("SELECT pg_sleep(0.001)")
+        except Exception as error:  # noqa: BLE001 - shown by finish()
+            self.error = error
+
+    def finish(self):
+        self._enough.set()
+        self.join()
+        if self.error:
+            raise self.error
+
+
+@contextlib.contextmanager
+def bystanders(server):
+    """Three of them, as long as the block lasts."""
+    crowd = [Bystander(server, f"bystander {zone}", zone)
+             for zone in ("Asia/Tokyo", "America/Lima", "UTC")]
+    for one in crowd:
+        one.start()
+    try:
+        yield crowd
+    finally:
+        for one in crowd:
+            one.finish()
+
+
+@pytest.mark.parametrize("mode", ["transaction"])
+@pytest.mark.parametrize("name", parameters())
+def test_i2_same_output_as_on_a_direct_connection(primary, turnstile, name, mode):
+    program, out = PROGRAMS[name], scratch_dir(name)
+    if program.build:
+        subprocess.run([part.format(src=DRIVERS, out=out) for part in program.build], check=True)
+    expected = run(program, primary, out)
+    t = turnstile(shop(primary, {"pool_mode": mode, "default_pool_size": POOL_SIZE}))
+    with bystanders(t) as crowd:
+        assert run(program, t, out).splitlines() == expected.splitlines()
+    assert len(set().union(*(one.pids for one in crowd))) > 1
