@@ -89,6 +89,7 @@ struct client {
 	struct param_set *wanted;             /* settings of its session */
 	struct param_set *told;               /* what it knows of the server's parameters */
 	struct client_statements *statements; /* NULL: it never prepared one */
+	struct named_portal *named;           /* that it bound to a text with names, or NULL */
 	struct sql_stream_guard *guard;       /* watches a text that is too long to be held */
 	void *console;                        /* of the admin console */
 	char *user;                           /* as it said it */
@@ -120,6 +121,7 @@ struct client {
 			  */
 	bool env_standard_strings;
 	bool env_ascii_safe;
+	bool env_is_utf8;
 };
 
 /* A new connection. */

@@ -29,10 +29,12 @@ struct statement;
 enum reply_note {
 	NOTE_NONE,
 	NOTE_REFUSED,  /* the server was made to fail: the client gets the struct err */
-	NOTE_NAMED,    /* Parse or Close of a client's name: the struct statement_name */
+	NOTE_NAMED,    /* Parse or Close of a client's name, or an Execute that gives or takes one:
+			  the struct statement_name */
 	NOTE_UNNAMED,  /* Parse of the unnamed statement: the struct statement before it, or NULL */
 	NOTE_INJECTED, /* Parse or Close of ours on the server: the struct server_statement */
 	NOTE_INJECTED_UNNAMED,
+	NOTE_TEXT, /* Query that names prepared statements: the struct naming */
 };
 
 static inline struct relay *relay_of(const struct client *c)

@@ -41,6 +41,7 @@ struct statement {
 	uint64_t fingerprint[2];
 	unsigned nchanges;  /* that depend on parameters; see guards_params */
 	bool guards_params; /* a Bind must be looked into */
+	bool has_names;     /* it names others, see named.h */
 	bool is_exact;
 	bool begin_read_only, begin_serializable;
 	enum sql_hint hint;
@@ -79,6 +80,31 @@ struct statement *statement_find(const struct client *c, struct slice name);
  * has there, with its NUL.  A name that stands for nothing is appended so that the server finds
  * nothing either. */
 void statement_require(struct client *c, struct slice name, struct buf *out);
+/* Appends to out, with its NUL, the name that the server has for one that stands for none of the
+ * client's statements: the same, or one that is none of ours. */
+void statement_escape(struct slice name, struct buf *out);
+/* How those go on behind SQL_OWN_STATEMENTS that do nothing; then comes a digit. */
+#define VOID_STATEMENTS "void"
+/* Makes the server know the i-th (below 10) of them, and appends its name: for a DEALLOCATE to take
+ * away, or a PREPARE to find the name taken. */
+void statement_require_void(struct client *c, unsigned i, struct buf *out);
+
+/* ---- names that SQL gives and takes; named.h knows when ----
+ * SQL's PREPARE makes a statement on the server, which then keeps its name there.  Nothing of it is
+ * known here but that it is there. */
+void statement_remember(struct client *c, struct slice name);
+void statement_forget(struct client *c, struct slice name);
+/* An Execute that is passed on will do the same.  False: it will fail. */
+bool statement_expect_made(struct client *c, struct slice name) PGT_MUST_USE;
+bool statement_expect_gone(struct client *c, struct slice name) PGT_MUST_USE;
+/* Whether SQL has made statements that are still there. */
+bool statement_has_made(const struct client *c);
+
+/* The statement that the server calls SQL_OWN_STATEMENTS serial, and a name that the client has for
+ * a statement; or NULL.  For error messages: they are looked for one by one. */
+const struct statement *statement_of_serial(const struct server *s, uint64_t serial);
+const char *statement_name_of(const struct client *c, const struct statement *st);
+
 /* Close of a statement. */
 void statement_close(struct client *c, struct slice name);
 /* A simple Query drops the unnamed statement, here and on the client's server. */

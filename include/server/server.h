@@ -60,6 +60,7 @@ struct server_statement {
 	uint64_t made_in; /* the batch that parses it, counted as server.batch */
 	uint64_t used_in; /* and that used it last */
 	void *subject;    /* of the relay: what the statement is */
+	bool is_renamed;  /* its text names statements as only this server knows them */
 };
 
 /* Of server.unnamed_id. */

@@ -30,9 +30,11 @@ struct scan {
 	bool is_query;  /* a dotted name in the statement is a column or a table, never a setting */
 	bool is_body;   /* inside the body of DO or CREATE FUNCTION */
 	bool has_update, has_pg_settings;
-	unsigned depth;  /* of parentheses */
-	unsigned atomic; /* BEGIN ATOMIC and the CASEs in it that wait for their END */
-	unsigned calls;  /* set_config() in set_config() */
+	bool creates_table; /* so that EXECUTE may stand behind its AS */
+	unsigned nas;       /* AS, outside of parentheses */
+	unsigned depth;     /* of parentheses */
+	unsigned atomic;    /* BEGIN ATOMIC and the CASEs in it that wait for their END */
+	unsigned calls;     /* set_config() in set_config() */
 };
 
 /* --- tokens.c: the stream ------------------------------------------------------------------- */
@@ -41,6 +43,7 @@ void scan_next(struct scan *s);
 /* What the token after the current one is, as far as a setting's name cares: W_DOT, W_TO (also for
  * =), W_FROM or W_OTHER. */
 enum word scan_peek(const struct scan *s);
+struct lex_token scan_peek_token(const struct scan *s);
 /* Whether that token is, or may be, the name of a prepared statement of ours. */
 bool scan_peek_is_ours(const struct scan *s);
 
@@ -83,6 +86,10 @@ void scan_step(struct scan *s);
 void head_take(struct scan *s);
 /* Whether a statement that begins so is looked for in the body of a function. */
 bool head_counts_in_body(enum word first);
+/* A token names a prepared statement; use: of struct sql_name. */
+void head_see_name(struct scan *s, const struct lex_token *t, int use);
+/* EXECUTE is current, and does begin a command. */
+void head_see_execute(struct scan *s);
 
 /* --- settings.c: guarded settings, by name and value ---------------------------------------- */
 struct setting_name {

@@ -15,8 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How the names begin that our prepared statements have on servers.  No SQL may name them: its
- * EXECUTE would give parameters that no Bind has shown. */
+/* How the names begin that our prepared statements have on servers.  No SQL of clients may name
+ * them: its EXECUTE would give parameters that no Bind has shown. */
 #define SQL_OWN_STATEMENTS "pgt_"
 
 struct sql_env {
@@ -144,23 +144,36 @@ struct sql_change {
 
 #define SQL_CHANGES_MAX 8
 
+/* A place where the text names a prepared statement. */
+struct sql_name {
+	enum { NAME_PREPARE, NAME_EXECUTE, NAME_DEALLOCATE } use;
+	size_t at, len;  /* the name's token in the text */
+	char folded[64]; /* the name as the server understands it, NUL-terminated */
+};
+
+#define SQL_NAMES_MAX 8
+
 struct sql_facts {
 	enum sql_kind kind;  /* of the first statement */
 	unsigned statements; /* that are not empty: what a Query costs in tokens */
 	uint32_t effects;    /* of all statements: enum sql_effect */
 	uint32_t flags;      /* enum sql_flag */
 	enum sql_hint hint;  /* from a comment: route: primary */
-	bool is_exact; /* the first statement is BEGIN, COMMIT, ROLLBACK or DISCARD ALL with every
-			  word known and in place: the server cannot find fault with it */
+	bool is_exact; /* the first statement is BEGIN, COMMIT, ROLLBACK, DISCARD ALL or DEALLOCATE
+			  of a name with every word known and in place: the server cannot find fault
+			  with its form */
 	bool begin_read_only;    /* first statement: BEGIN … READ ONLY */
 	bool begin_serializable; /* first statement: BEGIN … ISOLATION LEVEL SERIALIZABLE */
 	unsigned nesting;        /* of parentheses, at most */
 	unsigned chain;          /* tokens that may nest a grammar's tree: operators and words */
 	uint64_t fingerprint[2]; /* equal for texts that differ in literals, comments, case and
 				    white space only; keyed by base/hash.h; 0, 0: not asked for */
+	unsigned nnames;
+	bool too_many_names;
 	unsigned nchanges;
 	bool too_many_changes;
 	struct sql_change changes[SQL_CHANGES_MAX]; /* the first nchanges are filled */
+	struct sql_name names[SQL_NAMES_MAX];       /* the first nnames are filled, in order */
 };
 
 /* Reads the whole text.  Any thread; *f borrows nothing. */

@@ -11,6 +11,7 @@
  */
 #include "base/log.h"
 #include "base/mem.h"
+#include "relay/named.h"
 #include "relay/parts.h"
 #include "relay/statement.h"
 #include "wire/frame.h"
@@ -144,7 +145,10 @@ static void note_tag(struct server *s, const struct frame *f)
 	struct reader r = reader_of(frame_body(f));
 	struct slice tag = read_cstr(&r);
 	bool discards = slice_is_equal(tag, SLICE("DISCARD ALL"));
+	const struct reply *head = replies_head(&s->replies);
 
+	if (head && head->note == NOTE_TEXT)
+		named_on_tag(s, head->subject, tag);
 	if (discards || slice_is_equal(tag, SLICE("DEALLOCATE ALL")))
 		statement_drop_all(s);
 	if (discards)
@@ -233,10 +237,48 @@ static bool is_fatal(const struct frame *f)
 	       slice_is_equal(report.severity, SLICE("PANIC"));
 }
 
+/* An error that the client gets, with names and positions as it knows them. */
+static void pass_error(struct server *s, const struct frame *f)
+{
+	struct buf reworded = { 0 };
+
+	if (frame_is_whole(f))
+		named_reword(s, f, &reworded);
+	if (!buf_len(&reworded)) {
+		pass(s, f);
+		return;
+	}
+	s->client->group->counters.bytes_sent += buf_len(&reworded);
+	buf_put_slice(conn_output(&s->client->conn), buf_peek(&reworded));
+	buf_fini(&reworded);
+	swallow(s, f);
+}
+
+/* What we have asked at the head of the queue was for a Query, not for a batch of the client's. */
+static bool was_for_query(const struct server *s)
+{
+	uint32_t i = 0;
+
+	while (i < s->replies.n && replies_at(&s->replies, i)->way == REPLY_SWALLOW)
+		i++;
+	return i && i < s->replies.n && replies_at(&s->replies, i)->kind == REPLY_QUERY;
+}
+
+/* It failed, so the server skips the Query too, and waits for a Sync that the client will not send.
+ */
+static void void_query(struct server *s)
+{
+	void_to_sync(s);
+	s->skips_to_sync = false;
+	msg_put_empty(conn_output(&s->conn), MSG_SYNC);
+	replies_push(&s->replies, (struct reply){ .kind = REPLY_SYNC, .way = REPLY_PASS });
+}
+
 static enum step on_error(struct server *s, const struct frame *f)
 {
 	const struct reply *head = replies_head(&s->replies);
 	bool is_simple = !head || head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION;
+	bool for_query = was_for_query(s);
 
 	/* Whether the server has read the Syncs that came early, nobody can know now. */
 	if (s->loose_syncs)
@@ -249,8 +291,10 @@ static enum step on_error(struct server *s, const struct frame *f)
 	if (head && head->note == NOTE_REFUSED && !s->said_fatal)
 		refuse(s, f);
 	else
-		pass(s, f);
-	if (!is_simple && head->kind != REPLY_SYNC)
+		pass_error(s, f);
+	if (for_query)
+		void_query(s);
+	else if (!is_simple && head->kind != REPLY_SYNC)
 		void_to_sync(s);
 	return STEP_DONE;
 }

@@ -50,6 +50,7 @@ static void learn_env(struct client *c)
 	encoding = encoding ? encoding : "";
 	c->env_standard_strings = !strings || strcmp(strings, "off") != 0;
 	c->env_ascii_safe = !*encoding || is_ascii_safe(slice_str(encoding));
+	c->env_is_utf8 = !strcasecmp(encoding, "UTF8");
 	c->env_key = hash_more((uint64_t)(uintptr_t)c->group + c->env_standard_strings, encoding,
 			       strlen(encoding));
 	c->env_known = true;

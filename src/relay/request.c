@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "relay/batch.h"
+#include "relay/named.h"
 #include "relay/parts.h"
 #include "relay/statement.h"
 #include "sql/stream_guard.h"
@@ -262,31 +263,91 @@ static void forget_on_server(struct client *c, uint32_t effects)
 		c->server->forgets = true;
 }
 
-static enum step send_query(struct client *c, const struct frame *f, struct buf *rewritten)
+/* naming: what has to be kept of a text that names prepared statements, or NULL. */
+static enum step send_query(struct client *c, const struct frame *f, struct buf *rewritten,
+			    struct naming *naming)
 {
 	mark_query(c);
-	expect(c, REPLY_QUERY);
+	replies_push(&c->server->replies, (struct reply){ .kind = REPLY_QUERY,
+							  .way = REPLY_PASS,
+							  .note = naming ? NOTE_TEXT : NOTE_NONE,
+							  .subject = naming });
 	if (!buf_len(rewritten))
 		return pass(c, f);
-	gate_note_clamp(c);
 	msg_put_query(conn_output(&c->server->conn), buf_cstr(rewritten));
 	return skip(c, f);
 }
 
+/* A text that names prepared statements, as the server has to see it. */
+static struct naming *rename_query(struct client *c, struct slice text,
+				   const struct sql_facts *facts, struct buf *rewritten)
+{
+	struct buf renamed = { 0 };
+	struct sql_env env = gate_env(c);
+	struct sql_facts moved;
+	struct naming *naming;
+
+	if (buf_len(rewritten)) {
+		text = buf_peek(rewritten);
+		sql_scan(text, &env, &moved);
+		facts = &moved;
+	}
+	naming = named_rewrite(c, text, facts, &renamed);
+	if (buf_len(&renamed)) {
+		buf_fini(rewritten);
+		*rewritten = renamed;
+	}
+	/* What comes behind it has to wait until it is known which statements there are. */
+	c->server->forgets = true;
+	return naming;
+}
+
+static enum step run_deallocate(struct client *c, const struct frame *f,
+				const struct sql_facts *facts)
+{
+	named_deallocate(c, facts);
+	return skip(c, f);
+}
+
+/* Nothing is under way that could change what names stand for, or that has to be answered before.
+ */
+static bool is_quiet(const struct client *c)
+{
+	return !c->in_batch && (!c->server || (!c->server->replies.n && c->server->tx != 'E'));
+}
+
+/* What names stand for is seen by the answers that are still to come. */
+static bool must_wait_for_names(struct client *c)
+{
+	const struct server *s = c->server;
+
+	c->turn_missed = s && s->replies.ncycles && !s->copy_in;
+	return c->turn_missed;
+}
+
 /* Of a text that can be looked at. */
 static enum step run_query(struct client *c, const struct frame *f, struct slice text,
-			   const struct sql_facts *facts, struct buf *rewritten)
+			   struct sql_facts *facts, struct buf *rewritten)
 {
+	bool has_names = facts->nnames && statement_is_mapped(c);
+	struct naming *naming = NULL;
 	enum step step;
 	struct err e;
 
 	if (gate_guard(c, text, facts, rewritten, &e) == VERDICT_REFUSED)
 		return refuse(c, f, &e);
+	if (has_names && must_wait_for_names(c))
+		return STEP_AGAIN;
+	if (has_names && is_quiet(c) && named_is_ours(c, facts))
+		return run_deallocate(c, f, facts);
+	if (has_names && !named_may_run(c, facts, &e))
+		return refuse(c, f, &e);
 	if (is_at_start(c) && !c->server && !c->chosen)
 		c->chosen = gate_choose(c, text, facts);
 	step = get_server(c, f, c->chosen, facts->statements);
 	if (step != STEP_DONE) {
-		c->looked_at = c->waiter.pool && !facts->effects && !buf_len(rewritten);
+		c->looked_at =
+		    c->waiter.pool && !facts->effects && !buf_len(rewritten) && !has_names;
 		return not_yet(c, step);
 	}
 	if (!gate_may_stay(c, facts, &e))
@@ -294,8 +355,12 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	if (!is_at_start(c))
 		gate_charge(c, facts->statements);
 	gate_note_effects(c, facts);
+	if (buf_len(rewritten))
+		gate_note_clamp(c);
+	if (has_names)
+		naming = rename_query(c, text, facts, rewritten);
 	forget_on_server(c, facts->effects);
-	return send_query(c, f, rewritten);
+	return send_query(c, f, rewritten, naming);
 }
 
 static enum step on_long_query(struct client *c, const struct frame *f)
@@ -308,7 +373,7 @@ static enum step on_long_query(struct client *c, const struct frame *f)
 	if (gate_must_look(c) && !watch_long_text(c, f))
 		return found_in_long_text(c);
 	forget_on_server(c, 0);
-	return send_query(c, f, &nothing);
+	return send_query(c, f, &nothing, NULL);
 }
 
 /* A text that was looked at, decided on and found harmless before it had to wait for its server. */
@@ -318,7 +383,7 @@ static enum step run_waited_query(struct client *c, const struct frame *f)
 
 	c->looked_at = false;
 	forget_on_server(c, 0);
-	return send_query(c, f, &nothing);
+	return send_query(c, f, &nothing, NULL);
 }
 
 static enum step on_query(struct client *c, const struct frame *f)
@@ -617,8 +682,12 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		expect(c, REPLY_BIND);
 		return pass(c, f);
 	}
-	if (st && st->effects) {
+	if (c->named)
+		named_unbind(c, portal);
+	if (st && (st->effects || st->has_names)) {
 		statement_facts(st, &facts);
+		if (st->has_names && !named_on_bind(c, portal, st, &facts.effects, &e))
+			return refuse(c, f, &e);
 		if (!gate_may_stay(c, &facts, &e))
 			return refuse(c, f, &e);
 		gate_note_effects(c, &facts);
@@ -713,6 +782,13 @@ static enum verdict admit_late(struct client *c, struct err *e)
 	return VERDICT_PASS;
 }
 
+static struct slice portal_of(const struct frame *execute)
+{
+	struct reader r = reader_of(frame_body(execute));
+
+	return read_cstr(&r);
+}
+
 static enum step on_execute(struct client *c, const struct frame *f)
 {
 	enum step step;
@@ -732,7 +808,8 @@ static enum step on_execute(struct client *c, const struct frame *f)
 	case VERDICT_PASS:
 		break;
 	}
-	expect(c, REPLY_EXECUTE);
+	if (!c->named || !named_on_execute(c, portal_of(f)))
+		expect(c, REPLY_EXECUTE);
 	return pass(c, f);
 }
 

@@ -9,6 +9,7 @@
 #include "relay/statement.h"
 
 #include "base/mem.h"
+#include "relay/named.h"
 #include "relay/parts.h"
 #include "wire/frame.h"
 #include "wire/write.h"
@@ -24,14 +25,15 @@ struct statement_name {
 	struct hlink link;
 	unsigned refs; /* the client's table, and replies that are still owed */
 	bool is_listed;
-	uint64_t made_in; /* the batch of its Parse */
-	struct statement *statement;
+	uint64_t made_in;            /* the batch of its Parse */
+	struct statement *statement; /* NULL: the server itself has it under this name */
 	char name[];
 };
 
 struct client_statements {
 	struct hmap names;
-	size_t bytes; /* of the names in it, with their texts, shared or not */
+	size_t bytes;   /* of the names in it, with their texts, shared or not */
+	unsigned nmade; /* names in it that SQL has made */
 	struct statement *unnamed;
 };
 
@@ -106,6 +108,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	st->kind = facts->kind;
 	memcpy(st->fingerprint, facts->fingerprint, sizeof(st->fingerprint));
 	st->guards_params = facts_guard_params(facts);
+	st->has_names = facts->nnames || facts->too_many_names;
 	st->is_exact = facts->is_exact;
 	st->begin_read_only = facts->begin_read_only;
 	st->begin_serializable = facts->begin_serializable;
@@ -132,8 +135,8 @@ void statement_facts(const struct statement *st, struct sql_facts *facts)
 	facts->nesting = st->nesting;
 	facts->chain = st->chain;
 	memcpy(facts->fingerprint, st->fingerprint, sizeof(facts->fingerprint));
-	facts->nchanges = 0;
-	facts->too_many_changes = false;
+	facts->nchanges = facts->nnames = 0;
+	facts->too_many_changes = facts->too_many_names = false;
 }
 
 /* ---- names ------------------------------------------------------------------------------------
@@ -146,10 +149,17 @@ static struct client_statements *statements_of(struct client *c)
 	return c->statements;
 }
 
+/* What a server keeps of a name: NAMEDATALEN - 1. */
+static struct slice name_cut(struct slice name)
+{
+	return slice_of(name.p, name.n < 63 ? name.n : 63);
+}
+
 static struct statement_name *name_find(const struct client *c, struct slice name)
 {
 	if (!c->statements)
 		return NULL;
+	name = name_cut(name);
 	for (struct hlink *l = hmap_first(&c->statements->names, hash_bytes(name.p, name.n)); l;
 	     l = hmap_next(l)) {
 		struct statement_name *n = container_of(l, struct statement_name, link);
@@ -170,7 +180,7 @@ static void name_unref(struct statement_name *n)
 
 static size_t name_size(const struct statement_name *n)
 {
-	return sizeof(*n) + strlen(n->name) + n->statement->len;
+	return sizeof(*n) + strlen(n->name) + (n->statement ? n->statement->len : 0);
 }
 
 bool statement_is_full(const struct client *c, size_t n)
@@ -184,6 +194,7 @@ static void name_list(struct client *c, struct statement_name *n)
 		return;
 	hmap_insert(&statements_of(c)->names, &n->link, hash_bytes(n->name, strlen(n->name)));
 	c->statements->bytes += name_size(n);
+	c->statements->nmade += !n->statement;
 	n->is_listed = true;
 	n->refs++;
 }
@@ -193,13 +204,17 @@ static void name_take_out(struct client *c, struct statement_name *n)
 {
 	hmap_remove(&c->statements->names, &n->link);
 	c->statements->bytes -= name_size(n);
+	c->statements->nmade -= !n->statement;
 	n->is_listed = false;
 }
 
 /* Takes the reference on the statement; the result has one reference, the caller's. */
 static struct statement_name *name_new(struct slice name, struct statement *st)
 {
-	struct statement_name *n = xcalloc(1, sizeof(*n) + name.n + 1);
+	struct statement_name *n;
+
+	name = name_cut(name);
+	n = xcalloc(1, sizeof(*n) + name.n + 1);
 
 	n->refs = 1;
 	n->statement = st;
@@ -287,19 +302,23 @@ static void server_statement_free(struct server_statement *ss)
 	free(ss);
 }
 
-static void close_on_server(struct server *s, struct server_statement *ss)
+static void send_close(struct server *s, const char *name)
 {
-	char name[SERVER_NAME_MAX];
-	struct buf *out;
-	size_t m;
+	struct buf *out = conn_output(&s->conn);
+	size_t m = msg_begin(out, MSG_CLOSE);
 
-	take_out(s, ss);
-	server_name(ss, name);
-	out = conn_output(&s->conn);
-	m = msg_begin(out, MSG_CLOSE);
 	buf_put_u8(out, 'S');
 	buf_put_cstr(out, name);
 	msg_end(out, m);
+}
+
+static void close_on_server(struct server *s, struct server_statement *ss)
+{
+	char name[SERVER_NAME_MAX];
+
+	take_out(s, ss);
+	server_name(ss, name);
+	send_close(s, name);
 	replies_push(&s->replies, (struct reply){ .kind = REPLY_CLOSE,
 						  .way = REPLY_SWALLOW,
 						  .note = NOTE_INJECTED,
@@ -344,19 +363,56 @@ static void send_parse(struct server *s, const char *name, const struct statemen
 	msg_end(out, m);
 }
 
+/* The same with another text. */
+static void send_renamed(struct server *s, const char *name, const struct statement *st,
+			 const struct buf *text)
+{
+	struct buf *out = conn_output(&s->conn);
+	size_t m = msg_begin(out, MSG_PARSE);
+
+	buf_put_cstr(out, name);
+	buf_put_slice(out, buf_peek(text));
+	buf_put(out, st->body + st->text_len, st->len - st->text_len);
+	msg_end(out, m);
+}
+
+/* The text of a statement that names others, as it has to be for this client on its server now;
+ * empty: as it is. */
+static void rename_in_text(struct client *c, const struct statement *st, struct buf *text)
+{
+	struct sql_env env = gate_env(c);
+	struct sql_facts facts;
+
+	sql_scan(statement_text(st), &env, &facts);
+	named_keep(c, named_rewrite(c, statement_text(st), &facts, text));
+}
+
 static struct server_statement *require_named(struct client *c, struct statement *st)
 {
 	struct server *s = c->server;
-	struct server_statement *ss = on_server(s, st);
+	struct server_statement *ss;
+	struct buf text = { 0 };
 	char name[SERVER_NAME_MAX];
 
+	if (st->has_names)
+		rename_in_text(c, st, &text);
+	ss = on_server(s, st);
+	if (ss && (ss->is_renamed || buf_len(&text))) {
+		close_on_server(s, ss);
+		ss = NULL;
+	}
 	if (ss) {
 		touch(s, ss);
 		return ss;
 	}
 	ss = add_to_server(s, st, c->group->set.max_prepared_statements);
+	ss->is_renamed = buf_len(&text);
 	server_name(ss, name);
-	send_parse(s, name, st);
+	if (ss->is_renamed)
+		send_renamed(s, name, st, &text);
+	else
+		send_parse(s, name, st);
+	buf_fini(&text);
 	replies_push(&s->replies, (struct reply){ .kind = REPLY_PARSE,
 						  .way = REPLY_SWALLOW,
 						  .note = NOTE_INJECTED,
@@ -373,12 +429,30 @@ static void inject_unnamed(struct server *s, uint8_t kind, struct statement *st)
 	    (struct reply){ .kind = kind, .way = REPLY_SWALLOW, .note = NOTE_INJECTED_UNNAMED });
 }
 
+static void require_unnamed_with_names(struct client *c, struct statement *st)
+{
+	struct buf text = { 0 };
+
+	rename_in_text(c, st, &text);
+	if (buf_len(&text)) {
+		send_renamed(c->server, "", st, &text);
+		inject_unnamed(c->server, REPLY_PARSE, st);
+		c->server->unnamed_id = UNNAMED_UNKNOWN;
+	} else if (c->server->unnamed_id != st->id) {
+		send_parse(c->server, "", st);
+		inject_unnamed(c->server, REPLY_PARSE, st);
+	}
+	buf_fini(&text);
+}
+
 static void require_unnamed(struct client *c, struct statement *st)
 {
 	struct server *s = c->server;
-	struct buf *out;
-	size_t m;
 
+	if (st && st->has_names) {
+		require_unnamed_with_names(c, st);
+		return;
+	}
 	if (st ? s->unnamed_id == st->id : s->unnamed_id == UNNAMED_NONE)
 		return;
 	if (st) {
@@ -387,11 +461,7 @@ static void require_unnamed(struct client *c, struct statement *st)
 		return;
 	}
 	/* Another client's is there, and must not answer for one that this client does not have. */
-	out = conn_output(&s->conn);
-	m = msg_begin(out, MSG_CLOSE);
-	buf_put_u8(out, 'S');
-	buf_put_cstr(out, "");
-	msg_end(out, m);
+	send_close(s, "");
 	inject_unnamed(s, REPLY_CLOSE, NULL);
 }
 
@@ -407,12 +477,40 @@ void statement_require(struct client *c, struct slice name, struct buf *out)
 		server_name(require_named(c, st), text);
 		buf_put_cstr(out, text);
 	} else {
-		/* Not one of our names, whatever the client calls it. */
-		if (slice_starts_with(name, SLICE(SQL_OWN_STATEMENTS)))
-			buf_put(out, "?", 1);
-		buf_put_slice(out, name);
-		buf_put_u8(out, 0);
+		statement_escape(name, out);
 	}
+}
+
+void statement_escape(struct slice name, struct buf *out)
+{
+	if (slice_starts_with(name, SLICE(SQL_OWN_STATEMENTS)))
+		buf_put(out, "?", 1);
+	buf_put_slice(out, name);
+	buf_put_u8(out, 0);
+}
+
+static void expect_swallowed(struct server *s, enum reply_kind kind)
+{
+	replies_push(&s->replies, (struct reply){ .kind = (uint8_t)kind, .way = REPLY_SWALLOW });
+}
+
+void statement_require_void(struct client *c, unsigned i, struct buf *out)
+{
+	struct server *s = c->server;
+	char name[SERVER_NAME_MAX];
+	size_t m;
+
+	/* One may have been left by a text that failed before it came to its end. */
+	snprintf(name, sizeof(name), SQL_OWN_STATEMENTS VOID_STATEMENTS "%u", i);
+	send_close(s, name);
+	expect_swallowed(s, REPLY_CLOSE);
+	m = msg_begin(conn_output(&s->conn), MSG_PARSE);
+	buf_put_cstr(conn_output(&s->conn), name);
+	buf_put_cstr(conn_output(&s->conn), "");
+	buf_put_u16(conn_output(&s->conn), 0);
+	msg_end(conn_output(&s->conn), m);
+	expect_swallowed(s, REPLY_PARSE);
+	buf_put_cstr(out, name);
 }
 
 /* ---- what clients ask --------------------------------------------------------------------------
@@ -521,12 +619,26 @@ bool statement_parse_here(struct client *c, struct slice name, struct statement 
 	return true;
 }
 
+/* The server has it under the client's name. */
+static void close_made(struct server *s, const struct statement_name *n)
+{
+	struct buf name = { 0 };
+
+	statement_escape(slice_str(n->name), &name);
+	send_close(s, buf_head(&name));
+	buf_fini(&name);
+}
+
 void statement_close(struct client *c, struct slice name)
 {
 	struct statement_name *n = name.n ? name_find(c, name) : NULL;
 	struct reply r = { .kind = REPLY_CLOSE, .way = REPLY_MAKE };
 
 	if (n) {
+		if (!n->statement) {
+			close_made(c->server, n);
+			r.way = REPLY_PASS;
+		}
 		name_take_out(c, n);
 		c->server->closed_in = batch_of(c->server);
 		r.note = NOTE_NAMED;
@@ -583,6 +695,97 @@ void statement_drop_all(struct server *s)
 	drop_names(s->client);
 }
 
+/* ---- names that SQL gives and takes
+ * --------------------------------------------------------------
+ */
+
+void statement_remember(struct client *c, struct slice name)
+{
+	struct statement_name *n;
+
+	if (name_find(c, name))
+		return;
+	n = name_new(name, NULL);
+	name_list(c, n);
+	name_unref(n);
+}
+
+void statement_forget(struct client *c, struct slice name)
+{
+	struct statement_name *n = name.n ? name_find(c, name) : NULL;
+
+	if (n) {
+		name_take_out(c, n);
+		name_unref(n);
+	} else if (!name.n) {
+		drop_unnamed(c);
+	}
+}
+
+static void expect_execute(struct client *c, struct statement_name *n)
+{
+	struct server *s = c->server;
+
+	n->made_in = s->closed_in = batch_of(s);
+	replies_push(&s->replies, (struct reply){ .kind = REPLY_EXECUTE,
+						  .way = REPLY_PASS,
+						  .note = NOTE_NAMED,
+						  .subject = n });
+}
+
+bool statement_expect_made(struct client *c, struct slice name)
+{
+	struct statement_name *n;
+
+	if (name_find(c, name))
+		return false;
+	n = name_new(name, NULL);
+	name_list(c, n);
+	expect_execute(c, n);
+	return true;
+}
+
+bool statement_expect_gone(struct client *c, struct slice name)
+{
+	struct statement_name *n = name_find(c, name);
+
+	if (!n)
+		return false;
+	name_take_out(c, n);
+	expect_execute(c, n);
+	return true;
+}
+
+bool statement_has_made(const struct client *c)
+{
+	return c->statements && c->statements->nmade;
+}
+
+const struct statement *statement_of_serial(const struct server *s, uint64_t serial)
+{
+	LIST_FOREACH (at, &s->statements_lru) {
+		const struct server_statement *ss = container_of(at, struct server_statement, lru);
+
+		if (ss->serial == serial)
+			return ss->subject;
+	}
+	return NULL;
+}
+
+const char *statement_name_of(const struct client *c, const struct statement *st)
+{
+	if (!c->statements)
+		return NULL;
+	for (struct hlink *l = hmap_walk(&c->statements->names, NULL); l;
+	     l = hmap_walk(&c->statements->names, l)) {
+		const struct statement_name *n = container_of(l, struct statement_name, link);
+
+		if (n->statement == st)
+			return n->name;
+	}
+	return NULL;
+}
+
 /* ---- what became of it --------------------------------------------------------------------------
  */
 
@@ -595,6 +798,8 @@ void statement_on_reply(struct server *s, const struct reply *r)
 			n->statement->is_proven = true;
 		name_unref(n);
 	}
+	if (r->note == NOTE_TEXT)
+		free(r->subject);
 	if (r->note == NOTE_UNNAMED)
 		statement_unref(r->subject);
 	if (r->note == NOTE_INJECTED && r->kind == REPLY_CLOSE)
@@ -613,6 +818,18 @@ static void undo_named_parse(struct server *s, const struct reply *r)
 	if (n->is_listed) {
 		name_take_out(s->client, n);
 		n->refs--;
+	}
+	name_unref(n);
+}
+
+/* What was taken away is there again, and what was made is not. */
+static void undo_name(struct client *c, struct statement_name *n)
+{
+	if (n->is_listed) {
+		name_take_out(c, n);
+		n->refs--;
+	} else {
+		name_list(c, n);
 	}
 	name_unref(n);
 }
@@ -644,12 +861,14 @@ static void undo(struct server *s, struct reply *r, struct reply *later, bool fa
 		free(r->subject);
 		break;
 	case NOTE_NAMED:
-		if (r->kind == REPLY_PARSE) {
+		if (r->kind == REPLY_PARSE)
 			undo_named_parse(s, r);
-			break;
-		}
-		name_list(s->client, r->subject);
-		name_unref(r->subject);
+		else
+			undo_name(s->client, r->subject);
+		break;
+	case NOTE_TEXT:
+		free(r->subject);
+		s->unnamed_id = UNNAMED_UNKNOWN;
 		break;
 	case NOTE_UNNAMED:
 		undo_unnamed(s, r, later, failed);
@@ -707,7 +926,7 @@ bool statement_is_settled(const struct client *c, struct slice name)
 	n = name_find(c, name);
 	if (!n)
 		return is_settled(s, s->closed_in);
-	ss = on_server(s, n->statement);
+	ss = n->statement ? on_server(s, n->statement) : NULL;
 	/* A name whose Parse has no reply to come may be of another server's batches. */
 	return (n->refs == 1 || is_settled(s, n->made_in)) && (!ss || is_settled(s, ss->made_in));
 }
@@ -715,10 +934,11 @@ bool statement_is_settled(const struct client *c, struct slice name)
 void statement_forget_client(struct client *c)
 {
 	if (!c->statements)
-		return;
+		return; /* and so has never bound one */
 	drop_names(c);
 	drop_unnamed(c);
 	hmap_fini(&c->statements->names);
 	free(c->statements);
 	c->statements = NULL;
+	named_forget(c);
 }

@@ -82,15 +82,119 @@ static enum sql_kind head_finish(struct scan *s, bool *exact)
 	return kind;
 }
 
+/* --- prepared statements -------------------------------------------------------------------- */
+void head_see_name(struct scan *s, const struct lex_token *t, int use)
+{
+	struct sql_facts *f = s->f;
+	struct sql_name *name;
+	size_t n;
+
+	if (s->is_body || (t->kind != LEX_WORD && t->kind != LEX_QUOTED))
+		return;
+	if (f->nnames == SQL_NAMES_MAX) {
+		f->too_many_names = true;
+		return;
+	}
+	name = &f->names[f->nnames];
+	if (!lex_decode(t, name->folded, sizeof(name->folded) - 1, &n))
+		return;
+	name->folded[n] = '\0';
+	name->use = use;
+	name->at = (size_t)(t->text.p - s->text);
+	name->len = t->text.n;
+	f->nnames++;
+}
+
+void head_see_execute(struct scan *s)
+{
+	struct lex_token name = scan_peek_token(s);
+
+	setting_see_execute(s);
+	head_see_name(s, &name, NAME_EXECUTE);
+}
+
 static enum sql_kind head_prepare(struct scan *s, bool *exact)
 {
+	struct lex_token name;
+
 	scan_next(s);
+	name = s->t;
 	if (scan_take(s, W_TRANSACTION) && s->w == W_STRING) {
 		s->f->effects |= SQL_EFFECT_TRANSACTION_CONTROL;
 		return SQL_KIND_TWO_PHASE;
 	}
+	head_see_name(s, &name, NAME_PREPARE);
 	s->f->effects |= SQL_EFFECT_PREPARE;
 	return SQL_KIND_PREPARE;
+}
+
+static enum sql_kind head_execute(struct scan *s, bool *exact)
+{
+	head_see_execute(s);
+	scan_next(s);
+	return SQL_KIND_EXECUTE;
+}
+
+static enum sql_kind head_deallocate(struct scan *s, bool *exact)
+{
+	struct lex_token next;
+
+	scan_next(s);
+	next = scan_peek_token(s);
+	if (s->w == W_PREPARE && (next.kind == LEX_WORD || next.kind == LEX_QUOTED))
+		scan_next(s);
+	if (s->w == W_ALL) {
+		s->f->effects |= SQL_EFFECT_DEALLOCATE_ALL;
+		return SQL_KIND_DEALLOCATE;
+	}
+	s->f->effects |= SQL_EFFECT_DEALLOCATE;
+	head_see_name(s, &s->t, NAME_DEALLOCATE);
+	scan_next(s);
+	*exact = scan_is_at_end(s);
+	return SQL_KIND_DEALLOCATE;
+}
+
+static bool is_explain_option(const struct scan *s)
+{
+	return slice_is_equal_nocase(s->t.text, SLICE("analyze")) ||
+	       slice_is_equal_nocase(s->t.text, SLICE("analyse")) ||
+	       slice_is_equal_nocase(s->t.text, SLICE("verbose"));
+}
+
+static void see_create(struct scan *s)
+{
+	s->creates_table = s->w == W_TABLE || s->w == W_TEMP || s->w == W_TEMPORARY ||
+			   s->w == W_LOCAL || s->w == W_GLOBAL ||
+			   slice_is_equal_nocase(s->t.text, SLICE("unlogged"));
+}
+
+static enum sql_kind head_create(struct scan *s, bool *exact)
+{
+	scan_next(s);
+	see_create(s);
+	return SQL_KIND_OTHER;
+}
+
+static enum sql_kind head_explain(struct scan *s, bool *exact)
+{
+	unsigned depth = s->depth;
+
+	scan_next(s);
+	if (s->w == W_OPEN) {
+		do
+			scan_step(s);
+		while (s->depth > depth && !scan_is_at_end(s));
+	} else {
+		while (is_explain_option(s))
+			scan_next(s);
+	}
+	if (s->w == W_EXECUTE) {
+		head_see_execute(s);
+		scan_next(s);
+	} else if (scan_take(s, W_CREATE)) {
+		see_create(s);
+	}
+	return SQL_KIND_EXPLAIN;
 }
 
 /* --- the session ---------------------------------------------------------------------------- */
@@ -155,21 +259,6 @@ static enum sql_kind head_discard(struct scan *s, bool *exact)
 	return SQL_KIND_DISCARD;
 }
 
-static enum sql_kind head_execute(struct scan *s, bool *exact)
-{
-	setting_see_execute(s);
-	scan_next(s);
-	return SQL_KIND_EXECUTE;
-}
-
-static enum sql_kind head_deallocate(struct scan *s, bool *exact)
-{
-	scan_next(s);
-	scan_take(s, W_PREPARE);
-	s->f->effects |= s->w == W_ALL ? SQL_EFFECT_DEALLOCATE_ALL : SQL_EFFECT_DEALLOCATE;
-	return SQL_KIND_DEALLOCATE;
-}
-
 /* --- statements ----------------------------------------------------------------------------- */
 #define TC SQL_EFFECT_TRANSACTION_CONTROL
 
@@ -190,7 +279,8 @@ static const struct statement {
 	[W_UPDATE]     = { SQL_KIND_UPDATE, .is_query = true },
 	[W_DELETE]     = { SQL_KIND_DELETE, .is_query = true },
 	[W_MERGE]      = { .is_query = true },
-	[W_EXPLAIN]    = { SQL_KIND_EXPLAIN, .is_query = true },
+	[W_CREATE]     = { SQL_KIND_OTHER, 0, head_create },
+	[W_EXPLAIN]    = { SQL_KIND_EXPLAIN, 0, head_explain, .is_query = true },
 	[W_COPY]       = { SQL_KIND_COPY, SQL_EFFECT_COPY, .is_query = true },
 	[W_BEGIN]      = { SQL_KIND_BEGIN, TC, head_begin },
 	[W_START]      = { SQL_KIND_BEGIN, TC, head_start },
@@ -235,6 +325,8 @@ void head_take(struct scan *s)
 		s->stmt = s->w;
 		s->is_query = st->is_query;
 		s->has_update = s->has_pg_settings = false;
+		s->creates_table = false;
+		s->nas = 0;
 	}
 	s->f->statements += counts;
 	s->f->effects |= st->effects;

@@ -117,8 +117,14 @@ static PGT_NOINLINE void step_word(struct scan *s)
 		if (s->has_update && s->has_pg_settings)
 			f->flags |= SQL_UPDATES_PG_SETTINGS;
 		break;
+	case W_AS:
+		s->nas += s->depth == 0;
+		break;
 	case W_EXECUTE:
-		setting_see_execute(s);
+		if (s->creates_table && s->nas == 1 && s->prev == W_AS)
+			head_see_execute(s);
+		else
+			setting_see_execute(s);
 		break;
 	case W_ATOMIC:
 		s->atomic += s->prev == W_BEGIN && s->stmt == W_CREATE;

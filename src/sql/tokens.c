@@ -119,7 +119,7 @@ void scan_next(struct scan *s)
 		fingerprint_add(s->fingerprint, &s->t, s->w);
 }
 
-static struct lex_token peek_token(const struct scan *s)
+struct lex_token scan_peek_token(const struct scan *s)
 {
 	struct lex ahead = s->lex;
 	struct lex_token t;
@@ -131,7 +131,7 @@ static struct lex_token peek_token(const struct scan *s)
 
 bool scan_peek_is_ours(const struct scan *s)
 {
-	struct lex_token t = peek_token(s);
+	struct lex_token t = scan_peek_token(s);
 	char name[IDENT_MAX];
 	size_t n;
 
@@ -143,7 +143,7 @@ bool scan_peek_is_ours(const struct scan *s)
 
 enum word scan_peek(const struct scan *s)
 {
-	struct lex_token t = peek_token(s);
+	struct lex_token t = scan_peek_token(s);
 
 	if (slice_is_equal(t.text, SLICE(".")))
 		return W_DOT;

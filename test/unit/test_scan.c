@@ -30,6 +30,67 @@ static struct sql_facts facts_of(const char *text)
 	return f;
 }
 
+/* --- names of prepared statements ------------------------------------------------------------ */
+/* "use:name@token" of each, with spaces between. */
+static void names_of(const char *text, char *out, size_t cap)
+{
+	struct sql_facts f = facts_of(text);
+	size_t n = 0;
+
+	*out = '\0';
+	for (unsigned i = 0; i < f.nnames; i++)
+		n += (size_t)snprintf(out + n, cap - n, "%s%c:%s@%.*s", i ? " " : "",
+				      "PED"[f.names[i].use], f.names[i].folded, (int)f.names[i].len,
+				      text + f.names[i].at);
+	if (f.too_many_names)
+		snprintf(out + n, cap - n, " and more");
+}
+
+static void test_names(void **state)
+{
+	static const struct {
+		const char *text, *names;
+	} rows[] = {
+		{"select 1",						  ""							},
+		{ "execute A",						"E:a@A"						   },
+		{ "execute /* x */ \"a B\"(1); select 1",                     "E:a B@\"a B\""                                           },
+		{ "execute U&\"d\\0061ta\"",                                  "E:data@U&\"d\\0061ta\""                                  },
+		{ "explain execute a",					"E:a@a"						   },
+		{ "explain analyze verbose execute a(1)",                     "E:a@a"                                                   },
+		{ "explain (analyze, costs off) execute a",                   "E:a@a"                                                   },
+		{ "explain select 1 as execute from a",                       ""                                                        },
+		{ "create table t as execute a",                              "E:a@a"                                                   },
+		{ "create temp table t (x) on commit drop as execute a(1)",   "E:a@a"                                                   },
+		{ "create unlogged table if not exists t as execute a",       "E:a@a"                                                   },
+		{ "explain create table t as execute a",                      "E:a@a"                                                   },
+		{ "create table t as select 1 as execute from a",             ""                                                        },
+		{ "create view v as select 1 as execute from a",              ""                                                        },
+		{ "grant execute on function f to bob",                       ""                                                        },
+		{ "create trigger t before insert on x execute function f()", ""                                                        },
+		{ "prepare a as select 1",                                    "P:a@a"						   },
+		{ "prepare a (int, text) as select $1",                       "P:a@a"                                                   },
+		{ "prepare transaction 'x'",                                  ""							},
+		{ "prepare transaction as select 1",                          "P:transaction@transaction"                               },
+		{ "deallocate a",					     "D:a@a"						   },
+		{ "deallocate prepare a",                                     "D:a@a"						   },
+		{ "deallocate prepare",                                       "D:prepare@prepare"                                       },
+		{ "deallocate prepare; select 1",                             "D:prepare@prepare"                                       },
+		{ "deallocate all",					   ""							},
+		{ "deallocate prepare all",                                   ""							},
+		{ "deallocate \"all\"",                                       "D:all@\"all\""                                           },
+		{ "prepare a as select 1; execute b; deallocate c",           "P:a@a E:b@b D:c@c"                                       },
+		{ "do $$ begin deallocate a; end $$",                         ""                                                        },
+		{ "execute a; execute b; execute c; execute d; execute e; execute f; execute g;"
+		  "execute h; execute i",		    "E:a@a E:b@b E:c@c E:d@d E:e@e E:f@f E:g@g E:h@h and more"},
+	};
+	char names[256];
+
+	for (size_t i = 0; i < PGT_NELEMS(rows); i++) {
+		names_of(rows[i].text, names, sizeof(names));
+		assert_string_equal(names, rows[i].names);
+	}
+}
+
 /* --- kind, count, effects ------------------------------------------------------------------- */
 #define E(name) SQL_EFFECT_##name
 #define K(name) SQL_KIND_##name
@@ -578,6 +639,7 @@ static void test_the_stream_guard_sees_across_every_border(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_kinds_and_effects),
 		cmocka_unit_test(test_transaction_control_is_exact),
 		cmocka_unit_test(test_hints),

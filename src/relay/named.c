@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * named.c - SQL texts that name prepared statements: PREPARE, EXECUTE, DEALLOCATE.
+ *
+ * Knows places in texts and in error messages.  Which name stands for what, and what a server has,
+ * is statement.c's.
+ */
+#include "relay/named.h"
+
+#include "base/mem.h"
+#include "relay/parts.h"
+#include "relay/statement.h"
+#include "wire/frame.h"
+#include "wire/read.h"
+#include "wire/write.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct place {
+	int use;           /* of struct sql_name */
+	size_t at;         /* in the text that was sent, in characters from 0 */
+	size_t old, fresh; /* characters of the client's token, and of ours */
+	char name[64];     /* the client's */
+};
+
+struct naming {
+	unsigned n;
+	unsigned done; /* places of commands that have been run */
+	struct place places[SQL_NAMES_MAX];
+};
+
+/* ---- what the names of a text mean -------------------------------------------------------------
+ */
+
+/* An earlier command of the same text has taken the name away. */
+static bool is_gone_by_then(const struct sql_facts *facts, unsigned i)
+{
+	for (unsigned k = 0; k < i; k++)
+		if (facts->names[k].use == NAME_DEALLOCATE &&
+		    !strcmp(facts->names[k].folded, facts->names[i].folded))
+			return true;
+	return false;
+}
+
+/* The statement of the client's that is meant, or NULL: the name is the server's own affair. */
+static struct statement *meant_by(const struct client *c, const struct sql_facts *facts, unsigned i)
+{
+	const char *name = facts->names[i].folded;
+
+	return *name && !is_gone_by_then(facts, i) ? statement_find(c, slice_str(name)) : NULL;
+}
+
+bool named_is_ours(const struct client *c, const struct sql_facts *facts)
+{
+	return facts->kind == SQL_KIND_DEALLOCATE && facts->statements == 1 && facts->is_exact &&
+	       facts->nnames == 1 && statement_is_mapped(c) && meant_by(c, facts, 0);
+}
+
+void named_deallocate(struct client *c, const struct sql_facts *facts)
+{
+	struct buf *out = conn_output(&c->conn);
+
+	statement_forget(c, slice_str(facts->names[0].folded));
+	statement_forget(c, slice_of("", 0));
+	msg_put_command_complete(out, "DEALLOCATE");
+	msg_put_ready(out, c->server ? c->server->tx : 'I');
+}
+
+static bool forbid(struct client *c, struct err *e, const char *sqlstate, const char *why)
+{
+	c->group->counters.refused_count++;
+	return err_set(e, sqlstate, "%s", why);
+}
+
+bool named_may_run(struct client *c, struct sql_facts *facts, struct err *e)
+{
+	if (!statement_is_mapped(c))
+		return true;
+	if (facts->too_many_names)
+		return forbid(c, e, "54000", "one text names too many prepared statements");
+	for (unsigned i = 0; i < facts->nnames; i++) {
+		const struct statement *st = meant_by(c, facts, i);
+
+		if (facts->names[i].use == NAME_PREPARE && statement_is_full(c, 0))
+			return forbid(
+			    c, e, "53200",
+			    "the prepared statements of this session take too much memory");
+		if (facts->names[i].use != NAME_EXECUTE || !st)
+			continue;
+		if (st->has_names)
+			return forbid(
+			    c, e, "0A000",
+			    "EXECUTE of a statement that names prepared statements is not "
+			    "supported");
+		/* No Bind shows what EXECUTE gives the parameters. */
+		if (st->guards_params && *c->group->tenant)
+			return forbid(
+			    c, e, "42501",
+			    "permission denied: EXECUTE of a statement whose parameters have to "
+			    "be checked");
+		facts->effects |= st->effects;
+	}
+	return true;
+}
+
+/* ---- the text that a server sees ---------------------------------------------------------------
+ */
+
+/* Characters as the server counts them: in UTF-8, and in encodings of one byte. */
+static size_t count_chars(const struct client *c, struct slice s)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s.n; i++)
+		n += (s.p[i] & 0xC0) != 0x80;
+	return c->env_is_utf8 ? n : s.n;
+}
+
+static void put_quoted(struct buf *out, const char *name)
+{
+	buf_put_u8(out, '"');
+	for (; *name; name++)
+		buf_put(out, *name == '"' ? "\"\"" : name, *name == '"' ? 2 : 1);
+	buf_put_u8(out, '"');
+}
+
+/* Appends to out the name that the server will know it by, with its NUL. */
+static void resolve(struct client *c, const struct sql_facts *facts, unsigned i, struct buf *out)
+{
+	struct slice name = slice_str(facts->names[i].folded);
+	const struct statement *st = meant_by(c, facts, i);
+
+	if (st && facts->names[i].use != NAME_EXECUTE)
+		statement_require_void(c, i, out); /* to be taken away, or in the way */
+	else if (st && !st->has_names)
+		statement_require(c, name, out);
+	else
+		statement_escape(name, out);
+}
+
+static void put_place(struct client *c, const struct sql_name *name, struct slice token,
+		      const char *there, struct place *place, struct buf *out)
+{
+	size_t before = buf_len(out);
+
+	if (strcmp(name->folded, there) != 0)
+		put_quoted(out, there);
+	else
+		buf_put_slice(out, token);
+	place->use = name->use;
+	place->at = count_chars(c, slice_of(buf_head(out), before));
+	place->old = count_chars(c, token);
+	place->fresh = count_chars(c, slice_of(buf_head(out) + before, buf_len(out) - before));
+	memcpy(place->name, name->folded, sizeof(place->name));
+}
+
+struct naming *named_rewrite(struct client *c, struct slice text, const struct sql_facts *facts,
+			     struct buf *out)
+{
+	struct naming *naming = xnew(struct naming);
+	struct buf there = { 0 };
+	size_t done = 0;
+
+	if (!c->env_known)
+		gate_env(c);
+	for (; naming->n < facts->nnames; naming->n++) {
+		const struct sql_name *name = &facts->names[naming->n];
+
+		buf_clear(&there);
+		resolve(c, facts, naming->n, &there);
+		buf_put(out, text.p + done, name->at - done);
+		put_place(c, name, slice_of(text.p + name->at, name->len), buf_head(&there),
+			  &naming->places[naming->n], out);
+		done = name->at + name->len;
+	}
+	buf_put(out, text.p + done, text.n - done);
+	buf_fini(&there);
+	if (slice_is_equal(buf_peek(out), text))
+		buf_fini(out);
+	return naming;
+}
+
+void named_on_tag(struct server *s, struct naming *naming, struct slice tag)
+{
+	int use = slice_is_equal(tag, SLICE("PREPARE")) ? NAME_PREPARE : NAME_DEALLOCATE;
+
+	if (use == NAME_DEALLOCATE && !slice_is_equal(tag, SLICE("DEALLOCATE")))
+		return;
+	while (naming->done < naming->n) {
+		const struct place *place = &naming->places[naming->done++];
+
+		if (place->use != use)
+			continue;
+		if (use == NAME_PREPARE)
+			statement_remember(s->client, slice_str(place->name));
+		else
+			statement_forget(s->client, slice_str(place->name));
+		return;
+	}
+}
+
+/* ---- the extended protocol ---------------------------------------------------------------------
+ */
+
+/* The last portal of a text that names a statement. */
+struct named_portal {
+	int use;
+	char name[64];
+	struct naming
+	    *naming; /* or NULL: the text was sent as it is, or something else was bound */
+	char portal[];
+};
+
+static void bind_portal(struct client *c, struct slice portal, const struct sql_name *name)
+{
+	struct named_portal *p = xcalloc(1, sizeof(*p) + portal.n + 1);
+
+	named_forget(c);
+	c->named = p;
+	p->use = name->use;
+	memcpy(p->name, name->folded, sizeof(p->name));
+	memcpy(p->portal, portal.p, portal.n);
+}
+
+void named_forget(struct client *c)
+{
+	if (!c->named)
+		return;
+	free(c->named->naming);
+	free(c->named);
+	c->named = NULL;
+}
+
+void named_unbind(struct client *c, struct slice portal)
+{
+	if (slice_is_equal(slice_str(c->named->portal), portal)) {
+		named_forget(c);
+	} else {
+		free(c->named->naming);
+		c->named->naming = NULL;
+	}
+}
+
+void named_keep(struct client *c, struct naming *naming)
+{
+	if (!c->named) {
+		free(naming);
+		return;
+	}
+	free(c->named->naming);
+	c->named->naming = naming;
+}
+
+bool named_on_bind(struct client *c, struct slice portal, const struct statement *st,
+		   uint32_t *effects, struct err *e)
+{
+	struct sql_env env = gate_env(c);
+	struct sql_facts facts;
+
+	sql_scan(statement_text(st), &env, &facts);
+	if (!named_may_run(c, &facts, e))
+		return false;
+	*effects = facts.effects;
+	if (facts.nnames)
+		bind_portal(c, portal, &facts.names[0]);
+	return true;
+}
+
+bool named_on_execute(struct client *c, struct slice portal)
+{
+	struct slice name = slice_str(c->named->name);
+
+	if (!slice_is_equal(slice_str(c->named->portal), portal))
+		return false;
+	switch (c->named->use) {
+	case NAME_PREPARE:
+		return statement_expect_made(c, name);
+	case NAME_DEALLOCATE:
+		return statement_expect_gone(c, name);
+	default:
+		return false;
+	}
+}
+
+/* ---- errors ------------------------------------------------------------------------------------
+ */
+
+/* The position in the client's text of one in the text that the server has seen; from 1. */
+static long client_position(const struct naming *naming, long position)
+{
+	long shift = 0;
+
+	for (unsigned i = 0; i < naming->n; i++) {
+		const struct place *p = &naming->places[i];
+
+		if (position > (long)(p->at + p->fresh))
+			shift += (long)p->fresh - (long)p->old;
+	}
+	return position - shift;
+}
+
+/* The client's name of what the server calls SQL_OWN_STATEMENTS and what stands at p; *behind it,
+ * or NULL. */
+static const char *client_name(const struct server *s, const struct naming *naming, const char *p,
+			       const char **behind)
+{
+	const struct statement *st;
+	char *end;
+
+	if (!strncmp(p, VOID_STATEMENTS, sizeof(VOID_STATEMENTS) - 1)) {
+		p += sizeof(VOID_STATEMENTS) - 1;
+		*behind = p + 1;
+		if (naming)
+			return (unsigned)(*p - '0') < naming->n ? naming->places[*p - '0'].name
+								: NULL;
+		return s->client->named ? s->client->named->name : NULL;
+	}
+	st = statement_of_serial(s, strtoull(p, &end, 10));
+	*behind = end;
+	for (unsigned i = 0; naming && st && i < naming->n; i++)
+		if (statement_find(s->client, slice_str(naming->places[i].name)) == st)
+			return naming->places[i].name;
+	return st ? statement_name_of(s->client, st) : NULL;
+}
+
+/* Copies text with our names of statements turned back into the client's. */
+static void put_reworded(const struct server *s, const struct naming *naming, struct slice text,
+			 struct buf *out)
+{
+	static const char own[] = SQL_OWN_STATEMENTS;
+	const char *end = text.p + text.n;
+
+	for (const char *p = text.p, *behind; p < end; p = behind) {
+		const char *at = memmem(p, (size_t)(end - p), own, sizeof(own) - 1), *name;
+		/* What is not ours but begins so has got a mark in front of it. */
+		bool is_marked = at && at > p && at[-1] == '?';
+
+		buf_put(out, p, (size_t)((at ? at : end) - p) - is_marked);
+		if (!at)
+			break;
+		behind = at + sizeof(own) - 1;
+		name = is_marked ? NULL : client_name(s, naming, behind, &behind);
+		buf_put(out, name ? name : at, name ? strlen(name) : (size_t)(behind - at));
+	}
+	buf_put_u8(out, 0);
+}
+
+static bool needs_rewording(const struct naming *naming, struct slice body)
+{
+	return (naming && naming->n) ||
+	       memmem(body.p, body.n, SQL_OWN_STATEMENTS, sizeof(SQL_OWN_STATEMENTS) - 1);
+}
+
+/* Of the text that the head of the queue of replies belongs to, or NULL. */
+static const struct naming *naming_of_head(const struct server *s)
+{
+	const struct reply *head = replies_head(&s->replies);
+
+	if (!head)
+		return NULL;
+	if (head->note == NOTE_TEXT)
+		return head->subject;
+	/* Behind a Bind of another text nothing is kept any more. */
+	return s->client->named && (head->kind == REPLY_BIND || head->kind == REPLY_DESCRIBE ||
+				    head->kind == REPLY_EXECUTE)
+		   ? s->client->named->naming
+		   : NULL;
+}
+
+void named_reword(const struct server *s, const struct frame *f, struct buf *out)
+{
+	const struct naming *naming = naming_of_head(s);
+	struct reader r = reader_of(frame_body(f));
+	uint8_t code;
+	size_t m;
+
+	if (!needs_rewording(naming, frame_body(f)))
+		return;
+	m = msg_begin(out, f->type);
+	while ((code = read_u8(&r)) && !r.failed) {
+		struct slice value = read_cstr(&r);
+
+		buf_put_u8(out, code);
+		if (code == 'P' && naming)
+			buf_printf(out, "%ld%c", client_position(naming, strtol(value.p, NULL, 10)),
+				   '\0');
+		else if (code == 'M' || code == 'D' || code == 'H')
+			put_reworded(s, naming, value, out);
+		else
+			buf_put(out, value.p, value.n + 1);
+	}
+	buf_put_u8(out, 0);
+	msg_end(out, m);
+}
