@@ -76,18 +76,19 @@ bool statement_parse_here(struct client *c, struct slice name, struct statement 
 bool statement_is_full(const struct client *c, size_t n);
 /* What a name stands for; NULL: nothing. */
 struct statement *statement_find(const struct client *c, struct slice name);
-/* Makes the client's server know the statement that name stands for, and appends to out the name it
- * has there, with its NUL.  A name that stands for nothing is appended so that the server finds
- * nothing either. */
-void statement_require(struct client *c, struct slice name, struct buf *out);
-/* Appends to out, with its NUL, the name that the server has for one that stands for none of the
- * client's statements: the same, or one that is none of ours. */
-void statement_escape(struct slice name, struct buf *out);
+/* Makes the client's server know the statement that name stands for, and tells the name it has
+ * there, with its NUL; good until the event ends.  A name that stands for nothing is told so that
+ * the server finds nothing either.  name has its NUL behind it; odd is room for a name, and belongs
+ * to the caller. */
+struct slice statement_require(struct client *c, struct slice name, struct buf *odd);
+/* The name that the server has for one that stands for none of the client's statements: the same,
+ * or one that is none of ours. */
+struct slice statement_escape(struct slice name, struct buf *odd);
 /* How those go on behind SQL_OWN_STATEMENTS that do nothing; then comes a digit. */
 #define VOID_STATEMENTS "void"
-/* Makes the server know the i-th (below 10) of them, and appends its name: for a DEALLOCATE to take
+/* Makes the server know the i-th (below 10) of them, and tells its name: for a DEALLOCATE to take
  * away, or a PREPARE to find the name taken. */
-void statement_require_void(struct client *c, unsigned i, struct buf *out);
+struct slice statement_require_void(struct client *c, unsigned i, struct buf *odd);
 
 /* ---- names that SQL gives and takes; named.h knows when ----
  * SQL's PREPARE makes a statement on the server, which then keeps its name there.  Nothing of it is

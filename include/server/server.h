@@ -48,7 +48,9 @@ struct question {
 	void *arg;
 };
 
-#define QUESTION_MAX_COLUMNS 16
+#define QUESTION_MAX_COLUMNS      16
+
+#define SERVER_STATEMENT_NAME_MAX 28
 
 /* A statement that exists on the server, or will when what was sent has been run, under the name
  * "pgt_SERIAL".  No serial is used twice on a connection. */
@@ -61,6 +63,8 @@ struct server_statement {
 	uint64_t used_in; /* and that used it last */
 	void *subject;    /* of the relay: what the statement is */
 	bool is_renamed;  /* its text names statements as only this server knows them */
+	uint8_t name_len; /* with its NUL */
+	char name[SERVER_STATEMENT_NAME_MAX];
 };
 
 /* Of server.unnamed_id. */

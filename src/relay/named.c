@@ -125,18 +125,16 @@ static void put_quoted(struct buf *out, const char *name)
 	buf_put_u8(out, '"');
 }
 
-/* Appends to out the name that the server will know it by, with its NUL. */
-static void resolve(struct client *c, const struct sql_facts *facts, unsigned i, struct buf *out)
+/* The name that the server will know it by, with its NUL. */
+static struct slice resolve(struct client *c, const struct sql_facts *facts, unsigned i,
+			    struct buf *odd)
 {
 	struct slice name = slice_str(facts->names[i].folded);
 	const struct statement *st = meant_by(c, facts, i);
 
 	if (st && facts->names[i].use != NAME_EXECUTE)
-		statement_require_void(c, i, out); /* to be taken away, or in the way */
-	else if (st && !st->has_names)
-		statement_require(c, name, out);
-	else
-		statement_escape(name, out);
+		return statement_require_void(c, i, odd); /* to be taken away, or in the way */
+	return st && !st->has_names ? statement_require(c, name, odd) : statement_escape(name, odd);
 }
 
 static void put_place(struct client *c, const struct sql_name *name, struct slice token,
@@ -159,23 +157,22 @@ struct naming *named_rewrite(struct client *c, struct slice text, const struct s
 			     struct buf *out)
 {
 	struct naming *naming = xnew(struct naming);
-	struct buf there = { 0 };
+	struct buf odd = { 0 };
 	size_t done = 0;
 
 	if (!c->env_known)
 		gate_env(c);
 	for (; naming->n < facts->nnames; naming->n++) {
 		const struct sql_name *name = &facts->names[naming->n];
+		struct slice there = resolve(c, facts, naming->n, &odd);
 
-		buf_clear(&there);
-		resolve(c, facts, naming->n, &there);
 		buf_put(out, text.p + done, name->at - done);
-		put_place(c, name, slice_of(text.p + name->at, name->len), buf_head(&there),
+		put_place(c, name, slice_of(text.p + name->at, name->len), there.p,
 			  &naming->places[naming->n], out);
 		done = name->at + name->len;
 	}
 	buf_put(out, text.p + done, text.n - done);
-	buf_fini(&there);
+	buf_fini(&odd);
 	if (slice_is_equal(buf_peek(out), text))
 		buf_fini(out);
 	return naming;

@@ -604,18 +604,19 @@ static enum step on_parse(struct client *c, const struct frame *f)
 /* A message whose statement's name stands at name.p; everything else stays as it is. */
 static enum step pass_renamed(struct client *c, const struct frame *f, struct slice name)
 {
-	struct buf server_name = { 0 }, *out;
-	size_t before = (size_t)(name.p - f->start) - FRAME_HEADER_LEN;
-	size_t after = FRAME_HEADER_LEN + before + name.n + 1;
+	struct buf odd = { 0 };
+	struct slice there = statement_require(c, name, &odd);
+	struct buf *out = conn_output(&c->server->conn);
+	size_t before = (size_t)(name.p - f->start), after = before + name.n + 1;
+	uint32_t len = htonl((uint32_t)(f->len - 1 - name.n - 1 + there.n));
+	char *p = buf_reserve(out, f->have + there.n);
 
-	statement_require(c, name, &server_name);
-	out = conn_output(&c->server->conn);
-	buf_put_u8(out, f->type);
-	buf_put_u32(out, (uint32_t)(f->len - 1 - name.n - 1 + buf_len(&server_name)));
-	buf_put(out, f->start + FRAME_HEADER_LEN, before);
-	buf_put_slice(out, buf_peek(&server_name));
-	buf_put(out, f->start + after, f->have - after);
-	buf_fini(&server_name);
+	memcpy(p, f->start, before);
+	memcpy(p + 1, &len, sizeof(len));
+	memcpy(p + before, there.p, there.n);
+	memcpy(p + before + there.n, f->start + after, f->have - after);
+	buf_produced(out, f->have - name.n - 1 + there.n);
+	buf_fini(&odd);
 	conn_consume(&c->conn, f->have);
 	c->stream_left = f->len - f->have;
 	c->stream_discard = false;
@@ -647,19 +648,19 @@ static bool guard_bind(struct client *c, const struct frame *f, const struct sta
 static enum step send_rewritten_bind(struct client *c, const struct frame *f, struct slice portal,
 				     struct slice name, struct buf *rewritten)
 {
-	struct buf server_name = { 0 }, *out;
+	struct buf odd = { 0 }, *out;
+	struct slice there = statement_require(c, name, &odd);
 	size_t m;
 
 	gate_note_clamp(c);
-	statement_require(c, name, &server_name);
 	out = conn_output(&c->server->conn);
 	m = msg_begin(out, MSG_BIND);
 	buf_put_slice(out, portal);
 	buf_put_u8(out, 0);
-	buf_put_slice(out, buf_peek(&server_name));
+	buf_put_slice(out, there);
 	buf_put_slice(out, buf_peek(rewritten));
 	msg_end(out, m);
-	buf_fini(&server_name);
+	buf_fini(&odd);
 	return skip(c, f);
 }
 

@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SERVER_NAME_MAX 32
 /* What the prepared statements of one client may take: thousands of long ones. */
 #define CLIENT_STATEMENTS_MAX (16u << 20)
 
@@ -32,8 +31,9 @@ struct statement_name {
 
 struct client_statements {
 	struct hmap names;
-	size_t bytes;   /* of the names in it, with their texts, shared or not */
-	unsigned nmade; /* names in it that SQL has made */
+	size_t bytes;                /* of the names in it, with their texts, shared or not */
+	unsigned nmade;              /* names in it that SQL has made */
+	struct statement_name *last; /* the one in it that was asked for last, or NULL */
 	struct statement *unnamed;
 };
 
@@ -155,17 +155,26 @@ static struct slice name_cut(struct slice name)
 	return slice_of(name.p, name.n < 63 ? name.n : 63);
 }
 
+static bool name_is(const struct statement_name *n, struct slice name)
+{
+	return !strncmp(n->name, name.p, name.n) && !n->name[name.n];
+}
+
 static struct statement_name *name_find(const struct client *c, struct slice name)
 {
+	struct statement_name *n;
+
 	if (!c->statements)
 		return NULL;
 	name = name_cut(name);
+	n = c->statements->last;
+	if (n && name_is(n, name))
+		return n;
 	for (struct hlink *l = hmap_first(&c->statements->names, hash_bytes(name.p, name.n)); l;
 	     l = hmap_next(l)) {
-		struct statement_name *n = container_of(l, struct statement_name, link);
-
-		if (slice_is_equal(slice_str(n->name), name))
-			return n;
+		n = container_of(l, struct statement_name, link);
+		if (name_is(n, name))
+			return c->statements->last = n;
 	}
 	return NULL;
 }
@@ -205,6 +214,8 @@ static void name_take_out(struct client *c, struct statement_name *n)
 	hmap_remove(&c->statements->names, &n->link);
 	c->statements->bytes -= name_size(n);
 	c->statements->nmade -= !n->statement;
+	if (c->statements->last == n)
+		c->statements->last = NULL;
 	n->is_listed = false;
 }
 
@@ -260,9 +271,11 @@ static struct server_statement *on_server(const struct server *s, const struct s
 	return NULL;
 }
 
-static void server_name(const struct server_statement *ss, char out[SERVER_NAME_MAX])
+static void give_name(struct server_statement *ss, uint64_t serial)
 {
-	snprintf(out, SERVER_NAME_MAX, SQL_OWN_STATEMENTS "%llu", (unsigned long long)ss->serial);
+	ss->serial = serial;
+	ss->name_len = (uint8_t)(1 + snprintf(ss->name, sizeof(ss->name), SQL_OWN_STATEMENTS "%llu",
+					      (unsigned long long)serial));
 }
 
 /* Counts the batches that are sent, as server.batch those that are answered. */
@@ -314,11 +327,8 @@ static void send_close(struct server *s, const char *name)
 
 static void close_on_server(struct server *s, struct server_statement *ss)
 {
-	char name[SERVER_NAME_MAX];
-
 	take_out(s, ss);
-	server_name(ss, name);
-	send_close(s, name);
+	send_close(s, ss->name);
 	replies_push(&s->replies, (struct reply){ .kind = REPLY_CLOSE,
 						  .way = REPLY_SWALLOW,
 						  .note = NOTE_INJECTED,
@@ -343,7 +353,7 @@ static struct server_statement *add_to_server(struct server *s, struct statement
 	struct server_statement *ss = xnew(struct server_statement);
 
 	ss->id = st->id;
-	ss->serial = ++s->last_serial;
+	give_name(ss, ++s->last_serial);
 	ss->made_in = ss->used_in = batch_of(s);
 	ss->subject = statement_ref(st);
 	list_init(&ss->lru);
@@ -392,7 +402,6 @@ static struct server_statement *require_named(struct client *c, struct statement
 	struct server *s = c->server;
 	struct server_statement *ss;
 	struct buf text = { 0 };
-	char name[SERVER_NAME_MAX];
 
 	if (st->has_names)
 		rename_in_text(c, st, &text);
@@ -407,11 +416,10 @@ static struct server_statement *require_named(struct client *c, struct statement
 	}
 	ss = add_to_server(s, st, c->group->set.max_prepared_statements);
 	ss->is_renamed = buf_len(&text);
-	server_name(ss, name);
 	if (ss->is_renamed)
-		send_renamed(s, name, st, &text);
+		send_renamed(s, ss->name, st, &text);
 	else
-		send_parse(s, name, st);
+		send_parse(s, ss->name, st);
 	buf_fini(&text);
 	replies_push(&s->replies, (struct reply){ .kind = REPLY_PARSE,
 						  .way = REPLY_SWALLOW,
@@ -465,28 +473,29 @@ static void require_unnamed(struct client *c, struct statement *st)
 	inject_unnamed(s, REPLY_CLOSE, NULL);
 }
 
-void statement_require(struct client *c, struct slice name, struct buf *out)
+struct slice statement_require(struct client *c, struct slice name, struct buf *odd)
 {
 	struct statement *st = statement_find(c, name);
-	char text[SERVER_NAME_MAX];
+	const struct server_statement *ss;
 
 	if (!name.n) {
 		require_unnamed(c, st);
-		buf_put_u8(out, 0);
-	} else if (st) {
-		server_name(require_named(c, st), text);
-		buf_put_cstr(out, text);
-	} else {
-		statement_escape(name, out);
+		return slice_of("", 1);
 	}
+	if (!st)
+		return statement_escape(name, odd);
+	ss = require_named(c, st);
+	return slice_of(ss->name, ss->name_len);
 }
 
-void statement_escape(struct slice name, struct buf *out)
+struct slice statement_escape(struct slice name, struct buf *odd)
 {
-	if (slice_starts_with(name, SLICE(SQL_OWN_STATEMENTS)))
-		buf_put(out, "?", 1);
-	buf_put_slice(out, name);
-	buf_put_u8(out, 0);
+	if (!slice_starts_with(name, SLICE(SQL_OWN_STATEMENTS)))
+		return slice_of(name.p, name.n + 1);
+	buf_clear(odd);
+	buf_put(odd, "?", 1);
+	buf_put(odd, name.p, name.n + 1);
+	return buf_peek(odd);
 }
 
 static void expect_swallowed(struct server *s, enum reply_kind kind)
@@ -494,23 +503,23 @@ static void expect_swallowed(struct server *s, enum reply_kind kind)
 	replies_push(&s->replies, (struct reply){ .kind = (uint8_t)kind, .way = REPLY_SWALLOW });
 }
 
-void statement_require_void(struct client *c, unsigned i, struct buf *out)
+struct slice statement_require_void(struct client *c, unsigned i, struct buf *odd)
 {
 	struct server *s = c->server;
-	char name[SERVER_NAME_MAX];
 	size_t m;
 
+	buf_clear(odd);
+	buf_printf(odd, SQL_OWN_STATEMENTS VOID_STATEMENTS "%u%c", i, '\0');
 	/* One may have been left by a text that failed before it came to its end. */
-	snprintf(name, sizeof(name), SQL_OWN_STATEMENTS VOID_STATEMENTS "%u", i);
-	send_close(s, name);
+	send_close(s, buf_head(odd));
 	expect_swallowed(s, REPLY_CLOSE);
 	m = msg_begin(conn_output(&s->conn), MSG_PARSE);
-	buf_put_cstr(conn_output(&s->conn), name);
+	buf_put_cstr(conn_output(&s->conn), buf_head(odd));
 	buf_put_cstr(conn_output(&s->conn), "");
 	buf_put_u16(conn_output(&s->conn), 0);
 	msg_end(conn_output(&s->conn), m);
 	expect_swallowed(s, REPLY_PARSE);
-	buf_put_cstr(out, name);
+	return buf_peek(odd);
 }
 
 /* ---- what clients ask --------------------------------------------------------------------------
@@ -546,7 +555,6 @@ static void parse_named(struct client *c, struct slice name, struct statement *s
 	struct statement_name *n = name_new(name, st);
 	struct server_statement *ss = on_server(s, st);
 	struct reply r = { .kind = REPLY_PARSE, .note = NOTE_NAMED, .subject = n };
-	char text[SERVER_NAME_MAX];
 
 	c->group->counters.client_parse_count++;
 	n->made_in = batch_of(s);
@@ -561,8 +569,7 @@ static void parse_named(struct client *c, struct slice name, struct statement *s
 		r.way = REPLY_MAKE;
 	} else {
 		ss = add_to_server(s, st, c->group->set.max_prepared_statements);
-		server_name(ss, text);
-		send_parse(s, text, st);
+		send_parse(s, ss->name, st);
 		r.way = REPLY_PASS;
 	}
 	replies_push(&s->replies, r);
@@ -573,17 +580,17 @@ static void parse_named(struct client *c, struct slice name, struct statement *s
 static void parse_again(struct client *c, struct slice name, struct slice body)
 {
 	struct server *s = c->server;
-	struct buf known = { 0 }, *out;
+	struct buf odd = { 0 }, *out;
 	struct err *e = xnew(struct err);
+	struct slice known = statement_require(c, name, &odd);
 	size_t m;
 
-	statement_require(c, name, &known);
 	out = conn_output(&s->conn);
 	m = msg_begin(out, MSG_PARSE);
-	buf_put_slice(out, buf_peek(&known));
+	buf_put_slice(out, known);
 	buf_put_slice(out, body);
 	msg_end(out, m);
-	buf_fini(&known);
+	buf_fini(&odd);
 	err_set(e, "42P05", "prepared statement \"%.*s\" already exists", SLICE_FMT(name));
 	replies_push(&s->replies, (struct reply){ .kind = REPLY_PARSE,
 						  .way = REPLY_PASS,
@@ -622,11 +629,10 @@ bool statement_parse_here(struct client *c, struct slice name, struct statement 
 /* The server has it under the client's name. */
 static void close_made(struct server *s, const struct statement_name *n)
 {
-	struct buf name = { 0 };
+	struct buf odd = { 0 };
 
-	statement_escape(slice_str(n->name), &name);
-	send_close(s, buf_head(&name));
-	buf_fini(&name);
+	send_close(s, statement_escape(slice_str(n->name), &odd).p);
+	buf_fini(&odd);
 }
 
 void statement_close(struct client *c, struct slice name)

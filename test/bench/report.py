@@ -44,16 +44,26 @@ def figures(scenario, proxy):
     return result
 
 
+def _ratio(above, below, key):
+    """Of two scenarios of one run; None when one has no such figure."""
+    return above[key] / below[key] if above.get(key) and below.get(key) else None
+
+
 def bars(results):
     """The bars that these results can show: [(text, is_met)]."""
     simple = results["scenarios"].get("simple", {})
     floor, ours = (figures(simple, name) if name in simple else {}
                    for name in ("floor", "pgturnstile"))
+    prepared = results["scenarios"].get("prepared", {})
+    by_name = figures(prepared, "pgturnstile") if "pgturnstile" in prepared else {}
     idle = results["idle"].get("pgturnstile") or {}
     candidates = (
         ("floor, user instructions per simple transaction", floor.get("instructions"), 300),
         ("floor, system calls per simple transaction", floor.get("syscalls"), 4.5),
         ("pgturnstile, CPU per simple transaction / floor", ours.get("cpu_to_floor"), 1.25),
+        ("pgturnstile, CPU per prepared transaction / simple", _ratio(by_name, ours, "cpu_us"), 1.10),
+        ("pgturnstile, instructions per prepared transaction / simple",
+         _ratio(by_name, ours, "instructions"), 1.10),
         ("pgturnstile, Pss in bytes per idle client", idle.get("pss_per_client"), 2048),
     )
     return [(f"{text}: {value:.2f}, may be {limit}", value <= limit)

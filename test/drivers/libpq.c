@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCHEMA "drv_libpq"
+#define SCHEMA       "drv_libpq"
 #define CACHE_ROUNDS 20
-#define WAIT_MS 20000
+#define WAIT_MS      20000
 
 static void on_notice(void *who, const PGresult *result)
 {
@@ -37,7 +37,8 @@ static PGconn *connected(char *name)
 
 static const char *transaction(const PGconn *conn)
 {
-	static const char *const names[] = { "idle", "active", "in transaction", "in error", "unknown" };
+	static const char *const names[] = { "idle", "active", "in transaction", "in error",
+					     "unknown" };
 
 	return names[PQtransactionStatus(conn)];
 }
@@ -84,7 +85,8 @@ static void results(PGconn *conn)
 		show(conn, result);
 }
 
-/* --- one scene each ---------------------------------------------------------------------------- */
+/* --- one scene each ----------------------------------------------------------------------------
+ */
 static void statements(PGconn *a, PGconn *b)
 {
 	printf("# prepared statements of two connections, same names, other texts\n");
@@ -116,11 +118,18 @@ static void statements(PGconn *a, PGconn *b)
 
 static void types(PGconn *conn)
 {
-	static const char *const values[] = { "-7", "123456789012.000100", "\\x00ff10", NULL,
-		"{1,NULL,3}", "{\"k\": [1, \"ü\"]}", "2024-02-29 12:34:56.789+02", "t" };
-	static const char sql[] = "SELECT $1::int8 AS i, $2::numeric AS n, $3::bytea AS b, $4::text"
-				  " AS nothing, $5::int[] AS a, $6::jsonb AS j, $7::timestamptz AS ts,"
-				  " $8::bool AS yes";
+	static const char *const values[] = { "-7",
+					      "123456789012.000100",
+					      "\\x00ff10",
+					      NULL,
+					      "{1,NULL,3}",
+					      "{\"k\": [1, \"ü\"]}",
+					      "2024-02-29 12:34:56.789+02",
+					      "t" };
+	static const char sql[] =
+	    "SELECT $1::int8 AS i, $2::numeric AS n, $3::bytea AS b, $4::text"
+	    " AS nothing, $5::int[] AS a, $6::jsonb AS j, $7::timestamptz AS ts,"
+	    " $8::bool AS yes";
 
 	printf("# types, as text and binary\n");
 	run(conn, "SET TimeZone = 'UTC'");
@@ -166,9 +175,11 @@ static void pipeline(PGconn *conn)
 		for (int i = 0; i < 3; i++)
 			PQsendQueryPrepared(conn, "piped", 1, n, NULL, NULL, 0);
 		if (round == 1)
-			PQsendQueryParams(conn, "SELECT 1/($1::int - 5)", 1, NULL, n, NULL, NULL, 0);
-		PQsendQueryParams(conn, "INSERT INTO t VALUES (10 * $1::int + (SELECT count(*) FROM t), 'p')",
-				  1, NULL, n, NULL, NULL, 0);
+			PQsendQueryParams(conn, "SELECT 1/($1::int - 5)", 1, NULL, n, NULL, NULL,
+					  0);
+		PQsendQueryParams(
+		    conn, "INSERT INTO t VALUES (10 * $1::int + (SELECT count(*) FROM t), 'p')", 1,
+		    NULL, n, NULL, NULL, 0);
 		PQpipelineSync(conn);
 	}
 	PQsendQueryParams(conn, "SELECT 'flushed' AS t", 0, NULL, NULL, NULL, NULL, 0);
@@ -278,9 +289,12 @@ static void notifications(PGconn *listener, PGconn *speaker)
 
 static void settings(PGconn *a, PGconn *b)
 {
-	static const char *const names[] = { "TimeZone", "application_name", "client_encoding",
-		"DateStyle", "IntervalStyle", "standard_conforming_strings", "integer_datetimes",
-		"is_superuser", "session_authorization", "server_encoding" };
+	static const char *const names[] = {
+		"TimeZone",          "application_name", "client_encoding",
+		"DateStyle",         "IntervalStyle",    "standard_conforming_strings",
+		"integer_datetimes", "is_superuser",     "session_authorization",
+		"server_encoding"
+	};
 
 	printf("# settings\n");
 	run(a, "SET TimeZone = 'Asia/Tokyo'");
@@ -297,9 +311,11 @@ static void settings(PGconn *a, PGconn *b)
 		printf("  %s: %s | %s\n", names[i], PQparameterStatus(a, names[i]),
 		       PQparameterStatus(b, names[i]));
 	for (int i = 0; i < 3; i++) {
-		run(a, "SELECT current_setting('TimeZone') AS tz, current_setting('search_path') AS path,"
+		run(a, "SELECT current_setting('TimeZone') AS tz, current_setting('search_path') "
+		       "AS path,"
 		       " current_setting('statement_timeout') AS timeout");
-		run(b, "SELECT current_setting('TimeZone') AS tz, current_setting('search_path') AS path,"
+		run(b, "SELECT current_setting('TimeZone') AS tz, current_setting('search_path') "
+		       "AS path,"
 		       " current_setting('statement_timeout') AS timeout");
 	}
 	run(b, "RESET ALL");
