@@ -18,6 +18,7 @@
 struct client;
 struct client_login;
 struct client_statements;
+struct session_notes;
 struct relay;
 struct server;
 struct tls_context;
@@ -86,10 +87,12 @@ struct client {
 	struct server *server; /* it has, or NULL */
 	struct waiter waiter;
 	struct pool *chosen;                  /* where its request goes, or NULL: not decided */
-	struct param_set *wanted;             /* settings of its session */
+	struct param_set *base;               /* settings that its session began with */
+	struct param_set *wanted;             /* settings of its session now */
 	struct param_set *told;               /* what it knows of the server's parameters */
 	struct client_statements *statements; /* NULL: it never prepared one */
 	struct named_portal *named;           /* that it bound to a text with names, or NULL */
+	struct session_notes *notes;          /* of its pins; NULL: it never had any */
 	struct sql_stream_guard *guard;       /* watches a text that is too long to be held */
 	void *console;                        /* of the admin console */
 	char *user;                           /* as it said it */
@@ -101,7 +104,8 @@ struct client {
 	size_t stream_left; /* bytes of the message under way that are still to come */
 	uint64_t env_key;   /* equal for clients whose texts are read alike, when env_known */
 	uint32_t pid;       /* of its cancel key; 0: none yet */
-	uint32_t pins;      /* SQL effects that keep its server with it */
+	uint32_t pins;      /* why it keeps its server: bits of enum pin_reason */
+	uint32_t touched;   /* what it may have left on the server that it has: the same bits … */
 	unsigned prepaid;   /* Executes that were charged when their batch began */
 	uint8_t secret[CLIENT_KEY_LONG];
 	uint8_t secret_len;

@@ -51,6 +51,10 @@ enum auth_type {
 
 enum route { ROUTE_AUTO, ROUTE_PRIMARY };
 
+enum session_state { SESSION_STATE_PIN, SESSION_STATE_REJECT, SESSION_STATE_LOG };
+
+enum backend_pid { BACKEND_PID_PIN, BACKEND_PID_SERVER };
+
 enum rate_limit_mode { RATE_LIMIT_ENFORCE, RATE_LIMIT_WARN };
 
 enum load_balance_hosts { LOAD_BALANCE_DISABLE, LOAD_BALANCE_ROUND_ROBIN };
@@ -107,6 +111,8 @@ typedef int setting_sslmode_t;
 typedef int setting_auth_type_t;
 typedef int setting_route_t;
 typedef int setting_rate_limit_mode_t;
+typedef int setting_session_state_t;
+typedef int setting_backend_pid_t;
 typedef int setting_load_balance_hosts_t;
 typedef int setting_tenant_pool_t;
 typedef int setting_facility_t; /* LOG_DAEMON … of <syslog.h> */

@@ -82,6 +82,9 @@ struct credential {
 	uint8_t server_key[32];
 };
 
+/* Reasons that the relay may have. */
+#define GROUP_PINS_MAX 16
+
 struct group {
 	struct hlink link; /* in the worker's table */
 	uint64_t key_hash;
@@ -106,8 +109,9 @@ struct group {
 	struct list clients; /* logged in, all of them */
 	unsigned nclients;
 	struct counters counters;
-	usec_t idle_since; /* without clients and servers; 0: in use */
-	bool gone;         /* its database or tenant left the config: closes when its clients do */
+	uint64_t pin_counts[GROUP_PINS_MAX]; /* of the relay: sessions by why they kept a server */
+	usec_t idle_since;                   /* without clients and servers; 0: in use */
+	bool gone; /* its database or tenant left the config: closes when its clients do */
 };
 
 /* ---- slots ---------------------------------------------------------------------------------- */

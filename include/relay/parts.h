@@ -20,11 +20,6 @@ struct statement;
 /* What is held of one message so that its text can be looked at. */
 #define HOLD_MAX (1u << 20)
 
-/* Effects that keep the server with its client, because the next one would see them. */
-#define PINNING_EFFECTS                                                                            \
-	(SQL_EFFECT_SET | SQL_EFFECT_PREPARE | SQL_EFFECT_LISTEN | SQL_EFFECT_TEMP |               \
-	 SQL_EFFECT_ADVISORY_LOCK | SQL_EFFECT_HOLD_CURSOR | SQL_EFFECT_LOAD | SQL_EFFECT_DBLINK)
-
 /* What reply.note says of an answer, and what reply.subject is then. */
 enum reply_note {
 	NOTE_NONE,
@@ -71,6 +66,8 @@ void attach_keep_minimum(struct pool *pool, usec_t now);
 void attach_scatter_waiters(struct pool *pool);
 /* The server has answered session_apply()'s question. */
 void attach_on_settled(struct server *s, const struct report *error);
+/* The server has answered a survey. */
+void attach_on_surveyed(struct server *s);
 extern const struct server_events relay_server_events;
 
 /* ---- request.c: from the client ---------------------------------------------------------------
@@ -109,7 +106,7 @@ enum verdict gate_guard(struct client *c, struct slice text, const struct sql_fa
  * formats of parameters on. */
 enum verdict gate_guard_bind(struct client *c, const struct statement *st, struct slice after_names,
 			     struct buf *rewritten, struct err *e);
-/* A function call by OID, which no text names: gate_guard() and gate_note_effects() for it. */
+/* A function call by OID, which no text names: gate_guard() and pins_note() for it. */
 enum verdict gate_guard_call(struct client *c, uint32_t oid, struct err *e);
 void gate_note_call(struct client *c, uint32_t oid);
 /* The rewritten message goes out: tells the client that its timeout was lowered. */
@@ -121,11 +118,6 @@ bool gate_is_limited(const struct client *c);
 enum verdict gate_admit(struct client *c, unsigned n, struct err *e);
 /* n statements within a transaction. */
 void gate_charge(struct client *c, unsigned n);
-/* Whether the session may be tied to its server by this text: not to a replica, where its writes
- * could not follow.  False: *e. */
-bool gate_may_stay(const struct client *c, const struct sql_facts *facts, struct err *e);
-/* Remembers what the text leaves on the server. */
-void gate_note_effects(struct client *c, const struct sql_facts *facts);
 /* Whether a choice of nodes depends on what is asked. */
 bool gate_has_choice(const struct client *c);
 /* Whether the text is a proven read. */
@@ -152,7 +144,23 @@ struct param_set *session_wanted(const struct identity *id, struct group *group)
 enum step session_apply(struct client *c, struct server *s) PGT_MUST_USE;
 /* Tells the client what this server reports and it has not heard. */
 void session_tell(struct client *c, struct server *s);
+/* The value that a session's setting may have: of statement_timeout no more than its tenant's
+ * ceiling; room is where another value than the given one is put. */
+#define SESSION_CLAMPED_MAX 32
+const char *session_clamp(const struct client *c, const char *name, const char *value,
+			  char room[SESSION_CLAMPED_MAX]);
+/* A string constant that means the same whatever the session's settings are. */
+void session_put_literal(struct buf *b, const char *s);
 /* The startup options of a server connection of the group. */
 void session_options(const struct group *group, bool cap_timeout, struct buf *out);
+
+/* ---- survey.c: what a session has left on its server --------------------------------------------
+ */
+
+/* Whether the transaction that has ended may have left anything. */
+bool survey_is_due(const struct client *c);
+/* Asks the server, which owes nothing; attach_on_surveyed() goes on. */
+void survey_begin(struct client *c, struct server *s);
+void survey_free(struct survey *survey); /* NULL is allowed */
 
 #endif

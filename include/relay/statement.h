@@ -39,13 +39,14 @@ struct statement {
 	uint32_t flags; /* enum sql_flag */
 	enum sql_kind kind;
 	uint64_t fingerprint[2];
-	unsigned nchanges;  /* that depend on parameters; see guards_params */
 	bool guards_params; /* a Bind must be looked into */
 	bool has_names;     /* it names others, see named.h */
 	bool is_exact;
 	bool begin_read_only, begin_serializable;
 	enum sql_hint hint;
 	unsigned nesting, chain;
+	bool sets_many, sets_unnamed;
+	unsigned settings_len; /* sql_facts.settings, behind the body */
 	size_t text_len;
 	size_t len;
 	char body[]; /* of a Parse message from the text on: the text, its NUL, the types */

@@ -21,6 +21,7 @@ struct client;
 struct cancel;
 struct server;
 struct server_login;
+struct survey;
 
 struct server_events {
 	/* Logged in, and asked all that must be asked first. */
@@ -82,6 +83,7 @@ struct server {
 	struct server_login *login; /* until it is ready */
 	struct question question;   /* done != NULL: one is being answered */
 	struct buf question_error;  /* body of the first ErrorResponse */
+	struct survey *survey;      /* of the relay: what a session has left here is being asked */
 	struct resolver *resolver;
 	struct mailbox *mailbox;
 	struct tls_context *tls_context; /* or NULL; a reference */
@@ -105,7 +107,7 @@ struct server {
 	usec_t request_at;         /* when it was last given out */
 	usec_t query_at;           /* when the query under way was sent */
 	usec_t xact_at;            /* when the transaction began */
-	uint32_t tainted;          /* SQL effects that would reach the next client */
+	uint32_t tainted;          /* of the relay: what would reach the next client */
 	char tx;                   /* 'I', 'T', 'E' */
 	bool stream_swallow;       /* what of the current message is still to come goes nowhere */
 	bool skips_to_sync;        /* it ignores everything up to a Sync that is still to be sent */

@@ -79,7 +79,10 @@ const char *sql_kind_name(enum sql_kind kind);
 	X(HOLD_CURSOR, "hold_cursor")                                                              \
 	X(LOAD, "load")                                                                            \
 	X(DBLINK, "dblink") /* a named connection */                                               \
-	X(BLOCK, "block")   /* DO or CALL: what they run is not in the text */                     \
+	X(SEED, "seed")     /* of random() */                                                      \
+	X(BACKEND_PID, "backend_pid")                                                              \
+	X(RELEASE, "release") /* DROP, CLOSE, UNLISTEN, an unlock: may end what is left behind */  \
+	X(BLOCK, "block")     /* DO or CALL: what they run is not in the text */                   \
 	X(DISCARD_ALL, "discard_all")                                                              \
 	X(DISCARD_PLANS, "discard_plans") /* also SEQUENCES and TEMP */                            \
 	X(DEALLOCATE, "deallocate")       /* one name */                                           \
@@ -93,7 +96,8 @@ enum sql_effect_bit { SQL_EFFECTS(X) SQL_NEFFECTS };
 #define X(enumerator, name) SQL_EFFECT_##enumerator = 1u << SQL_EFFECT_BIT_##enumerator,
 enum sql_effect { SQL_EFFECTS(X) };
 #undef X
-/* Of one bit: "set", "prepare" … */
+/* Those that leave nothing behind and change nothing. */
+#define SQL_HARMLESS_EFFECTS ((uint32_t)(SQL_EFFECT_COPY | SQL_EFFECT_BACKEND_PID))
 
 enum sql_flag {
 	/* The lexer cannot be sure to see what the server sees: a part is not terminated, or the
@@ -143,6 +147,8 @@ struct sql_change {
 };
 
 #define SQL_CHANGES_MAX 8
+/* For the names of settings in one text. */
+#define SQL_SETTINGS_ROOM 192
 
 /* A place where the text names a prepared statement. */
 struct sql_name {
@@ -170,10 +176,16 @@ struct sql_facts {
 				    white space only; keyed by base/hash.h; 0, 0: not asked for */
 	unsigned nnames;
 	bool too_many_names;
+	bool sets_many; /* RESET, SESSION CHARACTERISTICS …: other settings than .settings too */
+	bool sets_unnamed; /* a setting whose name the text does not tell */
+	unsigned settings_len;
 	unsigned nchanges;
 	bool too_many_changes;
 	struct sql_change changes[SQL_CHANGES_MAX]; /* the first nchanges are filled */
 	struct sql_name names[SQL_NAMES_MAX];       /* the first nnames are filled, in order */
+	/* Names that SET and set_config() give a value beyond the transaction (SQL_EFFECT_SET), in
+	 * lower case, each with its NUL; the first settings_len bytes are filled. */
+	char settings[SQL_SETTINGS_ROOM];
 };
 
 /* Reads the whole text.  Any thread; *f borrows nothing. */

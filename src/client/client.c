@@ -132,6 +132,7 @@ static bool leave(struct client *c, const char *why)
 	list_del(&c->link);
 	uncount(c);
 	/* The group may go before we do. */
+	param_set_assign(&c->base, NULL);
 	param_set_assign(&c->wanted, NULL);
 	param_set_assign(&c->told, NULL);
 	/* A key that still worked would cancel for somebody who is not there any more. */

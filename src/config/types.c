@@ -515,6 +515,21 @@ static const struct setting_word route_words[] = {
 };
 WORDS_TYPE(route, "auto or primary");
 
+static const struct setting_word session_state_words[] = {
+	{"pin",     SESSION_STATE_PIN,    NULL},
+	{ "reject", SESSION_STATE_REJECT, NULL},
+	{ "log",    SESSION_STATE_LOG,    NULL},
+	{ NULL,     0,		    NULL},
+};
+WORDS_TYPE(session_state, "pin, reject or log");
+
+static const struct setting_word backend_pid_words[] = {
+	{"pin",     BACKEND_PID_PIN,    NULL},
+	{ "server", BACKEND_PID_SERVER, NULL},
+	{ NULL,     0,                  NULL},
+};
+WORDS_TYPE(backend_pid, "pin or server");
+
 static const struct setting_word rate_limit_mode_words[] = {
 	{"enforce", RATE_LIMIT_ENFORCE, NULL},
 	{ "warn",   RATE_LIMIT_WARN,    NULL},

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "relay/named.h"
 #include "relay/parts.h"
+#include "relay/pins.h"
 #include "relay/statement.h"
 #include "wire/frame.h"
 #include "wire/read.h"
@@ -151,8 +152,10 @@ static void note_tag(struct server *s, const struct frame *f)
 		named_on_tag(s, head->subject, tag);
 	if (discards || slice_is_equal(tag, SLICE("DEALLOCATE ALL")))
 		statement_drop_all(s);
-	if (discards)
+	if (discards) {
 		param_set_assign(&s->applied, s->pool->group->params.empty);
+		pins_discarded(s->client);
+	}
 }
 
 /* CommandComplete, EmptyQueryResponse, PortalSuspended. */

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "relay/parts.h"
+#include "relay/pins.h"
 #include "relay/statement.h"
 #include "route/nodes.h"
 #include "wire/write.h"
@@ -206,20 +207,35 @@ static void on_clean(struct server *s, void *arg PGT_UNUSED, const struct report
 	attach_recycle(s);
 }
 
-/* What DISCARD ALL leaves: the settings of the startup packet, no statements. */
-static void reset(struct server *s)
-{
-	struct question q = { .done = on_clean };
+/* What has to be done to a server before another client gets it. */
+enum cleaning { CLEAN_NOTHING, CLEAN_BY_QUERY, CLEAN_BY_CLOSING };
 
-	slot_become(&s->slot, SLOT_TESTED, now_of(s));
-	server_forget_statements(s);
-	param_set_assign(&s->applied, s->pool->group->params.empty);
-	server_ask(s, s->pool->group->set.server_reset_query, &q);
+/* The smallest that is enough, appended to *sql. */
+static enum cleaning cleaning_of(const struct server *s, struct buf *sql)
+{
+	const char *query = s->pool->group->set.server_reset_query;
+
+	if (!s->tainted)
+		return CLEAN_NOTHING;
+	if (!(s->tainted & TAINT_SESSION))
+		return pins_put_reset(s->tainted, sql) ? CLEAN_BY_QUERY : CLEAN_BY_CLOSING;
+	buf_printf(sql, "%s", query);
+	return *query ? CLEAN_BY_QUERY : CLEAN_BY_CLOSING;
 }
 
-static bool needs_reset(const struct server *s)
+static void reset(struct server *s, struct buf *sql)
 {
-	return s->tainted && *s->pool->group->set.server_reset_query;
+	const uint32_t settings = TAINT_SESSION | TAINT_UNSEEN | PIN_BIT(PIN_SETTING);
+	const uint32_t statements = TAINT_SESSION | PIN_BIT(PIN_PREPARED) | PIN_BIT(PIN_UNMAPPED);
+	struct question q = { .done = on_clean };
+
+	if (s->slot.state != SLOT_TESTED)
+		slot_become(&s->slot, SLOT_TESTED, now_of(s));
+	if (s->tainted & statements)
+		server_forget_statements(s);
+	if (s->tainted & settings)
+		param_set_assign(&s->applied, s->pool->group->params.empty);
+	server_ask(s, buf_cstr(sql), &q);
 }
 
 static struct client *next_client(struct pool *pool)
@@ -263,18 +279,21 @@ void attach_recycle(struct server *s)
 {
 	struct pool *pool = s->pool;
 	usec_t now = now_of(s);
+	struct buf sql = { 0 };
+	enum cleaning cleaning = cleaning_of(s, &sql);
 
-	if (is_stale(s, now) || (s->tainted && !needs_reset(s))) {
+	if (is_stale(s, now) || cleaning == CLEAN_BY_CLOSING) {
 		server_drop(s);
 		attach_serve_waiters(pool, now);
 	} else if (s->cancel) {
 		if (s->slot.state != SLOT_CANCELED)
 			slot_become(&s->slot, SLOT_CANCELED, now);
-	} else if (needs_reset(s)) {
-		reset(s);
+	} else if (cleaning == CLEAN_BY_QUERY) {
+		reset(s, &sql);
 	} else {
 		offer(s);
 	}
+	buf_fini(&sql);
 }
 
 void attach_use_idle(struct pool *pool)
@@ -348,6 +367,10 @@ void attach_settle(struct server *s)
 
 	if (!is_quiet(s) || c->stream_left || c->in_batch || conn_input(&s->conn).n)
 		return;
+	if (survey_is_due(c)) {
+		survey_begin(c, s);
+		return;
+	}
 	c->cancel_asked = false; /* what it was meant for has ended */
 	c->env_unsure = false;
 	c->admitted = false;
@@ -365,7 +388,7 @@ void attach_settle(struct server *s)
 	}
 	take_away(s);
 	if (s->pool->group->set.server_reset_query_always)
-		s->tainted |= SQL_EFFECT_SET;
+		s->tainted |= TAINT_SESSION;
 	attach_recycle(s);
 	if (c->turn_missed) {
 		c->turn_missed = false;
@@ -373,20 +396,45 @@ void attach_settle(struct server *s)
 	}
 }
 
+void attach_on_surveyed(struct server *s)
+{
+	struct client *c = s->client;
+
+	if (!c) {
+		attach_recycle(s);
+		return;
+	}
+	attach_settle(s);
+	if (conn_input(&c->conn).n)
+		conn_kick(&c->conn);
+}
+
+/* The client is gone, and the survey of what it has left has not been answered yet. */
+static bool leaves_in_survey(const struct client *c, const struct server *s)
+{
+	return s->survey && !c->in_batch && !c->stream_left && conn_is_usable(&s->conn);
+}
+
 void attach_abandon(struct client *c)
 {
 	struct server *s = c->server;
-	bool clean;
+	bool clean, in_survey;
 
 	if (!s)
 		return;
+	in_survey = leaves_in_survey(c, s);
 	clean = is_quiet(s) && !c->stream_left && !c->in_batch && conn_is_usable(&s->conn) &&
 		!conn_input(&s->conn).n;
 	s->has_cut_request = c->stream_left && !c->stream_discard;
 	statement_void(s, s->replies.n, false);
-	if (attach_keeps(c))
-		s->tainted |= SQL_EFFECT_SET;
+	s->tainted |= c->pins;
+	if (c->group->set.pool_mode == POOL_MODE_SESSION)
+		s->tainted |= TAINT_SESSION;
 	take_away(s);
+	if (in_survey) {
+		slot_become(&s->slot, SLOT_TESTED, now_of(s));
+		return;
+	}
 	if (clean) {
 		attach_recycle(s);
 		return;
@@ -550,6 +598,7 @@ static void on_statement_gone(struct server *s PGT_UNUSED, void *subject)
 
 static void on_freed(struct server *s)
 {
+	survey_free(s->survey);
 	/* Its slot is free: somebody may have waited for just that. */
 	attach_serve_waiters(s->pool, now_of(s));
 }

@@ -8,6 +8,7 @@
  */
 #include "base/mem.h"
 #include "relay/parts.h"
+#include "relay/pins.h"
 #include "relay/statement.h"
 #include "route/nodes.h"
 #include "sql/classify.h"
@@ -439,6 +440,12 @@ enum verdict gate_guard_call(struct client *c, uint32_t oid, struct err *e)
 	return VERDICT_REFUSED;
 }
 
+void gate_note_call(struct client *c, uint32_t oid)
+{
+	if (!is_large_object_call(oid))
+		pins_note_unseen(c);
+}
+
 /* ---- limits
  * -------------------------------------------------------------------------------------- */
 
@@ -540,52 +547,6 @@ void gate_charge(struct client *c, unsigned n)
 	limit_charge(&c->group->tenant_shared->limit, &rules, n, limit_now(c));
 }
 
-/* ---- what stays on the server
- * --------------------------------------------------------------------- */
-
-/* A tenant that sets its own id again leaves nothing behind. */
-static bool sets_only_own_id(const struct client *c, const struct sql_facts *facts)
-{
-	return has_tenant(c) && facts->statements == 1 && facts->nchanges == 1 &&
-	       facts->changes[0].what == CHANGE_TENANT &&
-	       (facts->kind == SQL_KIND_SET || facts->kind == SQL_KIND_SELECT);
-}
-
-void gate_note_effects(struct client *c, const struct sql_facts *facts)
-{
-	uint32_t effects = facts->effects;
-
-	if (!effects || c->group->set.pool_mode == POOL_MODE_SESSION)
-		return;
-	if ((effects & SQL_EFFECT_SET) && sets_only_own_id(c, facts))
-		effects &= ~(uint32_t)SQL_EFFECT_SET;
-	/* It may have set anything: the next client gets a cleaned server. */
-	c->server->tainted |= effects & SQL_EFFECT_BLOCK;
-	if ((effects & PINNING_EFFECTS) && !c->pins)
-		c->group->counters.pinned_count++;
-	c->pins |= effects & PINNING_EFFECTS;
-}
-
-bool gate_may_stay(const struct client *c, const struct sql_facts *facts, struct err *e)
-{
-	const struct server *s = c->server;
-
-	if (!(facts->effects & PINNING_EFFECTS) || c->group->npools < 2 ||
-	    s->node->role != NODE_REPLICA || sets_only_own_id(c, facts))
-		return true;
-	err_set(e, "0A000", "a read-only transaction on a replica cannot change the session");
-	return err_hint(e,
-			"Begin it with /* route: primary */, or change the session outside of it.");
-}
-
-void gate_note_call(struct client *c, uint32_t oid)
-{
-	struct sql_facts facts = { .effects = SQL_EFFECT_SET };
-
-	if (!is_large_object_call(oid))
-		gate_note_effects(c, &facts);
-}
-
 /* ---- the route
  * -------------------------------------------------------------------------------------- */
 
@@ -629,7 +590,7 @@ static const struct sql_catalog *catalog_of(struct group *group)
 
 bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts)
 {
-	if (facts->hint == SQL_HINT_PRIMARY || (facts->effects & ~(uint32_t)SQL_EFFECT_COPY))
+	if (facts->hint == SQL_HINT_PRIMARY || (facts->effects & ~SQL_HARMLESS_EFFECTS))
 		return false;
 	return sql_classify(relay_of(c)->classifier, catalog_of(c->group), text, facts) ==
 	       SQL_CLASS_READ;

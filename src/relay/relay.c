@@ -136,7 +136,8 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 	c->host->nnewcomers--;
 	list_push_back(&group->clients, &c->link);
 	client_lend_secret(c, group);
-	c->wanted = session_wanted(id, group);
+	c->base = session_wanted(id, group);
+	c->wanted = param_set_ref(c->base);
 	if (c->wanted->welcome)
 		client_welcome(c, c->wanted->welcome);
 	else

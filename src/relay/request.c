@@ -14,6 +14,7 @@
 #include "relay/batch.h"
 #include "relay/named.h"
 #include "relay/parts.h"
+#include "relay/pins.h"
 #include "relay/statement.h"
 #include "sql/stream_guard.h"
 #include "wire/frame.h"
@@ -189,15 +190,11 @@ static void mark_query(struct client *c)
 /* ---- texts too long to be looked at
  * --------------------------------------------------------------- */
 
-/* Nothing is known of it, so its server stays with this client, and a tenant's is watched for
- * anything that could change its id.  False: it was found already. */
+/* Nothing is known of it, so the server is asked afterwards what it has left, and a tenant's is
+ * watched for anything that could change its id.  False: it was found already. */
 static bool watch_long_text(struct client *c, const struct frame *f)
 {
-	if (c->group->set.pool_mode != POOL_MODE_SESSION) {
-		if (!c->pins)
-			c->group->counters.pinned_count++;
-		c->pins |= SQL_EFFECT_SET;
-	}
+	pins_note_unseen(c);
 	c->env_unsure = true;
 	if (!*c->group->tenant)
 		return true;
@@ -350,11 +347,11 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		    c->waiter.pool && !facts->effects && !buf_len(rewritten) && !has_names;
 		return not_yet(c, step);
 	}
-	if (!gate_may_stay(c, facts, &e))
+	if (!pins_allow(c, facts, &e))
 		return refuse(c, f, &e);
 	if (!is_at_start(c))
 		gate_charge(c, facts->statements);
-	gate_note_effects(c, facts);
+	pins_note(c, facts, text);
 	if (buf_len(rewritten))
 		gate_note_clamp(c);
 	if (has_names)
@@ -500,15 +497,15 @@ static enum step on_long_parse(struct client *c, const struct frame *f)
 
 /* Parse with nothing to be kept in mind: session pooling. */
 static enum step parse_unmapped(struct client *c, const struct frame *f, struct slice name,
-				const struct sql_facts *facts, struct buf *rewritten,
-				struct slice types)
+				struct slice text, const struct sql_facts *facts,
+				struct buf *rewritten, struct slice types)
 {
 	size_t m;
 
 	if (gate_must_look(c)) {
-		gate_note_effects(c, facts);
-		if (name.n && c->group->set.pool_mode != POOL_MODE_SESSION)
-			c->pins |= SQL_EFFECT_PREPARE;
+		pins_note(c, facts, text);
+		if (name.n)
+			pins_note_unmapped(c, text);
 	}
 	expect(c, REPLY_PARSE);
 	if (!buf_len(rewritten))
@@ -567,7 +564,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	if (step != STEP_DONE)
 		return not_yet(c, step);
 	if (!is_mapped)
-		return parse_unmapped(c, f, name, &facts, rewritten, types);
+		return parse_unmapped(c, f, name, text, &facts, rewritten, types);
 	if (buf_len(rewritten)) {
 		gate_note_clamp(c);
 		buf_put_u8(rewritten, 0);
@@ -689,9 +686,9 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		statement_facts(st, &facts);
 		if (st->has_names && !named_on_bind(c, portal, st, &facts.effects, &e))
 			return refuse(c, f, &e);
-		if (!gate_may_stay(c, &facts, &e))
+		if (!pins_allow(c, &facts, &e))
 			return refuse(c, f, &e);
-		gate_note_effects(c, &facts);
+		pins_note(c, &facts, statement_text(st));
 	}
 	step = buf_len(rewritten) ? send_rewritten_bind(c, f, portal, name, rewritten)
 				  : pass_renamed(c, f, name);
@@ -997,6 +994,7 @@ static void on_leaving(struct client *c)
 {
 	end_watch(c);
 	attach_abandon(c);
+	pins_forget(c);
 	statement_forget_client(c);
 }
 

@@ -40,7 +40,7 @@ struct param_set *session_wanted(const struct identity *id, struct group *group)
 /* A string constant that means the same whatever standard_conforming_strings and client_encoding
  * are: ASCII only, since in SJIS a backslash may be half of a character and the one behind it would
  * escape the quote.  Other bytes reach the setting as they are, as in a startup packet. */
-static void put_literal(struct buf *b, const char *s)
+void session_put_literal(struct buf *b, const char *s)
 {
 	buf_printf(b, "%s", "E'");
 	for (; *s; s++) {
@@ -52,57 +52,98 @@ static void put_literal(struct buf *b, const char *s)
 	buf_put_u8(b, '\'');
 }
 
-/* The ceiling of a session's own statement_timeout at startup: the tier's, or what the role or
- * the database has by default if that is less. */
-static usec_t timeout_ceiling(const struct group *group)
+/* The ceiling of a session's own statement_timeout: the tier's; of one that its startup packet
+ * asked for also what the role or the database has by default, which that would override. */
+static usec_t timeout_ceiling(const struct client *c, const char *value)
 {
-	usec_t cap = group->set.statement_timeout;
+	const struct group *group = c->group;
+	const char *base = param_set_get(c->base, SLICE("statement_timeout"));
 	int64_t dflt = group->login_shared->default_timeout_ms;
+	usec_t cap = group->set.statement_timeout;
 
+	if (!base || strcmp(base, value) != 0)
+		return cap;
 	return dflt > 0 && dflt * USEC_PER_MSEC < cap ? dflt * USEC_PER_MSEC : cap;
 }
 
-static void put_value(struct buf *sql, const struct group *group, const struct param *want)
+const char *session_clamp(const struct client *c, const char *name, const char *value,
+			  char room[SESSION_CLAMPED_MAX])
 {
-	usec_t cap = timeout_ceiling(group);
 	int64_t ms;
-	char clamped[32];
+	usec_t cap;
 
-	if (cap && !strcasecmp(want->name, "statement_timeout") &&
-	    sql_timeout_parse(slice_str(want->value), &ms) && ms >= 0 &&
-	    (ms == 0 || ms * USEC_PER_MSEC > cap)) {
-		snprintf(clamped, sizeof(clamped), "%lld", (long long)(cap / USEC_PER_MSEC));
-		put_literal(sql, clamped);
-		return;
+	if (strcasecmp(name, "statement_timeout") != 0)
+		return value;
+	cap = timeout_ceiling(c, value);
+	if (!cap || !sql_timeout_parse(slice_str(value), &ms) || ms < 0 ||
+	    (ms && ms * USEC_PER_MSEC <= cap))
+		return value;
+	snprintf(room, SESSION_CLAMPED_MAX, "%lld", (long long)(cap / USEC_PER_MSEC));
+	return room;
+}
+
+/* Who the session acts as: set last, and taken back first, since it may forbid the rest. */
+static bool is_role(const char *name)
+{
+	return !strcasecmp(name, "role") || !strcasecmp(name, "session_authorization");
+}
+
+static bool has_role(const struct param_set *set)
+{
+	return param_set_get(set, SLICE("role")) ||
+	       param_set_get(set, SLICE("session_authorization"));
+}
+
+static void put_resets(struct buf *sql, const struct param_set *has, const struct param_set *wants)
+{
+	if (has_role(has))
+		buf_printf(sql, "%s", "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; ");
+	for (unsigned i = 0; i < has->n; i++) {
+		const char *name = has->items[i].name;
+
+		if (is_role(name) || param_set_get(wants, slice_str(name)))
+			continue;
+		buf_printf(sql, "%s", "RESET \"");
+		for (const char *p = name; *p; p++)
+			buf_put(sql, *p == '"' ? "\"\"" : p, *p == '"' ? 2 : 1);
+		buf_printf(sql, "%s", "\"; ");
 	}
-	put_literal(sql, want->value);
 }
 
 /* set_config() takes a value as a startup packet does: whole lists, no quoting of their own. */
-static void put_differences(struct buf *sql, const struct group *group, const struct param_set *has,
-			    const struct param_set *wants)
+static void put_setting(struct buf *sql, const struct client *c, const char *name,
+			const char *value, bool *first)
 {
+	char room[SESSION_CLAMPED_MAX];
+
+	buf_printf(sql, "%s",
+		   *first ? "SELECT pg_catalog.set_config(" : ", pg_catalog.set_config(");
+	*first = false;
+	session_put_literal(sql, name);
+	buf_put(sql, ", ", 2);
+	session_put_literal(sql, session_clamp(c, name, value, room));
+	buf_printf(sql, "%s", ", false)");
+}
+
+static void put_differences(struct buf *sql, const struct client *c, const struct param_set *has)
+{
+	const struct param_set *wants = c->wanted;
+	static const char *const roles[] = { "session_authorization", "role" };
 	bool first = true;
 
-	for (unsigned i = 0; i < has->n; i++)
-		if (!param_set_get(wants, slice_str(has->items[i].name))) {
-			buf_printf(sql, "%s", "RESET \"");
-			for (const char *p = has->items[i].name; *p; p++)
-				buf_put(sql, *p == '"' ? "\"\"" : p, *p == '"' ? 2 : 1);
-			buf_printf(sql, "%s", "\"; ");
-		}
+	put_resets(sql, has, wants);
 	for (unsigned i = 0; i < wants->n; i++) {
 		const char *there = param_set_get(has, slice_str(wants->items[i].name));
 
-		if (there && !strcmp(there, wants->items[i].value))
-			continue;
-		buf_printf(sql, "%s",
-			   first ? "SELECT pg_catalog.set_config(" : ", pg_catalog.set_config(");
-		first = false;
-		put_literal(sql, wants->items[i].name);
-		buf_put(sql, ", ", 2);
-		put_value(sql, group, &wants->items[i]);
-		buf_printf(sql, "%s", ", false)");
+		if (!is_role(wants->items[i].name) &&
+		    !(there && !strcmp(there, wants->items[i].value)))
+			put_setting(sql, c, wants->items[i].name, wants->items[i].value, &first);
+	}
+	for (size_t i = 0; i < PGT_NELEMS(roles); i++) {
+		const char *value = param_set_get(wants, slice_str(roles[i]));
+
+		if (value)
+			put_setting(sql, c, roles[i], value, &first);
 	}
 }
 
@@ -118,7 +159,7 @@ enum step session_apply(struct client *c, struct server *s)
 
 	if (s->applied == c->wanted)
 		return STEP_DONE;
-	put_differences(&sql, c->group, s->applied, c->wanted);
+	put_differences(&sql, c, s->applied);
 	param_set_assign(&s->applied, c->wanted);
 	server_ask(s, buf_cstr(&sql), &q);
 	buf_fini(&sql);

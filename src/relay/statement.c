@@ -97,7 +97,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 
 	if (st)
 		return statement_ref(st);
-	st = xcalloc(1, sizeof(*st) + body.n);
+	st = xcalloc(1, sizeof(*st) + body.n + facts->settings_len);
 	st->relay = r;
 	st->env_key = c->env_key;
 	st->is_guarded = facts->nchanges || facts->flags;
@@ -115,8 +115,12 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	st->hint = facts->hint;
 	st->nesting = facts->nesting;
 	st->chain = facts->chain;
+	st->sets_many = facts->sets_many;
+	st->sets_unnamed = facts->sets_unnamed;
+	st->settings_len = facts->settings_len;
 	st->len = body.n;
 	memcpy(st->body, body.p, body.n);
+	memcpy(st->body + body.n, facts->settings, facts->settings_len);
 	st->text_len = strnlen(st->body, body.n);
 	hmap_insert(&r->statements, &st->link, hash);
 	return st;
@@ -135,6 +139,10 @@ void statement_facts(const struct statement *st, struct sql_facts *facts)
 	facts->nesting = st->nesting;
 	facts->chain = st->chain;
 	memcpy(facts->fingerprint, st->fingerprint, sizeof(facts->fingerprint));
+	facts->sets_many = st->sets_many;
+	facts->sets_unnamed = st->sets_unnamed;
+	facts->settings_len = st->settings_len;
+	memcpy(facts->settings, st->body + st->len, st->settings_len);
 	facts->nchanges = facts->nnames = 0;
 	facts->too_many_changes = facts->too_many_names = false;
 }

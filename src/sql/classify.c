@@ -131,7 +131,7 @@ static bool may_be_read(const struct sql_facts *f)
 	case SQL_KIND_EXPLAIN:
 	case SQL_KIND_COPY:
 		return f->flags == 0 && f->hint != SQL_HINT_PRIMARY && f->nchanges == 0 &&
-		       !(f->effects & ~(uint32_t)SQL_EFFECT_COPY);
+		       !(f->effects & ~SQL_HARMLESS_EFFECTS);
 	default:
 		return false;
 	}

@@ -5,6 +5,8 @@
  */
 #include "sql/parts.h"
 
+#include "base/assert.h"
+
 /* --- transaction control -------------------------------------------------------------------- */
 static bool take_isolation(struct scan *s)
 {
@@ -198,6 +200,29 @@ static enum sql_kind head_explain(struct scan *s, bool *exact)
 }
 
 /* --- the session ---------------------------------------------------------------------------- */
+/* Which settings SET changes in its forms without TO or =. */
+static void note_special(struct scan *s)
+{
+	static const struct {
+		const char *word, *setting;
+	} forms[] = {
+		{"time",           "timezone"             },
+		{ "names",         "client_encoding"      },
+		{ "schema",        "search_path"          },
+		{ "role",          "role"                 },
+		{ "session",       "session_authorization"},
+		{ "authorization", "session_authorization"},
+		{ "xml",           "xmloption"            },
+	};
+
+	for (size_t i = 0; i < PGT_NELEMS(forms); i++)
+		if (slice_is_equal_nocase(s->t.text, slice_str(forms[i].word))) {
+			setting_note(s, slice_str(forms[i].setting));
+			return;
+		}
+	s->f->sets_many = true;
+}
+
 /* SET in a form of its own, without TO or =. */
 static enum sql_kind take_special_set(struct scan *s, int scope)
 {
@@ -207,6 +232,8 @@ static enum sql_kind take_special_set(struct scan *s, int scope)
 
 	if (s->w == W_TRANSACTION || s->w == W_CONSTRAINTS)
 		return SQL_KIND_SET_TRANSACTION;
+	if (scope == SCOPE_SESSION)
+		note_special(s);
 	if (scan_take(s, W_NAMES)) {
 		c.at = scan_token_start(s);
 		if (!scan_is_at_end(s))
@@ -300,9 +327,10 @@ static const struct statement {
 	[W_DECLARE]    = { SQL_KIND_DECLARE, .is_query = true },
 	[W_FETCH]      = { SQL_KIND_FETCH, .is_query = true },
 	[W_MOVE]       = { SQL_KIND_FETCH, .is_query = true },
-	[W_CLOSE]      = { SQL_KIND_CLOSE },
+	[W_CLOSE]      = { SQL_KIND_CLOSE, SQL_EFFECT_RELEASE },
+	[W_DROP]       = { 0, SQL_EFFECT_RELEASE },
 	[W_LISTEN]     = { SQL_KIND_LISTEN, SQL_EFFECT_LISTEN, .in_body = true },
-	[W_UNLISTEN]   = { SQL_KIND_UNLISTEN },
+	[W_UNLISTEN]   = { SQL_KIND_UNLISTEN, SQL_EFFECT_RELEASE },
 	[W_NOTIFY]     = { SQL_KIND_NOTIFY },
 	[W_LOAD]       = { SQL_KIND_LOAD, SQL_EFFECT_LOAD, .in_body = true },
 	[W_LOCK]       = { SQL_KIND_LOCK, .is_query = true },

@@ -66,6 +66,7 @@ static PGT_NOINLINE void step_string(struct scan *s)
 	if (is_code && escapes) {
 		setting_mark_undecided(s);
 		s->f->effects |= s->stmt == W_DO ? SQL_EFFECT_SET : 0;
+		s->f->sets_unnamed = true;
 	} else if (is_code) {
 		scan_body(s, s->t.inner);
 	} else if (s->env->tenant_setting) {
@@ -103,8 +104,16 @@ static PGT_NOINLINE void step_word(struct scan *s)
 	case W_DBLINK_CONNECT_U:
 		f->effects |= SQL_EFFECT_DBLINK;
 		break;
+	case W_PG_ADVISORY_UNLOCK:
+	case W_PG_ADVISORY_UNLOCK_ALL:
+	case W_PG_ADVISORY_UNLOCK_SHARED:
+		f->effects |= SQL_EFFECT_RELEASE;
+		break;
+	case W_PG_BACKEND_PID:
+		f->effects |= SQL_EFFECT_BACKEND_PID;
+		break;
 	case W_SETSEED:
-		f->effects |= SQL_EFFECT_SET;
+		f->effects |= SQL_EFFECT_SEED;
 		break;
 	case W_HOLD:
 		if (s->prev == W_WITH && (s->stmt == W_DECLARE || s->is_body))
@@ -114,8 +123,11 @@ static PGT_NOINLINE void step_word(struct scan *s)
 	case W_PG_SETTINGS:
 		s->has_update |= s->w == W_UPDATE;
 		s->has_pg_settings |= s->w == W_PG_SETTINGS;
-		if (s->has_update && s->has_pg_settings)
+		if (s->has_update && s->has_pg_settings) {
 			f->flags |= SQL_UPDATES_PG_SETTINGS;
+			f->effects |= SQL_EFFECT_SET;
+			f->sets_many = true;
+		}
 		break;
 	case W_AS:
 		s->nas += s->depth == 0;

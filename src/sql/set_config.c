@@ -43,6 +43,15 @@ static struct arg take_arg(struct scan *s, unsigned depth)
 	return a;
 }
 
+static void note(struct scan *s, const struct setting_name *name)
+{
+	s->f->effects |= SQL_EFFECT_SET;
+	if (name->failed)
+		s->f->sets_unnamed = true;
+	else
+		setting_note(s, slice_of(name->text, name->n));
+}
+
 static void judge_set_config(struct scan *s, const struct arg arg[3])
 {
 	bool local = arg[2].is_single && arg[2].w == W_TRUE;
@@ -53,10 +62,10 @@ static void judge_set_config(struct scan *s, const struct arg arg[3])
 				.len = arg[1].end - arg[1].at };
 	struct setting_name name = { .failed = !arg[0].is_single || arg[0].w != W_STRING };
 
-	if (!local)
-		s->f->effects |= SQL_EFFECT_SET;
 	if (!name.failed)
 		setting_name_add(&name, &arg[0].first);
+	if (!local)
+		note(s, &name);
 	if (arg[0].is_single && arg[0].w == W_PARAM && params) {
 		s->f->flags |= SQL_SETCONFIG_PARAM;
 		c.what = CHANGE_BY_PARAM;
@@ -92,6 +101,7 @@ void set_config_take(struct scan *s)
 	if (s->w != W_OPEN || s->calls == SET_CONFIG_IN) {
 		/* Named without a call, it may be made part of an aggregate. */
 		s->f->flags |= SQL_SETCONFIG_DYNAMIC;
+		s->f->sets_unnamed = true;
 		return;
 	}
 	s->calls++;

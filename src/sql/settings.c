@@ -84,6 +84,28 @@ void setting_add(struct scan *s, const struct sql_change *c)
 		s->f->changes[s->f->nchanges++] = *c;
 }
 
+void setting_note(struct scan *s, struct slice name)
+{
+	struct sql_facts *f = s->f;
+
+	if (slice_is_equal(name, SLICE("seed"))) {
+		f->effects |= SQL_EFFECT_SEED;
+		return;
+	}
+	/* Those of the transaction are given with SET as well, and are over with it. */
+	if (slice_starts_with(name, SLICE("transaction_"))) {
+		f->sets_many = true;
+		return;
+	}
+	if (f->settings_len + name.n + 1 > sizeof(f->settings)) {
+		f->sets_unnamed = true;
+		return;
+	}
+	memcpy(f->settings + f->settings_len, name.p, name.n);
+	f->settings[f->settings_len + name.n] = '\0';
+	f->settings_len += (unsigned)name.n + 1;
+}
+
 /* The server prints integers, so 042 is 42; a number that is no int4 stays as it is spelled. */
 static void set_number(struct sql_change *c, struct slice text, bool negative)
 {
@@ -167,7 +189,11 @@ void setting_take(struct scan *s, int scope)
 
 	if (name.failed)
 		setting_mark_undecided(s);
-	else if (!setting_is_guarded(s, &name, &c))
+	if (scope == SCOPE_SESSION && name.failed)
+		s->f->sets_unnamed = true;
+	else if (scope == SCOPE_SESSION)
+		setting_note(s, slice_of(name.text, name.n));
+	if (!name.failed && !setting_is_guarded(s, &name, &c))
 		return;
 	if (scan_take(s, W_TO) || scan_take(s, W_EQUAL))
 		setting_value_take(s, &c);
@@ -183,6 +209,7 @@ void setting_take_reset(struct scan *s, int scope)
 	struct sql_change c = { .scope = scope, .form = VALUE_DEFAULT, .at = scan_token_start(s) };
 	struct setting_name name;
 
+	s->f->sets_many = true;
 	if (s->w == W_ALL) {
 		for (size_t i = 0; i < PGT_NELEMS(guarded); i++) {
 			c.what = guarded[i].what;
@@ -198,6 +225,8 @@ void setting_take_reset(struct scan *s, int scope)
 		setting_mark_undecided(s);
 	else if (setting_is_guarded(s, &name, &c))
 		setting_add(s, &c);
+	if (scope == SCOPE_SESSION && !name.failed)
+		setting_note(s, slice_of(name.text, name.n));
 }
 
 /* The first argument of current_setting(), or of set_config(), which is judged by itself. */

@@ -15,9 +15,13 @@ _VOLATILE_FIELDS = "FLRWPMDHs"
 
 
 def shop(server, settings=None, database=None):
-    """A config: database `shop` on `server`, in transaction mode with a pool of 2."""
+    """A config: database `shop` on `server`, in transaction mode with a pool of 2.
+
+    Tests ask for the server's pid to see who has which, so that must not pin.
+    """
     return {"pgturnstile": {"pool_mode": "transaction", "default_pool_size": 2,
-                            "server_tls_sslmode": "disable", **(settings or {})},
+                            "backend_pid": "server", "server_tls_sslmode": "disable",
+                            **(settings or {})},
             "databases": {APP_DATABASE: {"host": server.host, "port": server.port,
                                          **(database or {})}}}
 

@@ -85,7 +85,8 @@ ADMIN_COMMANDS = ["RELOAD", "PAUSE", "PAUSE shop", "RESUME", "RESUME shop", "DIS
 
 
 def config(primary, **pooler):
-    return {"pgturnstile": {"pool_mode": "transaction", "stats_users": STATS_USER, **pooler},
+    return {"pgturnstile": {"pool_mode": "transaction", "backend_pid": "server",
+                            "stats_users": STATS_USER, **pooler},
             "databases": {"shop": {"host": primary.host, "port": primary.port},
                           "other": {"host": primary.host, "port": primary.port,
                                     "dbname": "shop"}}}

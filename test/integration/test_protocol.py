@@ -69,10 +69,13 @@ def test_query_longer_than_what_is_looked_at(primary, t):
     text = "SELECT length('%s')" % ("x" * (3 * MIB))
     with log_in(t) as client, log_in(t) as other:
         assert client.rows(text) == [(str(3 * MIB),)]
-        # Nobody has read it, so its server may hold anything: it is nobody else's now.
+        # Nobody has read it, so the server is asked what it has left.
+        assert {pid_of(other) for _ in range(5)} == {pid_of(client)}
+        text = "CREATE TEMP TABLE mine (a text DEFAULT '%s')" % ("x" * (3 * MIB))
+        client.query(text)
+        assert client.rows("SELECT count(*) FROM mine") == [("0",)]
         mine = pid_of(client)
         assert {pid_of(other) for _ in range(5)} == {pid_of(other)} and pid_of(other) != mine
-    wait_backends(primary, 2)
 
 
 def test_query_without_its_nul_ends_the_connection(t):

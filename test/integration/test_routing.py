@@ -85,7 +85,7 @@ def test_a_write_in_a_read_only_transaction_fails_as_by_the_server(client):
 def test_i4_a_session_is_not_tied_to_a_replica(pair, client):
     primary, replica = pair
     client.query("BEGIN READ ONLY")
-    assert errors(client.query("SET work_mem = '1MB'")) == ["0A000"]
+    assert errors(client.query("PREPARE mine AS SELECT 1")) == ["0A000"]
     client.query("ROLLBACK")
     assert answered_by(client, WRITE) == primary.port
     assert answered_by(client) == replica.port
@@ -95,8 +95,22 @@ def test_hint_and_pins_go_to_the_primary(pair, client):
     primary, replica = pair
     assert answered_by(client, "/* route: primary */ " + WHERE) == primary.port
     assert answered_by(client) == replica.port
-    client.query("SET work_mem = '1MB'")
+    client.query("PREPARE mine AS SELECT 1")
     assert answered_by(client) == primary.port
+    client.query("DEALLOCATE mine")
+    assert answered_by(client) == replica.port
+
+
+def test_i2_settings_follow_a_session_to_a_replica_and_back(pair, client):
+    primary, replica = pair
+    client.query("SET work_mem = '1234kB'")
+    assert answered_by(client) == replica.port
+    assert client.rows("SHOW work_mem") == [("1234kB",)]
+    client.query("BEGIN READ ONLY")
+    client.query("SET work_mem = '2345kB'")
+    client.query("COMMIT")
+    assert answered_by(client, WRITE) == primary.port
+    assert client.rows("/* route: primary */ SHOW work_mem") == [("2345kB",)]
 
 
 @pytest.mark.parametrize("where", ["settings", "database"])

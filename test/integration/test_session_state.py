@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # test_session_state.py - what a session leaves on a server is nobody else's to see (I2).
-"""State that cannot be carried keeps the server; startup settings follow their client."""
+"""Settings follow their client; what cannot be carried keeps the server, until it is gone."""
 import pytest
 
 import raw
@@ -10,7 +10,7 @@ from rig import clients, log_in, pid_of, pool_of, shop, sqlstate, wait_backends
 from waiting import wait_until
 
 # How to leave it, how to look for it, and what a fresh session sees.
-STATE = {
+SETTINGS = {
     "SET": ("SET work_mem = '1234kB'", "SHOW work_mem", [("4MB",)]),
     "SET of our own": ("SET app.secret = '42'", "SELECT coalesce(current_setting('app.secret', true),"
                        " '') = ''", [("t",)]),
@@ -21,7 +21,16 @@ STATE = {
     "SESSION CHARACTERISTICS": (
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
         "SHOW default_transaction_read_only", [("off",)]),
-    "PREPARE": ("PREPARE mine AS SELECT 1", "SELECT name FROM pg_prepared_statements", []),
+    "TIME ZONE": ("SET TIME ZONE 'Asia/Tokyo'", "SHOW timezone", [("Etc/UTC",)]),
+    "NAMES": ("SET NAMES 'LATIN1'", "SHOW client_encoding", [("UTF8",)]),
+    "SCHEMA": ("SET SCHEMA 'pg_catalog'", "SHOW search_path", [('"$user", public',)]),
+    "by a function's body": (
+        "DO $$ BEGIN PERFORM set_config('work_mem', '1234', false); END $$", "SHOW work_mem",
+        [("4MB",)]),
+}
+PINNED = {
+    "PREPARE": ("PREPARE mine AS SELECT 1",
+                "SELECT name FROM pg_prepared_statements WHERE from_sql", []),
     "temporary table": ("CREATE TEMP TABLE mine ()", "SELECT to_regclass('mine')", [(None,)]),
     "temporary view": ("CREATE TEMP VIEW mine AS SELECT 1", "SELECT to_regclass('mine')", [(None,)]),
     "SELECT INTO": ("SELECT 1 INTO TEMP mine", "SELECT to_regclass('mine')", [(None,)]),
@@ -32,6 +41,18 @@ STATE = {
     "WITH HOLD": ("DECLARE mine CURSOR WITH HOLD FOR SELECT 1", 
                   "SELECT name FROM pg_cursors WHERE name <> ''", []),
     "BEGIN": ("BEGIN READ ONLY", "SHOW transaction_read_only", [("off",)]),
+}
+STATE = {**SETTINGS, **PINNED}
+# What ends it, for those that a pin is for.
+RELEASE = {
+    "PREPARE": "DEALLOCATE mine",
+    "temporary table": "DROP TABLE mine",
+    "temporary view": "DISCARD TEMP",
+    "temporary sequence": "DROP SEQUENCE mine",
+    "LISTEN": "UNLISTEN mine",
+    "advisory lock": "SELECT pg_advisory_unlock(4711)",
+    "WITH HOLD": "CLOSE mine",
+    "SELECT INTO": "DISCARD ALL",
 }
 
 
@@ -44,9 +65,29 @@ def both_protocols(client, sql, extended):
 
 @pytest.mark.tsan
 @pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
-@pytest.mark.parametrize("kind", STATE)
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_i2_settings_follow_their_client(primary, turnstile, kind, extended):
+    leave, look, fresh = SETTINGS[kind]
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 2) as (client, other):
+        pid = pid_of(client)
+        both_protocols(client, leave, extended)
+        for _ in range(3):
+            assert pid_of(other) == pid and pid_of(client) == pid
+            assert both_protocols(other, look, extended) == fresh
+            assert both_protocols(client, look, extended) != fresh
+        client.close()
+        assert both_protocols(other, look, extended) == fresh
+        with log_in(t) as later:
+            assert both_protocols(later, look, extended) == fresh
+            assert pid_of(later) == pid
+
+
+@pytest.mark.tsan
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize("kind", PINNED)
 def test_i2_state_is_ones_own_and_ends(primary, turnstile, kind, extended):
-    leave, look, fresh = STATE[kind]
+    leave, look, fresh = PINNED[kind]
     t = turnstile(shop(primary))
     with clients(t, 2) as (client, other):
         pid = pid_of(client)
@@ -62,6 +103,175 @@ def test_i2_state_is_ones_own_and_ends(primary, turnstile, kind, extended):
             for c in later:  # in transactions, so that both servers are looked at
                 c.query("" if kind == "BEGIN" else "BEGIN")
                 assert both_protocols(c, look, extended) == fresh
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize("kind", RELEASE)
+def test_pin_ends_with_its_reason(primary, turnstile, kind, extended):
+    leave, look, fresh = PINNED[kind]
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 2) as (client, other):
+        pid = pid_of(client)
+        both_protocols(client, leave, extended)
+        wait_until(lambda: pins(t))  # the survey may still be under way
+        both_protocols(client, RELEASE[kind], extended)
+        assert pid_of(other) == pid
+        assert both_protocols(other, look, extended) == fresh
+        assert not pins(t)
+
+
+def pins(pooler):
+    """What SHOW PINS says."""
+    return pooler.admin("SHOW PINS")
+
+
+@pytest.mark.parametrize("sql", [
+    "BEGIN; CREATE TEMP TABLE mine (a int) ON COMMIT DROP; COMMIT",
+    "BEGIN; CREATE TEMP TABLE mine (a int); ROLLBACK",
+    "BEGIN; SELECT pg_advisory_lock(1); SELECT pg_advisory_unlock(1); COMMIT",
+    "BEGIN; DECLARE mine CURSOR WITH HOLD FOR SELECT 1; ROLLBACK",
+    "BEGIN; LISTEN mine; ROLLBACK",
+    "CREATE TEMP TABLE mine (a nonsense)",
+    "DO $$ BEGIN CREATE TEMP TABLE mine (a int); DROP TABLE mine; END $$",
+])
+def test_what_left_nothing_pins_nothing(primary, turnstile, sql):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 2) as (client, other):
+        client.query(sql)
+        assert pid_of(other) == pid_of(client)
+        assert not pins(t)
+
+
+def test_i2_code_that_leaves_something_unseen_pins(primary, turnstile):
+    t = turnstile(shop(primary))
+    with clients(t, 2) as (client, other):
+        client.query("DO $$ BEGIN EXECUTE 'create temp ' || 'table mine (a int)'; END $$")
+        wait_until(lambda: [row["reason"] for row in pins(t)] == ["temp"])
+        assert pid_of(other) != pid_of(client)
+        assert client.rows("SELECT count(*) FROM mine") == [("0",)]
+
+
+# Transactions, and what a session has afterwards; each is compared with a direct connection.
+UNDONE = [
+    ["SET work_mem = '1MB'", "BEGIN", "SET work_mem = '2MB'", "ROLLBACK"],
+    ["BEGIN", "SET work_mem = '1MB'", "SAVEPOINT a", "SET work_mem = '2MB'", "ROLLBACK TO a",
+     "COMMIT"],
+    ["BEGIN", "SET work_mem = '1MB'", "SAVEPOINT a", "RESET work_mem", "RELEASE a", "COMMIT"],
+    ["SET work_mem = '1MB'", "BEGIN", "SET LOCAL work_mem = '2MB'", "COMMIT"],
+    ["SET work_mem = '1MB'", "SET work_mem = 'nonsense'"],
+    ["SET work_mem = '1MB'; SELECT 1/0"],
+    ["SET work_mem = '1MB'", "BEGIN", "SET work_mem = '2MB'", "SELECT 1/0", "COMMIT"],
+    ["SET app.x = 'a''b\\c'", "BEGIN", "SELECT set_config('app.x', 'q', false)", "ROLLBACK"],
+    ["SET search_path = 'a b', \"C\", public", "SET LOCAL work_mem = '2MB'"],
+    ["SET search_path = ''", "RESET ALL"],
+    ["SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE", "SET DateStyle = 'German, DMY'"],
+    ["SET statement_timeout = '90061ms'", "SET lock_timeout = 1500"],
+    ["SET ROLE pg_monitor", "SET work_mem = '3MB'"],
+    ["SET work_mem = '3MB'", "SET ROLE pg_monitor", "RESET ROLE"],
+    ["SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE"],
+    ["SET app.x = '1'", "DISCARD ALL"],
+    ["SET application_name = 'żółw'", "SELECT 1"],
+    ["SELECT set_config(name, '77', false) FROM pg_settings WHERE name = 'geqo_threshold'"],
+    ["SELECT set_config($1, $2, false)"],
+    ["UPDATE pg_settings SET setting = '2345' WHERE name = 'work_mem'"],
+]
+WATCHED = ["work_mem", "search_path", "timezone", "datestyle", "statement_timeout", "lock_timeout",
+           "role", "application_name", "default_transaction_isolation", "geqo_threshold"]
+
+
+def observed(client):
+    """What a session sees of its settings."""
+    rows = [client.rows(f"SHOW {name}") for name in WATCHED]
+    return rows + client.rows("SELECT coalesce(current_setting('app.x', true), '')")
+
+
+@pytest.mark.parametrize("statements", UNDONE, ids=lambda statements: statements[0][:40])
+def test_i2_settings_are_those_of_a_direct_connection(primary, turnstile, statements):
+    primary.sql(f"GRANT pg_monitor TO {APP_USER}")
+    # A setting whose name no text tells keeps its server.
+    is_unnamed = "name, '77'" in statements[0] or "$1" in statements[0]
+    t = turnstile(shop(primary, {"default_pool_size": 2 if is_unnamed else 1}))
+    startup = {"options": "-c work_mem=5MB", "TimeZone": "Europe/Berlin"}
+    with log_in(primary, **startup) as direct, log_in(t, **startup) as client, log_in(t) as other:
+        fresh = observed(other)
+        for statement in statements:
+            values = ["geqo_threshold", "78"] if "$1" in statement else []
+            for c in (direct, client):
+                answer = c.prepared(statement, values) if values else c.query(statement)
+            if answer[-1].body == b"I":
+                assert observed(other) == fresh
+        assert observed(client) == observed(direct)
+        assert observed(other) == fresh
+        assert observed(client) == observed(direct)
+
+
+def test_i2_a_client_that_leaves_behind_its_set_leaves_a_server_for_others(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with log_in(t) as other:
+        pid = pid_of(other)
+        for goodbye in (True, False):
+            for _ in range(5):
+                client = log_in(t)
+                client.send(raw.query("SET work_mem = '1MB'"))
+                client.until("Z")
+                client.close() if goodbye else client.reset()
+                assert other.rows("SHOW work_mem") == [("4MB",)]
+        assert pid_of(other) == pid
+
+
+@pytest.mark.parametrize("kind", sorted(set(PINNED) - {"BEGIN"}))
+def test_session_state_reject(primary, turnstile, kind):
+    leave, look, fresh = PINNED[kind]
+    t = turnstile(shop(primary, {"session_state": "reject"}))
+    with log_in(t) as client:
+        assert sqlstate(client.query(leave)) == "0A000"
+        assert sqlstate(client.prepared(leave)) == "0A000"
+        client.query("BEGIN")
+        answer = client.query(leave)
+        assert sqlstate(answer) == "0A000" and answer[-1].body == b"E"
+        client.query("ROLLBACK")
+        client.query("SET work_mem = '1MB'")
+        assert client.rows("SHOW work_mem") == [("1MB",)]
+        assert client.rows(look) == fresh
+
+
+@pytest.mark.parametrize("kind", sorted(set(PINNED) - {"BEGIN"}))
+def test_session_state_log(primary, turnstile, kind):
+    leave, look, fresh = PINNED[kind]
+    t = turnstile(shop(primary, {"session_state": "log", "default_pool_size": 1}))
+    with clients(t, 2) as (client, other):
+        assert not sqlstate(client.query(leave))
+        assert other.rows(look) == fresh
+        assert client.rows(look) == fresh
+        assert t.log_contains("session state is lost")
+
+
+def test_backend_pid_pins_by_default(primary, turnstile):
+    t = turnstile(shop(primary, {"backend_pid": "pin", "default_pool_size": 2}))
+    with clients(t, 2) as (client, other):
+        pid = pid_of(client)
+        for _ in range(3):
+            assert pid_of(other) != pid and pid_of(client) == pid
+        assert [row["reason"] for row in pins(t)] == ["backend_pid", "backend_pid"]
+        client.query("DISCARD ALL")
+        wait_until(lambda: len(pins(t)) == 1)
+
+
+def test_show_pins(primary, turnstile):
+    t = turnstile(shop(primary))
+    with log_in(t) as client:
+        client.query("LISTEN a")
+        client.query("CREATE TEMP TABLE mine ()")
+        wait_until(lambda: len(pins(t)) == 2)
+        rows = pins(t)
+        assert sorted(row["reason"] for row in rows) == ["listen", "temp"]
+        temp = next(row for row in rows if row["reason"] == "temp")
+        assert temp["database"] == APP_DATABASE and temp["user"] == APP_USER
+        assert temp["statement"] == "CREATE TEMP TABLE mine ()"
+        assert 0 <= temp["age"] < 60
+    wait_until(lambda: not pins(t))
+    counts = {row["reason"]: (row["now"], row["total"]) for row in t.admin("SHOW PIN_COUNTS")}
+    assert counts == {"listen": (0, 1), "temp": (0, 1)}
 
 
 def test_notifications_reach_an_idle_listener(primary, turnstile):
@@ -155,14 +365,15 @@ def test_sessions_of_session_mode_are_reset(primary, turnstile):
 
 
 def test_failed_reset_closes_the_server(primary, turnstile):
-    t = turnstile(shop(primary, {"server_reset_query": "SELECT 1/0", "default_pool_size": 1}))
+    t = turnstile(shop(primary, {"server_reset_query": "SELECT 1/0", "default_pool_size": 1,
+                                 "pool_mode": "session"}))
     with log_in(t) as client:
         client.query("SET work_mem = '1MB'")
         pid = pid_of(client)
     with log_in(t, dbname=APP_DATABASE, user=APP_USER) as client:
         assert pid_of(client) != pid
         assert client.rows("SHOW work_mem") == [("4MB",)]
-    wait_backends(primary, 1)
+    wait_backends(primary, 0)
 
 
 @pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])

@@ -508,6 +508,17 @@ def test_own_id_again_leaves_no_trace(ledger, turnstile):
                 assert_untouched(client)
 
 
+@pytest.mark.parametrize("keeps", [False, True], ids=["shares", "pinned"])
+def test_i1_an_id_that_code_has_forged_ends_with_its_transaction(ledger, turnstile, keeps):
+    """What DO puts together cannot be seen; it is undone before the next statement."""
+    last = SETTING.split(".")[1]
+    with enter(turnstile(tenants(ledger)), "acme") as client:
+        client.query("CREATE TEMP TABLE mine ()" if keeps else "SELECT 1")
+        forge = f"set app.'||'{last[:4]}'||'{last[4:]} = ''{OTHER}''"
+        assert not errors(client.query(f"DO $$ BEGIN EXECUTE '{forge}'; END $$"))
+        assert_untouched(client)
+
+
 def test_without_tenants_the_setting_is_free(ledger, turnstile):
     t = turnstile(merge(tenants(ledger, {"tenant_by": None}), {"tenants": dict.fromkeys(TENANTS)}))
     with log_in(t) as client:

@@ -251,3 +251,24 @@ def test_other_pools_have_no_ceiling(primary, turnstile):
     with log_in(t) as client:
         client.rows("SET statement_timeout = '1h'")
         assert show(client, "statement_timeout") == "1h"
+
+
+def test_what_a_function_has_raised_unseen_is_lowered_when_it_is_over(primary, turnstile):
+    with enter(turnstile(tier(primary)), "acme") as client:
+        for raised in ("0", "1h"):
+            client.query("DO $$ BEGIN EXECUTE format('set %s = %L', 'statement' || '_timeout', "
+                         f"'{raised}'); END $$")
+            assert show(client, "statement_timeout") == "15s"
+        client.query("CREATE TEMP TABLE mine ()")  # so that it keeps its server
+        client.query("DO $$ BEGIN EXECUTE format('set %s = 0', 'statement' || '_timeout'); END $$")
+        assert show(client, "statement_timeout") == "15s"
+
+
+def test_a_timeout_that_was_set_follows_its_session(primary, turnstile):
+    with default_of(primary, f"ROLE {APP_USER}", "7s"):
+        t = turnstile(tier(primary, default_pool_size=1))
+        with enter(t, "acme") as client, enter(t, "acme") as other:
+            client.query("SET statement_timeout = '10s'")
+            for _ in range(2):
+                assert show(other, "statement_timeout") == "7s"
+                assert show(client, "statement_timeout") == "10s"

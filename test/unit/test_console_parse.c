@@ -153,7 +153,9 @@ static void test_access(void **state)
 	for (int i = 0; i < NSHOWS; i++) {
 		struct command cmd = { .id = COMMAND_show, .show = i, .fake = -1 };
 
-		assert_int_equal(command_access(&cmd), i == SHOW_fds ? ACCESS_ADMIN : ACCESS_STATS);
+		bool is_secret = i == SHOW_fds || i == SHOW_pins;
+
+		assert_int_equal(command_access(&cmd), is_secret ? ACCESS_ADMIN : ACCESS_STATS);
 	}
 	for (int i = 0; i < NFAKES; i++) {
 		struct command cmd = { .id = COMMAND_set, .show = -1, .fake = i };

@@ -144,7 +144,14 @@ static void test_kinds_and_effects(void **state)
 		{ "deallocate a", K(DEALLOCATE), 1, E(DEALLOCATE) },
 		{ "deallocate prepare all", K(DEALLOCATE), 1, E(DEALLOCATE_ALL) },
 		{ "listen a", K(LISTEN), 1, E(LISTEN) },
-		{ "unlisten *", K(UNLISTEN), 1, 0 },
+		{ "unlisten *", K(UNLISTEN), 1, E(RELEASE) },
+		{ "close a", K(CLOSE), 1, E(RELEASE) },
+		{ "drop table a", K(OTHER), 1, E(RELEASE) },
+		{ "select pg_advisory_unlock_all()", K(SELECT), 1, E(RELEASE) },
+		{ "select setseed(0.5)", K(SELECT), 1, E(SEED) },
+		{ "set seed to 0.5", K(SET), 1, E(SET) | E(SEED) },
+		{ "select pg_backend_pid()", K(SELECT), 1, E(BACKEND_PID) },
+		{ "update pg_settings set setting = 1", K(UPDATE), 1, E(SET) },
 		{ "load 'x'", K(LOAD), 1, E(LOAD) },
 		{ "copy t from stdin", K(COPY), 1, E(COPY) },
 		{ "create temp table x (a int)", K(OTHER), 1, E(TEMP) },
@@ -185,6 +192,51 @@ static void test_kinds_and_effects(void **state)
 		    f.effects != rows[i].effects)
 			fail_msg("%s: kind %s, %u statements, effects %#x", rows[i].text,
 				 sql_kind_name(f.kind), f.statements, f.effects);
+	}
+}
+
+static void test_names_of_settings(void **state)
+{
+	/* clang-format off */
+	static const struct {
+		const char *text;
+		const char *names; /* each with a bar */
+		bool many, unnamed;
+	} rows[] = {
+		{ "select 1", "", false, false },
+		{ "set Work_Mem = 1", "work_mem|", false, false },
+		{ "set \"App\".\"X\" to 1; set local b = 2; set c = 3", "app.x|c|", false, false },
+		{ "set time zone 'UTC'; set names 'x'; set schema 'y'", "timezone|client_encoding|search_path|",
+		  false, false },
+		{ "set session authorization a; set role b", "session_authorization|role|", false, false },
+		{ "set session characteristics as transaction read only", "", true, false },
+		{ "set transaction_read_only = on", "", true, false },
+		{ "reset a", "a|", true, false },
+		{ "reset all", "", true, false },
+		{ "select set_config('a.b', $1, false), set_config('c', 'd', true)", "a.b|", false, false },
+		{ "select set_config($1, 'x', false)", "", false, true },
+		{ "select set_config(name, 'x', false) from t", "", false, true },
+		{ "do $$ begin perform set_config('a.b', 'x', false); end $$", "a.b|", false, false },
+		{ "update pg_settings set setting = 1", "", true, false },
+		{ "set abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabc = 1;"
+		  "set abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabc = 1;"
+		  "set abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabc = 1;"
+		  "set abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabc = 1",
+		  NULL, false, true },
+	};
+	/* clang-format on */
+
+	for (size_t i = 0; i < PGT_NELEMS(rows); i++) {
+		struct sql_facts f = facts_of(rows[i].text);
+		char names[SQL_SETTINGS_ROOM + 1] = "";
+
+		memcpy(names, f.settings, f.settings_len);
+		for (unsigned at = 0; at < f.settings_len; at++)
+			names[at] = names[at] ? names[at] : '|';
+		if ((rows[i].names && strcmp(names, rows[i].names)) ||
+		    f.sets_many != rows[i].many || f.sets_unnamed != rows[i].unnamed)
+			fail_msg("%s: %s, many %d, unnamed %d", rows[i].text, names, f.sets_many,
+				 f.sets_unnamed);
 	}
 }
 
@@ -641,6 +693,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_kinds_and_effects),
+		cmocka_unit_test(test_names_of_settings),
 		cmocka_unit_test(test_transaction_control_is_exact),
 		cmocka_unit_test(test_hints),
 		cmocka_unit_test(test_fingerprints),

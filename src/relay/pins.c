@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * pins.c - why a session keeps its server: noted from its texts, set by a survey, shown, let go.
+ *
+ * Knows the facts of texts and the table of reasons; asks no server itself (survey.c).
+ */
+#include "relay/pins.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "relay/parts.h"
+#include "route/nodes.h"
+
+#include <stdlib.h>
+
+/* What is kept of the text that made a pin. */
+#define PIN_STATEMENT_MAX 200
+
+_Static_assert(NPINS <= GROUP_PINS_MAX, "each reason has its count");
+
+static const struct {
+	const char *name, *ask, *reset, *help;
+} reasons[NPINS] = {
+#define X(reason, name, ask, reset, help) [PIN_##reason] = { name, ask, reset, help },
+	PIN_REASONS(X)
+#undef X
+};
+
+const char *pin_name(enum pin_reason reason)
+{
+	return reasons[reason].name;
+}
+
+const char *pin_help(enum pin_reason reason)
+{
+	return reasons[reason].help;
+}
+
+const char *pin_question(enum pin_reason reason)
+{
+	return reasons[reason].ask;
+}
+
+const struct pin *client_pin(const struct client *c, enum pin_reason reason)
+{
+	return c->pins & PIN_BIT(reason) ? &c->notes->pins[reason] : NULL;
+}
+
+bool pins_put_reset(uint32_t mask, struct buf *sql)
+{
+	if (mask & TAINT_UNSEEN)
+		buf_printf(sql, "%s; DISCARD SEQUENCES; ", RESET_SETTINGS);
+	for (unsigned i = 0; i < NPINS; i++) {
+		if (!(mask & PIN_BIT(i)))
+			continue;
+		if (!reasons[i].reset)
+			return false;
+		if (*reasons[i].reset)
+			buf_printf(sql, "%s; ", reasons[i].reset);
+	}
+	return true;
+}
+
+/* ---- notes --------------------------------------------------------------------------------------
+ */
+
+static struct session_notes *notes_of(struct client *c)
+{
+	if (!c->notes)
+		c->notes = xnew(struct session_notes);
+	return c->notes;
+}
+
+static void remember_statement(struct client *c, uint32_t mask, struct slice text)
+{
+	struct session_notes *notes = notes_of(c);
+
+	text.n = text.n < PIN_STATEMENT_MAX ? text.n : PIN_STATEMENT_MAX;
+	for (unsigned i = 0; i < NPINS; i++)
+		if ((mask & PIN_BIT(i)) && !notes->pins[i].statement)
+			notes->pins[i].statement = xmemdup0(text.p, text.n);
+}
+
+static void forget_pin(struct pin *pin)
+{
+	free(pin->statement);
+	*pin = (struct pin){ 0 };
+}
+
+static void become_pinned(struct client *c, enum pin_reason reason)
+{
+	struct group *group = c->group;
+
+	notes_of(c)->pins[reason].since = relay_now(c);
+	group->pin_counts[reason]++;
+	if (!c->pins)
+		group->counters.pinned_count++;
+	log_debug("C-%llu: %s keeps its server: %s", (unsigned long long)c->id, c->user,
+		  reasons[reason].name);
+}
+
+void pins_set(struct client *c, uint32_t mask)
+{
+	for (unsigned i = 0; i < NPINS; i++) {
+		bool was = c->pins & PIN_BIT(i), is = mask & PIN_BIT(i);
+
+		if (is && !was)
+			become_pinned(c, i);
+		else if (!is && c->notes)
+			forget_pin(&c->notes->pins[i]);
+		c->pins = is ? c->pins | PIN_BIT(i) : c->pins & ~PIN_BIT(i);
+	}
+}
+
+/* Which reasons effects may make. */
+static const struct {
+	uint32_t effect;
+	enum pin_reason reason;
+} by_effect[] = {
+	{SQL_EFFECT_PREPARE,        PIN_PREPARED     },
+	{ SQL_EFFECT_LISTEN,        PIN_LISTEN       },
+	{ SQL_EFFECT_TEMP,          PIN_TEMP         },
+	{ SQL_EFFECT_ADVISORY_LOCK, PIN_ADVISORY_LOCK},
+	{ SQL_EFFECT_HOLD_CURSOR,   PIN_CURSOR       },
+	{ SQL_EFFECT_LOAD,          PIN_LIBRARY      },
+	{ SQL_EFFECT_DBLINK,        PIN_DBLINK       },
+	{ SQL_EFFECT_SEED,          PIN_SEED         },
+	{ SQL_EFFECT_BACKEND_PID,   PIN_BACKEND_PID  },
+};
+
+static uint32_t reasons_of(const struct sql_facts *facts)
+{
+	uint32_t mask = 0;
+
+	for (size_t i = 0; i < PGT_NELEMS(by_effect); i++)
+		if (facts->effects & by_effect[i].effect)
+			mask |= PIN_BIT(by_effect[i].reason);
+	return mask;
+}
+
+/* The reasons that a survey can ask about. */
+static uint32_t askable(void)
+{
+	uint32_t mask = 0;
+
+	for (unsigned i = 0; i < NPINS; i++)
+		if (reasons[i].ask)
+			mask |= PIN_BIT(i);
+	return mask;
+}
+
+/* What nobody can ask about is taken for there; a number that stays true only where writes may
+ * follow is not. */
+static uint32_t certain_reasons(const struct client *c, uint32_t mask)
+{
+	const struct group *group = c->group;
+	bool on_replica = group->npools > 1 && c->server->node->role == NODE_REPLICA;
+
+	if (group->set.backend_pid == BACKEND_PID_SERVER || on_replica)
+		mask &= ~PIN_BIT(PIN_BACKEND_PID);
+	return mask & ~askable();
+}
+
+static void note_settings(struct client *c, const struct sql_facts *facts)
+{
+	c->touched |= TOUCHED_NAMED;
+	if (facts->sets_many)
+		c->touched |= TOUCHED_SETTINGS;
+	if (facts->settings_len)
+		buf_put(&notes_of(c)->names, facts->settings, facts->settings_len);
+	if (facts->sets_unnamed || buf_len(&notes_of(c)->names) > SETTING_NAMES_MAX)
+		c->touched |= PIN_BIT(PIN_SETTING) | TOUCHED_SETTINGS;
+}
+
+/* A tenant that sets its own id again leaves nothing behind. */
+static bool sets_only_own_id(const struct client *c, const struct sql_facts *facts)
+{
+	return *c->group->tenant && facts->statements == 1 && facts->nchanges == 1 &&
+	       facts->changes[0].what == CHANGE_TENANT &&
+	       (facts->kind == SQL_KIND_SET || facts->kind == SQL_KIND_SELECT);
+}
+
+static void pin_at_once(struct client *c, uint32_t mask, struct slice text)
+{
+	if (!(mask & ~c->pins))
+		return;
+	if (c->group->set.session_state == SESSION_STATE_LOG) {
+		c->touched |= mask;
+		return;
+	}
+	remember_statement(c, mask, text);
+	pins_set(c, c->pins | mask);
+}
+
+void pins_note(struct client *c, const struct sql_facts *facts, struct slice text)
+{
+	const uint32_t ends = SQL_EFFECT_RELEASE | SQL_EFFECT_DISCARD_ALL |
+			      SQL_EFFECT_DISCARD_PLANS | SQL_EFFECT_DEALLOCATE |
+			      SQL_EFFECT_DEALLOCATE_ALL;
+	uint32_t mask;
+
+	if (!facts->effects || c->group->set.pool_mode == POOL_MODE_SESSION)
+		return;
+	mask = reasons_of(facts);
+	if (facts->effects & SQL_EFFECT_BLOCK) {
+		mask |= askable();
+		c->touched |= TOUCHED_SETTINGS | TAINT_UNSEEN;
+	}
+	if (facts->effects & SQL_EFFECT_DISCARD_ALL)
+		c->touched |= TOUCHED_SETTINGS;
+	if (facts->effects & ends)
+		c->touched |= c->pins & askable();
+	if ((facts->effects & SQL_EFFECT_SET) && !sets_only_own_id(c, facts))
+		note_settings(c, facts);
+	if (mask & askable()) {
+		remember_statement(c, mask & askable(), text);
+		c->touched |= mask & askable();
+	}
+	pin_at_once(c, certain_reasons(c, mask), text);
+}
+
+void pins_note_unseen(struct client *c)
+{
+	if (c->group->set.pool_mode != POOL_MODE_SESSION)
+		c->touched |= askable() | TOUCHED_SETTINGS | TAINT_UNSEEN;
+}
+
+void pins_note_unmapped(struct client *c, struct slice text)
+{
+	if (c->group->set.pool_mode != POOL_MODE_SESSION)
+		pin_at_once(c, PIN_BIT(PIN_UNMAPPED), text);
+}
+
+void pins_discarded(struct client *c)
+{
+	const uint32_t ended = PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_BACKEND_PID) |
+			       PIN_BIT(PIN_UNMAPPED) | PIN_BIT(PIN_UNKNOWN);
+
+	if (c->pins & ended)
+		pins_set(c, c->pins & ~ended);
+}
+
+void pins_forget(struct client *c)
+{
+	if (!c->notes)
+		return;
+	pins_set(c, 0);
+	buf_fini(&c->notes->names);
+	free(c->notes);
+	c->notes = NULL;
+}
+
+/* ---- what is allowed
+ * ------------------------------------------------------------------------------
+ */
+
+static bool refuse_on_replica(struct err *e)
+{
+	err_set(e, "0A000", "a read-only transaction on a replica cannot change the session");
+	return err_hint(e,
+			"Begin it with /* route: primary */, or change the session outside of it.");
+}
+
+static bool refuse_state(uint32_t mask, struct err *e)
+{
+	unsigned i = 0;
+
+	while (!(mask & PIN_BIT(i)))
+		i++;
+	err_set(e, "0A000", "session state is not allowed here (session_state = reject): %s",
+		reasons[i].name);
+	return err_hint(e, "%s",
+			"What it leaves on the server cannot follow the session from one "
+			"transaction to the next in transaction pooling.");
+}
+
+bool pins_allow(const struct client *c, const struct sql_facts *facts, struct err *e)
+{
+	uint32_t mask = reasons_of(facts) & ~PIN_BIT(PIN_BACKEND_PID);
+	const struct group *group = c->group;
+
+	if (!mask || group->set.pool_mode == POOL_MODE_SESSION)
+		return true;
+	if (group->set.session_state == SESSION_STATE_REJECT)
+		return refuse_state(mask, e);
+	return group->npools < 2 || c->server->node->role != NODE_REPLICA || refuse_on_replica(e);
+}

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * survey.c - asks a server what a session has left on it, at the end of a transaction.
+ *
+ * The server's own answer is the only one that is right after ROLLBACK TO, set_config() in a
+ * function, or a text whose settings nobody knows by heart, and it comes in canonical form.  So
+ * nothing is guessed from texts but what to ask about.  The client's next request waits for the
+ * answer; a transaction that touched nothing costs nothing.
+ */
+#include "base/log.h"
+#include "base/mem.h"
+#include "relay/parts.h"
+#include "relay/pins.h"
+
+#include <stdlib.h>
+
+/* What a row says, beside the number of a pin's reason. */
+#define ROW_SETTING "s"
+
+struct survey {
+	struct param_set *found; /* settings of the session on this server */
+	uint32_t asked;
+	uint32_t pins;
+	bool unreadable; /* a value that cannot be given to another server as it is */
+};
+
+void survey_free(struct survey *survey)
+{
+	if (!survey)
+		return;
+	param_set_unref(survey->found);
+	free(survey);
+}
+
+/* ---- the question -------------------------------------------------------------------------------
+ */
+
+static void put_union(struct buf *sql)
+{
+	if (buf_len(sql))
+		buf_printf(sql, "%s", " UNION ALL ");
+}
+
+static void put_named(struct buf *sql, const char *name)
+{
+	put_union(sql);
+	buf_printf(sql, "%s", "SELECT '" ROW_SETTING "', ");
+	session_put_literal(sql, name);
+	buf_printf(sql, "%s", "::pg_catalog.text, pg_catalog.current_setting(");
+	session_put_literal(sql, name);
+	buf_printf(sql, "%s", ", true)");
+}
+
+/* Those of our own make are in no list of the server's. */
+static bool is_custom(const char *name)
+{
+	return strchr(name, '.') != NULL;
+}
+
+static void put_custom_of(struct buf *sql, const struct param_set *set)
+{
+	for (unsigned i = 0; i < set->n; i++)
+		if (is_custom(set->items[i].name))
+			put_named(sql, set->items[i].name);
+}
+
+static void put_touched(struct buf *sql, const struct session_notes *notes, bool custom_only)
+{
+	struct slice left = notes ? buf_peek(&notes->names) : slice_of("", 0);
+
+	while (left.n) {
+		size_t n = strlen(left.p) + 1;
+
+		if (!custom_only || is_custom(left.p))
+			put_named(sql, left.p);
+		left = slice_of(left.p + n, left.n - n);
+	}
+}
+
+static void put_settings(struct buf *sql, const struct client *c, const struct server *s)
+{
+	put_union(sql);
+	buf_printf(sql, "%s",
+		   "SELECT '" ROW_SETTING "', name, pg_catalog.current_setting(name) FROM "
+		   "pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'");
+	put_named(sql, "role");
+	put_named(sql, "session_authorization");
+	put_custom_of(sql, s->applied);
+	put_touched(sql, c->notes, true);
+}
+
+/* What code may have done to a tenant's id that no text shows is undone, also where the client
+ * keeps the server (I1). */
+static void put_own_id(struct buf *sql, const struct group *group)
+{
+	if (*group->tenant)
+		buf_printf(sql, "RESET \"%s\"; ", group->set.tenant_setting);
+}
+
+static void put_question(struct buf *sql, const struct client *c, const struct server *s)
+{
+	if (c->touched & TOUCHED_SETTINGS)
+		put_settings(sql, c, s);
+	else if (c->touched & TOUCHED_NAMED)
+		put_touched(sql, c->notes, false);
+	for (unsigned i = 0; i < NPINS; i++) {
+		if (!(c->touched & PIN_BIT(i)) || !pin_question(i))
+			continue;
+		put_union(sql);
+		buf_printf(sql, "SELECT '%u', ''::pg_catalog.text, '' WHERE EXISTS (%s)", i,
+			   pin_question(i));
+	}
+}
+
+/* ---- the answer ---------------------------------------------------------------------------------
+ */
+
+static void take(struct survey *survey, struct slice name, struct slice value)
+{
+	struct param_set *next = param_set_with(survey->found, name, value);
+
+	param_set_unref(survey->found);
+	survey->found = next;
+}
+
+/* The value as it is said, or nothing where it is what a session begins with. */
+static struct slice without_default(const struct group *group, struct slice name,
+				    struct slice value)
+{
+	bool is_default =
+	    (slice_is_equal_nocase(name, SLICE("role")) && slice_is_equal(value, SLICE("none"))) ||
+	    (slice_is_equal_nocase(name, SLICE("session_authorization")) &&
+	     slice_is_equal(value, slice_str(group->user)));
+
+	return is_default ? slice_of(NULL, 0) : value;
+}
+
+static bool is_ascii(struct slice value)
+{
+	for (size_t i = 0; i < value.n; i++)
+		if (value.p[i] & 0x80)
+			return false;
+	return true;
+}
+
+static bool speaks_as_the_server(const struct server *s)
+{
+	const char *client = param_set_get(s->params, SLICE("client_encoding"));
+	const char *server = param_set_get(s->params, SLICE("server_encoding"));
+
+	return client && server && !strcmp(client, server);
+}
+
+static void on_setting(struct server *s, struct slice name, struct slice value)
+{
+	const struct group *group = s->pool->group;
+	struct survey *survey = s->survey;
+
+	if (!value.p || slice_starts_with(name, SLICE("transaction_")) ||
+	    (*group->tenant && slice_is_equal_nocase(name, slice_str(group->set.tenant_setting))))
+		return;
+	if (!is_ascii(value) && !speaks_as_the_server(s))
+		survey->unreadable = true;
+	take(survey, name, without_default(group, name, value));
+}
+
+/* Of a reason's number. */
+static uint32_t pin_of(struct slice digits)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < digits.n; i++)
+		n = n * 10 + (unsigned)(digits.p[i] - '0');
+	return n < NPINS ? PIN_BIT(n) : 0;
+}
+
+static void on_row(struct server *s, void *arg PGT_UNUSED, const struct slice *columns, unsigned n)
+{
+	if (n != 3 || !columns[0].p || !columns[1].p)
+		return;
+	if (slice_is_equal(columns[0], SLICE(ROW_SETTING)))
+		on_setting(s, columns[1], columns[2]);
+	else
+		s->survey->pins |= pin_of(columns[0]);
+}
+
+static void put_in(struct param_set **set, const char *name, const char *value)
+{
+	struct param_set *next = param_set_with(*set, slice_str(name), slice_str(value));
+
+	param_set_unref(*set);
+	*set = next;
+}
+
+/* What the session wants on any server: what it has now, and what it began with.  RESET goes back
+ * to that; of a setting of our own it leaves the empty string.  A timeout beyond the tenant's
+ * ceiling, which only code that no text shows can have set, is lowered. */
+static struct param_set *wanted_after(const struct client *c, struct param_set *found)
+{
+	struct param_set *wanted = param_set_ref(found);
+	const char *timeout = param_set_get(found, SLICE("statement_timeout"));
+	char room[SESSION_CLAMPED_MAX];
+
+	if (timeout)
+		put_in(&wanted, "statement_timeout",
+		       session_clamp(c, "statement_timeout", timeout, room));
+	for (unsigned i = 0; i < c->base->n; i++) {
+		const struct param *base = &c->base->items[i];
+		const char *now = param_set_get(wanted, slice_str(base->name));
+
+		if (!now || (is_custom(base->name) && !*now))
+			put_in(&wanted, base->name, base->value);
+	}
+	return wanted;
+}
+
+static void log_lost(const struct client *c, uint32_t mask)
+{
+	for (unsigned i = 0; i < NPINS; i++)
+		if (mask & PIN_BIT(i))
+			log_info("C-%llu: %s: session state is lost with the transaction "
+				 "(session_state = log): %s",
+				 (unsigned long long)c->id, c->user, pin_name(i));
+}
+
+static void conclude(struct client *c, struct server *s, const struct survey *survey)
+{
+	uint32_t asked = survey->asked;
+	uint32_t kept = c->pins & ~asked;
+	uint32_t found = survey->pins;
+	struct param_set *wanted = wanted_after(c, survey->found);
+
+	for (unsigned i = 0; i < NPINS; i++)
+		if ((asked & PIN_BIT(i)) && !pin_question(i))
+			found |= PIN_BIT(i);
+	if (survey->unreadable)
+		found |= PIN_BIT(PIN_SETTING);
+	if (found && c->group->set.session_state == SESSION_STATE_LOG) {
+		log_lost(c, found);
+		s->tainted |= found;
+		found = 0;
+	}
+	pins_set(c, kept | found);
+	param_set_assign(&c->wanted, wanted);
+	param_set_unref(wanted);
+}
+
+static void on_surveyed(struct server *s, void *arg PGT_UNUSED, const struct report *error)
+{
+	struct survey *survey = s->survey;
+	struct client *c = s->client;
+	bool failed = error || s->tx != 'I';
+
+	s->survey = NULL;
+	s->tainted |= survey->asked & TAINT_UNSEEN;
+	param_set_assign(&s->applied, survey->found);
+	if (!c) {
+		/* It has left meanwhile. */
+		s->tainted |= survey->pins | (survey->unreadable ? PIN_BIT(PIN_SETTING) : 0);
+		s->doubtful |= failed;
+	} else if (failed) {
+		pins_set(c, c->pins | PIN_BIT(PIN_UNKNOWN));
+	} else {
+		conclude(c, s, survey);
+	}
+	survey_free(survey);
+	attach_on_surveyed(s);
+}
+
+bool survey_is_due(const struct client *c)
+{
+	return c->touched != 0;
+}
+
+void survey_begin(struct client *c, struct server *s)
+{
+	struct question q = { .row = on_row, .done = on_surveyed };
+	struct buf sql = { 0 }, question = { 0 };
+
+	if (c->touched & TAINT_UNSEEN)
+		put_own_id(&sql, c->group);
+	put_question(&question, c, s);
+	buf_put_slice(&sql, buf_peek(&question));
+	buf_fini(&question);
+	s->survey = xnew(struct survey);
+	s->survey->asked = c->touched;
+	s->survey->found =
+	    param_set_ref(c->touched & TOUCHED_SETTINGS ? c->group->params.empty : s->applied);
+	c->touched = 0;
+	if (c->notes)
+		buf_clear(&c->notes->names);
+	/* With nothing to ask there is an empty query, and the same way to the end. */
+	server_ask(s, buf_cstr(&sql), &q);
+	buf_fini(&sql);
+}
