@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: ISC
 #
-# install-deps.sh [build|demo|test] - install the Debian packages to build pgturnstile, or also to
-# show it (quickstart.sh), or also to test it.
+# install-deps.sh [build|demo|test|all] - install the Debian packages to build pgturnstile, or also to
+# show it (quickstart.sh), or also to test it; all: with the drivers whose toolchains are heavy.
 #
 # Installs only what is missing, as root or by a sudo that does not ask; otherwise prints the
 # exact apt line and exits 2.  Makes no PostgreSQL cluster, touches none that exists, and leaves
@@ -16,12 +16,18 @@ tests='libcmocka-dev libpq-dev pgbouncer
     python3-psycopg python3-pytest python3-pytest-xdist python3-pytest-timeout
     python3-psycopg2 python3-asyncpg python3-sqlalchemy python3-django libdbd-pg-perl ruby-pg
     clang clang-format-14 libclang-rt-14-dev'
+heavy='openjdk-17-jdk-headless libpostgresql-jdbc-java
+    golang-go golang-github-lib-pq-dev golang-github-jackc-pgx-v4-dev'
+# Node.js may have come from elsewhere, with an npm of its own.
+command -v node >/dev/null || heavy="$heavy nodejs"
+command -v npm >/dev/null || heavy="$heavy npm"
 
 case ${1:-build} in
 build) wanted=$build ;;
 demo) wanted="$build $demo" ;;
 test) wanted="$build $demo $tests" ;;
-*) echo "usage: $0 [build|demo|test]" >&2; exit 1 ;;
+all) wanted="$build $demo $tests $heavy" ;;
+*) echo "usage: $0 [build|demo|test|all]" >&2; exit 1 ;;
 esac
 
 is_installed() {

@@ -182,8 +182,24 @@ integration() {
     esac
 }
 
+# shellcheck disable=SC2317 # called through must
+npm_ci() {
+    rm -rf "$build/node" && mkdir "$build/node" && cp -R "$tree/test/drivers/node/." "$build/node" &&
+        cd "$build/node" && npm ci --ignore-scripts --no-audit --no-fund
+}
+
+# The drivers of Node.js are in no Debian package; their versions and sums are in the lock file.
+install_node_modules() {
+    say "drivers of Node.js"
+    must npm npm_ci
+    PGTURNSTILE_NODE_MODULES=$build/node/node_modules
+    export PGTURNSTILE_NODE_MODULES
+}
+
 [ $mode != long ] || long_script || exit 2
-sh "$top/etc/install-deps.sh" test </dev/null || exit 2
+packages='test'
+[ $mode != full ] || packages='all'
+sh "$top/etc/install-deps.sh" $packages </dev/null || exit 2
 mkdir -p "$build" && build=$(cd "$build" && pwd) || exit 2
 echo '*' >"$build/.gitignore"
 copy_sources
@@ -199,6 +215,7 @@ full)
     build asan --enable-sanitizers=address,undefined
     check
     check_format
+    install_node_modules
     integration
     build tsan CC=clang --enable-sanitizers=thread # so that both compilers see all warnings
     PGTURNSTILE_WORKERS=4

@@ -6,6 +6,7 @@
 """The driver matrix: a program per driver, run directly and through a small, busy pool."""
 import contextlib
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -18,8 +19,11 @@ import pytest
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from machine import scratch_dir
 from rig import shop
+from turnstile import TOP
 
-DRIVERS = Path(__file__).resolve().parents[1] / "drivers"
+DRIVERS = TOP / "test/drivers"
+# Where test/run.sh has npm put them.
+NODE_MODULES = Path(os.environ.get("PGTURNSTILE_NODE_MODULES", TOP / "build/node/node_modules"))
 POOL_SIZE = 3
 SECONDS = 40  # for one run of one program
 
@@ -29,17 +33,36 @@ class Program:
     """How to run one, and how to build it first; {src} is its folder, {out} a scratch directory."""
 
     command: list
-    build: list = None
+    build: tuple = ()
+    is_slow: bool = False  # its toolchain is heavy
 
 
 def python(name, *arguments):
     return Program([sys.executable, f"{{src}}/{name}_app.py", *arguments])
 
 
+def jdbc(*arguments):
+    classes = "{out}:/usr/share/java/postgresql.jar"
+    return Program(["java", "-cp", classes, "-Xmx128m", "-XX:TieredStopAtLevel=1", "Jdbc", *arguments],
+                   ("javac", "-Xlint:all", "-Werror", "-cp", classes, "-d", "{out}", "{src}/Jdbc.java"),
+                   is_slow=True)
+
+
+def go(name, *arguments):
+    environment = ["GO111MODULE=off", "GOPATH=/usr/share/gocode", "GOCACHE={out}/cache", "CGO_ENABLED=0"]
+    return Program(["{out}/app", *arguments],
+                   ("env", *environment, "go", "build", "-o", "{out}/app", f"{{src}}/{name}_app.go"),
+                   is_slow=True)
+
+
+def node(name, *arguments):
+    return Program(["node", "--no-deprecation", f"{{src}}/{name}_app.js", *arguments], is_slow=True)
+
+
 PROGRAMS = {
     "libpq": Program(["{out}/libpq"],
-                     ["sh", "-c", "cc -Wall -Werror -o {out}/libpq {src}/libpq.c"
-                      " $(pkg-config --cflags --libs libpq)"]),
+                     ("sh", "-c", "cc -Wall -Werror -o {out}/libpq {src}/libpq.c"
+                      " $(pkg-config --cflags --libs libpq)")),
     "psql": Program(["psql", "-X", "-f", "{src}/psql.sql"]),
     "pgbench": Program(["sh", "{src}/pgbench.sh"]),
     "psycopg2": python("psycopg2"),
@@ -50,23 +73,43 @@ PROGRAMS = {
     "django": python("django"),
     "dbd_pg": Program(["perl", "{src}/dbd_pg.pl"]),
     "ruby_pg": Program(["ruby", "{src}/ruby_pg.rb"]),
+    "jdbc-threshold-1": jdbc("1"),
+    "jdbc-threshold-5": jdbc("5"),
+    "jdbc-changes": jdbc("1", "changes"),
+    "pgx": go("pgx"),
+    "pgx-changes": go("pgx", "changes"),
+    "pq": go("pq"),
+    "node-postgres": node("pg"),
+    "node-postgres-changes": node("pg", "changes"),
+    "postgres.js": node("postgres"),
+    "postgres.js-changes": node("postgres", "changes"),
 }
 
 # What is not yet as on a direct connection, and why.
 KNOWN = {
-    "libpq": "DEALLOCATE by SQL; pg_prepared_statements; a notification's pid",
+    "libpq": "pg_prepared_statements shows what others have prepared; a notification's pid",
     "psycopg2": "a notification's pid",
-    "psycopg3": "DEALLOCATE by SQL; a notification's pid",
+    "psycopg3": "RESET ALL forgets what the startup packet asked for; a notification's pid",
     "asyncpg": "a pool whose connections SET holds its servers; a notification's pid",
     "asyncpg-changes": "a result type that changes under a statement that goes to another server",
-    "dbd_pg": "DEALLOCATE by SQL; a notification's pid",
-    "ruby_pg": "DEALLOCATE by SQL; a notification's pid",
+    "dbd_pg": "a notification's pid",
+    "ruby_pg": "a notification's pid",
+    "jdbc-threshold-1": "a notification's pid",
+    "jdbc-threshold-5": "a notification's pid",
+    "jdbc-changes": "a statement whose result type has changed cannot be prepared anew",
+    "pgx": "a notification's pid",
+    "pgx-changes": "a result type that changes under a statement that goes to another server",
+    "node-postgres": "a notification's pid",
+    "node-postgres-changes": "a statement whose result type has changed cannot be prepared anew",
+    "postgres.js": "sessions that have listened or set keep their servers",
+    "postgres.js-changes": "a result type that changes under a statement that goes to another server",
 }
 
 
 def parameters():
-    for name in PROGRAMS:
+    for name, program in PROGRAMS.items():
         marks = [pytest.mark.xfail(reason=KNOWN[name])] if name in KNOWN else []
+        marks += [pytest.mark.slow] if program.is_slow else []
         yield pytest.param(name, marks=marks, id=name)
 
 
@@ -76,13 +119,24 @@ def run(program, server, out):
     environment = {"PATH": os.environ["PATH"], "HOME": str(out), "LC_ALL": "C.UTF-8", "TZ": "UTC",
                    "PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": APP_USER,
                    "PGPASSWORD": APP_PASSWORD, "PGDATABASE": APP_DATABASE, "PGSSLMODE": "disable",
-                   "PYTHONDONTWRITEBYTECODE": "1"}
+                   "PYTHONDONTWRITEBYTECODE": "1", "NODE_PATH": str(NODE_MODULES)}
     done = subprocess.run([part.format(**where) for part in program.command], cwd=out, text=True,
                           env=environment, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}"
     assert done.stdout.strip()
     return done.stdout
+
+
+@functools.cache
+def build(command, name):
+    """A scratch directory with what the command makes in it, if there is one."""
+    out = scratch_dir(name)
+    if command:
+        done = subprocess.run([part.format(src=DRIVERS, out=out) for part in command], cwd=out,
+                              check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert done.returncode == 0, done.stdout
+    return out
 
 
 class Bystander(threading.Thread):
@@ -142,9 +196,8 @@ def bystanders(server):
 @pytest.mark.parametrize("mode", ["transaction"])
 @pytest.mark.parametrize("name", parameters())
 def test_i2_same_output_as_on_a_direct_connection(primary, turnstile, name, mode):
-    program, out = PROGRAMS[name], scratch_dir(name)
-    if program.build:
-        subprocess.run([part.format(src=DRIVERS, out=out) for part in program.build], check=True)
+    program = PROGRAMS[name]
+    out = build(program.build, name.partition("-")[0])
     expected = run(program, primary, out)
     t = turnstile(shop(primary, {"pool_mode": mode, "default_pool_size": POOL_SIZE}))
     with bystanders(t) as crowd:
