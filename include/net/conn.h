@@ -84,9 +84,10 @@ struct conn {
 	const struct conn_events *on;
 	void *owner; /* of whoever set the handlers */
 	struct tls *tls;
-	struct buf in;   /* what the handler left */
-	struct buf out;  /* what the socket has not taken yet */
-	const char *cur; /* while an event is handled: the bytes at hand */
+	struct buf in;    /* what the handler left */
+	struct buf out;   /* what the socket has not taken yet */
+	struct buf *sent; /* where the next send leaves its bytes, or NULL; see conn_keep_sent() */
+	const char *cur;  /* while an event is handled: the bytes at hand */
 	size_t cur_len;
 	const char *borrowed; /* to be sent, not ours */
 	size_t borrowed_len;
@@ -148,6 +149,14 @@ void conn_kick(struct conn *c);
 void conn_send(struct conn *c, const char *p, size_t n);
 /* Where messages are built to be sent.  Do not keep the pointer. */
 struct buf *conn_output(struct conn *c);
+/* What was built by conn_output() and is sent next, at the end of this event, is moved to *kept (an
+ * empty one) if it is short and goes out at once; without a copy.  The owner gives it back. */
+#define CONN_KEEP_MAX 16384
+static inline void conn_keep_sent(struct conn *c, struct buf *kept)
+{
+	c->sent = kept;
+}
+void conn_give_back(struct conn *c, struct buf *kept);
 /* How many bytes wait for the peer to take them. */
 static inline size_t conn_unsent(const struct conn *c)
 {

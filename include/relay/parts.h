@@ -29,6 +29,7 @@ enum reply_note {
 	NOTE_UNNAMED,  /* Parse of the unnamed statement: the struct statement before it, or NULL */
 	NOTE_INJECTED, /* Parse or Close of ours on the server: the struct server_statement */
 	NOTE_INJECTED_UNNAMED,
+	NOTE_TOLD, /* Describe of a client's name: the struct statement_name */
 	NOTE_TEXT, /* Query that names prepared statements: the struct naming */
 };
 

@@ -26,6 +26,7 @@ struct group;
 struct relay;
 struct reply;
 struct server;
+struct server_statement;
 
 struct statement {
 	struct hlink link; /* of relay.statements */
@@ -41,6 +42,7 @@ struct statement {
 	uint64_t fingerprint[2];
 	bool guards_params; /* a Bind must be looked into */
 	bool has_names;     /* it names others, see named.h */
+	unsigned changes;   /* times that its result was found to have become another */
 	bool is_exact;
 	bool begin_read_only, begin_serializable;
 	enum sql_hint hint;
@@ -85,6 +87,20 @@ struct slice statement_require(struct client *c, struct slice name, struct buf *
 /* The name that the server has for one that stands for none of the client's statements: the same,
  * or one that is none of ours. */
 struct slice statement_escape(struct slice name, struct buf *odd);
+/* Describe of the portal that was bound last: the client knows the result of its statement. */
+void statement_note_told(struct client *c);
+/* The same of a statement, by name, once it is answered; after statement_require(). */
+void statement_expect_told(struct client *c, struct slice name);
+/* Whether the client goes by a result that it was told and that has changed since: the server's
+ * statement may be a newer one, which would not tell it. */
+bool statement_is_outdated(const struct client *c, struct slice name);
+/* What a Bind or Describe that the server owes an answer for is of, or NULL. */
+struct server_statement *statement_of_reply(const struct server *s, const struct reply *r);
+/* The server found that its result has changed: it is parsed anew before its next use, on each
+ * server. */
+void statement_note_changed(struct server *s, const struct reply *r);
+/* Parses it anew at once, ahead of what the server owes. */
+void statement_renew(struct server *s, struct server_statement *ss);
 /* How those go on behind SQL_OWN_STATEMENTS that do nothing; then comes a digit. */
 #define VOID_STATEMENTS "void"
 /* Makes the server know the i-th (below 10) of them, and tells its name: for a DEALLOCATE to take
@@ -102,9 +118,9 @@ bool statement_expect_gone(struct client *c, struct slice name) PGT_MUST_USE;
 /* Whether SQL has made statements that are still there. */
 bool statement_has_made(const struct client *c);
 
-/* The statement that the server calls SQL_OWN_STATEMENTS serial, and a name that the client has for
- * a statement; or NULL.  For error messages: they are looked for one by one. */
-const struct statement *statement_of_serial(const struct server *s, uint64_t serial);
+/* What the server calls SQL_OWN_STATEMENTS serial, and a name that the client has for a statement;
+ * or NULL.  For errors: they are looked for one by one. */
+struct server_statement *statement_on_server(const struct server *s, uint64_t serial);
 const char *statement_name_of(const struct client *c, const struct statement *st);
 
 /* Close of a statement. */

@@ -33,10 +33,13 @@ enum reply_way {
 };
 
 struct reply {
-	uint8_t kind;  /* enum reply_kind */
-	uint8_t way;   /* enum reply_way */
-	uint8_t note;  /* of the relay */
-	void *subject; /* of the relay: the statement or name that this is about */
+	uint8_t kind; /* enum reply_kind */
+	uint8_t way;  /* enum reply_way */
+	uint8_t note; /* of the relay */
+	union {
+		void *subject;   /* of the relay, with a note: what this is about */
+		uint64_t serial; /* Bind: of the server's statement, or 0 */
+	};
 };
 
 /* A ring; a zeroed one is empty. */
@@ -61,6 +64,16 @@ static inline void replies_push(struct replies *q, struct reply r)
 	if (q->n == q->cap)
 		replies_grow(q);
 	q->ring[(q->head + q->n++) & (q->cap - 1)] = r;
+	q->ncycles += reply_ends_cycle(&r);
+}
+
+/* In front of all. */
+static inline void replies_push_front(struct replies *q, struct reply r)
+{
+	if (q->n == q->cap)
+		replies_grow(q);
+	q->ring[--q->head & (q->cap - 1)] = r;
+	q->n++;
 	q->ncycles += reply_ends_cycle(&r);
 }
 

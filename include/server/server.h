@@ -64,6 +64,7 @@ struct server_statement {
 	uint64_t used_in; /* and that used it last */
 	void *subject;    /* of the relay: what the statement is */
 	bool is_renamed;  /* its text names statements as only this server knows them */
+	unsigned changes; /* of the statement when it was parsed here */
 	uint8_t name_len; /* with its NUL */
 	char name[SERVER_STATEMENT_NAME_MAX];
 };
@@ -97,7 +98,9 @@ struct server {
 	uint64_t unnamed_in; /* the batch that changed it last */
 	uint64_t closed_in;  /* the batch in which its client closed a name last */
 	uint64_t last_serial;
-	uint64_t batch; /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
+	uint64_t bound;  /* serial of the statement that was asked for last; 0: the unnamed */
+	struct buf sent; /* the batch under way, if it may have to be sent again */
+	uint64_t batch;  /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
 	uint64_t id;
 	uint32_t pid;
 	uint8_t cancel_key[CANCEL_KEY_MAX];
@@ -116,6 +119,7 @@ struct server {
 	bool asks_default_timeout; /* after login: connected without a statement_timeout of ours */
 	bool caps_timeout;         /* the startup packet asked for the tier's statement_timeout */
 	bool has_cut_request; /* it was sent the beginning of a message whose end will not come */
+	bool reuses;          /* the batch under way uses a statement parsed before it */
 	bool forgets;         /* a DISCARD ALL or DEALLOCATE ALL is under way */
 	bool doubtful;        /* its state is not known for sure: to be closed, not reused */
 	uint8_t loose_syncs;  /* Syncs that a COPY may have eaten or not */

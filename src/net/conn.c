@@ -136,6 +136,16 @@ static void keep_borrowed(struct conn *c, size_t n)
 	c->borrowed_len = 0;
 }
 
+static void keep_sent(struct conn *c)
+{
+	if (c->out.cap <= CONN_KEEP_MAX) {
+		*c->sent = c->out;
+		c->out = (struct buf){ 0 };
+	} else {
+		buf_clear(&c->out);
+	}
+}
+
 /* Sends what is pending, as much as the socket takes; keeps a copy of the rest. */
 static void flush_output(struct conn *c)
 {
@@ -158,12 +168,15 @@ static void flush_output(struct conn *c)
 		size_t done = sent > 0 ? (size_t)sent : 0;
 
 		c->active_at = loop_now(c->net->loop);
-		if (own)
+		if (c->sent && own && done == n)
+			keep_sent(c);
+		else if (own)
 			buf_consume(&c->out, done);
 		else
 			keep_borrowed(c, done);
 		c->blocked = done < n;
 	}
+	c->sent = NULL;
 	want_events(c);
 }
 
@@ -579,6 +592,12 @@ void conn_send(struct conn *c, const char *p, size_t n)
 		buf_put(conn_output(c), p, n);
 	}
 	mark_dirty(c);
+}
+
+void conn_give_back(struct conn *c, struct buf *kept)
+{
+	buf_clear(kept);
+	buffer_give_back(c->net, kept);
 }
 
 struct buf *conn_output(struct conn *c)

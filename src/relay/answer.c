@@ -14,6 +14,7 @@
 #include "relay/named.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "relay/replan.h"
 #include "relay/statement.h"
 #include "wire/frame.h"
 #include "wire/read.h"
@@ -132,6 +133,27 @@ static enum step on_bind_complete(struct server *s, const struct frame *f)
 static enum step on_close_complete(struct server *s, const struct frame *f)
 {
 	return complete(s, f, REPLY_CLOSE);
+}
+
+/* ParameterDescription, ahead of the rest of the answer to the Describe of a statement.  That may
+ * be an error after which all of it comes again. */
+static enum step on_parameters_described(struct server *s, const struct frame *f)
+{
+	struct slice in = conn_input(&s->conn);
+	struct frame next;
+
+	if (frame_is_whole(f)) {
+		in = slice_of(in.p + f->len, in.n - f->len);
+		if (frame_peek(in.p, in.n, &next) != FRAME_OK)
+			return STEP_AGAIN;
+		if (next.type == MSG_ERROR && next.len <= REPORT_MAX) {
+			if (!frame_is_whole(&next))
+				return STEP_AGAIN;
+			if (replan_is_possible(s, &next))
+				return swallow(s, f);
+		}
+	}
+	return pass(s, f);
 }
 
 /* RowDescription answers a Describe, or comes before the rows of a simple query. */
@@ -283,6 +305,8 @@ static enum step on_error(struct server *s, const struct frame *f)
 	bool is_simple = !head || head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION;
 	bool for_query = was_for_query(s);
 
+	if (frame_is_whole(f) && replan_on_error(s, f))
+		return swallow(s, f);
 	/* Whether the server has read the Syncs that came early, nobody can know now. */
 	if (s->loose_syncs)
 		s->doubtful = true;
@@ -322,6 +346,12 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	struct client *c = s->client;
 	struct err e;
 
+	if (head && head->way == REPLY_SWALLOW) {
+		/* Of a batch that has been sent again. */
+		pop(s);
+		s->batch++;
+		return swallow(s, f);
+	}
 	if (head && (head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION)) {
 		s->pool->group->counters.query_count++;
 		pop(s);
@@ -339,6 +369,8 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	if (!s->replies.n)
 		s->forgets = false;
 	s->batch++;
+	if (s->sent.data)
+		conn_give_back(&s->conn, &s->sent);
 	count_cycle(s, s->tx);
 	pass(s, f);
 	answer_made_ones(s);
@@ -360,26 +392,26 @@ struct answer_rule {
 };
 
 static const struct answer_rule rules[256] = {
-	[MSG_PARSE_COMPLETE] = {on_parse_complete,  true,  false},
-	[MSG_BIND_COMPLETE] = { on_bind_complete,  true,  false},
-	[MSG_CLOSE_COMPLETE] = { on_close_complete, true,  false},
-	[MSG_NOTIFICATION] = { pass,              false, true },
-	[MSG_COMMAND_COMPLETE] = { on_command_end,    true,  false},
-	[MSG_DATA_ROW] = { pass,              false, false},
-	[MSG_ERROR] = { on_error,          true,  true },
-	[MSG_COPY_IN] = { on_copy_in,        true,  false},
-	[MSG_COPY_OUT] = { pass,              false, false},
-	[MSG_EMPTY_QUERY] = { on_command_end,    true,  false},
-	[MSG_NOTICE] = { pass,              false, true },
-	[MSG_PARAMETER_STATUS] = { on_parameter,      true,  true },
-	[MSG_ROW_DESCRIPTION] = { on_description,    true,  false},
-	[MSG_FUNCTION_RESULT] = { pass,              false, false},
-	[MSG_READY] = { on_ready,          true,  true },
-	[MSG_NO_DATA] = { on_description,    true,  false},
-	[MSG_PORTAL_SUSPENDED] = { on_command_end,    true,  false},
-	[MSG_PARAMETER_DESCRIPTION] = { pass,              false, false},
-	[MSG_COPY_DATA] = { pass,              false, false},
-	[MSG_COPY_DONE] = { pass,              false, false},
+	[MSG_PARSE_COMPLETE] = {on_parse_complete,        true,  false},
+	[MSG_BIND_COMPLETE] = { on_bind_complete,        true,  false},
+	[MSG_CLOSE_COMPLETE] = { on_close_complete,       true,  false},
+	[MSG_NOTIFICATION] = { pass,                    false, true },
+	[MSG_COMMAND_COMPLETE] = { on_command_end,          true,  false},
+	[MSG_DATA_ROW] = { pass,                    false, false},
+	[MSG_ERROR] = { on_error,                true,  true },
+	[MSG_COPY_IN] = { on_copy_in,              true,  false},
+	[MSG_COPY_OUT] = { pass,                    false, false},
+	[MSG_EMPTY_QUERY] = { on_command_end,          true,  false},
+	[MSG_NOTICE] = { pass,                    false, true },
+	[MSG_PARAMETER_STATUS] = { on_parameter,            true,  true },
+	[MSG_ROW_DESCRIPTION] = { on_description,          true,  false},
+	[MSG_FUNCTION_RESULT] = { pass,                    false, false},
+	[MSG_READY] = { on_ready,                true,  true },
+	[MSG_NO_DATA] = { on_description,          true,  false},
+	[MSG_PORTAL_SUSPENDED] = { on_command_end,          true,  false},
+	[MSG_PARAMETER_DESCRIPTION] = { on_parameters_described, true,  false},
+	[MSG_COPY_DATA] = { pass,                    false, false},
+	[MSG_COPY_DONE] = { pass,                    false, false},
 };
 
 static enum step dispatch(struct server *s, const struct frame *f)

@@ -302,6 +302,7 @@ static long client_position(const struct naming *naming, long position)
 static const char *client_name(const struct server *s, const struct naming *naming, const char *p,
 			       const char **behind)
 {
+	const struct server_statement *ss;
 	const struct statement *st;
 	char *end;
 
@@ -313,7 +314,8 @@ static const char *client_name(const struct server *s, const struct naming *nami
 								: NULL;
 		return s->client->named ? s->client->named->name : NULL;
 	}
-	st = statement_of_serial(s, strtoull(p, &end, 10));
+	ss = statement_on_server(s, strtoull(p, &end, 10));
+	st = ss ? ss->subject : NULL;
 	*behind = end;
 	for (unsigned i = 0; naming && st && i < naming->n; i++)
 		if (statement_find(s->client, slice_str(naming->places[i].name)) == st)

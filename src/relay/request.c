@@ -15,6 +15,7 @@
 #include "relay/named.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "relay/replan.h"
 #include "relay/statement.h"
 #include "sql/stream_guard.h"
 #include "wire/frame.h"
@@ -52,6 +53,15 @@ static void expect(struct client *c, enum reply_kind kind)
 {
 	replies_push(&c->server->replies,
 		     (struct reply){ .kind = (uint8_t)kind, .way = REPLY_PASS });
+}
+
+/* Of the statement that was asked for last. */
+static void expect_bind(struct client *c)
+{
+	struct server *s = c->server;
+
+	replies_push(&s->replies,
+		     (struct reply){ .kind = REPLY_BIND, .way = REPLY_PASS, .serial = s->bound });
 }
 
 static enum step protocol_error(struct client *c, const char *text)
@@ -641,6 +651,24 @@ static bool guard_bind(struct client *c, const struct frame *f, const struct sta
 	return true;
 }
 
+/* Bind of a statement whose result has changed: false when it was dealt with here. */
+static bool goes_by_result(struct client *c, const struct frame *f, struct slice portal,
+			   struct slice name, enum step *step)
+{
+	struct err e;
+
+	switch (replan_on_bind(c, f, portal, name, &e)) {
+	case VERDICT_REFUSED:
+		*step = refuse(c, f, &e);
+		return false;
+	case VERDICT_WAIT:
+		*step = STEP_AGAIN;
+		return false;
+	default:
+		return true;
+	}
+}
+
 /* A Bind with other parameters than the client's. */
 static enum step send_rewritten_bind(struct client *c, const struct frame *f, struct slice portal,
 				     struct slice name, struct buf *rewritten)
@@ -671,6 +699,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 
 	if (st && st->guards_params && !guard_bind(c, f, st, name, rewritten, &step))
 		return step;
+	if (st && st->changes && !goes_by_result(c, f, portal, name, &step))
+		return step;
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
@@ -692,7 +722,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	}
 	step = buf_len(rewritten) ? send_rewritten_bind(c, f, portal, name, rewritten)
 				  : pass_renamed(c, f, name);
-	expect(c, REPLY_BIND);
+	expect_bind(c);
 	return step;
 }
 
@@ -738,8 +768,13 @@ static enum step on_describe(struct client *c, const struct frame *f)
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
-	step = what == 'S' && statement_is_mapped(c) ? pass_renamed(c, f, name) : pass(c, f);
-	expect(c, REPLY_DESCRIBE);
+	if (!statement_is_mapped(c) || what == 'P') {
+		statement_note_told(c);
+		expect(c, REPLY_DESCRIBE);
+		return pass(c, f);
+	}
+	step = pass_renamed(c, f, name);
+	statement_expect_told(c, name);
 	return step;
 }
 
@@ -846,6 +881,8 @@ static enum step on_sync(struct client *c, const struct frame *f)
 	}
 	s->skips_to_sync = false;
 	expect(c, REPLY_SYNC);
+	if (s->reuses)
+		replan_keep(s);
 	return pass(c, f);
 }
 

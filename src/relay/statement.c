@@ -24,6 +24,8 @@ struct statement_name {
 	struct hlink link;
 	unsigned refs; /* the client's table, and replies that are still owed */
 	bool is_listed;
+	bool is_told;                /* the client knows its result, and may go by it */
+	unsigned changes;            /* of the statement when it was prepared */
 	uint64_t made_in;            /* the batch of its Parse */
 	struct statement *statement; /* NULL: the server itself has it under this name */
 	char name[];
@@ -237,6 +239,7 @@ static struct statement_name *name_new(struct slice name, struct statement *st)
 
 	n->refs = 1;
 	n->statement = st;
+	n->changes = st ? st->changes : 0;
 	memcpy(n->name, name.p, name.n);
 	return n;
 }
@@ -364,6 +367,7 @@ static struct server_statement *add_to_server(struct server *s, struct statement
 	give_name(ss, ++s->last_serial);
 	ss->made_in = ss->used_in = batch_of(s);
 	ss->subject = statement_ref(st);
+	ss->changes = st->changes;
 	list_init(&ss->lru);
 	put_in(s, ss);
 	s->pool->group->counters.server_parse_count++;
@@ -414,12 +418,13 @@ static struct server_statement *require_named(struct client *c, struct statement
 	if (st->has_names)
 		rename_in_text(c, st, &text);
 	ss = on_server(s, st);
-	if (ss && (ss->is_renamed || buf_len(&text))) {
+	if (ss && (ss->is_renamed || ss->changes != st->changes || buf_len(&text))) {
 		close_on_server(s, ss);
 		ss = NULL;
 	}
 	if (ss) {
 		touch(s, ss);
+		s->reuses = true;
 		return ss;
 	}
 	ss = add_to_server(s, st, c->group->set.max_prepared_statements);
@@ -486,6 +491,7 @@ struct slice statement_require(struct client *c, struct slice name, struct buf *
 	struct statement *st = statement_find(c, name);
 	const struct server_statement *ss;
 
+	c->server->bound = 0;
 	if (!name.n) {
 		require_unnamed(c, st);
 		return slice_of("", 1);
@@ -493,6 +499,7 @@ struct slice statement_require(struct client *c, struct slice name, struct buf *
 	if (!st)
 		return statement_escape(name, odd);
 	ss = require_named(c, st);
+	c->server->bound = ss->serial;
 	return slice_of(ss->name, ss->name_len);
 }
 
@@ -775,17 +782,6 @@ bool statement_has_made(const struct client *c)
 	return c->statements && c->statements->nmade;
 }
 
-const struct statement *statement_of_serial(const struct server *s, uint64_t serial)
-{
-	LIST_FOREACH (at, &s->statements_lru) {
-		const struct server_statement *ss = container_of(at, struct server_statement, lru);
-
-		if (ss->serial == serial)
-			return ss->subject;
-	}
-	return NULL;
-}
-
 const char *statement_name_of(const struct client *c, const struct statement *st)
 {
 	if (!c->statements)
@@ -798,6 +794,80 @@ const char *statement_name_of(const struct client *c, const struct statement *st
 			return n->name;
 	}
 	return NULL;
+}
+
+/* ---- results that change
+ * --------------------------------------------------------------------------
+ */
+
+void statement_note_told(struct client *c)
+{
+	if (c->server->bound && c->statements && c->statements->last)
+		c->statements->last->is_told = true;
+}
+
+void statement_expect_told(struct client *c, struct slice name)
+{
+	struct statement_name *n = name.n ? name_find(c, name) : NULL;
+	struct reply r = { .kind = REPLY_DESCRIBE, .way = REPLY_PASS };
+
+	if (n && n->statement) {
+		n->refs++;
+		r.note = NOTE_TOLD;
+		r.subject = n;
+	}
+	replies_push(&c->server->replies, r);
+}
+
+bool statement_is_outdated(const struct client *c, struct slice name)
+{
+	const struct statement_name *n = name_find(c, name);
+
+	return n && n->is_told && n->statement && n->changes != n->statement->changes;
+}
+
+struct server_statement *statement_on_server(const struct server *s, uint64_t serial)
+{
+	LIST_FOREACH (at, &s->statements_lru) {
+		struct server_statement *ss = container_of(at, struct server_statement, lru);
+
+		if (ss->serial == serial)
+			return ss;
+	}
+	return NULL;
+}
+
+struct server_statement *statement_of_reply(const struct server *s, const struct reply *r)
+{
+	const struct statement_name *n = r->note == NOTE_TOLD ? r->subject : NULL;
+
+	return n ? on_server(s, n->statement) : statement_on_server(s, r->serial);
+}
+
+void statement_note_changed(struct server *s, const struct reply *r)
+{
+	const struct server_statement *ss = statement_of_reply(s, r);
+	struct statement *st = ss ? ss->subject : NULL;
+
+	if (st && ss->changes == st->changes)
+		st->changes++;
+	else if (r->note == NOTE_NONE && !r->serial)
+		s->unnamed_id = UNNAMED_UNKNOWN;
+}
+
+void statement_renew(struct server *s, struct server_statement *ss)
+{
+	const struct statement *st = ss->subject;
+
+	send_close(s, ss->name);
+	send_parse(s, ss->name, st);
+	ss->changes = st->changes;
+	replies_push_front(&s->replies, (struct reply){ .kind = REPLY_PARSE,
+							.way = REPLY_SWALLOW,
+							.note = NOTE_INJECTED,
+							.subject = ss });
+	replies_push_front(&s->replies,
+			   (struct reply){ .kind = REPLY_CLOSE, .way = REPLY_SWALLOW });
 }
 
 /* ---- what became of it --------------------------------------------------------------------------
@@ -814,6 +884,11 @@ void statement_on_reply(struct server *s, const struct reply *r)
 	}
 	if (r->note == NOTE_TEXT)
 		free(r->subject);
+	if (r->note == NOTE_TOLD) {
+		n->is_told = true;
+		n->changes = n->statement->changes;
+		name_unref(n);
+	}
 	if (r->note == NOTE_UNNAMED)
 		statement_unref(r->subject);
 	if (r->note == NOTE_INJECTED && r->kind == REPLY_CLOSE)
@@ -879,6 +954,9 @@ static void undo(struct server *s, struct reply *r, struct reply *later, bool fa
 			undo_named_parse(s, r);
 		else
 			undo_name(s->client, r->subject);
+		break;
+	case NOTE_TOLD:
+		name_unref(r->subject);
 		break;
 	case NOTE_TEXT:
 		free(r->subject);

@@ -174,6 +174,7 @@ static void server_free(struct server *s)
 	if (s->tls_context)
 		tls_context_unref(s->tls_context);
 	buf_fini(&s->question_error);
+	buf_fini(&s->sent);
 	mem_wipe(s->cancel_key, sizeof(s->cancel_key));
 	if (s->on->freed)
 		s->on->freed(s);

@@ -293,15 +293,150 @@ def test_not_mapped(primary, turnstile):
         assert run(client, "s") == "26000"
 
 
-def test_changed_result_type(primary, t):
-    """The server says so as it would on a direct connection; preparing again helps."""
+# --- "cached plan must not change result type" ------------------------------------------------------
+ALTER = "ALTER TABLE changing ADD b text DEFAULT 'new'"
+
+
+@pytest.fixture
+def changing(primary):
+    """A table with one row and one column."""
+    primary.sql("DROP TABLE IF EXISTS changing; CREATE TABLE changing (a int);"
+                " INSERT INTO changing VALUES (1); GRANT ALL ON changing TO PUBLIC", dbname=APP_DATABASE)
+    yield lambda sql=ALTER: primary.sql(sql, dbname=APP_DATABASE)
+    primary.sql("DROP TABLE IF EXISTS changing", dbname=APP_DATABASE)
+
+
+def described(name, sync=SYNC):
+    """Bind, Describe, Execute, as libpq does."""
+    return raw.bind("", name) + raw.describe("P") + raw.execute() + sync
+
+
+def ask(client, request):
+    client.send(request)
+    return client.until("Z")
+
+
+def on_both_servers(t, client, request):
+    """Has each server of the pool answer the request."""
+    for _ in range(2):
+        on_another_server(t, client, lambda: ask(client, request))
+
+
+@pytest.mark.tsan
+def test_changed_result_is_prepared_anew_unseen(t, changing):
     with log_in(t) as client:
-        client.query("CREATE TABLE changing (a int)")
         prepare(client, "s", "SELECT * FROM changing")
-        assert run(client, "s") == []
-        client.query("ALTER TABLE changing ADD b int")
-        assert run(client, "s") == "0A000"
-        client.query("DROP TABLE changing")
+        on_both_servers(t, client, described("s"))
+        changing()
+        for _ in range(2):
+            messages = on_another_server(t, client, lambda: ask(client, described("s")))
+            assert raw.kinds(messages) == "2TDCZ"
+            assert raw.find(messages, "D")[0].row == ("1", "new")
+        client.send(described("s"))
+        assert raw.kinds(client.until("Z")) == "2TDCZ"
+
+
+def test_changed_result_of_a_statement_that_is_described(t, changing):
+    with log_in(t) as client:
+        prepare(client, "s", "SELECT * FROM changing")
+        assert run(client, "s") == [("1",)]
+        changing()
+        client.send(raw.describe("S", "s") + SYNC)
+        assert raw.kinds(client.until("Z")) == "tTZ"
+        assert run(client, "s") == [("1", "new")]
+
+
+def test_changed_result_behind_a_parse_of_the_same_batch(t, changing):
+    with log_in(t) as client:
+        prepare(client, "s", "SELECT * FROM changing")
+        assert run(client, "s") == [("1",)]
+        changing()
+        client.send(raw.parse("new", "SELECT 'other'") + raw.parse("same", "SELECT * FROM changing")
+                    + described("same"))
+        assert raw.kinds(client.until("Z")) == "112TDCZ"
+
+
+def test_changed_result_is_not_unseen_where_the_client_would_be_misled(primary, t, changing):
+    """It was told the old result and does not ask again: the error, until it prepares anew."""
+    requests = [described("s"), *[raw.bind("", "s") + raw.execute() + SYNC] * 3,
+                raw.parse("new", "SELECT * FROM changing") + SYNC,
+                raw.bind("", "new") + raw.execute() + SYNC, described("new")]
+    with log_in(primary) as direct, log_in(t) as through, log_in(t) as other:
+        for client in direct, through, other:
+            prepare(client, "s", "SELECT * FROM changing")
+            client.send(described("s"))
+            client.until("Z")
+        changing()
+        other.send(described("s"))  # this one learns it, on the server that they share
+        assert raw.kinds(other.until("Z")) == "2TDCZ"
+        for request in requests[1:]:
+            for client in direct, through:
+                client.send(request)
+            expected = direct.until("Z")
+            assert essence(through.until("Z")) == essence(expected), request
+
+
+@pytest.mark.parametrize("before, after", [("BEGIN", "ROLLBACK")])
+def test_changed_result_in_a_transaction(t, changing, before, after):
+    with log_in(t) as client:
+        prepare(client, "s", "SELECT * FROM changing")
+        assert run(client, "s") == [("1",)]
+        changing()
+        client.query(before)
+        client.send(described("s"))
+        assert sqlstate(client.until("Z")) == "0A000"
+        client.query(after)
+        client.send(described("s"))  # prepared anew for the next time
+        assert raw.kinds(client.until("Z")) == "2TDCZ"
+
+
+def test_i3_nothing_is_run_twice_for_a_changed_result(t, changing):
+    with log_in(t) as client:
+        prepare(client, "s", "SELECT * FROM changing")
+        prepare(client, "add", "INSERT INTO changing (a) VALUES (2)")
+        assert run(client, "s") == [("1",)] and run(client, "add") == []
+        changing()
+        client.send(described("add", b"") + described("s"))
+        assert raw.kinds(client.until("Z")) == "2nCEZ"
+        client.send(described("s", b"") + described("add"))
+        assert raw.kinds(client.until("Z")) == "2TDDC2nCZ"
+        assert client.rows("SELECT count(*) FROM changing") == [("3",)]
+
+
+def test_changed_result_in_a_pipeline(t, changing):
+    """What is under way behind it would be overtaken."""
+    with log_in(t) as client:
+        prepare(client, "s", "SELECT * FROM changing")
+        assert run(client, "s") == [("1",)]
+        changing()
+        client.send(described("s"), described("s"), described("s"))
+        assert [raw.kinds(client.until("Z")) for _ in range(3)] == ["EZ", "EZ", "EZ"]
+        assert raw.kinds(ask(client, described("s"))) == "2TDCZ"
+
+
+def test_changed_result_of_what_is_not_there_any_more(t, changing):
+    with log_in(t) as client:
+        prepare(client, "s", "SELECT * FROM changing")
+        assert run(client, "s") == [("1",)]
+        changing("ALTER TABLE changing ADD b int; ALTER TABLE changing RENAME TO changed")
+        client.send(described("s"))
+        assert sqlstate(client.until("Z")) == "42P01"
+        changing("ALTER TABLE changed RENAME TO changing")
+        client.send(described("s"))
+        assert raw.kinds(client.until("Z")) == "2TDCZ"
+
+
+def test_changed_result_of_a_long_batch(t, changing):
+    """More than is kept: the error is seen, and the next time works."""
+    with log_in(t) as client:
+        prepare(client, "u", "SELECT changing.*, $1::text FROM changing")
+        assert len(run(client, "u", ["x" * 100000])) == 1
+        changing()
+        long = raw.bind("", "u", ["x" * 100000]) + raw.describe("P") + raw.execute() + SYNC
+        client.send(long)
+        assert sqlstate(client.until("Z")) == "0A000"
+        client.send(long)
+        assert raw.kinds(client.until("Z")) == "2TDCZ"
 
 
 def test_psycopg_prepares_in_transaction_mode(primary, t):
