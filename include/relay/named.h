@@ -28,8 +28,8 @@ struct statement;
 bool named_is_ours(const struct client *c, const struct sql_facts *facts);
 /* Answers it. */
 void named_deallocate(struct client *c, const struct sql_facts *facts);
-/* Adds to facts->effects what the statements that the text executes leave behind.  False: *e says
- * why they may not be executed so. */
+/* Adds to facts what the statements that the text executes leave behind.  False: *e says why they
+ * may not be executed so. */
 bool named_may_run(struct client *c, struct sql_facts *facts, struct err *e) PGT_MUST_USE;
 /* Builds in *out the text as the client's server has to see it, and asks the server for what that
  * needs; *out stays empty when it is the same text.  What has to be kept in mind until the text has
@@ -42,9 +42,10 @@ void named_on_tag(struct server *s, struct naming *naming, struct slice tag);
 /* ---- the extended protocol ---------------------------------------------------------------------
  */
 
-/* A Bind of a statement whose text names others.  Effects and errors as above. */
+/* A Bind of a statement whose text names others: fills *facts of the text, and of what it executes.
+ * False: *e. */
 bool named_on_bind(struct client *c, struct slice portal, const struct statement *st,
-		   uint32_t *effects, struct err *e) PGT_MUST_USE;
+		   struct sql_facts *facts, struct err *e) PGT_MUST_USE;
 /* A Bind: the portal is not what it was. */
 void named_unbind(struct client *c, struct slice portal);
 /* Takes what named_rewrite() said of the text that was last bound. */

@@ -30,8 +30,10 @@ struct server_statement;
 
 struct statement {
 	struct hlink link; /* of relay.statements */
-	struct relay *relay;
+	struct group *group;
 	unsigned refs;
+	unsigned nnames, nservers; /* of clients; that have it */
+	uint64_t uses;             /* Binds and Describes by name */
 	uint64_t id;
 	uint64_t env_key; /* of the clients that mean this by it */
 	bool is_proven;   /* a server of the group has parsed it */
@@ -141,7 +143,10 @@ bool statement_is_settled(const struct client *c, struct slice name);
 
 /* The client or the server is gone. */
 void statement_forget_client(struct client *c);
-void statement_unref(struct statement *st);
+/* A server of st does not have it any more. */
+void statement_leave_server(struct statement *st);
+/* What it takes here. */
+size_t statement_size(const struct statement *st);
 unsigned statement_count(const struct client *c);
 
 #endif

@@ -593,7 +593,7 @@ static void on_cancel_over(struct server *s)
 
 static void on_statement_gone(struct server *s PGT_UNUSED, void *subject)
 {
-	statement_unref(subject);
+	statement_leave_server(subject);
 }
 
 static void on_freed(struct server *s)

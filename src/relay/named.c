@@ -73,6 +73,20 @@ static bool forbid(struct client *c, struct err *e, const char *sqlstate, const 
 	return err_set(e, sqlstate, "%s", why);
 }
 
+/* What another statement does, as if the text did it. */
+static void add_effects(struct sql_facts *facts, const struct statement *st)
+{
+	facts->effects |= st->effects;
+	facts->sets_many |= st->sets_many;
+	facts->sets_unnamed |= st->sets_unnamed;
+	if (facts->settings_len + st->settings_len > sizeof(facts->settings)) {
+		facts->sets_unnamed = true;
+		return;
+	}
+	memcpy(facts->settings + facts->settings_len, st->body + st->len, st->settings_len);
+	facts->settings_len += st->settings_len;
+}
+
 bool named_may_run(struct client *c, struct sql_facts *facts, struct err *e)
 {
 	if (!statement_is_mapped(c))
@@ -99,7 +113,7 @@ bool named_may_run(struct client *c, struct sql_facts *facts, struct err *e)
 			    c, e, "42501",
 			    "permission denied: EXECUTE of a statement whose parameters have to "
 			    "be checked");
-		facts->effects |= st->effects;
+		add_effects(facts, st);
 	}
 	return true;
 }
@@ -250,17 +264,15 @@ void named_keep(struct client *c, struct naming *naming)
 }
 
 bool named_on_bind(struct client *c, struct slice portal, const struct statement *st,
-		   uint32_t *effects, struct err *e)
+		   struct sql_facts *facts, struct err *e)
 {
 	struct sql_env env = gate_env(c);
-	struct sql_facts facts;
 
-	sql_scan(statement_text(st), &env, &facts);
-	if (!named_may_run(c, &facts, e))
+	sql_scan(statement_text(st), &env, facts);
+	if (!named_may_run(c, facts, e))
 		return false;
-	*effects = facts.effects;
-	if (facts.nnames)
-		bind_portal(c, portal, &facts.names[0]);
+	if (facts->nnames)
+		bind_portal(c, portal, &facts->names[0]);
 	return true;
 }
 

@@ -714,7 +714,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		named_unbind(c, portal);
 	if (st && (st->effects || st->has_names)) {
 		statement_facts(st, &facts);
-		if (st->has_names && !named_on_bind(c, portal, st, &facts.effects, &e))
+		if (st->has_names && !named_on_bind(c, portal, st, &facts, &e))
 			return refuse(c, f, &e);
 		if (!pins_allow(c, &facts, &e))
 			return refuse(c, f, &e);

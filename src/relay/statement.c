@@ -48,12 +48,26 @@ static struct statement *statement_ref(struct statement *st)
 	return st;
 }
 
-void statement_unref(struct statement *st)
+static void statement_unref(struct statement *st)
 {
+	struct relay *r;
+
 	if (!st || --st->refs)
 		return;
-	hmap_remove(&st->relay->statements, &st->link);
+	r = st->group->owner;
+	hmap_remove(&r->statements, &st->link);
 	free(st);
+}
+
+void statement_leave_server(struct statement *st)
+{
+	st->nservers--;
+	statement_unref(st);
+}
+
+size_t statement_size(const struct statement *st)
+{
+	return sizeof(*st) + st->len + st->settings_len;
 }
 
 static bool facts_guard_params(const struct sql_facts *facts)
@@ -100,7 +114,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	if (st)
 		return statement_ref(st);
 	st = xcalloc(1, sizeof(*st) + body.n + facts->settings_len);
-	st->relay = r;
+	st->group = c->group;
 	st->env_key = c->env_key;
 	st->is_guarded = facts->nchanges || facts->flags;
 	st->refs = 1;
@@ -214,6 +228,8 @@ static void name_list(struct client *c, struct statement_name *n)
 	hmap_insert(&statements_of(c)->names, &n->link, hash_bytes(n->name, strlen(n->name)));
 	c->statements->bytes += name_size(n);
 	c->statements->nmade += !n->statement;
+	if (n->statement)
+		n->statement->nnames++;
 	n->is_listed = true;
 	n->refs++;
 }
@@ -224,6 +240,8 @@ static void name_take_out(struct client *c, struct statement_name *n)
 	hmap_remove(&c->statements->names, &n->link);
 	c->statements->bytes -= name_size(n);
 	c->statements->nmade -= !n->statement;
+	if (n->statement)
+		n->statement->nnames--;
 	if (c->statements->last == n)
 		c->statements->last = NULL;
 	n->is_listed = false;
@@ -322,7 +340,7 @@ static void put_in(struct server *s, struct server_statement *ss)
 
 static void server_statement_free(struct server_statement *ss)
 {
-	statement_unref(ss->subject);
+	statement_leave_server(ss->subject);
 	free(ss);
 }
 
@@ -367,6 +385,7 @@ static struct server_statement *add_to_server(struct server *s, struct statement
 	give_name(ss, ++s->last_serial);
 	ss->made_in = ss->used_in = batch_of(s);
 	ss->subject = statement_ref(st);
+	st->nservers++;
 	ss->changes = st->changes;
 	list_init(&ss->lru);
 	put_in(s, ss);
@@ -417,6 +436,7 @@ static struct server_statement *require_named(struct client *c, struct statement
 
 	if (st->has_names)
 		rename_in_text(c, st, &text);
+	st->uses++;
 	ss = on_server(s, st);
 	if (ss && (ss->is_renamed || ss->changes != st->changes || buf_len(&text))) {
 		close_on_server(s, ss);

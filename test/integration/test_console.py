@@ -81,7 +81,7 @@ ADMIN_COMMANDS = ["RELOAD", "PAUSE", "PAUSE shop", "RESUME", "RESUME shop", "DIS
                   "ENABLE shop", "RECONNECT", "RECONNECT shop", "KILL", "KILL shop",
                   "KILL_CLIENT 1", "SUSPEND", "WAIT_CLOSE", "WAIT_CLOSE shop", "SHUTDOWN",
                   "SHUTDOWN WAIT_FOR_SERVERS", "SHUTDOWN WAIT_FOR_CLIENTS", "SET verbose = 1",
-                  "SHOW FDS", "SELECT fds"]
+                  "SHOW FDS", "SELECT fds", "SHOW PREPARED"]
 
 
 def config(primary, **pooler):

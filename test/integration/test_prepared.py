@@ -7,6 +7,7 @@ import pytest
 import raw
 from conftest import APP_DATABASE
 from rig import backends, clients, essence, log_in, pid_of, same_as_direct, shop, sqlstate
+from waiting import wait_until
 
 SYNC = raw.sync()
 
@@ -280,6 +281,31 @@ def test_one_statement_for_the_same_text(primary, turnstile):
         all_clients[0].send(raw.close("S", "name0"), SYNC)
         all_clients[0].until("Z")
         assert run(all_clients[1], "name1") == [("shared",)]
+
+
+def test_show_prepared(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1, "workers": 1}))
+    long = "SELECT '" + "x" * 300 + "', $2::int, $1::text"
+    with clients(t, 3) as all_clients:
+        for i, client in enumerate(all_clients):
+            prepare(client, f"name{i}", "SELECT 'shared'")
+            assert run(client, f"name{i}") == [("shared",)]
+        prepare(all_clients[0], "long", long)
+        rows = {row["query"]: row for row in t.admin("SHOW PREPARED")}
+        assert set(rows) == {"SELECT 'shared'", long[:256]}
+        shared = {k: v for k, v in rows["SELECT 'shared'"].items() if k not in ("id", "bytes")}
+        assert shared == {"database": APP_DATABASE, "user": "app", "tenant": "", "names": 3,
+                          "servers": 1, "uses": 3, "parameters": 0, "changes": 0,
+                          "query": "SELECT 'shared'"}
+        assert rows[long[:256]]["parameters"] == 2
+        assert rows[long[:256]]["bytes"] > len(long)
+        all_clients[0].send(raw.close("S", "long"), SYNC)
+        all_clients[0].until("Z")
+        assert {row["query"]: row["names"] for row in t.admin("SHOW PREPARED")} \
+            == {"SELECT 'shared'": 3, long[:256]: 0}
+    wait_until(lambda: all(row["names"] == 0 for row in t.admin("SHOW PREPARED")))
+    t.admin("RECONNECT")
+    wait_until(lambda: not t.admin("SHOW PREPARED"))
 
 
 def test_not_mapped(primary, turnstile):
