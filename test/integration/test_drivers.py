@@ -119,7 +119,7 @@ def run(program, server, out):
     environment = {"PATH": os.environ["PATH"], "HOME": str(out), "LC_ALL": "C.UTF-8", "TZ": "UTC",
                    "PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": APP_USER,
                    "PGPASSWORD": APP_PASSWORD, "PGDATABASE": APP_DATABASE, "PGSSLMODE": "disable",
-                   "PYTHONDONTWRITEBYTECODE": "1", "NODE_PATH": str(NODE_MODULES)}
+                   "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "NODE_PATH": str(NODE_MODULES)}
     done = subprocess.run([part.format(**where) for part in program.command], cwd=out, text=True,
                           env=environment, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
