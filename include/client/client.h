@@ -99,14 +99,15 @@ struct client {
 	uint64_t id;
 	usec_t connected_at;
 	usec_t request_at;
-	usec_t retry_at;    /* waits for its rate limit until then; 0: it does not */
-	usec_t limit_since; /* when that wait began */
-	size_t stream_left; /* bytes of the message under way that are still to come */
-	uint64_t env_key;   /* equal for clients whose texts are read alike, when env_known */
-	uint32_t pid;       /* of its cancel key; 0: none yet */
-	uint32_t pins;      /* why it keeps its server: bits of enum pin_reason */
-	uint32_t touched;   /* what it may have left on the server that it has: the same bits … */
-	unsigned prepaid;   /* Executes that were charged when their batch began */
+	usec_t retry_at;          /* waits for its rate limit until then; 0: it does not */
+	uint64_t sequence_server; /* where it has advanced sequences last; 0: nowhere */
+	usec_t limit_since;       /* when that wait began */
+	size_t stream_left;       /* bytes of the message under way that are still to come */
+	uint64_t env_key;         /* equal for clients whose texts are read alike, when env_known */
+	uint32_t pid;             /* of its cancel key; 0: none yet */
+	uint32_t pins;            /* why it keeps its server: bits of enum pin_reason */
+	uint32_t touched; /* what it may have left on the server that it has: the same bits … */
+	unsigned prepaid; /* Executes that were charged when their batch began */
 	uint8_t secret[CLIENT_KEY_LONG];
 	uint8_t secret_len;
 	uint8_t phase;       /* enum client_phase */
@@ -120,6 +121,8 @@ struct client {
 	bool turn_missed;    /* has a request that waits for the answers before it */
 	bool has_cut_answer; /* the end of the message that it was being sent will not come */
 	bool cancel_asked;   /* to be forwarded as soon as it may */
+	bool keeps_sequence; /* it has asked for currval() or lastval() */
+	bool reads_sequence; /* the transaction under way does */
 	bool env_known;      /* env_key and the two below hold for .told */
 	bool env_unsure; /* a text that was not read is under way, and may change how texts are read
 			  */

@@ -53,6 +53,8 @@ enum route { ROUTE_AUTO, ROUTE_PRIMARY };
 
 enum session_state { SESSION_STATE_PIN, SESSION_STATE_REJECT, SESSION_STATE_LOG };
 
+enum sequence_state { SEQUENCE_STATE_AUTO, SEQUENCE_STATE_PIN };
+
 enum backend_pid { BACKEND_PID_PIN, BACKEND_PID_SERVER };
 
 enum rate_limit_mode { RATE_LIMIT_ENFORCE, RATE_LIMIT_WARN };
@@ -113,6 +115,7 @@ typedef int setting_route_t;
 typedef int setting_rate_limit_mode_t;
 typedef int setting_session_state_t;
 typedef int setting_backend_pid_t;
+typedef int setting_sequence_state_t;
 typedef int setting_load_balance_hosts_t;
 typedef int setting_tenant_pool_t;
 typedef int setting_facility_t; /* LOG_DAEMON … of <syslog.h> */

@@ -30,6 +30,7 @@ extern const struct setting_type setting_type_route;
 extern const struct setting_type setting_type_rate_limit_mode;
 extern const struct setting_type setting_type_session_state;
 extern const struct setting_type setting_type_backend_pid;
+extern const struct setting_type setting_type_sequence_state;
 extern const struct setting_type setting_type_load_balance_hosts;
 extern const struct setting_type setting_type_tenant_pool;
 extern const struct setting_type setting_type_facility;

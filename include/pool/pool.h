@@ -111,6 +111,7 @@ struct group {
 	struct counters counters;
 	uint64_t pin_counts[GROUP_PINS_MAX]; /* of the relay: sessions by why they kept a server */
 	usec_t idle_since;                   /* without clients and servers; 0: in use */
+	bool reads_sequences;                /* a client has asked for currval() or lastval() */
 	bool gone; /* its database or tenant left the config: closes when its clients do */
 };
 

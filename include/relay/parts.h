@@ -155,6 +155,24 @@ void session_put_literal(struct buf *b, const char *s);
 /* The startup options of a server connection of the group. */
 void session_options(const struct group *group, bool cap_timeout, struct buf *out);
 
+/* ---- sequence.c: currval() and lastval() --------------------------------------------------------
+ */
+
+/* A text with these bits of enum sql_sequence will ask for a server. */
+void sequence_expect(struct client *c, uint8_t sequence);
+/* The server has been given to another client than the last time. */
+void sequence_on_given(struct client *c, struct server *s);
+/* Whether values of others have to be taken from the server before this client uses it. */
+bool sequence_must_clean(const struct client *c, const struct server *s);
+/* The idle server that has this client's values, or NULL. */
+struct slot *sequence_slot(const struct client *c, const struct pool *pool);
+/* Whether the client's server tells it its own values or none.  False: *e. */
+bool sequence_allow(const struct client *c, uint8_t sequence, struct err *e);
+/* The text goes out; true: the client has to keep its server from now on. */
+bool sequence_note(struct client *c, uint8_t sequence);
+/* The session has discarded its values. */
+void sequence_forget(struct client *c);
+
 /* ---- survey.c: what a session has left on its server --------------------------------------------
  */
 

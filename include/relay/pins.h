@@ -49,6 +49,8 @@ struct statement;
 	  "A cursor WITH HOLD.")                                                                   \
 	X(SETTING, "setting", NULL, RESET_SETTINGS,                                                \
 	  "A setting whose name or value could not be read.")                                      \
+	X(SEQUENCE, "sequence", NULL, "DISCARD SEQUENCES",                                         \
+	  "currval() or lastval() of the session.")                                                \
 	X(LIBRARY, "library", NULL, NULL, "LOAD.")                                                 \
 	X(DBLINK, "dblink", NULL, NULL, "A named connection of dblink.")                           \
 	X(SEED, "seed", NULL, NULL, "The seed of random().")                                       \
@@ -111,8 +113,8 @@ void pins_note(struct client *c, const struct sql_facts *facts, struct slice tex
 void pins_note_unseen(struct client *c);
 /* A named statement that is not followed. */
 void pins_note_unmapped(struct client *c, struct slice text);
-/* The server has run a DISCARD ALL of its client. */
-void pins_discarded(struct client *c);
+/* The server has run a DISCARD ALL, or DISCARD SEQUENCES, of its client. */
+void pins_discarded(struct client *c, bool all);
 /* The client keeps its server from now on for these reasons and no others. */
 void pins_set(struct client *c, uint32_t mask);
 /* Whether the text may be given to the server that the client has: not what ties the session to a

@@ -43,6 +43,7 @@ struct statement {
 	enum sql_kind kind;
 	uint64_t fingerprint[2];
 	bool guards_params; /* a Bind must be looked into */
+	uint8_t sequence;   /* enum sql_sequence */
 	bool has_names;     /* it names others, see named.h */
 	unsigned changes;   /* times that its result was found to have become another */
 	bool is_exact;

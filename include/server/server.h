@@ -102,6 +102,7 @@ struct server {
 	struct buf sent; /* the batch under way, if it may have to be sent again */
 	uint64_t batch;  /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
 	uint64_t id;
+	uint64_t sequence_user; /* the client that has used it last */
 	uint32_t pid;
 	uint8_t cancel_key[CANCEL_KEY_MAX];
 	uint16_t cancel_key_len;
@@ -121,6 +122,7 @@ struct server {
 	bool has_cut_request; /* it was sent the beginning of a message whose end will not come */
 	bool reuses;          /* the batch under way uses a statement parsed before it */
 	bool forgets;         /* a DISCARD ALL or DEALLOCATE ALL is under way */
+	bool sequence_mixed;  /* currval() and lastval() may tell values of several clients */
 	bool doubtful;        /* its state is not known for sure: to be closed, not reused */
 	uint8_t loose_syncs;  /* Syncs that a COPY may have eaten or not */
 };

@@ -117,6 +117,13 @@ enum sql_flag {
 	SQL_SETS_READ_ONLY = 1 << 6,
 };
 
+/* What a text does with the state of sequences that a session has. */
+enum sql_sequence {
+	SQL_SEQUENCE_ADVANCES = 1 << 0,   /* nextval(), or a statement that may call it unseen */
+	SQL_SEQUENCE_READS_LAST = 1 << 1, /* lastval() */
+	SQL_SEQUENCE_READS = 1 << 2,      /* currval() */
+};
+
 enum sql_hint { SQL_HINT_NONE, SQL_HINT_PRIMARY };
 
 struct sql_change {
@@ -165,6 +172,7 @@ struct sql_facts {
 	uint32_t effects;    /* of all statements: enum sql_effect */
 	uint32_t flags;      /* enum sql_flag */
 	enum sql_hint hint;  /* from a comment: route: primary */
+	uint8_t sequence;    /* enum sql_sequence */
 	bool is_exact; /* the first statement is BEGIN, COMMIT, ROLLBACK, DISCARD ALL or DEALLOCATE
 			  of a name with every word known and in place: the server cannot find fault
 			  with its form */

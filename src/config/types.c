@@ -523,6 +523,13 @@ static const struct setting_word session_state_words[] = {
 };
 WORDS_TYPE(session_state, "pin, reject or log");
 
+static const struct setting_word sequence_state_words[] = {
+	{"auto", SEQUENCE_STATE_AUTO, NULL},
+	{ "pin", SEQUENCE_STATE_PIN,  NULL},
+	{ NULL,  0,		   NULL},
+};
+WORDS_TYPE(sequence_state, "auto or pin");
+
 static const struct setting_word backend_pid_words[] = {
 	{"pin",     BACKEND_PID_PIN,    NULL},
 	{ "server", BACKEND_PID_SERVER, NULL},

@@ -176,7 +176,9 @@ static void note_tag(struct server *s, const struct frame *f)
 		statement_drop_all(s);
 	if (discards) {
 		param_set_assign(&s->applied, s->pool->group->params.empty);
-		pins_discarded(s->client);
+		pins_discarded(s->client, true);
+	} else if (slice_is_equal(tag, SLICE("DISCARD SEQUENCES"))) {
+		pins_discarded(s->client, false);
 	}
 }
 
@@ -310,6 +312,8 @@ static enum step on_error(struct server *s, const struct frame *f)
 	/* Whether the server has read the Syncs that came early, nobody can know now. */
 	if (s->loose_syncs)
 		s->doubtful = true;
+	if (s->client->touched)
+		s->client->touched |= TOUCHED_SETTINGS; /* what was to be set may not be */
 	s->copy_in = false;
 	s->said_fatal = frame_is_whole(f) && is_fatal(f);
 	if (s->said_fatal)

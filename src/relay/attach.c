@@ -116,6 +116,8 @@ static void give(struct server *s, struct client *c)
 	}
 	s->client = c;
 	c->server = s;
+	if (s->sequence_user != c->id)
+		sequence_on_given(c, s);
 	s->request_at = now;
 	s->xact_at = now;
 	c->group->counters.server_assignment_count++;
@@ -131,6 +133,7 @@ static void take_away(struct server *s)
 	c->server = NULL;
 	c->chosen = NULL;
 	c->admitted = false;
+	c->reads_sequence = false;
 	c->prepaid = 0;
 	atomic_fetch_sub_explicit(&s->node->active, 1, memory_order_relaxed);
 	conn_resume(&s->conn);
@@ -327,10 +330,18 @@ static enum step refuse_for_pool(struct client *c, struct pool *pool)
 	return STEP_CLOSED;
 }
 
+/* The one used last; to a client that asks for its sequences' values, the one that has them. */
+static struct slot *best_idle(const struct client *c, const struct pool *pool)
+{
+	struct slot *own = c->reads_sequence ? sequence_slot(c, pool) : NULL;
+
+	return own ? own : pool_idle(pool);
+}
+
 enum step attach_acquire(struct client *c, struct pool *pool)
 {
 	usec_t now = relay_now(c);
-	struct slot *slot = is_paused(pool) || pool->nwaiting ? NULL : pool_idle(pool);
+	struct slot *slot = is_paused(pool) || pool->nwaiting ? NULL : best_idle(c, pool);
 	struct server *s = slot ? container_of(slot, struct server, slot) : NULL;
 
 	if (s && !needs_check(s, now)) {

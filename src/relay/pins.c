@@ -163,8 +163,12 @@ static uint32_t certain_reasons(const struct client *c, uint32_t mask)
 
 static void note_settings(struct client *c, const struct sql_facts *facts)
 {
+	bool is_alone =
+	    c->server->tx == 'I' && !c->server->replies.ncycles && facts->statements == 1;
+
 	c->touched |= TOUCHED_NAMED;
-	if (facts->sets_many)
+	/* What a transaction sets may be undone, and then it is the session's no more. */
+	if (facts->sets_many || !is_alone)
 		c->touched |= TOUCHED_SETTINGS;
 	if (facts->settings_len)
 		buf_put(&notes_of(c)->names, facts->settings, facts->settings_len);
@@ -199,7 +203,11 @@ void pins_note(struct client *c, const struct sql_facts *facts, struct slice tex
 			      SQL_EFFECT_DEALLOCATE_ALL;
 	uint32_t mask;
 
-	if (!facts->effects || c->group->set.pool_mode == POOL_MODE_SESSION)
+	if (c->group->set.pool_mode == POOL_MODE_SESSION)
+		return;
+	if (facts->sequence && sequence_note(c, facts->sequence))
+		pin_at_once(c, PIN_BIT(PIN_SEQUENCE), text);
+	if (!facts->effects)
 		return;
 	mask = reasons_of(facts);
 	if (facts->effects & SQL_EFFECT_BLOCK) {
@@ -231,11 +239,14 @@ void pins_note_unmapped(struct client *c, struct slice text)
 		pin_at_once(c, PIN_BIT(PIN_UNMAPPED), text);
 }
 
-void pins_discarded(struct client *c)
+void pins_discarded(struct client *c, bool all)
 {
-	const uint32_t ended = PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_BACKEND_PID) |
-			       PIN_BIT(PIN_UNMAPPED) | PIN_BIT(PIN_UNKNOWN);
+	uint32_t ended = PIN_BIT(PIN_SEQUENCE);
 
+	if (all)
+		ended |= PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_BACKEND_PID) | PIN_BIT(PIN_UNMAPPED) |
+			 PIN_BIT(PIN_UNKNOWN);
+	sequence_forget(c);
 	if (c->pins & ended)
 		pins_set(c, c->pins & ~ended);
 }
@@ -279,7 +290,11 @@ bool pins_allow(const struct client *c, const struct sql_facts *facts, struct er
 	uint32_t mask = reasons_of(facts) & ~PIN_BIT(PIN_BACKEND_PID);
 	const struct group *group = c->group;
 
-	if (!mask || group->set.pool_mode == POOL_MODE_SESSION)
+	if (group->set.pool_mode == POOL_MODE_SESSION)
+		return true;
+	if (facts->sequence && !sequence_allow(c, facts->sequence, e))
+		return false;
+	if (!mask)
 		return true;
 	if (group->set.session_state == SESSION_STATE_REJECT)
 		return refuse_state(mask, e);

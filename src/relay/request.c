@@ -351,10 +351,12 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		return refuse(c, f, &e);
 	if (is_at_start(c) && !c->server && !c->chosen)
 		c->chosen = gate_choose(c, text, facts);
+	if (facts->sequence)
+		sequence_expect(c, facts->sequence);
 	step = get_server(c, f, c->chosen, facts->statements);
 	if (step != STEP_DONE) {
-		c->looked_at =
-		    c->waiter.pool && !facts->effects && !buf_len(rewritten) && !has_names;
+		c->looked_at = c->waiter.pool && !facts->effects && !facts->sequence &&
+			       !buf_len(rewritten) && !has_names;
 		return not_yet(c, step);
 	}
 	if (!pins_allow(c, facts, &e))
@@ -559,6 +561,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	struct err e;
 
 	facts.effects = 0;
+	facts.sequence = known ? known->sequence : 0;
 	if ((!known || known->is_guarded) && !look_at_parse(c, f, text, &facts, rewritten, &step))
 		return step;
 	if (name.n && is_mapped && statement_is_full(c, body.n)) {
@@ -570,6 +573,8 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 		known = NULL;
 	if (!c->server && known && statement_parse_here(c, name, known))
 		return skip(c, f);
+	if (facts.sequence)
+		sequence_expect(c, facts.sequence);
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
@@ -701,6 +706,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		return step;
 	if (st && st->changes && !goes_by_result(c, f, portal, name, &step))
 		return step;
+	if (st && st->sequence)
+		sequence_expect(c, st->sequence);
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
@@ -712,7 +719,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	}
 	if (c->named)
 		named_unbind(c, portal);
-	if (st && (st->effects || st->has_names)) {
+	if (st && (st->effects || st->sequence || st->has_names)) {
 		statement_facts(st, &facts);
 		if (st->has_names && !named_on_bind(c, portal, st, &facts, &e))
 			return refuse(c, f, &e);
@@ -789,6 +796,8 @@ static enum step on_close(struct client *c, const struct frame *f)
 						  : STEP_AGAIN;
 	if (!read_target(f, &what, &name))
 		return protocol_error(c, "invalid Close message");
+	if (what == 'S' && name.n && must_settle(c, name))
+		return STEP_AGAIN;
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);

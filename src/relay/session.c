@@ -131,6 +131,8 @@ static void put_differences(struct buf *sql, const struct client *c, const struc
 	static const char *const roles[] = { "session_authorization", "role" };
 	bool first = true;
 
+	if (has == wants)
+		return;
 	put_resets(sql, has, wants);
 	for (unsigned i = 0; i < wants->n; i++) {
 		const char *there = param_set_get(has, slice_str(wants->items[i].name));
@@ -157,8 +159,14 @@ enum step session_apply(struct client *c, struct server *s)
 	struct question q = { .done = on_applied };
 	struct buf sql = { 0 };
 
-	if (s->applied == c->wanted)
+	bool is_mixed = s->sequence_mixed && sequence_must_clean(c, s);
+
+	if (s->applied == c->wanted && !is_mixed)
 		return STEP_DONE;
+	if (is_mixed) {
+		buf_printf(&sql, "%s", "DISCARD SEQUENCES; ");
+		s->sequence_mixed = false;
+	}
 	put_differences(&sql, c, s->applied);
 	param_set_assign(&s->applied, c->wanted);
 	server_ask(s, buf_cstr(&sql), &q);

@@ -129,6 +129,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	st->begin_read_only = facts->begin_read_only;
 	st->begin_serializable = facts->begin_serializable;
 	st->hint = facts->hint;
+	st->sequence = facts->sequence;
 	st->nesting = facts->nesting;
 	st->chain = facts->chain;
 	st->sets_many = facts->sets_many;
@@ -149,6 +150,7 @@ void statement_facts(const struct statement *st, struct sql_facts *facts)
 	facts->effects = st->effects;
 	facts->flags = st->flags;
 	facts->hint = st->hint;
+	facts->sequence = st->sequence;
 	facts->is_exact = st->is_exact;
 	facts->begin_read_only = st->begin_read_only;
 	facts->begin_serializable = st->begin_serializable;

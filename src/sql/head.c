@@ -296,19 +296,20 @@ static const struct statement {
 	enum sql_kind (*head)(struct scan *s, bool *exact);
 	bool in_body;  /* also looked for in the body of a function */
 	bool is_query; /* a dotted name in it is a column or a table, never a setting */
+	bool advances; /* sequences, maybe */
 } statements[W_COUNT] = {
 	[W_SELECT]     = { SQL_KIND_SELECT, .is_query = true },
 	[W_WITH]       = { SQL_KIND_SELECT, .is_query = true },
 	[W_VALUES]     = { SQL_KIND_SELECT, .is_query = true },
 	[W_TABLE]      = { SQL_KIND_SELECT, .is_query = true },
 	[W_OPEN]       = { SQL_KIND_SELECT, .is_query = true },
-	[W_INSERT]     = { SQL_KIND_INSERT, .is_query = true },
+	[W_INSERT]     = { SQL_KIND_INSERT, .is_query = true, .advances = true },
 	[W_UPDATE]     = { SQL_KIND_UPDATE, .is_query = true },
 	[W_DELETE]     = { SQL_KIND_DELETE, .is_query = true },
-	[W_MERGE]      = { .is_query = true },
+	[W_MERGE]      = { .is_query = true, .advances = true },
 	[W_CREATE]     = { SQL_KIND_OTHER, 0, head_create },
 	[W_EXPLAIN]    = { SQL_KIND_EXPLAIN, 0, head_explain, .is_query = true },
-	[W_COPY]       = { SQL_KIND_COPY, SQL_EFFECT_COPY, .is_query = true },
+	[W_COPY]       = { SQL_KIND_COPY, SQL_EFFECT_COPY, .is_query = true, .advances = true },
 	[W_BEGIN]      = { SQL_KIND_BEGIN, TC, head_begin },
 	[W_START]      = { SQL_KIND_BEGIN, TC, head_start },
 	[W_COMMIT]     = { SQL_KIND_COMMIT, TC, head_finish, .in_body = true },
@@ -322,7 +323,7 @@ static const struct statement {
 	[W_SHOW]       = { SQL_KIND_SHOW, 0, head_show },
 	[W_DISCARD]    = { SQL_KIND_DISCARD, 0, head_discard, .in_body = true },
 	[W_PREPARE]    = { SQL_KIND_PREPARE, 0, head_prepare, .is_query = true },
-	[W_EXECUTE]    = { SQL_KIND_EXECUTE, 0, head_execute, .is_query = true },
+	[W_EXECUTE]    = { SQL_KIND_EXECUTE, 0, head_execute, .is_query = true, .advances = true },
 	[W_DEALLOCATE] = { SQL_KIND_DEALLOCATE, 0, head_deallocate, .in_body = true },
 	[W_DECLARE]    = { SQL_KIND_DECLARE, .is_query = true },
 	[W_FETCH]      = { SQL_KIND_FETCH, .is_query = true },
@@ -334,8 +335,8 @@ static const struct statement {
 	[W_NOTIFY]     = { SQL_KIND_NOTIFY },
 	[W_LOAD]       = { SQL_KIND_LOAD, SQL_EFFECT_LOAD, .in_body = true },
 	[W_LOCK]       = { SQL_KIND_LOCK, .is_query = true },
-	[W_CALL]       = { SQL_KIND_CALL, SQL_EFFECT_BLOCK, .is_query = true },
-	[W_DO]         = { SQL_KIND_DO, SQL_EFFECT_BLOCK },
+	[W_CALL]       = { SQL_KIND_CALL, SQL_EFFECT_BLOCK, .is_query = true, .advances = true },
+	[W_DO]         = { SQL_KIND_DO, SQL_EFFECT_BLOCK, .advances = true },
 };
 /* clang-format on */
 
@@ -358,6 +359,7 @@ void head_take(struct scan *s)
 	}
 	s->f->statements += counts;
 	s->f->effects |= st->effects;
+	s->f->sequence |= st->advances ? SQL_SEQUENCE_ADVANCES : 0;
 	if (st->head)
 		kind = st->head(s, &exact);
 	if (counts && s->f->statements == 1) {

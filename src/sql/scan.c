@@ -109,6 +109,18 @@ static PGT_NOINLINE void step_word(struct scan *s)
 	case W_PG_ADVISORY_UNLOCK_SHARED:
 		f->effects |= SQL_EFFECT_RELEASE;
 		break;
+	case W_NEXTVAL:
+	case W_SETVAL:
+	case W_INSERT:
+	case W_MERGE:
+		f->sequence |= SQL_SEQUENCE_ADVANCES;
+		break;
+	case W_CURRVAL:
+		f->sequence |= SQL_SEQUENCE_READS;
+		break;
+	case W_LASTVAL:
+		f->sequence |= SQL_SEQUENCE_READS_LAST;
+		break;
 	case W_PG_BACKEND_PID:
 		f->effects |= SQL_EFFECT_BACKEND_PID;
 		break;

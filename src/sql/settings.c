@@ -97,6 +97,8 @@ void setting_note(struct scan *s, struct slice name)
 		f->sets_many = true;
 		return;
 	}
+	/* It takes the role with it. */
+	f->sets_many |= slice_is_equal(name, SLICE("session_authorization"));
 	if (f->settings_len + name.n + 1 > sizeof(f->settings)) {
 		f->sets_unnamed = true;
 		return;

@@ -433,7 +433,8 @@ def prepare_databases(server):
 def config(server, settings=None):
     """A pooler for play(): fewer servers than clients."""
     return {"pgturnstile": {"pool_mode": "transaction", "default_pool_size": POOL,
-                            "server_tls_sslmode": "disable", **(settings or {})},
+                            "sequence_state": "pin", "server_tls_sslmode": "disable",
+                            **(settings or {})},
             "databases": {POOLED: {"host": server.host, "port": server.port}}}
 
 

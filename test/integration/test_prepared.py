@@ -244,6 +244,19 @@ def test_i2_pipelines_over_a_failed_batch(primary, t, name, has_unnamed):
 
 
 # --- how many a server keeps -----------------------------------------------------------------------
+def test_i2_a_close_behind_a_batch_that_fails_closes_what_came_back(primary, t):
+    """The failed batch never closed the name, so the second Close is the one that counts."""
+    with log_in(primary) as direct, log_in(t) as client:
+        answers = []
+        for c in (direct, client):
+            prepare(c, "a", "SELECT 1")
+            c.send(raw.bind("", "missing"), raw.close("S", "a"), SYNC,
+                   raw.close("S", "a"), raw.parse("a", "SELECT 2"), SYNC,
+                   raw.bind("", "a"), raw.execute(), SYNC)
+            answers.append([essence(c.until("Z")) for _ in range(3)])
+        assert answers[1] == answers[0]
+
+
 def test_eviction(primary, turnstile):
     t = turnstile(shop(primary, {"max_prepared_statements": 2, "default_pool_size": 1}))
     with log_in(t) as client, log_in(t) as other:

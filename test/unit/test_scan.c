@@ -208,7 +208,7 @@ static void test_names_of_settings(void **state)
 		{ "set \"App\".\"X\" to 1; set local b = 2; set c = 3", "app.x|c|", false, false },
 		{ "set time zone 'UTC'; set names 'x'; set schema 'y'", "timezone|client_encoding|search_path|",
 		  false, false },
-		{ "set session authorization a; set role b", "session_authorization|role|", false, false },
+		{ "set session authorization a; set role b", "session_authorization|role|", true, false },
 		{ "set session characteristics as transaction read only", "", true, false },
 		{ "set transaction_read_only = on", "", true, false },
 		{ "reset a", "a|", true, false },
