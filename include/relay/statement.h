@@ -78,8 +78,9 @@ void statement_parse(struct client *c, struct slice name, struct slice body, str
 /* Parse of a text that a server of the group has parsed before, for a client without a server: it
  * is answered here, and prepared on a server when it is first used.  False: it was not. */
 bool statement_parse_here(struct client *c, struct slice name, struct statement *st) PGT_MUST_USE;
-/* Whether n more bytes of prepared statements are more than one client may have kept (I6). */
-bool statement_is_full(const struct client *c, size_t n);
+/* Whether the client, and its worker, may have one more text of n bytes kept (I6); is_known: the
+ * text is there already.  False: *e. */
+bool statement_has_room(const struct client *c, size_t n, bool is_known, struct err *e);
 /* What a name stands for; NULL: nothing. */
 struct statement *statement_find(const struct client *c, struct slice name);
 /* Makes the client's server know the statement that name stands for, and tells the name it has
@@ -126,6 +127,8 @@ bool statement_has_made(const struct client *c);
 struct server_statement *statement_on_server(const struct server *s, uint64_t serial);
 const char *statement_name_of(const struct client *c, const struct statement *st);
 
+/* A batch that has prepared more than a server may keep comes to its Sync. */
+void statement_end_batch(struct server *s);
 /* Close of a statement. */
 void statement_close(struct client *c, struct slice name);
 /* A simple Query drops the unnamed statement, here and on the client's server. */

@@ -96,10 +96,8 @@ bool named_may_run(struct client *c, struct sql_facts *facts, struct err *e)
 	for (unsigned i = 0; i < facts->nnames; i++) {
 		const struct statement *st = meant_by(c, facts, i);
 
-		if (facts->names[i].use == NAME_PREPARE && statement_is_full(c, 0))
-			return forbid(
-			    c, e, "53200",
-			    "the prepared statements of this session take too much memory");
+		if (facts->names[i].use == NAME_PREPARE && !statement_has_room(c, 0, true, e))
+			return false;
 		if (facts->names[i].use != NAME_EXECUTE || !st)
 			continue;
 		if (st->has_names)

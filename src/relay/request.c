@@ -564,9 +564,8 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	facts.sequence = known ? known->sequence : 0;
 	if ((!known || known->is_guarded) && !look_at_parse(c, f, text, &facts, rewritten, &step))
 		return step;
-	if (name.n && is_mapped && statement_is_full(c, body.n)) {
-		err_set(&e, "53200",
-			"the prepared statements of this session take too much memory");
+	if (name.n && is_mapped && statement_is_full(c, body.n, known)) {
+		err_set(&e, "53200", STATEMENTS_FULL);
 		return refuse(c, f, &e);
 	}
 	if (buf_len(rewritten))
@@ -888,6 +887,8 @@ static enum step on_sync(struct client *c, const struct frame *f)
 		s->loose_syncs++;
 		return pass(c, f);
 	}
+	if (s->statements.count > c->group->set.max_prepared_statements && !s->skips_to_sync)
+		statement_end_batch(s);
 	s->skips_to_sync = false;
 	expect(c, REPLY_SYNC);
 	if (s->reuses)

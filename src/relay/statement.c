@@ -17,17 +17,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* What the prepared statements of one client may take: thousands of long ones. */
-#define CLIENT_STATEMENTS_MAX (16u << 20)
+/* What the allocator and a table's buckets take besides. */
+#define ALLOCATION_EXTRA 24
 
+/* There may be millions. */
 struct statement_name {
 	struct hlink link;
-	unsigned refs; /* the client's table, and replies that are still owed */
-	bool is_listed;
-	bool is_told;                /* the client knows its result, and may go by it */
-	unsigned changes;            /* of the statement when it was prepared */
-	uint64_t made_in;            /* the batch of its Parse */
 	struct statement *statement; /* NULL: the server itself has it under this name */
+	uint32_t refs;               /* the client's table, and replies that are still owed */
+	uint32_t made_in;            /* the batch of its Parse: the lower half of its number */
+	uint32_t changes : 30;       /* of the statement when it was prepared */
+	uint32_t is_listed : 1;
+	uint32_t is_told : 1; /* the client knows its result, and may go by it */
 	char name[];
 };
 
@@ -48,6 +49,11 @@ static struct statement *statement_ref(struct statement *st)
 	return st;
 }
 
+size_t statement_size(const struct statement *st)
+{
+	return sizeof(*st) + st->len + st->settings_len + ALLOCATION_EXTRA;
+}
+
 static void statement_unref(struct statement *st)
 {
 	struct relay *r;
@@ -55,6 +61,7 @@ static void statement_unref(struct statement *st)
 	if (!st || --st->refs)
 		return;
 	r = st->group->owner;
+	r->statement_bytes -= statement_size(st);
 	hmap_remove(&r->statements, &st->link);
 	free(st);
 }
@@ -63,11 +70,6 @@ void statement_leave_server(struct statement *st)
 {
 	st->nservers--;
 	statement_unref(st);
-}
-
-size_t statement_size(const struct statement *st)
-{
-	return sizeof(*st) + st->len + st->settings_len;
 }
 
 static bool facts_guard_params(const struct sql_facts *facts)
@@ -140,6 +142,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	memcpy(st->body + body.n, facts->settings, facts->settings_len);
 	st->text_len = strnlen(st->body, body.n);
 	hmap_insert(&r->statements, &st->link, hash);
+	r->statement_bytes += statement_size(st);
 	return st;
 }
 
@@ -213,14 +216,33 @@ static void name_unref(struct statement_name *n)
 	free(n);
 }
 
-static size_t name_size(const struct statement_name *n)
+static size_t name_own_size(const struct statement_name *n)
 {
-	return sizeof(*n) + strlen(n->name) + (n->statement ? n->statement->len : 0);
+	return sizeof(*n) + strlen(n->name) + 1 + ALLOCATION_EXTRA;
 }
 
-bool statement_is_full(const struct client *c, size_t n)
+static size_t name_size(const struct statement_name *n)
 {
-	return c->statements && c->statements->bytes + n > CLIENT_STATEMENTS_MAX;
+	return name_own_size(n) + (n->statement ? n->statement->len : 0);
+}
+
+bool statement_has_room(const struct client *c, size_t n, bool is_known, struct err *e)
+{
+	const struct relay *r = relay_of(c);
+	const char *setting = NULL;
+
+	if (r->statement_bytes + (is_known ? 0 : n) > r->config->global.max_prepared_memory)
+		setting = "max_prepared_memory";
+	if (c->statements && c->statements->bytes + n > c->group->set.max_client_prepared_memory)
+		setting = "max_client_prepared_memory";
+	return !setting ||
+	       err_set(e, "53200", "no more room for prepared statements (%s)", setting);
+}
+
+/* What nobody names has to go. */
+static bool is_tight(const struct relay *r)
+{
+	return r->statement_bytes > r->config->global.max_prepared_memory / 4 * 3;
 }
 
 static void name_list(struct client *c, struct statement_name *n)
@@ -229,6 +251,7 @@ static void name_list(struct client *c, struct statement_name *n)
 		return;
 	hmap_insert(&statements_of(c)->names, &n->link, hash_bytes(n->name, strlen(n->name)));
 	c->statements->bytes += name_size(n);
+	relay_of(c)->statement_bytes += name_own_size(n);
 	c->statements->nmade += !n->statement;
 	if (n->statement)
 		n->statement->nnames++;
@@ -241,6 +264,7 @@ static void name_take_out(struct client *c, struct statement_name *n)
 {
 	hmap_remove(&c->statements->names, &n->link);
 	c->statements->bytes -= name_size(n);
+	relay_of(c)->statement_bytes -= name_own_size(n);
 	c->statements->nmade -= !n->statement;
 	if (n->statement)
 		n->statement->nnames--;
@@ -321,6 +345,12 @@ static bool is_settled(const struct server *s, uint64_t batch)
 	return batch < s->batch || batch == batch_of(s);
 }
 
+/* The number of a batch that is not 2^31 of them away, by its lower half. */
+static uint64_t whole_batch(const struct server *s, uint32_t half)
+{
+	return s->batch + (uint64_t)(int64_t)(int32_t)(half - (uint32_t)s->batch);
+}
+
 static void touch(struct server *s, struct server_statement *ss)
 {
 	ss->used_in = batch_of(s);
@@ -366,14 +396,20 @@ static void close_on_server(struct server *s, struct server_statement *ss)
 						  .subject = ss });
 }
 
-/* Closes what was used longest ago, but nothing that the batch under way has used. */
-static void evict(struct server *s, unsigned max)
+/* Closes what was used longest ago, but nothing that the batch under way has used and may still
+ * use.
+ */
+static void evict(struct server *s, unsigned max, bool batch_ends)
 {
-	while (s->statements.count > max) {
+	const struct relay *r = s->pool->group->owner;
+
+	while (s->statements.count) {
 		struct server_statement *ss =
 		    container_of(list_last(&s->statements_lru), struct server_statement, lru);
+		const struct statement *st = ss->subject;
 
-		if (ss->used_in == batch_of(s))
+		if ((ss->used_in == batch_of(s) && !batch_ends) ||
+		    (s->statements.count <= max && (st->nnames || !is_tight(r))))
 			return;
 		close_on_server(s, ss);
 	}
@@ -392,7 +428,7 @@ static struct server_statement *add_to_server(struct server *s, struct statement
 	list_init(&ss->lru);
 	put_in(s, ss);
 	s->pool->group->counters.server_parse_count++;
-	evict(s, max);
+	evict(s, max, false);
 	return ss;
 }
 
@@ -559,6 +595,11 @@ struct slice statement_require_void(struct client *c, unsigned i, struct buf *od
 	return buf_peek(odd);
 }
 
+void statement_end_batch(struct server *s)
+{
+	evict(s, s->pool->group->set.max_prepared_statements, true);
+}
+
 /* ---- what clients ask --------------------------------------------------------------------------
  */
 
@@ -594,7 +635,7 @@ static void parse_named(struct client *c, struct slice name, struct statement *s
 	struct reply r = { .kind = REPLY_PARSE, .note = NOTE_NAMED, .subject = n };
 
 	c->group->counters.client_parse_count++;
-	n->made_in = batch_of(s);
+	n->made_in = (uint32_t)batch_of(s);
 	name_list(c, n);
 	if (ss && may_refuse_all(s)) {
 		/* Only the server can tell, and it parses no name twice. */
@@ -769,7 +810,8 @@ static void expect_execute(struct client *c, struct statement_name *n)
 {
 	struct server *s = c->server;
 
-	n->made_in = s->closed_in = batch_of(s);
+	s->closed_in = batch_of(s);
+	n->made_in = (uint32_t)s->closed_in;
 	replies_push(&s->replies, (struct reply){ .kind = REPLY_EXECUTE,
 						  .way = REPLY_PASS,
 						  .note = NOTE_NAMED,
@@ -1042,7 +1084,8 @@ bool statement_is_settled(const struct client *c, struct slice name)
 		return is_settled(s, s->closed_in);
 	ss = n->statement ? on_server(s, n->statement) : NULL;
 	/* A name whose Parse has no reply to come may be of another server's batches. */
-	return (n->refs == 1 || is_settled(s, n->made_in)) && (!ss || is_settled(s, ss->made_in));
+	return (n->refs == 1 || is_settled(s, whole_batch(s, n->made_in))) &&
+	       (!ss || is_settled(s, ss->made_in));
 }
 
 void statement_forget_client(struct client *c)

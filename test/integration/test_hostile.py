@@ -8,8 +8,9 @@ import struct
 import pytest
 
 import raw
-from rig import log_in, shop, sqlstate
+from rig import clients, log_in, shop, sqlstate
 from tenancy import SETTING, TENANTS, enter, errors, make_ledger, show, tenants
+from waiting import wait_until
 
 OWN, OTHER = TENANTS["acme"], TENANTS["globex"]
 CAPPED = {"statement_timeout": "5s"}
@@ -170,6 +171,30 @@ def test_i6_prepared_statements_of_a_client_are_bounded(primary, turnstile):
             states |= {m.fields["C"] for m in raw.find(client.until("Z"), "E")}
         assert states == {"53200"}
         assert client.rows("SELECT 1") == [("1",)]
+
+
+def test_i6_prepared_statements_of_a_worker_are_bounded(primary, turnstile):
+    """Many clients, each within its own bound; when they have left there is room again."""
+    t = turnstile(shop(primary, {"workers": 1, "max_prepared_memory": "1MB",
+                                 "max_client_prepared_memory": "400kB"}))
+
+    def fill(client, number):
+        client.send(b"".join(raw.parse(f"s{i}", f"SELECT {number}, '{i:0900}'") for i in range(500)),
+                    raw.sync())
+        messages = client.until("Z")
+        return len(raw.find(messages, "1")), {m.fields["C"] for m in raw.find(messages, "E")}
+
+    with clients(t, 6) as greedy:
+        done, states = zip(*(fill(client, number) for number, client in enumerate(greedy)))
+        assert 250 < done[0] < 430 and states[0] == {"53200"}  # its own bound
+        assert 500 < sum(done) < 1000 and done[5] == 0 and states[5] == {"53200"}
+        assert greedy[5].rows("SELECT 1") == [("1",)]
+        greedy[5].send(raw.parse("", "SELECT 'unnamed'"), raw.bind(), raw.execute(), raw.sync())
+        assert raw.kinds(greedy[5].until("Z")) == "12DCZ"
+    wait_until(lambda: not sum(row["names"] for row in t.admin("SHOW PREPARED")))
+    with log_in(t) as client:
+        done, states = fill(client, 7)
+        assert 250 < done < 430 and states == {"53200"}
 
 
 def test_i1_a_text_too_long_to_be_read_makes_the_next_one_suspect(ledger, turnstile):

@@ -279,7 +279,6 @@ def test_what_a_batch_uses_is_not_evicted_in_it(primary, turnstile):
                     *(raw.execute(f"p{i}") for i in range(10)), SYNC)
         messages = client.until("Z")
         assert [m.row for m in raw.find(messages, "D")] == [(str(i),) for i in range(10)]
-        prepare(client, "new", "SELECT 'new'")
         count = int(client.rows("SELECT count(*) FROM pg_prepared_statements")[0][0])
         assert count <= 2
 
