@@ -564,10 +564,8 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	facts.sequence = known ? known->sequence : 0;
 	if ((!known || known->is_guarded) && !look_at_parse(c, f, text, &facts, rewritten, &step))
 		return step;
-	if (name.n && is_mapped && statement_is_full(c, body.n, known)) {
-		err_set(&e, "53200", STATEMENTS_FULL);
+	if (name.n && is_mapped && !statement_has_room(c, body.n, known, &e))
 		return refuse(c, f, &e);
-	}
 	if (buf_len(rewritten))
 		known = NULL;
 	if (!c->server && known && statement_parse_here(c, name, known))
