@@ -118,6 +118,7 @@ struct client {
 	bool in_batch;       /* extended messages without their Sync yet */
 	bool looked_at; /* its request may be sent as it is, when the queue has a server for it */
 	bool said_goodbye;   /* with Terminate, not by hanging up */
+	bool resets;         /* what it began with has to be set again before its ReadyForQuery */
 	bool turn_missed;    /* has a request that waits for the answers before it */
 	bool has_cut_answer; /* the end of the message that it was being sent will not come */
 	bool cancel_asked;   /* to be forwarded as soon as it may */

@@ -85,6 +85,8 @@ extern const struct client_events relay_client_events;
  */
 
 void answer_on_readable(struct server *s);
+/* An answer of ours has taken the place of the last ReadyForQuery: goes on behind it. */
+void answer_go_on(struct server *s);
 /* Sends the answers at the head of the queue that no server gives. */
 void answer_made_ones(struct server *s);
 /* Nothing more of this message or conversation makes sense: ends both. */
@@ -132,6 +134,8 @@ struct pool *gate_replica(struct client *c);
 /* ---- relay.c
  * ------------------------------------------------------------------------------------- */
 
+/* The server connections of a group are replaced, each when it comes free. */
+void relay_renew_servers(struct group *group);
 /* Makes sure that clients which wait for tokens are looked at in time. */
 void relay_watch_limits(struct relay *r);
 
@@ -143,6 +147,10 @@ struct param_set *session_wanted(const struct identity *id, struct group *group)
 /* Brings the server in line with what the client wants.  STEP_DONE: it is.  STEP_AGAIN: it has
  * been asked to; attach_on_settled() goes on. */
 enum step session_apply(struct client *c, struct server *s) PGT_MUST_USE;
+/* After a text that takes settings back to what the server began with: has those that the client
+ * began with set again, and the ReadyForQuery that has come said when they are.  False: there is
+ * nothing to wait for. */
+bool session_restore(struct client *c, struct server *s);
 /* Tells the client what this server reports and it has not heard. */
 void session_tell(struct client *c, struct server *s);
 /* The value that a session's setting may have: of statement_timeout no more than its tenant's

@@ -186,6 +186,8 @@ struct sql_facts {
 	bool too_many_names;
 	bool sets_many; /* RESET, SESSION CHARACTERISTICS …: other settings than .settings too */
 	bool sets_unnamed; /* a setting whose name the text does not tell */
+	bool resets; /* RESET, or a value DEFAULT, LOCAL or NULL: goes back to what the session
+			began with */
 	unsigned settings_len;
 	unsigned nchanges;
 	bool too_many_changes;

@@ -162,6 +162,14 @@ static enum step on_description(struct server *s, const struct frame *f)
 	return head_is(s, REPLY_DESCRIBE) ? complete(s, f, REPLY_DESCRIBE) : pass(s, f);
 }
 
+/* What a session begins with may be another from now on, and a server asks for it only once. */
+static bool changes_defaults(struct slice tag)
+{
+	return slice_is_equal(tag, SLICE("ALTER ROLE")) ||
+	       slice_is_equal(tag, SLICE("ALTER DATABASE")) ||
+	       slice_is_equal(tag, SLICE("CREATE EXTENSION"));
+}
+
 /* What the session has lost by a command that has been run; only its tag tells for sure. */
 static void note_tag(struct server *s, const struct frame *f)
 {
@@ -172,6 +180,8 @@ static void note_tag(struct server *s, const struct frame *f)
 
 	if (head && head->note == NOTE_TEXT)
 		named_on_tag(s, head->subject, tag);
+	if (changes_defaults(tag))
+		relay_renew_servers(s->pool->group);
 	if (discards || slice_is_equal(tag, SLICE("DEALLOCATE ALL")))
 		statement_drop_all(s);
 	if (discards) {
@@ -222,6 +232,9 @@ static enum step on_copy_in(struct server *s, const struct frame *f)
 static enum step on_parameter(struct server *s, const struct frame *f)
 {
 	server_on_parameter(s, frame_body(f));
+	/* Whether it stays so is known when the session has back what it began with. */
+	if (s->client->resets)
+		return swallow(s, f);
 	if (s->client->phase == CLIENT_READY) {
 		param_set_assign(&s->client->told, s->params);
 		s->client->env_known = false;
@@ -315,6 +328,10 @@ static enum step on_error(struct server *s, const struct frame *f)
 	if (s->client->touched)
 		s->client->touched |= TOUCHED_SETTINGS; /* what was to be set may not be */
 	s->copy_in = false;
+	/* Not everything that the texts name was set, so nothing but the settings tells what was.
+	 */
+	if (s->client->touched & TOUCHED_NAMED)
+		s->client->touched |= TOUCHED_SETTINGS;
 	s->said_fatal = frame_is_whole(f) && is_fatal(f);
 	if (s->said_fatal)
 		s->doubtful =
@@ -376,6 +393,8 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	if (s->sent.data)
 		conn_give_back(&s->conn, &s->sent);
 	count_cycle(s, s->tx);
+	if (session_restore(c, s))
+		return swallow(s, f);
 	pass(s, f);
 	answer_made_ones(s);
 	if (s->tx != 'I' && c->group->set.pool_mode == POOL_MODE_STATEMENT) {
@@ -474,6 +493,20 @@ static void forward_late_cancel(struct server *s)
 	}
 }
 
+void answer_go_on(struct server *s)
+{
+	struct client *c = s->client;
+
+	if (s->question.done)
+		return;
+	if (c->turn_missed && s->replies.n <= PIPELINE_MAX / 2) {
+		conn_resume(&c->conn);
+		conn_kick(&c->conn);
+	}
+	if (!s->replies.n)
+		attach_settle(s);
+}
+
 void answer_on_readable(struct server *s)
 {
 	struct client *c = s->client;
@@ -492,10 +525,5 @@ void answer_on_readable(struct server *s)
 		return;
 	if (c->cancel_asked)
 		forward_late_cancel(s);
-	if (c->turn_missed && s->replies.n <= PIPELINE_MAX / 2) {
-		conn_resume(&c->conn);
-		conn_kick(&c->conn);
-	}
-	if (!s->replies.n)
-		attach_settle(s);
+	answer_go_on(s);
 }

@@ -161,14 +161,31 @@ static uint32_t certain_reasons(const struct client *c, uint32_t mask)
 	return mask & ~askable();
 }
 
-static void note_settings(struct client *c, const struct sql_facts *facts)
+/* Every name in the list is one that any session may set. */
+static bool are_custom(const char *names, unsigned len)
+{
+	for (const char *end = names + len; names < end; names += strlen(names) + 1)
+		if (!strchr(names, '.'))
+			return false;
+	return true;
+}
+
+/* What has been named is what was set: by a plain SET that does not fail, outside of a transaction
+ * that may undo it.  Of a set_config() nobody knows whether it was called, and a setting that the
+ * session cannot change must not be brought along. */
+static bool sets_what_it_names(const struct client *c, const struct sql_facts *facts)
 {
 	bool is_alone =
 	    c->server->tx == 'I' && !c->server->replies.ncycles && facts->statements == 1;
 
+	return is_alone && !facts->sets_many &&
+	       (facts->kind == SQL_KIND_SET || are_custom(facts->settings, facts->settings_len));
+}
+
+static void note_settings(struct client *c, const struct sql_facts *facts)
+{
 	c->touched |= TOUCHED_NAMED;
-	/* What a transaction sets may be undone, and then it is the session's no more. */
-	if (facts->sets_many || !is_alone)
+	if (!sets_what_it_names(c, facts))
 		c->touched |= TOUCHED_SETTINGS;
 	if (facts->settings_len)
 		buf_put(&notes_of(c)->names, facts->settings, facts->settings_len);
@@ -216,6 +233,8 @@ void pins_note(struct client *c, const struct sql_facts *facts, struct slice tex
 	}
 	if (facts->effects & SQL_EFFECT_DISCARD_ALL)
 		c->touched |= TOUCHED_SETTINGS;
+	c->resets |= c->base->n && (facts->resets ||
+				    (facts->effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_BLOCK)));
 	if (facts->effects & ends)
 		c->touched |= c->pins & askable();
 	if ((facts->effects & SQL_EFFECT_SET) && !sets_only_own_id(c, facts))

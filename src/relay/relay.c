@@ -436,7 +436,7 @@ static const struct tenant_conf *tenant_for(const struct group *group, struct co
 }
 
 /* What makes a server connection what it is: a change makes the old ones go when they come free. */
-static void raise_generation(struct group *group)
+void relay_renew_servers(struct group *group)
 {
 	for (unsigned i = 0; i < group->npools; i++)
 		group->pools[i].generation++;
@@ -469,9 +469,9 @@ static void reconfigure(struct group *group, struct config *config)
 	group_configure(group, config, database, tenant);
 	if (before.statement_timeout != group->set.statement_timeout ||
 	    before.server_tls_sslmode != group->set.server_tls_sslmode)
-		raise_generation(group);
+		relay_renew_servers(group);
 	if (before.pool_mode != group->set.pool_mode)
-		raise_generation(group);
+		relay_renew_servers(group);
 }
 
 /* Limits may be others now: who waits for tokens asks again at the next tick. */
@@ -549,7 +549,7 @@ void relay_close_idle(struct relay *r, const char *database)
 
 static void reconnect_group(struct group *group, void *arg)
 {
-	raise_generation(group);
+	relay_renew_servers(group);
 	drop_idle(group, arg);
 }
 
@@ -563,7 +563,7 @@ static void kill_group(struct group *group, void *arg PGT_UNUSED)
 	LIST_FOREACH_SAFE (at, &group->clients)
 		close_for(container_of(at, struct client, link), "57P01",
 			  "database connections were killed by the administrator");
-	raise_generation(group);
+	relay_renew_servers(group);
 	drop_idle(group, NULL);
 }
 

@@ -962,6 +962,12 @@ static enum step dispatch(struct client *c, const struct frame *f)
 	return rule->handle(c, f);
 }
 
+/* What it has sent may change how the next message has to be read, or what it finds. */
+static bool must_hear_first(const struct client *c)
+{
+	return c->server->forgets || (c->resets && !c->in_batch);
+}
+
 /* The client's next message has to wait for something that is not the client. */
 static bool is_parked(const struct client *c)
 {
@@ -969,8 +975,9 @@ static bool is_parked(const struct client *c)
 
 	if (c->waiter.pool || c->retry_at || relay_of(c)->suspended)
 		return true;
-	return s && (s->question.done || (s->cancel && !s->replies.n) ||
-		     (s->forgets && s->replies.n && !s->copy_in) || s->replies.n > PIPELINE_MAX);
+	return s &&
+	       (s->question.done || (s->cancel && !s->replies.n) ||
+		(must_hear_first(c) && s->replies.n && !s->copy_in) || s->replies.n > PIPELINE_MAX);
 }
 
 /* Input that cannot be handled now is kept, within bounds. */
@@ -1023,7 +1030,7 @@ void request_process(struct client *c)
 	}
 	if (c->phase != CLIENT_READY)
 		return;
-	if (c->server && (c->server->forgets || c->server->replies.n > PIPELINE_MAX))
+	if (c->server && (must_hear_first(c) || c->server->replies.n > PIPELINE_MAX))
 		c->turn_missed = true;
 	c->group->counters.bytes_received += before - conn_input(&c->conn).n;
 	hold_back(c);

@@ -174,6 +174,72 @@ enum step session_apply(struct client *c, struct server *s)
 	return STEP_AGAIN;
 }
 
+/* What the session has set itself stays.  A setting of our own is empty after RESET; a role is
+ * nobody's to reset but RESET ROLE's. */
+#define RESTORE_WHERE                                                                              \
+	") AS b (name, value) LEFT JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) "     \
+	"OPERATOR(pg_catalog.=) pg_catalog.lower(b.name) WHERE CASE WHEN s.name IS NULL OR "       \
+	"pg_catalog.strpos(s.name, '.') OPERATOR(pg_catalog.>) 0 THEN "                            \
+	"COALESCE(pg_catalog.current_setting(b.name, true), '') OPERATOR(pg_catalog.=) '' "        \
+	"ELSE s.source OPERATOR(pg_catalog.<>) 'session' END"
+
+static void put_restoring(struct buf *sql, const struct client *c)
+{
+	char room[SESSION_CLAMPED_MAX];
+	bool first = true;
+
+	for (unsigned i = 0; i < c->base->n; i++) {
+		const char *name = c->base->items[i].name;
+
+		if (is_role(name))
+			continue;
+		buf_printf(
+		    sql, "%s",
+		    first ? "SELECT pg_catalog.set_config(b.name, b.value, false) FROM (VALUES ("
+			  : ", (");
+		first = false;
+		session_put_literal(sql, name);
+		buf_put(sql, ", ", 2);
+		session_put_literal(sql, session_clamp(c, name, c->base->items[i].value, room));
+		buf_put_u8(sql, ')');
+	}
+	if (!first)
+		buf_printf(sql, "%s", RESTORE_WHERE);
+}
+
+static void on_restored(struct server *s, void *arg PGT_UNUSED, const struct report *error)
+{
+	struct client *c = s->client;
+
+	/* As with settings that cannot be brought to a server. */
+	if (error) {
+		attach_on_settled(s, error);
+		return;
+	}
+	session_tell(c, s);
+	msg_put_ready(conn_output(&c->conn), s->tx);
+	c->turn_missed = true;
+	answer_go_on(s);
+}
+
+bool session_restore(struct client *c, struct server *s)
+{
+	struct question q = { .done = on_restored };
+	struct buf sql = { 0 };
+
+	if (!c->resets || s->replies.n)
+		return false;
+	c->resets = false;
+	if (s->tx == 'E') {
+		session_tell(c, s);
+		return false;
+	}
+	put_restoring(&sql, c);
+	server_ask(s, buf_cstr(&sql), &q);
+	buf_fini(&sql);
+	return true;
+}
+
 void session_tell(struct client *c, struct server *s)
 {
 	if (c->told == s->params)

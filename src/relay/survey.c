@@ -86,6 +86,7 @@ static void put_settings(struct buf *sql, const struct client *c, const struct s
 	put_named(sql, "role");
 	put_named(sql, "session_authorization");
 	put_custom_of(sql, s->applied);
+	put_custom_of(sql, c->base);
 	put_touched(sql, c->notes, true);
 }
 

@@ -141,6 +141,10 @@ static PGT_NOINLINE void step_word(struct scan *s)
 			f->sets_many = true;
 		}
 		break;
+	case W_DEFAULT:
+	case W_LOCAL:
+		f->resets |= s->stmt == W_SET;
+		break;
 	case W_AS:
 		s->nas += s->depth == 0;
 		break;

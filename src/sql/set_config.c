@@ -66,6 +66,7 @@ static void judge_set_config(struct scan *s, const struct arg arg[3])
 		setting_name_add(&name, &arg[0].first);
 	if (!local)
 		note(s, &name);
+	s->f->resets |= arg[1].is_single && arg[1].w == W_NULL;
 	if (arg[0].is_single && arg[0].w == W_PARAM && params) {
 		s->f->flags |= SQL_SETCONFIG_PARAM;
 		c.what = CHANGE_BY_PARAM;

@@ -156,6 +156,7 @@ void setting_value_take(struct scan *s, struct sql_change *c)
 			scan_next(s);
 		if (scan_is_at_end(s) || s->t.kind == LEX_PUNCT)
 			break;
+		s->f->resets |= s->w == W_DEFAULT;
 		if (s->w == W_DEFAULT)
 			c->form = VALUE_DEFAULT;
 		else if (s->t.kind != LEX_PARAM && s->t.kind != LEX_OP && s->t.kind != LEX_BITS)
@@ -212,6 +213,7 @@ void setting_take_reset(struct scan *s, int scope)
 	struct setting_name name;
 
 	s->f->sets_many = true;
+	s->f->resets = true;
 	if (s->w == W_ALL) {
 		for (size_t i = 0; i < PGT_NELEMS(guarded); i++) {
 			c.what = guarded[i].what;

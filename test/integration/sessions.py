@@ -6,6 +6,7 @@
 # session names that others could see (tables, channels, lock keys) has the session's own number.
 """Session.random(seed, number): how it starts, and its steps."""
 import random
+import struct
 from dataclasses import dataclass, field
 
 import raw
@@ -212,6 +213,37 @@ def settings(a):
         "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ WRITE"))]
 
 
+def settings_oddly(a):
+    """Every other way to a setting that a text, a parameter or a name may hide."""
+    name, value = a.pick(("work_mem", "1MB"), ("TimeZone", "Asia/Tokyo"), ("lock_timeout", "1h"),
+                         ("search_path", "side, public"), ("application_name", "it's"))
+    literal = "'" + value.replace("'", "''") + "'"
+    if a.rng.random() < 0.3:
+        values, scope = [name, value], a.pick("false", "true", "$3::bool")
+        values += [a.pick("f", "t")] if scope[0] == "$" else []
+        return [Step(p("", f"SELECT set_config($1, $2, {scope})") + b("", "", values) + e() + SYNC)]
+    return [a.say(a.pick(
+        f"SELECT set_config('{name[:3]}' || '{name[3:]}', {literal}, false)",
+        f"SELECT set_config(name, {literal}, false) FROM pg_settings WHERE name = '{name}'",
+        f"UPDATE pg_settings SET setting = {literal} WHERE name = '{name}'",
+        f"WITH s AS (SELECT set_config('{name}', {literal}, false)) SELECT * FROM s",
+        f"VALUES (set_config('{name}', {literal}, false))",
+        f"SELECT 1 FROM set_config('{name}', {literal}, false)",
+        f"SELECT \"set_config\"('{name}', {literal}, 'f')", f"SET \"{name}\" TO {literal}",
+        f"SELECT set_config(setting_name => '{name}', is_local => false, new_value => {literal})",
+        f"/* ; */ SeT {name.upper()} -- so\n = {literal}", f"SET {name}=E{literal}",
+        f"COPY (SELECT set_config('{name}', {literal}, false)) TO STDOUT",
+        f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT set_config('{name}', {literal},"
+        " false)", f"PREPARE setter AS SELECT set_config('{name}', $1, false)",
+        f"EXECUTE setter ({literal})", f"EXECUTE setter ({literal})", "DEALLOCATE setter",
+        f"DECLARE setting CURSOR FOR SELECT set_config('{name}', {literal}, false)",
+        "FETCH setting", f"SELECT set_config('{name}', NULL, false)",
+        f"INSERT INTO rows{{n}} SELECT length(set_config('{name}', {literal}, false))",
+        f"SELECT set_config('{name}', {literal}, false) WHERE false",
+        f"SELECT set_config('{name}', {literal}, false), 1/0",
+        f"SELECT 'SET {name} = 1; set_config(x)'", f"SELECT $$ SET {name} = {literal} $$"))]
+
+
 def settings_together(a):
     """Several in one string."""
     (one, value), (other, second) = setting(a), setting(a)
@@ -369,6 +401,41 @@ def locks(a):
         f"SELECT pg_advisory_xact_lock({key})", f"SELECT pg_try_advisory_xact_lock_shared({two})"))]
 
 
+def locks_oddly(a):
+    """Through a view, a name of another form, a prepared statement, a failed transaction."""
+    key = a.n * 1000 + a.rng.randint(0, 2)
+    return [a.say(a.pick(
+        f"SELECT \"pg_advisory_lock\"({key})", f"SELECT pg_catalog . pg_advisory_lock ({key})",
+        f"PREPARE locker AS SELECT pg_advisory_lock({key})", "EXECUTE locker", "EXECUTE locker",
+        f"SELECT 1 FROM pg_advisory_lock({key})", f"SELECT pg_advisory_lock({key}), 1/0",
+        f"SELECT count(pg_try_advisory_lock({key})) FROM generate_series(1, 3)",
+        f"SELECT pg_advisory_unlock({key})", f"SELECT pg_advisory_unlock_shared({key})",
+        f"SELECT 'pg_advisory_lock({key})'", "SELECT pg_advisory_unlock_all()",
+        f"SELECT pg_try_advisory_lock({key}) WHERE false"))]
+
+
+def calls(a):
+    """Function calls by OID: no text tells what they do."""
+    def call(oid, *values):
+        body = b"".join(struct.pack("!i", len(value)) + value for value in values)
+        return Step(raw.message("F", struct.pack("!ihh", oid, 1, 0), struct.pack("!h", len(values)),
+                                body, struct.pack("!h", 0)))
+
+    key = str(a.n * 1000).encode()
+    return [a.pick(
+        call(1397, b"-5"), call(1397, b"x"), call(2078, b"work_mem", b"1MB", b"f"),
+        call(2078, b"work_mem", b"2MB", b"t"), call(2880, key), call(2884, key), call(2892),
+        call(1599, b"0.5"), call(3036, f"ch{a.n}".encode(), b"called"), call(99999))]
+
+
+def two_phase(a):
+    name = f"'two {a.n}'"
+    return [a.say("BEGIN", "I"), a.say("INSERT INTO rows{n} VALUES (9)", "T"),
+            a.say(f"PREPARE TRANSACTION {name}", "TE"), *plain(a),
+            a.simple(a.pick(f"COMMIT PREPARED {name}", f"ROLLBACK PREPARED {name}"), "I"),
+            a.simple(f"ROLLBACK PREPARED {name}", "I")]
+
+
 def listen(a):
     name = a.pick(f"ch{a.n}", f"ch{a.n}", f'"Odd {a.n}"')
     bare = name.strip('"')
@@ -476,18 +543,20 @@ def narrow_paths(a):
 
 # name: (weight, function).  Weight 0: not part of what is promised (yet); PGT_KINDS=+name asks.
 KINDS = {
-    "plain": (0, plain), "several": (2, several), "begin": (0, begin), "end": (0, end),
-    "transaction": (4, transaction), "settings": (6, settings),
-    "settings together": (3, settings_together), "settings locally": (4, settings_locally),
-    "custom": (3, custom), "role": (3, role), "sql prepare": (3, sql_prepare), "batch": (4, batch),
-    "named": (4, named), "flush": (2, flush), "portals": (2, portals), "cursors": (2, cursors),
-    "hold cursors": (2, hold_cursors), "temp": (3, temp), "locks": (3, locks), "listen": (0, listen),
-    "discard": (2, discard), "cleaning": (3, cleaning), "copy": (2, copy),
-    "copy at once": (1, copy_at_once), "blocks": (2, blocks), "pipeline": (3, pipeline),
-    "chance": (1, chance),
-    "sequences": (0, sequences), "blocks that set": (0, blocks_that_set), "seed kept": (0, seed_kept),
-    "mixed names": (0, mixed_names), "startup": (0, startup),
-    "narrow paths": (0, narrow_paths),
+    "plain": (0, plain), "begin": (0, begin), "end": (0, end),  # in every session
+    "several": (2, several), "transaction": (4, transaction), "two phase": (1, two_phase),
+    "settings": (6, settings), "settings together": (3, settings_together),
+    "settings locally": (4, settings_locally), "settings oddly": (3, settings_oddly),
+    "custom": (3, custom), "role": (3, role),
+    "batch": (4, batch), "named": (4, named), "flush": (2, flush), "pipeline": (3, pipeline),
+    "sql prepare": (3, sql_prepare), "mixed names": (2, mixed_names), "calls": (1, calls),
+    "portals": (2, portals), "cursors": (2, cursors), "hold cursors": (2, hold_cursors),
+    "temp": (3, temp), "locks": (3, locks), "locks oddly": (2, locks_oddly),
+    "copy": (2, copy), "copy at once": (1, copy_at_once), "blocks": (2, blocks),
+    "chance": (1, chance), "seed kept": (1, seed_kept),
+    "discard": (2, discard), "cleaning": (3, cleaning),
+    "listen": (0, listen), "sequences": (2, sequences), "startup": (3, startup),
+    "blocks that set": (0, blocks_that_set), "narrow paths": (0, narrow_paths),
 }
 
 

@@ -348,6 +348,55 @@ def test_pinned_settings_are_reset_to_the_startup_ones(primary, turnstile):
         assert client.rows("SHOW work_mem") == [("4MB",)]
 
 
+# What takes settings back to what the session began with: its startup packet, not the server.
+BACK = ["RESET ALL", "DISCARD ALL", "RESET TimeZone", "SET TimeZone = DEFAULT", "SET TIME ZONE LOCAL",
+        "SET DateStyle = 'SQL'; RESET TimeZone", "SET NAMES DEFAULT; SET application_name TO DEFAULT",
+        "BEGIN; RESET ALL", "RESET app.x",
+        "DO $$ BEGIN RESET ALL; END $$"]
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize("statement", BACK)
+def test_i2_reset_goes_back_to_the_startup_packet(primary, turnstile, statement, extended):
+    """Also within the transaction, and in what the client is told by its ReadyForQuery."""
+    startup = {"TimeZone": "Asia/Tokyo", "DateStyle": "German", "client_encoding": "LATIN1",
+               "application_name": "it's", "options": "-c work_mem=5MB -c app.x=first"}
+    request = raw.query(statement)
+    if extended and ";" not in statement:
+        request = raw.parse("", statement) + raw.bind() + raw.execute() + raw.sync()
+    look = raw.query("SELECT current_setting('TimeZone'), current_setting('DateStyle'),"
+                     " current_setting('work_mem'), current_setting('app.x')")
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    seen = []
+    for server in primary, t:
+        with log_in(server, **startup) as client:
+            told = client.parameters
+            if statement != "DISCARD ALL" or not extended:
+                client.query("SET work_mem = '6MB'; SET TimeZone = 'UTC'; SET app.x = 'second'")
+            # In one write: what comes behind it finds everything in its place.
+            client.send(request, look, raw.query("ROLLBACK"), look)
+            for _ in range(4):
+                messages = client.until("Z")
+                told.update(m.strings[:2] for m in raw.find(messages, "S"))
+                seen.append((server is t, raw.kinds(m for m in messages if m.kind != "S"),
+                             dict(told), [m.row for m in raw.find(messages, "D")]))
+    assert [s[1:] for s in seen if s[0]] == [s[1:] for s in seen if not s[0]]
+    with log_in(t) as other:
+        assert other.rows("SELECT coalesce(current_setting('app.x', true), '')") == [("",)]
+
+
+@pytest.mark.parametrize("sql", ["SET max_connections = 5", "SET work_mem = '1MB'; SET port = 1",
+                                 "SELECT set_config('max_connections', '5', false) WHERE false",
+                                 "BEGIN; SET max_connections = 5; COMMIT"])
+def test_i3_what_cannot_be_set_is_not_brought_along(primary, turnstile, sql):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 2) as (client, other):
+        client.query(sql)
+        client.query("ROLLBACK")
+        for c in (other, client, other):
+            assert c.rows("SHOW max_connections") == [("300",)]
+
+
 def test_ignored_startup_parameters(primary, turnstile):
     t = turnstile(shop(primary, {"ignore_startup_parameters": "extra_float_digits, nonsense"}))
     with log_in(t, extra_float_digits="3", nonsense="1") as client:

@@ -240,6 +240,34 @@ static void test_names_of_settings(void **state)
 	}
 }
 
+static void test_what_goes_back_to_the_beginning(void **state)
+{
+	static const struct {
+		const char *text;
+		bool resets;
+	} rows[] = {
+		{"reset work_mem",                        true },
+		{ "select 1; reset all",                  true },
+		{ "set work_mem = default",               true },
+		{ "set statement_timeout to default",     true },
+		{ "set time zone local",                  true },
+		{ "set names default",                    true },
+		{ "select set_config('a.b', null, true)", true },
+		{ "set work_mem = 'default'",             false},
+		{ "set local work_mem = 1",               false},
+		{ "select set_config('a.b', $1, false)",  false},
+		{ "insert into t values (default)",       false},
+	};
+	struct sql_facts f;
+
+	(void)state;
+	for (size_t i = 0; i < PGT_NELEMS(rows); i++) {
+		scan(rows[i].text, &f);
+		if (f.resets != rows[i].resets)
+			fail_msg("%s", rows[i].text);
+	}
+}
+
 static void test_transaction_control_is_exact(void **state)
 {
 	/* clang-format off */
@@ -694,6 +722,7 @@ int main(void)
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_kinds_and_effects),
 		cmocka_unit_test(test_names_of_settings),
+		cmocka_unit_test(test_what_goes_back_to_the_beginning),
 		cmocka_unit_test(test_transaction_control_is_exact),
 		cmocka_unit_test(test_hints),
 		cmocka_unit_test(test_fingerprints),
