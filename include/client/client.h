@@ -18,6 +18,7 @@
 struct client;
 struct client_login;
 struct client_statements;
+struct listening;
 struct session_notes;
 struct relay;
 struct server;
@@ -91,6 +92,7 @@ struct client {
 	struct param_set *wanted;             /* settings of its session now */
 	struct param_set *told;               /* what it knows of the server's parameters */
 	struct client_statements *statements; /* NULL: it never prepared one */
+	struct listening *listening;          /* NULL: it listens on nothing */
 	struct named_portal *named;           /* that it bound to a text with names, or NULL */
 	struct session_notes *notes;          /* of its pins; NULL: it never had any */
 	struct sql_stream_guard *guard;       /* watches a text that is too long to be held */

@@ -57,6 +57,9 @@ enum sequence_state { SEQUENCE_STATE_AUTO, SEQUENCE_STATE_PIN };
 
 enum backend_pid { BACKEND_PID_PIN, BACKEND_PID_SERVER };
 
+/* What happens to those who listen when the connection that listens for them is lost. */
+enum listen_lost { LISTEN_LOST_DISCONNECT, LISTEN_LOST_NOTICE };
+
 enum rate_limit_mode { RATE_LIMIT_ENFORCE, RATE_LIMIT_WARN };
 
 enum load_balance_hosts { LOAD_BALANCE_DISABLE, LOAD_BALANCE_ROUND_ROBIN };
@@ -112,6 +115,7 @@ typedef int setting_pool_mode_t;          /* enum pool_mode, and so on */
 typedef int setting_sslmode_t;
 typedef int setting_auth_type_t;
 typedef int setting_route_t;
+typedef int setting_listen_lost_t;
 typedef int setting_rate_limit_mode_t;
 typedef int setting_session_state_t;
 typedef int setting_backend_pid_t;

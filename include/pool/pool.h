@@ -20,6 +20,7 @@
 #include "stats/counters.h"
 #include "tenant/shared.h"
 
+struct hub;
 struct net;
 struct node_set;
 struct sql_catalog;
@@ -105,6 +106,7 @@ struct group {
 	unsigned catalog_version;
 	struct pool *pools; /* one for each node */
 	unsigned npools;
+	struct hub *hub; /* of the relay: what listens for its clients, or NULL */
 	struct param_sets params;
 	struct list clients; /* logged in, all of them */
 	unsigned nclients;
@@ -114,6 +116,9 @@ struct group {
 	bool reads_sequences;                /* a client has asked for currval() or lastval() */
 	bool gone; /* its database or tenant left the config: closes when its clients do */
 };
+
+/* An empty pool of the group on one of its nodes. */
+void pool_init(struct pool *pool, struct group *group, unsigned node);
 
 /* ---- slots ---------------------------------------------------------------------------------- */
 

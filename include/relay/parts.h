@@ -57,6 +57,10 @@ void attach_abandon(struct client *c);
 void attach_recycle(struct server *s);
 /* The client's session keeps it: pins, session pooling. */
 bool attach_keeps(const struct client *c);
+/* Starts a connection of the pool for whoever handles its events; *made is set before any of them.
+ * False: a limit is reached. */
+bool attach_open(struct pool *pool, const struct server_events *on, struct server **made,
+		 usec_t now);
 /* Starts connections for those who wait, as far as limits allow. */
 void attach_serve_waiters(struct pool *pool, usec_t now);
 /* After a RESUME: idle servers for those who wait. */

@@ -131,7 +131,7 @@ const char *statement_name_of(const struct client *c, const struct statement *st
 void statement_end_batch(struct server *s);
 /* Close of a statement. */
 void statement_close(struct client *c, struct slice name);
-/* A simple Query drops the unnamed statement, here and on the client's server. */
+/* A simple Query drops the unnamed statement, here and on the client's server if it has one. */
 void statement_drop_unnamed(struct client *c);
 /* The server has run a DEALLOCATE ALL or DISCARD ALL of its client. */
 void statement_drop_all(struct server *s);

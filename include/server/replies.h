@@ -33,9 +33,10 @@ enum reply_way {
 };
 
 struct reply {
-	uint8_t kind; /* enum reply_kind */
-	uint8_t way;  /* enum reply_way */
-	uint8_t note; /* of the relay */
+	uint8_t kind;      /* enum reply_kind */
+	uint8_t way;       /* enum reply_way */
+	uint8_t note;      /* of the relay */
+	bool has_controls; /* of the relay: listen.c waits for what becomes of this */
 	union {
 		void *subject;   /* of the relay, with a note: what this is about */
 		uint64_t serial; /* Bind: of the server's statement, or 0 */

@@ -17,6 +17,7 @@
 #include "wire/report.h"
 #include "wire/startup.h"
 
+struct backend;
 struct client;
 struct cancel;
 struct server;
@@ -32,6 +33,9 @@ struct server_events {
 	/* The connection is lost, or the login failed (then pool->error tells): the owner lets go
 	 * of it with server_drop(). */
 	void (*ended)(struct server *s, const char *why);
+	/* A NotificationResponse has come among the answers to a question, or while nothing was
+	 * asked; its body is borrowed.  May be NULL. */
+	void (*notified)(struct server *s, struct slice body);
 	/* A cancel that could still have hit this connection is over. */
 	void (*cancel_over)(struct server *s);
 	/* A statement of statements is gone; may be NULL. */
@@ -104,6 +108,7 @@ struct server {
 	uint64_t id;
 	uint64_t sequence_user; /* the client that has used it last */
 	uint32_t pid;
+	struct backend *backend; /* who has this process, for all threads; NULL: the monitor's */
 	uint8_t cancel_key[CANCEL_KEY_MAX];
 	uint16_t cancel_key_len;
 	struct cancel *cancel;     /* under way */
@@ -123,6 +128,7 @@ struct server {
 	bool reuses;          /* the batch under way uses a statement parsed before it */
 	bool forgets;         /* a DISCARD ALL or DEALLOCATE ALL is under way */
 	bool sequence_mixed;  /* currval() and lastval() may tell values of several clients */
+	bool has_notified;    /* its client may have, by NOTIFY or pg_notify() */
 	bool doubtful;        /* its state is not known for sure: to be closed, not reused */
 	uint8_t loose_syncs;  /* Syncs that a COPY may have eaten or not */
 };

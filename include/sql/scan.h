@@ -74,6 +74,7 @@ const char *sql_kind_name(enum sql_kind kind);
 	X(SET, "set") /* SET, RESET or set_config() of the session */                              \
 	X(PREPARE, "prepare")                                                                      \
 	X(LISTEN, "listen")                                                                        \
+	X(NOTIFY, "notify") /* leaves nothing, but something is on its way */                      \
 	X(TEMP, "temp")                                                                            \
 	X(ADVISORY_LOCK, "advisory_lock") /* a session's, not a transaction's */                   \
 	X(HOLD_CURSOR, "hold_cursor")                                                              \

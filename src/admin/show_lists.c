@@ -3,6 +3,7 @@
  * show_lists.c - SHOW LISTS and SHOW MEM: how many there are of what, and what they take.
  */
 #include "admin/parts.h"
+#include "relay/hub.h"
 
 #define LIST_COLUMNS(X)                                                                            \
 	X(TEXT, FIRST, list, "What is counted.")                                                   \
@@ -34,6 +35,8 @@ static void group_counts(struct group *group, struct table *t)
 
 	for (unsigned i = 0; i < group->npools; i++)
 		row.used_servers += pool_size(&group->pools[i]);
+	if (group->hub)
+		row.used_servers += pool_size(&group->hub->pool);
 	table_add(t, &row);
 }
 

@@ -7,6 +7,7 @@
  */
 #include "admin/parts.h"
 #include "net/tls.h"
+#include "relay/hub.h"
 #include "relay/statement.h"
 #include "worker/monitor.h"
 
@@ -261,23 +262,29 @@ static void group_clients(struct group *group, const char *const *words, row_fn 
 	}
 }
 
+static void pool_servers(struct pool *pool, const char *const *words, row_fn *add, struct table *t)
+{
+	for (unsigned state = 0; state < SLOT_CLOSED; state++)
+		LIST_FOREACH (at, &pool->slots[state]) {
+			const struct server *sv = container_of(at, struct server, slot.link);
+			struct subject s = { .server = sv,
+					     .conn = &sv->conn,
+					     .database = pool->group->name,
+					     .user = pool->group->user,
+					     .state = words[state],
+					     .told = sv->params };
+
+			add(&s, t);
+		}
+}
+
 static void group_servers(struct group *group, const char *const *words, row_fn *add,
 			  struct table *t)
 {
 	for (unsigned i = 0; i < group->npools; i++)
-		for (unsigned state = 0; state < SLOT_CLOSED; state++)
-			LIST_FOREACH (at, &group->pools[i].slots[state]) {
-				const struct server *sv =
-				    container_of(at, struct server, slot.link);
-				struct subject s = { .server = sv,
-						     .conn = &sv->conn,
-						     .database = group->name,
-						     .user = group->user,
-						     .state = words[state],
-						     .told = sv->params };
-
-				add(&s, t);
-			}
+		pool_servers(&group->pools[i], words, add, t);
+	if (group->hub)
+		pool_servers(&group->hub->pool, words, add, t);
 }
 
 static void newcomers(const struct client_host *host, row_fn *add, struct table *t)

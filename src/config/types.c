@@ -537,6 +537,13 @@ static const struct setting_word backend_pid_words[] = {
 };
 WORDS_TYPE(backend_pid, "pin or server");
 
+static const struct setting_word listen_lost_words[] = {
+	{"disconnect", LISTEN_LOST_DISCONNECT, NULL},
+	{ "notice",    LISTEN_LOST_NOTICE,     NULL},
+	{ NULL,        0,		      NULL},
+};
+WORDS_TYPE(listen_lost, "disconnect or notice");
+
 static const struct setting_word rate_limit_mode_words[] = {
 	{"enforce", RATE_LIMIT_ENFORCE, NULL},
 	{ "warn",   RATE_LIMIT_WARN,    NULL},

@@ -39,7 +39,7 @@ static struct shared *login_record(const struct group *group)
 	return s;
 }
 
-static void pool_init(struct pool *pool, struct group *group, unsigned node)
+void pool_init(struct pool *pool, struct group *group, unsigned node)
 {
 	pool->group = group;
 	pool->node = node;

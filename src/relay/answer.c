@@ -11,11 +11,13 @@
  */
 #include "base/log.h"
 #include "base/mem.h"
+#include "relay/listen.h"
 #include "relay/named.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
 #include "relay/replan.h"
 #include "relay/statement.h"
+#include "server/backends.h"
 #include "wire/frame.h"
 #include "wire/read.h"
 #include "wire/write.h"
@@ -49,6 +51,8 @@ static void pop(struct server *s)
 	struct reply r = *replies_head(&s->replies);
 
 	replies_pop(&s->replies);
+	if (r.has_controls)
+		listen_on_answered(s->client);
 	if (r.note == NOTE_REFUSED)
 		free(r.subject);
 	else if (r.note != NOTE_NONE)
@@ -170,6 +174,32 @@ static bool changes_defaults(struct slice tag)
 	       slice_is_equal(tag, SLICE("CREATE EXTENSION"));
 }
 
+/* The server's own notifications: of clients whose connection is theirs, or listens by itself. */
+static enum step on_notification(struct server *s, const struct frame *f)
+{
+	struct reader r = reader_of(frame_body(f));
+	uint32_t pid = read_u32(&r);
+	struct slice channel = read_cstr(&r), payload = read_cstr(&r);
+	struct client *c = s->client;
+	struct buf *out;
+	size_t m;
+
+	if (r.failed)
+		return pass(s, f);
+	if (c->listening && listen_hears(c, channel))
+		return swallow(s, f);
+	out = conn_output(&c->conn);
+	m = msg_begin(out, MSG_NOTIFICATION);
+	buf_put_u32(out, backend_client(s->node, pid));
+	buf_put_slice(out, channel);
+	buf_put_u8(out, 0);
+	buf_put_slice(out, payload);
+	buf_put_u8(out, 0);
+	msg_end(out, m);
+	c->group->counters.bytes_sent += f->len;
+	return swallow(s, f);
+}
+
 /* What the session has lost by a command that has been run; only its tag tells for sure. */
 static void note_tag(struct server *s, const struct frame *f)
 {
@@ -192,17 +222,35 @@ static void note_tag(struct server *s, const struct frame *f)
 	}
 }
 
+/* A command of a client that listens.  True: it has been told another tag. */
+static bool takes_tag(struct server *s, const struct frame *f)
+{
+	struct client *c = s->client;
+	struct reader r = reader_of(frame_body(f));
+	const char *tag = listen_on_tag(c, replies_head(&s->replies), read_cstr(&r));
+
+	if (tag)
+		msg_put_command_complete(conn_output(&c->conn), tag);
+	return tag != NULL;
+}
+
 /* CommandComplete, EmptyQueryResponse, PortalSuspended. */
 static enum step on_command_end(struct server *s, const struct frame *f)
 {
-	if (f->type == MSG_COMMAND_COMPLETE && frame_is_whole(f))
+	bool is_told = false;
+
+	if (f->type == MSG_COMMAND_COMPLETE && frame_is_whole(f)) {
 		note_tag(s, f);
+		is_told = s->client->listening && takes_tag(s, f);
+	}
 	s->copy_in = false;
 	if (!s->doubtful)
 		s->loose_syncs = 0; /* a COPY that came to its end has read them all */
 	if (!head_is(s, REPLY_EXECUTE))
-		return pass(s, f);
+		return is_told ? swallow(s, f) : pass(s, f);
 	s->client->group->counters.query_count++;
+	if (is_told)
+		replies_head(&s->replies)->way = REPLY_SWALLOW;
 	return complete(s, f, REPLY_EXECUTE);
 }
 
@@ -333,6 +381,8 @@ static enum step on_error(struct server *s, const struct frame *f)
 	if (s->client->touched & TOUCHED_NAMED)
 		s->client->touched |= TOUCHED_SETTINGS;
 	s->said_fatal = frame_is_whole(f) && is_fatal(f);
+	if (s->client->listening)
+		listen_on_error(s->client);
 	if (s->said_fatal)
 		s->doubtful =
 		    true; /* it is going, even if its end of the connection is still open */
@@ -365,6 +415,7 @@ static enum step on_ready(struct server *s, const struct frame *f)
 {
 	const struct reply *head = replies_head(&s->replies);
 	struct client *c = s->client;
+	char tx = f->len == 6 ? f->start[FRAME_HEADER_LEN] : 'E';
 	struct err e;
 
 	if (head && head->way == REPLY_SWALLOW) {
@@ -372,6 +423,10 @@ static enum step on_ready(struct server *s, const struct frame *f)
 		pop(s);
 		s->batch++;
 		return swallow(s, f);
+	}
+	if (c->listening && tx == 'I' && listen_before_ready(c) == STEP_AGAIN) {
+		conn_pause(&s->conn);
+		return STEP_AGAIN;
 	}
 	if (head && (head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION)) {
 		s->pool->group->counters.query_count++;
@@ -385,7 +440,7 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	} else {
 		return broken(s, "the server was ready although nobody asked");
 	}
-	s->tx = f->len == 6 ? f->start[FRAME_HEADER_LEN] : 'E';
+	s->tx = tx;
 	s->copy_in = false;
 	if (!s->replies.n)
 		s->forgets = false;
@@ -393,10 +448,14 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	if (s->sent.data)
 		conn_give_back(&s->conn, &s->sent);
 	count_cycle(s, s->tx);
+	if (c->listening)
+		listen_on_ready(c, tx);
 	if (session_restore(c, s))
 		return swallow(s, f);
 	pass(s, f);
 	answer_made_ones(s);
+	if (c->listening && listen_after_ready(c) == STEP_CLOSED)
+		return STEP_CLOSED;
 	if (s->tx != 'I' && c->group->set.pool_mode == POOL_MODE_STATEMENT) {
 		err_set(&e, "0A000", "transaction blocks not allowed in statement pooling mode");
 		client_close(c, &e, e.text);
@@ -418,7 +477,7 @@ static const struct answer_rule rules[256] = {
 	[MSG_PARSE_COMPLETE] = {on_parse_complete,        true,  false},
 	[MSG_BIND_COMPLETE] = { on_bind_complete,        true,  false},
 	[MSG_CLOSE_COMPLETE] = { on_close_complete,       true,  false},
-	[MSG_NOTIFICATION] = { pass,                    false, true },
+	[MSG_NOTIFICATION] = { on_notification,         true,  true },
 	[MSG_COMMAND_COMPLETE] = { on_command_end,          true,  false},
 	[MSG_DATA_ROW] = { pass,                    false, false},
 	[MSG_ERROR] = { on_error,                true,  true },

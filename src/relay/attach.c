@@ -12,6 +12,7 @@
 #include "relay/pins.h"
 #include "relay/statement.h"
 #include "route/nodes.h"
+#include "server/backends.h"
 #include "wire/write.h"
 
 #include <stdlib.h>
@@ -49,12 +50,13 @@ static bool must_cap(const struct group *group, usec_t now, bool *ask)
 	return cap && !*ask && (dflt == 0 || dflt * USEC_PER_MSEC > cap);
 }
 
-static bool open_server(struct pool *pool, usec_t now)
+bool attach_open(struct pool *pool, const struct server_events *on, struct server **made,
+		 usec_t now)
 {
 	struct group *group = pool->group;
 	struct relay *r = group->owner;
 	struct node *node = &group->nodes->nodes[pool->node];
-	struct server *s = server_new(pool, group->net, &relay_server_events);
+	struct server *s = server_new(pool, group->net, on);
 	struct buf options = { 0 };
 	struct server_target target;
 
@@ -80,9 +82,17 @@ static bool open_server(struct pool *pool, usec_t now)
 		.options = buf_cstr(&options),
 		.application_name = group->database_conf->application_name
 	};
+	*made = s;
 	server_connect(s, &target);
 	buf_fini(&options);
 	return true;
+}
+
+static bool open_server(struct pool *pool, usec_t now)
+{
+	struct server *made;
+
+	return attach_open(pool, &relay_server_events, &made, now);
 }
 
 /* As many connections as clients wait for, no more than the limits allow. */
@@ -120,6 +130,10 @@ static void give(struct server *s, struct client *c)
 		sequence_on_given(c, s);
 	s->request_at = now;
 	s->xact_at = now;
+	/* Else it gets its number on it once nothing that the last one sent is on its way any more:
+	 * listen_take_server(). */
+	if (!c->listening && !s->has_notified)
+		backend_hold(s->backend, c->pid);
 	c->group->counters.server_assignment_count++;
 	atomic_fetch_add_explicit(&s->node->active, 1, memory_order_relaxed);
 }

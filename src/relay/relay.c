@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/tls.h"
+#include "relay/listen.h"
 #include "relay/parts.h"
 #include "relay/statement.h"
 #include "route/nodes.h"
@@ -148,6 +149,7 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 static void take_out_group(struct relay *r, struct group *group)
 {
 	hmap_remove(&r->groups, &group->link);
+	hub_free(group->hub);
 	group_free(group);
 }
 
@@ -163,6 +165,8 @@ static void cancel_waiting(struct client *c)
 
 	waiter_leave(&c->waiter);
 	list_del(&c->limit_link);
+	if (listen_is_waiting(c))
+		listen_stop_waiting(c);
 	c->retry_at = 0;
 	c->limit_since = 0;
 	c->looked_at = false;
@@ -185,7 +189,7 @@ void relay_cancel(struct client *c)
 	if (c->phase != CLIENT_READY)
 		return;
 	c->group->counters.cancel_count++;
-	if (c->waiter.pool || c->retry_at)
+	if (c->waiter.pool || c->retry_at || (listen_is_waiting(c) && !(s && s->replies.n)))
 		cancel_waiting(c);
 	else if (s && s->question.done)
 		c->cancel_asked = true;
@@ -268,6 +272,19 @@ static void sweep_waiting(struct client *c, usec_t now)
 	notify_waiting(c, now);
 }
 
+/* One that waits for the connection that listens does not wait longer than for any other. */
+static bool sweep_listening(struct client *c, usec_t now)
+{
+	usec_t limit = c->group->set.query_wait_timeout;
+
+	if (listen_end_lost(c))
+		return true;
+	if (!limit || !listen_is_waiting(c) || now - listen_waits_since(c) < limit)
+		return false;
+	close_for(c, "08P01", "query_wait_timeout");
+	return true;
+}
+
 static void sweep_attached(struct client *c, usec_t now)
 {
 	const struct settings *set = &c->group->set;
@@ -292,6 +309,8 @@ static void sweep_client(struct client *c, usec_t now)
 		sweep_waiting(c, now);
 		return;
 	}
+	if (c->listening && sweep_listening(c, now))
+		return;
 	if (c->server && c->phase == CLIENT_READY)
 		sweep_attached(c, now);
 	if (c->phase == CLIENT_READY && set->client_idle_timeout &&
@@ -370,7 +389,7 @@ static bool is_forgotten(struct group *group, usec_t now)
 	usec_t limit =
 	    from_fallback ? group->set.autodb_idle_timeout : group->set.pool_idle_timeout;
 
-	if (!group_is_unused(group)) {
+	if (!group_is_unused(group) || hub_is_used(group->hub)) {
 		group->idle_since = 0;
 		return false;
 	}
@@ -385,6 +404,10 @@ static void sweep_group(struct relay *r, struct group *group, usec_t now)
 		sweep_client(container_of(at, struct client, link), now);
 	for (unsigned i = 0; i < group->npools; i++)
 		sweep_pool(&group->pools[i], now);
+	if (group->hub) {
+		sweep_login(&group->hub->pool, now);
+		hub_sweep(group->hub, now);
+	}
 	follow_primary(group);
 	if (is_forgotten(group, now))
 		take_out_group(r, group);
@@ -551,6 +574,8 @@ static void reconnect_group(struct group *group, void *arg)
 {
 	relay_renew_servers(group);
 	drop_idle(group, arg);
+	if (group->hub)
+		hub_lose(group->hub, "RECONNECT");
 }
 
 void relay_reconnect(struct relay *r, const char *database)
@@ -565,6 +590,8 @@ static void kill_group(struct group *group, void *arg PGT_UNUSED)
 			  "database connections were killed by the administrator");
 	relay_renew_servers(group);
 	drop_idle(group, NULL);
+	if (group->hub)
+		hub_end(group->hub);
 }
 
 void relay_kill(struct relay *r, const char *database)
@@ -670,6 +697,10 @@ void relay_fini(struct relay *r)
 			client_close(container_of(at, struct client, link), NULL, "shutdown");
 		for (unsigned i = 0; i < group->npools; i++)
 			end_pool(&group->pools[i]);
+		if (group->hub) {
+			hub_end(group->hub);
+			end_pool(&group->hub->pool);
+		}
 	}
 	net_turn_end(r->net);
 	HMAP_FOREACH_SAFE (l, &r->groups)

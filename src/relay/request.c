@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "relay/batch.h"
+#include "relay/listen.h"
 #include "relay/named.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
@@ -160,6 +161,7 @@ static enum step refuse(struct client *c, const struct frame *f, const struct er
 /* STEP_DONE: c->server is there, alone with the client's messages.  n: statements that it costs. */
 static enum step get_server(struct client *c, const struct frame *f, struct pool *pool, unsigned n)
 {
+	enum step step = STEP_DONE;
 	enum verdict verdict;
 	struct err e;
 
@@ -172,11 +174,14 @@ static enum step get_server(struct client *c, const struct frame *f, struct pool
 		if (verdict == VERDICT_WAIT)
 			return STEP_AGAIN;
 	}
-	if (c->server)
-		return STEP_DONE;
-	c->chosen = pool;
-	c->request_at = relay_now(c);
-	return attach_acquire(c, pool);
+	if (!c->server) {
+		c->chosen = pool;
+		c->request_at = relay_now(c);
+		step = attach_acquire(c, pool);
+	}
+	if (step == STEP_DONE && (c->listening || c->server->has_notified))
+		return listen_take_server(c);
+	return step;
 }
 
 /* What get_server() said, for a handler: after a refusal the message has been dealt with. */
@@ -332,12 +337,31 @@ static bool must_wait_for_names(struct client *c)
 	return c->turn_missed;
 }
 
+/* What is to be done with a message of a client that listens, or would; STEP_CLOSED: what is done
+ * with any other. */
+static enum step on_listen(struct client *c, const struct frame *f, enum listen_way way,
+			   const struct err *e)
+{
+	switch (way) {
+	case LISTEN_WAITS:
+		return STEP_AGAIN;
+	case LISTEN_ANSWERED:
+		return skip(c, f);
+	case LISTEN_REFUSED:
+		return refuse(c, f, e);
+	case LISTEN_PASSES:
+		break;
+	}
+	return STEP_CLOSED;
+}
+
 /* Of a text that can be looked at. */
 static enum step run_query(struct client *c, const struct frame *f, struct slice text,
 			   struct sql_facts *facts, struct buf *rewritten)
 {
 	bool has_names = facts->nnames && statement_is_mapped(c);
 	struct naming *naming = NULL;
+	bool is_clamped;
 	enum step step;
 	struct err e;
 
@@ -349,6 +373,12 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		return run_deallocate(c, f, facts);
 	if (has_names && !named_may_run(c, facts, &e))
 		return refuse(c, f, &e);
+	is_clamped = buf_len(rewritten) > 0;
+	if (c->listening || facts->kind == SQL_KIND_LISTEN) {
+		step = on_listen(c, f, listen_query(c, text, facts, rewritten, &e), &e);
+		if (step != STEP_CLOSED)
+			return step;
+	}
 	if (is_at_start(c) && !c->server && !c->chosen)
 		c->chosen = gate_choose(c, text, facts);
 	if (facts->sequence)
@@ -356,7 +386,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	step = get_server(c, f, c->chosen, facts->statements);
 	if (step != STEP_DONE) {
 		c->looked_at = c->waiter.pool && !facts->effects && !facts->sequence &&
-			       !buf_len(rewritten) && !has_names;
+			       !buf_len(rewritten) && !has_names && !c->listening;
 		return not_yet(c, step);
 	}
 	if (!pins_allow(c, facts, &e))
@@ -364,12 +394,15 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	if (!is_at_start(c))
 		gate_charge(c, facts->statements);
 	pins_note(c, facts, text);
-	if (buf_len(rewritten))
+	if (is_clamped)
 		gate_note_clamp(c);
 	if (has_names)
 		naming = rename_query(c, text, facts, rewritten);
 	forget_on_server(c, facts->effects);
-	return send_query(c, f, rewritten, naming);
+	step = send_query(c, f, rewritten, naming);
+	if (c->listening)
+		listen_on_query_sent(c, text, facts);
+	return step;
 }
 
 static enum step on_long_query(struct client *c, const struct frame *f)
@@ -405,7 +438,7 @@ static enum step on_query(struct client *c, const struct frame *f)
 
 	if (c->host->config->global.disable_pqexec)
 		return protocol_error(c, "simple queries are disabled (disable_pqexec)");
-	if (c->looked_at && c->server)
+	if (c->looked_at && c->server && !c->server->has_notified)
 		return run_waited_query(c, f);
 	if (must_wait_its_turn(c))
 		return STEP_AGAIN;
@@ -557,13 +590,21 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	bool is_mapped = statement_is_mapped(c);
 	struct statement *known = is_mapped ? statement_lookup(c, body) : NULL;
 	struct sql_facts facts;
+	bool is_clamped;
 	enum step step;
 	struct err e;
 
-	facts.effects = 0;
+	facts.effects = facts.flags = 0;
+	facts.kind = SQL_KIND_OTHER;
 	facts.sequence = known ? known->sequence : 0;
 	if ((!known || known->is_guarded) && !look_at_parse(c, f, text, &facts, rewritten, &step))
 		return step;
+	is_clamped = buf_len(rewritten) > 0;
+	if (is_mapped && (c->listening || facts.kind == SQL_KIND_LISTEN)) {
+		step = on_listen(c, f, listen_parse(c, name, text, &facts, rewritten, &e), &e);
+		if (step != STEP_CLOSED)
+			return step;
+	}
 	if (name.n && is_mapped && !statement_has_room(c, body.n, known, &e))
 		return refuse(c, f, &e);
 	if (buf_len(rewritten))
@@ -577,8 +618,9 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 		return not_yet(c, step);
 	if (!is_mapped)
 		return parse_unmapped(c, f, name, text, &facts, rewritten, types);
-	if (buf_len(rewritten)) {
+	if (is_clamped)
 		gate_note_clamp(c);
+	if (buf_len(rewritten)) {
 		buf_put_u8(rewritten, 0);
 		buf_put_slice(rewritten, types);
 		body = buf_peek(rewritten);
@@ -716,6 +758,11 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	}
 	if (c->named)
 		named_unbind(c, portal);
+	if (listen_minds_bind(c, st)) {
+		step = on_listen(c, f, listen_bind(c, st, &e), &e);
+		if (step != STEP_CLOSED)
+			return step;
+	}
 	if (st && (st->effects || st->sequence || st->has_names)) {
 		statement_facts(st, &facts);
 		if (st->has_names && !named_on_bind(c, portal, st, &facts, &e))
@@ -727,6 +774,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	step = buf_len(rewritten) ? send_rewritten_bind(c, f, portal, name, rewritten)
 				  : pass_renamed(c, f, name);
 	expect_bind(c);
+	if (c->listening)
+		listen_on_bind_sent(c, portal, st);
 	return step;
 }
 
@@ -849,6 +898,8 @@ static enum step on_execute(struct client *c, const struct frame *f)
 	}
 	if (!c->named || !named_on_execute(c, portal_of(f)))
 		expect(c, REPLY_EXECUTE);
+	if (c->listening)
+		listen_on_execute_sent(c, portal_of(f));
 	return pass(c, f);
 }
 
@@ -878,6 +929,8 @@ static enum step on_sync(struct client *c, const struct frame *f)
 
 	if (!s || is_at_start(c))
 		return sync_here(c, f);
+	if (c->listening && listen_sync(c) == LISTEN_WAITS)
+		return STEP_AGAIN;
 	c->skips_to_sync = false;
 	c->in_batch = false;
 	if (s->copy_in) {
@@ -1030,6 +1083,8 @@ void request_process(struct client *c)
 	}
 	if (c->phase != CLIENT_READY)
 		return;
+	if (c->listening)
+		listen_flush(c);
 	if (c->server && (must_hear_first(c) || c->server->replies.n > PIPELINE_MAX))
 		c->turn_missed = true;
 	c->group->counters.bytes_received += before - conn_input(&c->conn).n;
@@ -1047,6 +1102,7 @@ static void on_leaving(struct client *c)
 	end_watch(c);
 	attach_abandon(c);
 	pins_forget(c);
+	listen_forget(c);
 	statement_forget_client(c);
 }
 

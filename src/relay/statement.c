@@ -9,6 +9,7 @@
 #include "relay/statement.h"
 
 #include "base/mem.h"
+#include "relay/listen.h"
 #include "relay/named.h"
 #include "relay/parts.h"
 #include "wire/frame.h"
@@ -118,7 +119,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	st = xcalloc(1, sizeof(*st) + body.n + facts->settings_len);
 	st->group = c->group;
 	st->env_key = c->env_key;
-	st->is_guarded = facts->nchanges || facts->flags;
+	st->is_guarded = facts->nchanges || facts->flags || facts->kind == SQL_KIND_LISTEN;
 	st->refs = 1;
 	st->id = ++r->last_statement;
 	st->effects = facts->effects;
@@ -750,8 +751,10 @@ void statement_drop_unnamed(struct client *c)
 {
 	struct server *s = c->server;
 
-	s->unnamed_id = UNNAMED_NONE;
-	s->unnamed_in = batch_of(s);
+	if (s) {
+		s->unnamed_id = UNNAMED_NONE;
+		s->unnamed_in = batch_of(s);
+	}
 	drop_unnamed(c);
 }
 
@@ -1066,8 +1069,11 @@ void statement_void(struct server *s, uint32_t n, bool failed)
 {
 	struct reply *later = next_unnamed(&s->replies, n);
 
-	for (uint32_t i = n; i-- > 0;)
+	for (uint32_t i = n; i-- > 0;) {
+		if (replies_at(&s->replies, i)->has_controls)
+			listen_on_answered(s->client);
 		undo(s, replies_at(&s->replies, i), later, failed && i == 0);
+	}
 	replies_drop(&s->replies, n);
 }
 

@@ -11,6 +11,7 @@
 #include "auth/md5.h"
 #include "auth/scram.h"
 #include "base/mem.h"
+#include "server/backends.h"
 #include "sql/timeout.h"
 #include "wire/frame.h"
 #include "wire/read.h"
@@ -290,6 +291,8 @@ static void become_ready(struct server *s)
 {
 	login_free(s->login);
 	s->login = NULL;
+	if (s->pool)
+		s->backend = backend_new(s->node, s->pid);
 	s->on->ready(s);
 }
 

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "net/tls.h"
 #include "route/nodes.h"
+#include "server/backends.h"
 #include "server/cancel.h"
 #include "server/login.h"
 #include "wire/frame.h"
@@ -75,6 +76,12 @@ static void on_answered(struct server *s, char tx)
 	q.done(s, q.arg, failed ? &report : NULL);
 }
 
+static void notify(struct server *s, struct slice body)
+{
+	if (s->on->notified)
+		s->on->notified(s, body);
+}
+
 /* One message of an answer.  False: it is complete, and what comes next belongs to somebody else.
  */
 static bool on_answer(struct server *s, const struct frame *f)
@@ -87,6 +94,9 @@ static bool on_answer(struct server *s, const struct frame *f)
 		return true;
 	case MSG_PARAMETER_STATUS:
 		server_on_parameter(s, body);
+		return true;
+	case MSG_NOTIFICATION:
+		notify(s, body);
 		return true;
 	case MSG_ERROR:
 		if (!buf_len(&s->question_error))
@@ -171,6 +181,7 @@ static void server_free(struct server *s)
 	param_set_unref(s->params);
 	param_set_unref(s->applied);
 	login_free(s->login);
+	backend_free(s->backend);
 	if (s->tls_context)
 		tls_context_unref(s->tls_context);
 	buf_fini(&s->question_error);
@@ -340,7 +351,9 @@ bool server_on_idle_bytes(struct server *s)
 		conn_consume(&s->conn, f.len);
 		if (f.type == MSG_PARAMETER_STATUS)
 			server_on_parameter(s, frame_body(&f));
-		else if (f.type != MSG_NOTICE && f.type != MSG_NOTIFICATION)
+		else if (f.type == MSG_NOTIFICATION)
+			notify(s, frame_body(&f));
+		else if (f.type != MSG_NOTICE)
 			return false;
 	}
 }

@@ -332,7 +332,7 @@ static const struct statement {
 	[W_DROP]       = { 0, SQL_EFFECT_RELEASE },
 	[W_LISTEN]     = { SQL_KIND_LISTEN, SQL_EFFECT_LISTEN, .in_body = true },
 	[W_UNLISTEN]   = { SQL_KIND_UNLISTEN, SQL_EFFECT_RELEASE },
-	[W_NOTIFY]     = { SQL_KIND_NOTIFY },
+	[W_NOTIFY]     = { SQL_KIND_NOTIFY, SQL_EFFECT_NOTIFY, .in_body = true },
 	[W_LOAD]       = { SQL_KIND_LOAD, SQL_EFFECT_LOAD, .in_body = true },
 	[W_LOCK]       = { SQL_KIND_LOCK, .is_query = true },
 	[W_CALL]       = { SQL_KIND_CALL, SQL_EFFECT_BLOCK, .is_query = true, .advances = true },

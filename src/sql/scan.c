@@ -124,6 +124,9 @@ static PGT_NOINLINE void step_word(struct scan *s)
 	case W_PG_BACKEND_PID:
 		f->effects |= SQL_EFFECT_BACKEND_PID;
 		break;
+	case W_PG_NOTIFY:
+		f->effects |= SQL_EFFECT_NOTIFY;
+		break;
 	case W_SETSEED:
 		f->effects |= SQL_EFFECT_SEED;
 		break;

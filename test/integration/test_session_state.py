@@ -35,7 +35,7 @@ PINNED = {
     "temporary view": ("CREATE TEMP VIEW mine AS SELECT 1", "SELECT to_regclass('mine')", [(None,)]),
     "SELECT INTO": ("SELECT 1 INTO TEMP mine", "SELECT to_regclass('mine')", [(None,)]),
     "temporary sequence": ("CREATE TEMP SEQUENCE mine", "SELECT to_regclass('mine')", [(None,)]),
-    "LISTEN": ("LISTEN mine", "SELECT pg_listening_channels()", []),
+    "LISTEN": ("DO $$ BEGIN LISTEN mine; END $$", "SELECT pg_listening_channels()", []),
     "advisory lock": ("SELECT pg_advisory_lock(4711)", "SELECT count(*) FROM pg_locks WHERE"
                       " locktype = 'advisory' AND pid = pg_backend_pid()", [("0",)]),
     "WITH HOLD": ("DECLARE mine CURSOR WITH HOLD FOR SELECT 1", 
@@ -260,7 +260,7 @@ def test_backend_pid_pins_by_default(primary, turnstile):
 def test_show_pins(primary, turnstile):
     t = turnstile(shop(primary))
     with log_in(t) as client:
-        client.query("LISTEN a")
+        client.query("DO $$ BEGIN LISTEN a; END $$")
         client.query("CREATE TEMP TABLE mine ()")
         wait_until(lambda: len(pins(t)) == 2)
         rows = pins(t)

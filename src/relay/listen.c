@@ -1,0 +1,1222 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * listen.c - LISTEN and UNLISTEN of clients in transaction mode.
+ *
+ * Knows what each client listens on, what its transaction would change in that, and when it may be
+ * told.  The server takes part inside of transactions only: there it runs an UNLISTEN in place of
+ * the LISTEN, which does nothing and fails where the LISTEN would, and its answers tell what became
+ * of it.  The connection that really listens is the hub's.
+ *
+ * Source: PostgreSQL manual, LISTEN, NOTIFY, UNLISTEN, and "Asynchronous Operations".
+ */
+#include "relay/listen.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "relay/parts.h"
+#include "relay/pins.h"
+#include "relay/statement.h"
+#include "server/backends.h"
+#include "sql/control.h"
+#include "sql/lex.h"
+#include "sql/stream_guard.h"
+#include "wire/read.h"
+#include "wire/write.h"
+
+#include <stdlib.h>
+
+/* Savepoints and commands of one text that are followed, and of one transaction. */
+#define CONTROLS_MAX 64
+#define JOURNAL_MAX  10000
+
+/* What one message will do when it is run: its commands that concern savepoints and channels. */
+struct controls {
+	struct list link; /* of listening.sent */
+	unsigned n;
+	unsigned next;      /* of items: the first one that has not been run */
+	unsigned statement; /* that the next tag belongs to */
+	struct sql_control items[];
+};
+
+struct entry {
+	struct list link; /* of listening.journal */
+	struct sql_control control;
+};
+
+struct portal {
+	struct list link; /* of listening.portals */
+	struct sql_control control;
+	char name[];
+};
+
+/* A notification that waits for its client. */
+struct parcel {
+	struct list link; /* of listening.queue */
+	struct note *note;
+	struct subscription *subscription; /* NULL: a warning of ours */
+};
+
+/* ---- who listens
+ * ----------------------------------------------------------------------------------
+ */
+
+static void wake_request(struct hub_wait *w)
+{
+	struct listening *l = container_of(w, struct listening, request);
+
+	LIST_FOREACH (at, &l->subscriptions) {
+		struct subscription *sub = container_of(at, struct subscription, own);
+
+		if (w->state == WAIT_DONE && sub->state == SUBSCRIPTION_ASKED)
+			sub->state = SUBSCRIPTION_TENTATIVE;
+	}
+	conn_resume(&l->client->conn);
+	conn_kick(&l->client->conn);
+}
+
+static void wake_answer(struct hub_wait *w)
+{
+	struct client *c = container_of(w, struct listening, answer)->client;
+
+	if (!c->server)
+		return;
+	conn_resume(&c->server->conn);
+	conn_kick(&c->server->conn);
+}
+
+static struct listening *listening_of(struct client *c)
+{
+	struct listening *l = c->listening;
+
+	if (l)
+		return l;
+	l = c->listening = xnew(struct listening);
+	l->client = c;
+	l->hub = hub_of(c->group);
+	l->request.over = wake_request;
+	l->request.outlives_loss = true;
+	l->answer.over = wake_answer;
+	list_init(&l->subscriptions);
+	list_init(&l->queue);
+	list_init(&l->journal);
+	list_init(&l->sent);
+	list_init(&l->portals);
+	list_push_back(&l->hub->listeners, &l->link);
+	return l;
+}
+
+static void listening_free(struct listening *l)
+{
+	l->client->listening = NULL;
+	list_del(&l->link);
+	free(l);
+}
+
+/* From now on it is a client like any other. */
+static void free_if_unused(struct listening *l)
+{
+	if (list_is_empty(&l->subscriptions) && list_is_empty(&l->journal) &&
+	    list_is_empty(&l->sent) && list_is_empty(&l->portals) && list_is_empty(&l->queue) &&
+	    l->request.state == WAIT_NONE && l->answer.state == WAIT_NONE && !l->is_lost)
+		listening_free(l);
+}
+
+static struct slice encoding_of(const struct param_set *params)
+{
+	const char *encoding = params ? param_set_get(params, SLICE("client_encoding")) : NULL;
+
+	return slice_str(encoding ? encoding : "");
+}
+
+/* The hub's connection spells names and payloads as this client does. */
+static bool speaks_alike(const struct client *c, const struct hub *hub)
+{
+	return slice_is_equal_nocase(encoding_of(c->told), encoding_of(hub->server->params));
+}
+
+/* In session mode, or when its own server listens already, everything stays there. */
+static bool may_be_virtual(const struct client *c)
+{
+	return c->group->set.pool_mode != POOL_MODE_SESSION && !(c->pins & PIN_BIT(PIN_LISTEN));
+}
+
+/* ---- subscriptions ------------------------------------------------------------------------------
+ */
+
+static struct subscription *find_subscription(const struct listening *l, const char *channel)
+{
+	LIST_FOREACH (at, &l->subscriptions) {
+		struct subscription *sub = container_of(at, struct subscription, own);
+
+		if (!strcmp(sub->channel->name, channel))
+			return sub;
+	}
+	return NULL;
+}
+
+static struct subscription *subscribe(struct listening *l, const char *channel)
+{
+	struct subscription *sub = xnew(struct subscription);
+
+	sub->channel = hub_want(l->hub, channel);
+	sub->listening = l;
+	sub->since = relay_now(l->client);
+	list_push_back(&sub->channel->subscriptions, &sub->link);
+	list_push_back(&l->subscriptions, &sub->own);
+	l->nsubscriptions++;
+	return sub;
+}
+
+static void parcel_free(struct listening *l, struct parcel *p)
+{
+	l->queued -= p->note->len;
+	list_del(&p->link);
+	note_unref(p->note);
+	free(p);
+}
+
+static void drop_parcels(struct subscription *sub)
+{
+	struct listening *l = sub->listening;
+
+	LIST_FOREACH_SAFE (at, &l->queue) {
+		struct parcel *p = container_of(at, struct parcel, link);
+
+		if (p->subscription == sub)
+			parcel_free(l, p);
+	}
+}
+
+static void unsubscribe(struct subscription *sub)
+{
+	drop_parcels(sub);
+	list_del(&sub->link);
+	list_del(&sub->own);
+	sub->listening->nsubscriptions--;
+	hub_let_go(sub->channel);
+	free(sub);
+}
+
+static void unsubscribe_from_all(struct listening *l)
+{
+	LIST_FOREACH_SAFE (at, &l->subscriptions)
+		unsubscribe(container_of(at, struct subscription, own));
+}
+
+/* What was to be heard in case of a commit that has not come. */
+static void forget_tentative(struct listening *l)
+{
+	/* The next transaction is under way, and wants them. */
+	if (!list_is_empty(&l->sent))
+		return;
+	LIST_FOREACH_SAFE (at, &l->subscriptions) {
+		struct subscription *sub = container_of(at, struct subscription, own);
+
+		if (sub->state != SUBSCRIPTION_ACTIVE)
+			unsubscribe(sub);
+	}
+	l->is_armed = false;
+}
+
+static void activate(struct listening *l, const char *channel)
+{
+	struct subscription *sub = find_subscription(l, channel);
+
+	if (!sub)
+		sub = subscribe(l, channel);
+	if (sub->state == SUBSCRIPTION_ACTIVE)
+		return;
+	sub->state = SUBSCRIPTION_ACTIVE;
+	/* pg_listening_channels() has them in this order. */
+	list_del(&sub->own);
+	list_push_back(&l->subscriptions, &sub->own);
+}
+
+static void leave(struct listening *l, const char *channel)
+{
+	LIST_FOREACH (at, &l->subscriptions) {
+		struct subscription *sub = container_of(at, struct subscription, own);
+
+		if (sub->state == SUBSCRIPTION_ACTIVE &&
+		    (!channel || !strcmp(sub->channel->name, channel)))
+			sub->state = SUBSCRIPTION_LEFT;
+	}
+}
+
+/* All of a commit, before finish_leaving(): who leaves a channel and comes back was never gone. */
+static void apply(struct listening *l, const struct sql_control *control)
+{
+	if (control->kind == CONTROL_LISTEN)
+		activate(l, control->name);
+	else if (control->kind == CONTROL_UNLISTEN)
+		leave(l, control->name);
+	else if (control->kind == CONTROL_UNLISTEN_ALL)
+		leave(l, NULL);
+}
+
+static void finish_leaving(struct listening *l)
+{
+	LIST_FOREACH_SAFE (at, &l->subscriptions) {
+		struct subscription *sub = container_of(at, struct subscription, own);
+
+		if (sub->state == SUBSCRIPTION_LEFT)
+			unsubscribe(sub);
+	}
+}
+
+/* ---- the journal of a transaction ---------------------------------------------------------------
+ */
+
+static bool is_savepoint(const struct entry *entry, const char *name)
+{
+	return entry->control.kind == CONTROL_SAVEPOINT &&
+	       (!name || !strcmp(entry->control.name, name));
+}
+
+static void entry_free(struct listening *l, struct list *at)
+{
+	l->njournal--;
+	list_del(at);
+	free(container_of(at, struct entry, link));
+}
+
+static void write_down(struct listening *l, const struct sql_control *control)
+{
+	struct entry *entry;
+
+	/* Savepoints from before its first entry need not be known apart. */
+	if (control->kind == CONTROL_SAVEPOINT && list_is_empty(&l->journal))
+		return;
+	entry = xnew(struct entry);
+	entry->control = *control;
+	list_push_back(&l->journal, &entry->link);
+	l->njournal++;
+}
+
+/* The last savepoint of that name; the head: it is from before the first entry. */
+static struct list *find_savepoint(struct listening *l, const char *name)
+{
+	struct list *at = l->journal.prev;
+
+	while (at != &l->journal && !is_savepoint(container_of(at, struct entry, link), name))
+		at = at->prev;
+	return at;
+}
+
+static void roll_back_to(struct listening *l, const char *name)
+{
+	struct list *savepoint = find_savepoint(l, name);
+
+	while (savepoint->next != &l->journal)
+		entry_free(l, savepoint->next);
+}
+
+/* What was done since then stays; the savepoints made since then go with it. */
+static void release(struct listening *l, const char *name)
+{
+	struct list *at = find_savepoint(l, name), *next;
+
+	if (at == &l->journal)
+		at = at->next;
+	for (; at != &l->journal; at = next) {
+		next = at->next;
+		if (is_savepoint(container_of(at, struct entry, link), NULL))
+			entry_free(l, at);
+	}
+}
+
+static void clear_journal(struct listening *l)
+{
+	while (!list_is_empty(&l->journal))
+		entry_free(l, l->journal.next);
+}
+
+static void commit(struct listening *l)
+{
+	LIST_FOREACH (at, &l->journal)
+		apply(l, &container_of(at, struct entry, link)->control);
+	finish_leaving(l);
+	clear_journal(l);
+	forget_tentative(l);
+	l->failed = false;
+}
+
+static void roll_back(struct listening *l)
+{
+	clear_journal(l);
+	forget_tentative(l);
+	l->failed = false;
+}
+
+static void run(struct listening *l, const struct sql_control *control)
+{
+	switch (control->kind) {
+	case CONTROL_RELEASE:
+		release(l, control->name);
+		break;
+	case CONTROL_ROLLBACK_TO:
+		roll_back_to(l, control->name);
+		break;
+	default:
+		write_down(l, control);
+		break;
+	}
+}
+
+/* ---- waiting for the hub ------------------------------------------------------------------------
+ */
+
+/* Its request has not begun to wait for this. */
+static bool is_fresh(const struct listening *l, enum listen_purpose purpose)
+{
+	return l->request.state == WAIT_NONE || l->purpose != purpose;
+}
+
+/* LISTEN_PASSES: a round that began after this was first asked for is over. */
+static enum listen_way await(struct listening *l, enum listen_purpose purpose, struct err *e)
+{
+	if (is_fresh(l, purpose)) {
+		hub_wait_end(&l->request);
+		l->purpose = purpose;
+		hub_wait(l->hub, &l->request);
+	}
+	if (l->request.state == WAIT_PENDING)
+		return LISTEN_WAITS;
+	if (l->request.state == WAIT_DONE) {
+		l->request.state = WAIT_NONE;
+		return LISTEN_PASSES;
+	}
+	l->request.state = WAIT_NONE;
+	forget_tentative(l);
+	*e = l->hub->pool.error;
+	err_hint(e,
+		 "The connection that listens for clients of transaction pooling cannot be made.");
+	return LISTEN_REFUSED;
+}
+
+bool listen_is_waiting(const struct client *c)
+{
+	return c->listening && c->listening->request.state == WAIT_PENDING;
+}
+
+usec_t listen_waits_since(const struct client *c)
+{
+	return c->listening->request.since;
+}
+
+void listen_stop_waiting(struct client *c)
+{
+	hub_wait_end(&c->listening->request);
+	if (list_is_empty(&c->listening->journal) && list_is_empty(&c->listening->sent))
+		forget_tentative(c->listening);
+	free_if_unused(c->listening);
+}
+
+enum step listen_take_server(struct client *c)
+{
+	struct server *s = c->server;
+	struct hub *hub = c->group->hub;
+	struct err e;
+
+	if (backend_holder(s->backend) == c->pid)
+		return STEP_DONE;
+	/* What its last client has sent must not be taken for this one's. */
+	if (hub && hub->is_ready && hub->channels.count &&
+	    await(listening_of(c), LISTEN_FOR_SERVER, &e) == LISTEN_WAITS)
+		return STEP_AGAIN;
+	s->has_notified = false;
+	backend_hold(s->backend, c->pid);
+	return STEP_DONE;
+}
+
+/* ---- LISTEN and UNLISTEN ------------------------------------------------------------------------
+ */
+
+/* Whether it would be more than one client may have. */
+static bool is_full(const struct listening *l, struct err *e)
+{
+	const struct settings *set = &l->client->group->set;
+
+	if (l->nsubscriptions + l->njournal < set->max_listen_channels)
+		return false;
+	err_set(e, "54000", "too many channels to listen on (max_listen_channels = %u)",
+		set->max_listen_channels);
+	err_hint(e, "UNLISTEN what is not needed any more.");
+	return true;
+}
+
+static bool journal_is_full(const struct listening *l, struct err *e)
+{
+	if (l->njournal < JOURNAL_MAX)
+		return false;
+	err_set(e, "54000", "too many savepoints and changes of channels in one transaction");
+	return true;
+}
+
+static bool is_in_transaction(const struct client *c)
+{
+	return c->in_batch || (c->server && c->server->tx != 'I');
+}
+
+/* For the server in place of a LISTEN: what it is told does nothing, since it listens on nothing,
+ * and fails where a LISTEN would. */
+static void put_substitute(const struct sql_control *control, struct buf *out)
+{
+	buf_printf(out, "%s", "UNLISTEN \"");
+	for (const char *p = control->name; *p; p++)
+		buf_put(out, *p == '"' ? "\"\"" : p, *p == '"' ? 2 : 1);
+	buf_printf(out, "%s", "\" /* LISTEN */");
+}
+
+/* The one command of the text, if it is LISTEN or UNLISTEN and known in full. */
+static bool read_command(struct client *c, struct slice text, const struct sql_facts *facts,
+			 struct sql_control *control)
+{
+	struct sql_env env = gate_env(c);
+	unsigned n;
+
+	if (facts->statements != 1 ||
+	    (facts->kind != SQL_KIND_LISTEN && facts->kind != SQL_KIND_UNLISTEN))
+		return false;
+	return sql_controls(text, &env, control, 1, &n) && n == 1;
+}
+
+/* The hub must be there to tell whether it will do for this client. */
+static enum listen_way make_hub_ready(struct listening *l, struct err *e)
+{
+	return l->hub->is_ready ? LISTEN_PASSES : await(l, LISTEN_FOR_HUB, e);
+}
+
+static enum listen_way answer_here(struct listening *l, const struct sql_control *control,
+				   struct err *e)
+{
+	struct client *c = l->client;
+	bool listens = control->kind == CONTROL_LISTEN;
+	enum listen_way way;
+
+	if (listens && is_fresh(l, LISTEN_FOR_COMMAND) && !find_subscription(l, control->name)) {
+		if (is_full(l, e))
+			return LISTEN_REFUSED;
+		subscribe(l, control->name);
+	}
+	/* UNLISTEN ends with what was sent before it, too. */
+	way = listens || l->hub->is_ready ? await(l, LISTEN_FOR_COMMAND, e) : LISTEN_PASSES;
+	if (way != LISTEN_PASSES)
+		return way;
+	listen_flush(c);
+	apply(l, control);
+	finish_leaving(l);
+	statement_drop_unnamed(c);
+	msg_put_command_complete(conn_output(&c->conn), listens ? "LISTEN" : "UNLISTEN");
+	listen_flush(c);
+	msg_put_ready(conn_output(&c->conn), 'I');
+	free_if_unused(l);
+	return LISTEN_ANSWERED;
+}
+
+static enum listen_way command(struct client *c, const struct sql_control *control,
+			       struct sql_facts *facts, struct buf *rewritten, struct err *e)
+{
+	bool listens = control->kind == CONTROL_LISTEN;
+	struct listening *l = listening_of(c);
+	enum listen_way way;
+
+	/* In the middle of a pipeline it is not known yet whether there is a transaction. */
+	if (c->server && c->server->replies.n && !c->in_batch) {
+		c->turn_missed = true;
+		return LISTEN_WAITS;
+	}
+	if (listens) {
+		way = make_hub_ready(l, e);
+		if (way != LISTEN_PASSES || !speaks_alike(c, l->hub))
+			return way; /* one that spells otherwise has its own server listen */
+	}
+	if (!is_in_transaction(c))
+		return answer_here(l, control, e);
+	if (listens && (is_full(l, e) || journal_is_full(l, e)))
+		return LISTEN_REFUSED;
+	if (listens) {
+		put_substitute(control, rewritten);
+		facts->effects &= ~(uint32_t)SQL_EFFECT_LISTEN;
+	}
+	return LISTEN_PASSES;
+}
+
+/* ---- what may commit ----------------------------------------------------------------------------
+ */
+
+static void ask_for(struct listening *l, const struct sql_control *control)
+{
+	struct subscription *sub;
+
+	if (control->kind != CONTROL_LISTEN)
+		return;
+	sub = find_subscription(l, control->name);
+	if (!sub) {
+		subscribe(l, control->name);
+		l->is_armed = false;
+	} else if (sub->state == SUBSCRIPTION_TENTATIVE && !l->is_armed) {
+		/* What has come since an earlier try was sent before this commit. */
+		drop_parcels(sub);
+		sub->state = SUBSCRIPTION_ASKED;
+	}
+}
+
+static bool has_any(const struct list *entries, enum sql_control_kind kind)
+{
+	LIST_FOREACH (at, entries)
+		if (container_of(at, struct entry, link)->control.kind == kind)
+			return true;
+	return false;
+}
+
+static bool has_sent_listen(const struct listening *l)
+{
+	LIST_FOREACH (at, &l->sent) {
+		const struct controls *controls = container_of(at, struct controls, link);
+
+		for (unsigned i = controls->next; i < controls->n; i++)
+			if (controls->items[i].kind == CONTROL_LISTEN)
+				return true;
+	}
+	return false;
+}
+
+/* What the transaction wants to listen on is heard from here on, before the server gets to know of
+ * its end: nothing that is sent after the commit is missed, nothing from before is told. */
+static enum listen_way arm(struct listening *l, struct err *e)
+{
+	enum listen_way way;
+
+	if (is_fresh(l, LISTEN_FOR_COMMIT)) {
+		if (!has_any(&l->journal, CONTROL_LISTEN) && !has_sent_listen(l))
+			return LISTEN_PASSES;
+		LIST_FOREACH (at, &l->journal)
+			ask_for(l, &container_of(at, struct entry, link)->control);
+		LIST_FOREACH (at, &l->sent) {
+			struct controls *controls = container_of(at, struct controls, link);
+
+			for (unsigned i = controls->next; i < controls->n; i++)
+				ask_for(l, &controls->items[i]);
+		}
+		if (l->is_armed)
+			return LISTEN_PASSES;
+	}
+	way = await(l, LISTEN_FOR_COMMIT, e);
+	l->is_armed = way == LISTEN_PASSES;
+	return way;
+}
+
+static bool may_commit(const struct sql_facts *facts)
+{
+	if (!(facts->effects & SQL_EFFECT_TRANSACTION_CONTROL))
+		return false;
+	return facts->statements != 1 ||
+	       (facts->kind != SQL_KIND_SAVEPOINT && facts->kind != SQL_KIND_RELEASE &&
+		facts->kind != SQL_KIND_ROLLBACK_TO && facts->kind != SQL_KIND_ROLLBACK);
+}
+
+static bool forbids_prepare(const struct listening *l, const struct sql_facts *facts, struct err *e)
+{
+	if (facts->kind != SQL_KIND_TWO_PHASE || list_is_empty(&l->journal) ||
+	    l->client->server->tx != 'T')
+		return false;
+	err_set(e, "0A000",
+		"cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY");
+	return true;
+}
+
+/* ---- pg_listening_channels() --------------------------------------------------------------------
+ */
+
+#define CHANNELS_FUNCTION "pg_listening_channels"
+
+static void put_quoted(struct buf *out, const char *s)
+{
+	buf_printf(out, "%s", "E'");
+	for (; *s; s++) {
+		if (*s == '\'' || *s == '\\' || *s & 0x80)
+			buf_printf(out, "\\x%02X", (unsigned char)*s);
+		else
+			buf_put_u8(out, (uint8_t)*s);
+	}
+	buf_put_u8(out, '\'');
+}
+
+/* A set of what the client listens on, with what its own server does. */
+static void put_channels(const struct listening *l, struct buf *out)
+{
+	bool first = true;
+
+	buf_printf(out, "%s", "pg_catalog.unnest(ARRAY[");
+	LIST_FOREACH (at, &l->subscriptions) {
+		const struct subscription *sub = container_of(at, struct subscription, own);
+
+		if (sub->state != SUBSCRIPTION_ACTIVE)
+			continue;
+		buf_printf(out, "%s", first ? "" : ", ");
+		put_quoted(out, sub->channel->name);
+		first = false;
+	}
+	buf_printf(out, "%s",
+		   "]::pg_catalog.text[] OPERATOR(pg_catalog.||) "
+		   "ARRAY(SELECT pg_catalog." CHANNELS_FUNCTION "()))");
+}
+
+static bool next_token(struct lex *lex, struct lex_token *t)
+{
+	while (lex_next(lex, t))
+		if (t->kind != LEX_COMMENT)
+			return true;
+	return false;
+}
+
+static bool is_sign(const struct lex_token *t, char sign)
+{
+	return t->kind == LEX_PUNCT && *t->text.p == sign;
+}
+
+static bool is_word(const struct lex_token *t, const char *word)
+{
+	return t->kind == LEX_WORD && slice_is_equal_nocase(t->text, slice_str(word));
+}
+
+/* Whether the result of the call is named by what follows it, or needs no name there. */
+static bool takes_no_name(const struct lex_token *t)
+{
+	static const char *const clauses[] = { "from",  "where", "group", "order",
+					       "limit", "union", "cross", "join" };
+
+	if (t->kind == LEX_END || is_sign(t, ';') || is_sign(t, ','))
+		return false;
+	for (size_t i = 0; i < PGT_NELEMS(clauses); i++)
+		if (is_word(t, clauses[i]))
+			return false;
+	return true;
+}
+
+/* Each call of the function becomes the set that it would give on a connection of its own. */
+static void rewrite_calls(struct client *c, struct slice text, struct buf *out)
+{
+	struct sql_env env = gate_env(c);
+	struct lex_token t, open, close;
+	const char *done = text.p, *qualified = NULL;
+	struct lex lex;
+
+	lex_init(&lex, text, &(struct lex_env){ env.standard_strings, env.ascii_safe });
+	while (next_token(&lex, &t)) {
+		struct lex ahead = lex;
+
+		if (is_word(&t, "pg_catalog")) {
+			qualified = t.text.p;
+			continue;
+		}
+		if (is_sign(&t, '.') && qualified)
+			continue;
+		if (is_word(&t, CHANNELS_FUNCTION) && next_token(&ahead, &open) &&
+		    is_sign(&open, '(') && next_token(&ahead, &close) && is_sign(&close, ')')) {
+			const char *start = qualified ? qualified : t.text.p;
+
+			buf_put(out, done, (size_t)(start - done));
+			put_channels(c->listening, out);
+			done = close.text.p + close.text.n;
+			lex = ahead;
+			next_token(&ahead, &t);
+			if (!takes_no_name(&t))
+				buf_printf(out, "%s", " AS " CHANNELS_FUNCTION);
+		}
+		qualified = NULL;
+	}
+	if (done != text.p)
+		buf_put(out, done, (size_t)(text.p + text.n - done));
+}
+
+static bool asks_for_channels(const struct client *c, struct slice text)
+{
+	return c->listening && c->listening->nsubscriptions &&
+	       sql_spells(text, SLICE(CHANNELS_FUNCTION));
+}
+
+/* ---- requests -----------------------------------------------------------------------------------
+ */
+
+static enum listen_way look_at_query(struct client *c, struct slice text, struct sql_facts *facts,
+				     struct buf *rewritten, struct err *e)
+{
+	struct listening *l = c->listening;
+	struct sql_control control;
+
+	if (!(facts->flags & SQL_UNCLEAN) && may_be_virtual(c) &&
+	    read_command(c, text, facts, &control))
+		return command(c, &control, facts, rewritten, e);
+	if (!l)
+		return LISTEN_PASSES;
+	if (journal_is_full(l, e) || forbids_prepare(l, facts, e))
+		return LISTEN_REFUSED;
+	if (asks_for_channels(c, text) && !buf_len(rewritten))
+		rewrite_calls(c, text, rewritten);
+	return may_commit(facts) ? arm(l, e) : LISTEN_PASSES;
+}
+
+enum listen_way listen_query(struct client *c, struct slice text, struct sql_facts *facts,
+			     struct buf *rewritten, struct err *e)
+{
+	enum listen_way way = look_at_query(c, text, facts, rewritten, e);
+
+	if (way == LISTEN_REFUSED)
+		free_if_unused(c->listening);
+	return way;
+}
+
+/* The answers to what was sent last tell what becomes of these. */
+static void expect_controls(struct client *c, const struct sql_control *items, unsigned n)
+{
+	struct replies *q = &c->server->replies;
+	struct controls *controls = xcalloc(1, sizeof(*controls) + n * sizeof(*items));
+
+	controls->n = n;
+	memcpy(controls->items, items, n * sizeof(*items));
+	list_push_back(&c->listening->sent, &controls->link);
+	replies_at(q, q->n - 1)->has_controls = true;
+}
+
+static struct controls *first_sent(struct listening *l)
+{
+	return container_of(l->sent.next, struct controls, link);
+}
+
+void listen_on_answered(struct client *c)
+{
+	struct controls *controls = first_sent(c->listening);
+
+	list_del(&controls->link);
+	free(controls);
+}
+
+/* A LISTEN that has been replaced has lost its effect. */
+static bool is_replaced(enum sql_kind kind, uint32_t effects)
+{
+	return kind == SQL_KIND_LISTEN && !(effects & SQL_EFFECT_LISTEN);
+}
+
+void listen_on_query_sent(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	struct sql_control items[CONTROLS_MAX];
+	struct sql_env env = gate_env(c);
+	unsigned n, kept = 0;
+
+	if (!sql_controls(text, &env, items, CONTROLS_MAX, &n))
+		return;
+	for (unsigned i = 0; i < n; i++)
+		/* What has not been replaced is its own server's. */
+		if (items[i].kind != CONTROL_LISTEN || is_replaced(facts->kind, facts->effects))
+			items[kept++] = items[i];
+	if (kept)
+		expect_controls(c, items, kept);
+}
+
+enum listen_way listen_parse(struct client *c, struct slice name, struct slice text,
+			     struct sql_facts *facts, struct buf *rewritten, struct err *e)
+{
+	struct sql_control control;
+	struct listening *l;
+	enum listen_way way;
+
+	if (asks_for_channels(c, text) && !buf_len(rewritten)) {
+		if (name.n) {
+			err_set(e, "0A000",
+				CHANNELS_FUNCTION "() in a named prepared statement is not "
+						  "supported in transaction pooling");
+			err_hint(e, "Ask with an unnamed statement, or a simple query.");
+			return LISTEN_REFUSED;
+		}
+		rewrite_calls(c, text, rewritten);
+		return LISTEN_PASSES;
+	}
+	if (facts->kind != SQL_KIND_LISTEN || (facts->flags & SQL_UNCLEAN) || !may_be_virtual(c) ||
+	    !read_command(c, text, facts, &control))
+		return LISTEN_PASSES;
+	l = listening_of(c);
+	way = make_hub_ready(l, e);
+	if (way != LISTEN_PASSES || !speaks_alike(c, l->hub))
+		return way;
+	put_substitute(&control, rewritten);
+	facts->effects &= ~(uint32_t)SQL_EFFECT_LISTEN;
+	return LISTEN_PASSES;
+}
+
+static bool is_replacement(const struct statement *st)
+{
+	return st && is_replaced(st->kind, st->effects);
+}
+
+bool listen_minds_bind(const struct client *c, const struct statement *st)
+{
+	return c->listening || is_replacement(st);
+}
+
+enum listen_way listen_bind(struct client *c, const struct statement *st, struct err *e)
+{
+	struct listening *l = listening_of(c);
+	struct sql_facts facts;
+
+	if (journal_is_full(l, e) || (is_replacement(st) && is_full(l, e)))
+		return LISTEN_REFUSED;
+	if (!st)
+		return LISTEN_PASSES;
+	statement_facts(st, &facts);
+	if (forbids_prepare(l, &facts, e))
+		return LISTEN_REFUSED;
+	return may_commit(&facts) ? arm(l, e) : LISTEN_PASSES;
+}
+
+static struct portal *find_portal(const struct listening *l, struct slice name)
+{
+	LIST_FOREACH (at, &l->portals) {
+		struct portal *p = container_of(at, struct portal, link);
+
+		if (slice_is_equal(slice_str(p->name), name))
+			return p;
+	}
+	return NULL;
+}
+
+static void portal_free(struct portal *p)
+{
+	list_del(&p->link);
+	free(p);
+}
+
+void listen_on_bind_sent(struct client *c, struct slice portal, const struct statement *st)
+{
+	struct listening *l = c->listening;
+	struct portal *p = find_portal(l, portal);
+	struct sql_env env = gate_env(c);
+	struct sql_control control;
+	unsigned n;
+
+	if (p)
+		portal_free(p);
+	if (!st || !sql_controls(statement_text(st), &env, &control, 1, &n) || n != 1)
+		return;
+	if (control.kind == CONTROL_LISTEN)
+		return; /* its own server's */
+	if (is_replacement(st))
+		control.kind = CONTROL_LISTEN;
+	p = xcalloc(1, sizeof(*p) + portal.n + 1);
+	p->control = control;
+	memcpy(p->name, portal.p, portal.n);
+	list_push_back(&l->portals, &p->link);
+}
+
+void listen_on_execute_sent(struct client *c, struct slice portal)
+{
+	struct portal *p = find_portal(c->listening, portal);
+
+	if (p)
+		expect_controls(c, &p->control, 1);
+}
+
+enum listen_way listen_sync(struct client *c)
+{
+	struct err e;
+	enum listen_way way = arm(c->listening, &e);
+
+	/* The batch has been run but for its end, which cannot be refused any more: the answer
+	 * waits until the hub listens. */
+	return way == LISTEN_REFUSED ? LISTEN_PASSES : way;
+}
+
+/* ---- answers ------------------------------------------------------------------------------------
+ */
+
+static const struct sql_control *control_of_tag(struct controls *controls)
+{
+	unsigned statement = controls->statement++;
+
+	if (controls->next < controls->n && controls->items[controls->next].statement == statement)
+		return &controls->items[controls->next++];
+	return NULL;
+}
+
+const char *listen_on_tag(struct client *c, const struct reply *head, struct slice tag)
+{
+	static const struct sql_control unlisten_all = { .kind = CONTROL_UNLISTEN_ALL };
+	struct listening *l = c->listening;
+	const struct sql_control *control =
+	    head->has_controls ? control_of_tag(first_sent(l)) : NULL;
+
+	if (control)
+		run(l, control);
+	else if (slice_is_equal(tag, SLICE("COMMIT")))
+		commit(l);
+	else if (slice_is_equal(tag, SLICE("ROLLBACK")))
+		roll_back(l);
+	else if (slice_is_equal(tag, SLICE("DISCARD ALL")))
+		write_down(l, &unlisten_all);
+	if (control && control->kind == CONTROL_ROLLBACK_TO)
+		l->failed = false;
+	return control && control->kind == CONTROL_LISTEN ? "LISTEN" : NULL;
+}
+
+void listen_on_error(struct client *c)
+{
+	c->listening->failed = true;
+}
+
+enum step listen_before_ready(struct client *c)
+{
+	struct listening *l = c->listening;
+
+	if (l->answer.state == WAIT_DONE || l->answer.state == WAIT_FAILED) {
+		l->answer.state = WAIT_NONE;
+		return STEP_DONE;
+	}
+	if (l->answer.state == WAIT_PENDING)
+		return STEP_AGAIN;
+	if (!l->nsubscriptions || l->is_lost || !l->hub->is_ready)
+		return STEP_DONE;
+	hub_wait(l->hub, &l->answer);
+	return STEP_AGAIN;
+}
+
+static void send_parcels(struct listening *l)
+{
+	struct client *c = l->client;
+
+	LIST_FOREACH_SAFE (at, &l->queue) {
+		struct parcel *p = container_of(at, struct parcel, link);
+
+		if (p->subscription && p->subscription->state != SUBSCRIPTION_ACTIVE)
+			continue;
+		buf_put(conn_output(&c->conn), p->note->message, p->note->len);
+		c->group->counters.bytes_sent += p->note->len;
+		if (p->subscription)
+			p->subscription->delivered++;
+		parcel_free(l, p);
+	}
+}
+
+void listen_on_ready(struct client *c, char tx)
+{
+	struct listening *l = c->listening;
+
+	l->is_armed = false;
+	if (tx != 'I')
+		return;
+	if (l->failed)
+		roll_back(l);
+	else
+		commit(l);
+	LIST_FOREACH_SAFE (at, &l->portals)
+		portal_free(container_of(at, struct portal, link));
+	send_parcels(l);
+}
+
+static void close_lost(struct client *c)
+{
+	struct err e;
+
+	err_set(&e, "57P01", "terminating connection because notifications may have been missed");
+	err_hint(&e, "The connection that listens for this session was lost; connect again, LISTEN "
+		     "again, and read again what notifications tell of.");
+	client_close(c, &e, e.text);
+}
+
+enum step listen_after_ready(struct client *c)
+{
+	struct listening *l = c->listening;
+
+	if (l->is_lost && c->server->tx == 'I' && !c->server->replies.n) {
+		close_lost(c);
+		return STEP_CLOSED;
+	}
+	if (c->server->tx == 'I')
+		free_if_unused(l);
+	return STEP_DONE;
+}
+
+bool listen_hears(const struct client *c, struct slice channel)
+{
+	LIST_FOREACH (at, &c->listening->subscriptions) {
+		const struct subscription *sub = container_of(at, struct subscription, own);
+
+		if (slice_is_equal(slice_str(sub->channel->name), channel))
+			return sub->state == SUBSCRIPTION_ACTIVE;
+	}
+	return false;
+}
+
+/* ---- the client at rest -------------------------------------------------------------------------
+ */
+
+/* Between transactions, and in the middle of no answer. */
+static bool is_at_rest(const struct client *c)
+{
+	const struct server *s = c->server;
+
+	if (c->phase != CLIENT_READY || c->in_batch || c->skips_to_sync)
+		return false;
+	return !s || (s->tx == 'I' && !s->replies.n && !s->copy_in && !s->stream_left);
+}
+
+void listen_flush(struct client *c)
+{
+	if (!list_is_empty(&c->listening->queue) && is_at_rest(c))
+		send_parcels(c->listening);
+}
+
+bool listen_end_lost(struct client *c)
+{
+	if (!c->listening->is_lost || !is_at_rest(c))
+		return false;
+	close_lost(c);
+	return true;
+}
+
+void listen_forget(struct client *c)
+{
+	struct listening *l = c->listening;
+
+	if (!l)
+		return;
+	hub_wait_end(&l->request);
+	hub_wait_end(&l->answer);
+	unsubscribe_from_all(l);
+	clear_journal(l);
+	LIST_FOREACH_SAFE (at, &l->portals)
+		portal_free(container_of(at, struct portal, link));
+	LIST_FOREACH_SAFE (at, &l->queue)
+		parcel_free(l, container_of(at, struct parcel, link));
+	/* What its server may still be asked about belongs to nobody now. */
+	LIST_FOREACH_SAFE (at, &l->sent)
+		list_del(at);
+	listening_free(l);
+}
+
+/* ---- from the hub -------------------------------------------------------------------------------
+ */
+
+static void enqueue(struct listening *l, struct subscription *sub, struct note *note)
+{
+	struct parcel *p = xnew(struct parcel);
+
+	p->note = note;
+	p->subscription = sub;
+	note->refs++;
+	l->queued += note->len;
+	list_push_back(&l->queue, &p->link);
+}
+
+void listen_take(struct subscription *sub, struct note *note)
+{
+	struct listening *l = sub->listening;
+	struct client *c = l->client;
+
+	if (sub->state == SUBSCRIPTION_ASKED || l->doom || l->is_lost)
+		return;
+	if (!note->is_ascii && !speaks_alike(c, l->hub))
+		l->doom = "a notification cannot be given in the session's client_encoding";
+	else if (l->queued + conn_unsent(&c->conn) + note->len > c->group->set.listen_backlog_size)
+		l->doom = "too many notifications wait for this session (listen_backlog_size)";
+	if (l->doom)
+		return;
+	enqueue(l, sub, note);
+	if (sub->state == SUBSCRIPTION_ACTIVE)
+		listen_flush(c);
+}
+
+/* The first listener for which pick() says so, or NULL.  Closing one may end others. */
+static struct listening *find_listener(struct hub *hub, bool (*pick)(const struct listening *l))
+{
+	LIST_FOREACH (at, &hub->listeners) {
+		struct listening *l = container_of(at, struct listening, link);
+
+		if (pick(l))
+			return l;
+	}
+	return NULL;
+}
+
+static bool is_doomed(const struct listening *l)
+{
+	return l->doom != NULL;
+}
+
+void listen_close_doomed(struct hub *hub)
+{
+	struct listening *l;
+	struct err e;
+
+	while ((l = find_listener(hub, is_doomed))) {
+		err_set(&e, "54000", "%s", l->doom);
+		err_hint(&e, "Notifications would be missed otherwise; read them sooner.");
+		client_close(l->client, &e, e.text);
+	}
+}
+
+static bool has_active(const struct listening *l)
+{
+	LIST_FOREACH (at, &l->subscriptions)
+		if (container_of(at, struct subscription, own)->state == SUBSCRIPTION_ACTIVE)
+			return true;
+	return false;
+}
+
+static bool is_lost_at_rest(const struct listening *l)
+{
+	return l->is_lost && is_at_rest(l->client);
+}
+
+void listen_on_loss(struct hub *hub)
+{
+	bool disconnects = hub->group->set.listen_lost == LISTEN_LOST_DISCONNECT;
+	struct listening *l;
+
+	LIST_FOREACH (at, &hub->listeners) {
+		l = container_of(at, struct listening, link);
+		l->is_lost |= disconnects && has_active(l);
+		l->is_warned |= !disconnects && has_active(l);
+	}
+	while ((l = find_listener(hub, is_lost_at_rest)))
+		close_lost(l->client);
+}
+
+static bool wants_warning(const struct listening *l)
+{
+	return l->is_warned;
+}
+
+static struct note *make_warning(void)
+{
+	struct buf message = { 0 };
+	struct note *note;
+	struct err e;
+
+	err_set(&e, "01000", "notifications may have been missed");
+	err_hint(&e, "The connection that listens for this session was lost, and listens again.");
+	msg_put_notice(&message, "WARNING", &e);
+	note = xcalloc(1, sizeof(*note) + buf_len(&message));
+	note->refs = 1;
+	note->is_ascii = true;
+	note->len = buf_len(&message);
+	memcpy(note->message, buf_head(&message), note->len);
+	buf_fini(&message);
+	return note;
+}
+
+void listen_on_heard(struct hub *hub)
+{
+	struct listening *l = find_listener(hub, wants_warning);
+	struct note *note;
+
+	if (!l)
+		return;
+	note = make_warning();
+	do {
+		l->is_warned = false;
+		enqueue(l, NULL, note);
+		listen_flush(l->client);
+	} while ((l = find_listener(hub, wants_warning)));
+	note_unref(note);
+}
