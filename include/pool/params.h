@@ -14,7 +14,6 @@
 #define PGT_POOL_PARAMS_H
 
 #include "base/hash.h"
-#include "base/list.h"
 #include "base/slice.h"
 
 #include <stdint.h>
@@ -25,10 +24,9 @@ struct param {
 };
 
 struct param_set {
-	struct list link;
+	struct hlink link; /* of param_sets.all, by what it holds */
 	struct param_sets *home;
 	unsigned refs;
-	uint64_t hash;
 	/* Of a set that sessions want: what a server reports once it is applied, or NULL as long as
 	 * no server has been asked. */
 	struct param_set *welcome;
@@ -38,7 +36,7 @@ struct param_set {
 
 /* All sets of a group. */
 struct param_sets {
-	struct list all;
+	struct hmap all;
 	struct param_set *empty;
 };
 

@@ -88,10 +88,21 @@ struct pin {
 	char *statement; /* the beginning of the text that made it */
 };
 
+/* SET of one setting, alone in its text and its transaction. */
+struct said {
+	char *name;
+	char *text;
+};
+
+/* As many are remembered, so that the same again needs no server. */
+#define SAID_MAX 4
+
 /* What is remembered of a session whose texts have touched something. */
 struct session_notes {
 	struct buf names; /* of settings touched since the last survey, each with its NUL */
 	struct pin pins[NPINS];
+	struct said saying;         /* under way */
+	struct said said[SAID_MAX]; /* in force as they stand there; the last one first */
 };
 
 /* Bytes of them; a client with more is not carried. */
@@ -120,6 +131,10 @@ void pins_set(struct client *c, uint32_t mask);
 /* Whether the text may be given to the server that the client has: not what ties the session to a
  * replica, nor what session_state = reject forbids.  False: *e. */
 bool pins_allow(const struct client *c, const struct sql_facts *facts, struct err *e);
+/* A survey has ended: what was being said is in force, or nothing is known of that any more. */
+void pins_said(struct client *c, bool is_in_force);
+/* Whether this very SET is in force. */
+bool pins_has_said(const struct client *c, struct slice text);
 /* The client leaves. */
 void pins_forget(struct client *c);
 

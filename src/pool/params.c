@@ -4,6 +4,7 @@
  */
 #include "pool/params.h"
 
+#include "base/list.h"
 #include "base/mem.h"
 
 #include <ctype.h>
@@ -31,7 +32,7 @@ static uint64_t hash_item(uint64_t seed, const struct param *item)
 
 static bool is_same(const struct param_set *a, const struct param_set *b)
 {
-	if (a->hash != b->hash || a->n != b->n)
+	if (a->n != b->n)
 		return false;
 	for (unsigned i = 0; i < a->n; i++)
 		if (strcasecmp(a->items[i].name, b->items[i].name) ||
@@ -52,11 +53,12 @@ static void set_free(struct param_set *set)
 /* Takes the fresh set; returns it, or the equal one that was there before. */
 static struct param_set *intern(struct param_sets *sets, struct param_set *fresh)
 {
-	fresh->hash = fresh->n;
+	uint64_t hash = fresh->n;
+
 	for (unsigned i = 0; i < fresh->n; i++)
-		fresh->hash = hash_item(fresh->hash, &fresh->items[i]);
-	LIST_FOREACH (at, &sets->all) {
-		struct param_set *set = container_of(at, struct param_set, link);
+		hash = hash_item(hash, &fresh->items[i]);
+	for (struct hlink *l = hmap_first(&sets->all, hash); l; l = hmap_next(l)) {
+		struct param_set *set = container_of(l, struct param_set, link);
 
 		if (is_same(set, fresh)) {
 			set_free(fresh);
@@ -65,7 +67,7 @@ static struct param_set *intern(struct param_sets *sets, struct param_set *fresh
 	}
 	fresh->home = sets;
 	fresh->refs = 1;
-	list_push_front(&sets->all, &fresh->link);
+	hmap_insert(&sets->all, &fresh->link, hash);
 	return fresh;
 }
 
@@ -76,7 +78,7 @@ static struct param_set *set_new(unsigned n)
 
 void param_sets_init(struct param_sets *sets)
 {
-	list_init(&sets->all);
+	sets->all = (struct hmap){ 0 };
 	sets->empty = intern(sets, set_new(0));
 }
 
@@ -85,7 +87,8 @@ void param_sets_fini(struct param_sets *sets)
 	param_sets_forget_welcomes(sets);
 	param_set_unref(sets->empty);
 	sets->empty = NULL;
-	PGT_ASSERT(list_is_empty(&sets->all));
+	PGT_ASSERT(!sets->all.count);
+	hmap_fini(&sets->all);
 }
 
 struct param_set *param_set_ref(struct param_set *set)
@@ -98,7 +101,7 @@ void param_set_unref(struct param_set *set)
 {
 	if (!set || --set->refs)
 		return;
-	list_del(&set->link);
+	hmap_remove(&set->home->all, &set->link);
 	param_set_unref(set->welcome);
 	set_free(set);
 }
@@ -165,26 +168,19 @@ struct param_set *param_set_with(struct param_set *set, struct slice name, struc
 
 void param_sets_forget_welcomes(struct param_sets *sets)
 {
-	struct list had;
+	struct param_set **had = xcalloc(sets->all.count, sizeof(*had));
+	size_t n = 0;
 
-	/* Dropping a welcome may free another set of the list, so they are collected first. */
-	list_init(&had);
-	for (struct list *at = sets->all.next, *next; at != &sets->all; at = next) {
-		struct param_set *set = container_of(at, struct param_set, link);
+	/* Dropping a welcome may free another set, so they are collected first. */
+	for (struct hlink *l = hmap_walk(&sets->all, NULL); l; l = hmap_walk(&sets->all, l)) {
+		struct param_set *set = container_of(l, struct param_set, link);
 
-		next = at->next;
-		if (set->welcome) {
-			param_set_ref(set);
-			list_del(&set->link);
-			list_push_back(&had, &set->link);
-		}
+		if (set->welcome)
+			had[n++] = param_set_ref(set);
 	}
-	while (!list_is_empty(&had)) {
-		struct param_set *set = container_of(list_first(&had), struct param_set, link);
-
-		list_del(&set->link);
-		list_push_front(&sets->all, &set->link);
-		param_set_assign(&set->welcome, NULL);
-		param_set_unref(set);
+	while (n--) {
+		param_set_assign(&had[n]->welcome, NULL);
+		param_set_unref(had[n]);
 	}
+	free(had);
 }

@@ -15,6 +15,8 @@
 
 /* What is kept of the text that made a pin. */
 #define PIN_STATEMENT_MAX 200
+/* A longer SET is not remembered. */
+#define SAID_TEXT_MAX 200
 
 _Static_assert(NPINS <= GROUP_PINS_MAX, "each reason has its count");
 
@@ -161,6 +163,64 @@ static uint32_t certain_reasons(const struct client *c, uint32_t mask)
 	return mask & ~askable();
 }
 
+static void said_fini(struct said *said)
+{
+	free(said->name);
+	free(said->text);
+	*said = (struct said){ 0 };
+}
+
+/* After these the same text may do something else. */
+static bool changes_texts(const char *setting)
+{
+	return !strcmp(setting, "role") || !strcmp(setting, "standard_conforming_strings") ||
+	       !strcmp(setting, "client_encoding");
+}
+
+/* Only texts whose effect their one word and value tell, and which went out as they are. */
+static void note_saying(struct client *c, const struct sql_facts *facts, struct slice text)
+{
+	struct said *saying = &notes_of(c)->saying;
+
+	said_fini(saying);
+	if (facts->kind != SQL_KIND_SET || facts->nchanges || facts->sets_unnamed ||
+	    text.n > SAID_TEXT_MAX || strlen(facts->settings) + 1 != facts->settings_len ||
+	    changes_texts(facts->settings))
+		return;
+	*saying = (struct said){ xstrdup(facts->settings), xmemdup0(text.p, text.n) };
+}
+
+void pins_said(struct client *c, bool is_in_force)
+{
+	struct session_notes *notes = c->notes;
+	unsigned i = 0;
+
+	if (!notes)
+		return;
+	if (!is_in_force || !notes->saying.name) {
+		said_fini(&notes->saying);
+		while (i < SAID_MAX)
+			said_fini(&notes->said[i++]);
+		return;
+	}
+	/* Its place is that of the one it replaces, or of the oldest. */
+	while (i < SAID_MAX - 1 && notes->said[i].name &&
+	       strcmp(notes->said[i].name, notes->saying.name) != 0)
+		i++;
+	said_fini(&notes->said[i]);
+	memmove(notes->said + 1, notes->said, i * sizeof(*notes->said));
+	notes->said[0] = notes->saying;
+	notes->saying = (struct said){ 0 };
+}
+
+bool pins_has_said(const struct client *c, struct slice text)
+{
+	for (unsigned i = 0; c->notes && i < SAID_MAX && c->notes->said[i].text; i++)
+		if (slice_is_equal(slice_str(c->notes->said[i].text), text))
+			return true;
+	return false;
+}
+
 /* Every name in the list is one that any session may set. */
 static bool are_custom(const char *names, unsigned len)
 {
@@ -182,11 +242,13 @@ static bool sets_what_it_names(const struct client *c, const struct sql_facts *f
 	       (facts->kind == SQL_KIND_SET || are_custom(facts->settings, facts->settings_len));
 }
 
-static void note_settings(struct client *c, const struct sql_facts *facts)
+static void note_settings(struct client *c, const struct sql_facts *facts, struct slice text)
 {
 	c->touched |= TOUCHED_NAMED;
 	if (!sets_what_it_names(c, facts))
 		c->touched |= TOUCHED_SETTINGS;
+	else if (facts->settings_len)
+		note_saying(c, facts, text);
 	if (facts->settings_len)
 		buf_put(&notes_of(c)->names, facts->settings, facts->settings_len);
 	if (facts->sets_unnamed || buf_len(&notes_of(c)->names) > SETTING_NAMES_MAX)
@@ -239,7 +301,7 @@ void pins_note(struct client *c, const struct sql_facts *facts, struct slice tex
 	if (facts->effects & ends)
 		c->touched |= c->pins & askable();
 	if ((facts->effects & SQL_EFFECT_SET) && !sets_only_own_id(c, facts))
-		note_settings(c, facts);
+		note_settings(c, facts, text);
 	if (mask & askable()) {
 		remember_statement(c, mask & askable(), text);
 		c->touched |= mask & askable();
@@ -276,6 +338,7 @@ void pins_forget(struct client *c)
 	if (!c->notes)
 		return;
 	pins_set(c, 0);
+	pins_said(c, false);
 	buf_fini(&c->notes->names);
 	free(c->notes);
 	c->notes = NULL;

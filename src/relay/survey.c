@@ -242,6 +242,8 @@ static void conclude(struct client *c, struct server *s, const struct survey *su
 		found = 0;
 	}
 	pins_set(c, kept | found);
+	if (asked & (TOUCHED_NAMED | TOUCHED_SETTINGS))
+		pins_said(c, !(asked & TOUCHED_SETTINGS));
 	param_set_assign(&c->wanted, wanted);
 	param_set_unref(wanted);
 }
@@ -261,6 +263,7 @@ static void on_surveyed(struct server *s, void *arg PGT_UNUSED, const struct rep
 		s->doubtful |= failed;
 	} else if (failed) {
 		pins_set(c, c->pins | PIN_BIT(PIN_UNKNOWN));
+		pins_said(c, false);
 	} else {
 		conclude(c, s, survey);
 	}
