@@ -224,20 +224,15 @@ static void on_clean(struct server *s, void *arg PGT_UNUSED, const struct report
 	attach_recycle(s);
 }
 
-/* What has to be done to a server before another client gets it. */
-enum cleaning { CLEAN_NOTHING, CLEAN_BY_QUERY, CLEAN_BY_CLOSING };
-
-/* The smallest that is enough, appended to *sql. */
-static enum cleaning cleaning_of(const struct server *s, struct buf *sql)
+/* The smallest question that cleans a server for another client; false: only closing it does. */
+static bool put_cleaning(const struct server *s, struct buf *sql)
 {
 	const char *query = s->pool->group->set.server_reset_query;
 
-	if (!s->tainted)
-		return CLEAN_NOTHING;
 	if (!(s->tainted & TAINT_SESSION))
-		return pins_put_reset(s->tainted, sql) ? CLEAN_BY_QUERY : CLEAN_BY_CLOSING;
+		return pins_put_reset(s->tainted, sql);
 	buf_printf(sql, "%s", query);
-	return *query ? CLEAN_BY_QUERY : CLEAN_BY_CLOSING;
+	return *query;
 }
 
 static void reset(struct server *s, struct buf *sql)
@@ -292,25 +287,39 @@ static void offer(struct server *s)
 		request_process(c);
 }
 
-void attach_recycle(struct server *s)
+static void drop_and_replace(struct server *s)
 {
 	struct pool *pool = s->pool;
-	usec_t now = now_of(s);
-	struct buf sql = { 0 };
-	enum cleaning cleaning = cleaning_of(s, &sql);
 
-	if (is_stale(s, now) || cleaning == CLEAN_BY_CLOSING) {
-		server_drop(s);
-		attach_serve_waiters(pool, now);
+	server_drop(s);
+	attach_serve_waiters(pool, loop_now(pool->group->net->loop));
+}
+
+static void clean(struct server *s)
+{
+	struct buf sql = { 0 };
+
+	if (put_cleaning(s, &sql))
+		reset(s, &sql);
+	else
+		drop_and_replace(s);
+	buf_fini(&sql);
+}
+
+void attach_recycle(struct server *s)
+{
+	usec_t now = now_of(s);
+
+	if (is_stale(s, now)) {
+		drop_and_replace(s);
 	} else if (s->cancel) {
 		if (s->slot.state != SLOT_CANCELED)
 			slot_become(&s->slot, SLOT_CANCELED, now);
-	} else if (cleaning == CLEAN_BY_QUERY) {
-		reset(s, &sql);
+	} else if (s->tainted) {
+		clean(s);
 	} else {
 		offer(s);
 	}
-	buf_fini(&sql);
 }
 
 void attach_use_idle(struct pool *pool)
