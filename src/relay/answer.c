@@ -373,8 +373,6 @@ static enum step on_error(struct server *s, const struct frame *f)
 	/* Whether the server has read the Syncs that came early, nobody can know now. */
 	if (s->loose_syncs)
 		s->doubtful = true;
-	if (s->client->touched)
-		s->client->touched |= TOUCHED_SETTINGS; /* what was to be set may not be */
 	s->copy_in = false;
 	/* Not everything that the texts name was set, so nothing but the settings tells what was.
 	 */

@@ -262,7 +262,7 @@ static void test_what_goes_back_to_the_beginning(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < PGT_NELEMS(rows); i++) {
-		scan(rows[i].text, &f);
+		f = facts_of(rows[i].text);
 		if (f.resets != rows[i].resets)
 			fail_msg("%s", rows[i].text);
 	}
