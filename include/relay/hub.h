@@ -70,6 +70,8 @@ struct hub {
 	struct pool pool;      /* of the one connection: outside of pool_size */
 	struct server *server; /* or NULL */
 	bool is_ready;
+	bool has_doomed; /* some listener has a doom … */
+	bool has_warned; /* … or is to be warned */
 	struct hmap channels;
 	struct list changed;   /* channels whose LISTEN or UNLISTEN is still to be sent */
 	struct list waits;     /* in the order of their rounds */

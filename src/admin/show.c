@@ -7,6 +7,7 @@
 #include "admin/show.h"
 
 #include "base/mem.h"
+#include "relay/listen.h"
 
 #include <stdlib.h>
 
@@ -114,7 +115,7 @@ void show_each_group(struct worker *w, void (*visit)(struct group *group, struct
 
 enum client_doing show_client_doing(const struct client *c)
 {
-	if (c->waiter.pool || c->retry_at)
+	if (c->waiter.pool || c->retry_at || listen_is_waiting(c))
 		return CLIENT_IS_WAITING;
 	return c->server ? CLIENT_IS_ACTIVE : CLIENT_IS_IDLE;
 }
@@ -123,6 +124,8 @@ usec_t show_client_wait(const struct client *c, usec_t now)
 {
 	if (c->waiter.pool)
 		return now - c->waiter.since;
+	if (listen_is_waiting(c))
+		return now - listen_waits_since(c);
 	return c->retry_at ? now - c->limit_since : 0;
 }
 

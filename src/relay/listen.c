@@ -94,7 +94,6 @@ static struct listening *listening_of(struct client *c)
 	l->client = c;
 	l->hub = hub_of(c->group);
 	l->request.over = wake_request;
-	l->request.outlives_loss = true;
 	l->answer.over = wake_answer;
 	list_init(&l->subscriptions);
 	list_init(&l->queue);
@@ -378,6 +377,7 @@ static enum listen_way await(struct listening *l, enum listen_purpose purpose, s
 	if (is_fresh(l, purpose)) {
 		hub_wait_end(&l->request);
 		l->purpose = purpose;
+		l->request.outlives_loss = purpose != LISTEN_FOR_SERVER;
 		hub_wait(l->hub, &l->request);
 	}
 	if (l->request.state == WAIT_PENDING)
@@ -967,17 +967,17 @@ void listen_on_error(struct client *c)
 enum step listen_before_ready(struct client *c)
 {
 	struct listening *l = c->listening;
+	bool has_listened = has_any(&l->journal, CONTROL_LISTEN);
 
-	if (l->answer.state == WAIT_DONE || l->answer.state == WAIT_FAILED) {
-		l->answer.state = WAIT_NONE;
-		return STEP_DONE;
-	}
+	if (l->answer.state == WAIT_NONE && l->nsubscriptions && !l->is_lost &&
+	    (has_listened || l->hub->is_ready))
+		hub_wait(l->hub, &l->answer);
 	if (l->answer.state == WAIT_PENDING)
 		return STEP_AGAIN;
-	if (!l->nsubscriptions || l->is_lost || !l->hub->is_ready)
-		return STEP_DONE;
-	hub_wait(l->hub, &l->answer);
-	return STEP_AGAIN;
+	/* It has been committed, and cannot be kept. */
+	l->is_lost |= has_listened && l->answer.state == WAIT_FAILED;
+	l->answer.state = WAIT_NONE;
+	return STEP_DONE;
 }
 
 static void send_parcels(struct listening *l)
@@ -1119,8 +1119,10 @@ void listen_take(struct subscription *sub, struct note *note)
 		l->doom = "a notification cannot be given in the session's client_encoding";
 	else if (l->queued + conn_unsent(&c->conn) + note->len > c->group->set.listen_backlog_size)
 		l->doom = "too many notifications wait for this session (listen_backlog_size)";
-	if (l->doom)
+	if (l->doom) {
+		l->hub->has_doomed = true;
 		return;
+	}
 	enqueue(l, sub, note);
 	if (sub->state == SUBSCRIPTION_ACTIVE)
 		listen_flush(c);
@@ -1148,6 +1150,9 @@ void listen_close_doomed(struct hub *hub)
 	struct listening *l;
 	struct err e;
 
+	if (!hub->has_doomed)
+		return;
+	hub->has_doomed = false;
 	while ((l = find_listener(hub, is_doomed))) {
 		err_set(&e, "54000", "%s", l->doom);
 		err_hint(&e, "Notifications would be missed otherwise; read them sooner.");
@@ -1155,10 +1160,11 @@ void listen_close_doomed(struct hub *hub)
 	}
 }
 
-static bool has_active(const struct listening *l)
+/* It may have missed something: it was told that it listens, or is about to be. */
+static bool has_heard(const struct listening *l)
 {
 	LIST_FOREACH (at, &l->subscriptions)
-		if (container_of(at, struct subscription, own)->state == SUBSCRIPTION_ACTIVE)
+		if (container_of(at, struct subscription, own)->state != SUBSCRIPTION_ASKED)
 			return true;
 	return false;
 }
@@ -1175,8 +1181,9 @@ void listen_on_loss(struct hub *hub)
 
 	LIST_FOREACH (at, &hub->listeners) {
 		l = container_of(at, struct listening, link);
-		l->is_lost |= disconnects && has_active(l);
-		l->is_warned |= !disconnects && has_active(l);
+		l->is_lost |= disconnects && has_heard(l);
+		l->is_warned |= !disconnects && has_heard(l);
+		hub->has_warned |= l->is_warned;
 	}
 	while ((l = find_listener(hub, is_lost_at_rest)))
 		close_lost(l->client);
@@ -1207,16 +1214,17 @@ static struct note *make_warning(void)
 
 void listen_on_heard(struct hub *hub)
 {
-	struct listening *l = find_listener(hub, wants_warning);
+	struct listening *l;
 	struct note *note;
 
-	if (!l)
+	if (!hub->has_warned)
 		return;
+	hub->has_warned = false;
 	note = make_warning();
-	do {
+	while ((l = find_listener(hub, wants_warning))) {
 		l->is_warned = false;
 		enqueue(l, NULL, note);
 		listen_flush(l->client);
-	} while ((l = find_listener(hub, wants_warning)));
+	}
 	note_unref(note);
 }

@@ -180,6 +180,9 @@ static void cancel_waiting(struct client *c)
 	c->stream_discard = true;
 	conn_resume(&c->conn);
 	conn_kick(&c->conn);
+	/* One that it had got already, and was not let use yet. */
+	if (c->server)
+		attach_settle(c->server);
 }
 
 void relay_cancel(struct client *c)

@@ -6,6 +6,7 @@
  */
 #include "base/assert.h"
 #include "base/mem.h"
+#include "sql/control.h"
 #include "sql/scan.h"
 #include "sql/stream_guard.h"
 #include "sql/timeout.h"
@@ -25,6 +26,21 @@ static void check_changes(const struct sql_facts *f, struct slice text)
 		PGT_ASSERT(!c->value_fits || strlen(c->value) < sizeof(c->value));
 		if (c->value_fits && sql_timeout_parse(slice_str(c->value), &ms))
 			PGT_ASSERT(ms >= 0);
+	}
+}
+
+/* Commands stand in order, each with a name that ends in its room. */
+static void check_controls(struct slice text, const struct sql_env *env)
+{
+	struct sql_control items[4];
+	unsigned n;
+
+	sql_controls(text, env, items, PGT_NELEMS(items), &n);
+	PGT_ASSERT(n <= PGT_NELEMS(items));
+	for (unsigned i = 0; i < n; i++) {
+		PGT_ASSERT(i == 0 || items[i - 1].statement < items[i].statement);
+		PGT_ASSERT(!items[i].name[0] == (items[i].kind == CONTROL_UNLISTEN_ALL));
+		PGT_ASSERT(memchr(items[i].name, '\0', sizeof(items[i].name)));
 	}
 }
 
@@ -55,6 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	copy = xmalloc(size - 1);
 	memcpy(copy, data + 1, size - 1);
 	text = slice_of(copy, size - 1);
+	check_controls(text, &env);
 	sql_scan(text, &env, &f);
 	sql_scan(text, &env, &again);
 	PGT_ASSERT(memcmp(f.fingerprint, again.fingerprint, sizeof(f.fingerprint)) == 0);

@@ -9,6 +9,7 @@ import contextlib
 import os
 import random
 import re
+import signal
 import struct
 
 import psycopg
@@ -87,10 +88,6 @@ def batch(*texts):
 def has_told(answers, *expected):
     """The notifications in the answers are these."""
     assert [body for answer in answers for kind, body in answer if kind == "A"] == list(expected)
-
-
-def listening_backends(primary):
-    return backends(primary, "query ~ 'LISTEN' OR query = ''")
 
 
 # --- outside of transactions ------------------------------------------------------------------
@@ -424,11 +421,15 @@ def test_nobody_wants_a_channel_nobody_hears_it(primary, turnstile):
 
 
 # --- the connection is lost -------------------------------------------------------------------
-def kill_hub(primary, t):
-    pids = [row["remote_pid"] for row in t.admin("SHOW SERVERS")
+def listening_pids(t):
+    """Of the servers that are in use without a client."""
+    return [row["remote_pid"] for row in t.admin("SHOW SERVERS")
             if row["user"] == APP_USER and row["state"] == "active" and not row["link"]]
-    assert len(pids) == 1
-    primary.sql(f"SELECT pg_terminate_backend({pids[0]})")
+
+
+def kill_hub(primary, t):
+    pid, = listening_pids(t)
+    primary.sql(f"SELECT pg_terminate_backend({pid})")
 
 
 def test_lost_connection_closes_listeners(primary, turnstile):
@@ -589,6 +590,160 @@ def test_i1_a_tenants_connection_starts_with_its_settings(primary, turnstile):
         client.query("LISTEN x")
         assert raw.kinds(client.query("NOTIFY x")) == "CAZ"
         assert len(t.admin("SHOW LISTENERS")) == 1
+
+
+# --- other encodings --------------------------------------------------------------------------
+def test_a_client_in_another_encoding_has_its_own_server_listen(primary, turnstile):
+    t = turnstile(shop(primary))
+    with clients(t, 1) as (first,), clients(t, 1, client_encoding="LATIN1") as (latin,), \
+            log_in(primary, client_encoding="LATIN1") as direct:
+        first.query("LISTEN x")
+        for client in (latin, direct):
+            client.query("LISTEN x")
+        first.query("NOTIFY x, 'Gr\u00fc\u00dfe'")
+        assert latin.message().body[4:] == direct.message().body[4:] == b"x\0Gr\xfc\xdfe\0"
+        assert [row["reason"] for row in t.admin("SHOW PINS")] == ["listen"]
+        latin.query("UNLISTEN x")
+        wait_until(lambda: not t.admin("SHOW PINS"))
+
+
+def test_a_client_that_changes_its_encoding_is_told_what_is_the_same_in_both(primary, turnstile):
+    t = turnstile(shop(primary))
+    with clients(t, 2) as (listener, speaker):
+        listener.query("LISTEN x")
+        listener.query("SET client_encoding = 'LATIN1'")
+        speaker.query("NOTIFY x, 'plain'")
+        assert notification(listener.message())[2] == "plain"
+        speaker.query("NOTIFY x, 'Gr\u00fc\u00dfe'")
+        last = listener.until_closed()
+        assert raw.kinds(last) == "E" and last[0].fields["C"] == "54000"
+
+
+# --- waiting ----------------------------------------------------------------------------------
+def test_a_listen_that_waits_can_be_cancelled(primary, turnstile):
+    t = turnstile(shop(primary))
+    with clients(t, 2) as (client, other):
+        t.admin("PAUSE")
+        client.send(raw.query("LISTEN x"))
+        client.cancel()
+        assert sqlstate(client.until("Z")) == "57014"
+        t.admin("RESUME")
+        assert client.rows("SELECT pg_listening_channels()") == []
+        assert raw.kinds(client.query("LISTEN x")) == "CZ"
+        other.query("NOTIFY x")
+        assert client.message().kind == "A"
+
+
+def test_a_first_request_that_waits_for_the_listeners_can_be_cancelled(primary, turnstile):
+    # The one server's last client has notified, and the connection that listens is stopped.
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 3) as (listener, speaker, client):
+        listener.query("LISTEN x")
+        pid, = listening_pids(t)
+        speaker.query("NOTIFY x")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            client.send(raw.query("SELECT 1"))
+            wait_until(lambda: [c for c in t.admin("SHOW CLIENTS") if c["state"] == "waiting"])
+            client.cancel()
+            assert sqlstate(client.until("Z")) == "57014"
+            speaker.query("SELECT 1")  # the server is free again
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert client.rows("SELECT 1") == [("1",)]
+
+
+def test_a_listen_waits_for_resume(primary, turnstile):
+    t = turnstile(shop(primary))
+    with clients(t, 2) as (client, other):
+        t.admin("PAUSE")
+        client.send(raw.query("LISTEN x"), raw.query("NOTIFY x"))
+        other.send(raw.query("SELECT 1"))
+        wait_until(lambda: [c for c in t.admin("SHOW CLIENTS") if c["state"] == "waiting"])
+        t.admin("RESUME")
+        assert raw.kinds(client.until("Z")) == "CZ"
+        assert raw.kinds(client.until("Z")) == "CAZ"
+        assert raw.kinds(other.until("Z")) == "TDCZ"
+
+
+def test_i6_a_listen_waits_no_longer_than_for_a_server(primary, turnstile):
+    t = turnstile(shop(primary, {"max_db_connections": 1, "query_wait_timeout": "500ms"}))
+    with clients(t, 2) as (busy, client):
+        busy.query("BEGIN")
+        client.send(raw.query("LISTEN x"))
+        assert sqlstate(client.until_closed()) == "08P01"
+        assert raw.kinds(busy.query("COMMIT")) == "CZ"
+
+
+# --- the server changes -----------------------------------------------------------------------
+@pytest.mark.slow
+def test_the_connection_is_to_the_primary(turnstile):
+    first = Postgres.primary()
+    first.role(APP_USER, APP_PASSWORD)
+    first.sql(f"CREATE DATABASE {APP_DATABASE} OWNER {APP_USER}")
+    second = Postgres.replica_of(first)
+    try:
+        t = turnstile({**shop(first, {"monitor_interval": "50ms", "server_login_retry": "100ms",
+                                      "monitor_user": APP_USER}),
+                       "databases": {APP_DATABASE: {
+                           "host": f"{second.host},{first.host}",
+                           "port": f"{second.port},{first.port}"}}})
+        roles = lambda: [row["role"] for row in t.admin("SHOW NODES")]  # noqa: E731
+        wait_until(lambda: roles() == ["replica", "primary"], what=roles)
+        with clients(t, 2) as (listener, speaker):
+            listener.query("BEGIN READ ONLY")  # on the replica
+            assert raw.kinds(listener.query("LISTEN x")) == "CZ"
+            listener.query("COMMIT")
+            speaker.query("NOTIFY x, 'to the first'")
+            assert notification(listener.message())[2] == "to the first"
+            second.wait_caught_up(first)
+            first.kill()
+            assert listener.until_closed()[-1].fields["C"] == "57P01"
+            second.promote()
+        wait_until(lambda: roles()[0] == "primary", what=roles)
+        with clients(t, 2) as (listener, speaker):
+            assert raw.kinds(listener.query("LISTEN x")) == "CZ"
+            speaker.query("NOTIFY x, 'to the second'")
+            assert notification(listener.message())[2] == "to the second"
+    finally:
+        second.remove(), first.remove()
+
+
+def test_reload_changes_limits_and_what_a_loss_does(primary, turnstile):
+    t = turnstile(shop(primary))
+    with clients(t, 2) as (listener, speaker):
+        listener.query("LISTEN x")
+        t.reload({"pgturnstile": {"listen_lost": "notice", "max_listen_channels": 1}})
+        assert sqlstate(listener.query("LISTEN y")) == "54000"
+        kill_hub(primary, t)
+        assert listener.message().kind == "N"
+        speaker.query("NOTIFY x")
+        assert listener.message().kind == "A"
+
+
+def test_a_database_that_is_gone_takes_its_listeners_along(primary, turnstile):
+    t = turnstile(shop(primary))
+    with log_in(t) as listener:
+        listener.query("LISTEN x")
+        t.reload({"databases": {APP_DATABASE: None, "other": {"host": primary.host}}})
+        assert listener.until_closed()[-1].fields["C"] == "57P01"
+    wait_backends(primary, 0)
+
+
+def test_statement_mode(primary, turnstile):
+    t = turnstile(shop(primary, {"pool_mode": "statement"}))
+    has_told(same_in_both(primary, t, "ab", [
+        ("a", "LISTEN x"), ("a", batch("LISTEN y")), ("b", "NOTIFY x"), ("b", "NOTIFY y"),
+        ("a", "SELECT 1"), ("a", "UNLISTEN *"), ("b", "NOTIFY x"), ("a", "SELECT 1"),
+    ]), ("b", "x", ""), ("b", "y", ""))
+
+
+def test_session_mode_has_the_pid_right_too(primary, turnstile):
+    t = turnstile(shop(primary, {"pool_mode": "session", "default_pool_size": 3}))
+    has_told(same_in_both(primary, t, "ab", [
+        ("a", "LISTEN x"), ("b", "NOTIFY x, '1'"), ("a", "SELECT 1"), ("a", "NOTIFY x, '2'"),
+    ]), ("b", "x", "1"), ("a", "x", "2"))
+    assert t.admin("SHOW LISTENERS") == []
 
 
 # --- random sessions --------------------------------------------------------------------------
