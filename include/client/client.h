@@ -105,9 +105,10 @@ struct client {
 	uint64_t sequence_server; /* where it has advanced sequences last; 0: nowhere */
 	usec_t limit_since;       /* when that wait began */
 	size_t stream_left;       /* bytes of the message under way that are still to come */
-	uint64_t env_key;         /* equal for clients whose texts are read alike, when env_known */
-	uint32_t pid;             /* of its cancel key; 0: none yet */
-	uint32_t pins;            /* why it keeps its server: bits of enum pin_reason */
+	uint64_t env_key;      /* equal for clients to whom a text means the same, when env_known */
+	uint64_t path_changes; /* times that path_unsure was set */
+	uint32_t pid;          /* of its cancel key; 0: none yet */
+	uint32_t pins;         /* why it keeps its server: bits of enum pin_reason */
 	uint32_t touched; /* what it may have left on the server that it has: the same bits … */
 	unsigned prepaid; /* Executes that were charged when their batch began */
 	uint8_t secret[CLIENT_KEY_LONG];
@@ -127,6 +128,7 @@ struct client {
 	bool keeps_sequence; /* it has asked for currval() or lastval() */
 	bool reads_sequence; /* the transaction under way does */
 	bool env_known;      /* env_key and the two below hold for .told */
+	bool path_unsure;    /* what names of tables mean is being changed in this transaction */
 	bool env_unsure; /* a text that was not read is under way, and may change how texts are read
 			  */
 	bool env_standard_strings;

@@ -50,7 +50,7 @@ struct statement {
 	bool begin_read_only, begin_serializable;
 	enum sql_hint hint;
 	unsigned nesting, chain;
-	bool sets_many, sets_unnamed, resets;
+	bool sets_many, sets_unnamed, sets_path, resets;
 	unsigned settings_len; /* sql_facts.settings, behind the body */
 	size_t text_len;
 	size_t len;

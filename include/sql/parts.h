@@ -116,6 +116,8 @@ void setting_value(struct sql_change *c, const struct lex_token *t, bool negativ
 /* DEFAULT, or constants with commas between them. */
 void setting_value_take(struct scan *s, struct sql_change *c);
 void setting_add(struct scan *s, const struct sql_change *c);
+/* A setting that decides what names of tables mean is given a value here. */
+void setting_see_path(struct scan *s, struct slice name);
 /* The session keeps what this setting is given here. */
 void setting_note(struct scan *s, struct slice name);
 /* The tenant setting, if one is guarded, may be set here or not. */

@@ -187,8 +187,10 @@ struct sql_facts {
 	bool too_many_names;
 	bool sets_many; /* RESET, SESSION CHARACTERISTICS …: other settings than .settings too */
 	bool sets_unnamed; /* a setting whose name the text does not tell */
-	bool resets; /* RESET, or a value DEFAULT, LOCAL or NULL: goes back to what the session
-			began with */
+	bool sets_path; /* search_path or who the session acts as, if only for the transaction: what
+			   names of tables mean may be something else from here on */
+	bool resets;    /* RESET, or a value DEFAULT, LOCAL or NULL: goes back to what the session
+			   began with */
 	unsigned settings_len;
 	unsigned nchanges;
 	bool too_many_changes;

@@ -407,6 +407,8 @@ void attach_settle(struct server *s)
 	}
 	c->cancel_asked = false; /* what it was meant for has ended */
 	c->env_unsure = false;
+	if (c->path_unsure)
+		c->path_unsure = c->env_known = false;
 	c->admitted = false;
 	c->prepaid = 0;
 	c->chosen = NULL;

@@ -42,6 +42,25 @@ static bool is_ascii_safe(struct slice encoding)
 	return true;
 }
 
+/* What names of tables mean to the client's session, as far as another's may share it: who has
+ * temporary tables, or is changing it, shares it with nobody. */
+static uint64_t add_path(const struct client *c, uint64_t key)
+{
+	static const char *const names[] = { "search_path", "role", "session_authorization" };
+
+	for (size_t i = 0; i < PGT_NELEMS(names); i++) {
+		const char *value = param_set_get(c->wanted, slice_str(names[i]));
+
+		if (value)
+			key = hash_more(key, value, strlen(value) + 1);
+	}
+	if (c->path_unsure || (c->pins & PIN_BIT(PIN_TEMP))) {
+		key = hash_more(key, &c->id, sizeof(c->id));
+		key = hash_more(key, &c->path_changes, sizeof(c->path_changes));
+	}
+	return key;
+}
+
 static void learn_env(struct client *c)
 {
 	const char *strings =
@@ -54,6 +73,7 @@ static void learn_env(struct client *c)
 	c->env_is_utf8 = !strcasecmp(encoding, "UTF8");
 	c->env_key = hash_more((uint64_t)(uintptr_t)c->group + c->env_standard_strings, encoding,
 			       strlen(encoding));
+	c->env_key = add_path(c, c->env_key);
 	c->env_known = true;
 }
 

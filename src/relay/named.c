@@ -79,6 +79,7 @@ static void add_effects(struct sql_facts *facts, const struct statement *st)
 	facts->effects |= st->effects;
 	facts->sets_many |= st->sets_many;
 	facts->sets_unnamed |= st->sets_unnamed;
+	facts->sets_path |= st->sets_path;
 	facts->resets |= st->resets;
 	if (facts->settings_len + st->settings_len > sizeof(facts->settings)) {
 		facts->sets_unnamed = true;

@@ -275,6 +275,20 @@ static void pin_at_once(struct client *c, uint32_t mask, struct slice text)
 	pins_set(c, c->pins | mask);
 }
 
+/* A name may mean another table from here on, so that a statement parsed before says nothing of one
+ * parsed now. */
+static void note_path(struct client *c, const struct sql_facts *facts)
+{
+	const uint32_t unseen = SQL_EFFECT_BLOCK | SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_TEMP;
+
+	if (!facts->sets_path && !facts->resets && !facts->sets_unnamed && !facts->sets_many &&
+	    !(facts->effects & unseen))
+		return;
+	c->path_unsure = true;
+	c->path_changes++;
+	c->env_known = false;
+}
+
 void pins_note(struct client *c, const struct sql_facts *facts, struct slice text)
 {
 	const uint32_t ends = SQL_EFFECT_RELEASE | SQL_EFFECT_DISCARD_ALL |
@@ -284,6 +298,7 @@ void pins_note(struct client *c, const struct sql_facts *facts, struct slice tex
 
 	if (c->group->set.pool_mode == POOL_MODE_SESSION)
 		return;
+	note_path(c, facts);
 	if (facts->sequence && sequence_note(c, facts->sequence))
 		pin_at_once(c, PIN_BIT(PIN_SEQUENCE), text);
 	if (!facts->effects)

@@ -763,7 +763,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		if (step != STEP_CLOSED)
 			return step;
 	}
-	if (st && (st->effects || st->sequence || st->has_names)) {
+	if (st && (st->effects || st->sets_path || st->sequence || st->has_names)) {
 		statement_facts(st, &facts);
 		if (st->has_names && !named_on_bind(c, portal, st, &facts, &e))
 			return refuse(c, f, &e);

@@ -137,6 +137,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	st->chain = facts->chain;
 	st->sets_many = facts->sets_many;
 	st->sets_unnamed = facts->sets_unnamed;
+	st->sets_path = facts->sets_path;
 	st->resets = facts->resets;
 	st->settings_len = facts->settings_len;
 	st->len = body.n;
@@ -164,6 +165,7 @@ void statement_facts(const struct statement *st, struct sql_facts *facts)
 	memcpy(facts->fingerprint, st->fingerprint, sizeof(facts->fingerprint));
 	facts->sets_many = st->sets_many;
 	facts->sets_unnamed = st->sets_unnamed;
+	facts->sets_path = st->sets_path;
 	facts->resets = st->resets;
 	facts->settings_len = st->settings_len;
 	memcpy(facts->settings, st->body + st->len, st->settings_len);

@@ -201,7 +201,7 @@ static enum sql_kind head_explain(struct scan *s, bool *exact)
 
 /* --- the session ---------------------------------------------------------------------------- */
 /* Which settings SET changes in its forms without TO or =. */
-static void note_special(struct scan *s)
+static void note_special(struct scan *s, int scope)
 {
 	static const struct {
 		const char *word, *setting;
@@ -217,10 +217,12 @@ static void note_special(struct scan *s)
 
 	for (size_t i = 0; i < PGT_NELEMS(forms); i++)
 		if (slice_is_equal_nocase(s->t.text, slice_str(forms[i].word))) {
-			setting_note(s, slice_str(forms[i].setting));
+			setting_see_path(s, slice_str(forms[i].setting));
+			if (scope == SCOPE_SESSION)
+				setting_note(s, slice_str(forms[i].setting));
 			return;
 		}
-	s->f->sets_many = true;
+	s->f->sets_many |= scope == SCOPE_SESSION;
 }
 
 /* SET in a form of its own, without TO or =. */
@@ -232,8 +234,7 @@ static enum sql_kind take_special_set(struct scan *s, int scope)
 
 	if (s->w == W_TRANSACTION || s->w == W_CONSTRAINTS)
 		return SQL_KIND_SET_TRANSACTION;
-	if (scope == SCOPE_SESSION)
-		note_special(s);
+	note_special(s, scope);
 	if (scan_take(s, W_NAMES)) {
 		c.at = scan_token_start(s);
 		if (!scan_is_at_end(s))

@@ -66,6 +66,10 @@ static void judge_set_config(struct scan *s, const struct arg arg[3])
 		setting_name_add(&name, &arg[0].first);
 	if (!local)
 		note(s, &name);
+	if (name.failed)
+		s->f->sets_path = true;
+	else
+		setting_see_path(s, slice_of(name.text, name.n));
 	s->f->resets |= arg[1].is_single && arg[1].w == W_NULL;
 	if (arg[0].is_single && arg[0].w == W_PARAM && params) {
 		s->f->flags |= SQL_SETCONFIG_PARAM;

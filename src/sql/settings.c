@@ -84,6 +84,13 @@ void setting_add(struct scan *s, const struct sql_change *c)
 		s->f->changes[s->f->nchanges++] = *c;
 }
 
+void setting_see_path(struct scan *s, struct slice name)
+{
+	s->f->sets_path |= slice_is_equal(name, SLICE("search_path")) ||
+			   slice_is_equal(name, SLICE("role")) ||
+			   slice_is_equal(name, SLICE("session_authorization"));
+}
+
 void setting_note(struct scan *s, struct slice name)
 {
 	struct sql_facts *f = s->f;
@@ -192,6 +199,8 @@ void setting_take(struct scan *s, int scope)
 
 	if (name.failed)
 		setting_mark_undecided(s);
+	else if (scope != SCOPE_CATALOG)
+		setting_see_path(s, slice_of(name.text, name.n));
 	if (scope == SCOPE_SESSION && name.failed)
 		s->f->sets_unnamed = true;
 	else if (scope == SCOPE_SESSION)

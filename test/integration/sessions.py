@@ -87,8 +87,9 @@ def describe(kind, body):
 class Author:
     """Who makes up one session: its random numbers, its number, what it may say."""
 
-    def __init__(self, rng, number):
+    def __init__(self, rng, number, begins=False):
         self.rng, self.n = rng, number
+        self.begins = begins  # with settings of its own, which RESET goes back to
 
     def pick(self, *choices):
         return self.rng.choice(choices)
@@ -199,8 +200,20 @@ def quoted(value):
         "'" + value.replace("'", "''") + "'"
 
 
+def alone(a, step):
+    """A session that began with settings of its own goes back to them when a string has ended, not
+    within it, and that counts as a query of the transaction: so it does it outside of one."""
+    text = str(step).upper()
+    goes_back = any(word in text for word in ("RESET", "DEFAULT", "LOCAL", "DISCARD", "NULL"))
+    return Step(step.send, step.ready, step.ends, step.then, "I") if a.begins and goes_back else step
+
+
 def settings(a):
     name, value = setting(a)
+    return [alone(a, step) for step in settings_at_all(a, name, value)]
+
+
+def settings_at_all(a, name, value):
     return [a.say(a.pick(
         f"SET {name} = {value}", f"SET {name} TO {value}", f"SET SESSION {name} = {value}",
         f"set {name.upper()} = {value}", f"SET {name} = DEFAULT", f"RESET {name}", "RESET ALL",
@@ -215,6 +228,8 @@ def settings(a):
 
 def settings_oddly(a):
     """Every other way to a setting that a text, a parameter or a name may hide."""
+    if a.begins:  # set_config(…, NULL, …) answers what RESET leaves on the server
+        return settings(a)
     name, value = a.pick(("work_mem", "1MB"), ("TimeZone", "Asia/Tokyo"), ("lock_timeout", "1h"),
                          ("search_path", "side, public"), ("application_name", "it's"))
     literal = "'" + value.replace("'", "''") + "'"
@@ -246,6 +261,8 @@ def settings_oddly(a):
 
 def settings_together(a):
     """Several in one string."""
+    if a.begins:
+        return settings(a)
     (one, value), (other, second) = setting(a), setting(a)
     return [a.simple(a.pick(
         f"SET {one} = {value}; SET {other} = {second}", f"SET {one} = {value}; SELECT 1/0",
@@ -256,6 +273,10 @@ def settings_together(a):
 
 def settings_locally(a):
     name, value = setting(a)
+    return [alone(a, step) for step in settings_locally_at_all(a, name, value)]
+
+
+def settings_locally_at_all(a, name, value):
     return [a.say(a.pick(
         f"SET LOCAL {name} = {value}", f"SET LOCAL {name} TO DEFAULT", f"SHOW {name}",
         f"SELECT set_config('{name}', {quoted(value)}, true)", f"SET {name} = {value}",
@@ -265,6 +286,12 @@ def settings_locally(a):
 def custom(a):
     name, value = a.pick("app.x", "app.y", '"app"."Odd Name"'), a.pick("'1'", "'two'", "''", "'é'")
     plain_name = name.replace('"', "")
+    if a.begins and value == "''":  # as RESET leaves it
+        value = "'3'"
+    return [alone(a, step) for step in custom_at_all(a, name, plain_name, value)]
+
+
+def custom_at_all(a, name, plain_name, value):
     return [a.say(a.pick(
         f"SET {name} = {value}", f"SET {name} = {value}", f"RESET {name}", f"SET LOCAL {name} = {value}",
         f"SELECT set_config('{plain_name}', {value}, false)",
@@ -447,6 +474,10 @@ def listen(a):
 
 
 def discard(a):
+    return [alone(a, step) for step in discard_at_all(a)]
+
+
+def discard_at_all(a):
     return [a.say(a.pick("DISCARD ALL", "DISCARD ALL", "DISCARD PLANS", "DISCARD SEQUENCES", "DISCARD TEMP",
                          "DEALLOCATE ALL", "RESET ALL", "CLOSE ALL", "UNLISTEN *",
                          "SELECT pg_advisory_unlock_all()"))]
@@ -454,6 +485,10 @@ def discard(a):
 
 def cleaning(a):
     """What poolers inside of programs and frameworks send between two uses."""
+    return [alone(a, step) for step in cleaning_at_all(a)]
+
+
+def cleaning_at_all(a):
     return [a.simple(a.pick(
         "ROLLBACK", "DISCARD ALL", "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL",
         "SELECT 1", "", "BEGIN; ROLLBACK"))]
@@ -517,7 +552,8 @@ def seed_kept(a):
 def pipeline(a):
     """Several requests in one write."""
     parts = [part for _ in range(a.rng.randint(2, 4))
-             for part in a.pick(plain, settings, begin, end, transaction, batch, custom)(a)]
+             for part in a.pick(plain, begin, end, transaction, batch,
+                                *([] if a.begins else [settings, custom]))(a)]
     return [Step(b"".join(part.send for part in parts), ready=sum(part.ready for part in parts),
                  when="IT")]
 
@@ -556,7 +592,7 @@ KINDS = {
     "chance": (1, chance), "seed kept": (1, seed_kept),
     "discard": (2, discard), "cleaning": (3, cleaning),
     "listen": (0, listen), "sequences": (2, sequences), "startup": (3, startup),
-    "blocks that set": (0, blocks_that_set), "narrow paths": (0, narrow_paths),
+    "narrow paths": (2, narrow_paths), "blocks that set": (0, blocks_that_set),
 }
 
 
@@ -620,13 +656,13 @@ class Session:
     @classmethod
     def random(cls, rng, number, kinds):
         """A session that does a few of the kinds, mixed."""
-        a = Author(rng, number)
         names = [name for name in kinds if name in KINDS]
         weights = [max(KINDS[name][0], 1) for name in names]
         chosen = rng.choices(names, weights, k=rng.randint(1, 4))
         wishes = rng.choice((0, 0, 0, 1, 1, 2, 3)) if "startup" in kinds else 0
         session = cls(number, {key: rng.choice(STARTUPS[key])
                                for key in rng.sample(sorted(STARTUPS), wishes)})
+        a = Author(rng, number, bool(session.startup))
         for _ in range(rng.randint(4, 16)):
             usual = rng.random()
             if usual < 0.15:

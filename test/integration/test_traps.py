@@ -11,7 +11,7 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE
-from rig import clients, log_in, same_as_direct, shop, sqlstate
+from rig import clients, essence, log_in, same_as_direct, shop, sqlstate
 
 HERE = Path(__file__).resolve().parent
 SYNC = raw.sync()
@@ -58,6 +58,33 @@ def test_i2_one_statement_under_two_search_paths(places, primary, turnstile):
             for client, name in (one, "here"), (other, "there"):
                 client.send(raw.bind("", "s"), raw.execute(), SYNC)
                 assert raw.find(client.until("Z"), "D")[0].row == (name,)
+
+
+SET_PATH = ["SET search_path = there", "BEGIN; SET LOCAL search_path = there", "SET ROLE app",
+            "BEGIN; SELECT set_config('search_path', 'there', true)", "SET SCHEMA 'there'",
+            "CREATE TEMP TABLE things (v date)", "DO $$ BEGIN SET search_path = there; END $$"]
+
+
+@pytest.mark.parametrize("change", SET_PATH)
+def test_i2_a_known_text_is_parsed_anew_where_its_names_mean_other_tables(places, primary, t, change):
+    """Its parameters may have other types then, or it may be an error."""
+    primary.sql("CREATE TABLE IF NOT EXISTS here.things (v int);"
+                "CREATE TABLE IF NOT EXISTS there.things (v text);"
+                "GRANT ALL ON here.things, there.things TO PUBLIC", dbname=APP_DATABASE)
+    insert = raw.parse("", "INSERT INTO things VALUES ($1)") + raw.describe("S") + SYNC
+    select = raw.parse("", "SELECT $1::int FROM only_here") + raw.describe("S") + SYNC
+    primary.sql("CREATE TABLE IF NOT EXISTS here.only_here (); GRANT ALL ON here.only_here TO PUBLIC",
+                dbname=APP_DATABASE)
+    answers = []
+    for server in primary, t:
+        with log_in(server, search_path="here") as client:
+            got = []
+            for request in insert, select, raw.query(change), insert, select, raw.query("ROLLBACK"), \
+                    insert, select, raw.query("RESET search_path"), insert, select:
+                client.send(request)
+                got.append([m for m in essence(client.until("Z")) if m[0] != "S"])
+            answers.append(got)
+    assert answers[0] == answers[1]
 
 
 def test_i2_one_statement_under_two_roles(primary, t):

@@ -268,6 +268,33 @@ static void test_what_goes_back_to_the_beginning(void **state)
 	}
 }
 
+static void test_what_changes_the_meaning_of_names(void **state)
+{
+	static const struct {
+		const char *text;
+		bool sets_path;
+	} rows[] = {
+		{"set search_path = a",						     true },
+		{ "set local search_path to a",                                             true },
+		{ "set local schema 'a'",						   true },
+		{ "set local role a",						       true },
+		{ "set session authorization a",                                            true },
+		{ "select 1; select set_config('role', $1, true)",                          true },
+		{ "select set_config($1, 'a', true)",                                       true },
+		{ "set work_mem = 1",						       false},
+		{ "select set_config('app.x', 'search_path', true)",                        false},
+		{ "create function f() returns int set search_path = a language sql as ''", false},
+	};
+	struct sql_facts f;
+
+	(void)state;
+	for (size_t i = 0; i < PGT_NELEMS(rows); i++) {
+		f = facts_of(rows[i].text);
+		if (f.sets_path != rows[i].sets_path)
+			fail_msg("%s", rows[i].text);
+	}
+}
+
 static void test_transaction_control_is_exact(void **state)
 {
 	/* clang-format off */
@@ -723,6 +750,7 @@ int main(void)
 		cmocka_unit_test(test_kinds_and_effects),
 		cmocka_unit_test(test_names_of_settings),
 		cmocka_unit_test(test_what_goes_back_to_the_beginning),
+		cmocka_unit_test(test_what_changes_the_meaning_of_names),
 		cmocka_unit_test(test_transaction_control_is_exact),
 		cmocka_unit_test(test_hints),
 		cmocka_unit_test(test_fingerprints),
