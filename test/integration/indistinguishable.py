@@ -85,6 +85,7 @@ NOT_COMPARED = [
      " the same string sees, what set_config(…, NULL, …) answers, within a transaction, SET LOCAL, and"
      " after app.x = ''",
      "what it began with is set again when the string has ended, by a query; see ADR 11"),
+    ("pg_listening_channels() in a named statement", "refused: a server does not know who listens"),
     ("statements of the protocol described or bound for the first time in a failed transaction",
      "a server that lacks one cannot be given it until the transaction has ended"),
     ("whether pg_temp is in current_schemas()",

@@ -466,11 +466,12 @@ def two_phase(a):
 def listen(a):
     name = a.pick(f"ch{a.n}", f"ch{a.n}", f'"Odd {a.n}"')
     bare = name.strip('"')
+    if a.rng.random() < 0.1:
+        return [a.simple("SELECT pg_listening_channels() ORDER BY 1")]
     return [a.say(a.pick(
         f"LISTEN {name}", f"LISTEN {name}", f"UNLISTEN {name}", "UNLISTEN *", f"NOTIFY {name}",
         f"NOTIFY {name}, 'hello'", f"SELECT pg_notify('{bare}', 'from a function')",
-        f"NOTIFY {name}, 'it''s'", f"SELECT pg_notify('{bare}', NULL)",
-        "SELECT pg_listening_channels() ORDER BY 1"))]
+        f"NOTIFY {name}, 'it''s'", f"SELECT pg_notify('{bare}', NULL)"))]
 
 
 def discard(a):
@@ -591,7 +592,7 @@ KINDS = {
     "copy": (2, copy), "copy at once": (1, copy_at_once), "blocks": (2, blocks),
     "chance": (1, chance), "seed kept": (1, seed_kept),
     "discard": (2, discard), "cleaning": (3, cleaning),
-    "listen": (0, listen), "sequences": (2, sequences), "startup": (3, startup),
+    "listen": (3, listen), "sequences": (2, sequences), "startup": (3, startup),
     "narrow paths": (2, narrow_paths), "blocks that set": (0, blocks_that_set),
 }
 
