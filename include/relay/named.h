@@ -52,8 +52,8 @@ void named_unbind(struct client *c, struct slice portal);
 void named_keep(struct client *c, struct naming *naming);
 /* Frees what is kept of it. */
 void named_forget(struct client *c);
-/* The Execute of a portal is passed on: notes what it will do to the client's names.  False: it
- * does nothing to them. */
+/* The Execute of a portal is passed on: expects its answer, with what it will do to the client's
+ * names.  False: it is like any other. */
 bool named_on_execute(struct client *c, struct slice portal) PGT_MUST_USE;
 
 /* ---- errors ------------------------------------------------------------------------------------

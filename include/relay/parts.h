@@ -30,7 +30,8 @@ enum reply_note {
 	NOTE_INJECTED, /* Parse or Close of ours on the server: the struct server_statement */
 	NOTE_INJECTED_UNNAMED,
 	NOTE_TOLD, /* Describe of a client's name: the struct statement_name */
-	NOTE_TEXT, /* Query that names prepared statements: the struct naming */
+	NOTE_TEXT, /* Query or Execute of a text that names prepared statements: the struct naming
+		    */
 };
 
 static inline struct relay *relay_of(const struct client *c)

@@ -122,10 +122,11 @@ bool statement_expect_gone(struct client *c, struct slice name) PGT_MUST_USE;
 /* Whether SQL has made statements that are still there. */
 bool statement_has_made(const struct client *c);
 
-/* What the server calls SQL_OWN_STATEMENTS serial, and a name that the client has for a statement;
- * or NULL.  For errors: they are looked for one by one. */
-struct server_statement *statement_on_server(const struct server *s, uint64_t serial);
-const char *statement_name_of(const struct client *c, const struct statement *st);
+/* What the server calls SQL_OWN_STATEMENTS serial, and a name that its client has for a statement,
+ * or had when it sent what is to be answered; or NULL.  For errors: they are looked for one by one.
+ */
+const struct statement *statement_of_serial(const struct server *s, uint64_t serial);
+const char *statement_name_of(const struct server *s, const struct statement *st);
 
 /* A batch that has prepared more than a server may keep comes to its Sync. */
 void statement_end_batch(struct server *s);

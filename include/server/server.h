@@ -125,6 +125,7 @@ struct server {
 	bool asks_default_timeout; /* after login: connected without a statement_timeout of ours */
 	bool caps_timeout;         /* the startup packet asked for the tier's statement_timeout */
 	bool has_cut_request; /* it was sent the beginning of a message whose end will not come */
+	bool will_forget;     /* so does the batch under way, from its Sync on */
 	bool reuses;          /* the batch under way uses a statement parsed before it */
 	bool forgets;         /* a DISCARD ALL or DEALLOCATE ALL is under way */
 	bool sequence_mixed;  /* currval() and lastval() may tell values of several clients */

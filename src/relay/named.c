@@ -245,12 +245,8 @@ void named_forget(struct client *c)
 
 void named_unbind(struct client *c, struct slice portal)
 {
-	if (slice_is_equal(slice_str(c->named->portal), portal)) {
+	if (slice_is_equal(slice_str(c->named->portal), portal))
 		named_forget(c);
-	} else {
-		free(c->named->naming);
-		c->named->naming = NULL;
-	}
 }
 
 void named_keep(struct client *c, struct naming *naming)
@@ -276,6 +272,21 @@ bool named_on_bind(struct client *c, struct slice portal, const struct statement
 	return true;
 }
 
+/* What was sent instead of the portal's text is kept for what the server says of it. */
+static bool expect_named(struct client *c)
+{
+	struct naming *naming = c->named->naming;
+
+	if (!naming)
+		return false;
+	c->named->naming = NULL;
+	replies_push(&c->server->replies, (struct reply){ .kind = REPLY_EXECUTE,
+							  .way = REPLY_PASS,
+							  .note = NOTE_TEXT,
+							  .subject = naming });
+	return true;
+}
+
 bool named_on_execute(struct client *c, struct slice portal)
 {
 	struct slice name = slice_str(c->named->name);
@@ -284,11 +295,11 @@ bool named_on_execute(struct client *c, struct slice portal)
 		return false;
 	switch (c->named->use) {
 	case NAME_PREPARE:
-		return statement_expect_made(c, name);
+		return statement_expect_made(c, name) || expect_named(c);
 	case NAME_DEALLOCATE:
-		return statement_expect_gone(c, name);
+		return statement_expect_gone(c, name) || expect_named(c);
 	default:
-		return false;
+		return expect_named(c);
 	}
 }
 
@@ -314,25 +325,21 @@ static long client_position(const struct naming *naming, long position)
 static const char *client_name(const struct server *s, const struct naming *naming, const char *p,
 			       const char **behind)
 {
-	const struct server_statement *ss;
 	const struct statement *st;
 	char *end;
 
 	if (!strncmp(p, VOID_STATEMENTS, sizeof(VOID_STATEMENTS) - 1)) {
 		p += sizeof(VOID_STATEMENTS) - 1;
 		*behind = p + 1;
-		if (naming)
-			return (unsigned)(*p - '0') < naming->n ? naming->places[*p - '0'].name
-								: NULL;
-		return s->client->named ? s->client->named->name : NULL;
+		return naming && (unsigned)(*p - '0') < naming->n ? naming->places[*p - '0'].name
+								  : NULL;
 	}
-	ss = statement_on_server(s, strtoull(p, &end, 10));
-	st = ss ? ss->subject : NULL;
+	st = statement_of_serial(s, strtoull(p, &end, 10));
 	*behind = end;
 	for (unsigned i = 0; naming && st && i < naming->n; i++)
 		if (statement_find(s->client, slice_str(naming->places[i].name)) == st)
 			return naming->places[i].name;
-	return st ? statement_name_of(s->client, st) : NULL;
+	return st ? statement_name_of(s, st) : NULL;
 }
 
 /* Copies text with our names of statements turned back into the client's. */
@@ -368,15 +375,7 @@ static const struct naming *naming_of_head(const struct server *s)
 {
 	const struct reply *head = replies_head(&s->replies);
 
-	if (!head)
-		return NULL;
-	if (head->note == NOTE_TEXT)
-		return head->subject;
-	/* Behind a Bind of another text nothing is kept any more. */
-	return s->client->named && (head->kind == REPLY_BIND || head->kind == REPLY_DESCRIBE ||
-				    head->kind == REPLY_EXECUTE)
-		   ? s->client->named->naming
-		   : NULL;
+	return head && head->note == NOTE_TEXT ? head->subject : NULL;
 }
 
 void named_reword(const struct server *s, const struct frame *f, struct buf *out)

@@ -267,11 +267,16 @@ static enum step stream(struct client *c, struct slice in)
 /* ---- simple queries
  * ------------------------------------------------------------------------------ */
 
+static bool forgets_statements(uint32_t effects)
+{
+	return effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_DEALLOCATE_ALL);
+}
+
 static void forget_on_server(struct client *c, uint32_t effects)
 {
 	statement_drop_unnamed(c);
 	/* What comes behind it has to wait until it is known which statements there are. */
-	if (effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_DEALLOCATE_ALL))
+	if (forgets_statements(effects))
 		c->server->forgets = true;
 }
 
@@ -770,6 +775,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		if (!pins_allow(c, &facts, &e))
 			return refuse(c, f, &e);
 		pins_note(c, &facts, statement_text(st));
+		c->server->will_forget |= forgets_statements(facts.effects);
 	}
 	step = buf_len(rewritten) ? send_rewritten_bind(c, f, portal, name, rewritten)
 				  : pass_renamed(c, f, name);
@@ -942,6 +948,8 @@ static enum step on_sync(struct client *c, const struct frame *f)
 		statement_end_batch(s);
 	s->skips_to_sync = false;
 	expect(c, REPLY_SYNC);
+	s->forgets |= s->will_forget;
+	s->will_forget = false;
 	if (s->reuses)
 		replan_keep(s);
 	return pass(c, f);

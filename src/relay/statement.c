@@ -772,6 +772,25 @@ static void drop_names(struct client *c)
 	}
 }
 
+/* Names whose Parse stands behind, in a pipeline, are not among them: takes them out, or lists them
+ * again. */
+static void set_later_names(struct server *s, bool listed)
+{
+	for (uint32_t i = 1; i < s->replies.n; i++) {
+		const struct reply *r = replies_at(&s->replies, i);
+		struct statement_name *n = r->note == NOTE_NAMED ? r->subject : NULL;
+
+		if (!n || r->kind != REPLY_PARSE || n->is_listed == listed)
+			continue;
+		if (listed) {
+			name_list(s->client, n);
+		} else {
+			name_take_out(s->client, n);
+			n->refs--;
+		}
+	}
+}
+
 void statement_drop_all(struct server *s)
 {
 	/* What was injected is gone too, so that there is nothing to take back. */
@@ -783,7 +802,9 @@ void statement_drop_all(struct server *s)
 	}
 	server_forget_statements(s);
 	s->unnamed_id = UNNAMED_UNKNOWN;
+	set_later_names(s, false);
 	drop_names(s->client);
+	set_later_names(s, true);
 }
 
 /* ---- names that SQL gives and takes
@@ -853,18 +874,58 @@ bool statement_has_made(const struct client *c)
 	return c->statements && c->statements->nmade;
 }
 
-const char *statement_name_of(const struct client *c, const struct statement *st)
+static struct server_statement *of_serial(const struct server *s, uint64_t serial)
 {
-	if (!c->statements)
-		return NULL;
-	for (struct hlink *l = hmap_walk(&c->statements->names, NULL); l;
-	     l = hmap_walk(&c->statements->names, l)) {
+	LIST_FOREACH (at, &s->statements_lru) {
+		struct server_statement *ss = container_of(at, struct server_statement, lru);
+
+		if (ss->serial == serial)
+			return ss;
+	}
+	return NULL;
+}
+
+const struct statement *statement_of_serial(const struct server *s, uint64_t serial)
+{
+	const struct server_statement *ss = of_serial(s, serial);
+
+	/* It may have had to make room since. */
+	for (uint32_t i = 0; !ss && i < s->replies.n; i++) {
+		const struct reply *r = replies_at(&s->replies, i);
+
+		if (r->note == NOTE_INJECTED && r->kind == REPLY_CLOSE)
+			ss = r->subject;
+		if (ss && ss->serial != serial)
+			ss = NULL;
+	}
+	return ss ? ss->subject : NULL;
+}
+
+/* A name whose Close is on its way. */
+static const char *name_being_closed(const struct server *s, const struct statement *st)
+{
+	for (uint32_t i = 0; i < s->replies.n; i++) {
+		const struct reply *r = replies_at(&s->replies, i);
+		const struct statement_name *n = r->note == NOTE_NAMED ? r->subject : NULL;
+
+		if (n && n->statement == st)
+			return n->name;
+	}
+	return NULL;
+}
+
+const char *statement_name_of(const struct server *s, const struct statement *st)
+{
+	const struct client_statements *statements = s->client->statements;
+	const struct hlink *l = NULL;
+
+	while (statements && (l = hmap_walk(&statements->names, l))) {
 		const struct statement_name *n = container_of(l, struct statement_name, link);
 
 		if (n->statement == st)
 			return n->name;
 	}
-	return NULL;
+	return name_being_closed(s, st);
 }
 
 /* ---- results that change
@@ -897,22 +958,11 @@ bool statement_is_outdated(const struct client *c, struct slice name)
 	return n && n->is_told && n->statement && n->changes != n->statement->changes;
 }
 
-struct server_statement *statement_on_server(const struct server *s, uint64_t serial)
-{
-	LIST_FOREACH (at, &s->statements_lru) {
-		struct server_statement *ss = container_of(at, struct server_statement, lru);
-
-		if (ss->serial == serial)
-			return ss;
-	}
-	return NULL;
-}
-
 struct server_statement *statement_of_reply(const struct server *s, const struct reply *r)
 {
 	const struct statement_name *n = r->note == NOTE_TOLD ? r->subject : NULL;
 
-	return n ? on_server(s, n->statement) : statement_on_server(s, r->serial);
+	return n ? on_server(s, n->statement) : of_serial(s, r->serial);
 }
 
 void statement_note_changed(struct server *s, const struct reply *r)
@@ -1079,6 +1129,11 @@ void statement_void(struct server *s, uint32_t n, bool failed)
 	replies_drop(&s->replies, n);
 }
 
+static bool names_others(const struct statement *st)
+{
+	return st && st->has_names;
+}
+
 bool statement_is_settled(const struct client *c, struct slice name)
 {
 	const struct server *s = c->server;
@@ -1087,6 +1142,9 @@ bool statement_is_settled(const struct client *c, struct slice name)
 
 	if (!s || !s->replies.ncycles || s->copy_in)
 		return true;
+	/* What its text names may be under way too. */
+	if (names_others(statement_find(c, name)))
+		return false;
 	if (!name.n)
 		return is_settled(s, s->unnamed_in);
 	n = name_find(c, name);
