@@ -15,7 +15,6 @@
 #include "pool/pool.h"
 
 struct hub;
-struct listening;
 struct server;
 
 /* One notification, shared by all who wait for it. */
@@ -31,28 +30,10 @@ struct hub_channel {
 	struct hlink link;
 	struct list changed; /* of hub.changed */
 	struct hub *hub;
-	struct list subscriptions; /* by subscription.link */
+	struct list subscriptions; /* by subscription.link, see subscription.h */
 	unsigned refs;
 	bool is_heard; /* the server has been asked to LISTEN */
 	char name[];
-};
-
-enum subscription_state {
-	SUBSCRIPTION_ASKED,     /* the channel is wanted, nothing is delivered */
-	SUBSCRIPTION_TENTATIVE, /* heard; counts when the transaction under way commits */
-	SUBSCRIPTION_ACTIVE,
-	SUBSCRIPTION_LEFT, /* by a command of the commit under way; a later one may come back */
-};
-
-/* A client's interest in a channel; holds a reference on it. */
-struct subscription {
-	struct list link; /* of channel.subscriptions */
-	struct list own;  /* of listening.subscriptions */
-	struct hub_channel *channel;
-	struct listening *listening;
-	enum subscription_state state;
-	usec_t since;
-	uint64_t delivered;
 };
 
 /* Somebody who waits for a round. */

@@ -11,7 +11,8 @@
 
 #include "base/err.h"
 #include "net/conn.h"
-#include "relay/hub.h"
+#include "relay/journal.h"
+#include "relay/subscription.h"
 #include "sql/scan.h"
 
 struct buf;
@@ -33,10 +34,9 @@ struct listening {
 	struct list link;          /* of hub.listeners */
 	struct list subscriptions; /* by subscription.own, in the order of LISTEN */
 	unsigned nsubscriptions;
-	struct list queue;   /* notifications that wait for the end of a transaction */
-	size_t queued;       /* bytes of them */
-	struct list journal; /* what the transaction under way has done, in order */
-	unsigned njournal;
+	struct list queue;           /* notifications that wait for the end of a transaction */
+	size_t queued;               /* bytes of them */
+	struct journal journal;      /* what the transaction under way has done */
 	struct list sent;            /* struct controls that the server has still to run */
 	struct list portals;         /* of this transaction, that control something */
 	struct hub_wait request;     /* its next request waits … */
@@ -112,8 +112,6 @@ void listen_forget(struct client *c);
 /* ---- from the hub ------------------------------------------------------------------------------
  */
 
-/* Ends no client; listen_close_doomed() does. */
-void listen_take(struct subscription *sub, struct note *note);
 void listen_close_doomed(struct hub *hub);
 /* Its connection is lost. */
 void listen_on_loss(struct hub *hub);

@@ -275,7 +275,7 @@ static void on_notified(struct server *s, struct slice body)
 		return;
 	note = note_new(backend_client(s->node, pid), name, payload);
 	LIST_FOREACH (at, &ch->subscriptions)
-		listen_take(container_of(at, struct subscription, link), note);
+		subscription_take(container_of(at, struct subscription, link), note);
 	note_unref(note);
 	listen_close_doomed(hub);
 }

@@ -13,13 +13,12 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "relay/channels.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
 #include "relay/statement.h"
 #include "server/backends.h"
 #include "sql/control.h"
-#include "sql/lex.h"
-#include "sql/stream_guard.h"
 #include "wire/read.h"
 #include "wire/write.h"
 
@@ -38,22 +37,10 @@ struct controls {
 	struct sql_control items[];
 };
 
-struct entry {
-	struct list link; /* of listening.journal */
-	struct sql_control control;
-};
-
 struct portal {
 	struct list link; /* of listening.portals */
 	struct sql_control control;
 	char name[];
-};
-
-/* A notification that waits for its client. */
-struct parcel {
-	struct list link; /* of listening.queue */
-	struct note *note;
-	struct subscription *subscription; /* NULL: a warning of ours */
 };
 
 /* ---- who listens
@@ -97,7 +84,7 @@ static struct listening *listening_of(struct client *c)
 	l->answer.over = wake_answer;
 	list_init(&l->subscriptions);
 	list_init(&l->queue);
-	list_init(&l->journal);
+	journal_init(&l->journal);
 	list_init(&l->sent);
 	list_init(&l->portals);
 	list_push_back(&l->hub->listeners, &l->link);
@@ -114,23 +101,10 @@ static void listening_free(struct listening *l)
 /* From now on it is a client like any other. */
 static void free_if_unused(struct listening *l)
 {
-	if (list_is_empty(&l->subscriptions) && list_is_empty(&l->journal) &&
-	    list_is_empty(&l->sent) && list_is_empty(&l->portals) && list_is_empty(&l->queue) &&
+	if (list_is_empty(&l->subscriptions) && !l->journal.n && list_is_empty(&l->sent) &&
+	    list_is_empty(&l->portals) && list_is_empty(&l->queue) &&
 	    l->request.state == WAIT_NONE && l->answer.state == WAIT_NONE && !l->is_lost)
 		listening_free(l);
-}
-
-static struct slice encoding_of(const struct param_set *params)
-{
-	const char *encoding = params ? param_set_get(params, SLICE("client_encoding")) : NULL;
-
-	return slice_str(encoding ? encoding : "");
-}
-
-/* The hub's connection spells names and payloads as this client does. */
-static bool speaks_alike(const struct client *c, const struct hub *hub)
-{
-	return slice_is_equal_nocase(encoding_of(c->told), encoding_of(hub->server->params));
 }
 
 /* In session mode, or when its own server listens already, everything stays there. */
@@ -139,227 +113,24 @@ static bool may_be_virtual(const struct client *c)
 	return c->group->set.pool_mode != POOL_MODE_SESSION && !(c->pins & PIN_BIT(PIN_LISTEN));
 }
 
-/* ---- subscriptions ------------------------------------------------------------------------------
+/* ---- the end of a transaction -------------------------------------------------------------------
  */
-
-static struct subscription *find_subscription(const struct listening *l, const char *channel)
-{
-	LIST_FOREACH (at, &l->subscriptions) {
-		struct subscription *sub = container_of(at, struct subscription, own);
-
-		if (!strcmp(sub->channel->name, channel))
-			return sub;
-	}
-	return NULL;
-}
-
-static struct subscription *subscribe(struct listening *l, const char *channel)
-{
-	struct subscription *sub = xnew(struct subscription);
-
-	sub->channel = hub_want(l->hub, channel);
-	sub->listening = l;
-	sub->since = relay_now(l->client);
-	list_push_back(&sub->channel->subscriptions, &sub->link);
-	list_push_back(&l->subscriptions, &sub->own);
-	l->nsubscriptions++;
-	return sub;
-}
-
-static void parcel_free(struct listening *l, struct parcel *p)
-{
-	l->queued -= p->note->len;
-	list_del(&p->link);
-	note_unref(p->note);
-	free(p);
-}
-
-static void drop_parcels(struct subscription *sub)
-{
-	struct listening *l = sub->listening;
-
-	LIST_FOREACH_SAFE (at, &l->queue) {
-		struct parcel *p = container_of(at, struct parcel, link);
-
-		if (p->subscription == sub)
-			parcel_free(l, p);
-	}
-}
-
-static void unsubscribe(struct subscription *sub)
-{
-	drop_parcels(sub);
-	list_del(&sub->link);
-	list_del(&sub->own);
-	sub->listening->nsubscriptions--;
-	hub_let_go(sub->channel);
-	free(sub);
-}
-
-static void unsubscribe_from_all(struct listening *l)
-{
-	LIST_FOREACH_SAFE (at, &l->subscriptions)
-		unsubscribe(container_of(at, struct subscription, own));
-}
-
-/* What was to be heard in case of a commit that has not come. */
-static void forget_tentative(struct listening *l)
-{
-	/* The next transaction is under way, and wants them. */
-	if (!list_is_empty(&l->sent))
-		return;
-	LIST_FOREACH_SAFE (at, &l->subscriptions) {
-		struct subscription *sub = container_of(at, struct subscription, own);
-
-		if (sub->state != SUBSCRIPTION_ACTIVE)
-			unsubscribe(sub);
-	}
-	l->is_armed = false;
-}
-
-static void activate(struct listening *l, const char *channel)
-{
-	struct subscription *sub = find_subscription(l, channel);
-
-	if (!sub)
-		sub = subscribe(l, channel);
-	if (sub->state == SUBSCRIPTION_ACTIVE)
-		return;
-	sub->state = SUBSCRIPTION_ACTIVE;
-	/* pg_listening_channels() has them in this order. */
-	list_del(&sub->own);
-	list_push_back(&l->subscriptions, &sub->own);
-}
-
-static void leave(struct listening *l, const char *channel)
-{
-	LIST_FOREACH (at, &l->subscriptions) {
-		struct subscription *sub = container_of(at, struct subscription, own);
-
-		if (sub->state == SUBSCRIPTION_ACTIVE &&
-		    (!channel || !strcmp(sub->channel->name, channel)))
-			sub->state = SUBSCRIPTION_LEFT;
-	}
-}
-
-/* All of a commit, before finish_leaving(): who leaves a channel and comes back was never gone. */
-static void apply(struct listening *l, const struct sql_control *control)
-{
-	if (control->kind == CONTROL_LISTEN)
-		activate(l, control->name);
-	else if (control->kind == CONTROL_UNLISTEN)
-		leave(l, control->name);
-	else if (control->kind == CONTROL_UNLISTEN_ALL)
-		leave(l, NULL);
-}
-
-static void finish_leaving(struct listening *l)
-{
-	LIST_FOREACH_SAFE (at, &l->subscriptions) {
-		struct subscription *sub = container_of(at, struct subscription, own);
-
-		if (sub->state == SUBSCRIPTION_LEFT)
-			unsubscribe(sub);
-	}
-}
-
-/* ---- the journal of a transaction ---------------------------------------------------------------
- */
-
-static bool is_savepoint(const struct entry *entry, const char *name)
-{
-	return entry->control.kind == CONTROL_SAVEPOINT &&
-	       (!name || !strcmp(entry->control.name, name));
-}
-
-static void entry_free(struct listening *l, struct list *at)
-{
-	l->njournal--;
-	list_del(at);
-	free(container_of(at, struct entry, link));
-}
-
-static void write_down(struct listening *l, const struct sql_control *control)
-{
-	struct entry *entry;
-
-	/* Savepoints from before its first entry need not be known apart. */
-	if (control->kind == CONTROL_SAVEPOINT && list_is_empty(&l->journal))
-		return;
-	entry = xnew(struct entry);
-	entry->control = *control;
-	list_push_back(&l->journal, &entry->link);
-	l->njournal++;
-}
-
-/* The last savepoint of that name; the head: it is from before the first entry. */
-static struct list *find_savepoint(struct listening *l, const char *name)
-{
-	struct list *at = l->journal.prev;
-
-	while (at != &l->journal && !is_savepoint(container_of(at, struct entry, link), name))
-		at = at->prev;
-	return at;
-}
-
-static void roll_back_to(struct listening *l, const char *name)
-{
-	struct list *savepoint = find_savepoint(l, name);
-
-	while (savepoint->next != &l->journal)
-		entry_free(l, savepoint->next);
-}
-
-/* What was done since then stays; the savepoints made since then go with it. */
-static void release(struct listening *l, const char *name)
-{
-	struct list *at = find_savepoint(l, name), *next;
-
-	if (at == &l->journal)
-		at = at->next;
-	for (; at != &l->journal; at = next) {
-		next = at->next;
-		if (is_savepoint(container_of(at, struct entry, link), NULL))
-			entry_free(l, at);
-	}
-}
-
-static void clear_journal(struct listening *l)
-{
-	while (!list_is_empty(&l->journal))
-		entry_free(l, l->journal.next);
-}
 
 static void commit(struct listening *l)
 {
-	LIST_FOREACH (at, &l->journal)
-		apply(l, &container_of(at, struct entry, link)->control);
-	finish_leaving(l);
-	clear_journal(l);
-	forget_tentative(l);
+	LIST_FOREACH (at, &l->journal.entries)
+		subscription_apply(l, journal_at(at));
+	subscription_end_left(l);
+	journal_clear(&l->journal);
+	subscription_end_tentative(l);
 	l->failed = false;
 }
 
 static void roll_back(struct listening *l)
 {
-	clear_journal(l);
-	forget_tentative(l);
+	journal_clear(&l->journal);
+	subscription_end_tentative(l);
 	l->failed = false;
-}
-
-static void run(struct listening *l, const struct sql_control *control)
-{
-	switch (control->kind) {
-	case CONTROL_RELEASE:
-		release(l, control->name);
-		break;
-	case CONTROL_ROLLBACK_TO:
-		roll_back_to(l, control->name);
-		break;
-	default:
-		write_down(l, control);
-		break;
-	}
 }
 
 /* ---- waiting for the hub ------------------------------------------------------------------------
@@ -387,7 +158,7 @@ static enum listen_way await(struct listening *l, enum listen_purpose purpose, s
 		return LISTEN_PASSES;
 	}
 	l->request.state = WAIT_NONE;
-	forget_tentative(l);
+	subscription_end_tentative(l);
 	*e = l->hub->pool.error;
 	err_hint(e,
 		 "The connection that listens for clients of transaction pooling cannot be made.");
@@ -407,8 +178,8 @@ usec_t listen_waits_since(const struct client *c)
 void listen_stop_waiting(struct client *c)
 {
 	hub_wait_end(&c->listening->request);
-	if (list_is_empty(&c->listening->journal) && list_is_empty(&c->listening->sent))
-		forget_tentative(c->listening);
+	if (!c->listening->journal.n && list_is_empty(&c->listening->sent))
+		subscription_end_tentative(c->listening);
 	free_if_unused(c->listening);
 }
 
@@ -437,7 +208,7 @@ static bool is_full(const struct listening *l, struct err *e)
 {
 	const struct settings *set = &l->client->group->set;
 
-	if (l->nsubscriptions + l->njournal < set->max_listen_channels)
+	if (l->nsubscriptions + l->journal.n < set->max_listen_channels)
 		return false;
 	err_set(e, "54000", "too many channels to listen on (max_listen_channels = %u)",
 		set->max_listen_channels);
@@ -447,7 +218,7 @@ static bool is_full(const struct listening *l, struct err *e)
 
 static bool journal_is_full(const struct listening *l, struct err *e)
 {
-	if (l->njournal < JOURNAL_MAX)
+	if (l->journal.n < JOURNAL_MAX)
 		return false;
 	err_set(e, "54000", "too many savepoints and changes of channels in one transaction");
 	return true;
@@ -494,18 +265,18 @@ static enum listen_way answer_here(struct listening *l, const struct sql_control
 	bool listens = control->kind == CONTROL_LISTEN;
 	enum listen_way way;
 
-	if (listens && is_fresh(l, LISTEN_FOR_COMMAND) && !find_subscription(l, control->name)) {
+	if (listens && is_fresh(l, LISTEN_FOR_COMMAND) && !subscription_find(l, control->name)) {
 		if (is_full(l, e))
 			return LISTEN_REFUSED;
-		subscribe(l, control->name);
+		subscription_add(l, control->name);
 	}
 	/* UNLISTEN ends with what was sent before it, too. */
 	way = listens || l->hub->is_ready ? await(l, LISTEN_FOR_COMMAND, e) : LISTEN_PASSES;
 	if (way != LISTEN_PASSES)
 		return way;
 	listen_flush(c);
-	apply(l, control);
-	finish_leaving(l);
+	subscription_apply(l, control);
+	subscription_end_left(l);
 	statement_drop_unnamed(c);
 	msg_put_command_complete(conn_output(&c->conn), listens ? "LISTEN" : "UNLISTEN");
 	listen_flush(c);
@@ -528,7 +299,7 @@ static enum listen_way command(struct client *c, const struct sql_control *contr
 	}
 	if (listens) {
 		way = make_hub_ready(l, e);
-		if (way != LISTEN_PASSES || !speaks_alike(c, l->hub))
+		if (way != LISTEN_PASSES || !subscription_speaks_alike(c, l->hub))
 			return way; /* one that spells otherwise has its own server listen */
 	}
 	if (!is_in_transaction(c))
@@ -551,23 +322,15 @@ static void ask_for(struct listening *l, const struct sql_control *control)
 
 	if (control->kind != CONTROL_LISTEN)
 		return;
-	sub = find_subscription(l, control->name);
+	sub = subscription_find(l, control->name);
 	if (!sub) {
-		subscribe(l, control->name);
+		subscription_add(l, control->name);
 		l->is_armed = false;
 	} else if (sub->state == SUBSCRIPTION_TENTATIVE && !l->is_armed) {
 		/* What has come since an earlier try was sent before this commit. */
-		drop_parcels(sub);
+		subscription_drop_parcels(sub);
 		sub->state = SUBSCRIPTION_ASKED;
 	}
-}
-
-static bool has_any(const struct list *entries, enum sql_control_kind kind)
-{
-	LIST_FOREACH (at, entries)
-		if (container_of(at, struct entry, link)->control.kind == kind)
-			return true;
-	return false;
 }
 
 static bool has_sent_listen(const struct listening *l)
@@ -589,10 +352,10 @@ static enum listen_way arm(struct listening *l, struct err *e)
 	enum listen_way way;
 
 	if (is_fresh(l, LISTEN_FOR_COMMIT)) {
-		if (!has_any(&l->journal, CONTROL_LISTEN) && !has_sent_listen(l))
+		if (!journal_has(&l->journal, CONTROL_LISTEN) && !has_sent_listen(l))
 			return LISTEN_PASSES;
-		LIST_FOREACH (at, &l->journal)
-			ask_for(l, &container_of(at, struct entry, link)->control);
+		LIST_FOREACH (at, &l->journal.entries)
+			ask_for(l, journal_at(at));
 		LIST_FOREACH (at, &l->sent) {
 			struct controls *controls = container_of(at, struct controls, link);
 
@@ -618,123 +381,11 @@ static bool may_commit(const struct sql_facts *facts)
 
 static bool forbids_prepare(const struct listening *l, const struct sql_facts *facts, struct err *e)
 {
-	if (facts->kind != SQL_KIND_TWO_PHASE || list_is_empty(&l->journal) ||
-	    l->client->server->tx != 'T')
+	if (facts->kind != SQL_KIND_TWO_PHASE || !l->journal.n || l->client->server->tx != 'T')
 		return false;
 	err_set(e, "0A000",
 		"cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY");
 	return true;
-}
-
-/* ---- pg_listening_channels() --------------------------------------------------------------------
- */
-
-#define CHANNELS_FUNCTION "pg_listening_channels"
-
-static void put_quoted(struct buf *out, const char *s)
-{
-	buf_printf(out, "%s", "E'");
-	for (; *s; s++) {
-		if (*s == '\'' || *s == '\\' || *s & 0x80)
-			buf_printf(out, "\\x%02X", (unsigned char)*s);
-		else
-			buf_put_u8(out, (uint8_t)*s);
-	}
-	buf_put_u8(out, '\'');
-}
-
-/* A set of what the client listens on, with what its own server does. */
-static void put_channels(const struct listening *l, struct buf *out)
-{
-	bool first = true;
-
-	buf_printf(out, "%s", "pg_catalog.unnest(ARRAY[");
-	LIST_FOREACH (at, &l->subscriptions) {
-		const struct subscription *sub = container_of(at, struct subscription, own);
-
-		if (sub->state != SUBSCRIPTION_ACTIVE)
-			continue;
-		buf_printf(out, "%s", first ? "" : ", ");
-		put_quoted(out, sub->channel->name);
-		first = false;
-	}
-	buf_printf(out, "%s",
-		   "]::pg_catalog.text[] OPERATOR(pg_catalog.||) "
-		   "ARRAY(SELECT pg_catalog." CHANNELS_FUNCTION "()))");
-}
-
-static bool next_token(struct lex *lex, struct lex_token *t)
-{
-	while (lex_next(lex, t))
-		if (t->kind != LEX_COMMENT)
-			return true;
-	return false;
-}
-
-static bool is_sign(const struct lex_token *t, char sign)
-{
-	return t->kind == LEX_PUNCT && *t->text.p == sign;
-}
-
-static bool is_word(const struct lex_token *t, const char *word)
-{
-	return t->kind == LEX_WORD && slice_is_equal_nocase(t->text, slice_str(word));
-}
-
-/* Whether the result of the call is named by what follows it, or needs no name there. */
-static bool takes_no_name(const struct lex_token *t)
-{
-	static const char *const clauses[] = { "from",  "where", "group", "order",
-					       "limit", "union", "cross", "join" };
-
-	if (t->kind == LEX_END || is_sign(t, ';') || is_sign(t, ','))
-		return false;
-	for (size_t i = 0; i < PGT_NELEMS(clauses); i++)
-		if (is_word(t, clauses[i]))
-			return false;
-	return true;
-}
-
-/* Each call of the function becomes the set that it would give on a connection of its own. */
-static void rewrite_calls(struct client *c, struct slice text, struct buf *out)
-{
-	struct sql_env env = gate_env(c);
-	struct lex_token t, open, close;
-	const char *done = text.p, *qualified = NULL;
-	struct lex lex;
-
-	lex_init(&lex, text, &(struct lex_env){ env.standard_strings, env.ascii_safe });
-	while (next_token(&lex, &t)) {
-		struct lex ahead = lex;
-
-		if (is_word(&t, "pg_catalog")) {
-			qualified = t.text.p;
-			continue;
-		}
-		if (is_sign(&t, '.') && qualified)
-			continue;
-		if (is_word(&t, CHANNELS_FUNCTION) && next_token(&ahead, &open) &&
-		    is_sign(&open, '(') && next_token(&ahead, &close) && is_sign(&close, ')')) {
-			const char *start = qualified ? qualified : t.text.p;
-
-			buf_put(out, done, (size_t)(start - done));
-			put_channels(c->listening, out);
-			done = close.text.p + close.text.n;
-			lex = ahead;
-			next_token(&ahead, &t);
-			if (!takes_no_name(&t))
-				buf_printf(out, "%s", " AS " CHANNELS_FUNCTION);
-		}
-		qualified = NULL;
-	}
-	if (done != text.p)
-		buf_put(out, done, (size_t)(text.p + text.n - done));
-}
-
-static bool asks_for_channels(const struct client *c, struct slice text)
-{
-	return c->listening && c->listening->nsubscriptions &&
-	       sql_spells(text, SLICE(CHANNELS_FUNCTION));
 }
 
 /* ---- requests -----------------------------------------------------------------------------------
@@ -753,8 +404,8 @@ static enum listen_way look_at_query(struct client *c, struct slice text, struct
 		return LISTEN_PASSES;
 	if (journal_is_full(l, e) || forbids_prepare(l, facts, e))
 		return LISTEN_REFUSED;
-	if (asks_for_channels(c, text) && !buf_len(rewritten))
-		rewrite_calls(c, text, rewritten);
+	if (channels_are_asked(c, text) && !buf_len(rewritten))
+		channels_rewrite(c, text, rewritten);
 	return may_commit(facts) ? arm(l, e) : LISTEN_PASSES;
 }
 
@@ -822,7 +473,7 @@ enum listen_way listen_parse(struct client *c, struct slice name, struct slice t
 	struct listening *l;
 	enum listen_way way;
 
-	if (asks_for_channels(c, text) && !buf_len(rewritten)) {
+	if (channels_are_asked(c, text) && !buf_len(rewritten)) {
 		if (name.n) {
 			err_set(e, "0A000",
 				CHANNELS_FUNCTION "() in a named prepared statement is not "
@@ -830,7 +481,7 @@ enum listen_way listen_parse(struct client *c, struct slice name, struct slice t
 			err_hint(e, "Ask with an unnamed statement, or a simple query.");
 			return LISTEN_REFUSED;
 		}
-		rewrite_calls(c, text, rewritten);
+		channels_rewrite(c, text, rewritten);
 		return LISTEN_PASSES;
 	}
 	if (facts->kind != SQL_KIND_LISTEN || (facts->flags & SQL_UNCLEAN) || !may_be_virtual(c) ||
@@ -838,7 +489,7 @@ enum listen_way listen_parse(struct client *c, struct slice name, struct slice t
 		return LISTEN_PASSES;
 	l = listening_of(c);
 	way = make_hub_ready(l, e);
-	if (way != LISTEN_PASSES || !speaks_alike(c, l->hub))
+	if (way != LISTEN_PASSES || !subscription_speaks_alike(c, l->hub))
 		return way;
 	put_substitute(&control, rewritten);
 	facts->effects &= ~(uint32_t)SQL_EFFECT_LISTEN;
@@ -947,13 +598,13 @@ const char *listen_on_tag(struct client *c, const struct reply *head, struct sli
 	    head->has_controls ? control_of_tag(first_sent(l)) : NULL;
 
 	if (control)
-		run(l, control);
+		journal_run(&l->journal, control);
 	else if (slice_is_equal(tag, SLICE("COMMIT")))
 		commit(l);
 	else if (slice_is_equal(tag, SLICE("ROLLBACK")))
 		roll_back(l);
 	else if (slice_is_equal(tag, SLICE("DISCARD ALL")))
-		write_down(l, &unlisten_all);
+		journal_run(&l->journal, &unlisten_all);
 	if (control && control->kind == CONTROL_ROLLBACK_TO)
 		l->failed = false;
 	return control && control->kind == CONTROL_LISTEN ? "LISTEN" : NULL;
@@ -967,7 +618,7 @@ void listen_on_error(struct client *c)
 enum step listen_before_ready(struct client *c)
 {
 	struct listening *l = c->listening;
-	bool has_listened = has_any(&l->journal, CONTROL_LISTEN);
+	bool has_listened = journal_has(&l->journal, CONTROL_LISTEN);
 
 	if (l->answer.state == WAIT_NONE && l->nsubscriptions && !l->is_lost &&
 	    (has_listened || l->hub->is_ready))
@@ -978,23 +629,6 @@ enum step listen_before_ready(struct client *c)
 	l->is_lost |= has_listened && l->answer.state == WAIT_FAILED;
 	l->answer.state = WAIT_NONE;
 	return STEP_DONE;
-}
-
-static void send_parcels(struct listening *l)
-{
-	struct client *c = l->client;
-
-	LIST_FOREACH_SAFE (at, &l->queue) {
-		struct parcel *p = container_of(at, struct parcel, link);
-
-		if (p->subscription && p->subscription->state != SUBSCRIPTION_ACTIVE)
-			continue;
-		buf_put(conn_output(&c->conn), p->note->message, p->note->len);
-		c->group->counters.bytes_sent += p->note->len;
-		if (p->subscription)
-			p->subscription->delivered++;
-		parcel_free(l, p);
-	}
 }
 
 void listen_on_ready(struct client *c, char tx)
@@ -1010,7 +644,7 @@ void listen_on_ready(struct client *c, char tx)
 		commit(l);
 	LIST_FOREACH_SAFE (at, &l->portals)
 		portal_free(container_of(at, struct portal, link));
-	send_parcels(l);
+	subscription_send(l);
 }
 
 static void close_lost(struct client *c)
@@ -1063,7 +697,7 @@ static bool is_at_rest(const struct client *c)
 void listen_flush(struct client *c)
 {
 	if (!list_is_empty(&c->listening->queue) && is_at_rest(c))
-		send_parcels(c->listening);
+		subscription_send(c->listening);
 }
 
 bool listen_end_lost(struct client *c)
@@ -1082,12 +716,10 @@ void listen_forget(struct client *c)
 		return;
 	hub_wait_end(&l->request);
 	hub_wait_end(&l->answer);
-	unsubscribe_from_all(l);
-	clear_journal(l);
+	subscription_end_all(l);
+	journal_clear(&l->journal);
 	LIST_FOREACH_SAFE (at, &l->portals)
 		portal_free(container_of(at, struct portal, link));
-	LIST_FOREACH_SAFE (at, &l->queue)
-		parcel_free(l, container_of(at, struct parcel, link));
 	/* What its server may still be asked about belongs to nobody now. */
 	LIST_FOREACH_SAFE (at, &l->sent)
 		list_del(at);
@@ -1096,37 +728,6 @@ void listen_forget(struct client *c)
 
 /* ---- from the hub -------------------------------------------------------------------------------
  */
-
-static void enqueue(struct listening *l, struct subscription *sub, struct note *note)
-{
-	struct parcel *p = xnew(struct parcel);
-
-	p->note = note;
-	p->subscription = sub;
-	note->refs++;
-	l->queued += note->len;
-	list_push_back(&l->queue, &p->link);
-}
-
-void listen_take(struct subscription *sub, struct note *note)
-{
-	struct listening *l = sub->listening;
-	struct client *c = l->client;
-
-	if (sub->state == SUBSCRIPTION_ASKED || l->doom || l->is_lost)
-		return;
-	if (!note->is_ascii && !speaks_alike(c, l->hub))
-		l->doom = "a notification cannot be given in the session's client_encoding";
-	else if (l->queued + conn_unsent(&c->conn) + note->len > c->group->set.listen_backlog_size)
-		l->doom = "too many notifications wait for this session (listen_backlog_size)";
-	if (l->doom) {
-		l->hub->has_doomed = true;
-		return;
-	}
-	enqueue(l, sub, note);
-	if (sub->state == SUBSCRIPTION_ACTIVE)
-		listen_flush(c);
-}
 
 /* The first listener for which pick() says so, or NULL.  Closing one may end others. */
 static struct listening *find_listener(struct hub *hub, bool (*pick)(const struct listening *l))
@@ -1160,15 +761,6 @@ void listen_close_doomed(struct hub *hub)
 	}
 }
 
-/* It may have missed something: it was told that it listens, or is about to be. */
-static bool has_heard(const struct listening *l)
-{
-	LIST_FOREACH (at, &l->subscriptions)
-		if (container_of(at, struct subscription, own)->state != SUBSCRIPTION_ASKED)
-			return true;
-	return false;
-}
-
 static bool is_lost_at_rest(const struct listening *l)
 {
 	return l->is_lost && is_at_rest(l->client);
@@ -1181,8 +773,8 @@ void listen_on_loss(struct hub *hub)
 
 	LIST_FOREACH (at, &hub->listeners) {
 		l = container_of(at, struct listening, link);
-		l->is_lost |= disconnects && has_heard(l);
-		l->is_warned |= !disconnects && has_heard(l);
+		l->is_lost |= disconnects && subscription_has_heard(l);
+		l->is_warned |= !disconnects && subscription_has_heard(l);
 		hub->has_warned |= l->is_warned;
 	}
 	while ((l = find_listener(hub, is_lost_at_rest)))
@@ -1223,7 +815,7 @@ void listen_on_heard(struct hub *hub)
 	note = make_warning();
 	while ((l = find_listener(hub, wants_warning))) {
 		l->is_warned = false;
-		enqueue(l, NULL, note);
+		subscription_enqueue(l, NULL, note);
 		listen_flush(l->client);
 	}
 	note_unref(note);
