@@ -16,6 +16,8 @@ struct err {
 	char sqlstate[6];
 	char text[512];
 	char hint[256];
+	/* Of the server's source, where drivers tell an error by it; static, or NULL. */
+	const char *routine;
 };
 
 /* Fills e (when not NULL) and returns false, so that a caller can `return err_set(…)`. */

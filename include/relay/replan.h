@@ -33,5 +33,9 @@ bool replan_is_possible(const struct server *s, const struct frame *error);
  * which is not here yet, tells. */
 enum verdict replan_on_bind(struct client *c, const struct frame *bind, struct slice portal,
 			    struct slice name, struct err *e);
+/* A Bind of a statement that statement_is_unseen(), in its batch.  VERDICT_WAIT: it may not be sent
+ * yet; its result is asked for, or whether that is needed depends on the next message. */
+enum verdict replan_before_bind(struct client *c, const struct frame *bind, struct slice portal,
+				struct slice name);
 
 #endif

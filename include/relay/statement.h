@@ -22,6 +22,7 @@
 
 struct buf;
 struct client;
+struct frame;
 struct group;
 struct relay;
 struct reply;
@@ -46,6 +47,7 @@ struct statement {
 	uint8_t sequence;   /* enum sql_sequence */
 	bool has_names;     /* it names others, see named.h */
 	unsigned changes;   /* times that its result was found to have become another */
+	uint64_t result;    /* a digest of what it is by now; 0: not known */
 	bool is_exact;
 	bool begin_read_only, begin_serializable;
 	enum sql_hint hint;
@@ -91,10 +93,20 @@ struct slice statement_require(struct client *c, struct slice name, struct buf *
 /* The name that the server has for one that stands for none of the client's statements: the same,
  * or one that is none of ours. */
 struct slice statement_escape(struct slice name, struct buf *odd);
-/* Describe of the portal that was bound last: the client knows the result of its statement. */
-void statement_note_told(struct client *c);
+/* Describe of a portal: if it is the one bound last, the client knows the result of its statement.
+ */
+void statement_expect_told_portal(struct client *c, struct slice portal);
 /* The same of a statement, by name, once it is answered; after statement_require(). */
 void statement_expect_told(struct client *c, struct slice name);
+/* Bound to this portal, after statement_require(). */
+void statement_note_portal(struct client *c, struct slice portal);
+/* Whether the client goes by a result that it was told, and its server has not told yet whether it
+ * gives the same. */
+bool statement_is_unseen(const struct client *c, struct slice name);
+/* Asks the server, in the batch under way; until the answer has come nothing more may be sent. */
+void statement_ask_result(struct client *c, struct slice name);
+/* The RowDescription or NoData that answers a Describe. */
+void statement_note_result(struct server *s, const struct reply *r, const struct frame *f);
 /* Whether the client goes by a result that it was told and that has changed since: the server's
  * statement may be a newer one, which would not tell it. */
 bool statement_is_outdated(const struct client *c, struct slice name);

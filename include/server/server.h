@@ -68,6 +68,7 @@ struct server_statement {
 	uint64_t used_in; /* and that used it last */
 	void *subject;    /* of the relay: what the statement is */
 	bool is_renamed;  /* its text names statements as only this server knows them */
+	bool is_seen;     /* what it gives has been compared with what it gives elsewhere */
 	unsigned changes; /* of the statement when it was parsed here */
 	uint8_t name_len; /* with its NUL */
 	char name[SERVER_STATEMENT_NAME_MAX];
@@ -102,9 +103,10 @@ struct server {
 	uint64_t unnamed_in; /* the batch that changed it last */
 	uint64_t closed_in;  /* the batch in which its client closed a name last */
 	uint64_t last_serial;
-	uint64_t bound;  /* serial of the statement that was asked for last; 0: the unnamed */
-	struct buf sent; /* the batch under way, if it may have to be sent again */
-	uint64_t batch;  /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
+	uint64_t bound;        /* serial of the statement that was asked for last; 0: the unnamed */
+	uint64_t bound_portal; /* a digest of its portal's name if it is not seen; 0: it is */
+	struct buf sent;       /* the batch under way, if it may have to be sent again */
+	uint64_t batch; /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
 	uint64_t id;
 	uint64_t sequence_user; /* the client that has used it last */
 	uint32_t pid;

@@ -459,7 +459,7 @@ static void command_kill(struct session *s, const struct command *cmd)
 /* A client of the console itself: true when it was one, which may be who asks. */
 static bool kill_session(struct console *console, uint64_t id)
 {
-	static const struct err killed = { "57P01", "admin forced disconnect", "" };
+	static const struct err killed = { .sqlstate = "57P01", .text = "admin forced disconnect" };
 
 	LIST_FOREACH_SAFE (at, &console->sessions) {
 		struct session *s = container_of(at, struct session, link);

@@ -15,6 +15,7 @@ bool err_set(struct err *e, const char *sqlstate, const char *fmt, ...)
 		return false;
 	snprintf(e->sqlstate, sizeof(e->sqlstate), "%s", sqlstate);
 	e->hint[0] = '\0';
+	e->routine = NULL;
 	va_start(ap, fmt);
 	vsnprintf(e->text, sizeof(e->text), fmt, ap);
 	va_end(ap);

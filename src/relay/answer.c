@@ -146,6 +146,8 @@ static enum step on_parameters_described(struct server *s, const struct frame *f
 	struct slice in = conn_input(&s->conn);
 	struct frame next;
 
+	if (head_is(s, REPLY_DESCRIBE) && replies_head(&s->replies)->way == REPLY_SWALLOW)
+		return swallow(s, f);
 	if (frame_is_whole(f)) {
 		in = slice_of(in.p + f->len, in.n - f->len);
 		if (frame_peek(in.p, in.n, &next) != FRAME_OK)
@@ -163,7 +165,10 @@ static enum step on_parameters_described(struct server *s, const struct frame *f
 /* RowDescription answers a Describe, or comes before the rows of a simple query. */
 static enum step on_description(struct server *s, const struct frame *f)
 {
-	return head_is(s, REPLY_DESCRIBE) ? complete(s, f, REPLY_DESCRIBE) : pass(s, f);
+	if (!head_is(s, REPLY_DESCRIBE))
+		return pass(s, f);
+	statement_note_result(s, replies_head(&s->replies), f);
+	return complete(s, f, REPLY_DESCRIBE);
 }
 
 /* What a session begins with may be another from now on, and a server asks for it only once. */

@@ -157,21 +157,42 @@ bool replan_on_error(struct server *s, const struct frame *f)
 	return true;
 }
 
-enum verdict replan_on_bind(struct client *c, const struct frame *bind, struct slice portal,
-			    struct slice name, struct err *e)
+/* Whether the client asks for the result of what it binds (VERDICT_PASS) or goes by the one that it
+ * knows (VERDICT_REFUSED). */
+static enum verdict will_be_told(const struct client *c, const struct frame *bind,
+				 struct slice portal)
 {
 	struct slice in = conn_input(&c->conn);
 	struct frame next;
 
-	if (!statement_is_outdated(c, name))
-		return VERDICT_PASS;
 	in = slice_of(in.p + bind->have, in.n - bind->have);
-	if (next_frame(&in, &next)) {
-		if (is_describe_of(&next, portal))
-			return VERDICT_PASS;
-	} else if (bind->len < HOLD_MAX) {
-		return VERDICT_WAIT;
+	if (next_frame(&in, &next))
+		return is_describe_of(&next, portal) ? VERDICT_PASS : VERDICT_REFUSED;
+	return bind->len < HOLD_MAX ? VERDICT_WAIT : VERDICT_REFUSED;
+}
+
+enum verdict replan_on_bind(struct client *c, const struct frame *bind, struct slice portal,
+			    struct slice name, struct err *e)
+{
+	enum verdict verdict = VERDICT_PASS;
+
+	if (statement_is_outdated(c, name))
+		verdict = will_be_told(c, bind, portal);
+	if (verdict == VERDICT_REFUSED) {
+		err_set(e, "0A000", "cached plan must not change result type");
+		e->routine = "RevalidateCachedQuery";
 	}
-	err_set(e, "0A000", "cached plan must not change result type");
-	return VERDICT_REFUSED;
+	return verdict;
+}
+
+enum verdict replan_before_bind(struct client *c, const struct frame *bind, struct slice portal,
+				struct slice name)
+{
+	enum verdict verdict = will_be_told(c, bind, portal);
+
+	if (verdict != VERDICT_REFUSED)
+		return verdict;
+	statement_ask_result(c, name);
+	c->turn_missed = true;
+	return VERDICT_WAIT;
 }

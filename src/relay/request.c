@@ -755,12 +755,14 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
-	if (name.n)
-		c->group->counters.bind_count++;
 	if (!statement_is_mapped(c)) {
+		c->group->counters.bind_count += name.n > 0;
 		expect(c, REPLY_BIND);
 		return pass(c, f);
 	}
+	if (statement_is_unseen(c, name) && replan_before_bind(c, f, portal, name) == VERDICT_WAIT)
+		return STEP_AGAIN;
+	c->group->counters.bind_count += name.n > 0;
 	if (c->named)
 		named_unbind(c, portal);
 	if (listen_minds_bind(c, st)) {
@@ -779,6 +781,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	}
 	step = buf_len(rewritten) ? send_rewritten_bind(c, f, portal, name, rewritten)
 				  : pass_renamed(c, f, name);
+	statement_note_portal(c, portal);
 	expect_bind(c);
 	if (c->listening)
 		listen_on_bind_sent(c, portal, st);
@@ -828,8 +831,7 @@ static enum step on_describe(struct client *c, const struct frame *f)
 	if (step != STEP_DONE)
 		return not_yet(c, step);
 	if (!statement_is_mapped(c) || what == 'P') {
-		statement_note_told(c);
-		expect(c, REPLY_DESCRIBE);
+		statement_expect_told_portal(c, name);
 		return pass(c, f);
 	}
 	step = pass_renamed(c, f, name);

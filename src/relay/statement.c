@@ -13,6 +13,7 @@
 #include "relay/named.h"
 #include "relay/parts.h"
 #include "wire/frame.h"
+#include "wire/read.h"
 #include "wire/write.h"
 
 #include <stdio.h>
@@ -555,6 +556,7 @@ struct slice statement_require(struct client *c, struct slice name, struct buf *
 	const struct server_statement *ss;
 
 	c->server->bound = 0;
+	c->server->bound_portal = 0;
 	if (!name.n) {
 		require_unnamed(c, st);
 		return slice_of("", 1);
@@ -563,6 +565,7 @@ struct slice statement_require(struct client *c, struct slice name, struct buf *
 		return statement_escape(name, odd);
 	ss = require_named(c, st);
 	c->server->bound = ss->serial;
+	c->server->bound_portal = !ss->is_seen;
 	return slice_of(ss->name, ss->name_len);
 }
 
@@ -932,15 +935,15 @@ const char *statement_name_of(const struct server *s, const struct statement *st
  * --------------------------------------------------------------------------
  */
 
-void statement_note_told(struct client *c)
+/* Never 0. */
+static uint64_t portal_key(struct slice name)
 {
-	if (c->server->bound && c->statements && c->statements->last)
-		c->statements->last->is_told = true;
+	return hash_bytes(name.p, name.n) | 1;
 }
 
-void statement_expect_told(struct client *c, struct slice name)
+/* n may be NULL: whose result it is does not matter. */
+static void expect_told(struct client *c, struct statement_name *n)
 {
-	struct statement_name *n = name.n ? name_find(c, name) : NULL;
 	struct reply r = { .kind = REPLY_DESCRIBE, .way = REPLY_PASS };
 
 	if (n && n->statement) {
@@ -949,6 +952,108 @@ void statement_expect_told(struct client *c, struct slice name)
 		r.subject = n;
 	}
 	replies_push(&c->server->replies, r);
+}
+
+void statement_expect_told(struct client *c, struct slice name)
+{
+	expect_told(c, name.n ? name_find(c, name) : NULL);
+}
+
+void statement_expect_told_portal(struct client *c, struct slice portal)
+{
+	struct server *s = c->server;
+	struct statement_name *n = s->bound && c->statements ? c->statements->last : NULL;
+
+	if (n)
+		n->is_told = true;
+	/* Once it is seen, the server itself refuses when it changes. */
+	expect_told(c, s->bound_portal && s->bound_portal == portal_key(portal) ? n : NULL);
+}
+
+void statement_note_portal(struct client *c, struct slice portal)
+{
+	if (c->server->bound_portal)
+		c->server->bound_portal = portal_key(portal);
+}
+
+bool statement_is_unseen(const struct client *c, struct slice name)
+{
+	const struct statement_name *n = name.n ? name_find(c, name) : NULL;
+	const struct server_statement *ss;
+
+	if (!n || !n->is_told || !n->statement || n->statement->has_names)
+		return false;
+	ss = on_server(c->server, n->statement);
+	return !ss || !ss->is_seen || ss->changes != n->statement->changes;
+}
+
+static bool is_asked(const struct replies *q)
+{
+	const struct reply *last = q->n ? replies_at(q, q->n - 1) : NULL;
+
+	return last && last->kind == REPLY_DESCRIBE && last->way == REPLY_SWALLOW;
+}
+
+void statement_ask_result(struct client *c, struct slice name)
+{
+	struct server *s = c->server;
+	struct server_statement *ss;
+	struct buf *out;
+	size_t m;
+
+	if (is_asked(&s->replies))
+		return;
+	ss = require_named(c, statement_find(c, name));
+	out = conn_output(&s->conn);
+	m = msg_begin(out, MSG_DESCRIBE);
+	buf_put_u8(out, 'S');
+	buf_put_cstr(out, ss->name);
+	msg_end(out, m);
+	msg_put_empty(out, MSG_FLUSH);
+	replies_push(
+	    &s->replies,
+	    (struct reply){ .kind = REPLY_DESCRIBE, .way = REPLY_SWALLOW, .serial = ss->serial });
+}
+
+/* Names and types of the columns, as the server itself compares them; of a table that was made
+ * anew they are the same. */
+static uint64_t digest_of_result(struct slice body)
+{
+	struct reader r = reader_of(body);
+	uint64_t digest = 1;
+
+	if (!body.n)
+		return digest;
+	for (unsigned n = read_u16(&r); n > 0; n--) {
+		struct slice name = read_cstr(&r), type;
+
+		read_bytes(&r, 6); /* where it comes from */
+		type = read_bytes(&r, 10);
+		read_bytes(&r, 2); /* as text or binary */
+		digest = hash_more(digest, name.p, name.n + 1);
+		digest = hash_more(digest, type.p, type.n);
+	}
+	return digest;
+}
+
+void statement_note_result(struct server *s, const struct reply *r, const struct frame *f)
+{
+	struct server_statement *ss =
+	    r->note == NOTE_TOLD || r->serial ? statement_of_reply(s, r) : NULL;
+	struct statement *st;
+	uint64_t result;
+
+	if (!ss || ss->is_seen)
+		return;
+	st = ss->subject;
+	ss->is_seen = true;
+	/* One that does not come whole is as good as the old one: nobody waits for it again. */
+	if (ss->is_renamed || ss->changes != st->changes || !frame_is_whole(f))
+		return;
+	result = digest_of_result(frame_body(f));
+	if (st->result && st->result != result)
+		ss->changes = ++st->changes;
+	st->result = result;
 }
 
 bool statement_is_outdated(const struct client *c, struct slice name)
@@ -970,10 +1075,12 @@ void statement_note_changed(struct server *s, const struct reply *r)
 	const struct server_statement *ss = statement_of_reply(s, r);
 	struct statement *st = ss ? ss->subject : NULL;
 
-	if (st && ss->changes == st->changes)
+	if (st && ss->changes == st->changes) {
 		st->changes++;
-	else if (r->note == NOTE_NONE && !r->serial)
+		st->result = 0;
+	} else if (r->note == NOTE_NONE && !r->serial) {
 		s->unnamed_id = UNNAMED_UNKNOWN;
+	}
 }
 
 void statement_renew(struct server *s, struct server_statement *ss)
@@ -983,6 +1090,7 @@ void statement_renew(struct server *s, struct server_statement *ss)
 	send_close(s, ss->name);
 	send_parse(s, ss->name, st);
 	ss->changes = st->changes;
+	ss->is_seen = false;
 	replies_push_front(&s->replies, (struct reply){ .kind = REPLY_PARSE,
 							.way = REPLY_SWALLOW,
 							.note = NOTE_INJECTED,

@@ -193,8 +193,8 @@ async function changes(one, two) {
   await one.query('CREATE TABLE changing AS SELECT 1 AS id');
   for (let turn = 0; turn < 3; turn++) await attempt('rows', one.query(all));
   await two.query("ALTER TABLE changing ADD COLUMN added text DEFAULT 'new'");
-  await attempt('an error', one.query(all));
-  await attempt('under another name', one.query({ ...all, name: 'anew' }));
+  // The server lets the statement fail for ever, where a pooler may prepare it anew unseen.
+  await attempt('a column more', one.query(all).catch(() => one.query({ ...all, name: 'anew' })));
 }
 
 async function main() {

@@ -319,8 +319,12 @@ func changes(one, two *pgx.Conn) {
 		show("rows", query(one, "SELECT * FROM changing"))
 	}
 	exec(two, "ALTER TABLE changing ADD COLUMN added text DEFAULT 'new'")
-	show("once an error", query(one, "SELECT * FROM changing"))
-	show("then a column more", query(one, "SELECT * FROM changing"))
+	// The server lets a cached statement fail once, where a pooler may prepare it anew unseen.
+	rows := query(one, "SELECT * FROM changing")
+	if _, failed := rows.(error); failed {
+		rows = query(one, "SELECT * FROM changing")
+	}
+	show("a column more", rows)
 }
 
 func main() {

@@ -414,6 +414,87 @@ def test_changed_result_is_not_unseen_where_the_client_would_be_misled(primary, 
             assert essence(through.until("Z")) == essence(expected), request
 
 
+def bound(name, sync=SYNC):
+    """Bind and Execute by a client that goes by what it was told of the result, as JDBC and asyncpg."""
+    return raw.bind("", name) + raw.execute() + sync
+
+
+TOLD = {"of the statement": lambda name: raw.describe("S", name) + SYNC, "of a portal": described}
+
+
+@pytest.mark.parametrize("told", TOLD)
+def test_changed_result_on_a_server_that_never_had_the_old_one(t, changing, told):
+    """No server raises the error, and the client would read the new rows as the old ones."""
+    with log_in(t) as client:
+        prepare(client, "s", "SELECT * FROM changing")
+        ask(client, TOLD[told]("s"))
+        changing()
+        messages = on_another_server(t, client, lambda: ask(client, bound("s")))
+        assert raw.kinds(messages) == "EZ" and sqlstate(messages) == "0A000"
+        # What asyncpg and postgres.js tell it by.
+        assert messages[0].fields["R"] == "RevalidateCachedQuery"
+        assert sqlstate(ask(client, bound("s"))) == "0A000"
+        prepare(client, "new", "SELECT * FROM changing")
+        ask(client, TOLD[told]("new"))
+        for _ in range(2):
+            messages = on_another_server(t, client, lambda: ask(client, bound("new")))
+            assert raw.kinds(messages) == "2DCZ"
+            assert raw.find(messages, "D")[0].row == ("1", "new")
+
+
+@pytest.mark.parametrize("told", TOLD)
+def test_result_that_has_not_changed_is_asked_for_unseen(t, changing, told):
+    """Also in a pipeline, in a transaction and behind a statement that fails."""
+    with log_in(t) as client:
+        prepare(client, "s", "SELECT * FROM changing")
+        ask(client, TOLD[told]("s"))
+        changing("ALTER TABLE changing RENAME TO other; ALTER TABLE other RENAME TO changing")
+
+        def pipeline():
+            client.send(bound("s") + raw.query("BEGIN") + bound("s", b"") + bound("s")
+                        + raw.query("SELECT 1/0") + bound("s") + raw.query("ROLLBACK") + bound("s"))
+            return [raw.kinds(client.until("Z")) for _ in range(7)]
+
+        for _ in range(2):
+            assert on_another_server(t, client, pipeline) \
+                == ["2DCZ", "CZ", "2DC2DCZ", "EZ", "EZ", "CZ", "2DCZ"]
+
+
+def test_result_of_a_statement_that_is_not_there_any_more(primary, t, changing):
+    with log_in(primary) as direct, log_in(t) as client:
+        for each in direct, client:
+            prepare(each, "s", "SELECT * FROM changing")
+            ask(each, described("s"))
+        changing("DROP TABLE changing")
+        expected = ask(direct, bound("s"))
+        assert essence(on_another_server(t, client, lambda: ask(client, bound("s")))) == essence(expected)
+        assert raw.kinds(ask(client, raw.query("SELECT 1"))) == "TDCZ"
+
+
+def test_description_of_a_portal_is_its_own_statements(t, changing):
+    """Not of the one that was bound last."""
+    with log_in(t) as client:
+        prepare(client, "one", "SELECT 1 AS one")
+        prepare(client, "two", "SELECT 1 AS two, 2 AS and_two")
+        client.send(raw.bind("a", "one") + raw.bind("b", "two") + raw.describe("P", "a") + SYNC)
+        assert raw.kinds(client.until("Z")) == "22TZ"
+        ask(client, described("two"))
+        for _ in range(2):
+            for name in "one", "two":
+                messages = on_another_server(t, client, lambda: ask(client, bound(name)))
+                assert raw.kinds(messages) == "2DCZ"
+
+
+def test_result_too_wide_to_be_compared(primary, t):
+    """Its description comes in pieces: it is not known to have changed, and nobody waits for ever."""
+    wide = "SELECT " + ", ".join(f"{n} AS {'c' * 50}_{n}" for n in range(1600))
+    with log_in(t) as client:
+        prepare(client, "s", wide)
+        ask(client, described("s"))
+        for _ in range(2):
+            assert raw.kinds(on_another_server(t, client, lambda: ask(client, bound("s")))) == "2DCZ"
+
+
 @pytest.mark.parametrize("before, after", [("BEGIN", "ROLLBACK")])
 def test_changed_result_in_a_transaction(t, changing, before, after):
     with log_in(t) as client:
