@@ -87,22 +87,8 @@ PROGRAMS = {
 
 # What is not yet as on a direct connection, and why.
 KNOWN = {
-    "libpq": "pg_prepared_statements shows what others have prepared; a notification's pid",
-    "psycopg2": "a notification's pid",
-    "psycopg3": "RESET ALL forgets what the startup packet asked for; a notification's pid",
-    "asyncpg": "a pool whose connections SET holds its servers; a notification's pid",
-    "asyncpg-changes": "a result type that changes under a statement that goes to another server",
-    "dbd_pg": "a notification's pid",
-    "ruby_pg": "a notification's pid",
-    "jdbc-threshold-1": "a notification's pid",
-    "jdbc-threshold-5": "a notification's pid",
-    "jdbc-changes": "a statement whose result type has changed cannot be prepared anew",
-    "pgx": "a notification's pid",
-    "pgx-changes": "a result type that changes under a statement that goes to another server",
-    "node-postgres": "a notification's pid",
-    "node-postgres-changes": "a statement whose result type has changed cannot be prepared anew",
-    "postgres.js": "sessions that have listened or set keep their servers",
-    "postgres.js-changes": "a result type that changes under a statement that goes to another server",
+    "asyncpg": "a cancel waits for the end of a statement that is prepared in the same batch",
+    "jdbc-threshold-1": "a cancel waits for the end of a statement that is prepared in the same batch",
 }
 
 
@@ -199,7 +185,8 @@ def test_i2_same_output_as_on_a_direct_connection(primary, turnstile, name, mode
     program = PROGRAMS[name]
     out = build(program.build, name.partition("-")[0])
     expected = run(program, primary, out)
-    t = turnstile(shop(primary, {"pool_mode": mode, "default_pool_size": POOL_SIZE}))
+    t = turnstile(shop(primary, {"pool_mode": mode, "default_pool_size": POOL_SIZE,
+                                  "sequence_state": "pin"}))
     with bystanders(t) as crowd:
         assert run(program, t, out).splitlines() == expected.splitlines()
     assert len(set().union(*(one.pids for one in crowd))) > 1
