@@ -105,6 +105,7 @@ struct client {
 	uint64_t sequence_server; /* where it has advanced sequences last; 0: nowhere */
 	usec_t limit_since;       /* when that wait began */
 	size_t stream_left;       /* bytes of the message under way that are still to come */
+	uint64_t env_catalog;     /* of functions that leave something; 0: none does */
 	uint64_t env_key;      /* equal for clients to whom a text means the same, when env_known */
 	uint64_t path_changes; /* times that path_unsure was set */
 	uint32_t pid;          /* of its cancel key; 0: none yet */

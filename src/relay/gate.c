@@ -61,7 +61,27 @@ static uint64_t add_path(const struct client *c, uint64_t key)
 	return key;
 }
 
-static void learn_env(struct client *c)
+static const struct sql_catalog *catalog_of(struct group *group)
+{
+	unsigned version = atomic_load_explicit(&group->nodes->version, memory_order_relaxed);
+
+	if (version != group->catalog_version) {
+		sql_catalog_unref(group->catalog);
+		group->catalog = node_set_catalog(group->nodes);
+		group->catalog_version = version;
+	}
+	return group->catalog;
+}
+
+/* What is known of functions that leave something in the session, if there are any. */
+static const struct sql_catalog *leaving_of(struct group *group)
+{
+	const struct sql_catalog *catalog = catalog_of(group);
+
+	return sql_catalog_has_leaving(catalog) ? catalog : NULL;
+}
+
+static void learn_env(struct client *c, uint64_t catalog)
 {
 	const char *strings =
 	    c->told ? param_set_get(c->told, SLICE("standard_conforming_strings")) : NULL;
@@ -71,17 +91,21 @@ static void learn_env(struct client *c)
 	c->env_standard_strings = !strings || strcmp(strings, "off") != 0;
 	c->env_ascii_safe = !*encoding || is_ascii_safe(slice_str(encoding));
 	c->env_is_utf8 = !strcasecmp(encoding, "UTF8");
-	c->env_key = hash_more((uint64_t)(uintptr_t)c->group + c->env_standard_strings, encoding,
-			       strlen(encoding));
+	c->env_key = hash_more(catalog + (uint64_t)(uintptr_t)c->group + c->env_standard_strings,
+			       encoding, strlen(encoding));
 	c->env_key = add_path(c, c->env_key);
+	c->env_catalog = catalog;
 	c->env_known = true;
 }
 
 struct sql_env gate_env(struct client *c)
 {
-	if (!c->env_known)
-		learn_env(c);
-	return (struct sql_env){ .standard_strings = c->env_standard_strings,
+	const struct sql_catalog *leaving = leaving_of(c->group);
+
+	if (!c->env_known || c->env_catalog != sql_catalog_id(leaving))
+		learn_env(c, sql_catalog_id(leaving));
+	return (struct sql_env){ .leaving = leaving,
+				 .standard_strings = c->env_standard_strings,
 				 .ascii_safe = c->env_ascii_safe && !c->env_unsure,
 				 .tenant_setting =
 				     has_tenant(c) ? c->group->set.tenant_setting : NULL,
@@ -594,18 +618,6 @@ static struct pool *replica_or_primary(struct client *c)
 		return gate_primary(c);
 	c->group->counters.replica_count++;
 	return &c->group->pools[replica];
-}
-
-static const struct sql_catalog *catalog_of(struct group *group)
-{
-	unsigned version = atomic_load_explicit(&group->nodes->version, memory_order_relaxed);
-
-	if (version != group->catalog_version) {
-		sql_catalog_unref(group->catalog);
-		group->catalog = node_set_catalog(group->nodes);
-		group->catalog_version = version;
-	}
-	return group->catalog;
 }
 
 bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts)

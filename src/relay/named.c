@@ -174,8 +174,7 @@ struct naming *named_rewrite(struct client *c, struct slice text, const struct s
 	struct buf odd = { 0 };
 	size_t done = 0;
 
-	if (!c->env_known)
-		gate_env(c);
+	gate_env(c);
 	for (; naming->n < facts->nnames; naming->n++) {
 		const struct sql_name *name = &facts->names[naming->n];
 		struct slice there = resolve(c, facts, naming->n, &odd);

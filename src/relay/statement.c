@@ -86,8 +86,7 @@ static bool facts_guard_params(const struct sql_facts *facts)
 /* The group, client_encoding and standard_conforming_strings stand in the seed, and in env_key. */
 static uint64_t hash_body(struct client *c, struct slice body)
 {
-	if (!c->env_known)
-		gate_env(c);
+	gate_env(c);
 	return hash_more(c->env_key, body.p, body.n);
 }
 

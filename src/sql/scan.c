@@ -10,6 +10,8 @@
 #include "sql/parts.h"
 
 #include "base/assert.h"
+#include "sql/ascii.h"
+#include "sql/catalog.h"
 
 /* --- names ---------------------------------------------------------------------------------- */
 #define X(enumerator, name) name,
@@ -185,10 +187,27 @@ static PGT_NOINLINE void step_reset(struct scan *s)
 		setting_take_reset(s, SCOPE_CATALOG);
 }
 
+/* At the parenthesis behind a name. */
+static PGT_NOINLINE void step_call(struct scan *s)
+{
+	struct slice name = s->around[1];
+	char lower[64];
+
+	if (s->prev == W_IDENT && name.n <= sizeof(lower)) {
+		for (size_t i = 0; i < name.n; i++)
+			lower[i] = ascii_lower(name.p[i]);
+		name.p = lower;
+	}
+	if (sql_catalog_leaves(s->env->leaving, name))
+		s->f->effects |= SQL_EFFECT_BLOCK;
+}
+
 /* Marks of one byte, literals and words that are not known. */
 static inline void step_shape(struct scan *s)
 {
 	if (s->w == W_OPEN) {
+		if (s->env->leaving && (s->prev == W_IDENT || s->prev == W_QUOTED))
+			step_call(s);
 		if (++s->depth > s->f->nesting)
 			s->f->nesting = s->depth;
 	} else if (s->w == W_CLOSE_PAREN) {

@@ -93,9 +93,10 @@ static void on_function(struct server *s PGT_UNUSED, void *arg, const struct sli
 {
 	struct catalog_read *r = arg;
 
-	if (n == 3)
+	if (n == 4)
 		sql_catalog_builder_function(r->builder, columns[0], columns[1],
-					     !slice_is_equal(columns[2], SLICE("f")));
+					     !slice_is_equal(columns[2], SLICE("f")),
+					     slice_is_equal(columns[3], SLICE("t")));
 }
 
 static void on_functions(struct server *s, void *arg, const struct report *error)

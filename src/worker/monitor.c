@@ -555,6 +555,18 @@ static struct watch *watch(struct monitor *m, struct node_set *set,
 	return w;
 }
 
+/* Of a single node only the catalog is of use, so it is watched where a login says so. */
+static bool is_worth_it(const struct monitor *m, const struct node_set *set,
+			const struct database_conf *database)
+{
+	struct settings settings;
+
+	if (set->n > 1)
+		return true;
+	settings_resolve(m->config, database, NULL, NULL, NULL, &settings);
+	return *settings.monitor_user != '\0';
+}
+
 /* Begins to watch what has come into use and lets go of what has gone out of it. */
 static void look_at(struct monitor *m, struct node_set *set)
 {
@@ -562,7 +574,7 @@ static void look_at(struct monitor *m, struct node_set *set)
 	struct watch *w = find_watch(m, set);
 	bool has_entry = database && strcmp(database->name, "*");
 
-	if (database && !w && set->n > 1)
+	if (database && !w && is_worth_it(m, set, database))
 		w = watch(m, set, database);
 	/* The list that we come from holds it, and the watch. */
 	if (!has_entry && set->refs == 2 + (w != NULL)) {

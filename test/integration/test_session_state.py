@@ -434,3 +434,50 @@ def test_i2_what_a_do_block_sets_unseen_does_not_reach_the_next_client(primary, 
         both_protocols(client, "DO $$ BEGIN EXECUTE 'se' || 't work_mem = 1234'; END $$", extended)
         assert pid_of(other) == pid
         assert both_protocols(other, "SHOW work_mem", extended) == [("4MB",)]
+
+
+# --- functions that leave something -------------------------------------------------------------
+FUNCTIONS = {
+    "leaves_temp": "BEGIN CREATE TEMP TABLE IF NOT EXISTS made (a int); END",
+    "leaves_by_another": "BEGIN PERFORM leaves_temp(); END",
+    "leaves_setting": "BEGIN PERFORM set_config('work_mem', '1234kB', false); END",
+    "leaves_nothing": "BEGIN UPDATE pg_temp_not SET a = 1; END",
+}
+
+
+@pytest.fixture
+def known_functions(primary, turnstile):
+    """A pooler that has read the catalog with these functions in it."""
+    with primary.connect(APP_DATABASE) as connection:
+        for name, body in FUNCTIONS.items():
+            connection.execute(f"CREATE OR REPLACE FUNCTION {name}() RETURNS void LANGUAGE plpgsql "
+                               f"AS $f$ {body} $f$")
+    t = turnstile(shop(primary, {"monitor_user": APP_USER, "monitor_interval": "200ms"}))
+    with log_in(t) as client:
+        def is_known():
+            client.query("SELECT leaves_temp()")
+            return pins(t)
+        wait_until(is_known, 30, "the catalog is known")
+    wait_until(lambda: not pins(t))
+    return t
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize("name", ["leaves_temp", "leaves_by_another", "LEAVES_TEMP"])
+def test_i2_what_a_function_leaves_is_its_callers(known_functions, name, extended):
+    t = known_functions
+    with clients(t, 2) as (client, other):
+        both_protocols(client, f"SELECT {name}()", extended)
+        wait_until(lambda: [row["reason"] for row in pins(t)] == ["temp"])
+        assert both_protocols(client, "SELECT count(*) FROM made", extended) == [("0",)]
+        assert both_protocols(other, "SELECT to_regclass('made')", extended) == [(None,)]
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+def test_i2_what_a_function_sets_follows_its_caller(known_functions, extended):
+    with clients(known_functions, 3) as everybody:
+        client = everybody[0]
+        both_protocols(client, 'SELECT public."leaves_setting"()', extended)
+        for other in everybody[1:]:
+            assert other.rows("SHOW work_mem") == [("4MB",)]
+        assert client.rows("SHOW work_mem") == [("1234kB",)]
