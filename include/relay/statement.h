@@ -131,8 +131,8 @@ void statement_forget(struct client *c, struct slice name);
 /* An Execute that is passed on will do the same.  False: it will fail. */
 bool statement_expect_made(struct client *c, struct slice name) PGT_MUST_USE;
 bool statement_expect_gone(struct client *c, struct slice name) PGT_MUST_USE;
-/* Whether SQL has made statements that are still there. */
-bool statement_has_made(const struct client *c);
+/* The client's server goes, and with it what SQL has made there. */
+void statement_leave_made(struct client *c);
 
 /* What the server calls SQL_OWN_STATEMENTS serial, and a name that its client has for a statement,
  * or had when it sent what is to be answered; or NULL.  For errors: they are looked for one by one.

@@ -143,6 +143,7 @@ static void take_away(struct server *s)
 	struct client *c = s->client;
 
 	c->has_cut_answer = s->stream_left && !s->stream_swallow;
+	statement_leave_made(c);
 	s->client = NULL;
 	c->server = NULL;
 	c->chosen = NULL;

@@ -871,9 +871,18 @@ bool statement_expect_gone(struct client *c, struct slice name)
 	return true;
 }
 
-bool statement_has_made(const struct client *c)
+void statement_leave_made(struct client *c)
 {
-	return c->statements && c->statements->nmade;
+	if (!c->statements || !c->statements->nmade)
+		return;
+	HMAP_FOREACH_SAFE (l, &c->statements->names) {
+		struct statement_name *n = container_of(l, struct statement_name, link);
+
+		if (n->statement)
+			continue;
+		name_take_out(c, n);
+		name_unref(n);
+	}
 }
 
 static struct server_statement *of_serial(const struct server *s, uint64_t serial)

@@ -206,6 +206,18 @@ def test_prepare_of_a_name_that_there_is(primary, t):
                raw.query("DEALLOCATE ALL"), use("s"), prepare("s", "SELECT 4"), use("s"))
 
 
+def test_i2_what_prepare_made_is_gone_with_its_server(primary, turnstile):
+    """session_state = log: the statement is lost, and its name is free again."""
+    t = turnstile(shop(primary, {"default_pool_size": 1, "session_state": "log"}))
+    with log_in(t) as client, log_in(t) as other:
+        assert raw.kinds(client.query("PREPARE s AS SELECT 'made'")) == "CZ"
+        client.send(prepare("s", "SELECT 'mine'") + use("s"))
+        assert [raw.kinds(client.until("Z")) for _ in range(2)] == ["1Z", "2DCZ"]
+        other.send(use("s"))
+        assert sqlstate(other.until("Z")) == "26000"
+        assert raw.find(client.query("EXECUTE s"), "D")[0].row == ("mine",)
+
+
 def test_names_that_look_like_ours(primary, t):
     same_words(primary, t, raw.query("PREPARE pgt_2 AS SELECT 'mine'"), prepare("s", "SELECT 1"),
                prepare("t", "SELECT 2"), use("s"), use("t"), raw.query("EXECUTE pgt_2"),
