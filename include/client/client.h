@@ -22,6 +22,7 @@ struct listening;
 struct session_notes;
 struct relay;
 struct server;
+struct statement;
 struct tls_context;
 
 #define CLIENT_PHASES(X)                                                                           \
@@ -82,6 +83,7 @@ struct client {
 	const struct client_events *on; /* of a session; NULL before */
 	struct list link;               /* of host->newcomers, or group->clients */
 	struct list limit_link;         /* of relay.limited */
+	struct list begin_link;         /* of relay.deferred */
 	struct hlink by_pid;
 	struct client_login *login; /* until it is ready */
 	struct group *group;
@@ -92,18 +94,20 @@ struct client {
 	struct param_set *wanted;             /* settings of its session now */
 	struct param_set *told;               /* what it knows of the server's parameters */
 	struct client_statements *statements; /* NULL: it never prepared one */
-	struct listening *listening;          /* NULL: it listens on nothing */
-	struct named_portal *named;           /* that it bound to a text with names, or NULL */
-	struct session_notes *notes;          /* of its pins; NULL: it never had any */
-	struct sql_stream_guard *guard;       /* watches a text that is too long to be held */
-	void *console;                        /* of the admin console */
-	char *user;                           /* as it said it */
+	struct statement *begin;     /* of its transaction: answered, but not sent yet; else NULL */
+	struct listening *listening; /* NULL: it listens on nothing */
+	struct named_portal *named;  /* that it bound to a text with names, or NULL */
+	struct session_notes *notes; /* of its pins; NULL: it never had any */
+	struct sql_stream_guard *guard; /* watches a text that is too long to be held */
+	void *console;                  /* of the admin console */
+	char *user;                     /* as it said it */
 	uint64_t id;
 	usec_t connected_at;
 	usec_t request_at;
 	usec_t retry_at;          /* waits for its rate limit until then; 0: it does not */
 	uint64_t sequence_server; /* where it has advanced sequences last; 0: nowhere */
 	usec_t limit_since;       /* when that wait began */
+	usec_t begin_at;          /* when .begin was answered */
 	size_t stream_left;       /* bytes of the message under way that are still to come */
 	uint64_t env_catalog;     /* of functions that leave something; 0: none does */
 	uint64_t env_key;      /* equal for clients to whom a text means the same, when env_known */
@@ -128,6 +132,9 @@ struct client {
 	bool cancel_asked;   /* to be forwarded as soon as it may */
 	bool keeps_sequence; /* it has asked for currval() or lastval() */
 	bool reads_sequence; /* the transaction under way does */
+	bool begin_failed;   /* the transaction of .begin has failed here */
+	bool begin_due;      /* .begin goes out by itself: there has been no statement for it */
+	bool begin_reads;    /* a replica will do for the transaction of .begin */
 	bool env_known;      /* env_key and the two below hold for .told */
 	bool path_unsure;    /* what names of tables mean is being changed in this transaction */
 	bool env_unsure; /* a text that was not read is under way, and may change how texts are read

@@ -29,10 +29,14 @@ enum reply_note {
 	NOTE_UNNAMED,  /* Parse of the unnamed statement: the struct statement before it, or NULL */
 	NOTE_INJECTED, /* Parse or Close of ours on the server: the struct server_statement */
 	NOTE_INJECTED_UNNAMED,
-	NOTE_TOLD, /* Describe of a client's name: the struct statement_name */
-	NOTE_TEXT, /* Query or Execute of a text that names prepared statements: the struct naming
-		    */
+	NOTE_TOLD,  /* Describe of a client's name: the struct statement_name */
+	NOTE_TEXT,  /* Query or Execute of a text that names prepared statements: the struct naming
+		     */
+	NOTE_BEGIN, /* a deferred BEGIN, or what goes with it; its Execute: the struct statement */
 };
+
+/* What a server is given to run so that it fails where we refuse: no statement starts like this. */
+#define REFUSED_TEXT "pgturnstile refused this statement"
 
 static inline struct relay *relay_of(const struct client *c)
 {
@@ -42,6 +46,21 @@ static inline struct relay *relay_of(const struct client *c)
 static inline usec_t relay_now(const struct client *c)
 {
 	return loop_now(c->conn.net->loop);
+}
+
+/* The session has sent all of what it asks, and no answer is owed: nothing stands between what is
+ * answered here and what came before.  A deferred BEGIN may wait. */
+static inline bool is_at_start(const struct client *c)
+{
+	const struct server *s = c->server;
+
+	return !c->in_batch && (!s || (s->tx == 'I' && !s->replies.n));
+}
+
+/* Whether the client has begun a transaction, which a server knows of or not. */
+static inline bool is_in_transaction(const struct client *c)
+{
+	return c->begin || (c->server && c->server->tx != 'I');
 }
 
 /* ---- attach.c: servers for clients ------------------------------------------------------------
@@ -74,6 +93,8 @@ void attach_scatter_waiters(struct pool *pool);
 void attach_on_settled(struct server *s, const struct report *error);
 /* The server has answered a survey. */
 void attach_on_surveyed(struct server *s);
+/* Whether a client that asks for a server of the pool now would get one without a question. */
+bool attach_has_idle(const struct pool *pool);
 extern const struct server_events relay_server_events;
 
 /* ---- request.c: from the client ---------------------------------------------------------------
@@ -94,6 +115,11 @@ void answer_on_readable(struct server *s);
 void answer_go_on(struct server *s);
 /* Sends the answers at the head of the queue that no server gives. */
 void answer_made_ones(struct server *s);
+/* A cancel that the client has asked for goes as soon as it can hit nothing but its request, or
+ * what that stands and falls with. */
+void answer_late_cancel(struct server *s);
+/* A deferred BEGIN has been sent and not been answered. */
+bool answer_owes_begin(const struct server *s);
 /* Nothing more of this message or conversation makes sense: ends both. */
 void answer_broken(struct server *s, const char *why);
 
@@ -132,9 +158,57 @@ bool gate_has_choice(const struct client *c);
 bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts);
 /* The pool for a transaction that starts with this text. */
 struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts);
+/* The same, for one that is not sent there. */
+struct pool *gate_peek(struct client *c, struct slice text, const struct sql_facts *facts);
 struct pool *gate_primary(const struct client *c);
 /* The least busy replica; the primary when none will do. */
 struct pool *gate_replica(struct client *c);
+
+/* ---- local.c: what is answered without a server ------------------------------------------------
+ */
+
+/* The longest SELECT that may be a health check's. */
+#define PING_MAX 32
+
+/* Whether a Query of these facts may be one that local_query() answers. */
+static inline bool local_may_know(struct slice text, const struct sql_facts *facts)
+{
+	const uint64_t kinds = 1ull << SQL_KIND_EMPTY | 1ull << SQL_KIND_BEGIN |
+			       1ull << SQL_KIND_COMMIT | 1ull << SQL_KIND_ROLLBACK |
+			       1ull << SQL_KIND_DISCARD;
+
+	return facts->kind == SQL_KIND_SELECT ? text.n <= PING_MAX : kinds >> facts->kind & 1;
+}
+
+/* Answers a Query without a server; false: that is the server's to say. */
+bool local_query(struct client *c, struct slice text, const struct sql_facts *facts);
+
+/* What a ReadyForQuery says to a client that is owed nothing. */
+static inline char local_tx(const struct client *c)
+{
+	if (c->begin)
+		return c->begin_failed ? 'E' : 'T';
+	return c->server ? c->server->tx : 'I';
+}
+
+/* A ReadyForQuery of ours. */
+void local_ready(struct client *c);
+/* The node for the transaction of a deferred BEGIN. */
+struct pool *local_pool(struct client *c);
+/* The client has a server for it: sends the deferred BEGIN, with what brings the transaction to
+ * where the client believes it to be.  A message of this type may follow. */
+void local_send_begin(struct client *c, uint8_t type);
+/* The transaction of a deferred BEGIN has failed here. */
+void local_fail(struct client *c);
+/* The same for one that was sent, on a server that is not the client's any more.  Takes the
+ * reference. */
+void local_take_failed(struct client *c, struct statement *begin);
+/* It will never be sent.  Harmless without one. */
+void local_forget(struct client *c);
+/* A BEGIN that is due could not be sent, and can now. */
+void local_hurry(struct client *c);
+/* begin_defer_max is another one, or SUSPEND is over. */
+void local_rearm(struct relay *r);
 
 /* ---- relay.c
  * ------------------------------------------------------------------------------------- */
@@ -156,6 +230,9 @@ enum step session_apply(struct client *c, struct server *s) PGT_MUST_USE;
  * began with set again, and the ReadyForQuery that has come said when they are.  False: there is
  * nothing to wait for. */
 bool session_restore(struct client *c, struct server *s);
+/* Whether the session is as its startup packet made it: DISCARD ALL would find nothing but prepared
+ * statements. */
+bool session_is_clean(const struct client *c);
 /* Tells the client what this server reports and it has not heard. */
 void session_tell(struct client *c, struct server *s);
 /* The value that a session's setting may have: of statement_timeout no more than its tenant's

@@ -33,6 +33,10 @@ struct relay {
 	struct list limited; /* clients that wait for their rate limit, by client.limit_link */
 	struct loop_timer limit_timer;
 	bool limit_timer_runs;
+	struct list
+	    deferred; /* clients whose BEGIN waits, by client.begin_link; the oldest first */
+	struct loop_timer defer_timer;
+	bool defer_timer_runs;
 	bool suspended; /* SUSPEND: nothing is read from clients */
 };
 

@@ -142,10 +142,23 @@ const char *statement_name_of(const struct server *s, const struct statement *st
 
 /* A batch that has prepared more than a server may keep comes to its Sync. */
 void statement_end_batch(struct server *s);
+/* The statement of a Parse body of ours, made if need be; a new reference. */
+struct statement *statement_intern(struct client *c, struct slice body);
+/* Runs a deferred BEGIN on the client's server.  Without a Sync: when it fails, the server ignores
+ * what comes behind it, a Query too. */
+void statement_begin(struct client *c, struct statement *begin);
+/* What may come behind it, unseen too: a Query; or the end of its portal, which would be there for
+ * an extended message that names it (a Query drops it). */
+void statement_ask_unseen(struct client *c, const char *text);
+void statement_close_unseen(struct client *c);
 /* Close of a statement. */
 void statement_close(struct client *c, struct slice name);
 /* A simple Query drops the unnamed statement, here and on the client's server if it has one. */
 void statement_drop_unnamed(struct client *c);
+/* The same, for one without a server, or whose server was not asked. */
+void statement_forget_unnamed(struct client *c);
+/* A DISCARD ALL that no server was asked. */
+void statement_forget_names(struct client *c);
 /* The server has run a DEALLOCATE ALL or DISCARD ALL of its client. */
 void statement_drop_all(struct server *s);
 
@@ -164,6 +177,8 @@ void statement_forget_client(struct client *c);
 void statement_leave_server(struct statement *st);
 /* What it takes here. */
 size_t statement_size(const struct statement *st);
+struct statement *statement_ref(struct statement *st);
+void statement_unref(struct statement *st);
 unsigned statement_count(const struct client *c);
 
 #endif

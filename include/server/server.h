@@ -113,13 +113,13 @@ struct server {
 	struct backend *backend; /* who has this process, for all threads; NULL: the monitor's */
 	uint8_t cancel_key[CANCEL_KEY_MAX];
 	uint16_t cancel_key_len;
-	struct cancel *cancel;     /* under way */
-	size_t stream_left;        /* bytes of the current message that are still to come */
-	usec_t request_at;         /* when it was last given out */
-	usec_t query_at;           /* when the query under way was sent */
-	usec_t xact_at;            /* when the transaction began */
-	uint32_t tainted;          /* of the relay: what would reach the next client */
-	char tx;                   /* 'I', 'T', 'E' */
+	struct cancel *cancel; /* under way */
+	size_t stream_left;    /* bytes of the current message that are still to come */
+	usec_t request_at;     /* when it was last given out */
+	usec_t query_at;       /* when the query under way was sent */
+	usec_t xact_at;        /* when the transaction began */
+	uint32_t tainted;      /* of the relay: what would reach the next client */
+	char tx; /* 'I', 'T', 'E': of the last ReadyForQuery; 'T' from a deferred BEGIN on */
 	bool stream_swallow;       /* what of the current message is still to come goes nowhere */
 	bool skips_to_sync;        /* it ignores everything up to a Sync that is still to be sent */
 	bool said_fatal;           /* its last words were an error that ends the session */
@@ -130,6 +130,7 @@ struct server {
 	bool will_forget;     /* so does the batch under way, from its Sync on */
 	bool reuses;          /* the batch under way uses a statement parsed before it */
 	bool forgets;         /* a DISCARD ALL or DEALLOCATE ALL is under way */
+	bool begins_in_batch; /* a deferred BEGIN is to be answered, and its batch has its Sync */
 	bool sequence_mixed;  /* currval() and lastval() may tell values of several clients */
 	bool has_notified;    /* its client may have, by NOTIFY or pg_notify() */
 	bool doubtful;        /* its state is not known for sure: to be closed, not reused */

@@ -182,6 +182,7 @@ struct sql_facts {
 			  of a name with every word known and in place: the server cannot find fault
 			  with its form */
 	bool begin_read_only;    /* first statement: BEGIN … READ ONLY */
+	bool begin_read_write;   /* first statement: BEGIN … READ WRITE */
 	bool begin_serializable; /* first statement: BEGIN … ISOLATION LEVEL SERIALIZABLE */
 	unsigned nesting;        /* of parentheses, at most */
 	unsigned chain;          /* tokens that may nest a grammar's tree: operators and words */

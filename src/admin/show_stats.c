@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * show_stats.c - SHOW STATS, STATS_TOTALS, STATS_AVERAGES, TOTALS, and the samples behind averages.
+ * show_stats.c - SHOW STATS, STATS_TOTALS, STATS_AVERAGES, TOTALS, SAVINGS, and the samples behind
+ * averages.
  *
- * All four are made of one gathered table, the counters of each database.  Averages are over the
+ * All of them are made of one gathered table, the counters of each database.  Averages are over the
  * time since the sample before last, so between one and two stats_periods, as in PgBouncer.
  */
 #include "admin/parts.h"
@@ -282,6 +283,50 @@ static void sums_derive(struct control *c, const struct table *gathered, struct 
 }
 
 const struct show show_totals = { .shown = &sum_layout, GATHER_COUNTERS, .derive = sums_derive };
+
+/* ---- savings ----------------------------------------------------------------------------------
+ */
+
+#define SAVINGS_COLUMNS(X)                                                                         \
+	X(TEXT, KEY, database, "Database, as clients say it.")                                     \
+	X(NUMERIC, SUM, asked, "Requests of clients that ended in a ReadyForQuery.")               \
+	X(NUMERIC, SUM, begins_deferred, "BEGINs that did not go to a server at once.")            \
+	X(NUMERIC, SUM, begins_late, "Of these, sent by themselves after begin_defer_max.")        \
+	X(NUMERIC, SUM, empty_transactions,                                                        \
+	  "COMMIT or ROLLBACK of a transaction that ran nothing.")                                 \
+	X(NUMERIC, SUM, empty_queries, "Queries without a statement.")                             \
+	X(NUMERIC, SUM, pings, "SELECT 1 while a server was at hand.")                             \
+	X(NUMERIC, SUM, discards, "DISCARD ALL of a clean session.")                               \
+	X(NUMERIC, SUM, deallocates, "DEALLOCATE of one of the client's own names.")               \
+	X(NUMERIC, SUM, syncs, "Batches with nothing for a server but their Sync.")                \
+	X(NUMERIC, SUM, saved, "Trips to a server that were asked for and not made.")
+LAYOUT_DEFINE(savings, SAVINGS_COLUMNS);
+
+static void savings_row(struct group *group, struct table *t)
+{
+	const struct counters *counters = &group->counters;
+	struct savings_row row = { .database = group->name,
+				   .asked = (int64_t)counters->asked_count,
+				   .begins_deferred = (int64_t)counters->begin_deferred_count,
+				   .begins_late = (int64_t)counters->begin_late_count,
+				   .empty_transactions = (int64_t)counters->xact_empty_count,
+				   .empty_queries = (int64_t)counters->empty_count,
+				   .pings = (int64_t)counters->ping_count,
+				   .discards = (int64_t)counters->discard_count,
+				   .deallocates = (int64_t)counters->deallocate_count,
+				   .syncs = (int64_t)counters->sync_count };
+
+	row.saved = row.begins_deferred - row.begins_late + row.empty_transactions +
+		    row.empty_queries + row.pings + row.discards + row.deallocates + row.syncs;
+	table_add(t, &row);
+}
+
+static void savings_visit(struct worker *w, struct table *t)
+{
+	show_each_group(w, savings_row, t);
+}
+
+const struct show show_savings = { .shown = &savings_layout, .visit = savings_visit };
 
 /* ---- samples ----------------------------------------------------------------------------------
  */

@@ -95,6 +95,7 @@ struct client *client_new(struct client_host *host, int fd, const struct conn_ad
 	waiter_init(&c->waiter);
 	list_init(&c->link);
 	list_init(&c->limit_link);
+	list_init(&c->begin_link);
 	conn_open(&c->conn, host->net, fd, &client_conn_events);
 	c->conn.peer = *peer;
 	c->conn.sniff = host->tls != NULL && peer->family != AF_UNIX;

@@ -252,8 +252,9 @@ static enum step on_command_end(struct server *s, const struct frame *f)
 	if (!s->doubtful)
 		s->loose_syncs = 0; /* a COPY that came to its end has read them all */
 	if (!head_is(s, REPLY_EXECUTE))
-		return is_told ? swallow(s, f) : pass(s, f);
-	s->client->group->counters.query_count++;
+		return is_told || replies_head(&s->replies)->way == REPLY_SWALLOW ? swallow(s, f)
+										  : pass(s, f);
+	s->client->group->counters.query_count += replies_head(&s->replies)->way == REPLY_PASS;
 	if (is_told)
 		replies_head(&s->replies)->way = REPLY_SWALLOW;
 	return complete(s, f, REPLY_EXECUTE);
@@ -367,12 +368,90 @@ static void void_query(struct server *s)
 	replies_push(&s->replies, (struct reply){ .kind = REPLY_SYNC, .way = REPLY_PASS });
 }
 
+/* The deferred BEGIN that is under way at the head of the queue, or NULL. */
+static PGT_NOINLINE struct statement *begin_owed(const struct server *s)
+{
+	for (uint32_t i = 0; i < s->replies.n; i++) {
+		const struct reply *r = replies_at(&s->replies, i);
+
+		if (r->way != REPLY_SWALLOW || reply_ends_cycle(r))
+			return NULL;
+		if (r->note == NOTE_BEGIN && r->subject)
+			return r->subject;
+	}
+	return NULL;
+}
+
+bool answer_owes_begin(const struct server *s)
+{
+	const struct reply *head = replies_head(&s->replies);
+
+	return head && head->way == REPLY_SWALLOW && begin_owed(s);
+}
+
+/* The client has one request under way, all of which has been sent but maybe its Sync. */
+static bool has_one_request(const struct server *s)
+{
+	const struct client *c = s->client;
+	unsigned cycles = c->in_batch;
+
+	for (uint32_t i = 0; i < s->replies.n; i++) {
+		const struct reply *r = replies_at(&s->replies, i);
+
+		cycles += r->way == REPLY_PASS && reply_ends_cycle(r);
+	}
+	return cycles == 1 && !c->stream_left;
+}
+
+/* The server ignores all that was sent behind the BEGIN, which nobody knows of any more but we: the
+ * connection goes, and the client is where an error in its first statement leaves it. */
+static enum step fail_transaction(struct server *s, const struct frame *f, struct statement *begin)
+{
+	struct client *c = s->client;
+	bool in_batch = c->in_batch;
+
+	statement_ref(begin);
+	buf_put(conn_output(&c->conn), f->start, f->have);
+	attach_abandon(c);
+	local_take_failed(c, begin);
+	c->in_batch = false;
+	c->skips_to_sync = in_batch;
+	if (!in_batch)
+		local_ready(c);
+	conn_resume(&c->conn);
+	conn_kick(&c->conn);
+	return STEP_CLOSED;
+}
+
+/* The client has been told that its transaction began, and it did not. */
+static PGT_NOINLINE enum step begin_failed(struct server *s, const struct frame *f,
+					   struct statement *begin)
+{
+	struct report report;
+	struct err e;
+
+	if (frame_is_whole(f) && has_one_request(s) && !attach_keeps(s->client))
+		return fail_transaction(s, f, begin);
+	report_parse(frame_body(f), &report);
+	err_set(&e, "25000", "%.*s", SLICE_FMT(report.message));
+	if (report.sqlstate.n == 5)
+		memcpy(e.sqlstate, report.sqlstate.p, 5);
+	err_hint(&e, "The transaction has not begun, and nothing of it has run.");
+	client_close(s->client, &e, e.text);
+	return STEP_CLOSED;
+}
+
 static enum step on_error(struct server *s, const struct frame *f)
 {
 	const struct reply *head = replies_head(&s->replies);
 	bool is_simple = !head || head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION;
 	bool for_query = was_for_query(s);
 
+	s->said_fatal = frame_is_whole(f) && is_fatal(f);
+	if (head && head->note == NOTE_BEGIN && head->kind == REPLY_QUERY && !s->said_fatal)
+		return swallow(s, f); /* the client has its error already */
+	if (answer_owes_begin(s) && !s->said_fatal)
+		return begin_failed(s, f, begin_owed(s));
 	if (frame_is_whole(f) && replan_on_error(s, f))
 		return swallow(s, f);
 	/* Whether the server has read the Syncs that came early, nobody can know now. */
@@ -383,7 +462,6 @@ static enum step on_error(struct server *s, const struct frame *f)
 	 */
 	if (s->client->touched & TOUCHED_NAMED)
 		s->client->touched |= TOUCHED_SETTINGS;
-	s->said_fatal = frame_is_whole(f) && is_fatal(f);
 	if (s->client->listening)
 		listen_on_error(s->client);
 	if (s->said_fatal)
@@ -422,10 +500,13 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	struct err e;
 
 	if (head && head->way == REPLY_SWALLOW) {
-		/* Of a batch that has been sent again. */
+		/* Of a batch that has been sent again, or behind a late BEGIN. */
 		pop(s);
+		s->tx = tx;
 		s->batch++;
-		return swallow(s, f);
+		swallow(s, f);
+		answer_made_ones(s);
+		return STEP_DONE;
 	}
 	if (c->listening && tx == 'I' && listen_before_ready(c) == STEP_AGAIN) {
 		conn_pause(&s->conn);
@@ -451,6 +532,7 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	if (s->sent.data)
 		conn_give_back(&s->conn, &s->sent);
 	count_cycle(s, s->tx);
+	s->pool->group->counters.asked_count++;
 	if (c->listening)
 		listen_on_ready(c, tx);
 	if (session_restore(c, s))
@@ -544,12 +626,27 @@ static enum step next(struct server *s)
 	return broken(s, "the server sent a message of an impossible length");
 }
 
-/* A cancel that had to wait for an answer of ours may go now. */
-static void forward_late_cancel(struct server *s)
+/* Whether what the server is at is the client's request, or stands and falls with it: no answer of
+ * ours that ends by itself comes before.  The server may keep what it says to the rest until it has
+ * come to the end of the request. */
+static bool is_at_request(const struct server *s)
+{
+	for (uint32_t i = 0; i < s->replies.n; i++) {
+		const struct reply *r = replies_at(&s->replies, i);
+
+		if (r->way != REPLY_SWALLOW)
+			return true;
+		if (reply_ends_cycle(r))
+			return false;
+	}
+	return false;
+}
+
+void answer_late_cancel(struct server *s)
 {
 	struct client *c = s->client;
 
-	if (c->cancel_asked && s->replies.n && replies_head(&s->replies)->way == REPLY_PASS) {
+	if (c->cancel_asked && is_at_request(s)) {
 		c->cancel_asked = false;
 		server_cancel(s);
 	}
@@ -586,6 +683,6 @@ void answer_on_readable(struct server *s)
 	if (step == STEP_CLOSED || s->client != c)
 		return;
 	if (c->cancel_asked)
-		forward_late_cancel(s);
+		answer_late_cancel(s);
 	answer_go_on(s);
 }

@@ -339,6 +339,14 @@ static bool needs_check(const struct server *s, usec_t now)
 	return *set->server_check_query && now - s->slot.since >= set->server_check_delay;
 }
 
+bool attach_has_idle(const struct pool *pool)
+{
+	const struct slot *slot = is_paused(pool) || pool->nwaiting ? NULL : pool_idle(pool);
+	const struct server *s = slot ? container_of(slot, struct server, slot) : NULL;
+
+	return s && !needs_check(s, now_of(s)) && conn_is_usable(&s->conn) && !s->doubtful;
+}
+
 static void check(struct server *s)
 {
 	const char *query = s->pool->group->set.server_check_query;

@@ -607,7 +607,7 @@ struct pool *gate_primary(const struct client *c)
 	return &c->group->pools[primary < 0 ? 0 : primary];
 }
 
-static struct pool *replica_or_primary(struct client *c)
+static struct pool *replica_or_primary(const struct client *c)
 {
 	int replica = node_set_replica(c->group->nodes, c->group->set.max_replica_lag);
 
@@ -616,8 +616,13 @@ static struct pool *replica_or_primary(struct client *c)
 	/* One that has just failed to connect is not asked again at once. */
 	if (relay_now(c) < c->group->pools[replica].retry_at)
 		return gate_primary(c);
-	c->group->counters.replica_count++;
 	return &c->group->pools[replica];
+}
+
+static struct pool *counted(struct client *c, struct pool *pool)
+{
+	c->group->counters.replica_count += pool != gate_primary(c);
+	return pool;
 }
 
 bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts)
@@ -628,7 +633,7 @@ bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *f
 	       SQL_CLASS_READ;
 }
 
-struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts)
+struct pool *gate_peek(struct client *c, struct slice text, const struct sql_facts *facts)
 {
 	if (!gate_has_choice(c))
 		return gate_primary(c);
@@ -638,7 +643,12 @@ struct pool *gate_choose(struct client *c, struct slice text, const struct sql_f
 	return gate_is_read(c, text, facts) ? replica_or_primary(c) : gate_primary(c);
 }
 
+struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	return gate_has_choice(c) ? counted(c, gate_peek(c, text, facts)) : gate_primary(c);
+}
+
 struct pool *gate_replica(struct client *c)
 {
-	return replica_or_primary(c);
+	return counted(c, replica_or_primary(c));
 }

@@ -59,6 +59,8 @@ static void wake_request(struct hub_wait *w)
 	}
 	conn_resume(&l->client->conn);
 	conn_kick(&l->client->conn);
+	if (l->client->begin_due)
+		local_hurry(l->client);
 }
 
 static void wake_answer(struct hub_wait *w)
@@ -224,9 +226,9 @@ static bool journal_is_full(const struct listening *l, struct err *e)
 	return true;
 }
 
-static bool is_in_transaction(const struct client *c)
+static bool is_in_block(const struct client *c)
 {
-	return c->in_batch || (c->server && c->server->tx != 'I');
+	return c->in_batch || is_in_transaction(c);
 }
 
 /* For the server in place of a LISTEN: what it is told does nothing, since it listens on nothing,
@@ -280,7 +282,7 @@ static enum listen_way answer_here(struct listening *l, const struct sql_control
 	statement_drop_unnamed(c);
 	msg_put_command_complete(conn_output(&c->conn), listens ? "LISTEN" : "UNLISTEN");
 	listen_flush(c);
-	msg_put_ready(conn_output(&c->conn), 'I');
+	local_ready(c);
 	free_if_unused(l);
 	return LISTEN_ANSWERED;
 }
@@ -302,7 +304,7 @@ static enum listen_way command(struct client *c, const struct sql_control *contr
 		if (way != LISTEN_PASSES || !subscription_speaks_alike(c, l->hub))
 			return way; /* one that spells otherwise has its own server listen */
 	}
-	if (!is_in_transaction(c))
+	if (!is_in_block(c))
 		return answer_here(l, control, e);
 	if (listens && (is_full(l, e) || journal_is_full(l, e)))
 		return LISTEN_REFUSED;
@@ -689,7 +691,7 @@ static bool is_at_rest(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	if (c->phase != CLIENT_READY || c->in_batch || c->skips_to_sync)
+	if (c->phase != CLIENT_READY || c->in_batch || c->skips_to_sync || c->begin)
 		return false;
 	return !s || (s->tx == 'I' && !s->replies.n && !s->copy_in && !s->stream_left);
 }

@@ -59,12 +59,11 @@ bool named_is_ours(const struct client *c, const struct sql_facts *facts)
 
 void named_deallocate(struct client *c, const struct sql_facts *facts)
 {
-	struct buf *out = conn_output(&c->conn);
-
 	statement_forget(c, slice_str(facts->names[0].folded));
 	statement_forget(c, slice_of("", 0));
-	msg_put_command_complete(out, "DEALLOCATE");
-	msg_put_ready(out, c->server ? c->server->tx : 'I');
+	msg_put_command_complete(conn_output(&c->conn), "DEALLOCATE");
+	c->group->counters.deallocate_count++;
+	local_ready(c);
 }
 
 static bool forbid(struct client *c, struct err *e, const char *sqlstate, const char *why)

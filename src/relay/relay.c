@@ -39,6 +39,7 @@ void relay_init(struct relay *r, struct net *net, struct config *config,
 			     .mailbox = mailbox };
 	r->classifier = sql_classifier_new(CLASSIFIER_ENTRIES, config->global.parse_max_size);
 	list_init(&r->limited);
+	list_init(&r->deferred);
 }
 
 /* ---- groups -------------------------------------------------------------------------------------
@@ -156,13 +157,18 @@ static void take_out_group(struct relay *r, struct group *group)
 /* ---- cancel
  * --------------------------------------------------------------------------------------- */
 
-/* A request in the queue never reached a server: it is answered here. */
+/* A request in the queue never reached a server: it is answered here.  A BEGIN that has been
+ * answered waits on, unless it was followed by one. */
 static void cancel_waiting(struct client *c)
 {
 	struct slice in = conn_input(&c->conn);
+	enum frame_status status;
 	struct frame f;
 	struct err e;
 
+	status = frame_peek(in.p, in.n, &f);
+	if (status != FRAME_OK && c->begin_due)
+		return;
 	waiter_leave(&c->waiter);
 	list_del(&c->limit_link);
 	if (listen_is_waiting(c))
@@ -172,7 +178,7 @@ static void cancel_waiting(struct client *c)
 	c->looked_at = false;
 	c->chosen = NULL;
 	err_set(&e, "57014", "canceling statement due to user request");
-	if (frame_peek(in.p, in.n, &f) != FRAME_OK)
+	if (status != FRAME_OK)
 		return;
 	request_refuse(c, f.type, &e);
 	conn_consume(&c->conn, f.have);
@@ -185,6 +191,17 @@ static void cancel_waiting(struct client *c)
 		attach_settle(c->server);
 }
 
+/* Something of the client's own is to be answered, not only what we asked in its name. */
+static bool has_request(const struct client *c)
+{
+	const struct replies *owed = &c->server->replies;
+
+	for (uint32_t i = 0; i < owed->n; i++)
+		if (replies_at(owed, i)->way != REPLY_SWALLOW)
+			return true;
+	return conn_input(&c->conn).n > 0;
+}
+
 void relay_cancel(struct client *c)
 {
 	struct server *s = c->server;
@@ -192,14 +209,12 @@ void relay_cancel(struct client *c)
 	if (c->phase != CLIENT_READY)
 		return;
 	c->group->counters.cancel_count++;
-	if (c->waiter.pool || c->retry_at || (listen_is_waiting(c) && !(s && s->replies.n)))
+	if (c->waiter.pool || c->retry_at || (listen_is_waiting(c) && !(s && s->replies.n))) {
 		cancel_waiting(c);
-	else if (s && s->question.done)
-		c->cancel_asked = true;
-	else if (s && s->replies.n && replies_head(&s->replies)->way == REPLY_SWALLOW)
-		c->cancel_asked = true;
-	else if (s && s->replies.n)
-		server_cancel(s);
+	} else if (s && (s->question.done || s->replies.n)) {
+		c->cancel_asked = has_request(c);
+		answer_late_cancel(s);
+	}
 }
 
 /* ---- clients that wait for tokens
@@ -219,6 +234,8 @@ static void on_limit_tick(struct loop_timer *timer)
 		c->retry_at = 0;
 		conn_resume(&c->conn);
 		conn_kick(&c->conn);
+		if (c->begin_due)
+			local_hurry(c);
 	}
 	if (list_is_empty(&r->limited)) {
 		loop_timer_stop(r->net->loop, &r->limit_timer);
@@ -304,6 +321,18 @@ static void sweep_attached(struct client *c, usec_t now)
 		close_for(c, "25P04", "transaction timeout");
 }
 
+/* Its transaction is as old as if a server knew of it. */
+static void sweep_deferred(struct client *c, usec_t now)
+{
+	const struct settings *set = &c->group->set;
+
+	if (set->idle_transaction_timeout &&
+	    now - c->conn.active_at >= set->idle_transaction_timeout)
+		close_for(c, "25P03", "idle transaction timeout");
+	else if (set->transaction_timeout && now - c->begin_at >= set->transaction_timeout)
+		close_for(c, "25P04", "transaction timeout");
+}
+
 static void sweep_client(struct client *c, usec_t now)
 {
 	const struct settings *set = &c->group->set;
@@ -314,10 +343,12 @@ static void sweep_client(struct client *c, usec_t now)
 	}
 	if (c->listening && sweep_listening(c, now))
 		return;
-	if (c->server && c->phase == CLIENT_READY)
+	if (c->begin)
+		sweep_deferred(c, now);
+	else if (c->server && c->phase == CLIENT_READY)
 		sweep_attached(c, now);
-	if (c->phase == CLIENT_READY && set->client_idle_timeout &&
-	    (!c->server || (!c->server->replies.n && c->server->tx == 'I')) &&
+	if (c->phase == CLIENT_READY && set->client_idle_timeout && !is_in_transaction(c) &&
+	    (!c->server || !c->server->replies.n) &&
 	    now - c->conn.active_at >= set->client_idle_timeout)
 		close_for(c, "57P05", "client_idle_timeout");
 }
@@ -474,8 +505,9 @@ static void end_group(struct group *group)
 	LIST_FOREACH_SAFE (at, &group->clients) {
 		struct client *c = container_of(at, struct client, link);
 
-		/* Those in a transaction finish it on the connection they have. */
-		if (!c->server || c->server->tx == 'I')
+		/* Those in a transaction finish it on the connection they have.  Of one whose BEGIN
+		 * still waits for a server nothing has run. */
+		if (!c->server || !is_in_transaction(c))
 			close_for(c, "57P01",
 				  "the configuration of this database or tenant has changed");
 	}
@@ -517,6 +549,7 @@ void relay_reconfigure(struct relay *r, struct config *config, struct tls_contex
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		reconfigure(container_of(l, struct group, link), config);
 	retry_limited(r);
+	local_rearm(r);
 	config_unref(old);
 	if (old_tls)
 		tls_context_unref(old_tls);
@@ -548,6 +581,8 @@ static void wake_clients(struct group *group, void *arg PGT_UNUSED)
 
 		if (conn_input(&c->conn).n)
 			conn_kick(&c->conn);
+		if (c->begin_due)
+			local_hurry(c);
 		if (!c->waiter.pool && !c->retry_at)
 			conn_resume(&c->conn);
 	}
@@ -556,8 +591,10 @@ static void wake_clients(struct group *group, void *arg PGT_UNUSED)
 void relay_suspend(struct relay *r, bool on)
 {
 	r->suspended = on;
-	if (!on)
-		each_group(r, NULL, wake_clients, NULL);
+	if (on)
+		return;
+	each_group(r, NULL, wake_clients, NULL);
+	local_rearm(r);
 }
 
 static void drop_idle(struct group *group, void *arg PGT_UNUSED)
@@ -692,6 +729,8 @@ void relay_fini(struct relay *r)
 	r->suspended = true;
 	if (r->limit_timer_runs)
 		loop_timer_stop(r->net->loop, &r->limit_timer);
+	if (r->defer_timer_runs)
+		loop_timer_stop(r->net->loop, &r->defer_timer);
 	HMAP_FOREACH_SAFE (l, &r->groups) {
 		struct group *group = container_of(l, struct group, link);
 

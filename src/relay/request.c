@@ -25,9 +25,6 @@
 
 #include <stdlib.h>
 
-/* What a server is given to run so that it fails where we refuse: no statement starts like this. */
-static const char refused_text[] = "pgturnstile refused this statement";
-
 /* ---- small steps -------------------------------------------------------------------------------
  */
 
@@ -74,14 +71,6 @@ static enum step protocol_error(struct client *c, const char *text)
 	return STEP_CLOSED;
 }
 
-/* The client's session is at a point where a new transaction could start. */
-static bool is_at_start(const struct client *c)
-{
-	const struct server *s = c->server;
-
-	return !c->in_batch && (!s || (s->tx == 'I' && !s->replies.n));
-}
-
 /* A request that may start a transaction is decided on for itself (limits, route), so it has to
  * wait until the one before has been answered.  Without either, pipelines just flow. */
 static bool must_wait_its_turn(struct client *c)
@@ -111,11 +100,11 @@ static void refuse_on_server(struct client *c, uint8_t type, const struct err *e
 
 	*kept = *e;
 	if (type == MSG_QUERY || type == MSG_FUNCTION_CALL) {
-		msg_put_query(out, refused_text);
+		msg_put_query(out, REFUSED_TEXT);
 	} else {
 		m = msg_begin(out, MSG_PARSE);
 		buf_put_cstr(out, "");
-		buf_put_cstr(out, refused_text);
+		buf_put_cstr(out, REFUSED_TEXT);
 		buf_put_u16(out, 0);
 		msg_end(out, m);
 		r.kind = REPLY_PARSE;
@@ -128,8 +117,10 @@ static void refuse_on_server(struct client *c, uint8_t type, const struct err *e
 static void refuse_here(struct client *c, uint8_t type, const struct err *e)
 {
 	msg_put_error(conn_output(&c->conn), "ERROR", e);
+	if (c->begin)
+		local_fail(c);
 	if (type == MSG_QUERY || type == MSG_FUNCTION_CALL)
-		msg_put_ready(conn_output(&c->conn), 'I');
+		local_ready(c);
 	else
 		c->skips_to_sync = true;
 }
@@ -158,15 +149,36 @@ static enum step refuse(struct client *c, const struct frame *f, const struct er
 /* ---- a server for the request -------------------------------------------------------------------
  */
 
-/* STEP_DONE: c->server is there, alone with the client's messages.  n: statements that it costs. */
-static enum step get_server(struct client *c, const struct frame *f, struct pool *pool, unsigned n)
+/* STEP_DONE: c->server is there, alone with the client's messages, and has been sent the BEGIN that
+ * waited for one of this type. */
+static inline enum step acquire(struct client *c, uint8_t type, struct pool *pool)
 {
 	enum step step = STEP_DONE;
+
+	if (!c->server) {
+		if (!c->begin)
+			c->chosen = pool;
+		else if (!c->chosen)
+			c->chosen = local_pool(c);
+		c->request_at = relay_now(c);
+		step = attach_acquire(c, c->chosen);
+	}
+	if (step == STEP_DONE && (c->listening || c->server->has_notified))
+		step = listen_take_server(c);
+	if (step == STEP_DONE && c->begin)
+		local_send_begin(c, type);
+	return step;
+}
+
+/* The same, within the limits.  n: statements that the request costs; a BEGIN that waits is the one
+ * that is asked for, and they are within its transaction. */
+static enum step get_server(struct client *c, const struct frame *f, struct pool *pool, unsigned n)
+{
 	enum verdict verdict;
 	struct err e;
 
 	if (is_at_start(c)) {
-		verdict = gate_admit(c, n, &e);
+		verdict = gate_admit(c, c->begin ? 1 : n, &e);
 		if (verdict == VERDICT_REFUSED) {
 			refuse(c, f, &e);
 			return STEP_CLOSED;
@@ -174,14 +186,26 @@ static enum step get_server(struct client *c, const struct frame *f, struct pool
 		if (verdict == VERDICT_WAIT)
 			return STEP_AGAIN;
 	}
-	if (!c->server) {
-		c->chosen = pool;
-		c->request_at = relay_now(c);
-		step = attach_acquire(c, pool);
+	return acquire(c, f->type, pool);
+}
+
+/* A BEGIN has waited long enough for its first statement.  Over a limit it waits on, and its first
+ * statement is told. */
+static PGT_NOINLINE void send_begin_alone(struct client *c)
+{
+	struct err e;
+
+	switch (gate_admit(c, 1, &e)) {
+	case VERDICT_PASS:
+		/* Whatever comes of it, it comes by itself. */
+		(void)!acquire(c, MSG_QUERY, NULL);
+		break;
+	case VERDICT_REFUSED:
+		c->begin_due = false;
+		break;
+	case VERDICT_WAIT:
+		break;
 	}
-	if (step == STEP_DONE && (c->listening || c->server->has_notified))
-		return listen_take_server(c);
-	return step;
 }
 
 /* What get_server() said, for a handler: after a refusal the message has been dealt with. */
@@ -330,7 +354,8 @@ static enum step run_deallocate(struct client *c, const struct frame *f,
  */
 static bool is_quiet(const struct client *c)
 {
-	return !c->in_batch && (!c->server || (!c->server->replies.n && c->server->tx != 'E'));
+	return !c->in_batch && !c->begin_failed &&
+	       (!c->server || (!c->server->replies.n && c->server->tx != 'E'));
 }
 
 /* What names stand for is seen by the answers that are still to come. */
@@ -372,6 +397,8 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 
 	if (gate_guard(c, text, facts, rewritten, &e) == VERDICT_REFUSED)
 		return refuse(c, f, &e);
+	if (local_may_know(text, facts) && local_query(c, text, facts))
+		return skip(c, f);
 	if (has_names && must_wait_for_names(c))
 		return STEP_AGAIN;
 	if (has_names && is_quiet(c) && named_is_ours(c, facts))
@@ -384,13 +411,13 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		if (step != STEP_CLOSED)
 			return step;
 	}
-	if (is_at_start(c) && !c->server && !c->chosen)
+	if (is_at_start(c) && !c->server && !c->chosen && !c->begin)
 		c->chosen = gate_choose(c, text, facts);
 	if (facts->sequence)
 		sequence_expect(c, facts->sequence);
 	step = get_server(c, f, c->chosen, facts->statements);
 	if (step != STEP_DONE) {
-		c->looked_at = c->waiter.pool && !facts->effects && !facts->sequence &&
+		c->looked_at = c->waiter.pool && !c->begin && !facts->effects && !facts->sequence &&
 			       !buf_len(rewritten) && !has_names && !c->listening;
 		return not_yet(c, step);
 	}
@@ -498,7 +525,9 @@ static enum step start_batch(struct client *c, const struct frame *f)
 
 	if (must_wait_its_turn(c))
 		return STEP_AGAIN;
-	if (is_at_start(c) && (gate_is_limited(c) || (!c->server && gate_has_choice(c)))) {
+	/* A BEGIN that waits has said where it goes, and its transaction is not stopped. */
+	if (is_at_start(c) && !c->begin &&
+	    (gate_is_limited(c) || (!c->server && gate_has_choice(c)))) {
 		batch_look(c, conn_input(&c->conn), &view);
 		if (!view.complete && !view.flushed && conn_input(&c->conn).n < WAITING_INPUT_MAX)
 			return STEP_AGAIN;
@@ -614,7 +643,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 		return refuse(c, f, &e);
 	if (buf_len(rewritten))
 		known = NULL;
-	if (!c->server && known && statement_parse_here(c, name, known))
+	if (!c->server && known && !c->begin_failed && statement_parse_here(c, name, known))
 		return skip(c, f);
 	if (facts.sequence)
 		sequence_expect(c, facts.sequence);
@@ -925,9 +954,10 @@ static enum step sync_here(struct client *c, const struct frame *f)
 {
 	if (f->len != FRAME_HEADER_LEN)
 		return protocol_error(c, "invalid Sync message");
+	c->group->counters.sync_count += !c->skips_to_sync;
 	c->skips_to_sync = false;
 	c->in_batch = false;
-	msg_put_ready(conn_output(&c->conn), 'I');
+	local_ready(c);
 	return skip(c, f);
 }
 
@@ -954,6 +984,8 @@ static enum step on_sync(struct client *c, const struct frame *f)
 	s->will_forget = false;
 	if (s->reuses)
 		replan_keep(s);
+	/* Should the BEGIN fail, the server would run what comes behind the Sync. */
+	s->begins_in_batch = answer_owes_begin(s);
 	return pass(c, f);
 }
 
@@ -1028,7 +1060,9 @@ static enum step dispatch(struct client *c, const struct frame *f)
 /* What it has sent may change how the next message has to be read, or what it finds. */
 static bool must_hear_first(const struct client *c)
 {
-	return c->server->forgets || (c->resets && !c->in_batch);
+	const struct server *s = c->server;
+
+	return s->forgets || s->begins_in_batch || (c->resets && !c->in_batch);
 }
 
 /* The client's next message has to wait for something that is not the client. */
@@ -1083,7 +1117,14 @@ void request_process(struct client *c)
 		conn_pause(&c->conn);
 		return;
 	}
+	/* Answers of ours that nobody reads must not pile up. */
+	if (c->conn.blocked && conn_unsent(&c->conn) > UNSENT_MAX && is_at_start(c)) {
+		conn_pause(&c->conn);
+		return;
+	}
 	c->turn_missed = false;
+	if (c->begin_due && !is_parked(c))
+		send_begin_alone(c);
 	while (step == STEP_DONE && c->phase == CLIENT_READY && !is_parked(c)) {
 		step = next(c);
 		/* A long row of them, with nothing for the server between, must not fill the queue.
@@ -1097,6 +1138,8 @@ void request_process(struct client *c)
 		listen_flush(c);
 	if (c->server && (must_hear_first(c) || c->server->replies.n > PIPELINE_MAX))
 		c->turn_missed = true;
+	if (c->cancel_asked && c->server)
+		answer_late_cancel(c->server);
 	c->group->counters.bytes_received += before - conn_input(&c->conn).n;
 	hold_back(c);
 }
@@ -1105,6 +1148,8 @@ static void on_drained(struct client *c)
 {
 	if (c->server)
 		conn_resume(&c->server->conn);
+	conn_resume(&c->conn);
+	conn_kick(&c->conn);
 }
 
 static void on_leaving(struct client *c)
@@ -1113,6 +1158,7 @@ static void on_leaving(struct client *c)
 	attach_abandon(c);
 	pins_forget(c);
 	listen_forget(c);
+	local_forget(c);
 	statement_forget_client(c);
 }
 

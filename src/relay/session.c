@@ -240,6 +240,11 @@ bool session_restore(struct client *c, struct server *s)
 	return true;
 }
 
+bool session_is_clean(const struct client *c)
+{
+	return !c->pins && !c->touched && !c->sequence_server && c->wanted == c->base;
+}
+
 void session_tell(struct client *c, struct server *s)
 {
 	if (c->told == s->params)

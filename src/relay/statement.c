@@ -45,7 +45,7 @@ struct client_statements {
 /* ---- texts ------------------------------------------------------------------------------------
  */
 
-static struct statement *statement_ref(struct statement *st)
+struct statement *statement_ref(struct statement *st)
 {
 	st->refs++;
 	return st;
@@ -56,7 +56,7 @@ size_t statement_size(const struct statement *st)
 	return sizeof(*st) + st->len + st->settings_len + ALLOCATION_EXTRA;
 }
 
-static void statement_unref(struct statement *st)
+void statement_unref(struct statement *st)
 {
 	struct relay *r;
 
@@ -147,6 +147,19 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	hmap_insert(&r->statements, &st->link, hash);
 	r->statement_bytes += statement_size(st);
 	return st;
+}
+
+struct statement *statement_intern(struct client *c, struct slice body)
+{
+	struct statement *st = statement_lookup(c, body);
+	struct sql_env env = gate_env(c);
+	struct sql_facts facts;
+
+	if (st)
+		return statement_ref(st);
+	env.wants_fingerprint = true;
+	sql_scan(slice_str(body.p), &env, &facts);
+	return intern(c, body, &facts);
 }
 
 void statement_facts(const struct statement *st, struct sql_facts *facts)
@@ -607,6 +620,56 @@ void statement_end_batch(struct server *s)
 	evict(s, s->pool->group->set.max_prepared_statements, true);
 }
 
+static void expect_unseen(struct server *s, enum reply_kind kind, struct statement *begin)
+{
+	replies_push(&s->replies, (struct reply){ .kind = (uint8_t)kind,
+						  .way = REPLY_SWALLOW,
+						  .note = NOTE_BEGIN,
+						  .subject = begin });
+}
+
+void statement_begin(struct client *c, struct statement *begin)
+{
+	struct server *s = c->server;
+	struct buf *out;
+	size_t m;
+
+	/* The client has none: the Query that its BEGIN was has dropped it. */
+	require_unnamed(c, begin);
+	s->bound = 0;
+	out = conn_output(&s->conn);
+	m = msg_begin(out, MSG_BIND);
+	buf_put(out, "\0", 2); /* portal and statement without a name */
+	buf_put_u16(out, 0);   /* no formats, parameters, formats of results */
+	buf_put_u16(out, 0);
+	buf_put_u16(out, 0);
+	msg_end(out, m);
+	expect_unseen(s, REPLY_BIND, NULL);
+	m = msg_begin(out, MSG_EXECUTE);
+	buf_put_u8(out, 0);
+	buf_put_u32(out, 0);
+	msg_end(out, m);
+	expect_unseen(s, REPLY_EXECUTE, statement_ref(begin));
+}
+
+void statement_ask_unseen(struct client *c, const char *text)
+{
+	statement_drop_unnamed(c);
+	msg_put_query(conn_output(&c->server->conn), text);
+	expect_unseen(c->server, REPLY_QUERY, NULL);
+}
+
+void statement_close_unseen(struct client *c)
+{
+	struct buf *out = conn_output(&c->server->conn);
+	size_t m = msg_begin(out, MSG_CLOSE);
+
+	buf_put_u8(out, 'P');
+	buf_put_cstr(out, "");
+	msg_end(out, m);
+	expect_unseen(c->server, REPLY_CLOSE, NULL);
+}
+
 /* ---- what clients ask --------------------------------------------------------------------------
  */
 
@@ -791,6 +854,17 @@ static void set_later_names(struct server *s, bool listed)
 			n->refs--;
 		}
 	}
+}
+
+void statement_forget_unnamed(struct client *c)
+{
+	drop_unnamed(c);
+}
+
+void statement_forget_names(struct client *c)
+{
+	drop_names(c);
+	drop_unnamed(c);
 }
 
 void statement_drop_all(struct server *s)
@@ -1126,8 +1200,10 @@ void statement_on_reply(struct server *s, const struct reply *r)
 		n->changes = n->statement->changes;
 		name_unref(n);
 	}
-	if (r->note == NOTE_UNNAMED)
+	if (r->note == NOTE_UNNAMED || r->note == NOTE_BEGIN)
 		statement_unref(r->subject);
+	if (r->note == NOTE_BEGIN && r->kind == REPLY_EXECUTE)
+		s->begins_in_batch = false;
 	if (r->note == NOTE_INJECTED && r->kind == REPLY_CLOSE)
 		server_statement_free(r->subject);
 }
@@ -1212,6 +1288,9 @@ static void undo(struct server *s, struct reply *r, struct reply *later, bool fa
 		break;
 	case NOTE_INJECTED_UNNAMED:
 		s->unnamed_id = UNNAMED_UNKNOWN;
+		break;
+	case NOTE_BEGIN:
+		statement_unref(r->subject);
 		break;
 	default:
 		/* A Query that was skipped has not dropped it. */

@@ -40,6 +40,7 @@ static bool take_modes(struct scan *s)
 			known = !scan_is_at_end(s);
 	}
 	s->f->begin_read_only = known && only && !write;
+	s->f->begin_read_write = write;
 	return known;
 }
 
@@ -368,7 +369,8 @@ void head_take(struct scan *s)
 		s->f->is_exact = exact && scan_is_at_end(s);
 	} else if (kind == SQL_KIND_BEGIN) {
 		/* What only the first statement may say was said by another. */
-		s->f->begin_read_only = s->f->begin_serializable = false;
+		s->f->begin_read_only = s->f->begin_read_write = false;
+		s->f->begin_serializable = false;
 	}
 }
 

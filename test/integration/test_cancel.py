@@ -29,7 +29,7 @@ def test_i7_cancel_hits_the_statement_of_the_asker(primary, turnstile, version):
         wait_until(lambda: len(sleeping(primary)) == 2)
         client.cancel()
         assert sqlstate(client.until("Z")) == "57014"
-        assert client.rows("SELECT 1") == [("1",)]
+        assert client.rows("SELECT 2") == [("2",)]
         assert len(sleeping(primary)) == 1
         other.cancel()
         assert sqlstate(other.until("Z")) == "57014"
@@ -44,9 +44,9 @@ def test_cancel_in_a_transaction(primary, turnstile):
         client.cancel()
         messages = client.until("Z")
         assert sqlstate(messages) == "57014" and messages[-1].body == b"E"
-        assert sqlstate(client.query("SELECT 1")) == "25P02"
+        assert sqlstate(client.query("SELECT 2")) == "25P02"
         client.query("ROLLBACK")
-        assert client.rows("SELECT 1") == [("1",)]
+        assert client.rows("SELECT 2") == [("2",)]
 
 
 def test_cancel_of_an_extended_batch(primary, turnstile):
@@ -60,13 +60,13 @@ def test_cancel_of_an_extended_batch(primary, turnstile):
 
 
 @pytest.mark.parametrize("request_, kinds", [
-    (raw.query("SELECT 1"), "EZ"),
-    (raw.parse("", "SELECT 1") + raw.bind() + raw.execute() + raw.sync(), "EZ"),
+    (raw.query("SELECT 2"), "EZ"),
+    (raw.parse("", "SELECT 2") + raw.bind() + raw.execute() + raw.sync(), "EZ"),
 ])
 def test_cancel_in_the_queue_is_answered_here(primary, turnstile, request_, kinds):
     t = turnstile(shop(primary, {"default_pool_size": 1}))
     with clients(t, 2) as (holder, waiter):
-        holder.query("BEGIN")
+        holder.query("BEGIN; SELECT 2")
         waiter.send(request_)
         wait_until(lambda: pool_of(t, "cl_waiting") == 1)
         waiter.cancel()
@@ -74,13 +74,13 @@ def test_cancel_in_the_queue_is_answered_here(primary, turnstile, request_, kind
         assert raw.kinds(messages) == kinds and sqlstate(messages) == "57014"
         assert holder.rows("SELECT 'untouched'") == [("untouched",)]
         holder.query("COMMIT")
-        assert waiter.rows("SELECT 1") == [("1",)]
+        assert waiter.rows("SELECT 2") == [("2",)]
 
 
 def test_i7_cancel_after_the_end_hits_nobody(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1}))
     with clients(t, 2) as (client, other):
-        client.query("SELECT 1")
+        client.query("SELECT 2")
         other.send(raw.query("SELECT 'slow' FROM pg_sleep(0.5)"))
         wait_until(lambda: sleeping(primary))
         for _ in range(5):
@@ -110,7 +110,7 @@ def test_client_that_leaves_has_its_statement_cancelled(primary, turnstile):
         client.send(SLEEP)
         wait_until(lambda: sleeping(primary))
         client.reset()
-        assert other.rows("SELECT 1") == [("1",)]
+        assert other.rows("SELECT 2") == [("2",)]
     wait_backends(primary, 0, "wait_event = 'PgSleep'")
 
 
@@ -157,7 +157,7 @@ def test_i7_storm(primary, turnstile):
                 elif state or raw.find(messages, "D")[0].row != (str(seed),):
                     failures.append((seed, asked, messages))
                 # What was asked may come late: the next statement is still this client's own.
-                while asked and sqlstate(c.query("SELECT 1")) == "57014":
+                while asked and sqlstate(c.query("SELECT 2")) == "57014":
                     pass
 
     threads = [threading.Thread(target=client, args=[i], daemon=True) for i in range(40)]

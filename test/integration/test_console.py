@@ -513,9 +513,9 @@ def test_tenants_and_tiers(primary, turnstile):
                                "globex": {"tier": "standard", "business_id": 7}}})
     with t.connect("shop", "app.acme", t.users["app"]) as client:
         for _ in range(2):
-            client.execute("SELECT 1")
+            client.execute("SELECT 2")
         with pytest.raises(psycopg.Error):
-            client.execute("SELECT 1")
+            client.execute("SELECT 2")
         rows = {r["name"]: r for r in t.admin("SHOW TENANTS")}
     acme, globex = rows["acme"], rows["globex"]
     assert (acme["business_id"], acme["tier"], acme["cl_active"]) == ("42", "standard", 1)

@@ -40,11 +40,11 @@ def test_server_killed_in_a_query(primary, turnstile):
 def test_server_killed_between_the_statements_of_a_transaction(primary, turnstile):
     t = turnstile(shop(primary))
     with log_in(t) as client:
-        client.query("BEGIN")
+        client.query("BEGIN; SELECT 2")
         terminate(primary, "state = 'idle in transaction'")
         assert sqlstate(client.until_closed()) == "57P01"
     with log_in(t) as client:
-        assert client.rows("SELECT 1") == [("1",)]
+        assert client.rows("SELECT 2") == [("2",)]
 
 
 def test_idle_servers_killed(primary, turnstile):
@@ -61,7 +61,7 @@ def test_server_restarts(primary, turnstile):
     t = turnstile(shop(primary, {"server_login_retry": "100ms"}))
     with clients(t, 3) as all_clients:
         for client in all_clients:
-            client.query("SELECT 1")
+            client.query("SELECT 2")
         primary.restart()
         for client in all_clients:
             assert client.rows("SELECT 'again'") == [("again",)]
@@ -100,7 +100,7 @@ def test_wrong_startup_setting_is_refused_in_the_servers_words(primary, turnstil
             states.append(refused.value.fields["C"])
         assert states[0] == states[1], parameters
     with log_in(t) as client:
-        assert client.rows("SELECT 1") == [("1",)]
+        assert client.rows("SELECT 2") == [("2",)]
 
 
 def refuse(session):
@@ -161,7 +161,7 @@ def test_server_that_lets_in_the_second_time(turnstile):
     with raw.FakeServer(login=login) as server:
         t = turnstile(fake_shop(server))
         with log_in(t) as client:
-            assert client.rows("SELECT 1") == [("SELECT 1",)]
+            assert client.rows("SELECT 2") == [("SELECT 2",)]
 
 
 def test_server_that_never_answers_a_login(turnstile):
@@ -181,7 +181,7 @@ def test_ways_to_log_in_to_a_server(turnstile, login):
 
 
 # --- answers that end too early ------------------------------------------------------------------
-WHOLE_ANSWER = (raw.row_description("n") + raw.data_row("x" * 100) + raw.command_complete("SELECT 1")
+WHOLE_ANSWER = (raw.row_description("n") + raw.data_row("x" * 100) + raw.command_complete("SELECT 2")
                 + raw.ready())
 
 
@@ -210,7 +210,7 @@ def test_server_dies_in_an_answer(turnstile, cut, how):
     with raw.FakeServer(script) as server:
         t = turnstile(fake_shop(server, default_pool_size=1))
         with log_in(t) as client, log_in(t) as other:
-            client.send(raw.query("SELECT 1"))
+            client.send(raw.query("SELECT 2"))
             got = b""
             try:
                 while piece := client.sock.recv(65536):
@@ -240,7 +240,7 @@ def test_idle_server_that_speaks_unasked(turnstile, lie):
     with raw.FakeServer(script) as server:
         t = turnstile(fake_shop(server))
         with clients(t, 2) as (client, other):
-            client.send(raw.query("SELECT 1"))
+            client.send(raw.query("SELECT 2"))
             assert raw.kinds(client.until("Z")) == "TDCZ"
             client.close()
             wait_until(lambda: pool_of(t, "sv_idle") == 0)
@@ -258,17 +258,17 @@ def test_idle_server_may_tell_of_parameters(turnstile):
         t = turnstile(fake_shop(server, default_pool_size=1))
         with clients(t, 2) as pair:
             for client in [*pair, *pair]:
-                messages = client.query("SELECT 1")
+                messages = client.query("SELECT 2")
                 assert [m.kind for m in messages if m.kind not in "NAS"] == list("TDCZ")
-            told = [m.strings[:2] for m in raw.find(pair[0].query("SELECT 1"), "S")]
+            told = [m.strings[:2] for m in raw.find(pair[0].query("SELECT 2"), "S")]
             assert all(pair_ == ["in_hot_standby", "on"] for pair_ in told)
 
 
 # --- the client vanishes -------------------------------------------------------------------------
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("request_", [
-    SLEEP, raw.query("BEGIN; CREATE TEMP TABLE mine ()"), raw.query("SELECT 1")[:8],
-    raw.parse("", "SELECT 1") + raw.bind(), raw.parse("s", "SELECT 1") + raw.flush(),
+    SLEEP, raw.query("BEGIN; CREATE TEMP TABLE mine ()"), raw.query("SELECT 2")[:8],
+    raw.parse("", "SELECT 2") + raw.bind(), raw.parse("s", "SELECT 2") + raw.flush(),
     raw.bind("", "", ["x" * 100_000])[:50_000], raw.query("LISTEN channel"), raw.query("SELECT 1/0"),
     raw.query("SELECT repeat('x', 1000) FROM generate_series(1, 1000000)"),
     raw.query("SELECT '" + "x" * (2 << 20) + "'")[:1 << 20]], ids=range(10))
@@ -281,7 +281,7 @@ def test_i2_client_vanishes(primary, turnstile, how, request_):
         assert other.rows("SELECT to_regclass('mine'), count(*) FROM pg_prepared_statements"
                           " WHERE name NOT LIKE 'pgt%'") == [(None, "0")]
         assert other.rows("SELECT count(*) FROM pg_listening_channels()") == [("0",)]
-        assert raw.kinds(other.prepared("SELECT 1")) == "12TDCZ"
+        assert raw.kinds(other.prepared("SELECT 2")) == "12TDCZ"
     wait_backends(primary, 0, "state <> 'idle'")
 
 
@@ -297,11 +297,11 @@ def test_terminate_in_the_middle_of_a_transaction(primary, turnstile):
 def test_half_closed_client_still_gets_its_answer(primary, turnstile):
     t = turnstile(shop(primary))
     with log_in(t) as client:
-        client.send(raw.query("SELECT 1"))
+        client.send(raw.query("SELECT 2"))
         client.sock.shutdown(1)
         client.until_closed()  # as PostgreSQL: an answer or none, but an end
     with log_in(t) as client:
-        assert client.rows("SELECT 1") == [("1",)]
+        assert client.rows("SELECT 2") == [("2",)]
 
 
 # --- who may come in -----------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def test_unknown_user_and_wrong_password_look_the_same(primary, turnstile, auth_
         seen.add((refused.value.fields["C"], refused.value.fields["M"].replace(user, "U")))
     assert len(seen) == 1 and seen.pop()[0] == "28P01"
     with log_in(t) as client:
-        assert client.rows("SELECT 1") == [("1",)]
+        assert client.rows("SELECT 2") == [("2",)]
 
 
 def test_unknown_database(primary, turnstile):
@@ -337,5 +337,5 @@ def test_pool_exhausted_by_sessions(primary, turnstile):
     with clients(t, 2) as pair:
         assert len({pid_of(client) for client in pair}) == 2
         with log_in(t) as third:
-            third.send(raw.query("SELECT 1"))
+            third.send(raw.query("SELECT 2"))
             assert sqlstate(third.until_closed()) == "08P01"

@@ -40,12 +40,12 @@ def test_i1_startup_value_is_no_sql_in_any_encoding(ledger, turnstile, monkeypat
     pooler = turnstile(tenants(ledger, {"default_pool_size": 1}))
     forgery = b"\x83\\', false), set_config($$" + SETTING.encode() + b"$$, $$7$$, false); -- "
     with enter(pooler, "acme", client_encoding="SJIS", backslash_quote="on") as first:
-        first.rows("SELECT 1")
+        first.rows("SELECT 2")
     monkeypatch.setattr(raw, "startup", lambda parameters, version: raw_startup(
         {k.encode(): v.encode() if isinstance(v, str) else v for k, v in parameters.items()}))
     try:
         with enter(pooler, "acme", **{"my.x": forgery}) as second:
-            second.query("SELECT 1")
+            second.query("SELECT 2")
     except (raw.LoginRefused, EOFError):
         pass
     monkeypatch.undo()
@@ -136,7 +136,7 @@ def test_i6_server_that_does_not_tell_its_timeout(turnstile, told):
     def script(session):
         while (got := session.message()).kind == "Q":
             session.send(*([] if told is None else [raw.data_row(told)]),
-                         raw.command_complete("SELECT 1"), raw.ready())
+                         raw.command_complete("SELECT 2"), raw.ready())
 
     with raw.FakeServer(script) as server:
         pooler = turnstile(fake_pool(server, {"basic": {"weight": 1, **CAPPED}}))
@@ -150,14 +150,14 @@ def test_i6_server_that_reports_ever_new_parameters(turnstile):
     def script(session):
         while (got := session.message()).kind == "Q":
             session.send(*(raw.parameter_status(f"p{i}", "x") for i in range(1000)),
-                         raw.command_complete("SELECT 1"), raw.ready())
+                         raw.command_complete("SELECT 2"), raw.ready())
 
     with raw.FakeServer(script) as server:
         pooler = turnstile(fake_pool(server))
         with enter(pooler, "acme") as client:
-            assert len(raw.find(client.query("SELECT 1"), "S")) == 1000
+            assert len(raw.find(client.query("SELECT 2"), "S")) == 1000
         with enter(pooler, "acme") as client:
-            assert len(raw.find(client.query("SELECT 1"), "S")) < 1100
+            assert len(raw.find(client.query("SELECT 2"), "S")) < 1100
             assert len(client.parameters) < 100
 
 
@@ -170,7 +170,7 @@ def test_i6_prepared_statements_of_a_client_are_bounded(primary, turnstile):
             client.send(raw.parse(f"s{number}", text), raw.sync())
             states |= {m.fields["C"] for m in raw.find(client.until("Z"), "E")}
         assert states == {"53200"}
-        assert client.rows("SELECT 1") == [("1",)]
+        assert client.rows("SELECT 2") == [("2",)]
 
 
 def test_i6_prepared_statements_of_a_worker_are_bounded(primary, turnstile):
@@ -188,7 +188,7 @@ def test_i6_prepared_statements_of_a_worker_are_bounded(primary, turnstile):
         done, states = zip(*(fill(client, number) for number, client in enumerate(greedy)))
         assert 250 < done[0] < 430 and states[0] == {"53200"}  # its own bound
         assert 500 < sum(done) < 1000 and done[5] == 0 and states[5] == {"53200"}
-        assert greedy[5].rows("SELECT 1") == [("1",)]
+        assert greedy[5].rows("SELECT 2") == [("2",)]
         greedy[5].send(raw.parse("", "SELECT 'unnamed'"), raw.bind(), raw.execute(), raw.sync())
         assert raw.kinds(greedy[5].until("Z")) == "12DCZ"
     wait_until(lambda: not sum(row["names"] for row in t.admin("SHOW PREPARED")))

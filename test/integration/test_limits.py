@@ -40,7 +40,7 @@ def acme(pooler):
 
 def spend(client, count):
     for _ in range(count):
-        assert client.rows("SELECT 1") == [("1",)]
+        assert client.rows("SELECT 2") == [("2",)]
 
 
 def seconds(messages):
@@ -57,22 +57,22 @@ def seconds(messages):
 def test_a_burst_and_no_more(primary, turnstile, rule, most):
     with enter(turnstile(limited(primary, rule)), "acme") as client:
         spend(client, 3)
-        messages = client.query("SELECT 1")
+        messages = client.query("SELECT 2")
         assert raw.kinds(messages) == "EZ" and messages[-1].body == b"I"
         assert 0.9 * most < seconds(messages) <= most
-        assert sqlstate(client.query("SELECT 1")) == "53400"
+        assert sqlstate(client.query("SELECT 2")) == "53400"
 
 
 def test_tokens_come_back(primary, turnstile):
     with enter(turnstile(limited(primary, {"rate": "20/s", "burst": 2})), "acme") as client:
         spend(client, 2)
-        assert 0 < seconds(client.query("SELECT 1")) <= 0.1
-        wait_until(lambda: not errors(client.query("SELECT 1")), 5)
+        assert 0 < seconds(client.query("SELECT 2")) <= 0.1
+        wait_until(lambda: not errors(client.query("SELECT 2")), 5)
 
 
 def test_others_have_their_own(pooler, acme):
     spend(acme, 5)
-    assert sqlstate(acme.query("SELECT 1")) == "53400"
+    assert sqlstate(acme.query("SELECT 2")) == "53400"
     with enter(pooler, "globex") as other:
         spend(other, 5)
 
@@ -81,7 +81,7 @@ def test_leaving_and_coming_back_refills_nothing(pooler, acme):
     spend(acme, 5)
     acme.close()
     with enter(pooler, "acme") as again:
-        assert sqlstate(again.query("SELECT 1")) == "53400"
+        assert sqlstate(again.query("SELECT 2")) == "53400"
 
 
 def test_it_is_shown_and_counted(pooler, acme):
@@ -89,7 +89,7 @@ def test_it_is_shown_and_counted(pooler, acme):
     assert shown(pooler) == 2
     spend(acme, 2)
     for _ in range(4):
-        acme.query("SELECT 1")
+        acme.query("SELECT 2")
     assert (shown(pooler), shown(pooler, "limited")) == (0, 4)
 
 
@@ -97,16 +97,16 @@ def test_reload_changes_it(pooler, acme):
     spend(acme, 5)
     pooler.reload({"tiers": {"basic": {"rate": "1/h", "burst": 7}}})
     spend(acme, 2)
-    assert sqlstate(acme.query("SELECT 1")) == "53400"
+    assert sqlstate(acme.query("SELECT 2")) == "53400"
     pooler.reload({"tiers": {"basic": {"rate": "0", "burst": 0}}})
     spend(acme, 20)
 
 
 # --- what costs a token ----------------------------------------------------------------------
 @pytest.mark.parametrize("text, cost", [
-    ("SELECT 1", 1), ("SELECT 1;", 1), ("SELECT 1; SELECT 2; SELECT 3", 3), ("SELECT 1;;; SELECT 2", 2),
-    ("SELECT 'a;b' /* ; */ -- ;", 1), ("SELEC 1", 1), ("SELECT 1/0; SELECT 2", 2),
-    ("BEGIN; SELECT 1; COMMIT", 3), ("", 0), (" ; ;", 0), ("-- nothing", 0)])
+    ("SELECT 2", 1), ("SELECT 2;", 1), ("SELECT 2; SELECT 2; SELECT 3", 3), ("SELECT 2;;; SELECT 2", 2),
+    ("SELECT 'a;b' /* ; */ -- ;", 1), ("SELEC 1", 1), ("SELECT 2/0; SELECT 2", 2),
+    ("BEGIN; SELECT 2; COMMIT", 3), ("", 0), (" ; ;", 0), ("-- nothing", 0)])
 def test_one_for_each_statement_of_a_string(pooler, acme, text, cost):
     acme.query(text)
     assert shown(pooler) == 5 - cost
@@ -114,7 +114,7 @@ def test_one_for_each_statement_of_a_string(pooler, acme, text, cost):
 
 @pytest.mark.parametrize("executes", [1, 2, 4])
 def test_one_for_each_execute(pooler, acme, executes):
-    acme.send(raw.parse("", "SELECT 1"), *[raw.bind() + raw.execute()] * executes, raw.sync())
+    acme.send(raw.parse("", "SELECT 2"), *[raw.bind() + raw.execute()] * executes, raw.sync())
     assert not errors(acme.until("Z"))
     assert shown(pooler) == 5 - executes
 
@@ -137,7 +137,7 @@ def test_a_fetch_in_parts_costs_each_part(pooler, acme):
 # --- refusals in the extended protocol --------------------------------------------------------
 def test_a_refusal_skips_to_sync(acme):
     spend(acme, 5)
-    acme.send(raw.parse("", "SELECT 1"), raw.bind(), raw.describe("P"), raw.execute(),
+    acme.send(raw.parse("", "SELECT 2"), raw.bind(), raw.describe("P"), raw.execute(),
               raw.parse("b", "SELECT 2"), raw.bind("", "b"), raw.execute(), raw.sync())
     messages = acme.until("Z")
     assert raw.kinds(messages).endswith("EZ") and raw.kinds(messages).count("E") == 1
@@ -149,13 +149,13 @@ def test_a_refusal_skips_to_sync(acme):
 def test_a_refused_pipeline_answers_every_sync(acme):
     spend(acme, 3)
     for _ in range(5):
-        acme.send(raw.parse("", "SELECT 1"), raw.bind(), raw.execute(), raw.sync())
+        acme.send(raw.parse("", "SELECT 2"), raw.bind(), raw.execute(), raw.sync())
     answers = [errors(acme.until("Z")) for _ in range(5)]
     assert answers == [[], [], ["53400"], ["53400"], ["53400"]]
 
 
 def test_a_pipeline_of_queries_is_decided_one_by_one(acme):
-    acme.send(*[raw.query("SELECT 1")] * 8)
+    acme.send(*[raw.query("SELECT 2")] * 8)
     assert [errors(acme.until("Z")) for _ in range(8)] == [[]] * 5 + [["53400"]] * 3
 
 
@@ -174,28 +174,28 @@ def test_i10_never_in_the_middle(pooler, acme):
     spend(acme, 4)
     assert not errors(acme.query("BEGIN"))
     for i in range(10):
-        assert not errors(acme.query("SELECT 1") if i % 2 else acme.prepared("SELECT 1"))
+        assert not errors(acme.query("SELECT 2") if i % 2 else acme.prepared("SELECT 2"))
     assert not errors(acme.query("COMMIT"))
     assert shown(pooler) == -11
-    assert 12 * 3500 < seconds(acme.query("SELECT 1")) <= 12 * 3600
+    assert 12 * 3500 < seconds(acme.query("SELECT 2")) <= 12 * 3600
 
 
-@pytest.mark.parametrize("protocol", ["query", "prepared"])
-def test_i10_a_transaction_that_may_not_start(acme, protocol):
+@pytest.mark.parametrize("protocol, begin", [("query", "BEGIN; SELECT 2"), ("prepared", "BEGIN")])
+def test_i10_a_transaction_that_may_not_start(acme, protocol, begin):
     spend(acme, 5)
-    messages = getattr(acme, protocol)("BEGIN")
+    messages = getattr(acme, protocol)(begin)
     assert errors(messages) == ["53400"] and messages[-1].body == b"I"
 
 
 def test_i10_a_string_with_one_token_left(pooler, acme):
     spend(acme, 4)
-    assert not errors(acme.query("SELECT 1; SELECT 2; SELECT 3"))
+    assert not errors(acme.query("SELECT 2; SELECT 2; SELECT 3"))
     assert shown(pooler) == -2
 
 
 def test_i10_a_batch_with_one_token_left(pooler, acme):
     spend(acme, 4)
-    acme.send(raw.parse("", "SELECT 1"), *[raw.bind() + raw.execute()] * 3, raw.sync())
+    acme.send(raw.parse("", "SELECT 2"), *[raw.bind() + raw.execute()] * 3, raw.sync())
     assert not errors(acme.until("Z"))
     assert shown(pooler) == -2
 
@@ -203,10 +203,10 @@ def test_i10_a_batch_with_one_token_left(pooler, acme):
 def test_i10_a_failed_transaction_can_be_ended(acme):
     spend(acme, 3)
     acme.rows("BEGIN")
-    assert sqlstate(acme.query("SELECT 1/0")) == "22012"
-    assert sqlstate(acme.query("SELECT 1")) == "25P02"
+    assert sqlstate(acme.query("SELECT 2/0")) == "22012"
+    assert sqlstate(acme.query("SELECT 2")) == "25P02"
     assert not errors(acme.query("ROLLBACK"))
-    assert sqlstate(acme.query("SELECT 1")) == "53400"
+    assert sqlstate(acme.query("SELECT 2")) == "53400"
 
 
 def test_i10_copy_in_a_transaction(acme):
@@ -225,9 +225,9 @@ def test_debt_is_repaid(primary, turnstile):
         began = time.monotonic()
         client.rows("BEGIN")
         for _ in range(18):
-            client.rows("SELECT 1")
+            client.rows("SELECT 2")
         client.rows("COMMIT")
-        wait_until(lambda: not errors(client.query("SELECT 1")), 5)
+        wait_until(lambda: not errors(client.query("SELECT 2")), 5)
         assert time.monotonic() - began >= 20 / 50 - 0.02
 
 
@@ -237,7 +237,7 @@ def test_a_quota(primary, turnstile, period, most):
     t = turnstile(limited(primary, {"quota": f"3/{period}"}))
     with enter(t, "acme") as client:
         spend(client, 3)
-        answers = (client.query("SELECT 1") for _ in range(4))  # the hour may end meanwhile
+        answers = (client.query("SELECT 2") for _ in range(4))  # the hour may end meanwhile
         refused = next(messages for messages in answers if errors(messages))
         assert abs(seconds(refused) - (most - time.time() % most)) < 5
         assert shown(t, "quota_left") == 0
@@ -250,7 +250,7 @@ def test_rate_limit_wait_waits(primary, turnstile, protocol):
     with enter(t, "acme") as client:
         began = time.monotonic()
         for _ in range(11):
-            assert not errors(getattr(client, protocol)("SELECT 1"))
+            assert not errors(getattr(client, protocol)("SELECT 2"))
         assert time.monotonic() - began >= 10 / 20 - 0.02
         assert shown(t, "limited") == 0
 
@@ -260,15 +260,15 @@ def test_nobody_waits_in_vain(primary, turnstile):
     t = turnstile(limited(primary, {"rate": "1/m", "burst": 1, "rate_limit_wait": "30s"}))
     with enter(t, "acme") as client:
         spend(client, 1)
-        assert seconds(client.query("SELECT 1")) > 30
+        assert seconds(client.query("SELECT 2")) > 30
 
 
 def test_who_waits_can_cancel_and_leave(primary, turnstile):
     t = turnstile(limited(primary, {"rate": "1/m", "burst": 1, "rate_limit_wait": "1h"}))
     with enter(t, "acme") as client, enter(t, "acme") as gone:
         spend(client, 1)
-        client.send(raw.query("SELECT 1"))
-        gone.send(raw.query("SELECT 1"))
+        client.send(raw.query("SELECT 2"))
+        gone.send(raw.query("SELECT 2"))
         wait_until(lambda: shown(t, "cl_waiting") == 2)
         client.cancel()
         assert errors(client.until("Z")) == ["57014"]
@@ -280,7 +280,7 @@ def test_who_waits_goes_on_after_a_reload(primary, turnstile):
     t = turnstile(limited(primary, {"rate": "1/h", "burst": 1, "rate_limit_wait": "2h"}))
     with enter(t, "acme") as client:
         spend(client, 1)
-        client.send(raw.query("SELECT 1"))
+        client.send(raw.query("SELECT 2"))
         wait_until(lambda: shown(t, "cl_waiting") == 1)
         t.reload({"tiers": {"basic": {"rate": "0", "burst": 0}}})
         assert not errors(client.until("Z"))
@@ -293,7 +293,7 @@ def test_warn_lets_through(primary, turnstile, protocol):
     with enter(t, "acme") as client:
         spend(client, 5)
         for _ in range(3):
-            messages = getattr(client, protocol)("SELECT 1")
+            messages = getattr(client, protocol)("SELECT 2")
             assert not errors(messages)
             assert ["rate limit" in m.fields["M"] for m in raw.find(messages, "N")] == [True]
         assert (shown(t, "warned"), shown(t, "limited"), shown(t)) == (3, 0, -3)
@@ -314,7 +314,7 @@ def test_the_total_is_exact_over_workers(primary, turnstile, rule):
         with t.connect(database, "app.acme", APP_PASSWORD) as connection:
             for _ in range(25):
                 try:
-                    connection.execute("SELECT 1")
+                    connection.execute("SELECT 2")
                     outcomes.append(None)
                 except psycopg.Error as error:
                     outcomes.append(error.sqlstate)

@@ -502,9 +502,9 @@ def test_i5_the_connection_counts_for_database_and_user(primary, turnstile):
                                  "query_wait_timeout": "1s"}))
     with clients(t, 4) as (listener, first, second, third):
         listener.query("LISTEN x")
-        first.query("BEGIN")
+        first.query("BEGIN; SELECT 2")
         assert len(backends(primary)) == 2
-        second.send(raw.query("SELECT 1"))
+        second.send(raw.query("SELECT 2"))
         assert sqlstate(second.until_closed()) == "08P01"
         first.query("COMMIT")
         assert third.rows("SELECT 1") == [("1",)]
@@ -513,7 +513,7 @@ def test_i5_the_connection_counts_for_database_and_user(primary, turnstile):
 def test_i5_an_idle_connection_makes_room(primary, turnstile):
     t = turnstile(shop(primary, {"max_db_connections": 2}))
     with clients(t, 2) as (first, second):
-        first.query("BEGIN"), second.query("BEGIN")
+        first.query("BEGIN; SELECT 2"), second.query("BEGIN; SELECT 2")
         second.query("COMMIT")
         assert raw.kinds(second.query("LISTEN x")) == "CZ"
         first.query("COMMIT")

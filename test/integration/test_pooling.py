@@ -84,10 +84,10 @@ def test_transaction_mode(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1}))
     with log_in(t) as client, log_in(t) as other:
         assert pid_of(client) == pid_of(other)
-        client.query("BEGIN")
+        client.query("BEGIN; SELECT 2")
         other.send(raw.query("SELECT 'waited'"))
         wait_until(lambda: pool_of(t, "cl_waiting") == 1)
-        assert client.rows("SELECT 1") == [("1",)]
+        assert client.rows("SELECT 2") == [("2",)]
         client.query("COMMIT")
         assert raw.find(other.until("Z"), "D")[0].row == ("waited",)
 
@@ -159,7 +159,7 @@ def test_reserve_pool(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1, "reserve_pool_size": 1,
                                  "reserve_pool_timeout": "100ms"}))
     with clients(t, 2) as (first, second):
-        first.query("BEGIN")
+        first.query("BEGIN; SELECT 2")
         assert second.rows("SELECT 'reserve'") == [("reserve",)]
         assert len(backends(primary)) == 2
 
@@ -168,7 +168,7 @@ def test_min_pool_size(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 5, "min_pool_size": 3}))
     with log_in(t) as client:
         wait_backends(primary, 3)
-        assert client.rows("SELECT 1") == [("1",)]
+        assert client.rows("SELECT 2") == [("2",)]
 
 
 def test_max_client_conn(primary, turnstile):
@@ -178,7 +178,7 @@ def test_max_client_conn(primary, turnstile):
             log_in(t)
     wait_until(lambda: pool_of(t, "cl_active") == 0)
     with log_in(t) as client:
-        assert client.rows("SELECT 1") == [("1",)]
+        assert client.rows("SELECT 2") == [("2",)]
 
 
 # --- the queue -----------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_max_client_conn(primary, turnstile):
 def test_first_come_first_served(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1}))
     with clients(t, 6) as (holder, *queue):
-        holder.query("BEGIN")
+        holder.query("BEGIN; SELECT 2")
         for place, client in enumerate(queue):
             client.send(raw.query("SELECT clock_timestamp()::text"))
             wait_until(lambda: pool_of(t, "cl_waiting") == place + 1)
@@ -198,31 +198,31 @@ def test_first_come_first_served(primary, turnstile):
 def test_query_wait_timeout(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1, "query_wait_timeout": "300ms"}))
     with clients(t, 2) as (holder, waiter):
-        holder.query("BEGIN")
-        waiter.send(raw.query("SELECT 1"))
+        holder.query("BEGIN; SELECT 2")
+        waiter.send(raw.query("SELECT 2"))
         error = raw.find(waiter.until_closed(), "E")[0].fields
         assert (error["S"], error["C"]) == ("FATAL", "08P01")
         assert "query_wait_timeout" in error["M"]
         holder.query("COMMIT")
-        assert holder.rows("SELECT 1") == [("1",)]
+        assert holder.rows("SELECT 2") == [("2",)]
 
 
 def test_query_wait_notify(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1, "query_wait_notify": "100ms"}))
     with clients(t, 2) as (holder, waiter):
-        holder.query("BEGIN")
-        waiter.send(raw.query("SELECT 1"))
+        holder.query("BEGIN; SELECT 2")
+        waiter.send(raw.query("SELECT 2"))
         assert waiter.message().kind == "N"
         holder.query("COMMIT")
         assert raw.kinds(waiter.until("Z")) == "TDCZ"
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-@pytest.mark.parametrize("request_", [raw.query("SELECT 1"), raw.parse("", "SELECT 1") + raw.sync()])
+@pytest.mark.parametrize("request_", [raw.query("SELECT 2"), raw.parse("", "SELECT 2") + raw.sync()])
 def test_client_vanishes_in_the_queue(primary, turnstile, how, request_):
     t = turnstile(shop(primary, {"default_pool_size": 1}))
     with clients(t, 3) as (holder, leaver, waiter):
-        holder.query("BEGIN")
+        holder.query("BEGIN; SELECT 2")
         leaver.send(request_)
         wait_until(lambda: pool_of(t, "cl_waiting") == 1)
         waiter.send(raw.query("SELECT 'next'"))
@@ -236,7 +236,7 @@ def test_client_vanishes_in_the_queue(primary, turnstile, how, request_):
 def test_waiting_client_may_send_on(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1}))
     with clients(t, 2) as (holder, waiter):
-        holder.query("BEGIN")
+        holder.query("BEGIN; SELECT 2")
         sender = threading.Thread(target=waiter.send, daemon=True, args=[
             b"".join(raw.query(f"SELECT '{'x' * 10_000}{i}'") for i in range(300))])
         sender.start()
@@ -259,9 +259,9 @@ def test_server_lifetime(primary, turnstile):
 def test_server_idle_timeout(primary, turnstile):
     t = turnstile(shop(primary, {"server_idle_timeout": "300ms"}))
     with log_in(t) as client:
-        client.query("SELECT 1")
+        client.query("SELECT 2")
         wait_backends(primary, 0)
-        assert client.rows("SELECT 1") == [("1",)]
+        assert client.rows("SELECT 2") == [("2",)]
 
 
 @pytest.mark.parametrize("database, setting", [
@@ -280,7 +280,7 @@ def test_unused_pools_are_forgotten(primary, turnstile, database, setting, limit
 
     for name in (APP_DATABASE, "later"):
         with log_in(t, dbname=name) as client:
-            client.query("SELECT 1")
+            client.query("SELECT 2")
         wait_backends(primary, 0)
     # The sweeps that ended the later server have seen the first group unused.
     if limit == "0":
@@ -300,13 +300,13 @@ def test_unused_pools_are_forgotten(primary, turnstile, database, setting, limit
 def test_timeouts_of_clients(primary, turnstile, setting, statements, state):
     t = turnstile(shop(primary, {setting: "300ms"}))
     with log_in(t) as client:
-        client.query("SELECT 1")
+        client.query("SELECT 2")
         for sql in statements:
             client.send(raw.query(sql))
         assert sqlstate(client.until_closed()) == state
     wait_backends(primary, 0, "state <> 'idle'")
     with log_in(t) as client:
-        assert client.rows("SELECT 1") == [("1",)]
+        assert client.rows("SELECT 2") == [("2",)]
 
 
 def test_server_check_query(primary, turnstile):
@@ -314,7 +314,7 @@ def test_server_check_query(primary, turnstile):
                                  "default_pool_size": 1}))
     with clients(t, 3) as all_clients:
         for client in [*all_clients, *all_clients]:
-            assert client.rows("SELECT 1") == [("1",)]
+            assert client.rows("SELECT 2") == [("2",)]
 
 
 def test_connect_query(primary, turnstile):
@@ -338,4 +338,4 @@ def test_unix_sockets_on_both_sides(primary, turnstile):
     with psycopg.connect(host=str(t.dir), port=t.port, dbname=APP_DATABASE, user=APP_USER,
                          password=APP_PASSWORD, autocommit=True) as connection:
         assert connection.execute("SELECT inet_client_addr()").fetchone() == (None,)
-        assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert connection.execute("SELECT 2").fetchone() == (2,)

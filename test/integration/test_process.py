@@ -199,12 +199,12 @@ def test_second_sigterm_ends_at_once(primary, turnstile):
 def test_sigint_waits_for_transactions(primary, turnstile):
     t = turnstile(shop(primary))
     with log_in(t) as busy, log_in(t) as idle:
-        busy.query("BEGIN")
+        busy.query("BEGIN; SELECT 2")
         t.signal(signal.SIGINT)
         t.wait_log("waiting until the last transaction")
-        assert busy.rows("SELECT 1") == [("1",)]
+        assert busy.rows("SELECT 2") == [("2",)]
         # A new transaction has to wait, and there will be no server for it.
-        idle.send(raw.query("SELECT 1"))
+        idle.send(raw.query("SELECT 2"))
         assert raw.kinds(busy.query("COMMIT")) == "CZ"
         assert t.wait_exit() == 0
         assert raw.find(idle.until_closed(), "D") == []

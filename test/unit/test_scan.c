@@ -300,13 +300,13 @@ static void test_transaction_control_is_exact(void **state)
 	/* clang-format off */
 	static const struct {
 		const char *text;
-		bool exact, read_only, serializable;
+		bool exact, read_only, serializable, read_write;
 	} rows[] = {
 		{ "begin", true },
 		{ "BEGIN TRANSACTION;", true },
 		{ "begin read only", true, true },
-		{ "begin read write", true },
-		{ "begin read only, read write", true },
+		{ "begin read write", true, .read_write = true },
+		{ "begin read only, read write", true, .read_write = true },
 		{ "start transaction isolation level repeatable read, read only, not deferrable",
 		  true, true },
 		{ "begin isolation level serializable read only", true, true, true },
@@ -333,6 +333,7 @@ static void test_transaction_control_is_exact(void **state)
 		struct sql_facts f = facts_of(rows[i].text);
 
 		if (f.is_exact != rows[i].exact || f.begin_read_only != rows[i].read_only ||
+		    f.begin_read_write != rows[i].read_write ||
 		    (rows[i].read_only && f.begin_serializable != rows[i].serializable))
 			fail_msg("%s", rows[i].text);
 	}

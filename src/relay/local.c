@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * local.c - what is answered without a server, because its answer is certain.
+ *
+ * An empty query, SELECT 1 while a server is at hand, DISCARD ALL of a session that has nothing,
+ * and transactions that run nothing.  For these a BEGIN is answered at once and deferred: it goes
+ * to a server in the same write as the first statement, in such a way that no statement runs when
+ * it fails (docs/adr/0008-deferred-begin.md).
+ *
+ * Only tags and rows of one form are made up here.  Whatever has words in it, which lc_messages may
+ * change, is the server's to say, and so is a text with a byte beyond ASCII, which may not even be
+ * valid in its encoding.
+ */
+#include "base/mem.h"
+#include "relay/parts.h"
+#include "relay/pins.h"
+#include "relay/statement.h"
+#include "sql/lex.h"
+#include "wire/frame.h"
+#include "wire/write.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+
+/* A BEGIN with all the modes that anybody writes; a longer one is not deferred. */
+#define BEGIN_MAX 128
+
+/* ---- answers ----------------------------------------------------------------------------------
+ */
+
+void local_ready(struct client *c)
+{
+	c->group->counters.asked_count++;
+	msg_put_ready(conn_output(&c->conn), local_tx(c));
+}
+
+/* The end of an answer to a Query.  saved: the counter of its kind. */
+static bool answered(struct client *c, uint64_t *saved)
+{
+	++*saved;
+	c->group->counters.query_count++;
+	c->group->counters.xact_count += !c->begin;
+	statement_forget_unnamed(c);
+	local_ready(c);
+	return true;
+}
+
+static bool answer_tag(struct client *c, const char *tag, uint64_t *saved)
+{
+	msg_put_command_complete(conn_output(&c->conn), tag);
+	return answered(c, saved);
+}
+
+static bool answer_empty(struct client *c)
+{
+	msg_put_empty(conn_output(&c->conn), MSG_EMPTY_QUERY);
+	return answered(c, &c->group->counters.empty_count);
+}
+
+/* The one row of SELECT 1, as the server describes it. */
+static void put_one(struct buf *out)
+{
+	size_t m = msg_begin(out, MSG_ROW_DESCRIPTION);
+
+	buf_put_u16(out, 1);
+	buf_put_cstr(out, "?column?");
+	buf_put_u32(out, 0); /* of no table */
+	buf_put_u16(out, 0);
+	buf_put_u32(out, 23); /* int4 */
+	buf_put_u16(out, 4);
+	buf_put_u32(out, UINT32_MAX); /* without a modifier */
+	buf_put_u16(out, 0);          /* as text */
+	msg_end(out, m);
+	m = msg_begin(out, MSG_DATA_ROW);
+	buf_put_u16(out, 1);
+	buf_put_u32(out, 1);
+	buf_put_u8(out, '1');
+	msg_end(out, m);
+}
+
+/* ---- what a text is ---------------------------------------------------------------------------
+ */
+
+static bool is_ascii(struct slice text)
+{
+	for (size_t i = 0; i < text.n; i++)
+		if (text.p[i] & 0x80)
+			return false;
+	return true;
+}
+
+/* The next token that is no comment. */
+static bool next_token(struct lex *lex, struct lex_token *t)
+{
+	while (lex_next(lex, t))
+		if (t->kind != LEX_COMMENT)
+			return true;
+	return false;
+}
+
+static struct lex lex_of(const struct client *c, struct slice text)
+{
+	struct lex lex;
+
+	lex_init(&lex, text, &(struct lex_env){ c->env_standard_strings, c->env_ascii_safe });
+	return lex;
+}
+
+/* SELECT 1, in any case, and nothing else but semicolons and comments. */
+static bool is_ping(const struct client *c, struct slice text)
+{
+	struct lex lex = lex_of(c, text);
+	struct lex_token t;
+
+	if (!next_token(&lex, &t) || !slice_is_equal_nocase(t.text, SLICE("select")) ||
+	    !next_token(&lex, &t) || t.kind != LEX_NUMBER || !slice_is_equal(t.text, SLICE("1")))
+		return false;
+	while (next_token(&lex, &t))
+		if (!slice_is_equal(t.text, SLICE(";")))
+			return false;
+	return true;
+}
+
+/* A database that is gone must be noticed, so somebody has to be there who would answer. */
+static bool answer_ping(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	if (c->server || !is_ping(c, text) || !attach_has_idle(gate_peek(c, text, facts)))
+		return false;
+	put_one(conn_output(&c->conn));
+	return answer_tag(c, "SELECT 1", &c->group->counters.ping_count);
+}
+
+static bool answer_discard(struct client *c)
+{
+	if (!session_is_clean(c))
+		return false;
+	statement_forget_names(c);
+	return answer_tag(c, "DISCARD ALL", &c->group->counters.discard_count);
+}
+
+/* ---- a BEGIN that waits -----------------------------------------------------------------------
+ */
+
+/* The words of a BEGIN whose every word is known, without comments, so that few texts come of many;
+ * as the body of a Parse without parameters.  Its length, or 0: too long. */
+static size_t plain_begin(const struct client *c, struct slice text, char out[BEGIN_MAX])
+{
+	struct lex lex = lex_of(c, text);
+	struct lex_token t;
+	size_t n = 0;
+
+	while (next_token(&lex, &t) && !slice_is_equal(t.text, SLICE(";"))) {
+		if (n + t.text.n + 4 > BEGIN_MAX)
+			return 0;
+		if (n && t.kind == LEX_WORD)
+			out[n++] = ' ';
+		for (size_t i = 0; i < t.text.n; i++)
+			out[n++] = (char)tolower((unsigned char)t.text.p[i]);
+	}
+	memset(out + n, 0, 3); /* the end of the text, and no types */
+	return n + 3;
+}
+
+static void on_defer_timer(struct loop_timer *timer);
+
+/* So that the first in the list, who waits longest, is seen to in time. */
+static void arm(struct relay *r)
+{
+	usec_t now = loop_now(r->net->loop), max = r->config->global.begin_defer_max, due;
+	struct list *first = list_first(&r->deferred);
+
+	/* While SUSPEND lasts nothing is sent. */
+	if (!first || r->defer_timer_runs || r->suspended)
+		return;
+	due = container_of(first, struct client, begin_link)->begin_at + max;
+	loop_timer_start(r->net->loop, &r->defer_timer, due > now ? due - now : 0, 0,
+			 on_defer_timer);
+	r->defer_timer_runs = true;
+}
+
+static void on_defer_timer(struct loop_timer *timer)
+{
+	struct relay *r = container_of(timer, struct relay, defer_timer);
+	usec_t now = loop_now(r->net->loop), max = r->config->global.begin_defer_max;
+	struct list *first;
+
+	r->defer_timer_runs = false;
+	/* Others may leave the list meanwhile, so it is asked for its first each time. */
+	while (!r->suspended && (first = list_first(&r->deferred))) {
+		struct client *c = container_of(first, struct client, begin_link);
+
+		if (now < c->begin_at + max)
+			break;
+		list_del(&c->begin_link);
+		c->begin_due = true;
+		request_process(c);
+	}
+	arm(r);
+}
+
+void local_rearm(struct relay *r)
+{
+	if (r->defer_timer_runs)
+		loop_timer_stop(r->net->loop, &r->defer_timer);
+	r->defer_timer_runs = false;
+	arm(r);
+}
+
+void local_hurry(struct client *c)
+{
+	list_del(&c->begin_link);
+	list_push_front(&relay_of(c)->deferred, &c->begin_link);
+	local_rearm(relay_of(c));
+}
+
+/* A standby may refuse what is READ WRITE or SERIALIZABLE.  A server that listens for its client
+ * tells it of notifications between transactions only, so it has to know of this one. */
+static bool may_defer(const struct client *c, const struct sql_facts *facts)
+{
+	const struct settings *set = &c->group->set;
+
+	return set->begin_defer_max && set->pool_mode == POOL_MODE_TRANSACTION &&
+	       statement_is_mapped(c) && facts->is_exact && !facts->begin_serializable &&
+	       !facts->begin_read_write && !(c->pins & PIN_BIT(PIN_LISTEN)) && !c->group->gone;
+}
+
+static bool defer(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	char plain[BEGIN_MAX];
+	size_t n = may_defer(c, facts) ? plain_begin(c, text, plain) : 0;
+
+	if (!n)
+		return false;
+	c->begin = statement_intern(c, slice_of(plain, n));
+	c->begin_at = relay_now(c);
+	c->begin_reads = facts->begin_read_only && facts->hint != SQL_HINT_PRIMARY;
+	c->begin_failed = c->begin_due = false;
+	list_push_back(&relay_of(c)->deferred, &c->begin_link);
+	arm(relay_of(c));
+	return answer_tag(c, *plain == 's' ? "START TRANSACTION" : "BEGIN",
+			  &c->group->counters.begin_deferred_count);
+}
+
+void local_forget(struct client *c)
+{
+	list_del(&c->begin_link);
+	statement_unref(c->begin);
+	c->begin = NULL;
+	c->begin_failed = c->begin_due = false;
+}
+
+/* COMMIT or ROLLBACK of a transaction that no server has seen. */
+static bool end_unsent(struct client *c, enum sql_kind kind)
+{
+	bool commits = kind == SQL_KIND_COMMIT && !c->begin_failed;
+
+	local_forget(c);
+	return answer_tag(c, commits ? "COMMIT" : "ROLLBACK", &c->group->counters.xact_empty_count);
+}
+
+void local_fail(struct client *c)
+{
+	list_del(&c->begin_link);
+	c->begin_failed = true;
+	c->begin_due = false;
+}
+
+void local_take_failed(struct client *c, struct statement *begin)
+{
+	c->begin = begin;
+	local_fail(c);
+}
+
+struct pool *local_pool(struct client *c)
+{
+	return c->begin_reads && gate_has_choice(c) ? gate_replica(c) : gate_primary(c);
+}
+
+void local_send_begin(struct client *c, uint8_t type)
+{
+	struct server *s = c->server;
+
+	PGT_ASSERT(s->tx == 'I');
+	s->query_at = relay_now(c);
+	s->xact_at = c->begin_at;
+	statement_begin(c, c->begin);
+	if (c->begin_failed)
+		statement_ask_unseen(c, REFUSED_TEXT);
+	else if (c->begin_due)
+		statement_ask_unseen(c, "");
+	else if (type != MSG_QUERY)
+		statement_close_unseen(c);
+	s->tx = 'T'; /* a server whose BEGIN fails is not used on */
+	c->group->counters.begin_late_count += c->begin_due;
+	local_forget(c);
+}
+
+/* ---- queries ----------------------------------------------------------------------------------
+ */
+
+/* Nothing is owed, and a server that happens to be there stays whatever is said.  What a client
+ * that listens is told at the end of a transaction comes with its server's answer. */
+static bool may_answer(const struct client *c)
+{
+	const struct server *s = c->server;
+
+	return c->group->set.answer_locally && c->group->set.pool_mode != POOL_MODE_SESSION &&
+	       !c->listening && is_at_start(c) && (!s || (!s->stream_left && attach_keeps(c)));
+}
+
+bool local_query(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	if (facts->statements > 1 || facts->flags || !may_answer(c) || !is_ascii(text))
+		return false;
+	switch (facts->kind) {
+	case SQL_KIND_EMPTY:
+		return answer_empty(c);
+	case SQL_KIND_BEGIN:
+		return !c->begin && defer(c, text, facts);
+	case SQL_KIND_COMMIT:
+	case SQL_KIND_ROLLBACK:
+		return c->begin && facts->is_exact && end_unsent(c, facts->kind);
+	case SQL_KIND_DISCARD:
+		return !c->begin && facts->is_exact && answer_discard(c);
+	case SQL_KIND_SELECT:
+		return !c->begin && answer_ping(c, text, facts);
+	default:
+		return false;
+	}
+}
