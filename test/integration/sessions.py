@@ -17,6 +17,8 @@ p, b, d, e, SYNC = raw.parse, raw.bind, raw.describe, raw.execute, raw.sync()
 SHARED_OBJECTS = """
 CREATE FUNCTION set_unseen(text, text) RETURNS text LANGUAGE plpgsql AS
     $$ BEGIN EXECUTE format('se' || 't %I = %L', $1, $2); RETURN $1; END $$;
+CREATE PROCEDURE set_by_call(name text) LANGUAGE plpgsql AS
+    $$ BEGIN EXECUTE format('se' || 't %I = 77000', name); END $$;
 CREATE PROCEDURE call_me(n int) LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'called %', n; END $$;
 CREATE FUNCTION with_setting() RETURNS text LANGUAGE sql SET work_mem = '7MB' AS
     $$ SELECT pg_catalog.current_setting('work_mem') $$;
@@ -535,8 +537,17 @@ def blocks_that_set(a):
     return [a.say(a.pick(
         "DO $$ BEGIN SET work_mem = '5MB'; END $$", "DO $$ BEGIN SET LOCAL work_mem = '5MB'; END $$",
         "DO $$ BEGIN PERFORM set_config('TimeZone', 'Asia/Tokyo', false); END $$",
-        "DO $$ BEGIN EXECUTE 'se' || 't work_mem = 1234'; END $$",
-        "SELECT set_unseen('work_mem', '6MB')", "SELECT set_unseen('app.x', 'unseen')"))]
+        "DO $$ BEGIN EXECUTE 'se' || 't work_mem = 1234'; END $$", "CALL set_by_call('lock_timeout')",
+        "DO $$ BEGIN CREATE TEMP TABLE mine (v int); END $$", "DO $$ BEGIN DROP TABLE mine; END $$",
+        f"DO $$ BEGIN PERFORM pg_advisory_lock({a.n * 1000}); END $$",
+        f"SELECT pg_advisory_unlock({a.n * 1000})", "SELECT count(*) FROM mine"))]
+
+
+def functions_that_set(a):
+    """As above, but a text calls them as if they were harmless."""
+    return [a.say(a.pick(
+        "SELECT set_unseen('work_mem', '6MB')", "SELECT set_unseen('app.x', 'unseen')",
+        "SELECT set_unseen('work_mem', '4MB') FROM rows{n}"))]
 
 
 def chance(a):
@@ -593,7 +604,8 @@ KINDS = {
     "chance": (1, chance), "seed kept": (1, seed_kept),
     "discard": (2, discard), "cleaning": (3, cleaning),
     "listen": (3, listen), "sequences": (2, sequences), "startup": (3, startup),
-    "narrow paths": (2, narrow_paths), "blocks that set": (0, blocks_that_set),
+    "narrow paths": (2, narrow_paths), "blocks that set": (2, blocks_that_set),
+    "functions that set": (0, functions_that_set),
 }
 
 

@@ -41,6 +41,29 @@ CONVERSATIONS = {
 }
 
 
+# Those that change the session: behind them the server is asked what they have left on it.
+CHANGING = {
+    "settings": raw.query("SET work_mem = '1MB'") + raw.query("BEGIN; SET LOCAL work_mem = '2MB'")
+    + p("", "SET lock_timeout = 5000") + b() + e() + SYNC + raw.query("SHOW work_mem")
+    + raw.query("COMMIT") + raw.query("SHOW work_mem; SHOW lock_timeout") + raw.query("RESET ALL")
+    + raw.query("SHOW work_mem"),
+    "PREPARE": raw.query("PREPARE one AS SELECT $1::int") + raw.query("EXECUTE one (7)")
+    + p("two", "SELECT 8") + SYNC + raw.query("EXECUTE two") + raw.query("DEALLOCATE two")
+    + raw.query("DEALLOCATE one") + b("", "two") + SYNC,
+    "LISTEN": raw.query("LISTEN cut") + raw.query("BEGIN; LISTEN other; ROLLBACK")
+    + p("", "NOTIFY nobody") + b() + e() + SYNC + raw.query("SELECT pg_listening_channels()")
+    + raw.query("UNLISTEN *"),
+    "temporary table": raw.query("CREATE TEMP TABLE mine AS SELECT 1 AS v")
+    + p("", "SELECT v FROM mine") + b() + e() + SYNC + raw.query("DROP TABLE mine"),
+    "lock": raw.query("SELECT pg_advisory_lock(771)") + raw.query("SELECT 1")
+    + raw.query("SELECT pg_advisory_unlock(771)"),
+    "BEGIN alone": raw.query("BEGIN") + raw.query("COMMIT") + raw.query("BEGIN")
+    + p("", "SELECT 1") + b() + e() + SYNC + raw.query("ROLLBACK") + raw.query("ROLLBACK"),
+    "startup settings": raw.query("DISCARD ALL") + raw.query("SHOW work_mem") + raw.query("RESET ALL")
+    + raw.query("SHOW work_mem"),
+}
+
+
 def count_ready(request):
     """How many ReadyForQuery a request is answered with: all but Syncs within a COPY."""
     ready, data, at = 0, request.rfind(b"d\0\0\0"), 0
@@ -79,17 +102,18 @@ def ping(pinger):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CONVERSATIONS)
+@pytest.mark.parametrize("name", [*CONVERSATIONS, *CHANGING])
 def test_i3_request_cut_at_every_byte(primary, scene, name):
     t, pinger = scene(primary)
     pinger.until("Z")
-    request = CONVERSATIONS[name]
+    request = {**CONVERSATIONS, **CHANGING}[name]
+    startup = {"options": "-c work_mem=5MB"} if name == "startup settings" else {}
     count = count_ready(request)
-    with log_in(primary) as direct:
+    with log_in(primary, **startup) as direct:
         direct.send(request)
         expected = essence(answer(direct, count))
     for cut in range(1, len(request)):
-        with log_in(t) as client:
+        with log_in(t, **startup) as client:
             client.send(request[:cut])
             ping(pinger)
             client.send(request[cut:])

@@ -266,14 +266,24 @@ PHASES = {  # what is sent, and the types of what is received, before the messag
     "in COPY": (raw.query("COPY phases FROM STDIN"), "G"),
     "in COPY of a batch": (raw.parse("", "COPY phases FROM STDIN") + raw.bind() + raw.execute()
                            + raw.flush(), "12G"),
+    "in transaction, not a Query": (
+        raw.parse("", "BEGIN") + raw.bind() + raw.execute() + raw.sync(), "12CZ"),
+    "in transaction that has run": (raw.query("BEGIN") + raw.query("SELECT 1"), "CZTDCZ"),
+    "with settings elsewhere": (raw.query("SET work_mem = '1MB'"), "CZ"),
+    "with a statement elsewhere": (raw.parse("", "SELECT 'unnamed'") + raw.sync(), "1Z"),
+    "listening": (raw.query("LISTEN phases"), "CZ"),
+    "pinned": (raw.query("CREATE TEMP TABLE mine (n int)"), "CZ"),
+    "with a cursor": (raw.query("BEGIN; DECLARE c CURSOR FOR SELECT 1"), "CCZ"),
+    "with SQL's PREPARE": (raw.query("PREPARE s AS SELECT 1"), "CZ"),
 }
 
 
-def conversation(server, preface, seen, request):
+def conversation(server, preface, seen, request, between=lambda: None):
     """What comes of a message in a phase, up to the answer to a Query behind a Sync."""
     with log_in(server) as client:
         client.send(preface)
         assert raw.kinds([client.message() for _ in seen]) == seen
+        between()
         try:
             client.send(request, raw.sync(), raw.query("ROLLBACK"), raw.query("SELECT 'last'"))
             answer = []
@@ -308,9 +318,13 @@ def test_every_message_in_every_phase(primary, turnstile, phase):
     preface, seen = PHASES[phase]
     wrong = {}
     with log_in(t) as bystander:
+        def use_the_server():
+            if "elsewhere" in phase:
+                bystander.prepared("SELECT 'mine'")
+
         for name, request in MESSAGES.items():
             expected = conversation(primary, preface, seen, request)
-            got = conversation(t, preface, seen, request)
+            got = conversation(t, preface, seen, request, use_the_server)
             if got != expected and not may_differ(name, got):
                 wrong[name] = {"direct": expected, "through": got}
             assert bystander.rows("SELECT count(*) FROM pg_cursors") == [("0",)], name
