@@ -115,15 +115,17 @@ struct client {
 	uint32_t pid;          /* of its cancel key; 0: none yet */
 	uint32_t pins;         /* why it keeps its server: bits of enum pin_reason */
 	uint32_t touched; /* what it may have left on the server that it has: the same bits … */
-	unsigned prepaid; /* Executes that were charged when their batch began */
+	uint32_t prepared_effects; /* of all texts that it gave PREPARE of SQL: enum sql_effect */
+	unsigned prepaid;          /* Executes that were charged when their batch began */
 	uint8_t secret[CLIENT_KEY_LONG];
 	uint8_t secret_len;
-	uint8_t phase;       /* enum client_phase */
-	bool stream_discard; /* the bytes of stream_left go nowhere; else to the server */
-	bool skips_to_sync;  /* an error was answered here: nothing counts up to its Sync */
-	bool admitted;       /* the limits have let the transaction under way pass */
-	bool counted;        /* in shared_clients and the shared records */
-	bool in_batch;       /* extended messages without their Sync yet */
+	uint8_t phase;             /* enum client_phase */
+	uint8_t prepared_sequence; /* as prepared_effects: enum sql_sequence */
+	bool stream_discard;       /* the bytes of stream_left go nowhere; else to the server */
+	bool skips_to_sync;        /* an error was answered here: nothing counts up to its Sync */
+	bool admitted;             /* the limits have let the transaction under way pass */
+	bool counted;              /* in shared_clients and the shared records */
+	bool in_batch;             /* extended messages without their Sync yet */
 	bool looked_at; /* its request may be sent as it is, when the queue has a server for it */
 	bool said_goodbye;   /* with Terminate, not by hanging up */
 	bool resets;         /* what it began with has to be set again before its ReadyForQuery */

@@ -88,8 +88,25 @@ static void add_effects(struct sql_facts *facts, const struct statement *st)
 	facts->settings_len += st->settings_len;
 }
 
+/* What PREPARE of SQL holds happens when it is executed, and there only a name tells of it. */
+static void note_prepared(struct client *c, struct sql_facts *facts)
+{
+	for (unsigned i = 0; i < facts->nnames; i++)
+		if (facts->names[i].use == NAME_PREPARE) {
+			c->prepared_effects |= facts->effects & ~(uint32_t)SQL_EFFECT_PREPARE;
+			c->prepared_sequence |= facts->sequence;
+		}
+	for (unsigned i = 0; i < facts->nnames; i++)
+		if (facts->names[i].use == NAME_EXECUTE) {
+			facts->effects |= c->prepared_effects;
+			facts->sequence |= c->prepared_sequence;
+			facts->sets_unnamed |= (c->prepared_effects & SQL_EFFECT_SET) != 0;
+		}
+}
+
 bool named_may_run(struct client *c, struct sql_facts *facts, struct err *e)
 {
+	note_prepared(c, facts);
 	if (!statement_is_mapped(c))
 		return true;
 	if (facts->too_many_names)

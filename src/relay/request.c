@@ -403,7 +403,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		return STEP_AGAIN;
 	if (has_names && is_quiet(c) && named_is_ours(c, facts))
 		return run_deallocate(c, f, facts);
-	if (has_names && !named_may_run(c, facts, &e))
+	if (facts->nnames && !named_may_run(c, facts, &e))
 		return refuse(c, f, &e);
 	is_clamped = buf_len(rewritten) > 0;
 	if (c->listening || facts->kind == SQL_KIND_LISTEN) {

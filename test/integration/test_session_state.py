@@ -481,3 +481,25 @@ def test_i2_what_a_function_sets_follows_its_caller(known_functions, extended):
         for other in everybody[1:]:
             assert other.rows("SHOW work_mem") == [("4MB",)]
         assert client.rows("SHOW work_mem") == [("1234kB",)]
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize("text, sets, look, fresh", [
+    ("SELECT set_config('work_mem', $1, false)", "('77kB')", "SHOW work_mem", "4MB"),
+    ("SELECT set_config('app.x', $1, false)", "('77')", "SELECT coalesce(current_setting('app.x', true),"
+     " '')", ""),
+    ("SELECT pg_advisory_lock(4712)", "", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+     " AND objid = 4712", "0"),
+])
+def test_i2_what_execute_does_reaches_nobody_else(primary, turnstile, extended, text, sets, look, fresh):
+    """PREPARE of SQL has told what EXECUTE will do; the pin by its name ends with its name."""
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with log_in(t) as client:
+        both_protocols(client, f"PREPARE p AS {text}", extended)
+        both_protocols(client, f"EXECUTE p {sets}", extended)
+        seen = client.rows(look)
+        assert seen != [(fresh,)]
+        client.query("DEALLOCATE p")
+        assert client.rows(look) == seen
+    with log_in(t) as other:
+        assert other.rows(look) == [(fresh,)]
