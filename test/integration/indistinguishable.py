@@ -285,10 +285,11 @@ class DirectRun:
             return
         self.peer = Peer(client)
         self.transcript.welcome = dict(self.peer.told)
-        for number, step in enumerate(session.steps):
-            if self._may_say(step):
-                self._say(number, step)
-        self.peer.leave("terminates")
+        with contextlib.closing(self.peer.sock):
+            for number, step in enumerate(session.steps):
+                if self._may_say(step):
+                    self._say(number, step)
+            self.peer.leave("terminates")
 
     def _may_say(self, step):
         if self.skips:  # everything up to a Sync is thrown away, unanswered
@@ -322,17 +323,26 @@ class PooledRun:
     def __init__(self, pooler, session, transcript):
         self.session, self.turns, self.at = session, transcript.turns, 0
         self.peer, self.waits = None, False
-        refused, number = None, session.number
+        self._log_in(pooler, transcript)
+
+    def _log_in(self, pooler, transcript):
+        refused, number = None, self.session.number
+        client = raw.RawClient(pooler.port, pooler.host, PATIENCE)
         try:
-            self.peer = Peer(raw.RawClient(pooler.port, pooler.host, PATIENCE).login(
-                USER, POOLED, PASSWORD, **session.startup))
+            client.login(USER, POOLED, PASSWORD, **self.session.startup)
         except raw.LoginRefused as refusal:
             refused = refusal.fields["C"]
         if refused != transcript.refused:
+            client.close()
             raise Difference(number, -1, "login", transcript.refused, refused)
-        if self.peer and self.peer.told != transcript.welcome:
-            raise Difference(number, -1, "ParameterStatus at login", *_unlike(transcript.welcome,
-                                                                              self.peer.told))
+        if refused:
+            client.close()
+            return
+        if client.parameters != transcript.welcome:
+            client.close()
+            raise Difference(number, -1, "ParameterStatus at login",
+                             *_unlike(transcript.welcome, client.parameters))
+        self.peer = Peer(client)
 
     def is_over(self):
         return not self.peer or self.at == len(self.turns)
