@@ -163,7 +163,7 @@ static void cancel_waiting(struct client *c)
 {
 	struct slice in = conn_input(&c->conn);
 	enum frame_status status;
-	struct frame f;
+	struct frame f = { 0 };
 	struct err e;
 
 	status = frame_peek(in.p, in.n, &f);
