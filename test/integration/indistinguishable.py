@@ -77,6 +77,8 @@ FAILED_ANYWAY = ("25P02", "08P01", "42P05", "26000")
 NOT_COMPARED = [
     ("whether a custom setting that is empty was ever set: NULL or ''",
      "the first use of its name makes a placeholder on a server for good, whoever used it"),
+    ("custom settings that a function sets under a name put together at run time",
+     "such settings are in no list of the server's: nobody else sees them, and they are lost"),
     ("settings of extensions, such as plpgsql.check_asserts",
      "they are there once a server has loaded the extension, for whomever"),
     ("prepared statements of the protocol in pg_prepared_statements",
@@ -448,7 +450,8 @@ def prepare_databases(server):
 def config(server, settings=None):
     """A pooler for play(): fewer servers than clients."""
     return {"pgturnstile": {"pool_mode": "transaction", "default_pool_size": POOL,
-                            "sequence_state": "pin", "server_tls_sslmode": "disable",
+                            "sequence_state": "pin", "monitor_user": USER,
+                            "monitor_interval": "500ms", "server_tls_sslmode": "disable",
                             **(settings or {})},
             "databases": {POOLED: {"host": server.host, "port": server.port}}}
 
@@ -465,7 +468,8 @@ class Scene(contextlib.ExitStack):
         self._admins = [self.enter_context(psycopg.connect(
             host=server.host, port=server.port, dbname=dbname, user="postgres", autocommit=True))
             for dbname in (POOLED, TWIN)]
-        self._columns = None
+        wait_until(self._knows_functions, 30, "the catalog is known")
+        self.renew()
 
     def _pool(self, *columns):
         """Columns of SHOW POOLS for the pool, 0 while there is none."""
@@ -476,6 +480,13 @@ class Scene(contextlib.ExitStack):
             if row["database"] == POOLED:
                 return [int(row[column]) for column in columns]
         return [0] * len(columns)
+
+    def _knows_functions(self):
+        """Until it does, it cannot tell that a function leaves something, and its next client sees."""
+        for sql in "SELECT set_unseen('lock_timeout', '1s')", "SHOW lock_timeout":
+            with raw.RawClient(self.pooler.port, self.pooler.host) as client:
+                shown = client.login(USER, POOLED, PASSWORD).rows(sql)
+        return shown == [("0",)]
 
     def _is_quiet(self):
         direct = self._admins[1].execute("SELECT count(*) FROM pg_stat_activity WHERE datname = %s"

@@ -546,8 +546,9 @@ def blocks_that_set(a):
 def functions_that_set(a):
     """As above, but a text calls them as if they were harmless."""
     return [a.say(a.pick(
-        "SELECT set_unseen('work_mem', '6MB')", "SELECT set_unseen('app.x', 'unseen')",
-        "SELECT set_unseen('work_mem', '4MB') FROM rows{n}"))]
+        "SELECT set_unseen('work_mem', '6MB')", "SELECT set_unseen('TimeZone', 'Asia/Tokyo')",
+        "SELECT set_unseen('work_mem', '4MB') FROM rows{n}", "SELECT public.set_unseen('role', 'clerk')",
+        "INSERT INTO rows{n} SELECT length(set_unseen('search_path', 'side, public'))"))]
 
 
 def chance(a):
@@ -605,7 +606,7 @@ KINDS = {
     "discard": (2, discard), "cleaning": (3, cleaning),
     "listen": (3, listen), "sequences": (2, sequences), "startup": (3, startup),
     "narrow paths": (2, narrow_paths), "blocks that set": (2, blocks_that_set),
-    "functions that set": (0, functions_that_set),
+    "functions that set": (1, functions_that_set),
 }
 
 
