@@ -497,6 +497,7 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	const struct reply *head = replies_head(&s->replies);
 	struct client *c = s->client;
 	char tx = f->len == 6 ? f->start[FRAME_HEADER_LEN] : 'E';
+	bool listens = c->listening;
 	struct err e;
 
 	if (head && head->way == REPLY_SWALLOW) {
@@ -508,7 +509,7 @@ static enum step on_ready(struct server *s, const struct frame *f)
 		answer_made_ones(s);
 		return STEP_DONE;
 	}
-	if (c->listening && tx == 'I' && listen_before_ready(c) == STEP_AGAIN) {
+	if (listens && tx == 'I' && listen_before_ready(c) == STEP_AGAIN) {
 		conn_pause(&s->conn);
 		return STEP_AGAIN;
 	}
@@ -533,13 +534,13 @@ static enum step on_ready(struct server *s, const struct frame *f)
 		conn_give_back(&s->conn, &s->sent);
 	count_cycle(s, s->tx);
 	s->pool->group->counters.asked_count++;
-	if (c->listening)
+	if (listens)
 		listen_on_ready(c, tx);
 	if (session_restore(c, s))
 		return swallow(s, f);
 	pass(s, f);
 	answer_made_ones(s);
-	if (c->listening && listen_after_ready(c) == STEP_CLOSED)
+	if (listens && listen_after_ready(c) == STEP_CLOSED)
 		return STEP_CLOSED;
 	if (s->tx != 'I' && c->group->set.pool_mode == POOL_MODE_STATEMENT) {
 		err_set(&e, "0A000", "transaction blocks not allowed in statement pooling mode");

@@ -582,14 +582,50 @@ def test_pause_does_not_wait_for_it_and_resume_finds_it(primary, turnstile):
         assert listener.message().kind == "A"
 
 
-def test_i1_a_tenants_connection_starts_with_its_settings(primary, turnstile):
-    t = turnstile({**shop(primary, {"tenant_by": "user_suffix"}),
-                   "tiers": {"standard": "rate=1000/s"},
-                   "tenants": {"acme": "tier=standard business_id=42"}})
-    with log_in(t, f"{APP_USER}.acme") as client:
-        client.query("LISTEN x")
-        assert raw.kinds(client.query("NOTIFY x")) == "CAZ"
-        assert len(t.admin("SHOW LISTENERS")) == 1
+def test_i1_a_tenants_connection_starts_with_its_settings(turnstile):
+    with raw.FakeServer(login="scram", secret=APP_PASSWORD) as server:
+        t = turnstile({**shop(server, {"tenant_by": "user_suffix"}),
+                       "tiers": {"standard": "rate=1000/s"},
+                       "tenants": {"acme": "tier=standard business_id=42",
+                                   "globex": "tier=standard business_id=7"}})
+        for tenant in "acme", "globex":
+            with log_in(t, f"{APP_USER}.{tenant}") as client:
+                assert raw.kinds(client.query("LISTEN x")) == "CZ"
+                assert [row["tenant"] for row in t.admin("SHOW LISTENERS")] == [tenant]
+        wait_until(lambda: not t.admin("SHOW LISTENERS"))
+        # One server each for the welcome, one each that listens; no tenant's has another's id.
+        options = sorted(startup["options"] for startup in server.startups)
+        assert options == ["-c app.current_business_id=42"] * 2 + \
+            ["-c app.current_business_id=7"] * 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+def test_a_listener_does_not_keep_the_process(primary, turnstile, number):
+    t = turnstile(shop(primary))
+    with log_in(t) as listener:
+        listener.query("LISTEN x")
+        t.signal(number)
+        if number == signal.SIGTERM:  # waits for clients, listening or not
+            listener.close()
+        assert t.wait_exit() == 0
+    wait_backends(primary, 0)
+
+
+@pytest.mark.slow
+def test_a_connection_that_does_not_answer_is_lost(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 2) as (listener, other):
+        listener.query("LISTEN x")
+        listener.query("SELECT 1")  # it has had the one server last
+        pid, = listening_pids(t)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            listener.sock.settimeout(30)
+            listener.send(raw.query("SELECT 1"))
+            assert raw.kinds(listener.until_closed()) == "TDCZE"
+            assert raw.kinds(other.query("LISTEN x")) == "CZ"
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
 
 # --- other encodings --------------------------------------------------------------------------
