@@ -679,11 +679,11 @@ def test_a_first_request_that_waits_for_the_listeners_can_be_cancelled(primary, 
         speaker.query("NOTIFY x")
         os.kill(pid, signal.SIGSTOP)
         try:
-            client.send(raw.query("SELECT 1"))
+            client.send(raw.query("SELECT 2"))
             wait_until(lambda: [c for c in t.admin("SHOW CLIENTS") if c["state"] == "waiting"])
             client.cancel()
             assert sqlstate(client.until("Z")) == "57014"
-            speaker.query("SELECT 1")  # the server is free again
+            speaker.query("SELECT 2")  # the server is free again
         finally:
             os.kill(pid, signal.SIGCONT)
         assert client.rows("SELECT 1") == [("1",)]
@@ -728,6 +728,7 @@ def test_the_connection_is_to_the_primary(turnstile):
         wait_until(lambda: roles() == ["replica", "primary"], what=roles)
         with clients(t, 2) as (listener, speaker):
             listener.query("BEGIN READ ONLY")  # on the replica
+            assert listener.rows("SELECT pg_is_in_recovery()") == [("t",)]
             assert raw.kinds(listener.query("LISTEN x")) == "CZ"
             listener.query("COMMIT")
             speaker.query("NOTIFY x, 'to the first'")
