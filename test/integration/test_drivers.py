@@ -89,18 +89,9 @@ PROGRAMS = {
     "postgres.js-changes": node("postgres", "changes"),
 }
 
-# What is not yet as on a direct connection, and why.
-KNOWN = {
-    "asyncpg": "a cancel waits for the end of a statement that is prepared in the same batch",
-    "jdbc-threshold-1": "a cancel waits for the end of a statement that is prepared in the same batch",
-}
-
-
 def parameters():
     for name, program in PROGRAMS.items():
-        marks = [pytest.mark.xfail(reason=KNOWN[name])] if name in KNOWN else []
-        marks += [pytest.mark.slow] if program.is_slow else []
-        yield pytest.param(name, marks=marks, id=name)
+        yield pytest.param(name, marks=[pytest.mark.slow] if program.is_slow else [], id=name)
 
 
 def run(program, server, out):
