@@ -6,8 +6,9 @@
 # session names that others could see (tables, channels, lock keys) has the session's own number.
 """Session.random(seed, number): how it starts, and its steps."""
 import random
+import re
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import raw
 
@@ -202,20 +203,8 @@ def quoted(value):
         "'" + value.replace("'", "''") + "'"
 
 
-def alone(a, step):
-    """A session that began with settings of its own goes back to them when a string has ended, not
-    within it, and that counts as a query of the transaction: so it does it outside of one."""
-    text = str(step).upper()
-    goes_back = any(word in text for word in ("RESET", "DEFAULT", "LOCAL", "DISCARD", "NULL"))
-    return Step(step.send, step.ready, step.ends, step.then, "I") if a.begins and goes_back else step
-
-
 def settings(a):
     name, value = setting(a)
-    return [alone(a, step) for step in settings_at_all(a, name, value)]
-
-
-def settings_at_all(a, name, value):
     return [a.say(a.pick(
         f"SET {name} = {value}", f"SET {name} TO {value}", f"SET SESSION {name} = {value}",
         f"set {name.upper()} = {value}", f"SET {name} = DEFAULT", f"RESET {name}", "RESET ALL",
@@ -275,10 +264,6 @@ def settings_together(a):
 
 def settings_locally(a):
     name, value = setting(a)
-    return [alone(a, step) for step in settings_locally_at_all(a, name, value)]
-
-
-def settings_locally_at_all(a, name, value):
     return [a.say(a.pick(
         f"SET LOCAL {name} = {value}", f"SET LOCAL {name} TO DEFAULT", f"SHOW {name}",
         f"SELECT set_config('{name}', {quoted(value)}, true)", f"SET {name} = {value}",
@@ -290,10 +275,6 @@ def custom(a):
     plain_name = name.replace('"', "")
     if a.begins and value == "''":  # as RESET leaves it
         value = "'3'"
-    return [alone(a, step) for step in custom_at_all(a, name, plain_name, value)]
-
-
-def custom_at_all(a, name, plain_name, value):
     return [a.say(a.pick(
         f"SET {name} = {value}", f"SET {name} = {value}", f"RESET {name}", f"SET LOCAL {name} = {value}",
         f"SELECT set_config('{plain_name}', {value}, false)",
@@ -477,10 +458,6 @@ def listen(a):
 
 
 def discard(a):
-    return [alone(a, step) for step in discard_at_all(a)]
-
-
-def discard_at_all(a):
     return [a.say(a.pick("DISCARD ALL", "DISCARD ALL", "DISCARD PLANS", "DISCARD SEQUENCES", "DISCARD TEMP",
                          "DEALLOCATE ALL", "RESET ALL", "CLOSE ALL", "UNLISTEN *",
                          "SELECT pg_advisory_unlock_all()"))]
@@ -488,10 +465,6 @@ def discard_at_all(a):
 
 def cleaning(a):
     """What poolers inside of programs and frameworks send between two uses."""
-    return [alone(a, step) for step in cleaning_at_all(a)]
-
-
-def cleaning_at_all(a):
     return [a.simple(a.pick(
         "ROLLBACK", "DISCARD ALL", "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL",
         "SELECT 1", "", "BEGIN; ROLLBACK"))]
@@ -658,6 +631,13 @@ STARTUPS = {
 }
 
 
+def said_apart(session, step):
+    """Whoever began with settings of its own is taken back to them when a string has ended, and that
+    is a query of the transaction; so it says what takes it back outside of one."""
+    goes_back = re.search(r"\b(RESET|DEFAULT|DISCARD|NULL)\b|ZONE LOCAL", str(step).upper())
+    return replace(step, when="I") if session.startup and goes_back and step.ready else step
+
+
 @dataclass
 class Session:
     """What one client does, from its startup packet to how it leaves."""
@@ -689,6 +669,7 @@ class Session:
                 session.steps += probe(number, [rng.choice(sorted(PROBES))])
             else:
                 session.steps += KINDS[rng.choice(chosen)][1](a)
+        session.steps = [said_apart(session, step) for step in session.steps]
         session.steps += [a.simple("ROLLBACK", "E")] + probe(number, PROBES)
         session.leaves = rng.choice(("terminates", "terminates", "hangs up", "resets"))
         return session
