@@ -24,6 +24,7 @@ struct identity {
 	char *server_user; /* on the server */
 	char *database;    /* as the client says it */
 	bool is_console;
+	enum replication replication;
 	uint16_t minor;                            /* of the protocol */
 	const struct database_conf *database_conf; /* borrowed from the config; NULL: refused */
 	const struct tenant_conf *tenant_conf; /* or NULL: none, or an unknown one with a tier */

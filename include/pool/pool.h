@@ -19,6 +19,7 @@
 #include "pool/params.h"
 #include "stats/counters.h"
 #include "tenant/shared.h"
+#include "wire/startup.h"
 
 struct hub;
 struct net;
@@ -69,6 +70,7 @@ struct pool {
 	unsigned count[SLOT_NSTATES];
 	struct list waiting;
 	unsigned nwaiting;
+	struct list mates; /* a ring: the pools that pool_size counts together with this one */
 	usec_t retry_at;   /* no connect before: server_login_retry after a failure */
 	bool login_failed; /* the last attempt was answered by a refusal: .error tells */
 	struct err error;
@@ -90,12 +92,13 @@ struct group {
 	struct hlink link; /* in the worker's table */
 	uint64_t key_hash;
 	struct net *net;
-	void *owner;                               /* the relay */
-	char *name;                                /* of the database, as clients say it */
-	char *dbname;                              /* as the server says it */
-	char *user;                                /* on the server */
-	char *tenant;                              /* name, or "" */
-	char *business_id;                         /* "" without a tenant */
+	void *owner;       /* the relay */
+	char *name;        /* of the database, as clients say it */
+	char *dbname;      /* as the server says it */
+	char *user;        /* on the server */
+	char *tenant;      /* name, or "" */
+	char *business_id; /* "" without a tenant */
+	enum replication replication;
 	struct config *config;                     /* whose strings the settings borrow */
 	const struct database_conf *database_conf; /* of that config */
 	struct settings set;
@@ -157,8 +160,10 @@ struct group_key {
 	struct slice database; /* as clients say it */
 	struct slice user;     /* on the server */
 	struct slice tenant;   /* "" for none */
+	enum replication replication;
 };
 
+/* Equal for keys that differ in replication only: such groups live on one thread. */
 uint64_t group_key_hash(const struct group_key *key);
 bool group_is_for(const struct group *group, const struct group_key *key);
 
@@ -172,6 +177,11 @@ void group_free(struct group *group);
 /* After a reload: resolves the settings anew. */
 void group_configure(struct group *group, struct config *config,
 		     const struct database_conf *database, const struct tenant_conf *tenant);
+
+/* Counts its connections together with those of the other, which has as many nodes. */
+void group_join(struct group *group, struct group *other);
+/* … and with no other's any more. */
+void group_part(struct group *group);
 
 /* No client, no server, no waiter. */
 bool group_is_unused(const struct group *group);

@@ -78,9 +78,9 @@ void attach_recycle(struct server *s);
 /* The client's session keeps it: pins, session pooling. */
 bool attach_keeps(const struct client *c);
 /* Starts a connection of the pool for whoever handles its events; *made is set before any of them.
- * False: a limit is reached. */
-bool attach_open(struct pool *pool, const struct server_events *on, struct server **made,
-		 usec_t now);
+ * c: the client that is to have it, with what it wants, or NULL.  False: a limit is reached. */
+bool attach_open(struct pool *pool, const struct client *c, const struct server_events *on,
+		 struct server **made, usec_t now);
 /* Starts connections for those who wait, as far as limits allow. */
 void attach_serve_waiters(struct pool *pool, usec_t now);
 /* After a RESUME: idle servers for those who wait. */
@@ -96,6 +96,21 @@ void attach_on_surveyed(struct server *s);
 /* Whether a client that asks for a server of the pool now would get one without a question. */
 bool attach_has_idle(const struct pool *pool);
 extern const struct server_events relay_server_events;
+
+/* ---- replicate.c: a server for each client that replicates --------------------------------------
+ */
+
+/* Starts a connection for each of those who wait in the pool, as far as limits allow. */
+void replicate_serve(struct pool *pool, usec_t now);
+/* The client that a server was made for, if that still waits. */
+struct client *replicate_owner(const struct server *s);
+/* Whether a server of the pool that has come free has to go for one of those who wait: next is who
+ * would get it, or NULL. */
+bool replicate_needs_room(const struct pool *pool, const struct client *next, usec_t now);
+/* The server has refused the login. */
+void replicate_refuse(struct server *s);
+/* The client has its server. */
+void replicate_begin(struct client *c, struct server *s);
 
 /* ---- request.c: from the client ---------------------------------------------------------------
  */

@@ -57,7 +57,8 @@ struct statement;
 	X(UNMAPPED, "unmapped", NULL, "DEALLOCATE ALL",                                            \
 	  "A named statement, with `max_prepared_statements = 0`.")                                \
 	X(UNKNOWN, "unknown", NULL, NULL, "What is left could not be asked.")                      \
-	X(BACKEND_PID, "backend_pid", NULL, "", "pg_backend_pid(), with `backend_pid = pin`.")
+	X(BACKEND_PID, "backend_pid", NULL, "", "pg_backend_pid(), with `backend_pid = pin`.")     \
+	X(REPLICATION, "replication", NULL, NULL, "A replication connection.")
 
 /* Settings as the session began with them, its role too. */
 #define RESET_SETTINGS "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL"

@@ -109,6 +109,7 @@ struct server {
 	uint64_t batch; /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
 	uint64_t id;
 	uint64_t sequence_user; /* the client that has used it last */
+	uint64_t made_for;      /* the only client that may have it: replication; 0: any */
 	uint32_t pid;
 	struct backend *backend; /* who has this process, for all threads; NULL: the monitor's */
 	uint8_t cancel_key[CANCEL_KEY_MAX];
@@ -144,6 +145,7 @@ struct server_target {
 	struct node *node;
 	const char *dbname;
 	const char *user;
+	enum replication replication;
 	const struct credential *credential;  /* borrowed until it is ready or has ended */
 	const struct database_conf *database; /* or NULL; borrowed until ready */
 	const char *options;                  /* for the startup packet, or "" */

@@ -26,6 +26,14 @@
 
 enum startup_kind { STARTUP_SESSION, STARTUP_CANCEL, STARTUP_SSL, STARTUP_GSSENC };
 
+/* What the parameter "replication" makes of a session. */
+enum replication {
+	REPLICATION_NONE,
+	REPLICATION_PHYSICAL, /* of the whole cluster: no database, no SQL */
+	REPLICATION_LOGICAL,  /* of a database, with SQL */
+	REPLICATION_NKINDS
+};
+
 struct startup {
 	enum startup_kind kind;
 	size_t len;          /* of the whole packet */
@@ -51,6 +59,12 @@ enum step options_next(struct slice *at, struct buf *name, struct buf *value,
 		       struct err *e) PGT_MUST_USE;
 /* Appends `-c name=value` with blanks and backslashes quoted, for a startup packet of ours. */
 void options_put(struct buf *b, const char *name, const char *value);
+
+/* Reads the value of the parameter "replication" as PostgreSQL does: `database` or a boolean.
+ * False: it is neither. */
+bool replication_parse(struct slice value, enum replication *out);
+/* The value that asks for it; "" for none. */
+const char *replication_value(enum replication replication);
 
 /* NegotiateProtocolVersion for a session that asked for more than we speak or for options of the
  * protocol (`_pq_.…`); nothing is written and false returned when it asked for neither. */

@@ -26,6 +26,18 @@
 	X(TEXT, FIRST, load_balance_hosts, "Of a database with several hosts.")
 LAYOUT_DEFINE(pool, POOL_COLUMNS);
 
+/* As for the clients that do not replicate, who share the row. */
+static const char *pool_mode_of(const struct group *group, struct buf *room)
+{
+	struct settings set;
+
+	if (!group->replication)
+		return show_setting(SETTING_pool_mode, &group->set, room);
+	settings_resolve(group->config, group->database_conf,
+			 config_user(group->config, slice_str(group->user)), NULL, NULL, &set);
+	return show_setting(SETTING_pool_mode, &set, room);
+}
+
 /* The wait travels as microseconds in maxwait_us, so that its greatest can be found; split_wait()
  * makes the two columns of it. */
 static void group_row(struct group *group, struct table *t)
@@ -54,7 +66,7 @@ static void group_row(struct group *group, struct table *t)
 		row.sv_login += count[SLOT_LOGIN];
 	}
 	row.maxwait_us = maxwait;
-	row.pool_mode = show_setting(SETTING_pool_mode, &group->set, &mode);
+	row.pool_mode = pool_mode_of(group, &mode);
 	if (group->npools > 1)
 		row.load_balance_hosts =
 		    show_setting(SETTING_load_balance_hosts, &group->set, &balance);

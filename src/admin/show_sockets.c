@@ -17,7 +17,7 @@
 	X(TEXT, FIRST, type, "C: client, S: server.")                                              \
 	X(TEXT, FIRST, user, "User: a client's as it said it.")                                    \
 	X(TEXT, FIRST, database, "Database, as clients say it.")                                   \
-	X(TEXT, FIRST, replication, "Always none: replication is refused.")                        \
+	X(TEXT, FIRST, replication, "What it replicates: none, physical, logical.")                \
 	X(TEXT, FIRST, state, "What it is doing.")                                                 \
 	X(TEXT, FIRST, addr, "Address of the other end, or unix.")                                 \
 	X(INT, FIRST, port, "Port of it.")                                                         \
@@ -159,12 +159,24 @@ static void fill_server(const struct server *s, struct buffer_row *row)
 	row->pkt_remain = (int64_t)s->stream_left;
 }
 
+static const char *replication_of(const struct subject *s)
+{
+	static const char *const words[REPLICATION_NKINDS] = { "none", "physical", "logical" };
+	const struct group *group = NULL;
+
+	if (s->client)
+		group = s->client->group;
+	else if (s->server->pool)
+		group = s->server->pool->group;
+	return words[group ? group->replication : REPLICATION_NONE];
+}
+
 static void socket_row(const struct subject *s, struct table *t)
 {
 	const char *application = parameter(s, "application_name");
 	struct buffer_row row = { .user = s->user,
 				  .database = s->database,
-				  .replication = "none",
+				  .replication = replication_of(s),
 				  .state = s->state,
 				  .application_name = application ? application : "",
 				  .recv_pos = (int64_t)buf_len(&s->conn->in),

@@ -36,6 +36,15 @@ static bool split_options(struct identity *id, struct slice options, struct err 
 	return step != STEP_CLOSED;
 }
 
+static bool take_replication(struct identity *id, struct slice value, struct err *e)
+{
+	if (replication_parse(value, &id->replication))
+		return true;
+	err_set(e, "22023", "invalid value for parameter \"replication\": \"%.*s\"",
+		SLICE_FMT(value));
+	return err_hint(e, "Valid values are: \"false\", 0, \"true\", 1, \"database\".");
+}
+
 static bool take_param(struct identity *id, struct slice name, struct slice value, struct err *e)
 {
 	if (slice_is_equal(name, SLICE("user"))) {
@@ -45,13 +54,7 @@ static bool take_param(struct identity *id, struct slice name, struct slice valu
 		free(id->database);
 		id->database = xmemdup0(value.p, value.n);
 	} else if (slice_is_equal(name, SLICE("replication"))) {
-		if (!slice_is_equal_nocase(value, SLICE("false")) &&
-		    !slice_is_equal_nocase(value, SLICE("off")) &&
-		    !slice_is_equal_nocase(value, SLICE("no")) &&
-		    !slice_is_equal(value, SLICE("0")))
-			return err_set(e, "0A000",
-				       "replication connections are not supported; "
-				       "connect to the server directly");
+		return take_replication(id, value, e);
 	} else if (!slice_is_equal(name, SLICE("options")) &&
 		   !(name.n > 5 && !memcmp(name.p, "_pq_.", 5))) {
 		add_setting(id, name, value);
@@ -233,6 +236,17 @@ static void resolve_tenant(struct identity *id, const struct config *config)
 	}
 }
 
+/* What is replicated are the rows of all tenants. */
+static void guard_replication(struct identity *id, const struct config *config)
+{
+	if (!id->replication || !config->global.tenant_by.n || id->is_refused)
+		return;
+	err_set(&id->refusal, "42501",
+		"permission denied: a replication connection sees the rows of all tenants");
+	err_hint(&id->refusal, "Connect to the server itself, or to a pooler without tenant_by.");
+	refuse(id);
+}
+
 void identity_resolve(struct identity *id, const struct config *config)
 {
 	id->is_refused = false;
@@ -246,8 +260,13 @@ void identity_resolve(struct identity *id, const struct config *config)
 	if (!id->database_conf || !strcmp(id->database, "*"))
 		id->database_conf = config_database_fallback(config);
 	resolve_tenant(id, config);
+	guard_replication(id, config);
 	if (!id->database_conf && !id->is_refused) {
 		err_set(&id->refusal, "3D000", "no such database: %.200s", id->database);
+		if (id->replication)
+			err_hint(&id->refusal,
+				 "Physical replication asks for the database \"replication\": give "
+				 "it an entry in [databases].");
 		refuse(id);
 	}
 	set_text(&id->server_user, id->database_conf && *id->database_conf->user

@@ -24,7 +24,8 @@ bool group_is_for(const struct group *group, const struct group_key *key)
 {
 	return slice_is_equal(slice_str(group->name), key->database) &&
 	       slice_is_equal(slice_str(group->user), key->user) &&
-	       slice_is_equal(slice_str(group->tenant), key->tenant);
+	       slice_is_equal(slice_str(group->tenant), key->tenant) &&
+	       group->replication == key->replication;
 }
 
 static struct shared *login_record(const struct group *group)
@@ -46,6 +47,7 @@ void pool_init(struct pool *pool, struct group *group, unsigned node)
 	for (unsigned state = 0; state < SLOT_NSTATES; state++)
 		list_init(&pool->slots[state]);
 	list_init(&pool->waiting);
+	list_init(&pool->mates);
 }
 
 struct group *group_new(struct net *net, struct config *config,
@@ -62,6 +64,7 @@ struct group *group_new(struct net *net, struct config *config,
 	group->user = xmemdup0(key->user.p, key->user.n);
 	group->tenant = xmemdup0(key->tenant.p, key->tenant.n);
 	group->business_id = xstrdup(business_id);
+	group->replication = key->replication;
 	group->nodes = node_set_ref(nodes);
 	group->npools = nodes->n;
 	group->pools = xcalloc(group->npools, sizeof(*group->pools));
@@ -87,6 +90,7 @@ static void credential_wipe(struct credential *c)
 
 void group_free(struct group *group)
 {
+	group_part(group);
 	param_sets_fini(&group->params);
 	credential_wipe(&group->credential);
 	shared_put(group->database_shared);
@@ -105,6 +109,15 @@ void group_free(struct group *group)
 	free(group);
 }
 
+/* Its connection serves one client for as long as that stays, with whatever it streams. */
+static void settle_for_replication(struct settings *set)
+{
+	set->pool_mode = POOL_MODE_SESSION;
+	set->min_pool_size = 0;
+	set->server_lifetime = 0; /* one use */
+	set->query_timeout = 0;
+}
+
 void group_configure(struct group *group, struct config *config,
 		     const struct database_conf *database, const struct tenant_conf *tenant)
 {
@@ -115,7 +128,21 @@ void group_configure(struct group *group, struct config *config,
 	settings_resolve(config, database, config_user(config, slice_str(group->user)), tenant,
 			 tenant || !*group->tenant ? NULL : config->unknown_tenant_tier,
 			 &group->set);
+	if (group->replication)
+		settle_for_replication(&group->set);
 	config_unref(old);
+}
+
+void group_join(struct group *group, struct group *other)
+{
+	for (unsigned i = 0; i < group->npools; i++)
+		list_push_back(&other->pools[i].mates, &group->pools[i].mates);
+}
+
+void group_part(struct group *group)
+{
+	for (unsigned i = 0; i < group->npools; i++)
+		list_del(&group->pools[i].mates);
 }
 
 bool group_is_unused(const struct group *group)

@@ -56,9 +56,11 @@ static unsigned pool_limit(const struct pool *pool, usec_t now)
 
 bool pool_has_room(const struct pool *pool, usec_t now)
 {
-	unsigned limit = pool_limit(pool, now);
+	unsigned limit = pool_limit(pool, now), n = pool_size(pool);
 
-	return !limit || pool_size(pool) < limit;
+	LIST_FOREACH (at, &pool->mates)
+		n += pool_size(container_of(at, struct pool, mates));
+	return !limit || n < limit;
 }
 
 bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now)

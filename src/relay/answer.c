@@ -220,7 +220,9 @@ static void note_tag(struct server *s, const struct frame *f)
 	if (discards || slice_is_equal(tag, SLICE("DEALLOCATE ALL")))
 		statement_drop_all(s);
 	if (discards) {
-		param_set_assign(&s->applied, s->pool->group->params.empty);
+		/* What its startup packet asked for has come back by itself. */
+		if (!s->made_for)
+			param_set_assign(&s->applied, s->pool->group->params.empty);
 		pins_discarded(s->client, true);
 	} else if (slice_is_equal(tag, SLICE("DISCARD SEQUENCES"))) {
 		pins_discarded(s->client, false);
@@ -281,6 +283,14 @@ static enum step on_copy_in(struct server *s, const struct frame *f)
 		s->loose_syncs++;
 	}
 	return pass(s, f);
+}
+
+/* START_REPLICATION: both sides send data until both have said CopyDone. */
+static enum step on_copy_both(struct server *s, const struct frame *f)
+{
+	if (!s->pool->group->replication)
+		return broken(s, "the server began to replicate although nobody asked");
+	return on_copy_in(s, f);
 }
 
 static enum step on_parameter(struct server *s, const struct frame *f)
@@ -568,6 +578,7 @@ static const struct answer_rule rules[256] = {
 	[MSG_DATA_ROW] = { pass,                    false, false},
 	[MSG_ERROR] = { on_error,                true,  true },
 	[MSG_COPY_IN] = { on_copy_in,              true,  false},
+	[MSG_COPY_BOTH] = { on_copy_both,            true,  false},
 	[MSG_COPY_OUT] = { pass,                    false, false},
 	[MSG_EMPTY_QUERY] = { on_command_end,          true,  false},
 	[MSG_NOTICE] = { pass,                    false, true },

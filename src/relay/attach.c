@@ -50,8 +50,8 @@ static bool must_cap(const struct group *group, usec_t now, bool *ask)
 	return cap && !*ask && (dflt == 0 || dflt * USEC_PER_MSEC > cap);
 }
 
-bool attach_open(struct pool *pool, const struct server_events *on, struct server **made,
-		 usec_t now)
+bool attach_open(struct pool *pool, const struct client *c, const struct server_events *on,
+		 struct server **made, usec_t now)
 {
 	struct group *group = pool->group;
 	struct relay *r = group->owner;
@@ -63,6 +63,10 @@ bool attach_open(struct pool *pool, const struct server_events *on, struct serve
 	if (!pool_reserve(pool, &s->slot, now)) {
 		server_discard(s);
 		return false;
+	}
+	if (c) {
+		s->made_for = c->id;
+		param_set_assign(&s->applied, c->wanted);
 	}
 	s->caps_timeout = must_cap(group, now, &s->asks_default_timeout);
 	session_options(group, s->caps_timeout, &options);
@@ -77,6 +81,7 @@ bool attach_open(struct pool *pool, const struct server_events *on, struct serve
 		.node = node,
 		.dbname = group->dbname,
 		.user = group->user,
+		.replication = group->replication,
 		.credential = &group->credential,
 		.database = group->database_conf,
 		.options = buf_cstr(&options),
@@ -92,7 +97,7 @@ static bool open_server(struct pool *pool, usec_t now)
 {
 	struct server *made;
 
-	return attach_open(pool, &relay_server_events, &made, now);
+	return attach_open(pool, NULL, &relay_server_events, &made, now);
 }
 
 /* As many connections as clients wait for, no more than the limits allow. */
@@ -100,6 +105,10 @@ void attach_serve_waiters(struct pool *pool, usec_t now)
 {
 	if (is_paused(pool) || now < pool->retry_at)
 		return;
+	if (pool->group->replication) {
+		replicate_serve(pool, now);
+		return;
+	}
 	while (pool->count[SLOT_LOGIN] + pool->count[SLOT_TESTED] < pool->nwaiting &&
 	       now >= pool->retry_at && pool_has_room(pool, now))
 		if (!open_server(pool, now))
@@ -157,6 +166,10 @@ static void take_away(struct server *s)
 /* A client that waits to be welcomed has seen enough of its server. */
 static void welcome(struct client *c, struct server *s)
 {
+	if (c->group->replication) {
+		replicate_begin(c, s);
+		return;
+	}
 	param_set_assign(&c->wanted->welcome, s->params);
 	take_away(s);
 	client_welcome(c, c->wanted->welcome);
@@ -268,9 +281,14 @@ static struct client *next_client(struct pool *pool)
 /* Puts it where the next client finds it, or gives it to one who waits. */
 static void offer(struct server *s)
 {
-	struct client *c = next_client(s->pool);
+	bool is_own = s->made_for != 0;
+	struct client *c = is_own ? replicate_owner(s) : next_client(s->pool);
 	usec_t now = now_of(s);
 
+	if (is_own ? !c || is_paused(s->pool) : replicate_needs_room(s->pool, c, now)) {
+		server_drop(s);
+		return;
+	}
 	if (!c) {
 		if (s->slot.state != SLOT_IDLE)
 			slot_become(&s->slot, SLOT_IDLE, now);
@@ -484,7 +502,8 @@ void attach_abandon(struct client *c)
 		attach_recycle(s);
 		return;
 	}
-	if (c->said_goodbye) {
+	/* A stream has no end, and that of a base backup is far. */
+	if (c->said_goodbye && !s->made_for) {
 		server_let_finish(s);
 		return;
 	}
@@ -574,6 +593,10 @@ static void on_login_failed(struct server *s, const char *why)
 	}
 	log_warning("S-%llu: %s/%s@%s:%u: cannot log in: %s", (unsigned long long)s->id,
 		    pool->group->name, pool->group->user, s->node->host, s->node->port, why);
+	if (refused && s->made_for) {
+		replicate_refuse(s);
+		return;
+	}
 	pool->retry_at = now + pool->group->set.server_login_retry;
 	if (!refused)
 		err_set(&pool->error, "08001", "server login failed: %s", why);
@@ -643,9 +666,13 @@ static void on_statement_gone(struct server *s PGT_UNUSED, void *subject)
 
 static void on_freed(struct server *s)
 {
+	usec_t now = now_of(s);
+
 	survey_free(s->survey);
 	/* Its slot is free: somebody may have waited for just that. */
-	attach_serve_waiters(s->pool, now_of(s));
+	LIST_FOREACH (at, &s->pool->mates)
+		attach_serve_waiters(container_of(at, struct pool, mates), now);
+	attach_serve_waiters(s->pool, now);
 }
 
 const struct server_events relay_server_events = { .ready = on_ready,

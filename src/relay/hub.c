@@ -405,7 +405,7 @@ void hub_open(struct hub *hub, usec_t now)
 	    hub->group->database_shared->paused)
 		return;
 	hub->pool.node = (unsigned)(primary < 0 ? 0 : primary);
-	attach_open(&hub->pool, &hub_server_events, &hub->server, now);
+	attach_open(&hub->pool, NULL, &hub_server_events, &hub->server, now);
 }
 
 /* ---- the sweep ----------------------------------------------------------------------------------

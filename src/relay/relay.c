@@ -56,6 +56,21 @@ static struct group *find_group(const struct relay *r, const struct group_key *k
 	return NULL;
 }
 
+/* The groups of one login that differ in replication share its pool_size. */
+static void join_others(const struct relay *r, struct group *group, struct group_key key)
+{
+	for (unsigned kind = 0; kind < REPLICATION_NKINDS; kind++) {
+		struct group *other;
+
+		key.replication = kind;
+		other = find_group(r, &key);
+		if (other && other->npools == group->npools) {
+			group_join(group, other);
+			return;
+		}
+	}
+}
+
 static struct group *make_group(struct relay *r, const struct group_key *key,
 				const struct identity *id, struct node_set *nodes)
 {
@@ -63,6 +78,7 @@ static struct group *make_group(struct relay *r, const struct group_key *key,
 					id->business_id, nodes);
 
 	group->owner = r;
+	join_others(r, group, *key);
 	hmap_insert(&r->groups, &group->link, group->key_hash);
 	return group;
 }
@@ -123,7 +139,7 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 {
 	const struct identity *id = client_identity(c);
 	struct group_key key = { slice_str(id->database), slice_str(id->server_user),
-				 slice_str(id->tenant) };
+				 slice_str(id->tenant), id->replication };
 	struct group *group = find_group(r, &key);
 
 	if (!group)
@@ -140,7 +156,7 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 	client_lend_secret(c, group);
 	c->base = session_wanted(id, group);
 	c->wanted = param_set_ref(c->base);
-	if (c->wanted->welcome)
+	if (c->wanted->welcome && !group->replication)
 		client_welcome(c, c->wanted->welcome);
 	else
 		wait_for_welcome(c);
@@ -502,6 +518,7 @@ void relay_renew_servers(struct group *group)
 static void end_group(struct group *group)
 {
 	group->gone = true;
+	group_part(group);
 	LIST_FOREACH_SAFE (at, &group->clients) {
 		struct client *c = container_of(at, struct client, link);
 
@@ -610,9 +627,18 @@ void relay_close_idle(struct relay *r, const char *database)
 	each_group(r, database, drop_idle, NULL);
 }
 
+static void close_clients(struct group *group, const char *text)
+{
+	LIST_FOREACH_SAFE (at, &group->clients)
+		close_for(container_of(at, struct client, link), "57P01", text);
+}
+
 static void reconnect_group(struct group *group, void *arg)
 {
 	relay_renew_servers(group);
+	/* Its servers never come free. */
+	if (group->replication)
+		close_clients(group, "server connections are replaced (RECONNECT)");
 	drop_idle(group, arg);
 	if (group->hub)
 		hub_lose(group->hub, "RECONNECT");
@@ -625,9 +651,7 @@ void relay_reconnect(struct relay *r, const char *database)
 
 static void kill_group(struct group *group, void *arg PGT_UNUSED)
 {
-	LIST_FOREACH_SAFE (at, &group->clients)
-		close_for(container_of(at, struct client, link), "57P01",
-			  "database connections were killed by the administrator");
+	close_clients(group, "database connections were killed by the administrator");
 	relay_renew_servers(group);
 	drop_idle(group, NULL);
 	if (group->hub)

@@ -942,7 +942,7 @@ static enum step on_execute(struct client *c, const struct frame *f)
 
 static enum step on_flush(struct client *c, const struct frame *f)
 {
-	if (!c->server || !c->in_batch)
+	if (!c->server || (!c->in_batch && !c->server->copy_in))
 		return skip(c, f);
 	/* The server may have nothing to say to it. */
 	answer_made_ones(c->server);

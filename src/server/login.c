@@ -73,6 +73,15 @@ static void put_param(struct buf *b, const char *name, const char *value)
 	buf_put_cstr(b, value);
 }
 
+/* What its session has to begin with.  NULL: the monitor's. */
+static void put_applied(struct buf *b, const struct param_set *set)
+{
+	for (unsigned i = 0; set && i < set->n; i++) {
+		buf_put_cstr(b, set->items[i].name);
+		buf_put_cstr(b, set->items[i].value);
+	}
+}
+
 void login_begin(struct server *s)
 {
 	struct server_login *login = s->login;
@@ -88,6 +97,8 @@ void login_begin(struct server *s)
 		put_param(&packet, "timezone", t->database->timezone);
 	}
 	put_param(&packet, "options", login->options);
+	put_param(&packet, "replication", replication_value(t->replication));
+	put_applied(&packet, s->applied);
 	buf_put_u8(&packet, 0);
 	buf_put_u32(conn_output(&s->conn), (uint32_t)buf_len(&packet) + 8);
 	buf_put_u32(conn_output(&s->conn), (uint32_t)PROTOCOL_MAJOR << 16);
@@ -336,7 +347,8 @@ static void run_connect_query(struct server *s)
 	const struct database_conf *database = s->login->target.database;
 	struct question q = { .done = on_connect_query_done };
 
-	if (database && *database->connect_query)
+	/* Not every replication connection speaks SQL. */
+	if (database && *database->connect_query && !s->login->target.replication)
 		server_ask(s, database->connect_query, &q);
 	else
 		become_ready(s);

@@ -185,6 +185,34 @@ void options_put(struct buf *b, const char *name, const char *value)
 	put_quoted(b, value);
 }
 
+/* Words may be cut short as long as they are no other's; case does not count. */
+static bool is_word(struct slice value, struct slice word, size_t least)
+{
+	return value.n >= least && value.n <= word.n &&
+	       slice_is_equal_nocase(value, slice_of(word.p, value.n));
+}
+
+bool replication_parse(struct slice value, enum replication *out)
+{
+	*out = REPLICATION_NONE;
+	if (slice_is_equal(value, SLICE("database")))
+		*out = REPLICATION_LOGICAL;
+	else if (is_word(value, SLICE("true"), 1) || is_word(value, SLICE("yes"), 1) ||
+		 is_word(value, SLICE("on"), 2) || slice_is_equal(value, SLICE("1")))
+		*out = REPLICATION_PHYSICAL;
+	else
+		return is_word(value, SLICE("false"), 1) || is_word(value, SLICE("no"), 1) ||
+		       is_word(value, SLICE("off"), 2) || slice_is_equal(value, SLICE("0"));
+	return true;
+}
+
+const char *replication_value(enum replication replication)
+{
+	static const char *const values[REPLICATION_NKINDS] = { "", "true", "database" };
+
+	return values[replication];
+}
+
 bool startup_negotiate(const struct startup *s, struct buf *out)
 {
 	struct slice at = s->params, name, value;

@@ -178,7 +178,7 @@ static void deliver_to_console(struct mail *mail, void *receiver)
 static unsigned home_of(const struct worker *w, const struct identity *id)
 {
 	struct group_key key = { slice_str(id->database), slice_str(id->server_user),
-				 slice_str(id->tenant) };
+				 slice_str(id->tenant), id->replication };
 
 	return (unsigned)(group_key_hash(&key) % w->control->nworkers);
 }

@@ -286,16 +286,41 @@ static void test_settings(void **state)
 	identity_fini(&id);
 }
 
+/* Refused after proof where there are tenants, who is one too. */
+static void test_replication(void **state)
+{
+	static const char *const packet[] = { "user=anna", "database=shop", "replication=database",
+					      NULL };
+	static const char *const settings[] = { "", "tenant_by = user" };
+
+	(void)state;
+	for (size_t i = 0; i < PGT_NELEMS(settings); i++) {
+		struct config *config = config_of(settings[i]);
+		struct identity id;
+		struct err e;
+
+		assert_true(identity_of(&id, packet, &e));
+		assert_int_equal(id.replication, REPLICATION_LOGICAL);
+		assert_int_equal(id.nsettings, 0);
+		identity_resolve(&id, config);
+		assert_int_equal(id.is_refused, i > 0);
+		if (id.is_refused)
+			assert_string_equal(id.refusal.sqlstate, "42501");
+		identity_fini(&id);
+		config_unref(config);
+	}
+}
+
 static void test_packets_that_make_no_sense(void **state)
 {
 	static const struct {
 		const char *packet[PACKET_MAX];
 		const char *sqlstate;
 	} rows[] = {
-		{{ "database=shop" },                      "28000"},
-		{ { "user=", "database=shop" },            "28000"},
-		{ { "user=anna", "replication=true" },     "0A000"},
-		{ { "user=anna", "replication=database" }, "0A000"},
+		{{ "database=shop" },                     "28000"},
+		{ { "user=", "database=shop" },           "28000"},
+		{ { "user=anna", "replication=logical" }, "22023"},
+		{ { "user=anna", "replication=" },        "22023"},
 	};
 	char *many[70] = { 0 };
 	struct identity id;
@@ -323,6 +348,7 @@ int main(void)
 		cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_users_and_databases),
 		cmocka_unit_test(test_settings),
+		cmocka_unit_test(test_replication),
 		cmocka_unit_test(test_packets_that_make_no_sense),
 	};
 

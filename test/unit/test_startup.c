@@ -169,12 +169,40 @@ static void test_negotiation(void **state)
 	buf_fini(&out);
 }
 
+static void test_replication(void **state)
+{
+	static const struct {
+		const char *values[8];
+		bool ok;
+		enum replication replication;
+	} rows[] = {
+		{{ "database" },					true,  REPLICATION_LOGICAL },
+		{ { "true", "T", "tr", "on", "ON", "yes", "y", "1" },   true,  REPLICATION_PHYSICAL},
+		{ { "false", "F", "fal", "off", "of", "no", "n", "0" }, true,  REPLICATION_NONE    },
+		{ { "", "o", "2", "truest", "Database", "data", "00" }, false, REPLICATION_NONE    },
+	};
+	enum replication got;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+		for (size_t j = 0; j < 8 && rows[i].values[j]; j++) {
+			assert_int_equal(replication_parse(slice_str(rows[i].values[j]), &got),
+					 rows[i].ok);
+			assert_int_equal(got, rows[i].replication);
+		}
+	for (unsigned kind = REPLICATION_PHYSICAL; kind < REPLICATION_NKINDS; kind++) {
+		assert_true(replication_parse(slice_str(replication_value(kind)), &got));
+		assert_int_equal(got, kind);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_session),           cmocka_unit_test(test_requests),
 		cmocka_unit_test(test_refused),           cmocka_unit_test(test_options),
 		cmocka_unit_test(test_options_come_back), cmocka_unit_test(test_negotiation),
+		cmocka_unit_test(test_replication),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
