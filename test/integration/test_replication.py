@@ -4,6 +4,7 @@
 #
 # The tools of PostgreSQL as operators run them, and the protocol byte by byte; wherever it makes
 # sense the same is asked of the server directly.
+import concurrent.futures
 import signal
 import struct
 import subprocess
@@ -404,8 +405,8 @@ def test_i5_they_count_against_pool_size(source, start):
     """Those who replicate and those who do not share it, and give way to each other."""
     t = start({"default_pool_size": 2, "query_wait_timeout": 30})
     with clients(t, 2, user=MIRROR, secret=SECRET) as (one, two):
-        one.send(raw.query("BEGIN"))
-        two.send(raw.query("BEGIN"))
+        one.send(raw.query("BEGIN; SELECT 2"))
+        two.send(raw.query("BEGIN; SELECT 2"))
         one.until("Z"), two.until("Z")
         one.send(raw.query("COMMIT"))  # one server is idle, the other one in use
         one.until("Z")
@@ -518,6 +519,24 @@ def test_safe_shutdown_waits_for_the_stream(source, start, stop):
         assert received(client)[1] and t.is_running()
     assert t.wait_exit() == 0
     wait_gone(source)
+
+
+def test_pause_waits_for_the_stream_and_resume_lets_the_next_in(source, start):
+    t = start()
+    with concurrent.futures.ThreadPoolExecutor() as threads, replica_of(t) as client:
+        stream_wal(client, source)
+        paused = threads.submit(t.admin, "PAUSE")
+        wait_until(lambda: any(row["paused"] for row in t.admin("SHOW DATABASES")))
+        source.sql("INSERT INTO moves VALUES (9, 'before the pause')", dbname=APP_DATABASE)
+        assert received(client)[1] and not paused.done()
+        client.close()
+        paused.result(10)
+        later = threads.submit(replica_of, t)
+        wait_until(lambda: pool_of(t, "cl_waiting") == 1)
+        assert walsenders(source) == 0
+        t.admin("RESUME")
+        with later.result(10) as next_one:
+            assert raw.kinds(ask(next_one, "IDENTIFY_SYSTEM")) == "TDCZ"
 
 
 def test_reload_leaves_the_stream_alone(source, start):
