@@ -79,6 +79,9 @@ NOT_COMPARED = [
      "the first use of its name makes a placeholder on a server for good, whoever used it"),
     ("custom settings that a function sets under a name put together at run time",
      "such settings are in no list of the server's: nobody else sees them, and they are lost"),
+    ("a role in the startup packet",
+     "not taken apart yet: a session that has ended it with SET SESSION AUTHORIZATION or SET ROLE NONE"
+     " gets it back, as it has to after RESET ROLE"),
     ("settings of extensions, such as plpgsql.check_asserts",
      "they are there once a server has loaded the extension, for whomever"),
     ("prepared statements of the protocol in pg_prepared_statements",

@@ -639,7 +639,7 @@ ODD_STARTUPS = (
     {"options": "-c no_such_setting=1"}, {"max_connections": "5"}, {"options": "--port=1"},
     {"client_encoding": "nonsense"}, {"options": ""}, {"app.x": "1", "options": "-c app.y=2"},
     {"statement_timeout": "-5"}, {"options": "-c"}, {"options": "-c search_path"},
-    {"role": "nobody_at_all"}, {"role": "clerk"}, {"session_authorization": "clerk"},
+    {"role": "nobody_at_all"}, {"session_authorization": "clerk"},
     {"DateStyle": "Nonsense"}, {"work_mem": "1"}, {"log_statement": "all"},
 )
 
