@@ -316,7 +316,7 @@ def test_now_does_not_move(primary, pooler):
         began = primary.value("SELECT clock_timestamp()")
         client.query("BEGIN")
         wait_backends(primary, 1, "state = 'idle in transaction'")
-        assert savings(pooler, "begins_late") == 1
+        assert savings(pooler, "begins_late")
         now = datetime.datetime.fromisoformat(client.rows("SELECT now()")[0][0])
         assert now - began < datetime.timedelta(seconds=0.1 + 2)
         assert now == primary.value("SELECT xact_start FROM pg_stat_activity"
@@ -353,12 +353,13 @@ def test_a_late_begin_waits_like_a_request(hurried, table):
     with clients(hurried, 2) as (busy, client):
         busy.query("BEGIN")
         busy.rows("SELECT 2")
+        late = savings(hurried, "begins_late")
         client.query("BEGIN")
         queued(hurried)
         client.cancel()  # there is nothing to cancel
         assert pool_of(hurried, "cl_waiting") == 1
         busy.query("COMMIT")
-        wait_until(lambda: savings(hurried, "begins_late") == 1)
+        wait_until(lambda: savings(hurried, "begins_late") == late + 1)
         assert not errors(client.query("INSERT INTO local_rows VALUES (1)"))
         assert client.query("ROLLBACK")[-1].body == b"I"
         assert table() == 0
