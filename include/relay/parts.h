@@ -33,6 +33,7 @@ enum reply_note {
 	NOTE_TEXT,  /* Query or Execute of a text that names prepared statements: the struct naming
 		     */
 	NOTE_BEGIN, /* a deferred BEGIN, or what goes with it; its Execute: the struct statement */
+	NOTE_CARRY, /* settings that go ahead of a request */
 };
 
 /* What a server is given to run so that it fails where we refuse: no statement starts like this. */
@@ -54,7 +55,7 @@ static inline bool is_at_start(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	return !c->in_batch && (!s || (s->tx == 'I' && !s->replies.n));
+	return !c->in_batch && (!s || (s->tx == 'I' && s->replies.n == s->carrying));
 }
 
 /* Whether the client has begun a transaction, which a server knows of or not. */
@@ -255,10 +256,23 @@ void session_tell(struct client *c, struct server *s);
 #define SESSION_CLAMPED_MAX 32
 const char *session_clamp(const struct client *c, const char *name, const char *value,
 			  char room[SESSION_CLAMPED_MAX]);
+/* Who the session acts as. */
+bool session_is_role(const char *name);
+bool session_has_role(const struct param_set *set);
 /* A string constant that means the same whatever the session's settings are. */
 void session_put_literal(struct buf *b, const char *s);
 /* The startup options of a server connection of the group. */
 void session_options(const struct group *group, bool cap_timeout, struct buf *out);
+
+/* ---- carry.c: settings ahead of a request
+ * --------------------------------------------------------
+ */
+
+/* Whether what the server lacks of the client's settings can go in one write with its request:
+ * where texts are followed, and no value depends on an encoding that the server may not have. */
+bool carry_is_possible(const struct client *c, const struct server *s);
+/* The request follows. */
+void carry_send(struct client *c);
 
 /* ---- sequence.c: currval() and lastval() --------------------------------------------------------
  */

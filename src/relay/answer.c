@@ -46,6 +46,13 @@ static enum step broken(struct server *s, const char *why)
 /* ---- the head of the queue ----------------------------------------------------------------------
  */
 
+/* One of its replies has come. */
+static void on_carried(struct server *s)
+{
+	if (--s->carrying == 0 && !answer_owes_begin(s))
+		s->begins_in_batch = false;
+}
+
 static void pop(struct server *s)
 {
 	struct reply r = *replies_head(&s->replies);
@@ -53,7 +60,9 @@ static void pop(struct server *s)
 	replies_pop(&s->replies);
 	if (r.has_controls)
 		listen_on_answered(s->client);
-	if (r.note == NOTE_REFUSED)
+	if (r.note == NOTE_CARRY)
+		on_carried(s);
+	else if (r.note == NOTE_REFUSED)
 		free(r.subject);
 	else if (r.note != NOTE_NONE)
 		statement_on_reply(s, &r);
@@ -244,9 +253,10 @@ static bool takes_tag(struct server *s, const struct frame *f)
 /* CommandComplete, EmptyQueryResponse, PortalSuspended. */
 static enum step on_command_end(struct server *s, const struct frame *f)
 {
+	bool is_ours = replies_head(&s->replies)->way == REPLY_SWALLOW;
 	bool is_told = false;
 
-	if (f->type == MSG_COMMAND_COMPLETE && frame_is_whole(f)) {
+	if (f->type == MSG_COMMAND_COMPLETE && frame_is_whole(f) && !is_ours) {
 		note_tag(s, f);
 		is_told = s->client->listening && takes_tag(s, f);
 	}
@@ -293,11 +303,17 @@ static enum step on_copy_both(struct server *s, const struct frame *f)
 	return on_copy_in(s, f);
 }
 
+/* What is said to a command of ours is nobody else's. */
+static enum step on_notice(struct server *s, const struct frame *f)
+{
+	return s->carrying ? swallow(s, f) : pass(s, f);
+}
+
 static enum step on_parameter(struct server *s, const struct frame *f)
 {
 	server_on_parameter(s, frame_body(f));
 	/* Whether it stays so is known when the session has back what it began with. */
-	if (s->client->resets)
+	if (s->client->resets || s->carried)
 		return swallow(s, f);
 	if (s->client->phase == CLIENT_READY) {
 		param_set_assign(&s->client->told, s->params);
@@ -413,17 +429,20 @@ static bool has_one_request(const struct server *s)
 	return cycles == 1 && !c->stream_left;
 }
 
-/* The server ignores all that was sent behind the BEGIN, which nobody knows of any more but we: the
- * connection goes, and the client is where an error in its first statement leaves it. */
-static enum step fail_transaction(struct server *s, const struct frame *f, struct statement *begin)
+/* The server ignores all that was sent behind what failed, which nobody knows of any more but we:
+ * the connection goes, and the client is where an error in its statement leaves it.  begin: of its
+ * transaction, or NULL. */
+static enum step fail_request(struct server *s, const struct frame *f, struct statement *begin)
 {
 	struct client *c = s->client;
 	bool in_batch = c->in_batch;
 
-	statement_ref(begin);
+	if (begin)
+		statement_ref(begin);
 	buf_put(conn_output(&c->conn), f->start, f->have);
 	attach_abandon(c);
-	local_take_failed(c, begin);
+	if (begin)
+		local_take_failed(c, begin);
 	c->in_batch = false;
 	c->skips_to_sync = in_batch;
 	if (!in_batch)
@@ -433,20 +452,21 @@ static enum step fail_transaction(struct server *s, const struct frame *f, struc
 	return STEP_CLOSED;
 }
 
-/* The client has been told that its transaction began, and it did not. */
-static PGT_NOINLINE enum step begin_failed(struct server *s, const struct frame *f,
+/* What was to go ahead of the client's request did not: its settings, or a BEGIN that it has been
+ * told of. */
+static PGT_NOINLINE enum step ahead_failed(struct server *s, const struct frame *f,
 					   struct statement *begin)
 {
 	struct report report;
 	struct err e;
 
 	if (frame_is_whole(f) && has_one_request(s) && !attach_keeps(s->client))
-		return fail_transaction(s, f, begin);
+		return fail_request(s, f, begin);
 	report_parse(frame_body(f), &report);
 	err_set(&e, "25000", "%.*s", SLICE_FMT(report.message));
 	if (report.sqlstate.n == 5)
 		memcpy(e.sqlstate, report.sqlstate.p, 5);
-	err_hint(&e, "The transaction has not begun, and nothing of it has run.");
+	err_hint(&e, "Nothing of what was sent has run.");
 	client_close(s->client, &e, e.text);
 	return STEP_CLOSED;
 }
@@ -460,8 +480,8 @@ static enum step on_error(struct server *s, const struct frame *f)
 	s->said_fatal = frame_is_whole(f) && is_fatal(f);
 	if (head && head->note == NOTE_BEGIN && head->kind == REPLY_QUERY && !s->said_fatal)
 		return swallow(s, f); /* the client has its error already */
-	if (answer_owes_begin(s) && !s->said_fatal)
-		return begin_failed(s, f, begin_owed(s));
+	if ((s->carrying || answer_owes_begin(s)) && !s->said_fatal)
+		return ahead_failed(s, f, begin_owed(s));
 	if (frame_is_whole(f) && replan_on_error(s, f))
 		return swallow(s, f);
 	/* Whether the server has read the Syncs that came early, nobody can know now. */
@@ -546,6 +566,10 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	s->pool->group->counters.asked_count++;
 	if (listens)
 		listen_on_ready(c, tx);
+	if (s->carried) {
+		s->carried = false;
+		session_tell(c, s);
+	}
 	if (session_restore(c, s))
 		return swallow(s, f);
 	pass(s, f);
@@ -581,7 +605,7 @@ static const struct answer_rule rules[256] = {
 	[MSG_COPY_BOTH] = { on_copy_both,            true,  false},
 	[MSG_COPY_OUT] = { pass,                    false, false},
 	[MSG_EMPTY_QUERY] = { on_command_end,          true,  false},
-	[MSG_NOTICE] = { pass,                    false, true },
+	[MSG_NOTICE] = { on_notice,               false, true },
 	[MSG_PARAMETER_STATUS] = { on_parameter,            true,  true },
 	[MSG_ROW_DESCRIPTION] = { on_description,          true,  false},
 	[MSG_FUNCTION_RESULT] = { pass,                    false, false},

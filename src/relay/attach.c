@@ -154,6 +154,8 @@ static void take_away(struct server *s)
 	c->has_cut_answer = s->stream_left && !s->stream_swallow;
 	statement_leave_made(c);
 	s->client = NULL;
+	s->carry_due = s->carried = false;
+	s->carrying = 0;
 	c->server = NULL;
 	c->chosen = NULL;
 	c->admitted = false;
@@ -207,9 +209,14 @@ void attach_on_settled(struct server *s, const struct report *error)
 	client_close(c, &e, e.text);
 }
 
-/* STEP_DONE: the client may send.  STEP_AGAIN: its settings are on the way. */
+/* STEP_DONE: the client may send; its settings go with what it sends.  STEP_AGAIN: they are on the
+ * way. */
 static enum step settle_in(struct client *c, struct server *s)
 {
+	if (s->applied != c->wanted && carry_is_possible(c, s)) {
+		s->carry_due = true;
+		return STEP_DONE;
+	}
 	if (session_apply(c, s) == STEP_AGAIN)
 		return STEP_AGAIN;
 	on_in_line(c, s);

@@ -165,6 +165,8 @@ static inline enum step acquire(struct client *c, uint8_t type, struct pool *poo
 	}
 	if (step == STEP_DONE && (c->listening || c->server->has_notified))
 		step = listen_take_server(c);
+	if (step == STEP_DONE && c->server->carry_due)
+		carry_send(c);
 	if (step == STEP_DONE && c->begin)
 		local_send_begin(c, type);
 	return step;
@@ -219,7 +221,8 @@ static void mark_query(struct client *c)
 	struct server *s = c->server;
 	usec_t now = relay_now(c);
 
-	if (s->replies.n)
+	PGT_ASSERT(!s->carry_due);
+	if (s->replies.n > s->carrying)
 		return;
 	s->query_at = now;
 	if (s->tx == 'I')
@@ -456,6 +459,8 @@ static enum step run_waited_query(struct client *c, const struct frame *f)
 	struct buf nothing = { 0 };
 
 	c->looked_at = false;
+	if (c->server->carry_due)
+		carry_send(c);
 	forget_on_server(c, 0);
 	return send_query(c, f, &nothing, NULL);
 }
@@ -982,10 +987,10 @@ static enum step on_sync(struct client *c, const struct frame *f)
 	expect(c, REPLY_SYNC);
 	s->forgets |= s->will_forget;
 	s->will_forget = false;
-	if (s->reuses)
+	if (s->reuses && !s->carrying)
 		replan_keep(s);
-	/* Should the BEGIN fail, the server would run what comes behind the Sync. */
-	s->begins_in_batch = answer_owes_begin(s);
+	/* Should what goes ahead fail, the server would run what comes behind the Sync. */
+	s->begins_in_batch = s->carrying || answer_owes_begin(s);
 	return pass(c, f);
 }
 

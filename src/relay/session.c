@@ -83,12 +83,12 @@ const char *session_clamp(const struct client *c, const char *name, const char *
 }
 
 /* Who the session acts as: set last, and taken back first, since it may forbid the rest. */
-static bool is_role(const char *name)
+bool session_is_role(const char *name)
 {
 	return !strcasecmp(name, "role") || !strcasecmp(name, "session_authorization");
 }
 
-static bool has_role(const struct param_set *set)
+bool session_has_role(const struct param_set *set)
 {
 	return param_set_get(set, SLICE("role")) ||
 	       param_set_get(set, SLICE("session_authorization"));
@@ -96,12 +96,12 @@ static bool has_role(const struct param_set *set)
 
 static void put_resets(struct buf *sql, const struct param_set *has, const struct param_set *wants)
 {
-	if (has_role(has))
+	if (session_has_role(has))
 		buf_printf(sql, "%s", "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; ");
 	for (unsigned i = 0; i < has->n; i++) {
 		const char *name = has->items[i].name;
 
-		if (is_role(name) || param_set_get(wants, slice_str(name)))
+		if (session_is_role(name) || param_set_get(wants, slice_str(name)))
 			continue;
 		buf_printf(sql, "%s", "RESET \"");
 		for (const char *p = name; *p; p++)
@@ -137,7 +137,7 @@ static void put_differences(struct buf *sql, const struct client *c, const struc
 	for (unsigned i = 0; i < wants->n; i++) {
 		const char *there = param_set_get(has, slice_str(wants->items[i].name));
 
-		if (!is_role(wants->items[i].name) &&
+		if (!session_is_role(wants->items[i].name) &&
 		    !(there && !strcmp(there, wants->items[i].value)))
 			put_setting(sql, c, wants->items[i].name, wants->items[i].value, &first);
 	}
@@ -191,7 +191,7 @@ static void put_restoring(struct buf *sql, const struct client *c)
 	for (unsigned i = 0; i < c->base->n; i++) {
 		const char *name = c->base->items[i].name;
 
-		if (is_role(name))
+		if (session_is_role(name))
 			continue;
 		buf_printf(
 		    sql, "%s",

@@ -503,3 +503,63 @@ def test_i2_what_execute_does_reaches_nobody_else(primary, turnstile, extended, 
         assert client.rows(look) == seen
     with log_in(t) as other:
         assert other.rows(look) == [(fresh,)]
+
+
+# --- in the same write as the statement ---------------------------------------------------------
+@pytest.fixture
+def member(primary):
+    """The application may act as this role."""
+    primary.sql("DROP ROLE IF EXISTS acted; CREATE ROLE acted")
+    primary.sql(f"GRANT acted TO {APP_USER}")
+    with primary.connect(APP_DATABASE) as connection:
+        connection.execute("DROP TABLE IF EXISTS carried")
+        connection.execute("CREATE TABLE carried (n int)")
+        connection.execute("GRANT ALL ON carried TO PUBLIC")
+    yield "acted"
+    primary.sql(f"REVOKE acted FROM {APP_USER}")
+
+
+@pytest.mark.parametrize("request_of", [
+    lambda: raw.query("INSERT INTO carried VALUES (1)"),
+    lambda: raw.query("BEGIN") + raw.query("INSERT INTO carried VALUES (1)") + raw.query("COMMIT"),
+    lambda: raw.parse("", "INSERT INTO carried VALUES (1)") + raw.bind() + raw.execute()
+    + raw.sync(),
+    lambda: 2 * (raw.parse("", "INSERT INTO carried VALUES (1)") + raw.bind() + raw.execute()
+                 + raw.sync()),
+    lambda: raw.query("INSERT INTO carried VALUES (1)") * 3,
+], ids=["simple", "begin", "batch", "batches", "pipeline"])
+def test_i2_nothing_runs_when_its_settings_cannot_be_brought(primary, turnstile, member, request_of):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 2) as (client, other):
+        client.query(f"SET ROLE {member}")
+        other.query("SELECT 1")
+        primary.sql(f"REVOKE {member} FROM {APP_USER}")
+        client.send(request_of())
+        assert sqlstate(client.until("E")) == "42501"
+        assert other.rows("SELECT count(*) FROM carried") == [("0",)]
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+def test_settings_and_what_must_not_be_in_a_transaction(primary, turnstile, extended):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 2) as (client, other):
+        client.query("SET work_mem = '1MB'")
+        for sql in ("VACUUM pg_class", "SELECT 1/0", "ROLLBACK"):
+            other.query("SELECT 1")
+            answer = client.prepared(sql) if extended else client.query(sql)
+            assert sqlstate(answer) == ("22012" if "0" in sql else None)
+            assert client.rows("SHOW work_mem") == [("1MB",)]
+            assert other.rows("SHOW work_mem") == [("4MB",)]
+
+
+def test_i9_values_stand_in_no_text(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 2) as (client, other):
+        client.query("SET app.secret = 'hidden-from-others'")
+        pid = pid_of(other)
+        client.send(raw.query("SELECT pg_sleep(30)"))
+        seen = f"SELECT query FROM pg_stat_activity WHERE pid = {pid}"
+        wait_until(lambda: "pg_sleep" in primary.value(seen))
+        assert "hidden" not in primary.value(seen)
+        client.cancel()
+        client.until("Z")

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * carry.c - brings a session's settings to its server in the same write as its statement.
+ *
+ * A transaction of ours goes ahead of the client's request: BEGIN, set_config() of what differs,
+ * COMMIT, each as Parse, Bind and Execute, and without a Sync.  When any of it fails, the server
+ * ignores everything up to a Sync, a Query too, so the request does not run under other settings
+ * than its session's; and since it is committed, neither a failure of the request nor a command
+ * that must not be in a transaction comes into touch with it (ADR 5).
+ *
+ * Values are parameters, not text, which others may read in pg_stat_activity.  Knows what differs;
+ * what it is used for is session.c's, what becomes of it answer.c's.
+ */
+#include "relay/parts.h"
+#include "relay/statement.h"
+#include "wire/frame.h"
+#include "wire/write.h"
+
+/* A function takes 100 arguments, and is given half of them. */
+#define CARRY_MAX 50
+
+/* As PostgreSQL starts the one on a standby, whatever the session's defaults are. */
+#define CARRY_BEGIN "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
+
+struct difference {
+	const char *name;
+	const char *value; /* NULL: what the server began with */
+};
+
+struct differences {
+	struct difference items[CARRY_MAX];
+	unsigned n;
+	bool too_many, not_ascii;
+	char room[SESSION_CLAMPED_MAX];
+};
+
+static void add(struct differences *d, const char *name, const char *value)
+{
+	for (const char *p = value ? value : ""; *p; p++)
+		d->not_ascii |= *p & 0x80;
+	if (d->n == CARRY_MAX)
+		d->too_many = true;
+	else
+		d->items[d->n++] = (struct difference){ name, value };
+}
+
+/* A role is taken back first and set last, since it may forbid the rest. */
+static void find(const struct client *c, const struct server *s, struct differences *d)
+{
+	const struct param_set *has = s->applied, *wants = c->wanted;
+	static const char *const roles[] = { "session_authorization", "role" };
+
+	if (session_has_role(has)) {
+		add(d, "session_authorization", NULL);
+		add(d, "role", "none");
+	}
+	for (unsigned i = 0; i < has->n; i++)
+		if (!session_is_role(has->items[i].name) &&
+		    !param_set_get(wants, slice_str(has->items[i].name)))
+			add(d, has->items[i].name, NULL);
+	for (unsigned i = 0; i < wants->n; i++) {
+		const char *name = wants->items[i].name, *value = wants->items[i].value;
+		const char *there = param_set_get(has, slice_str(name));
+
+		if (!session_is_role(name) && !(there && !strcmp(there, value)))
+			add(d, name, session_clamp(c, name, value, d->room));
+	}
+	for (size_t i = 0; i < PGT_NELEMS(roles); i++) {
+		const char *value = param_set_get(wants, slice_str(roles[i]));
+
+		if (value)
+			add(d, roles[i], value);
+	}
+}
+
+bool carry_is_possible(const struct client *c, const struct server *s)
+{
+	struct differences d = { 0 };
+
+	if (s->sequence_mixed && sequence_must_clean(c, s))
+		return false;
+	if (c->phase != CLIENT_READY || c->group->set.pool_mode == POOL_MODE_SESSION ||
+	    !statement_is_mapped(c))
+		return false;
+	find(c, s, &d);
+	return !d.too_many && !d.not_ascii;
+}
+
+/* ---- messages -----------------------------------------------------------------------------------
+ */
+
+static void expect(struct server *s, enum reply_kind kind)
+{
+	replies_push(
+	    &s->replies,
+	    (struct reply){ .kind = (uint8_t)kind, .way = REPLY_SWALLOW, .note = NOTE_CARRY });
+	s->carrying++;
+}
+
+static void put_value(struct buf *out, const char *value)
+{
+	if (!value) {
+		buf_put_u32(out, UINT32_MAX);
+		return;
+	}
+	buf_put_u32(out, (uint32_t)strlen(value));
+	buf_put(out, value, strlen(value));
+}
+
+/* Runs a text with these parameters, by the unnamed statement and portal. */
+static void run(struct server *s, const char *text, const struct difference *items, unsigned n)
+{
+	struct buf *out = conn_output(&s->conn);
+	size_t m = msg_begin(out, MSG_PARSE);
+
+	buf_put_u8(out, 0);
+	buf_put_cstr(out, text);
+	buf_put_u16(out, 0);
+	msg_end(out, m);
+	expect(s, REPLY_PARSE);
+	m = msg_begin(out, MSG_BIND);
+	buf_put(out, "\0", 2);
+	buf_put_u16(out, 0);
+	buf_put_u16(out, (uint16_t)(2 * n));
+	for (unsigned i = 0; i < n; i++) {
+		put_value(out, items[i].name);
+		put_value(out, items[i].value);
+	}
+	buf_put_u16(out, 0);
+	msg_end(out, m);
+	expect(s, REPLY_BIND);
+	m = msg_begin(out, MSG_EXECUTE);
+	buf_put_u8(out, 0);
+	buf_put_u32(out, 0);
+	msg_end(out, m);
+	expect(s, REPLY_EXECUTE);
+}
+
+/* Without rows in its answer, which would have to be told from the client's. */
+static void put_text(struct buf *sql, unsigned n)
+{
+	buf_printf(sql, "%s", "SELECT WHERE pg_catalog.concat(");
+	for (unsigned i = 0; i < n; i++)
+		buf_printf(sql, "%spg_catalog.set_config($%u, $%u, false)", i ? ", " : "",
+			   2 * i + 1, 2 * i + 2);
+	buf_printf(sql, "%s", ") IS NULL");
+}
+
+/* An extended message that names the unnamed portal must not find ours. */
+static void close_portal(struct server *s)
+{
+	struct buf *out = conn_output(&s->conn);
+	size_t m = msg_begin(out, MSG_CLOSE);
+
+	buf_put_u8(out, 'P');
+	buf_put_u8(out, 0);
+	msg_end(out, m);
+	expect(s, REPLY_CLOSE);
+}
+
+void carry_send(struct client *c)
+{
+	struct server *s = c->server;
+	struct differences d = { 0 };
+	struct buf sql = { 0 };
+
+	find(c, s, &d);
+	if (d.n) {
+		put_text(&sql, d.n);
+		run(s, CARRY_BEGIN, NULL, 0);
+		run(s, buf_cstr(&sql), d.items, d.n);
+		run(s, "COMMIT", NULL, 0);
+		close_portal(s);
+		buf_fini(&sql);
+		s->unnamed_id = UNNAMED_UNKNOWN;
+		s->carried = true;
+	}
+	s->carry_due = false;
+	param_set_assign(&s->applied, c->wanted);
+}
