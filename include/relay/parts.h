@@ -191,7 +191,7 @@ static inline bool local_may_know(struct slice text, const struct sql_facts *fac
 {
 	const uint64_t kinds = 1ull << SQL_KIND_EMPTY | 1ull << SQL_KIND_BEGIN |
 			       1ull << SQL_KIND_COMMIT | 1ull << SQL_KIND_ROLLBACK |
-			       1ull << SQL_KIND_DISCARD;
+			       1ull << SQL_KIND_DISCARD | 1ull << SQL_KIND_SET;
 
 	return facts->kind == SQL_KIND_SELECT ? text.n <= PING_MAX : kinds >> facts->kind & 1;
 }

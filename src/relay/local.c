@@ -2,10 +2,10 @@
  *
  * local.c - what is answered without a server, because its answer is certain.
  *
- * An empty query, SELECT 1 while a server is at hand, DISCARD ALL of a session that has nothing,
- * and transactions that run nothing.  For these a BEGIN is answered at once and deferred: it goes
- * to a server in the same write as the first statement, in such a way that no statement runs when
- * it fails (docs/adr/0008-deferred-begin.md).
+ * An empty query, SELECT 1 while a server is at hand, a SET that is in force, DISCARD ALL of a
+ * session that has nothing, and transactions that run nothing.  For these a BEGIN is answered at
+ * once and deferred: it goes to a server in the same write as the first statement, in such a way
+ * that no statement runs when it fails (docs/adr/0008-deferred-begin.md).
  *
  * Only tags and rows of one form are made up here.  Whatever has words in it, which lc_messages may
  * change, is the server's to say, and so is a text with a byte beyond ASCII, which may not even be
@@ -322,6 +322,9 @@ bool local_query(struct client *c, struct slice text, const struct sql_facts *fa
 		return c->begin && facts->is_exact && end_unsent(c, facts->kind);
 	case SQL_KIND_DISCARD:
 		return !c->begin && facts->is_exact && answer_discard(c);
+	case SQL_KIND_SET:
+		return !c->begin && pins_has_said(c, text) &&
+		       answer_tag(c, "SET", &c->group->counters.set_count);
 	case SQL_KIND_SELECT:
 		return !c->begin && answer_ping(c, text, facts);
 	default:

@@ -235,6 +235,40 @@ def test_nothing_is_asked(pooler):
             other.query("COMMIT")
 
 
+SAID = [
+    # What is said, and whether its repetition needs no server.
+    (["SET work_mem = '1MB'"], True),
+    (["SET work_mem = '1MB'", "SET search_path = public"], True),
+    (["SET work_mem = '1MB'", "SET work_mem = '2MB'"], False),
+    (["SET work_mem = '1MB'", "RESET work_mem"], False),
+    (["SET work_mem = '1MB'", "RESET ALL"], False),
+    (["SET work_mem = '1MB'", "DISCARD ALL"], False),
+    (["SET work_mem = '1MB'", "SELECT set_config('work_mem', '2MB', false)"], False),
+    (["SET work_mem = '1MB'", "BEGIN; SET work_mem = '2MB'; COMMIT"], False),
+    (["SET work_mem = '1MB'", "BEGIN; SET work_mem = '2MB'; ROLLBACK"], False),
+    (["SET work_mem = '1MB'", "DO $$ BEGIN PERFORM set_config('work_mem', '2MB', false); END $$"],
+     False),
+    (["SET work_mem = '1MB'", "SET standard_conforming_strings = on"], False),
+    (["BEGIN", "SET work_mem = '1MB'", "ROLLBACK"], False),
+    (["BEGIN; SET work_mem = '1MB'; COMMIT"], False),
+]
+
+
+@pytest.mark.parametrize("said, needs_none", SAID, ids=lambda value: str(value)[:60])
+def test_i2_a_set_that_is_in_force_needs_no_server(primary, pooler, said, needs_none):
+    again = "SET work_mem = '1MB'"
+    before = savings(pooler, "sets")
+    with log_in(primary) as direct, log_in(pooler) as client, log_in(pooler) as other:
+        for text in said:
+            assert essence(client.query(text)) == essence(direct.query(text))
+            other.query("SELECT 2")
+        for _ in range(2):
+            assert essence(client.query(again)) == essence(direct.query(again))
+            other.query("SELECT 2")
+            assert client.rows("SHOW work_mem") == direct.rows("SHOW work_mem")
+    assert savings(pooler, "sets") - before == (2 if needs_none else 1)
+
+
 def test_savings_are_counted(pooler):
     before = {column: savings(pooler, column) for column in
               ("asked", "begins_deferred", "begins_late", "empty_transactions", "empty_queries",
