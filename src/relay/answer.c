@@ -460,6 +460,9 @@ static PGT_NOINLINE enum step ahead_failed(struct server *s, const struct frame 
 	struct report report;
 	struct err e;
 
+	/* Up to a Sync the server ignores a goodbye too. */
+	if (!s->client->stream_left)
+		msg_put_empty(conn_output(&s->conn), MSG_SYNC);
 	if (frame_is_whole(f) && has_one_request(s) && !attach_keeps(s->client))
 		return fail_request(s, f, begin);
 	report_parse(frame_body(f), &report);

@@ -16,7 +16,7 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
-from rig import clients, log_in, pool_of, shop, sqlstate, wait_backends
+from rig import clients, essence, log_in, pool_of, shop, sqlstate, wait_backends
 from tenancy import enter, errors, tenants
 from turnstile import ADMIN_USER
 from waiting import wait_until

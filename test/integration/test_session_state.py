@@ -532,7 +532,7 @@ def test_i2_nothing_runs_when_its_settings_cannot_be_brought(primary, turnstile,
     t = turnstile(shop(primary, {"default_pool_size": 1}))
     with clients(t, 2) as (client, other):
         client.query(f"SET ROLE {member}")
-        other.query("SELECT 1")
+        other.query("SELECT 2")
         primary.sql(f"REVOKE {member} FROM {APP_USER}")
         client.send(request_of())
         assert sqlstate(client.until("E")) == "42501"
@@ -545,7 +545,7 @@ def test_settings_and_what_must_not_be_in_a_transaction(primary, turnstile, exte
     with clients(t, 2) as (client, other):
         client.query("SET work_mem = '1MB'")
         for sql in ("VACUUM pg_class", "SELECT 1/0", "ROLLBACK"):
-            other.query("SELECT 1")
+            other.query("SELECT 2")
             answer = client.prepared(sql) if extended else client.query(sql)
             assert sqlstate(answer) == ("22012" if "0" in sql else None)
             assert client.rows("SHOW work_mem") == [("1MB",)]
