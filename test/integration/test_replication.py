@@ -36,7 +36,7 @@ def source():
     server.sql(f"CREATE DATABASE {APP_DATABASE} OWNER {APP_USER}")
     server.sql("CREATE TABLE moves (n int, what text); GRANT ALL ON moves TO PUBLIC",
                dbname=APP_DATABASE)
-    server.hba("host replication all 127.0.0.1/32 scram-sha-256")
+    server.hba(f"host replication {MIRROR},{APP_USER} 127.0.0.1/32 scram-sha-256")
     yield server
     server.remove()
 
@@ -109,7 +109,12 @@ def received(client):
 
 def walsenders(source):
     return source.value("SELECT count(*) FROM pg_stat_activity"
-                        " WHERE backend_type = 'walsender' OR usename = %s", [MIRROR])
+                        " WHERE backend_type = 'walsender' AND usename = %s", [MIRROR])
+
+
+def sessions(source):
+    """Those that replicate, and the role's others."""
+    return source.value("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", [MIRROR])
 
 
 def wait_gone(source):
@@ -149,6 +154,26 @@ def test_a_session_of_its_own_in_every_mode(source, start, mode, kind):
                 assert raw.kinds(ask(client, "IDENTIFY_SYSTEM")) == "TDCZ"
         assert plain.rows("SELECT 1") == [("1",)]
         assert walsenders(source) == 2
+    wait_gone(source)
+
+
+def test_i4_always_the_primary(source, start):
+    """Where reads go to a replica, here one that is named first, streams do not."""
+    replica = Postgres.replica_of(source, "beside")
+    try:
+        source.sql(f"GRANT pg_monitor TO {APP_USER}")
+        t = start({"monitor_user": APP_USER, "monitor_interval": "100ms"},
+                  {"host": f"{replica.host},{source.host}",
+                   "port": f"{replica.port},{source.port}"})
+        with log_in(t, MIRROR, SECRET) as plain:
+            wait_until(lambda: plain.rows("SELECT current_setting('port')")
+                       == [(str(replica.port),)], 30)
+        for kind in ("true", "database"):
+            with replica_of(t, kind) as client:
+                answer = raw.find(ask(client, "SHOW port"), "D")
+                assert answer[0].row == (str(source.port),)
+    finally:
+        replica.remove()
     wait_gone(source)
 
 
@@ -411,7 +436,7 @@ def test_i5_they_count_against_pool_size(source, start):
         one.send(raw.query("COMMIT"))  # one server is idle, the other one in use
         one.until("Z")
         with replica_of(t) as physical:
-            assert walsenders(source) == 2
+            assert sessions(source) == 2
             waits = raw.RawClient(t.port)
             waits.send(raw.startup({"user": MIRROR, "database": APP_DATABASE,
                                     "replication": "database"}))
@@ -420,10 +445,10 @@ def test_i5_they_count_against_pool_size(source, start):
             two.send(raw.query("COMMIT"))
             two.until("Z")  # its server comes free, and goes
             assert raw.find(waits.until("Z"), "K")
-            assert walsenders(source) == 2
+            assert sessions(source) == 2
             one.send(raw.query("SELECT 'at last'"))
             wait_until(lambda: pool_of(t, "cl_waiting") == 1)
-            assert walsenders(source) == 2
+            assert sessions(source) == 2
             waits.close()
             assert raw.find(one.until("Z"), "D")[0].row == ("at last",)
             assert raw.kinds(ask(physical, "IDENTIFY_SYSTEM")) == "TDCZ"
