@@ -136,8 +136,6 @@ void answer_made_ones(struct server *s);
 void answer_late_cancel(struct server *s);
 /* A deferred BEGIN has been sent and not been answered. */
 bool answer_owes_begin(const struct server *s);
-/* Nothing more of this message or conversation makes sense: ends both. */
-void answer_broken(struct server *s, const char *why);
 
 /* ---- gate.c: what a text may do and where it goes ----------------------------------------------
  */
@@ -226,8 +224,8 @@ void local_hurry(struct client *c);
 /* begin_defer_max is another one, or SUSPEND is over. */
 void local_rearm(struct relay *r);
 
-/* ---- relay.c
- * ------------------------------------------------------------------------------------- */
+/* ---- relay.c --------------------------------------------------------------------------------
+ */
 
 /* The server connections of a group are replaced, each when it comes free. */
 void relay_renew_servers(struct group *group);
@@ -264,8 +262,7 @@ void session_put_literal(struct buf *b, const char *s);
 /* The startup options of a server connection of the group. */
 void session_options(const struct group *group, bool cap_timeout, struct buf *out);
 
-/* ---- carry.c: settings ahead of a request
- * --------------------------------------------------------
+/* ---- carry.c: settings ahead of a request ---------------------------------------------------
  */
 
 /* Whether what the server lacks of the client's settings can go in one write with its request:

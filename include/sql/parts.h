@@ -86,8 +86,6 @@ void scan_step(struct scan *s);
 void head_take(struct scan *s);
 /* Whether a statement that begins so is looked for in the body of a function. */
 bool head_counts_in_body(enum word first);
-/* A token names a prepared statement; use: of struct sql_name. */
-void head_see_name(struct scan *s, const struct lex_token *t, int use);
 /* EXECUTE is current, and does begin a command. */
 void head_see_execute(struct scan *s);
 

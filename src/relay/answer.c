@@ -32,14 +32,10 @@ static usec_t now_of(const struct server *s)
 	return loop_now(s->conn.net->loop);
 }
 
-void answer_broken(struct server *s, const char *why)
-{
-	s->on->ended(s, why);
-}
-
+/* Nothing more of this message or conversation makes sense: ends both. */
 static enum step broken(struct server *s, const char *why)
 {
-	answer_broken(s, why);
+	s->on->ended(s, why);
 	return STEP_CLOSED;
 }
 
@@ -130,8 +126,8 @@ static enum step complete(struct server *s, const struct frame *f, enum reply_ki
 	return STEP_DONE;
 }
 
-/* ---- one handler for each kind of message
- * ---------------------------------------------------------- */
+/* ---- one handler for each kind of message ---------------------------------------------------
+ */
 
 static enum step on_parse_complete(struct server *s, const struct frame *f)
 {
@@ -587,8 +583,8 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	return STEP_DONE;
 }
 
-/* ---- the table
- * --------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------
+ */
 
 struct answer_rule {
 	enum step (*handle)(struct server *s, const struct frame *f);

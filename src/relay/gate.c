@@ -490,8 +490,8 @@ void gate_note_call(struct client *c, uint32_t oid)
 		pins_note_unseen(c);
 }
 
-/* ---- limits
- * -------------------------------------------------------------------------------------- */
+/* ---- limits ---------------------------------------------------------------------------------
+ */
 
 static struct limit_rules rules_of(const struct group *group)
 {
@@ -591,8 +591,8 @@ void gate_charge(struct client *c, unsigned n)
 	limit_charge(&c->group->tenant_shared->limit, &rules, n, limit_now(c));
 }
 
-/* ---- the route
- * -------------------------------------------------------------------------------------- */
+/* ---- the route ------------------------------------------------------------------------------
+ */
 
 bool gate_has_choice(const struct client *c)
 {

@@ -359,8 +359,7 @@ void pins_forget(struct client *c)
 	c->notes = NULL;
 }
 
-/* ---- what is allowed
- * ------------------------------------------------------------------------------
+/* ---- what is allowed ------------------------------------------------------------------------
  */
 
 static bool refuse_on_replica(struct err *e)

@@ -170,8 +170,8 @@ static void take_out_group(struct relay *r, struct group *group)
 	group_free(group);
 }
 
-/* ---- cancel
- * --------------------------------------------------------------------------------------- */
+/* ---- cancel ---------------------------------------------------------------------------------
+ */
 
 /* A request in the queue never reached a server: it is answered here.  A BEGIN that has been
  * answered waits on, unless it was followed by one. */
@@ -233,8 +233,8 @@ void relay_cancel(struct client *c)
 	}
 }
 
-/* ---- clients that wait for tokens
- * ------------------------------------------------------------------- */
+/* ---- clients that wait for tokens -----------------------------------------------------------
+ */
 
 static void on_limit_tick(struct loop_timer *timer)
 {
@@ -267,8 +267,8 @@ void relay_watch_limits(struct relay *r)
 	r->limit_timer_runs = true;
 }
 
-/* ---- the sweep
- * ---------------------------------------------------------------------------------------- */
+/* ---- the sweep ------------------------------------------------------------------------------
+ */
 
 static void close_for(struct client *c, const char *sqlstate, const char *text)
 {
@@ -469,8 +469,8 @@ void relay_sweep(struct relay *r, usec_t now)
 		sweep_group(r, container_of(l, struct group, link), now);
 }
 
-/* ---- another configuration
- * -------------------------------------------------------------------------------- */
+/* ---- another configuration ------------------------------------------------------------------
+ */
 
 static const struct database_conf *database_in(const struct config *config, const char *name)
 {
@@ -572,8 +572,8 @@ void relay_reconfigure(struct relay *r, struct config *config, struct tls_contex
 		tls_context_unref(old_tls);
 }
 
-/* ---- the console
- * ------------------------------------------------------------------------------------------ */
+/* ---- the console ----------------------------------------------------------------------------
+ */
 
 static void resume_group(struct group *group, void *arg PGT_UNUSED)
 {
@@ -730,8 +730,7 @@ unsigned relay_clients(const struct relay *r, const char *database)
 	return n;
 }
 
-/* ---- the end
- * ------------------------------------------------------------------------------------------------
+/* ---- the end --------------------------------------------------------------------------------
  */
 
 static void end_pool(struct pool *pool)

@@ -229,8 +229,8 @@ static void mark_query(struct client *c)
 		s->xact_at = now;
 }
 
-/* ---- texts too long to be looked at
- * --------------------------------------------------------------- */
+/* ---- texts too long to be looked at ---------------------------------------------------------
+ */
 
 /* Nothing is known of it, so the server is asked afterwards what it has left, and a tenant's is
  * watched for anything that could change its id.  False: it was found already. */
@@ -291,8 +291,8 @@ static enum step stream(struct client *c, struct slice in)
 	return STEP_DONE;
 }
 
-/* ---- simple queries
- * ------------------------------------------------------------------------------ */
+/* ---- simple queries -------------------------------------------------------------------------
+ */
 
 static bool forgets_statements(uint32_t effects)
 {
@@ -519,8 +519,8 @@ static enum step on_function_call(struct client *c, const struct frame *f)
 	return pass(c, f);
 }
 
-/* ---- the extended protocol
- * ------------------------------------------------------------------------ */
+/* ---- the extended protocol ------------------------------------------------------------------
+ */
 
 /* The first message of a batch: what the batch costs and where it may go is read ahead, up to its
  * Sync, as far as anything depends on it. */
@@ -994,8 +994,8 @@ static enum step on_sync(struct client *c, const struct frame *f)
 	return pass(c, f);
 }
 
-/* ---- COPY, and the end
- * ------------------------------------------------------------------------------ */
+/* ---- COPY, and the end ----------------------------------------------------------------------
+ */
 
 /* Without a COPY the server ignores it too. */
 static enum step on_copy_data(struct client *c, const struct frame *f)
@@ -1024,8 +1024,8 @@ static enum step on_terminate(struct client *c, const struct frame *f PGT_UNUSED
 	return STEP_CLOSED;
 }
 
-/* ---- the table
- * --------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------
+ */
 
 struct request_rule {
 	enum step (*handle)(struct client *c, const struct frame *f);

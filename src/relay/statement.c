@@ -883,8 +883,7 @@ void statement_drop_all(struct server *s)
 	set_later_names(s, true);
 }
 
-/* ---- names that SQL gives and takes
- * --------------------------------------------------------------
+/* ---- names that SQL gives and takes ---------------------------------------------------------
  */
 
 void statement_remember(struct client *c, struct slice name)
@@ -1013,8 +1012,7 @@ const char *statement_name_of(const struct server *s, const struct statement *st
 	return name_being_closed(s, st);
 }
 
-/* ---- results that change
- * --------------------------------------------------------------------------
+/* ---- results that change --------------------------------------------------------------------
  */
 
 /* Never 0. */

@@ -86,7 +86,8 @@ static enum sql_kind head_finish(struct scan *s, bool *exact)
 }
 
 /* --- prepared statements -------------------------------------------------------------------- */
-void head_see_name(struct scan *s, const struct lex_token *t, int use)
+/* A token names a prepared statement; use: of struct sql_name. */
+static void see_name(struct scan *s, const struct lex_token *t, int use)
 {
 	struct sql_facts *f = s->f;
 	struct sql_name *name;
@@ -113,7 +114,7 @@ void head_see_execute(struct scan *s)
 	struct lex_token name = scan_peek_token(s);
 
 	setting_see_execute(s);
-	head_see_name(s, &name, NAME_EXECUTE);
+	see_name(s, &name, NAME_EXECUTE);
 }
 
 static enum sql_kind head_prepare(struct scan *s, bool *exact)
@@ -126,7 +127,7 @@ static enum sql_kind head_prepare(struct scan *s, bool *exact)
 		s->f->effects |= SQL_EFFECT_TRANSACTION_CONTROL;
 		return SQL_KIND_TWO_PHASE;
 	}
-	head_see_name(s, &name, NAME_PREPARE);
+	see_name(s, &name, NAME_PREPARE);
 	s->f->effects |= SQL_EFFECT_PREPARE;
 	return SQL_KIND_PREPARE;
 }
@@ -151,7 +152,7 @@ static enum sql_kind head_deallocate(struct scan *s, bool *exact)
 		return SQL_KIND_DEALLOCATE;
 	}
 	s->f->effects |= SQL_EFFECT_DEALLOCATE;
-	head_see_name(s, &s->t, NAME_DEALLOCATE);
+	see_name(s, &s->t, NAME_DEALLOCATE);
 	scan_next(s);
 	*exact = scan_is_at_end(s);
 	return SQL_KIND_DEALLOCATE;
