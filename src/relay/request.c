@@ -129,10 +129,14 @@ void request_refuse(struct client *c, uint8_t type, const struct err *e)
 {
 	if (c->host->config->global.log_pooler_errors)
 		log_info("C-%llu: %s: %s", (unsigned long long)c->id, c->user, e->text);
-	if (c->server && !is_at_start(c))
+	if (c->server && (!is_at_start(c) || c->server->carrying)) {
 		refuse_on_server(c, type, e);
-	else
-		refuse_here(c, type, e);
+		return;
+	}
+	refuse_here(c, type, e);
+	/* It has got a server for nothing. */
+	if (c->server)
+		attach_settle(c->server);
 }
 
 static enum step refuse(struct client *c, const struct frame *f, const struct err *e)

@@ -224,18 +224,24 @@ static void log_lost(const struct client *c, uint32_t mask)
 				 (unsigned long long)c->id, c->user, pin_name(i));
 }
 
+/* What the server holds of the session; what nothing tells is taken for there. */
+static uint32_t pins_found(const struct survey *survey)
+{
+	uint32_t found = survey->pins;
+
+	for (unsigned i = 0; i < NPINS; i++)
+		if ((survey->asked & PIN_BIT(i)) && !pin_question(i))
+			found |= PIN_BIT(i);
+	return survey->unreadable ? found | PIN_BIT(PIN_SETTING) : found;
+}
+
 static void conclude(struct client *c, struct server *s, const struct survey *survey)
 {
 	uint32_t asked = survey->asked;
 	uint32_t kept = c->pins & ~asked;
-	uint32_t found = survey->pins;
+	uint32_t found = pins_found(survey);
 	struct param_set *wanted = wanted_after(c, survey->found);
 
-	for (unsigned i = 0; i < NPINS; i++)
-		if ((asked & PIN_BIT(i)) && !pin_question(i))
-			found |= PIN_BIT(i);
-	if (survey->unreadable)
-		found |= PIN_BIT(PIN_SETTING);
 	if (found && c->group->set.session_state == SESSION_STATE_LOG) {
 		log_lost(c, found);
 		s->tainted |= found;
@@ -260,7 +266,7 @@ static void on_surveyed(struct server *s, void *arg PGT_UNUSED, const struct rep
 	param_set_assign(&s->applied, survey->found);
 	if (!c) {
 		/* It has left meanwhile. */
-		s->tainted |= survey->pins | (survey->unreadable ? PIN_BIT(PIN_SETTING) : 0);
+		s->tainted |= pins_found(survey);
 		s->doubtful |= failed;
 	} else if (failed) {
 		pins_set(c, c->pins | PIN_BIT(PIN_UNKNOWN));

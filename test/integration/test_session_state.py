@@ -219,6 +219,37 @@ def test_i2_a_client_that_leaves_behind_its_set_leaves_a_server_for_others(prima
         assert pid_of(other) == pid
 
 
+@pytest.mark.parametrize("state", ["pin", "log"])
+@pytest.mark.parametrize("leave, look", [
+    ("SELECT set_config('app.' || 'secret', '42', false)",
+     "SELECT coalesce(current_setting('app.secret', true), '') = ''"),
+    ("SELECT setseed(0.25)", "SELECT random() <> 0.19726358498438978")])
+def test_i2_what_nobody_can_ask_about_is_cleared_behind_a_client_that_has_left(
+        primary, turnstile, state, leave, look):
+    t = turnstile(shop(primary, {"default_pool_size": 1, "session_state": state}))
+    with log_in(t) as other:
+        for goodbye in (True, False):
+            for _ in range(5):  # it mostly leaves while its server is asked
+                client = log_in(t)
+                assert not sqlstate(client.query(leave))
+                client.close() if goodbye else client.reset()
+                assert other.rows(look) == [("t",)]
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize("setting", [None, "SET work_mem = '1MB'"])
+def test_who_is_refused_its_state_holds_no_server(primary, turnstile, setting, extended):
+    t = turnstile(shop(primary, {"session_state": "reject", "default_pool_size": 1}))
+    with log_in(t) as client, log_in(t) as other:
+        if setting:
+            client.query(setting)
+            other.rows("SELECT 2")  # so that it has to be brought along
+        send = client.prepared if extended else client.query
+        assert sqlstate(send("CREATE TEMP TABLE mine ()")) == "0A000"
+        assert other.rows("SELECT 2") == [("2",)]
+        assert client.rows("SHOW work_mem") == [("1MB" if setting else "4MB",)]
+
+
 @pytest.mark.parametrize("kind", sorted(set(PINNED) - {"BEGIN"}))
 def test_session_state_reject(primary, turnstile, kind):
     leave, look, fresh = PINNED[kind]
