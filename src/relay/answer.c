@@ -479,6 +479,10 @@ static enum step on_error(struct server *s, const struct frame *f)
 	s->said_fatal = frame_is_whole(f) && is_fatal(f);
 	if (head && head->note == NOTE_BEGIN && head->kind == REPLY_QUERY && !s->said_fatal)
 		return swallow(s, f); /* the client has its error already */
+	/* Not everything that the texts name was set, so nothing but the settings tells what was.
+	 */
+	if (s->client->touched & TOUCHED_NAMED)
+		s->client->touched |= TOUCHED_SETTINGS;
 	if ((s->carrying || answer_owes_begin(s)) && !s->said_fatal)
 		return ahead_failed(s, f, begin_owed(s));
 	if (frame_is_whole(f) && replan_on_error(s, f))
@@ -487,10 +491,6 @@ static enum step on_error(struct server *s, const struct frame *f)
 	if (s->loose_syncs)
 		s->doubtful = true;
 	s->copy_in = false;
-	/* Not everything that the texts name was set, so nothing but the settings tells what was.
-	 */
-	if (s->client->touched & TOUCHED_NAMED)
-		s->client->touched |= TOUCHED_SETTINGS;
 	if (s->client->listening)
 		listen_on_error(s->client);
 	if (s->said_fatal)

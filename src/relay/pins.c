@@ -177,13 +177,14 @@ static bool changes_texts(const char *setting)
 	       !strcmp(setting, "client_encoding");
 }
 
-/* Only texts whose effect their one word and value tell, and which went out as they are. */
+/* Only texts whose effect their one word and value tell, and which went out as they are; in a batch
+ * there may be others beside it, in another order, and what is bound need not be run. */
 static void note_saying(struct client *c, const struct sql_facts *facts, struct slice text)
 {
 	struct said *saying = &notes_of(c)->saying;
 
 	said_fini(saying);
-	if (facts->kind != SQL_KIND_SET || facts->nchanges || facts->sets_unnamed ||
+	if (c->in_batch || facts->kind != SQL_KIND_SET || facts->nchanges || facts->sets_unnamed ||
 	    text.n > SAID_TEXT_MAX || strlen(facts->settings) + 1 != facts->settings_len ||
 	    changes_texts(facts->settings))
 		return;

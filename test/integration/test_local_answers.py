@@ -269,6 +269,44 @@ def test_i2_a_set_that_is_in_force_needs_no_server(primary, pooler, said, needs_
     assert savings(pooler, "sets") - before == (2 if needs_none else 1)
 
 
+SET_1MB, SET_2MB = "SET work_mem = '1MB'", "SET work_mem = '2MB'"
+BATCHES = {
+    "not run": [p("", SET_1MB) + b() + SYNC],
+    "not the only one": [q(SET_1MB), p("", SET_2MB) + b() + e() + p("", "SET geqo = off") + b() +
+                         e() + SYNC],
+    "in another order": [p("x", SET_2MB) + b("x", "x") + p("y", SET_1MB) + b("y", "y") + e("y") +
+                         e("x") + SYNC],
+    "before a query": [p("", SET_1MB) + b() + raw.flush() + q("SELECT 2")],
+}
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+def test_i2_a_set_in_a_batch_is_not_taken_for_in_force(primary, pooler, kind):
+    with log_in(primary) as direct, log_in(pooler) as client:
+        for request in BATCHES[kind] + [q(SET_1MB), q("SHOW work_mem")]:
+            answers = []
+            for c in direct, client:
+                c.send(request)
+                answers.append(essence(c.until("Z")))
+            assert answers[0] == answers[1], request
+
+
+def test_i2_a_set_whose_session_did_not_come_along_is_not_in_force(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    role = f"DROP ROLE IF EXISTS passing; CREATE ROLE passing; GRANT passing TO {APP_USER}"
+    primary.sql(role)
+    with log_in(t) as client, log_in(t) as other:
+        client.query("SET ROLE passing")
+        other.query("SELECT 2")
+        primary.sql("DROP ROLE passing")
+        assert sqlstate(client.query(SET_1MB)) == "22023"
+        primary.sql(role)
+        assert client.rows("SELECT 2") == [("2",)]
+        client.query(SET_1MB)
+        assert client.rows("SHOW work_mem") == [("1MB",)]
+    primary.sql("DROP ROLE passing")
+
+
 def test_savings_are_counted(pooler):
     before = {column: savings(pooler, column) for column in
               ("asked", "begins_deferred", "begins_late", "empty_transactions", "empty_queries",
