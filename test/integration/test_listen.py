@@ -260,8 +260,10 @@ def test_named_statements_and_portals(primary, turnstile):
     ])
 
 
+# What was sent just before a LISTEN may still be told, when others listen in the same database: so
+# not the same channel.
 @pytest.mark.parametrize("requests", [
-    ["LISTEN x", "NOTIFY x, 'own'"], ["NOTIFY x, 'early'", "LISTEN x", "NOTIFY x, 'own'"],
+    ["LISTEN x", "NOTIFY x, 'own'"], ["NOTIFY y, 'early'", "LISTEN x", "NOTIFY x, 'own'"],
     ["BEGIN", "LISTEN x", "NOTIFY x", "COMMIT"], ["BEGIN", "LISTEN x", "SELECT 1/0", "COMMIT"],
     ["LISTEN x", "BEGIN", "NOTIFY x, '1'", "NOTIFY x, '2'", "NOTIFY x, '1'", "COMMIT", "SELECT 1"],
 ], ids=" ".join)
@@ -343,17 +345,17 @@ def test_order_of_commits_and_payloads_up_to_the_limit(primary, turnstile):
 
 # --- in the middle of something ---------------------------------------------------------------
 def test_nothing_in_the_middle_of_a_copy(primary, turnstile, app):
-    app.execute("CREATE TABLE IF NOT EXISTS copied (t text)")
+    app.execute("CREATE TABLE IF NOT EXISTS copied_text (t text)")
     t = turnstile(shop(primary))
     with clients(t, 2) as (listener, speaker):
         listener.query("LISTEN x")
-        listener.send(raw.query("COPY copied FROM STDIN"))
+        listener.send(raw.query("COPY copied_text FROM STDIN"))
         assert listener.message().kind == "G"
         speaker.query("NOTIFY x, 'in the copy'")
         listener.send(raw.copy_data(b"row\n"), raw.copy_done())
         messages = listener.until("Z")
         assert raw.kinds(messages) == "CAZ" and told(messages) == [("x", "in the copy")]
-    app.execute("DROP TABLE copied")
+    app.execute("DROP TABLE copied_text")
 
 
 def test_nothing_between_parse_and_sync(primary, turnstile):
