@@ -69,7 +69,7 @@ static const char head[] =
     "each row.\n\n"
     "Names, columns, their order and types are those of PgBouncer " CONSOLE_VERSION
     ". Its database and user `pgbouncer` in the tables are the console itself. Our own data has "
-    "its own commands: TENANTS, TIERS, NODES.\n";
+    "its own commands: TENANTS, TIERS, NODES, SAVINGS, LISTENERS, PINS, PIN_COUNTS, PREPARED.\n";
 
 static void put_access(struct buf *out, enum access access)
 {

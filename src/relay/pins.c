@@ -363,24 +363,35 @@ void pins_forget(struct client *c)
 /* ---- what is allowed ------------------------------------------------------------------------
  */
 
-static bool refuse_on_replica(struct err *e)
-{
-	err_set(e, "0A000", "a read-only transaction on a replica cannot change the session");
-	return err_hint(e,
-			"Begin it with /* route: primary */, or change the session outside of it.");
-}
-
-static bool refuse_state(uint32_t mask, struct err *e)
+static unsigned first_reason(uint32_t mask)
 {
 	unsigned i = 0;
 
 	while (!(mask & PIN_BIT(i)))
 		i++;
+	return i;
+}
+
+static bool refuse_on_replica(uint32_t mask, struct err *e)
+{
+	err_set(e, "0A000", "session state cannot be kept on a replica: %s",
+		reasons[first_reason(mask)].name);
+	return err_hint(e,
+			"This read-only transaction runs on a replica, and what the statement "
+			"leaves would tie the session to it. Begin with /* route: primary */, or "
+			"run the statement outside of the transaction.");
+}
+
+static bool refuse_state(uint32_t mask, struct err *e)
+{
+	unsigned i = first_reason(mask);
+
 	err_set(e, "0A000", "session state is not allowed here (session_state = reject): %s",
 		reasons[i].name);
-	return err_hint(e, "%s",
-			"What it leaves on the server cannot follow the session from one "
-			"transaction to the next in transaction pooling.");
+	return err_hint(e,
+			"%s In transaction pooling the next transaction may run on another server, "
+			"which does not have it.",
+			reasons[i].help);
 }
 
 bool pins_allow(const struct client *c, const struct sql_facts *facts, struct err *e)
@@ -396,5 +407,6 @@ bool pins_allow(const struct client *c, const struct sql_facts *facts, struct er
 		return true;
 	if (group->set.session_state == SESSION_STATE_REJECT)
 		return refuse_state(mask, e);
-	return group->npools < 2 || c->server->node->role != NODE_REPLICA || refuse_on_replica(e);
+	return group->npools < 2 || c->server->node->role != NODE_REPLICA ||
+	       refuse_on_replica(mask, e);
 }

@@ -253,8 +253,12 @@ bool statement_has_room(const struct client *c, size_t n, bool is_known, struct 
 		setting = "max_prepared_memory";
 	if (c->statements && c->statements->bytes + n > c->group->set.max_client_prepared_memory)
 		setting = "max_client_prepared_memory";
-	return !setting ||
-	       err_set(e, "53200", "no more room for prepared statements (%s)", setting);
+	if (!setting)
+		return true;
+	err_set(e, "53200", "no more room for prepared statements (%s)", setting);
+	return err_hint(e,
+			"Close those that are not needed any more, and give values as parameters: "
+			"texts that differ in a literal are different statements.");
 }
 
 /* What nobody names has to go. */
