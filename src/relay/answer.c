@@ -569,7 +569,7 @@ static enum step on_ready(struct server *s, const struct frame *f)
 		s->carried = false;
 		session_tell(c, s);
 	}
-	if (session_restore(c, s))
+	if (c->resets && session_restore(c, s))
 		return swallow(s, f);
 	pass(s, f);
 	answer_made_ones(s);

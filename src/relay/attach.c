@@ -217,7 +217,7 @@ static enum step settle_in(struct client *c, struct server *s)
 		s->carry_due = true;
 		return STEP_DONE;
 	}
-	if (session_apply(c, s) == STEP_AGAIN)
+	if ((s->applied != c->wanted || s->sequence_mixed) && session_apply(c, s) == STEP_AGAIN)
 		return STEP_AGAIN;
 	on_in_line(c, s);
 	return c->server == s ? STEP_DONE : STEP_AGAIN;
@@ -292,7 +292,8 @@ static void offer(struct server *s)
 	struct client *c = is_own ? replicate_owner(s) : next_client(s->pool);
 	usec_t now = now_of(s);
 
-	if (is_own ? !c || is_paused(s->pool) : replicate_needs_room(s->pool, c, now)) {
+	if (is_own ? !c || is_paused(s->pool)
+		   : !list_is_empty(&s->pool->mates) && replicate_needs_room(s->pool, c, now)) {
 		server_drop(s);
 		return;
 	}

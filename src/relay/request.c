@@ -399,6 +399,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	bool has_names = facts->nnames && statement_is_mapped(c);
 	struct naming *naming = NULL;
 	bool is_clamped;
+	bool touches;
 	enum step step;
 	struct err e;
 
@@ -428,11 +429,13 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 			       !buf_len(rewritten) && !has_names && !c->listening;
 		return not_yet(c, step);
 	}
-	if (!pins_allow(c, facts, &e))
+	touches = facts->effects || facts->sequence;
+	if (touches && !pins_allow(c, facts, &e))
 		return refuse(c, f, &e);
 	if (!is_at_start(c))
 		gate_charge(c, facts->statements);
-	pins_note(c, facts, text);
+	if (touches)
+		pins_note(c, facts, text);
 	if (is_clamped)
 		gate_note_clamp(c);
 	if (has_names)

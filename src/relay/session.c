@@ -227,7 +227,7 @@ bool session_restore(struct client *c, struct server *s)
 	struct question q = { .done = on_restored };
 	struct buf sql = { 0 };
 
-	if (!c->resets || s->replies.n)
+	if (s->replies.n)
 		return false;
 	c->resets = false;
 	if (s->tx == 'E') {
