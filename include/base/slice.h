@@ -45,4 +45,12 @@ static inline bool slice_is_equal_nocase(struct slice a, struct slice b)
 	return a.n == b.n && (a.n == 0 || strncasecmp(a.p, b.p, a.n) == 0);
 }
 
+static inline bool slice_is_ascii(struct slice s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] & 0x80)
+			return false;
+	return true;
+}
+
 #endif

@@ -57,6 +57,15 @@ void lex_init(struct lex *l, struct slice text, const struct lex_env *env);
  * stand on several lines ('a' newline 'b') are one token. */
 bool lex_next(struct lex *l, struct lex_token *t);
 
+/* The same, without comments. */
+static inline bool lex_next_code(struct lex *l, struct lex_token *t)
+{
+	while (lex_next(l, t))
+		if (t->kind != LEX_COMMENT)
+			return true;
+	return false;
+}
+
 /* The value of a word (folded to lower case), a quoted identifier (both cut to the server's 63
  * bytes) or a string, into out[cap]; *n says how long, no NUL is added.  False when it does not
  * fit, when an escape is wrong or of a kind that we leave to the server (surrogate pairs), and for

@@ -44,14 +44,6 @@ static void put_channels(const struct listening *l, struct buf *out)
 		   "ARRAY(SELECT pg_catalog." CHANNELS_FUNCTION "()))");
 }
 
-static bool next_token(struct lex *lex, struct lex_token *t)
-{
-	while (lex_next(lex, t))
-		if (t->kind != LEX_COMMENT)
-			return true;
-	return false;
-}
-
 static bool is_sign(const struct lex_token *t, char sign)
 {
 	return t->kind == LEX_PUNCT && *t->text.p == sign;
@@ -84,7 +76,7 @@ void channels_rewrite(struct client *c, struct slice text, struct buf *out)
 	struct lex lex;
 
 	lex_init(&lex, text, &(struct lex_env){ env.standard_strings, env.ascii_safe });
-	while (next_token(&lex, &t)) {
+	while (lex_next_code(&lex, &t)) {
 		struct lex ahead = lex;
 
 		if (is_word(&t, "pg_catalog")) {
@@ -93,15 +85,15 @@ void channels_rewrite(struct client *c, struct slice text, struct buf *out)
 		}
 		if (is_sign(&t, '.') && qualified)
 			continue;
-		if (is_word(&t, CHANNELS_FUNCTION) && next_token(&ahead, &open) &&
-		    is_sign(&open, '(') && next_token(&ahead, &close) && is_sign(&close, ')')) {
+		if (is_word(&t, CHANNELS_FUNCTION) && lex_next_code(&ahead, &open) &&
+		    is_sign(&open, '(') && lex_next_code(&ahead, &close) && is_sign(&close, ')')) {
 			const char *start = qualified ? qualified : t.text.p;
 
 			buf_put(out, done, (size_t)(start - done));
 			put_channels(c->listening, out);
 			done = close.text.p + close.text.n;
 			lex = ahead;
-			next_token(&ahead, &t);
+			lex_next_code(&ahead, &t);
 			if (!takes_no_name(&t))
 				buf_printf(out, "%s", " AS " CHANNELS_FUNCTION);
 		}

@@ -233,14 +233,6 @@ void note_unref(struct note *note)
 		free(note);
 }
 
-static bool is_ascii(struct slice s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (s.p[i] & 0x80)
-			return false;
-	return true;
-}
-
 static struct note *note_new(uint32_t pid, struct slice channel, struct slice payload)
 {
 	struct buf message = { 0 };
@@ -255,7 +247,7 @@ static struct note *note_new(uint32_t pid, struct slice channel, struct slice pa
 	msg_end(&message, m);
 	note = xcalloc(1, sizeof(*note) + buf_len(&message));
 	note->refs = 1;
-	note->is_ascii = is_ascii(channel) && is_ascii(payload);
+	note->is_ascii = slice_is_ascii(channel) && slice_is_ascii(payload);
 	note->len = buf_len(&message);
 	memcpy(note->message, buf_head(&message), note->len);
 	buf_fini(&message);

@@ -81,23 +81,6 @@ static void put_one(struct buf *out)
 /* ---- what a text is ---------------------------------------------------------------------------
  */
 
-static bool is_ascii(struct slice text)
-{
-	for (size_t i = 0; i < text.n; i++)
-		if (text.p[i] & 0x80)
-			return false;
-	return true;
-}
-
-/* The next token that is no comment. */
-static bool next_token(struct lex *lex, struct lex_token *t)
-{
-	while (lex_next(lex, t))
-		if (t->kind != LEX_COMMENT)
-			return true;
-	return false;
-}
-
 static struct lex lex_of(const struct client *c, struct slice text)
 {
 	struct lex lex;
@@ -112,10 +95,10 @@ static bool is_ping(const struct client *c, struct slice text)
 	struct lex lex = lex_of(c, text);
 	struct lex_token t;
 
-	if (!next_token(&lex, &t) || !slice_is_equal_nocase(t.text, SLICE("select")) ||
-	    !next_token(&lex, &t) || t.kind != LEX_NUMBER || !slice_is_equal(t.text, SLICE("1")))
+	if (!lex_next_code(&lex, &t) || !slice_is_equal_nocase(t.text, SLICE("select")) ||
+	    !lex_next_code(&lex, &t) || t.kind != LEX_NUMBER || !slice_is_equal(t.text, SLICE("1")))
 		return false;
-	while (next_token(&lex, &t))
+	while (lex_next_code(&lex, &t))
 		if (!slice_is_equal(t.text, SLICE(";")))
 			return false;
 	return true;
@@ -149,7 +132,7 @@ static size_t plain_begin(const struct client *c, struct slice text, char out[BE
 	struct lex_token t;
 	size_t n = 0;
 
-	while (next_token(&lex, &t) && !slice_is_equal(t.text, SLICE(";"))) {
+	while (lex_next_code(&lex, &t) && !slice_is_equal(t.text, SLICE(";"))) {
 		if (n + t.text.n + 4 > BEGIN_MAX)
 			return 0;
 		if (n && t.kind == LEX_WORD)
@@ -310,7 +293,7 @@ static bool may_answer(const struct client *c)
 
 bool local_query(struct client *c, struct slice text, const struct sql_facts *facts)
 {
-	if (facts->statements > 1 || facts->flags || !may_answer(c) || !is_ascii(text))
+	if (facts->statements > 1 || facts->flags || !may_answer(c) || !slice_is_ascii(text))
 		return false;
 	switch (facts->kind) {
 	case SQL_KIND_EMPTY:

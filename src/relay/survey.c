@@ -136,14 +136,6 @@ static struct slice without_default(const struct group *group, struct slice name
 	return is_default ? slice_of(NULL, 0) : value;
 }
 
-static bool is_ascii(struct slice value)
-{
-	for (size_t i = 0; i < value.n; i++)
-		if (value.p[i] & 0x80)
-			return false;
-	return true;
-}
-
 static bool speaks_as_the_server(const struct server *s)
 {
 	const char *client = param_set_get(s->params, SLICE("client_encoding"));
@@ -160,7 +152,7 @@ static void on_setting(struct server *s, struct slice name, struct slice value)
 	if (!value.p || slice_starts_with(name, SLICE("transaction_")) ||
 	    (*group->tenant && slice_is_equal_nocase(name, slice_str(group->set.tenant_setting))))
 		return;
-	if (!is_ascii(value) && !speaks_as_the_server(s))
+	if (!slice_is_ascii(value) && !speaks_as_the_server(s))
 		survey->unreadable = true;
 	take(survey, name, without_default(group, name, value));
 }

@@ -156,19 +156,11 @@ static bool is_at_end(const struct text *x)
 	return x->t.kind == LEX_END || is_sign(x, ';');
 }
 
-static bool is_ascii(struct slice s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (s.p[i] & 0x80)
-			return false;
-	return true;
-}
-
 static bool may_be_name(const struct lex_token *t)
 {
 	if (t->kind == LEX_QUOTED)
 		return t->inner.n && t->inner.n <= SQL_NAME_MAX;
-	if (t->kind != LEX_WORD || t->text.n > SQL_NAME_MAX || !is_ascii(t->text))
+	if (t->kind != LEX_WORD || t->text.n > SQL_NAME_MAX || !slice_is_ascii(t->text))
 		return false;
 	for (size_t i = 0; i < PGT_NELEMS(no_names); i++)
 		if (slice_is_equal_nocase(t->text, slice_str(no_names[i])))
@@ -183,7 +175,7 @@ static bool take_name(struct text *x, char name[SQL_NAME_MAX + 1])
 	if (!may_be_name(&x->t) || !lex_decode(&x->t, name, SQL_NAME_MAX, &n) || !n)
 		return false;
 	/* Written in ASCII, and something else in the server's encoding. */
-	if (x->t.uescape && !is_ascii(slice_of(name, n)))
+	if (x->t.uescape && !slice_is_ascii(slice_of(name, n)))
 		return false;
 	name[n] = '\0';
 	next(x);
