@@ -8,7 +8,7 @@
  * know it.  A client's name stands for one from the moment its Parse is passed on; an error takes
  * that back, in the reverse order of what was asked (undo).
  *
- * Traps 1 to 3 of the protocol: docs/states.md.
+ * Traps 1 to 3 of the protocol: test/integration/README.md.
  */
 #ifndef PGT_RELAY_STATEMENT_H
 #define PGT_RELAY_STATEMENT_H
