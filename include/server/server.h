@@ -69,6 +69,7 @@ struct server_statement {
 	void *subject;    /* of the relay: what the statement is */
 	bool is_renamed;  /* its text names statements as only this server knows them */
 	bool is_seen;     /* what it gives has been compared with what it gives elsewhere */
+	bool is_void;     /* its batch failed before it was parsed */
 	unsigned changes; /* of the statement when it was parsed here */
 	uint8_t name_len; /* with its NUL */
 	char name[SERVER_STATEMENT_NAME_MAX];

@@ -1210,14 +1210,30 @@ void statement_on_reply(struct server *s, const struct reply *r)
 		server_statement_free(r->subject);
 }
 
+/* What a later batch closes has never been there. */
+static void void_being_closed(struct server *s, const struct statement_name *n)
+{
+	for (uint32_t i = 0; i < s->replies.n; i++) {
+		const struct reply *r = replies_at(&s->replies, i);
+		struct server_statement *ss =
+		    r->note == NOTE_INJECTED && r->kind == REPLY_CLOSE ? r->subject : NULL;
+
+		if (ss && ss->subject == n->statement && (uint32_t)ss->made_in == n->made_in)
+			ss->is_void = true;
+	}
+}
+
 static void undo_named_parse(struct server *s, const struct reply *r)
 {
 	struct statement_name *n = r->subject;
 	struct server_statement *ss = r->way == REPLY_PASS ? on_server(s, n->statement) : NULL;
 
-	if (ss) {
+	/* A later batch may have closed it, and made it anew. */
+	if (ss && (uint32_t)ss->made_in == n->made_in) {
 		take_out(s, ss);
 		server_statement_free(ss);
+	} else if (r->way == REPLY_PASS) {
+		void_being_closed(s, n);
 	}
 	if (n->is_listed) {
 		name_take_out(s->client, n);
@@ -1258,6 +1274,24 @@ static void undo_unnamed(struct server *s, const struct reply *r, struct reply *
 	}
 }
 
+/* One that a later batch closes goes with the answer to that. */
+static void undo_injected_parse(struct server *s, struct server_statement *ss)
+{
+	ss->is_void = true;
+	if (!list_is_linked(&ss->lru))
+		return;
+	take_out(s, ss);
+	server_statement_free(ss);
+}
+
+static void undo_injected_close(struct server *s, struct server_statement *ss)
+{
+	if (ss->is_void)
+		server_statement_free(ss);
+	else
+		put_in(s, ss);
+}
+
 static void undo(struct server *s, struct reply *r, struct reply *later, bool failed)
 {
 	switch (r->note) {
@@ -1281,12 +1315,10 @@ static void undo(struct server *s, struct reply *r, struct reply *later, bool fa
 		undo_unnamed(s, r, later, failed);
 		break;
 	case NOTE_INJECTED:
-		if (r->kind == REPLY_CLOSE) {
-			put_in(s, r->subject);
-			break;
-		}
-		take_out(s, r->subject);
-		server_statement_free(r->subject);
+		if (r->kind == REPLY_CLOSE)
+			undo_injected_close(s, r->subject);
+		else
+			undo_injected_parse(s, r->subject);
 		break;
 	case NOTE_INJECTED_UNNAMED:
 		s->unnamed_id = UNNAMED_UNKNOWN;

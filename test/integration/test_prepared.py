@@ -565,3 +565,31 @@ def test_psycopg_prepares_in_transaction_mode(primary, t):
                 cursor = connection.execute("SELECT %s::int + %s::int", [i, 1], prepare=True)
                 assert cursor.fetchone() == (i + 1,)
     assert len(backends(primary)) <= 2
+
+
+BAD = raw.parse("", "nonsense")
+
+
+@pytest.mark.parametrize("batches", [
+    [BAD + raw.bind("", "a"), raw.bind("", "b") + raw.execute()],
+    [BAD + raw.bind("", "a"), BAD + raw.bind("", "b") + raw.execute()],
+    [BAD + raw.bind("", "a"), BAD + raw.bind("", "b"), raw.bind("", "a") + raw.execute()],
+    [BAD + raw.parse("x", "SELECT 'a'"), raw.bind("", "b") + raw.execute()],
+    [BAD + raw.parse("x", "SELECT 'a'"), BAD + raw.bind("", "b")],
+    [BAD + raw.parse("x", "SELECT 'a'"), raw.bind("", "b") + raw.bind("", "a") + raw.execute()],
+    [BAD + raw.parse("x", "SELECT 'a'"), raw.bind("", "b") + BAD + raw.bind("", "a"),
+     raw.bind("", "b") + raw.execute()],
+])
+def test_i3_what_a_later_batch_closes_was_never_parsed(primary, turnstile, batches):
+    """A pipeline behind a batch that fails, with room for one statement on the server."""
+    t = turnstile(shop(primary, {"default_pool_size": 1, "max_prepared_statements": 1}))
+    with log_in(primary) as direct, log_in(t) as client:
+        answers = []
+        for c in direct, client:
+            for name in "ab":
+                prepare(c, name, f"SELECT '{name}'")
+                run(c, name)
+            c.send(*(batch + SYNC for batch in batches))
+            answers.append([essence(c.until("Z")) for _ in batches])
+            assert [run(c, name) for name in "abab"] == [[("a",)], [("b",)]] * 2
+        assert answers[0] == answers[1]
