@@ -21,6 +21,12 @@ void msg_end(struct buf *b, size_t begun);
 /* A message without a body. */
 void msg_put_empty(struct buf *b, uint8_t type);
 void msg_put_query(struct buf *b, const char *sql);
+/* Without types of parameters. */
+void msg_put_parse(struct buf *b, const char *name, const char *sql);
+/* Describe or Close; what: 'S' statement, 'P' portal. */
+void msg_put_target(struct buf *b, uint8_t type, char what, const char *name);
+/* All rows of the unnamed portal. */
+void msg_put_execute(struct buf *b);
 /* tx_status: 'I', 'T' or 'E'. */
 void msg_put_ready(struct buf *b, char tx_status);
 void msg_put_command_complete(struct buf *b, const char *tag);

@@ -111,12 +111,9 @@ static void put_value(struct buf *out, const char *value)
 static void run(struct server *s, const char *text, const struct difference *items, unsigned n)
 {
 	struct buf *out = conn_output(&s->conn);
-	size_t m = msg_begin(out, MSG_PARSE);
+	size_t m;
 
-	buf_put_u8(out, 0);
-	buf_put_cstr(out, text);
-	buf_put_u16(out, 0);
-	msg_end(out, m);
+	msg_put_parse(out, "", text);
 	expect(s, REPLY_PARSE);
 	m = msg_begin(out, MSG_BIND);
 	buf_put(out, "\0", 2);
@@ -129,10 +126,7 @@ static void run(struct server *s, const char *text, const struct difference *ite
 	buf_put_u16(out, 0);
 	msg_end(out, m);
 	expect(s, REPLY_BIND);
-	m = msg_begin(out, MSG_EXECUTE);
-	buf_put_u8(out, 0);
-	buf_put_u32(out, 0);
-	msg_end(out, m);
+	msg_put_execute(out);
 	expect(s, REPLY_EXECUTE);
 }
 
@@ -149,12 +143,7 @@ static void put_text(struct buf *sql, unsigned n)
 /* An extended message that names the unnamed portal must not find ours. */
 static void close_portal(struct server *s)
 {
-	struct buf *out = conn_output(&s->conn);
-	size_t m = msg_begin(out, MSG_CLOSE);
-
-	buf_put_u8(out, 'P');
-	buf_put_u8(out, 0);
-	msg_end(out, m);
+	msg_put_target(conn_output(&s->conn), MSG_CLOSE, 'P', "");
 	expect(s, REPLY_CLOSE);
 }
 

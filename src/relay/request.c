@@ -96,17 +96,12 @@ static void refuse_on_server(struct client *c, uint8_t type, const struct err *e
 	struct reply r = {
 		.kind = REPLY_QUERY, .way = REPLY_PASS, .note = NOTE_REFUSED, .subject = kept
 	};
-	size_t m;
 
 	*kept = *e;
 	if (type == MSG_QUERY || type == MSG_FUNCTION_CALL) {
 		msg_put_query(out, REFUSED_TEXT);
 	} else {
-		m = msg_begin(out, MSG_PARSE);
-		buf_put_cstr(out, "");
-		buf_put_cstr(out, REFUSED_TEXT);
-		buf_put_u16(out, 0);
-		msg_end(out, m);
+		msg_put_parse(out, "", REFUSED_TEXT);
 		r.kind = REPLY_PARSE;
 		c->in_batch = true;
 	}

@@ -400,12 +400,7 @@ static void server_statement_free(struct server_statement *ss)
 
 static void send_close(struct server *s, const char *name)
 {
-	struct buf *out = conn_output(&s->conn);
-	size_t m = msg_begin(out, MSG_CLOSE);
-
-	buf_put_u8(out, 'S');
-	buf_put_cstr(out, name);
-	msg_end(out, m);
+	msg_put_target(conn_output(&s->conn), MSG_CLOSE, 'S', name);
 }
 
 static void close_on_server(struct server *s, struct server_statement *ss)
@@ -603,18 +598,13 @@ static void expect_swallowed(struct server *s, enum reply_kind kind)
 struct slice statement_require_void(struct client *c, unsigned i, struct buf *odd)
 {
 	struct server *s = c->server;
-	size_t m;
 
 	buf_clear(odd);
 	buf_printf(odd, SQL_OWN_STATEMENTS VOID_STATEMENTS "%u%c", i, '\0');
 	/* One may have been left by a text that failed before it came to its end. */
 	send_close(s, buf_head(odd));
 	expect_swallowed(s, REPLY_CLOSE);
-	m = msg_begin(conn_output(&s->conn), MSG_PARSE);
-	buf_put_cstr(conn_output(&s->conn), buf_head(odd));
-	buf_put_cstr(conn_output(&s->conn), "");
-	buf_put_u16(conn_output(&s->conn), 0);
-	msg_end(conn_output(&s->conn), m);
+	msg_put_parse(conn_output(&s->conn), buf_head(odd), "");
 	expect_swallowed(s, REPLY_PARSE);
 	return buf_peek(odd);
 }
@@ -649,10 +639,7 @@ void statement_begin(struct client *c, struct statement *begin)
 	buf_put_u16(out, 0);
 	msg_end(out, m);
 	expect_unseen(s, REPLY_BIND, NULL);
-	m = msg_begin(out, MSG_EXECUTE);
-	buf_put_u8(out, 0);
-	buf_put_u32(out, 0);
-	msg_end(out, m);
+	msg_put_execute(out);
 	expect_unseen(s, REPLY_EXECUTE, statement_ref(begin));
 }
 
@@ -665,12 +652,7 @@ void statement_ask_unseen(struct client *c, const char *text)
 
 void statement_close_unseen(struct client *c)
 {
-	struct buf *out = conn_output(&c->server->conn);
-	size_t m = msg_begin(out, MSG_CLOSE);
-
-	buf_put_u8(out, 'P');
-	buf_put_cstr(out, "");
-	msg_end(out, m);
+	msg_put_target(conn_output(&c->server->conn), MSG_CLOSE, 'P', "");
 	expect_unseen(c->server, REPLY_CLOSE, NULL);
 }
 
@@ -1083,16 +1065,12 @@ void statement_ask_result(struct client *c, struct slice name)
 	struct server *s = c->server;
 	struct server_statement *ss;
 	struct buf *out;
-	size_t m;
 
 	if (is_asked(&s->replies))
 		return;
 	ss = require_named(c, statement_find(c, name));
 	out = conn_output(&s->conn);
-	m = msg_begin(out, MSG_DESCRIBE);
-	buf_put_u8(out, 'S');
-	buf_put_cstr(out, ss->name);
-	msg_end(out, m);
+	msg_put_target(out, MSG_DESCRIBE, 'S', ss->name);
 	msg_put_empty(out, MSG_FLUSH);
 	replies_push(
 	    &s->replies,

@@ -35,6 +35,34 @@ void msg_put_query(struct buf *b, const char *sql)
 	msg_end(b, m);
 }
 
+void msg_put_parse(struct buf *b, const char *name, const char *sql)
+{
+	size_t m = msg_begin(b, MSG_PARSE);
+
+	buf_put_cstr(b, name);
+	buf_put_cstr(b, sql);
+	buf_put_u16(b, 0);
+	msg_end(b, m);
+}
+
+void msg_put_target(struct buf *b, uint8_t type, char what, const char *name)
+{
+	size_t m = msg_begin(b, type);
+
+	buf_put_u8(b, (uint8_t)what);
+	buf_put_cstr(b, name);
+	msg_end(b, m);
+}
+
+void msg_put_execute(struct buf *b)
+{
+	size_t m = msg_begin(b, MSG_EXECUTE);
+
+	buf_put_cstr(b, "");
+	buf_put_u32(b, 0);
+	msg_end(b, m);
+}
+
 void msg_put_ready(struct buf *b, char tx_status)
 {
 	size_t m = msg_begin(b, MSG_READY);

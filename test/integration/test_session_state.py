@@ -255,7 +255,8 @@ def test_session_state_reject(primary, turnstile, kind):
     leave, look, fresh = PINNED[kind]
     t = turnstile(shop(primary, {"session_state": "reject"}))
     with log_in(t) as client:
-        assert sqlstate(client.query(leave)) == "0A000"
+        refusal, = raw.find(client.query(leave), "E")
+        assert refusal.fields["C"] == "0A000" and "another server" in refusal.fields["H"]
         assert sqlstate(client.prepared(leave)) == "0A000"
         client.query("BEGIN")
         answer = client.query(leave)
