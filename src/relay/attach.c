@@ -13,12 +13,16 @@
 #include "relay/statement.h"
 #include "route/nodes.h"
 #include "server/backends.h"
+#include "sql/timeout.h"
 #include "wire/write.h"
 
 #include <stdlib.h>
 
 /* The default statement_timeout of a role is asked for again after this time. */
 #define DEFAULT_TIMEOUT_TTL (300 * USEC_PER_SEC)
+
+/* A server with a shorter statement_timeout than this has it reset before the next client. */
+#define HASTY_TIMEOUT_MS 100
 
 static usec_t now_of(const struct server *s)
 {
@@ -333,10 +337,25 @@ static void clean(struct server *s)
 	buf_fini(&sql);
 }
 
+/* The next client's settings are brought along under the last one's statement_timeout, and must not
+ * fall to one that is hardly longer than that takes. */
+static bool is_hasty(const struct server *s)
+{
+	const char *timeout = s->applied == s->pool->group->params.empty
+				  ? NULL
+				  : param_set_get(s->applied, SLICE("statement_timeout"));
+	int64_t ms;
+
+	return timeout && sql_timeout_parse(slice_str(timeout), &ms) && ms > 0 &&
+	       ms < HASTY_TIMEOUT_MS;
+}
+
 void attach_recycle(struct server *s)
 {
 	usec_t now = now_of(s);
 
+	if (is_hasty(s))
+		s->tainted |= PIN_BIT(PIN_SETTING);
 	if (is_stale(s, now)) {
 		drop_and_replace(s);
 	} else if (s->cancel) {

@@ -219,6 +219,24 @@ def test_i2_a_client_that_leaves_behind_its_set_leaves_a_server_for_others(prima
         assert pid_of(other) == pid
 
 
+def test_i2_the_next_clients_settings_do_not_fall_to_a_hasty_timeout(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+
+    def last_query():
+        return primary.value("SELECT query FROM pg_stat_activity WHERE backend_type ="
+                             f" 'client backend' AND usename = '{APP_USER}'")
+
+    with log_in(t) as client, log_in(t) as other:
+        client.query("SET statement_timeout = '90ms'")
+        wait_until(lambda: "RESET ALL" in last_query(), what=last_query)
+        assert other.rows("SHOW statement_timeout") == [("0",)]
+        assert client.rows("SHOW statement_timeout") == [("90ms",)]
+        wait_until(lambda: "RESET ALL" in last_query(), what=last_query)
+        client.query("SET statement_timeout = '1s'")
+        assert other.rows("SHOW statement_timeout") == [("0",)]
+        assert "RESET ALL" not in last_query()
+
+
 @pytest.mark.parametrize("state", ["pin", "log"])
 @pytest.mark.parametrize("leave, look", [
     ("SELECT set_config('app.' || 'secret', '42', false)",
