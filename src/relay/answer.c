@@ -521,6 +521,14 @@ static void count_cycle(struct server *s, char tx)
 	}
 }
 
+/* A cancel that comes late must not hit what we ask next in the client's name. */
+static bool must_let_cancel_pass(const struct server *s, char tx)
+{
+	const struct client *c = s->client;
+
+	return s->cancel && s->replies.n <= 1 && (c->resets || (tx == 'I' && survey_is_due(c)));
+}
+
 static enum step on_ready(struct server *s, const struct frame *f)
 {
 	const struct reply *head = replies_head(&s->replies);
@@ -538,7 +546,8 @@ static enum step on_ready(struct server *s, const struct frame *f)
 		answer_made_ones(s);
 		return STEP_DONE;
 	}
-	if (listens && tx == 'I' && listen_before_ready(c) == STEP_AGAIN) {
+	if (must_let_cancel_pass(s, tx) ||
+	    (listens && tx == 'I' && listen_before_ready(c) == STEP_AGAIN)) {
 		conn_pause(&s->conn);
 		return STEP_AGAIN;
 	}

@@ -680,10 +680,14 @@ static void on_readable(struct server *s)
 
 static void on_cancel_over(struct server *s)
 {
-	if (s->slot.state == SLOT_CANCELED)
+	if (s->slot.state == SLOT_CANCELED) {
 		attach_recycle(s);
-	else if (s->client)
+	} else if (s->client) {
 		conn_kick(&s->client->conn);
+		/* Its last answer may have waited for this. */
+		conn_resume(&s->conn);
+		conn_kick(&s->conn);
+	}
 }
 
 static void on_statement_gone(struct server *s PGT_UNUSED, void *subject)

@@ -167,3 +167,20 @@ def test_i7_storm(primary, turnstile):
         thread.join(40)
     assert not any(thread.is_alive() for thread in threads)
     assert not failures and counts["cancelled"] > 10, (failures[:3], counts)
+
+
+@pytest.mark.parametrize("sql, startup", [
+    ("SELECT set_config('work_mem', '1234kB', false), pg_sleep(0.002)", {}),
+    ("RESET ALL", {"options": "-c work_mem=5MB"}),
+], ids=["survey", "restore"])
+def test_i7_a_late_cancel_does_not_hit_what_is_asked_in_its_clients_name(
+        primary, turnstile, sql, startup):
+    t = turnstile(shop(primary))
+    moments = random.Random(1)
+    with log_in(t, **startup) as client:
+        for _ in range(150):
+            after = threading.Timer(moments.random() * 0.006, client.cancel)
+            after.start()
+            assert sqlstate(client.query(sql)) in (None, "57014")
+            after.join()
+            assert t.admin("SHOW PINS") == []
