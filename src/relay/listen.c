@@ -26,7 +26,9 @@
 
 /* Savepoints and commands of one text that are followed, and of one transaction. */
 #define CONTROLS_MAX 64
-#define JOURNAL_MAX  10000
+/* Portals of them that are open at a time. */
+#define PORTALS_MAX 256
+#define JOURNAL_MAX 10000
 
 /* What one message will do when it is run: its commands that concern savepoints and channels. */
 struct controls {
@@ -222,6 +224,18 @@ static bool journal_is_full(const struct listening *l, struct err *e)
 	if (l->journal.n < JOURNAL_MAX)
 		return false;
 	err_set(e, "54000", "too many savepoints and changes of channels in one transaction");
+	return true;
+}
+
+static bool has_too_many_portals(const struct listening *l, struct err *e)
+{
+	unsigned n = 0;
+
+	LIST_FOREACH (at, &l->portals)
+		n++;
+	if (n < PORTALS_MAX)
+		return false;
+	err_set(e, "54000", "too many open portals of savepoints and channels in one transaction");
 	return true;
 }
 
@@ -512,7 +526,8 @@ enum listen_way listen_bind(struct client *c, const struct statement *st, struct
 	struct listening *l = listening_of(c);
 	struct sql_facts facts;
 
-	if (journal_is_full(l, e) || (is_replacement(st) && is_full(l, e)))
+	if (journal_is_full(l, e) || has_too_many_portals(l, e) ||
+	    (is_replacement(st) && is_full(l, e)))
 		return LISTEN_REFUSED;
 	if (!st)
 		return LISTEN_PASSES;
@@ -559,6 +574,14 @@ void listen_on_bind_sent(struct client *c, struct slice portal, const struct sta
 	p->control = control;
 	memcpy(p->name, portal.p, portal.n);
 	list_push_back(&l->portals, &p->link);
+}
+
+void listen_on_close_sent(struct client *c, struct slice portal)
+{
+	struct portal *p = find_portal(c->listening, portal);
+
+	if (p)
+		portal_free(p);
 }
 
 void listen_on_execute_sent(struct client *c, struct slice portal)

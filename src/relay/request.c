@@ -895,6 +895,8 @@ static enum step on_close(struct client *c, const struct frame *f)
 		statement_close(c, name);
 		return skip(c, f);
 	}
+	if (what == 'P' && c->listening)
+		listen_on_close_sent(c, name);
 	expect(c, REPLY_CLOSE);
 	return pass(c, f);
 }

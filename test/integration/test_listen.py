@@ -855,3 +855,18 @@ def test_psycopg_notifies(primary, turnstile):
             if len(got) == 3:
                 break
         assert got == [(speaker.info.backend_pid, str(n)) for n in range(3)]
+
+
+def test_i6_portals_of_a_listener_are_bounded(primary, turnstile):
+    t = turnstile(shop(primary))
+    with log_in(t) as client:
+        client.query("LISTEN a")
+        client.query("BEGIN")
+        client.send(raw.parse("u", "UNLISTEN b"), raw.sync())
+        client.until("Z")
+        for closes, told in (True, None), (False, "54000"):
+            client.send(*(raw.bind(f"p{n}", "u") + closes * raw.close("P", f"p{n}")
+                          for n in range(300)), raw.sync())
+            assert sqlstate(client.until("Z")) == told
+        client.query("ROLLBACK")
+        assert client.rows("SELECT pg_listening_channels()") == [("a",)]
