@@ -109,7 +109,7 @@ struct client {
 	usec_t limit_since;       /* when that wait began */
 	usec_t begin_at;          /* when .begin was answered */
 	size_t stream_left;       /* bytes of the message under way that are still to come */
-	uint64_t env_catalog;     /* of functions that leave something; 0: none does */
+	uint64_t env_meaning;     /* of the functions and DDL that env_key is made with */
 	uint64_t env_key;      /* equal for clients to whom a text means the same, when env_known */
 	uint64_t path_changes; /* times that path_unsure was set */
 	uint32_t pid;          /* of its cancel key; 0: none yet */

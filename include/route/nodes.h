@@ -44,6 +44,7 @@ struct node_set {
 	struct node *nodes;
 	atomic_bool monitored;    /* roles are asked; else the first node is the primary */
 	_Atomic unsigned version; /* of the catalog */
+	_Atomic unsigned ddl;     /* counts commands that change what texts mean, as far as seen */
 	pthread_mutex_t lock;
 	const struct sql_catalog *catalog; /* or NULL as long as it was not read */
 };

@@ -135,6 +135,7 @@ struct server {
 	bool begins_in_batch; /* a deferred BEGIN is to be answered, and its batch has its Sync */
 	bool sequence_mixed;  /* currval() and lastval() may tell values of several clients */
 	bool has_notified;    /* its client may have, by NOTIFY or pg_notify() */
+	bool has_ddl;         /* its transaction has changed what texts mean */
 	bool carry_due;       /* the client's settings go ahead of its next message … */
 	bool carried;         /* … have gone, and it is told of the rest when it is ready */
 	bool doubtful;        /* its state is not known for sure: to be closed, not reused */

@@ -17,6 +17,7 @@
 #include "relay/pins.h"
 #include "relay/replan.h"
 #include "relay/statement.h"
+#include "route/nodes.h"
 #include "server/backends.h"
 #include "wire/frame.h"
 #include "wire/read.h"
@@ -184,6 +185,19 @@ static bool changes_defaults(struct slice tag)
 	       slice_is_equal(tag, SLICE("CREATE EXTENSION"));
 }
 
+/* A text may mean other types and tables from now on, so what was prepared of it is another
+ * statement.  Others see it when its transaction has ended. */
+static bool is_ddl(struct slice tag)
+{
+	return slice_starts_with(tag, SLICE("CREATE ")) ||
+	       slice_starts_with(tag, SLICE("ALTER ")) || slice_starts_with(tag, SLICE("DROP "));
+}
+
+static void note_ddl(struct server *s)
+{
+	atomic_fetch_add_explicit(&s->pool->group->nodes->ddl, 1, memory_order_relaxed);
+}
+
 /* The server's own notifications: of clients whose connection is theirs, or listens by itself. */
 static enum step on_notification(struct server *s, const struct frame *f)
 {
@@ -220,6 +234,10 @@ static void note_tag(struct server *s, const struct frame *f)
 
 	if (head && head->note == NOTE_TEXT)
 		named_on_tag(s, head->subject, tag);
+	if (is_ddl(tag)) {
+		note_ddl(s);
+		s->has_ddl = true;
+	}
 	if (changes_defaults(tag))
 		relay_renew_servers(s->pool->group);
 	if (discards || slice_is_equal(tag, SLICE("DEALLOCATE ALL")))
@@ -565,6 +583,10 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	}
 	s->tx = tx;
 	s->copy_in = false;
+	if (s->has_ddl && tx == 'I') {
+		note_ddl(s);
+		s->has_ddl = false;
+	}
 	if (!s->replies.n)
 		s->forgets = false;
 	s->batch++;

@@ -81,7 +81,15 @@ static const struct sql_catalog *leaving_of(struct group *group)
 	return sql_catalog_has_leaving(catalog) ? catalog : NULL;
 }
 
-static void learn_env(struct client *c, uint64_t catalog)
+/* Another one where a text may mean something else than before. */
+static uint64_t meaning_of(const struct client *c, const struct sql_catalog *leaving)
+{
+	uint64_t ddl = atomic_load_explicit(&c->group->nodes->ddl, memory_order_relaxed);
+
+	return sql_catalog_id(leaving) + (ddl << 32);
+}
+
+static void learn_env(struct client *c, uint64_t meaning)
 {
 	const char *strings =
 	    c->told ? param_set_get(c->told, SLICE("standard_conforming_strings")) : NULL;
@@ -91,10 +99,10 @@ static void learn_env(struct client *c, uint64_t catalog)
 	c->env_standard_strings = !strings || strcmp(strings, "off") != 0;
 	c->env_ascii_safe = !*encoding || is_ascii_safe(slice_str(encoding));
 	c->env_is_utf8 = !strcasecmp(encoding, "UTF8");
-	c->env_key = hash_more(catalog + (uint64_t)(uintptr_t)c->group + c->env_standard_strings,
+	c->env_key = hash_more(meaning + (uint64_t)(uintptr_t)c->group + c->env_standard_strings,
 			       encoding, strlen(encoding));
 	c->env_key = add_path(c, c->env_key);
-	c->env_catalog = catalog;
+	c->env_meaning = meaning;
 	c->env_known = true;
 }
 
@@ -102,8 +110,10 @@ struct sql_env gate_env(struct client *c)
 {
 	const struct sql_catalog *leaving = leaving_of(c->group);
 
-	if (!c->env_known || c->env_catalog != sql_catalog_id(leaving))
-		learn_env(c, sql_catalog_id(leaving));
+	uint64_t meaning = meaning_of(c, leaving);
+
+	if (!c->env_known || c->env_meaning != meaning)
+		learn_env(c, meaning);
 	return (struct sql_env){ .leaving = leaving,
 				 .standard_strings = c->env_standard_strings,
 				 .ascii_safe = c->env_ascii_safe && !c->env_unsure,

@@ -172,7 +172,7 @@ async def sessions(one, two):
 async def cancels(connection):
     print("# cancels and timeouts")
     try:
-        await connection.fetchval("SELECT pg_sleep(60)", timeout=0.1)
+        await connection.fetchval("SELECT pg_sleep(60)", timeout=1)
     except asyncio.TimeoutError:
         show("timed out", await connection.fetchval("SELECT 'usable'"))
     task = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))

@@ -593,3 +593,24 @@ def test_i3_what_a_later_batch_closes_was_never_parsed(primary, turnstile, batch
             answers.append([essence(c.until("Z")) for _ in batches])
             assert [run(c, name) for name in "abab"] == [[("a",)], [("b",)]] * 2
         assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("name", ["", "s"])
+def test_i2_a_text_is_parsed_anew_after_ddl(primary, turnstile, name):
+    """Its parameter has another type of the same name, which a server's old statement cannot know."""
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    text = "SELECT $1::ddl_mood"
+    with clients(t, 2) as (client, other), log_in(primary) as direct:
+        for c in (direct, client):
+            c.query("DROP TYPE IF EXISTS ddl_mood; CREATE TYPE ddl_mood AS ENUM ('good')")
+        for round_ in range(2):
+            for c in (direct, client, other):
+                messages = c.prepared(text, ["good"], name=name)
+                assert not sqlstate(messages), raw.find(messages, "E")[0].fields
+                if name:
+                    c.send(raw.close("S", name), SYNC)
+                    c.until("Z")
+            client.query("BEGIN")
+            client.query("DROP TYPE ddl_mood")
+            client.query("CREATE TYPE ddl_mood AS ENUM ('good')")
+            client.query("COMMIT")
