@@ -143,6 +143,9 @@ static inline struct slice conn_input(const struct conn *c)
 void conn_consume(struct conn *c, size_t n);
 /* Has readable() called again, at the end of this turn, for bytes that were left waiting. */
 void conn_kick(struct conn *c);
+/* Handles at once what has come and was not received yet; not from within a handler.  It may be
+ * closed by that. */
+void conn_receive(struct conn *c);
 
 /* Sends bytes that stay valid until the event ends: the input of any connection, or static ones.
  * Before it is connected, and during the TLS handshake, they are kept until it is. */

@@ -577,6 +577,12 @@ void conn_kick(struct conn *c)
 		list_push_back(&c->net->kicked, &c->kick_link);
 }
 
+void conn_receive(struct conn *c)
+{
+	if (c->phase == CONN_OPEN && !c->paused && !c->sniff && is_flowing(c))
+		receive(c);
+}
+
 void conn_send(struct conn *c, const char *p, size_t n)
 {
 	if (!conn_is_usable(c) || c->write_failed || !n)

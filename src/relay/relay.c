@@ -218,12 +218,27 @@ static bool has_request(const struct client *c)
 	return conn_input(&c->conn).n > 0;
 }
 
+/* What the client sent before it asked is here, since what it asked is, and may not have been
+ * looked at yet: without it there would be nothing to cancel. */
+static void catch_up(struct client *c)
+{
+	struct net *net = c->conn.net;
+
+	if (c->phase != CLIENT_READY || c->waiter.pool || c->retry_at ||
+	    (c->server && c->server->replies.n))
+		return;
+	conn_receive(&c->conn);
+	net_flush(net);
+}
+
 void relay_cancel(struct client *c)
 {
-	struct server *s = c->server;
+	struct server *s;
 
+	catch_up(c);
 	if (c->phase != CLIENT_READY)
 		return;
+	s = c->server;
 	c->group->counters.cancel_count++;
 	if (c->waiter.pool || c->retry_at || (listen_is_waiting(c) && !(s && s->replies.n))) {
 		cancel_waiting(c);

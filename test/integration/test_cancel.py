@@ -184,3 +184,13 @@ def test_i7_a_late_cancel_does_not_hit_what_is_asked_in_its_clients_name(
             assert sqlstate(client.query(sql)) in (None, "57014")
             after.join()
             assert t.admin("SHOW PINS") == []
+
+
+def test_i7_a_cancel_right_behind_its_request_is_not_too_early(primary, turnstile):
+    """Both have arrived when either is looked at, and may be looked at in any order."""
+    t = turnstile(shop(primary, {"workers": 2}))
+    with log_in(t) as client:
+        for _ in range(100):
+            client.send(raw.query("SELECT pg_sleep(20)"))
+            client.cancel()
+            assert sqlstate(client.until("Z")) == "57014"

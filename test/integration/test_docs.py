@@ -11,13 +11,14 @@
 # The database is that of etc/demo, and hosts and ports of the page stand for those of the test.
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from cluster import BINDIR, Postgres
-from machine import run
+from machine import run, scratch_dir
 from turnstile import TOP, Turnstile
 
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
@@ -64,8 +65,11 @@ class AsDocumented(Turnstile):
 def shop():
     """A primary and a replica with the database of etc/demo."""
     primary = Postgres.primary("docs")
+    # The service user may not see the tree, which may stand in root's home.
+    script = scratch_dir("docs-sql") / "shop.sql"
+    shutil.copyfile(TOP / "etc/demo/shop.sql", script)
     run([BINDIR / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", primary.host,
-         "-p", primary.port, "-U", "postgres", "-f", TOP / "etc/demo/shop.sql"])
+         "-p", primary.port, "-U", "postgres", "-f", script])
     replica = Postgres.replica_of(primary, "docs-replica")
     yield primary, replica
     replica.remove()
