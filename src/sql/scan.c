@@ -123,6 +123,16 @@ static PGT_NOINLINE void step_word(struct scan *s)
 	case W_LASTVAL:
 		f->sequence |= SQL_SEQUENCE_READS_LAST;
 		break;
+	/* They run the SQL that they are given as a string. */
+	case W_QUERY_TO_XML:
+	case W_QUERY_TO_XMLSCHEMA:
+	case W_QUERY_TO_XML_AND_XMLSCHEMA:
+	case W_TS_REWRITE:
+	case W_TS_STAT:
+		f->flags |= SQL_SETCONFIG_DYNAMIC;
+		f->effects |= SQL_EFFECT_BLOCK;
+		f->sets_unnamed = true;
+		break;
 	case W_PG_BACKEND_PID:
 		f->effects |= SQL_EFFECT_BACKEND_PID;
 		break;

@@ -2,6 +2,7 @@
 #
 # test_cancel.py - a cancel request hits the statement of the one who asked, or nobody (I7).
 import random
+import select
 import threading
 import time
 
@@ -187,10 +188,18 @@ def test_i7_a_late_cancel_does_not_hit_what_is_asked_in_its_clients_name(
 
 
 def test_i7_a_cancel_right_behind_its_request_is_not_too_early(primary, turnstile):
-    """Both have arrived when either is looked at, and may be looked at in any order."""
+    """Both have arrived when either is looked at, and may be looked at in any order.
+
+    The server itself may get the signal before it has read the request, and then ignores it.
+    """
     t = turnstile(shop(primary, {"workers": 2}))
+    too_early = 0
     with log_in(t) as client:
-        for _ in range(100):
+        for _ in range(60):
             client.send(raw.query("SELECT pg_sleep(20)"))
             client.cancel()
+            while not select.select([client.sock], [], [], 1)[0]:
+                too_early += 1
+                client.cancel()
             assert sqlstate(client.until("Z")) == "57014"
+    assert too_early <= 3

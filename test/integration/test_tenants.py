@@ -161,6 +161,9 @@ def test_i1_writes_are_bound_too(acme):
 
 # --- forgeries -------------------------------------------------------------------------------
 FORGERIES = f"""
+SELECT query_to_xml('select set_c' || 'onfig(''app.cur'' || ''rent_business_id'', ''{OTHER}'', false)', true, true, '')
+SELECT pg_catalog."query_to_xml_and_xmlschema"('select set_c' || 'onfig(''app.cur'' || ''rent_business_id'', ''{OTHER}'', false)', true, true, '')
+SELECT * FROM ts_stat('select to_tsvector(set_c' || 'onfig(''app.cur'' || ''rent_business_id'', ''{OTHER}'', false))')
 SET {SETTING} = '{OTHER}'
 SET {SETTING} TO '{OTHER}'
 SET {SETTING} = {OTHER}

@@ -520,7 +520,7 @@ static void test_flags(void **state)
 		  SQL_GUARD_UNDECIDED },
 		{ "do $$ begin execute format('set %s = 5', 'app.current_business_id'); end $$",
 		  SQL_GUARD_UNDECIDED },
-		{ "select query_to_xml('set app.current_business_id = 5')", SQL_GUARD_UNDECIDED },
+		{ "select query_to_xml('set app.current_business_id = 5')", SQL_GUARD_UNDECIDED | SQL_SETCONFIG_DYNAMIC },
 		/* our statements on servers, whose parameters only a Bind may give */
 		{ "execute pgt_1('5')", SQL_GUARD_UNDECIDED },
 		{ "execute /* x */ U&\"pg\\0074_1\"('5')", SQL_GUARD_UNDECIDED },
