@@ -316,14 +316,15 @@ void control_shutdown(struct control *c, enum shutdown_mode mode)
 	if (before == SHUTDOWN_NOW)
 		return;
 	c->shutdown = mode > before ? mode : SHUTDOWN_NOW;
+	/* What the log says is so by then. */
+	if (c->shutdown == SHUTDOWN_WAIT_FOR_SERVERS)
+		c->options.hooks->console_pause(c);
 	log_info("SHUTDOWN: %s", words[c->shutdown]);
 	if (before == SHUTDOWN_NOT) {
 		c->options.hooks->tell(CONTROL_STOPS);
 		if (c->shutdown != SHUTDOWN_NOW)
 			begin_waiting(c);
 	}
-	if (c->shutdown == SHUTDOWN_WAIT_FOR_SERVERS)
-		c->options.hooks->console_pause(c);
 	end_if_told(c);
 }
 
