@@ -87,6 +87,7 @@ struct client {
 	struct hlink by_pid;
 	struct client_login *login; /* until it is ready */
 	struct group *group;
+	struct tenant *tenant; /* whose statements these are, or NULL */
 	struct server *server; /* it has, or NULL */
 	struct waiter waiter;
 	struct pool *chosen;                  /* where its request goes, or NULL: not decided */

@@ -19,6 +19,7 @@
 #include "pool/params.h"
 #include "stats/counters.h"
 #include "tenant/shared.h"
+#include "tenant/tenant.h"
 #include "wire/startup.h"
 
 struct hub;
@@ -92,18 +93,18 @@ struct group {
 	struct hlink link; /* in the worker's table */
 	uint64_t key_hash;
 	struct net *net;
-	void *owner;       /* the relay */
-	char *name;        /* of the database, as clients say it */
-	char *dbname;      /* as the server says it */
-	char *user;        /* on the server */
-	char *tenant;      /* name, or "" */
-	char *business_id; /* "" without a tenant */
+	void *owner;           /* the relay */
+	char *name;            /* of the database, as clients say it */
+	char *dbname;          /* as the server says it */
+	char *user;            /* on the server */
+	struct tenant *tenant; /* whose the pools are, or NULL */
+	bool has_tenants; /* tenant_by says so: sessions must not change the tenant's setting */
 	enum replication replication;
 	struct config *config;                     /* whose strings the settings borrow */
 	const struct database_conf *database_conf; /* of that config */
 	struct settings set;
 	struct credential credential;
-	struct shared *database_shared, *user_shared, *tenant_shared, *login_shared;
+	struct shared *database_shared, *user_shared, *login_shared;
 	struct node_set *nodes;
 	const struct sql_catalog *catalog; /* the version of nodes' that is in use here */
 	unsigned catalog_version;
@@ -167,16 +168,16 @@ struct group_key {
 uint64_t group_key_hash(const struct group_key *key);
 bool group_is_for(const struct group *group, const struct group_key *key);
 
-/* Takes references on config and nodes.  database: the entry of that name or of "*". */
+/* Takes references on config, tenant (NULL: none) and nodes.  database: the entry of that name or
+ * of "*". */
 struct group *group_new(struct net *net, struct config *config,
 			const struct database_conf *database, const struct group_key *key,
-			const struct tenant_conf *tenant, const char *business_id,
-			struct node_set *nodes);
+			struct tenant *tenant, struct node_set *nodes);
 /* No client, server or waiter may be left. */
 void group_free(struct group *group);
 /* After a reload: resolves the settings anew. */
 void group_configure(struct group *group, struct config *config,
-		     const struct database_conf *database, const struct tenant_conf *tenant);
+		     const struct database_conf *database);
 
 /* Counts its connections together with those of the other, which has as many nodes. */
 void group_join(struct group *group, struct group *other);

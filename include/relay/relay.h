@@ -27,6 +27,7 @@ struct relay {
 	struct mailbox *mailbox; /* of the thread */
 	struct sql_classifier *classifier;
 	struct hmap groups;
+	struct tenants tenants;
 	struct hmap statements; /* texts that prepared statements share, see statement.c */
 	size_t statement_bytes; /* of them, and of the names that clients have for them */
 	uint64_t last_statement;

@@ -43,7 +43,7 @@ static void listener_rows(const struct listening *l, struct table *t)
 			    t, &(struct listener_row){ .client = (int64_t)c->id,
 						       .database = c->group->name,
 						       .user = c->user,
-						       .tenant = c->group->tenant,
+						       .tenant = tenant_name(c->tenant),
 						       .channel = sub->channel->name,
 						       .since = clock_wall() - (now - sub->since),
 						       .delivered = (int64_t)sub->delivered,

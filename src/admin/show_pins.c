@@ -29,7 +29,7 @@ static void client_rows(const struct client *c, struct table *t)
 		table_add(t, &(struct pin_row){ .client = (int64_t)c->id,
 						.database = c->group->name,
 						.user = c->user,
-						.tenant = c->group->tenant,
+						.tenant = tenant_name(c->tenant),
 						.reason = pin_name(i),
 						.help = pin_help(i),
 						.statement = pin->statement,
@@ -80,7 +80,7 @@ static void group_counts(struct group *group, struct table *t)
 			table_add(
 			    t, &(struct pin_count_row){ .database = group->name,
 							.user = group->user,
-							.tenant = group->tenant,
+							.tenant = tenant_name(group->tenant),
 							.reason = pin_name(i),
 							.now = count_now(group, i),
 							.total = (int64_t)group->pin_counts[i] });

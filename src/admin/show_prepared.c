@@ -53,7 +53,7 @@ static void prepared_visit(struct worker *w, struct table *t)
 		    t, &(struct prepared_row){ .id = (int64_t)st->id,
 					       .database = st->group->name,
 					       .user = st->group->user,
-					       .tenant = st->group->tenant,
+					       .tenant = tenant_name(st->group->tenant),
 					       .names = st->nnames,
 					       .servers = st->nservers,
 					       .uses = (int64_t)st->uses,

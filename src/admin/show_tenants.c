@@ -45,11 +45,11 @@ static struct tenant_row row_of(const char *name)
 static void group_row(struct group *group, struct table *t)
 {
 	const struct counters *counters = &group->counters;
-	struct tenant_row row = row_of(group->tenant);
+	struct tenant_row row = row_of(tenant_name(group->tenant));
 
-	if (!*group->tenant)
+	if (!group->tenant)
 		return;
-	row.business_id = group->business_id;
+	row.business_id = group->tenant->business_id;
 	LIST_FOREACH (at, &group->clients) {
 		const struct client *c = container_of(at, struct client, link);
 
@@ -81,8 +81,7 @@ static void tenants_visit(struct worker *w, struct table *t)
 static void fill_limits(const char *name, const struct settings *set, struct limit_now now,
 			struct tenant_row *row)
 {
-	const struct limit_rules rules = { set->rate.count, set->rate.per, set->burst,
-					   set->quota.count, set->quota.per };
+	const struct limit_rules rules = settings_limit_rules(set);
 	struct shared *s = shared_find(SHARED_TENANT, slice_str(name));
 	struct limit_state unused = { 0 };
 	struct limit_state *state = s ? &s->limit : &unused;

@@ -61,8 +61,8 @@ static void uncount(struct client *c)
 	slot_give_back(&shared_clients);
 	slot_give_back(&c->group->database_shared->clients);
 	slot_give_back(&c->group->user_shared->clients);
-	if (c->group->tenant_shared)
-		slot_give_back(&c->group->tenant_shared->clients);
+	if (c->tenant)
+		slot_give_back(&c->tenant->shared->clients);
 	c->group->nclients--;
 	c->counted = false;
 }
@@ -74,6 +74,7 @@ static void on_freed(struct conn *conn)
 	client_login_free(c->login);
 	mem_wipe(c->secret, sizeof(c->secret));
 	free(c->user);
+	tenant_unref(c->tenant);
 	free(c);
 }
 

@@ -24,7 +24,7 @@ bool group_is_for(const struct group *group, const struct group_key *key)
 {
 	return slice_is_equal(slice_str(group->name), key->database) &&
 	       slice_is_equal(slice_str(group->user), key->user) &&
-	       slice_is_equal(slice_str(group->tenant), key->tenant) &&
+	       slice_is_equal(slice_str(tenant_name(group->tenant)), key->tenant) &&
 	       group->replication == key->replication;
 }
 
@@ -52,8 +52,7 @@ void pool_init(struct pool *pool, struct group *group, unsigned node)
 
 struct group *group_new(struct net *net, struct config *config,
 			const struct database_conf *database, const struct group_key *key,
-			const struct tenant_conf *tenant, const char *business_id,
-			struct node_set *nodes)
+			struct tenant *tenant, struct node_set *nodes)
 {
 	struct group *group = xnew(struct group);
 
@@ -62,8 +61,7 @@ struct group *group_new(struct net *net, struct config *config,
 	group->name = xmemdup0(key->database.p, key->database.n);
 	group->dbname = xstrdup(*database->dbname ? database->dbname : group->name);
 	group->user = xmemdup0(key->user.p, key->user.n);
-	group->tenant = xmemdup0(key->tenant.p, key->tenant.n);
-	group->business_id = xstrdup(business_id);
+	group->tenant = tenant_ref(tenant);
 	group->replication = key->replication;
 	group->nodes = node_set_ref(nodes);
 	group->npools = nodes->n;
@@ -72,11 +70,10 @@ struct group *group_new(struct net *net, struct config *config,
 		pool_init(&group->pools[i], group, i);
 	group->database_shared = shared_get(SHARED_DATABASE, key->database);
 	group->user_shared = shared_get(SHARED_USER, key->user);
-	group->tenant_shared = key->tenant.n ? shared_get(SHARED_TENANT, key->tenant) : NULL;
 	group->login_shared = login_record(group);
 	param_sets_init(&group->params);
 	list_init(&group->clients);
-	group_configure(group, config, database, tenant);
+	group_configure(group, config, database);
 	return group;
 }
 
@@ -95,7 +92,6 @@ void group_free(struct group *group)
 	credential_wipe(&group->credential);
 	shared_put(group->database_shared);
 	shared_put(group->user_shared);
-	shared_put(group->tenant_shared);
 	shared_put(group->login_shared);
 	sql_catalog_unref(group->catalog);
 	node_set_unref(group->nodes);
@@ -104,8 +100,7 @@ void group_free(struct group *group)
 	free(group->name);
 	free(group->dbname);
 	free(group->user);
-	free(group->tenant);
-	free(group->business_id);
+	tenant_unref(group->tenant);
 	free(group);
 }
 
@@ -119,14 +114,17 @@ static void settle_for_replication(struct settings *set)
 }
 
 void group_configure(struct group *group, struct config *config,
-		     const struct database_conf *database, const struct tenant_conf *tenant)
+		     const struct database_conf *database)
 {
+	const struct tenant_conf *tenant =
+	    config_tenant_by_name(config, slice_str(tenant_name(group->tenant)));
 	struct config *old = group->config;
 
 	group->config = config_ref(config);
 	group->database_conf = database;
+	group->has_tenants = config->global.tenant_by.n > 0;
 	settings_resolve(config, database, config_user(config, slice_str(group->user)), tenant,
-			 tenant || !*group->tenant ? NULL : config->unknown_tenant_tier,
+			 tenant || !group->tenant ? NULL : config->unknown_tenant_tier,
 			 &group->set);
 	if (group->replication)
 		settle_for_replication(&group->set);

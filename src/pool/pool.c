@@ -75,8 +75,8 @@ bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now)
 		slot_give_back(&group->database_shared->servers);
 		return starve(group->user_shared, now);
 	}
-	if (group->tenant_shared)
-		atomic_fetch_add(&group->tenant_shared->servers, 1);
+	if (group->tenant)
+		atomic_fetch_add(&group->tenant->shared->servers, 1);
 	*slot = (struct slot){ .pool = pool,
 			       .state = SLOT_LOGIN,
 			       .since = now,
@@ -92,8 +92,8 @@ static void give_back(struct group *group)
 {
 	slot_give_back(&group->database_shared->servers);
 	slot_give_back(&group->user_shared->servers);
-	if (group->tenant_shared)
-		slot_give_back(&group->tenant_shared->servers);
+	if (group->tenant)
+		slot_give_back(&group->tenant->shared->servers);
 }
 
 void slot_become(struct slot *slot, enum slot_state next, usec_t now)

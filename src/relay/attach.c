@@ -47,7 +47,7 @@ static bool is_paused(const struct pool *pool)
 static bool must_cap(const struct group *group, usec_t now, bool *ask)
 {
 	const struct shared *login = group->login_shared;
-	usec_t cap = group->set.statement_timeout;
+	usec_t cap = tenant_timeout_cap(group->tenant);
 	int64_t dflt = login->default_timeout_ms;
 
 	*ask = cap && (dflt < 0 || now - login->default_timeout_at > DEFAULT_TIMEOUT_TTL);

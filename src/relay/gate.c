@@ -24,7 +24,7 @@
 
 static bool has_tenant(const struct client *c)
 {
-	return *c->group->tenant;
+	return c->group->has_tenants;
 }
 
 /* ---- how the server reads the client's texts ---------------------------------------------------
@@ -140,13 +140,12 @@ static bool forbid(struct client *c, struct err *e, const char *why)
 
 void gate_note_clamp(struct client *c)
 {
-	const struct group *group = c->group;
 	struct err notice;
 
 	c->group->counters.clamped_count++;
 	err_set(&notice, "01000",
 		"statement_timeout lowered to %lld ms, the limit of tenant \"%s\"",
-		(long long)(group->set.statement_timeout / USEC_PER_MSEC), group->tenant);
+		(long long)(tenant_timeout_cap(c->tenant) / USEC_PER_MSEC), tenant_name(c->tenant));
 	msg_put_notice(conn_output(&c->conn), "NOTICE", &notice);
 }
 
@@ -154,7 +153,7 @@ void gate_note_clamp(struct client *c)
  */
 static bool exceeds_cap(const struct client *c, struct slice value)
 {
-	usec_t cap = c->group->set.statement_timeout;
+	usec_t cap = tenant_timeout_cap(c->tenant);
 	int64_t ms;
 
 	return cap && sql_timeout_parse(value, &ms) && ms >= 0 &&
@@ -172,7 +171,7 @@ static void replace_value(const struct client *c, struct slice text,
 
 	buf_put(&next, from.p, change->at);
 	buf_printf(&next, "%s%lld%s", quote,
-		   (long long)(c->group->set.statement_timeout / USEC_PER_MSEC), quote);
+		   (long long)(tenant_timeout_cap(c->tenant) / USEC_PER_MSEC), quote);
 	buf_put(&next, from.p + change->at + change->len, from.n - change->at - change->len);
 	buf_fini(out);
 	*out = next;
@@ -185,6 +184,12 @@ static bool guard_param(struct client *c, struct err *e)
 	       forbid(c, e, "a parameter cannot be checked with max_prepared_statements = 0");
 }
 
+/* Whether this is the id of the session's tenant. */
+static bool is_id(const struct client *c, struct slice id)
+{
+	return c->tenant && slice_is_equal(id, slice_str(c->tenant->business_id));
+}
+
 static bool guard_tenant(struct client *c, const struct sql_change *change, struct err *e)
 {
 	if (change->scope == SCOPE_CATALOG)
@@ -194,7 +199,7 @@ static bool guard_tenant(struct client *c, const struct sql_change *change, stru
 	case VALUE_DEFAULT:
 		return true; /* the server connection's own startup value: this tenant's */
 	case VALUE_LITERAL:
-		if (change->value_fits && !strcmp(change->value, c->group->business_id))
+		if (change->value_fits && is_id(c, slice_str(change->value)))
 			return true;
 		return forbid(c, e, "a session may not change its tenant");
 	case VALUE_PARAM:
@@ -207,7 +212,7 @@ static bool guard_tenant(struct client *c, const struct sql_change *change, stru
 static bool guard_timeout(struct client *c, struct slice text, const struct sql_change *change,
 			  struct buf *rewritten, struct err *e)
 {
-	if (!c->group->set.statement_timeout)
+	if (!tenant_timeout_cap(c->tenant))
 		return true;
 	/* Later connections would start from it, until it is seen that they need the ceiling. */
 	if (change->scope == SCOPE_CATALOG)
@@ -349,7 +354,7 @@ static void replace_param(const struct client *c, struct slice after_names, stru
 	size_t at = (size_t)(value.p - after_names.p);
 	char text[32];
 	int n = snprintf(text, sizeof(text), "%lld",
-			 (long long)(c->group->set.statement_timeout / USEC_PER_MSEC));
+			 (long long)(tenant_timeout_cap(c->tenant) / USEC_PER_MSEC));
 
 	buf_put(rewritten, after_names.p, at - 4);
 	buf_put_u32(rewritten, (uint32_t)n);
@@ -399,9 +404,9 @@ static bool is_own_id(const struct client *c, struct slice after_names,
 	struct slice value;
 
 	if (change->form == VALUE_LITERAL)
-		return change->value_fits && !strcmp(change->value, c->group->business_id);
+		return change->value_fits && is_id(c, slice_str(change->value));
 	return change->form == VALUE_PARAM && bind_param(after_names, change->param, &value) &&
-	       value.p && slice_is_equal(value, slice_str(c->group->business_id));
+	       value.p && is_id(c, value);
 }
 
 static bool guard_bound_name(struct client *c, struct slice after_names,
@@ -430,7 +435,7 @@ static bool guard_bound_value(struct client *c, struct slice after_names,
 	if (!bind_param(after_names, change->param, &value))
 		return true;
 	if (change->what == CHANGE_TENANT)
-		return !value.p || slice_is_equal(value, slice_str(c->group->business_id)) ||
+		return !value.p || is_id(c, value) ||
 		       forbid(c, e, "a session may not change its tenant");
 	if (change->what != CHANGE_STATEMENT_TIMEOUT)
 		return forbid(c, e, "a guarded setting is given a parameter");
@@ -503,26 +508,15 @@ void gate_note_call(struct client *c, uint32_t oid)
 /* ---- limits ---------------------------------------------------------------------------------
  */
 
-static struct limit_rules rules_of(const struct group *group)
-{
-	const struct settings *set = &group->set;
-
-	return (struct limit_rules){ .rate_count = set->rate.count,
-				     .rate_per = set->rate.per,
-				     .burst = set->burst,
-				     .quota_count = set->quota.count,
-				     .quota_per = set->quota.per };
-}
-
 bool gate_is_limited(const struct client *c)
 {
-	return c->group->tenant_shared && (c->group->set.rate.count || c->group->set.quota.count);
+	return tenant_is_limited(c->tenant);
 }
 
 static struct limit_now limit_now(const struct client *c)
 {
 	return (struct limit_now){ .monotonic = relay_now(c),
-				   .wall = c->group->set.quota.count ? clock_wall() : 0 };
+				   .wall = c->tenant->set.quota.count ? clock_wall() : 0 };
 }
 
 /* Seconds for a message: not less than it takes. */
@@ -537,11 +531,11 @@ static void warn(struct client *c, unsigned n, const struct limit_rules *rules, 
 {
 	struct err notice;
 
-	limit_charge(&c->group->tenant_shared->limit, rules, n, limit_now(c));
+	limit_charge(&c->tenant->shared->limit, rules, n, limit_now(c));
 	c->group->counters.warned_count += n;
 	err_set(&notice, "01000",
 		"tenant \"%s\" is over its rate limit by %.1f s (rate_limit_mode = warn)",
-		c->group->tenant, shown_seconds(wait));
+		c->tenant->name, shown_seconds(wait));
 	msg_put_notice(conn_output(&c->conn), "NOTICE", &notice);
 }
 
@@ -549,7 +543,7 @@ static void refuse(struct client *c, usec_t wait, struct err *e)
 {
 	c->group->counters.limited_count++;
 	err_set(e, "53400", "rate limit of tenant \"%s\" reached, try again in %.1f s",
-		c->group->tenant, shown_seconds(wait));
+		c->tenant->name, shown_seconds(wait));
 	err_hint(e, "Limits are set by the tenant's tier; see SHOW TENANTS.");
 }
 
@@ -573,15 +567,15 @@ enum verdict gate_admit(struct client *c, unsigned n, struct err *e)
 
 	if (c->admitted || !n || !gate_is_limited(c))
 		return VERDICT_PASS;
-	rules = rules_of(c->group);
-	if (limit_take(&c->group->tenant_shared->limit, &rules, n, limit_now(c), &wait)) {
+	rules = settings_limit_rules(&c->tenant->set);
+	if (limit_take(&c->tenant->shared->limit, &rules, n, limit_now(c), &wait)) {
 		c->admitted = true;
-	} else if (c->group->set.rate_limit_mode == RATE_LIMIT_WARN) {
+	} else if (c->tenant->set.rate_limit_mode == RATE_LIMIT_WARN) {
 		warn(c, n, &rules, wait);
 		c->admitted = true;
 	} else {
 		waited = c->limit_since ? relay_now(c) - c->limit_since : 0;
-		if (waited + wait <= c->group->set.rate_limit_wait)
+		if (waited + wait <= c->tenant->set.rate_limit_wait)
 			return wait_for_tokens(c, wait);
 		refuse(c, wait, e);
 		c->limit_since = 0;
@@ -597,8 +591,8 @@ void gate_charge(struct client *c, unsigned n)
 
 	if (!n || !gate_is_limited(c))
 		return;
-	rules = rules_of(c->group);
-	limit_charge(&c->group->tenant_shared->limit, &rules, n, limit_now(c));
+	rules = settings_limit_rules(&c->tenant->set);
+	limit_charge(&c->tenant->shared->limit, &rules, n, limit_now(c));
 }
 
 /* ---- the route ------------------------------------------------------------------------------

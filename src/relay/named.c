@@ -124,7 +124,7 @@ bool named_may_run(struct client *c, struct sql_facts *facts, struct err *e)
 			    "EXECUTE of a statement that names prepared statements is not "
 			    "supported");
 		/* No Bind shows what EXECUTE gives the parameters. */
-		if (st->guards_params && *c->group->tenant)
+		if (st->guards_params && c->group->has_tenants)
 			return forbid(
 			    c, e, "42501",
 			    "permission denied: EXECUTE of a statement whose parameters have to "

@@ -259,7 +259,7 @@ static void note_settings(struct client *c, const struct sql_facts *facts, struc
 /* A tenant that sets its own id again leaves nothing behind. */
 static bool sets_only_own_id(const struct client *c, const struct sql_facts *facts)
 {
-	return *c->group->tenant && facts->statements == 1 && facts->nchanges == 1 &&
+	return c->group->has_tenants && facts->statements == 1 && facts->nchanges == 1 &&
 	       facts->changes[0].what == CHANGE_TENANT &&
 	       (facts->kind == SQL_KIND_SET || facts->kind == SQL_KIND_SELECT);
 }

@@ -74,9 +74,12 @@ static void join_others(const struct relay *r, struct group *group, struct group
 static struct group *make_group(struct relay *r, const struct group_key *key,
 				const struct identity *id, struct node_set *nodes)
 {
-	struct group *group = group_new(r->net, r->config, id->database_conf, key, id->tenant_conf,
-					id->business_id, nodes);
+	struct tenant *tenant = key->tenant.n ? tenant_get(&r->tenants, r->config, key->tenant,
+							   id->business_id, id->tenant_conf)
+					      : NULL;
+	struct group *group = group_new(r->net, r->config, id->database_conf, key, tenant, nodes);
 
+	tenant_unref(tenant);
 	group->owner = r;
 	join_others(r, group, *key);
 	hmap_insert(&r->groups, &group->link, group->key_hash);
@@ -101,7 +104,8 @@ static bool refuse_full(struct err *e, const char *what)
 }
 
 /* A slot in each count, or in none. */
-static bool count_client(struct client *c, struct group *group, struct err *e)
+static bool count_client(struct client *c, struct group *group, struct tenant *tenant,
+			 struct err *e)
 {
 	const struct settings *set = &group->set;
 
@@ -116,8 +120,7 @@ static bool count_client(struct client *c, struct group *group, struct err *e)
 		slot_give_back(&group->database_shared->clients);
 		return refuse_full(e, "max_user_client_connections");
 	}
-	if (group->tenant_shared &&
-	    !slot_take(&group->tenant_shared->clients, set->tenant_max_client_conn)) {
+	if (tenant && !slot_take(&tenant->shared->clients, tenant->set.tenant_max_client_conn)) {
 		slot_give_back(&shared_clients);
 		slot_give_back(&group->database_shared->clients);
 		slot_give_back(&group->user_shared->clients);
@@ -146,8 +149,9 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 		group = make_group(r, &key, id, nodes);
 	if (group->database_shared->disabled)
 		return err_set(e, "08004", "database \"%s\" is disabled", group->name);
-	if (!count_client(c, group, e))
+	if (!count_client(c, group, group->tenant, e))
 		return false;
+	c->tenant = tenant_ref(group->tenant);
 	c->group = group;
 	c->on = &relay_client_events;
 	list_del(&c->link);
@@ -509,18 +513,17 @@ static const struct database_conf *entry_for(const struct group *group, struct c
 	return database;
 }
 
-static const struct tenant_conf *tenant_for(const struct group *group, struct config *config,
-					    bool *gone)
+/* Whether the new version does not know the tenant any more, or by another id. */
+static bool has_lost_tenant(const struct group *group, const struct config *config)
 {
-	const struct tenant_conf *tenant;
+	const struct tenant *tenant = group->tenant;
+	const struct tenant_conf *conf;
 
-	*gone = !*group->tenant != !config->global.tenant_by.n;
-	if (!*group->tenant)
-		return NULL;
-	tenant = config_tenant_by_name(config, slice_str(group->tenant));
-	*gone |= tenant ? strcmp(tenant->business_id, group->business_id) != 0
-			: !config->unknown_tenant_tier;
-	return tenant;
+	if (!tenant || !config->global.tenant_by.n)
+		return !tenant != !config->global.tenant_by.n;
+	conf = config_tenant_by_name(config, slice_str(tenant->name));
+	return conf ? strcmp(conf->business_id, tenant->business_id) != 0
+		    : !config->unknown_tenant_tier;
 }
 
 /* What makes a server connection what it is: a change makes the old ones go when they come free. */
@@ -548,15 +551,13 @@ static void end_group(struct group *group)
 static void reconfigure(struct group *group, struct config *config)
 {
 	struct settings before = group->set;
-	bool gone;
-	const struct tenant_conf *tenant = tenant_for(group, config, &gone);
 	const struct database_conf *database = entry_for(group, config);
 
-	if (gone || !database) {
+	if (has_lost_tenant(group, config) || !database) {
 		end_group(group);
 		return;
 	}
-	group_configure(group, config, database, tenant);
+	group_configure(group, config, database);
 	if (before.statement_timeout != group->set.statement_timeout ||
 	    before.server_tls_sslmode != group->set.server_tls_sslmode)
 		relay_renew_servers(group);
@@ -578,6 +579,7 @@ void relay_reconfigure(struct relay *r, struct config *config, struct tls_contex
 
 	r->config = config_ref(config);
 	r->server_tls = server_tls ? tls_context_ref(server_tls) : NULL;
+	tenants_configure(&r->tenants, config);
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		reconfigure(container_of(l, struct group, link), config);
 	retry_limited(r);

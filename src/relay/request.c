@@ -237,7 +237,7 @@ static bool watch_long_text(struct client *c, const struct frame *f)
 {
 	pins_note_unseen(c);
 	c->env_unsure = true;
-	if (!*c->group->tenant)
+	if (!c->group->has_tenants)
 		return true;
 	c->guard = xnew(struct sql_stream_guard);
 	sql_stream_guard_init(c->guard, c->group->set.tenant_setting);

@@ -28,7 +28,8 @@ struct param_set *session_wanted(const struct identity *id, struct group *group)
 			continue;
 		/* In a tenant's session the server connection has it from its own startup packet.
 		 */
-		if (*group->tenant && slice_is_equal_nocase(name, slice_str(set->tenant_setting)))
+		if (group->has_tenants &&
+		    slice_is_equal_nocase(name, slice_str(set->tenant_setting)))
 			continue;
 		next = param_set_with(wanted, name, slice_str(id->settings[i].value));
 		param_set_unref(wanted);
@@ -59,7 +60,7 @@ static usec_t timeout_ceiling(const struct client *c, const char *value)
 	const struct group *group = c->group;
 	const char *base = param_set_get(c->base, SLICE("statement_timeout"));
 	int64_t dflt = group->login_shared->default_timeout_ms;
-	usec_t cap = group->set.statement_timeout;
+	usec_t cap = tenant_timeout_cap(c->tenant);
 
 	if (!base || strcmp(base, value) != 0)
 		return cap;
@@ -265,11 +266,12 @@ void session_options(const struct group *group, bool cap_timeout, struct buf *ou
 {
 	char ms[32];
 
-	if (!*group->tenant)
+	if (!group->tenant)
 		return;
-	options_put(out, group->set.tenant_setting, group->business_id);
+	options_put(out, group->set.tenant_setting, group->tenant->business_id);
 	if (!cap_timeout)
 		return;
-	snprintf(ms, sizeof(ms), "%lld", (long long)(group->set.statement_timeout / USEC_PER_MSEC));
+	snprintf(ms, sizeof(ms), "%lld",
+		 (long long)(tenant_timeout_cap(group->tenant) / USEC_PER_MSEC));
 	options_put(out, "statement_timeout", ms);
 }

@@ -314,7 +314,7 @@ bool statement_is_mapped(const struct client *c)
 {
 	const struct settings *set = &c->group->set;
 
-	return (set->pool_mode != POOL_MODE_SESSION || *c->group->tenant) &&
+	return (set->pool_mode != POOL_MODE_SESSION || c->group->has_tenants) &&
 	       set->max_prepared_statements > 0;
 }
 

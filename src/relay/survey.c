@@ -94,7 +94,7 @@ static void put_settings(struct buf *sql, const struct client *c, const struct s
  * keeps the server (I1). */
 static void put_own_id(struct buf *sql, const struct group *group)
 {
-	if (*group->tenant)
+	if (group->has_tenants)
 		buf_printf(sql, "RESET \"%s\"; ", group->set.tenant_setting);
 }
 
@@ -150,7 +150,8 @@ static void on_setting(struct server *s, struct slice name, struct slice value)
 	struct survey *survey = s->survey;
 
 	if (!value.p || slice_starts_with(name, SLICE("transaction_")) ||
-	    (*group->tenant && slice_is_equal_nocase(name, slice_str(group->set.tenant_setting))))
+	    (group->has_tenants &&
+	     slice_is_equal_nocase(name, slice_str(group->set.tenant_setting))))
 		return;
 	if (!slice_is_ascii(value) && !speaks_as_the_server(s))
 		survey->unreadable = true;

@@ -308,7 +308,7 @@ void server_on_parameter(struct server *s, struct slice body)
 bool server_is_capped(const struct server *s)
 {
 	const struct group *group = s->pool->group;
-	usec_t cap = group->set.statement_timeout;
+	usec_t cap = tenant_timeout_cap(group->tenant);
 	int64_t dflt = group->login_shared->default_timeout_ms;
 
 	return !cap || s->caps_timeout || (dflt > 0 && dflt * USEC_PER_MSEC <= cap);

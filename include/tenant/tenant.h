@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * tenant.h - a tenant as one thread knows it: its name, its id, what it may do.
+ *
+ * Made when the first group or session of the thread names it, and kept as long as somebody holds a
+ * reference.  What spans threads (its bucket, its counts of connections) is in the struct shared.
+ */
+#ifndef PGT_TENANT_TENANT_H
+#define PGT_TENANT_TENANT_H
+
+#include "config/config.h"
+#include "tenant/limit.h"
+
+struct shared;
+
+struct tenant {
+	struct hlink link;
+	struct tenants *table;
+	unsigned refs;
+	char *name;
+	char *business_id;
+	struct shared *shared;
+	struct settings set; /* what its tier and its own entry say; else what holds for all */
+};
+
+/* Those of one thread.  A zeroed one is empty. */
+struct tenants {
+	struct hmap by_name;
+};
+
+/* A new reference.  conf: its entry, or NULL: in unknown_tenant's tier.  The config must outlive
+ * the table's use of it: until tenants_configure() or the end. */
+struct tenant *tenant_get(struct tenants *table, const struct config *config, struct slice name,
+			  const char *business_id, const struct tenant_conf *conf);
+struct tenant *tenant_ref(struct tenant *tenant); /* NULL is allowed, here and below */
+void tenant_unref(struct tenant *tenant);
+
+/* After a reload: what they may do is resolved anew. */
+void tenants_configure(struct tenants *table, const struct config *config);
+
+/* "" for NULL. */
+const char *tenant_name(const struct tenant *tenant);
+
+/* Whether it has a rate or a quota. */
+bool tenant_is_limited(const struct tenant *tenant);
+struct limit_rules settings_limit_rules(const struct settings *set);
+
+/* The ceiling of statement_timeout; 0: none. */
+static inline usec_t tenant_timeout_cap(const struct tenant *tenant)
+{
+	return tenant ? tenant->set.statement_timeout : 0;
+}
+
+#endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * tenant.c - the tenants that one thread has to do with.
+ *
+ * Knows what the configuration says of them, not how a connection tells which one it is.
+ */
+#include "tenant/tenant.h"
+
+#include "base/mem.h"
+#include "tenant/shared.h"
+
+#include <stdlib.h>
+
+static void configure(struct tenant *t, const struct config *config, const struct tenant_conf *conf)
+{
+	settings_resolve(config, NULL, NULL, conf, conf ? NULL : config->unknown_tenant_tier,
+			 &t->set);
+}
+
+static struct tenant *find(const struct tenants *table, struct slice name, const char *business_id,
+			   uint64_t hash)
+{
+	for (struct hlink *l = hmap_first(&table->by_name, hash); l; l = hmap_next(l)) {
+		struct tenant *t = container_of(l, struct tenant, link);
+
+		if (slice_is_equal(slice_str(t->name), name) &&
+		    !strcmp(t->business_id, business_id))
+			return t;
+	}
+	return NULL;
+}
+
+struct tenant *tenant_get(struct tenants *table, const struct config *config, struct slice name,
+			  const char *business_id, const struct tenant_conf *conf)
+{
+	uint64_t hash = hash_bytes(name.p, name.n);
+	struct tenant *t = find(table, name, business_id, hash);
+
+	if (t)
+		return tenant_ref(t);
+	t = xnew(struct tenant);
+	t->table = table;
+	t->refs = 1;
+	t->name = xmemdup0(name.p, name.n);
+	t->business_id = xstrdup(business_id);
+	t->shared = shared_get(SHARED_TENANT, name);
+	configure(t, config, conf);
+	hmap_insert(&table->by_name, &t->link, hash);
+	return t;
+}
+
+struct tenant *tenant_ref(struct tenant *tenant)
+{
+	if (tenant)
+		tenant->refs++;
+	return tenant;
+}
+
+void tenant_unref(struct tenant *t)
+{
+	if (!t || --t->refs)
+		return;
+	hmap_remove(&t->table->by_name, &t->link);
+	if (!t->table->by_name.count)
+		hmap_fini(&t->table->by_name);
+	shared_put(t->shared);
+	free(t->name);
+	free(t->business_id);
+	free(t);
+}
+
+void tenants_configure(struct tenants *table, const struct config *config)
+{
+	for (struct hlink *l = hmap_walk(&table->by_name, NULL); l;
+	     l = hmap_walk(&table->by_name, l)) {
+		struct tenant *t = container_of(l, struct tenant, link);
+
+		configure(t, config, config_tenant_by_name(config, slice_str(t->name)));
+	}
+}
+
+const char *tenant_name(const struct tenant *tenant)
+{
+	return tenant ? tenant->name : "";
+}
+
+bool tenant_is_limited(const struct tenant *tenant)
+{
+	return tenant && (tenant->set.rate.count || tenant->set.quota.count);
+}
+
+struct limit_rules settings_limit_rules(const struct settings *set)
+{
+	return (struct limit_rules){ .rate_count = set->rate.count,
+				     .rate_per = set->rate.per,
+				     .burst = set->burst,
+				     .quota_count = set->quota.count,
+				     .quota_per = set->quota.per };
+}
