@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "config/settings.h"
 
+struct sign_keys;
 struct userlist;
 
 /* --- what stands in it ---------------------------------------------------------------------- */
@@ -100,7 +101,8 @@ struct config {
 	size_t ntenants;
 	struct peer_conf **peers;
 	size_t npeers;
-	struct userlist *userlist; /* of auth_file; empty without one, never NULL */
+	struct userlist *userlist;   /* of auth_file; empty without one, never NULL */
+	struct sign_keys *sign_keys; /* of context_signing_key_file; NULL without one */
 	const struct tier_conf *unknown_tenant_tier; /* NULL: unknown tenants are refused */
 
 	/* private */
@@ -152,11 +154,13 @@ struct config_problems {
 
 void config_problems_fini(struct config_problems *p);
 
-/* Appends the content of the file at path to text.  False: e says why. */
-typedef bool config_read_file_fn(void *arg, const char *path, struct buf *text, struct err *e);
+/* Appends the content of the file at path to text.  is_secret: not from one that others than its
+ * owner may read.  False: e says why. */
+typedef bool config_read_file_fn(void *arg, const char *path, bool is_secret, struct buf *text,
+				 struct err *e);
 
-/* Reads path and what it includes, and auth_file.  NULL: p->errors has all that is wrong.  The
- * caller owns the one reference. */
+/* Reads path and what it includes, auth_file and context_signing_key_file.  NULL: p->errors has all
+ * that is wrong.  The caller owns the one reference. */
 struct config *config_load(const char *path, config_read_file_fn *read, void *arg,
 			   struct config_problems *p) PGT_MUST_USE;
 

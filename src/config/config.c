@@ -6,6 +6,7 @@
  */
 #include "config/config.h"
 
+#include "auth/sign.h"
 #include "auth/userlist.h"
 #include "base/mem.h"
 #include "config/build.h"
@@ -72,6 +73,7 @@ void config_unref(struct config *c)
 		free_lists(c);
 		free_indexes(c);
 		userlist_free(c->userlist);
+		sign_keys_free(c->sign_keys);
 	}
 	free_strings(c);
 	free(c);

@@ -6,6 +6,7 @@
  * stand in them; how lines are split is ini.c's, what fits together check.c's business.
  * Fuzzed by test/fuzz/fuzz_config.c.
  */
+#include "auth/sign.h"
 #include "auth/userlist.h"
 #include "base/mem.h"
 #include "config/build.h"
@@ -391,16 +392,16 @@ static void load_file(struct loader *l, const char *path, const struct source *p
 	struct buf text = { 0 };
 	struct err e;
 
-	if (l->read(l->arg, path, &text, &e))
+	if (l->read(l->arg, path, false, &text, &e))
 		take_text(l, &source, buf_peek(&text));
 	else
 		problem_add(l->draft.problems, from, NULL, "%s cannot be read: %s", path, e.text);
 	wipe(&text);
 }
 
-/* --- auth_file ------------------------------------------------------------------------------ */
+/* --- auth_file, context_signing_key_file ------------------------------------------------------ */
 
-static void on_userlist_fault(void *arg, const char *file, int line, const char *text)
+static void on_fault(void *arg, const char *file, int line, const char *text)
 {
 	problem_add(arg, (struct place){ file, (unsigned)line }, NULL, "%s", text);
 }
@@ -412,10 +413,27 @@ static void load_userlist(struct loader *l)
 	struct buf text = { 0 };
 	struct err e;
 
-	if (*path && !l->read(l->arg, path, &text, &e))
+	if (*path && !l->read(l->arg, path, false, &text, &e))
 		problem_add(l->draft.problems, l->draft.places[SETTING_auth_file], "auth_file",
 			    "%s cannot be read: %s", path, e.text);
-	c->userlist = userlist_parse(buf_peek(&text), path, on_userlist_fault, l->draft.problems);
+	c->userlist = userlist_parse(buf_peek(&text), path, on_fault, l->draft.problems);
+	wipe(&text);
+}
+
+static void load_sign_keys(struct loader *l)
+{
+	struct config *c = l->draft.config;
+	const char *path = c->global.context_signing_key_file;
+	struct buf text = { 0 };
+	struct err e;
+
+	if (!*path)
+		return;
+	if (l->read(l->arg, path, true, &text, &e))
+		c->sign_keys = sign_keys_parse(buf_peek(&text), path, on_fault, l->draft.problems);
+	else
+		problem_add(l->draft.problems, l->draft.places[SETTING_context_signing_key_file],
+			    "context_signing_key_file", "%s cannot be read: %s", path, e.text);
 	wipe(&text);
 }
 
@@ -432,6 +450,7 @@ struct config *config_load(const char *path, config_read_file_fn *read, void *ar
 		l.draft.places[i].file = path;
 	load_file(&l, path, NULL);
 	load_userlist(&l);
+	load_sign_keys(&l);
 	draft_link(&l.draft);
 	draft_check(&l.draft);
 	config_check(l.draft.config, l.draft.places, p);

@@ -37,14 +37,30 @@ static bool read_all(int fd, const char *path, struct buf *text, struct err *e)
 	}
 }
 
-static bool read_file(void *arg PGT_UNUSED, const char *path, struct buf *text, struct err *e)
+/* As PostgreSQL looks at a private key: the owner's alone, or root's and its group's. */
+static bool is_private(int fd, struct err *e)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_set(e, "58P01", "%s", strerror(errno));
+	if (st.st_mode & (st.st_uid == 0 && geteuid() != 0 ? S_IRWXO | S_IWGRP : S_IRWXO | S_IRWXG))
+		return err_set(
+		    e, "42501",
+		    "its group or others may read or change it: chmod 600 (or, of root's, "
+		    "640)");
+	return true;
+}
+
+static bool read_file(void *arg PGT_UNUSED, const char *path, bool is_secret, struct buf *text,
+		      struct err *e)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	bool ok;
 
 	if (fd < 0)
 		return err_set(e, "58P01", "%s", strerror(errno));
-	ok = read_all(fd, path, text, e);
+	ok = (!is_secret || is_private(fd, e)) && read_all(fd, path, text, e);
 	close(fd);
 	return ok;
 }

@@ -18,7 +18,8 @@ struct parts {
 	struct slice first, others;
 };
 
-static bool read_part(void *arg, const char *path, struct buf *text, struct err *e)
+static bool read_part(void *arg, const char *path, bool is_secret PGT_UNUSED, struct buf *text,
+		      struct err *e)
 {
 	const struct parts *parts = arg;
 

@@ -22,7 +22,7 @@ struct file {
 	const char *text;
 };
 
-static bool read_table(void *arg, const char *path, struct buf *text, struct err *e)
+static bool read_table(void *arg, const char *path, bool is_secret, struct buf *text, struct err *e)
 {
 	for (const struct file *f = arg; f->path; f++)
 		if (strcmp(f->path, path) == 0) {
@@ -214,6 +214,40 @@ static void test_includes(void **state)
 	    "b:3: unknown setting \"foo\"\n"
 	    "a:4: gone cannot be read: No such file or directory\n"
 	    "a: auth_file: nobody could log in: name a file of users and secrets\n");
+	config_problems_fini(&p);
+}
+
+static bool read_secret(void *arg, const char *path, bool is_secret, struct buf *text,
+			struct err *e)
+{
+	if (is_secret != !strcmp(path, "context.keys"))
+		return err_set(e, "42501", "not the kind of file");
+	return read_table(arg, path, is_secret, text, e);
+}
+
+static void test_signing_keys(void **state)
+{
+	const char *ini =
+	    "[pgturnstile]\nauth_type = any\ncontext_signing_key_file = context.keys\n";
+	struct file files[] = {
+		{"t.ini",         ini							  },
+		{ "context.keys", "k1 0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b"},
+		{ NULL,           NULL							 },
+	};
+	struct config_problems p = { 0 };
+	struct config *c = config_load("t.ini", read_secret, files, &p);
+
+	assert_non_null(c);
+	assert_non_null(c->sign_keys);
+	config_unref(c);
+	files[1].text = "k1 0b";
+	assert_null(config_load("t.ini", read_secret, files, &p));
+	assert_non_null(strstr(buf_cstr(&p.errors), "context.keys:1: behind the id has to stand"));
+	config_problems_fini(&p);
+	files[1].path = NULL;
+	assert_null(config_load("t.ini", read_secret, files, &p));
+	assert_non_null(strstr(buf_cstr(&p.errors),
+			       "t.ini:3: context_signing_key_file: context.keys cannot be read: "));
 	config_problems_fini(&p);
 }
 
@@ -622,6 +656,7 @@ int main(void)
 		cmocka_unit_test(test_lines_are_read_as_pgbouncer_reads_them),
 		cmocka_unit_test(test_long_lines),
 		cmocka_unit_test(test_includes),
+		cmocka_unit_test(test_signing_keys),
 		cmocka_unit_test(test_include_depth_is_bounded),
 		cmocka_unit_test(test_a_missing_file),
 		cmocka_unit_test(test_faults_of_the_userlist),

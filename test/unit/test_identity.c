@@ -19,8 +19,8 @@
 	"globex = tier=basic business_id=7 user=bob\n"
 #define SHOP "[databases]\nshop = host=127.0.0.1\nacme_db = host=127.0.0.1 dbname=shop user=owner\n"
 
-static bool read_text(void *arg, const char *path PGT_UNUSED, struct buf *text,
-		      struct err *e PGT_UNUSED)
+static bool read_text(void *arg, const char *path PGT_UNUSED, bool is_secret PGT_UNUSED,
+		      struct buf *text, struct err *e PGT_UNUSED)
 {
 	buf_put_slice(text, slice_str(arg));
 	return true;
