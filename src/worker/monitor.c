@@ -70,6 +70,7 @@ struct probe {
 	bool is_ready;         /* logged in */
 	bool has_answered;     /* on this connection */
 	usec_t asked_at;       /* the attempt or question under way; 0: none */
+	unsigned looks;        /* for its answer, in vain */
 	char cluster[24];      /* system identifier, "" while it is not known */
 	struct answer answer;
 	usec_t covered_at; /* it has replayed all that was written by then; 0: not known */
@@ -281,6 +282,23 @@ static void on_state(struct server *s PGT_UNUSED, void *arg, const struct slice 
 	p->has_answered = true;
 }
 
+/* A replica that answered before the primary need not be asked again. */
+static void measure_all(struct watch *w, usec_t now)
+{
+	for (unsigned i = 0; i < w->set->n; i++)
+		if (w->probes[i].has_answered)
+			measure_lag(&w->probes[i], now);
+}
+
+static void on_primary_told(struct watch *w, usec_t asked_at, usec_t now)
+{
+	bool is_first = !w->primary_at;
+
+	w->primary_at = asked_at;
+	if (is_first)
+		measure_all(w, now);
+}
+
 static void on_state_told(struct server *s PGT_UNUSED, void *arg, const struct report *error)
 {
 	struct probe *p = arg;
@@ -298,7 +316,7 @@ static void on_state_told(struct server *s PGT_UNUSED, void *arg, const struct r
 	node->seen_at = now;
 	assess(p->watch);
 	if ((int)p->node == p->watch->primary)
-		p->watch->primary_at = asked_at;
+		on_primary_told(p->watch, asked_at, now);
 	measure_lag(p, now);
 }
 
@@ -307,6 +325,7 @@ static void ask(struct probe *p)
 	struct question q = { .row = on_state, .done = on_state_told, .arg = p };
 
 	p->asked_at = now_of(p->watch);
+	p->looks = 0;
 	server_ask(p->server, ask_state, &q);
 }
 
@@ -390,6 +409,7 @@ static void connect_probe(struct probe *p)
 	struct server_target target = target_of(w, p->node, *dbname ? dbname : own_dbname(w));
 
 	p->asked_at = now_of(w);
+	p->looks = 0;
 	p->server = server_new(NULL, w->monitor->net, &probe_events);
 	p->server->owner = p;
 	server_connect(p->server, &target);
@@ -402,13 +422,20 @@ static usec_t patience(const struct watch *w)
 	return three > SILENCE_MIN ? three : SILENCE_MIN;
 }
 
+/* Counted in looks, not by the clock: what came while this process was not run is still unread. */
+static bool is_silent(struct probe *p)
+{
+	return p->asked_at &&
+	       ++p->looks * p->watch->settings.monitor_interval >= patience(p->watch);
+}
+
 static void tick(struct probe *p, usec_t now)
 {
 	char why[64];
 
 	if (!p->server) {
 		connect_probe(p);
-	} else if (p->asked_at && now - p->asked_at >= patience(p->watch)) {
+	} else if (is_silent(p)) {
 		snprintf(why, sizeof(why), "no answer for %lld s",
 			 (long long)((now - p->asked_at) / USEC_PER_SEC));
 		give_up(p, why);

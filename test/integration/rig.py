@@ -103,6 +103,20 @@ def pool_of(pooler, column, database=APP_DATABASE):
     return rows[0][column] if rows else 0
 
 
+def wait_nodes(pooler, *roles, database=APP_DATABASE):
+    """Return once the nodes have these roles, and it is known how far the replicas are behind.
+
+    Not before that is a read sure to find a replica; and before anybody has asked, the first node
+    counts as the primary.
+    """
+    def nodes():
+        return [row for row in pooler.admin("SHOW NODES") if row["database"] == database]
+
+    wait_until(lambda: [n["role"] for n in nodes()] == list(roles)
+               and all(n["lag"] is not None for n in nodes() if n["role"] == "replica"),
+               30, lambda: f"{roles}, but {nodes()}\n{pooler.log_text()}")
+
+
 def memory_kib(pooler):
     """Resident memory of the process; 0 with a sanitizer in it, which keeps what is freed."""
     with open(f"/proc/{pooler.pid()}/maps") as maps:

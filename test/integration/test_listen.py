@@ -18,7 +18,7 @@ import pytest
 import raw
 from cluster import Postgres
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
-from rig import backends, clients, essence, log_in, shop, sqlstate, wait_backends
+from rig import backends, clients, essence, log_in, shop, sqlstate, wait_backends, wait_nodes
 from waiting import wait_until
 
 ROUNDS = int(os.environ.get("PGT_ROUNDS", "40"))
@@ -500,12 +500,12 @@ def test_a_refused_connection_refuses_the_listen(primary, turnstile):
 
 # --- limits -----------------------------------------------------------------------------------
 def test_i5_the_connection_counts_for_database_and_user(primary, turnstile):
-    t = turnstile(shop(primary, {"max_db_connections": 2, "default_pool_size": 5,
-                                 "query_wait_timeout": "1s"}))
+    t = turnstile(shop(primary, {"max_db_connections": 2, "default_pool_size": 5}))
     with clients(t, 4) as (listener, first, second, third):
         listener.query("LISTEN x")
         first.query("BEGIN; SELECT 2")
         assert len(backends(primary)) == 2
+        t.reload({"pgturnstile": {"query_wait_timeout": "1s"}})
         second.send(raw.query("SELECT 2"))
         assert sqlstate(second.until_closed()) == "08P01"
         first.query("COMMIT")
@@ -705,9 +705,10 @@ def test_a_listen_waits_for_resume(primary, turnstile):
 
 
 def test_i6_a_listen_waits_no_longer_than_for_a_server(primary, turnstile):
-    t = turnstile(shop(primary, {"max_db_connections": 1, "query_wait_timeout": "500ms"}))
+    t = turnstile(shop(primary, {"max_db_connections": 1}))
     with clients(t, 2) as (busy, client):
-        busy.query("BEGIN")
+        busy.query("BEGIN; SELECT 2")
+        t.reload({"pgturnstile": {"query_wait_timeout": "500ms"}})
         client.send(raw.query("LISTEN x"))
         assert sqlstate(client.until_closed()) == "08P01"
         assert raw.kinds(busy.query("COMMIT")) == "CZ"
@@ -726,8 +727,7 @@ def test_the_connection_is_to_the_primary(turnstile):
                        "databases": {APP_DATABASE: {
                            "host": f"{second.host},{first.host}",
                            "port": f"{second.port},{first.port}"}}})
-        roles = lambda: [row["role"] for row in t.admin("SHOW NODES")]  # noqa: E731
-        wait_until(lambda: roles() == ["replica", "primary"], what=roles)
+        wait_nodes(t, "replica", "primary")
         with clients(t, 2) as (listener, speaker):
             listener.query("BEGIN READ ONLY")  # on the replica
             assert listener.rows("SELECT pg_is_in_recovery()") == [("t",)]
@@ -739,7 +739,7 @@ def test_the_connection_is_to_the_primary(turnstile):
             first.kill()
             assert listener.until_closed()[-1].fields["C"] == "57P01"
             second.promote()
-        wait_until(lambda: roles()[0] == "primary", what=roles)
+        wait_nodes(t, "primary", "down")
         with clients(t, 2) as (listener, speaker):
             assert raw.kinds(listener.query("LISTEN x")) == "CZ"
             speaker.query("NOTIFY x, 'to the second'")

@@ -5,6 +5,10 @@
 # Looks at SHOW NODES; which statement goes where is tested elsewhere.
 """Roles are asked for, never configured, and a node that does not answer is down."""
 import contextlib
+import os
+import signal
+import threading
+import time
 
 import pytest
 
@@ -91,6 +95,19 @@ def test_lag(pair, turnstile):
     wait_until(lambda: nodes(t)[1]["lag"] == 0)
 
 
+def test_lag_is_known_once_both_have_answered(pair, turnstile):
+    """Whoever is the first to do so."""
+    primary, replica = pair
+    os.kill(primary.pid(), signal.SIGSTOP)  # so that it lets nobody in
+    try:
+        t = turnstile(watched(primary, replica, settings={"monitor_interval": "60s"}))
+        wait_until(lambda: nodes(t)[1]["role"] == "replica")
+    finally:
+        os.kill(primary.pid(), signal.SIGCONT)
+    wait_roles(t, "primary", "replica")
+    assert nodes(t)[1]["lag"] is not None
+
+
 def test_idle_primary_behind_a_page_header_is_caught_up_with(pair, turnstile):
     """The primary's position then counts bytes that no record has and no replica replays."""
     primary, replica = pair
@@ -120,6 +137,36 @@ def test_node_that_never_answers_is_down(pair, turnstile):
         t = turnstile(watched(pair[0], silent))
         wait_roles(t, "primary", "down")
         assert "no answer" in nodes(t)[1]["error"]
+
+
+def test_node_is_not_down_because_we_were_stopped(turnstile):
+    """What it has answered meanwhile is read before it is said to be silent."""
+    asked, may_answer = threading.Event(), threading.Event()
+    answers = {"pg_control_system": [raw.data_row("1")],
+               "pg_is_in_recovery": [raw.data_row("f", "100", None, "00000001", "8192", "16777216")]}
+
+    def script(session):
+        count = 0
+        while (got := session.message()).kind == "Q":
+            row = next((answers[name] for name in answers if name in got.text), [])
+            count += row == answers["pg_is_in_recovery"]
+            if count == 3 and not asked.is_set():
+                asked.set()
+                assert may_answer.wait(20)
+            session.send(*row, raw.command_complete("SELECT"), raw.ready())
+
+    with raw.FakeServer(script) as server:
+        t = turnstile(watched(server))
+        assert asked.wait(10)
+        t.signal(signal.SIGSTOP)
+        since = time.monotonic()
+        try:
+            may_answer.set()
+            wait_until(lambda: time.monotonic() > since + 4, what="longer than a node may be silent")
+        finally:
+            t.signal(signal.SIGCONT)
+        wait_until(lambda: nodes(t)[0]["seen"] < 1_000_000)
+        assert not t.log_contains("is down")
 
 
 def test_reload_takes_and_gives_nodes(pair, turnstile):

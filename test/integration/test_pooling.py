@@ -196,9 +196,10 @@ def test_first_come_first_served(primary, turnstile):
 
 
 def test_query_wait_timeout(primary, turnstile):
-    t = turnstile(shop(primary, {"default_pool_size": 1, "query_wait_timeout": "300ms"}))
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
     with clients(t, 2) as (holder, waiter):
         holder.query("BEGIN; SELECT 2")
+        t.reload({"pgturnstile": {"query_wait_timeout": "300ms"}})
         waiter.send(raw.query("SELECT 2"))
         error = raw.find(waiter.until_closed(), "E")[0].fields
         assert (error["S"], error["C"]) == ("FATAL", "08P01")
@@ -298,12 +299,13 @@ def test_unused_pools_are_forgotten(primary, turnstile, database, setting, limit
     ("transaction_timeout", ["BEGIN", "SELECT pg_sleep(30)"], "25P04"),
 ])
 def test_timeouts_of_clients(primary, turnstile, setting, statements, state):
-    t = turnstile(shop(primary, {setting: "300ms"}))
+    t = turnstile(shop(primary))
     with log_in(t) as client:
         client.query("SELECT 2")
-        for sql in statements:
-            client.send(raw.query(sql))
-        assert sqlstate(client.until_closed()) == state
+        with t.run_with_config({"pgturnstile": {setting: "300ms"}}):
+            for sql in statements:
+                client.send(raw.query(sql))
+            assert sqlstate(client.until_closed()) == state
     wait_backends(primary, 0, "state <> 'idle'")
     with log_in(t) as client:
         assert client.rows("SELECT 2") == [("2",)]

@@ -412,8 +412,9 @@ def test_i6_out_of_descriptors(primary):
                  before=["prlimit", "--nofile=80:80", "--"]) as t, log_in(t) as client:
         assert t.log_contains("the limit of open files is 80, but the configuration may need")
         with contextlib.ExitStack() as crowd:
-            while not t.log_contains("cannot accept connections"):
+            for _ in range(100):
                 crowd.enter_context(raw.RawClient(t.port))
+            t.wait_log("cannot accept connections")
             assert client.rows("SELECT 1") == [("1",)]
         t.wait_log("connections are accepted again")
         with log_in(t) as other:

@@ -22,8 +22,10 @@ def start(tmp, *args, path=None):
     if path:
         env["PATH"] = f"{path}:{env['PATH']}"
     with open(tmp / "output", "wb") as output:
-        return subprocess.Popen(["sh", SCRIPT, *args], env=env, stdin=subprocess.DEVNULL,
-                                stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        # What a shell runs in the background ignores SIGINT, and another shell cannot undo that.
+        return subprocess.Popen(["env", "--default-signal=INT", "sh", SCRIPT, *args], env=env,
+                                stdin=subprocess.DEVNULL, stdout=output,
+                                stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def output(tmp):

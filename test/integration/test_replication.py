@@ -18,7 +18,8 @@ import raw
 from cluster import BINDIR, Postgres
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from machine import run, scratch_dir, spawn
-from rig import clients, essence, log_in, memory_kib, pid_of, pool_of, shop, sqlstate
+from rig import (clients, essence, log_in, memory_kib, pid_of, pool_of, shop, sqlstate,
+                 wait_nodes)
 from test_protocol import MESSAGES
 from waiting import wait_until
 
@@ -165,6 +166,7 @@ def test_i4_always_the_primary(source, start):
         t = start({"monitor_user": APP_USER, "monitor_interval": "100ms"},
                   {"host": f"{replica.host},{source.host}",
                    "port": f"{replica.port},{source.port}"})
+        wait_nodes(t, "replica", "primary")
         with log_in(t, MIRROR, SECRET) as plain:
             wait_until(lambda: plain.rows("SELECT current_setting('port')")
                        == [(str(replica.port),)], 30)
@@ -456,10 +458,11 @@ def test_i5_they_count_against_pool_size(source, start):
 
 @pytest.mark.parametrize("limit", ["max_db_connections", "max_user_connections"])
 def test_i5_they_count_against_the_sums(source, start, limit):
-    t = start({limit: 2, "default_pool_size": 5, "query_wait_timeout": 1})
+    t = start({limit: 2, "default_pool_size": 5})
     with replica_of(t), replica_of(t, "database"):
-        with pytest.raises(raw.LoginRefused) as refused:
-            replica_of(t)
+        with t.run_with_config({"pgturnstile": {"query_wait_timeout": 1}}):
+            with pytest.raises(raw.LoginRefused) as refused:
+                replica_of(t)
         assert refused.value.fields["M"].startswith("query_wait_timeout")
         assert walsenders(source) == 2
     wait_gone(source)
@@ -485,12 +488,15 @@ def test_i5_they_count_against_max_client_conn(start):
 
 
 def test_timeouts_leave_the_stream_alone(source, start):
-    t = start({"query_timeout": 0.3, "client_idle_timeout": 0.3, "server_lifetime": 0.1,
-               "server_idle_timeout": 0.1, "min_pool_size": 1})
+    t = start()
     with replica_of(t) as streaming, replica_of(t, "database") as resting, \
             log_in(t, timeout=30) as plain:
         stream_wal(streaming, source)
         plain.send(raw.query("SELECT pg_sleep(30)"))
+        wait_until(lambda: pool_of(t, "sv_active") == 1)
+        t.reload({"pgturnstile": {"query_timeout": 0.3, "client_idle_timeout": 0.3,
+                                  "server_lifetime": 0.1, "server_idle_timeout": 0.1,
+                                  "min_pool_size": 1}})
         assert sqlstate(plain.until_closed()) == "57014"
         assert sqlstate(resting.until_closed()) == "57P05"
         source.sql("INSERT INTO moves VALUES (2, 'still there')", dbname=APP_DATABASE)
