@@ -19,6 +19,8 @@ struct startup_setting {
 };
 
 struct identity {
+	char *host;        /* that it asked for over TLS, or NULL */
+	char *host_tenant; /* the tenant's part of that */
 	char *user;        /* as the client says it */
 	char *auth_user;   /* whose secret is asked for: without a tenant's suffix */
 	char *server_user; /* on the server */
@@ -30,6 +32,7 @@ struct identity {
 	const struct tenant_conf *tenant_conf; /* or NULL: none, or an unknown one with a tier */
 	char *tenant;                          /* name, "" for none */
 	char *business_id;                     /* "" for none */
+	bool may_switch; /* may choose another one within its session, and begin with none */
 	struct startup_setting *settings; /* of the session: all other parameters, options split */
 	unsigned nsettings;
 	bool is_refused; /* to be said after proof, so that strangers learn nothing */
@@ -38,6 +41,8 @@ struct identity {
 
 /* Reads the packet.  False: it makes no sense (*e), and needs no proof to be told so. */
 bool identity_init(struct identity *id, const struct startup *startup, struct err *e);
+/* The host name that it asked for over TLS, when it did. */
+void identity_set_host(struct identity *id, const char *host);
 /* Looks it up in a config; may be repeated with another. */
 void identity_resolve(struct identity *id, const struct config *config);
 void identity_fini(struct identity *id);

@@ -66,12 +66,18 @@ enum load_balance_hosts { LOAD_BALANCE_DISABLE, LOAD_BALANCE_ROUND_ROBIN };
 
 enum tenant_pool { TENANT_POOL_DEDICATED, TENANT_POOL_SHARED };
 
+/* What a statement of a session meets that has not said yet whose it is. */
+enum no_tenant { NO_TENANT_REJECT, NO_TENANT_EMPTY };
+
 /* Ways to tell a tenant, in the order to try them. */
 enum tenant_by_way {
 	TENANT_BY_USER,
 	TENANT_BY_DATABASE,
 	TENANT_BY_USER_SUFFIX,
 	TENANT_BY_STARTUP,
+	TENANT_BY_SNI,
+	TENANT_BY_SET,     /* within a session: set, and comment … */
+	TENANT_BY_COMMENT, /* … need tenant_pool = shared */
 	TENANT_BY_NWAYS
 };
 
@@ -79,6 +85,14 @@ struct tenant_by {
 	uint8_t n; /* 0: there are no tenants */
 	uint8_t ways[TENANT_BY_NWAYS];
 };
+
+static inline bool tenant_by_has(const struct tenant_by *by, enum tenant_by_way way)
+{
+	for (unsigned i = 0; i < by->n; i++)
+		if (by->ways[i] == way)
+			return true;
+	return false;
+}
 
 /* count per per; count 0: no limit, and then per is 0 too. */
 struct rate {
@@ -122,6 +136,7 @@ typedef int setting_backend_pid_t;
 typedef int setting_sequence_state_t;
 typedef int setting_load_balance_hosts_t;
 typedef int setting_tenant_pool_t;
+typedef int setting_no_tenant_t;
 typedef int setting_facility_t; /* LOG_DAEMON … of <syslog.h> */
 
 /* One complete set of values.  Strings belong to the config that it came from. */

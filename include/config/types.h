@@ -34,6 +34,7 @@ extern const struct setting_type setting_type_backend_pid;
 extern const struct setting_type setting_type_sequence_state;
 extern const struct setting_type setting_type_load_balance_hosts;
 extern const struct setting_type setting_type_tenant_pool;
+extern const struct setting_type setting_type_no_tenant;
 extern const struct setting_type setting_type_facility;
 
 /* Reads a whole decimal number, digits only, of at most max. */

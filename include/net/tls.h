@@ -68,6 +68,8 @@ void tls_goodbye(struct tls *tls);
 /* The common name of a peer's certificate, NUL-terminated UTF-8, for auth_type = cert.  False: it
  * has none that fits, or the context was not told to verify_peer, so that nobody vouches for it. */
 bool tls_peer_name(const struct tls *tls, char *out, size_t n);
+/* The host name that a client asks for (SNI); false: none, or one that does not fit. */
+bool tls_asked_host(const struct tls *tls, char *out, size_t n);
 /* "TLSv1.3/TLS_AES_256_GCM_SHA384", for SHOW CLIENTS. */
 void tls_describe(const struct tls *tls, char *out, size_t n);
 

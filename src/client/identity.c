@@ -8,6 +8,7 @@
 #include "client/identity.h"
 
 #include "base/mem.h"
+#include "sql/ascii.h"
 
 #include <stdlib.h>
 
@@ -91,6 +92,13 @@ bool identity_init(struct identity *id, const struct startup *startup, struct er
 	return true;
 }
 
+/* On the server. */
+static const char *server_user(const struct identity *id)
+{
+	return id->database_conf && *id->database_conf->user ? id->database_conf->user
+							     : id->auth_user;
+}
+
 static void refuse(struct identity *id)
 {
 	id->is_refused = true;
@@ -134,6 +142,24 @@ static struct finding by_user_suffix(struct identity *id, const struct config *c
 				 false };
 }
 
+/* `acme.db.example.com`: the tenant is acme, when tenant_sni_suffix is db.example.com.  A name
+ * below that of a tenant is nobody's. */
+static struct finding by_host(struct identity *id, const struct config *config)
+{
+	struct slice suffix = slice_str(config->global.tenant_sni_suffix);
+	struct slice host = slice_str(id->host ? id->host : "");
+	const char *dot = memchr(host.p, '.', host.n);
+	struct slice name = slice_of(host.p, dot ? (size_t)(dot - host.p) : 0);
+
+	if (suffix.n && *suffix.p == '.')
+		suffix = slice_of(suffix.p + 1, suffix.n - 1);
+	if (!name.n || !slice_is_equal_nocase(slice_str(dot + 1), suffix))
+		return (struct finding){ 0 };
+	free(id->host_tenant);
+	id->host_tenant = xmemdup0(name.p, name.n);
+	return (struct finding){ config_tenant_by_name(config, name), id->host_tenant, false };
+}
+
 static struct finding by_way(struct identity *id, const struct config *config,
 			     enum tenant_by_way way)
 {
@@ -154,7 +180,9 @@ static struct finding by_way(struct identity *id, const struct config *config,
 			return (struct finding){ 0 };
 		return (struct finding){ config_tenant_by_business_id(config, slice_str(value)),
 					 value, true };
-	default:
+	case TENANT_BY_SNI:
+		return by_host(id, config);
+	default: /* the session's own to say */
 		return (struct finding){ 0 };
 	}
 }
@@ -162,7 +190,8 @@ static struct finding by_way(struct identity *id, const struct config *config,
 static const char *const way_names[] = { [TENANT_BY_USER] = "user",
 					 [TENANT_BY_DATABASE] = "database",
 					 [TENANT_BY_USER_SUFFIX] = "user_suffix",
-					 [TENANT_BY_STARTUP] = "startup" };
+					 [TENANT_BY_STARTUP] = "startup",
+					 [TENANT_BY_SNI] = "sni" };
 
 /* Whether an unknown tenant is spelled as another's name where that has an id, or the other way
  * round: it would share that one's pools, or its rows. */
@@ -202,6 +231,18 @@ static void take_tenant(struct identity *id, const struct config *config,
 	}
 }
 
+static bool may_switch(const struct identity *id, const struct config *config)
+{
+	const struct tenant_by *by = &config->global.tenant_by;
+	struct settings set;
+
+	if (!tenant_by_has(by, TENANT_BY_SET) && !tenant_by_has(by, TENANT_BY_COMMENT))
+		return false;
+	settings_resolve(config, id->database_conf, config_user(config, slice_str(server_user(id))),
+			 NULL, NULL, &set);
+	return set.tenant_switch && set.tenant_pool == TENANT_POOL_SHARED;
+}
+
 static void resolve_tenant(struct identity *id, const struct config *config)
 {
 	const struct tenant_by *by = &config->global.tenant_by;
@@ -217,7 +258,8 @@ static void resolve_tenant(struct identity *id, const struct config *config)
 	}
 	if (id->is_refused || !by->n)
 		return;
-	if (!*id->tenant) {
+	id->may_switch = may_switch(id, config);
+	if (!*id->tenant && !id->may_switch) {
 		err_set(&id->refusal, "28000",
 			"no tenant: none of the ways in tenant_by names one");
 		err_hint(
@@ -247,9 +289,17 @@ static void guard_replication(struct identity *id, const struct config *config)
 	refuse(id);
 }
 
+void identity_set_host(struct identity *id, const char *host)
+{
+	id->host = xstrdup(host);
+	/* Names of hosts are the same in any case; those of tenants are not. */
+	for (char *p = id->host; *p; p++)
+		*p = ascii_lower(*p);
+}
+
 void identity_resolve(struct identity *id, const struct config *config)
 {
-	id->is_refused = false;
+	id->is_refused = id->may_switch = false;
 	id->tenant_conf = NULL;
 	set_text(&id->tenant, "");
 	set_text(&id->business_id, "");
@@ -269,9 +319,7 @@ void identity_resolve(struct identity *id, const struct config *config)
 				 "it an entry in [databases].");
 		refuse(id);
 	}
-	set_text(&id->server_user, id->database_conf && *id->database_conf->user
-				       ? id->database_conf->user
-				       : id->auth_user);
+	set_text(&id->server_user, server_user(id));
 }
 
 void identity_fini(struct identity *id)
@@ -281,6 +329,8 @@ void identity_fini(struct identity *id)
 		free(id->settings[i].value);
 	}
 	free(id->settings);
+	free(id->host);
+	free(id->host_tenant);
 	free(id->user);
 	free(id->auth_user);
 	free(id->server_user);

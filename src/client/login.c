@@ -27,6 +27,9 @@
 /* As PostgreSQL's limit for messages of a login. */
 #define LOGIN_MESSAGE_MAX 65535
 
+/* A name in DNS, with its NUL. */
+#define HOST_MAX 256
+
 enum proof { PROOF_NONE, PROOF_PLAIN, PROOF_MD5, PROOF_SCRAM_FIRST, PROOF_SCRAM_FINAL };
 
 struct client_login {
@@ -514,12 +517,15 @@ static enum step on_session_request(struct client *c, const struct startup *star
 {
 	const struct settings *set = &c->host->config->global;
 	struct client_login *login = c->login;
+	char host[HOST_MAX];
 	struct err e;
 
 	login->has_identity = true;
 	if (!identity_init(&login->id, startup, &e))
 		return refuse(c, &e);
 	c->user = xstrdup(login->id.user);
+	if (c->conn.tls && tls_asked_host(c->conn.tls, host, sizeof(host)))
+		identity_set_host(&login->id, host);
 	if (set->client_tls_sslmode >= SSLMODE_REQUIRE && !c->conn.tls &&
 	    c->conn.peer.family != AF_UNIX)
 		return refuse_text(c, "28000", "TLS is required");

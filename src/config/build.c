@@ -249,7 +249,7 @@ static bool add_alias(struct config *c, struct hmap *m, struct slice name,
 
 static bool is_tried(const struct config *c, enum tenant_by_way way)
 {
-	return memchr(c->global.tenant_by.ways, way, c->global.tenant_by.n) != NULL;
+	return tenant_by_has(&c->global.tenant_by, way);
 }
 
 /* `key = word` leads to the tenant from now on. */

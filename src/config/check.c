@@ -98,6 +98,43 @@ static void check_monitor(const struct check *k)
 		COMPLAIN(k, monitor_interval, "must be more than 0: set it to 1s, say");
 }
 
+/* A pool of one tenant has nowhere to switch to. */
+static void check_shared(const struct check *k, const struct database_conf *database)
+{
+	struct settings s;
+
+	settings_resolve(k->config, database, NULL, NULL, NULL, &s);
+	if (s.tenant_pool != TENANT_POOL_SHARED)
+		COMPLAIN(k, tenant_by,
+			 "set and comment need tenant_pool = shared, which database %s does not "
+			 "have: give it that, or take them out",
+			 database->name);
+}
+
+static void check_switching(const struct check *k)
+{
+	const struct config *c = k->config;
+
+	if (!tenant_by_has(&c->global.tenant_by, TENANT_BY_SET) &&
+	    !tenant_by_has(&c->global.tenant_by, TENANT_BY_COMMENT))
+		return;
+	for (size_t i = 0; i < c->ndatabases; i++)
+		check_shared(k, c->databases[i]);
+}
+
+static void check_sni(const struct check *k)
+{
+	const struct settings *s = &k->config->global;
+
+	if (!tenant_by_has(&s->tenant_by, TENANT_BY_SNI))
+		return;
+	if (!*s->tenant_sni_suffix)
+		COMPLAIN(k, tenant_by,
+			 "sni needs tenant_sni_suffix: set it to db.example.com, say");
+	if (s->client_tls_sslmode == SSLMODE_DISABLE)
+		COMPLAIN(k, tenant_by, "sni needs TLS: set client_tls_sslmode to require, say");
+}
+
 static void check_tenant_by(const struct check *k)
 {
 	const struct config *c = k->config;
@@ -121,8 +158,8 @@ static void check_stats(const struct check *k)
 void config_check(const struct config *c, const struct place *places, struct config_problems *p)
 {
 	static void (*const checks[])(const struct check *) = {
-		check_listen,     check_auth,    check_admins,    check_client_tls,
-		check_server_tls, check_monitor, check_tenant_by, check_stats,
+		check_listen,  check_auth,      check_admins, check_client_tls, check_server_tls,
+		check_monitor, check_tenant_by, check_stats,  check_switching,  check_sni,
 	};
 	const struct check k = { c, places, p };
 

@@ -565,6 +565,13 @@ static const struct setting_word tenant_pool_words[] = {
 };
 WORDS_TYPE(tenant_pool, "dedicated");
 
+static const struct setting_word no_tenant_words[] = {
+	{"reject", NO_TENANT_REJECT, NULL},
+	{ "empty", NO_TENANT_EMPTY,  NULL},
+	{ NULL,    0,                NULL},
+};
+WORDS_TYPE(no_tenant, "reject or empty");
+
 static const struct setting_word facility_words[] = {
 	{"daemon",    LOG_DAEMON,   NULL},
 	{ "auth",     LOG_AUTH,     NULL},
@@ -620,16 +627,15 @@ const struct setting_type setting_type_bool = {
 
 /* --- lists of words ------------------------------------------------------------------------- */
 
-#define NEEDS_SHARED "needs tenant_pool = shared, which this version does not have yet"
 static const struct setting_word tenant_by_words[] = {
-	{"user",         TENANT_BY_USER,        NULL        },
-	{ "database",    TENANT_BY_DATABASE,    NULL        },
-	{ "user_suffix", TENANT_BY_USER_SUFFIX, NULL        },
-	{ "startup",     TENANT_BY_STARTUP,     NULL        },
-	{ "sni",         TENANT_BY_NWAYS,       NEEDS_SHARED},
-	{ "set",         TENANT_BY_NWAYS,       NEEDS_SHARED},
-	{ "comment",     TENANT_BY_NWAYS,       NEEDS_SHARED},
-	{ NULL,          0,		     NULL        },
+	{"user",         TENANT_BY_USER,        NULL},
+	{ "database",    TENANT_BY_DATABASE,    NULL},
+	{ "user_suffix", TENANT_BY_USER_SUFFIX, NULL},
+	{ "startup",     TENANT_BY_STARTUP,     NULL},
+	{ "sni",         TENANT_BY_SNI,         NULL},
+	{ "set",         TENANT_BY_SET,         NULL},
+	{ "comment",     TENANT_BY_COMMENT,     NULL},
+	{ NULL,          0,		     NULL},
 };
 
 static bool parse_tenant_by(const struct setting_type *type, const char *text, void *at,
@@ -661,7 +667,7 @@ static void format_tenant_by(const struct setting_type *type, const void *at, st
 
 const struct setting_type setting_type_tenant_by = {
 	.name = "list",
-	.syntax = "user, database, user_suffix or startup",
+	.syntax = "user, database, user_suffix, startup, sni, set or comment",
 	.size = sizeof(setting_tenant_by_t),
 	.words = tenant_by_words,
 	.parse = parse_tenant_by,

@@ -504,6 +504,16 @@ bool tls_peer_name(const struct tls *tls, char *out, size_t n)
 	return ok;
 }
 
+bool tls_asked_host(const struct tls *tls, char *out, size_t n)
+{
+	const char *name = SSL_get_servername(tls->ssl, TLSEXT_NAMETYPE_host_name);
+
+	if (!name || strlen(name) >= n)
+		return false;
+	memcpy(out, name, strlen(name) + 1);
+	return true;
+}
+
 void tls_describe(const struct tls *tls, char *out, size_t n)
 {
 	snprintf(out, n, "%s/%s", SSL_get_version(tls->ssl), SSL_get_cipher_name(tls->ssl));

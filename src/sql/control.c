@@ -11,7 +11,7 @@
 #include "sql/control.h"
 
 #include "base/assert.h"
-#include "sql/lex.h"
+#include "sql/walk.h"
 
 #include <string.h>
 
@@ -120,42 +120,6 @@ static const char *const no_names[] = {
 	"with",
 };
 
-struct text {
-	struct lex lex;
-	struct lex_token t; /* the current one, never a comment */
-};
-
-static void next(struct text *x)
-{
-	do
-		lex_next(&x->lex, &x->t);
-	while (x->t.kind == LEX_COMMENT);
-}
-
-static bool is_word(const struct text *x, const char *word)
-{
-	return x->t.kind == LEX_WORD && slice_is_equal_nocase(x->t.text, slice_str(word));
-}
-
-static bool take_word(struct text *x, const char *word)
-{
-	if (!is_word(x, word))
-		return false;
-	next(x);
-	return true;
-}
-
-static bool is_sign(const struct text *x, char sign)
-{
-	return (x->t.kind == LEX_PUNCT || x->t.kind == LEX_OP) && x->t.text.n == 1 &&
-	       *x->t.text.p == sign;
-}
-
-static bool is_at_end(const struct text *x)
-{
-	return x->t.kind == LEX_END || is_sign(x, ';');
-}
-
 static bool may_be_name(const struct lex_token *t)
 {
 	if (t->kind == LEX_QUOTED)
@@ -168,7 +132,7 @@ static bool may_be_name(const struct lex_token *t)
 	return true;
 }
 
-static bool take_name(struct text *x, char name[SQL_NAME_MAX + 1])
+static bool take_name(struct walk *x, char name[SQL_NAME_MAX + 1])
 {
 	size_t n = 0;
 
@@ -178,51 +142,51 @@ static bool take_name(struct text *x, char name[SQL_NAME_MAX + 1])
 	if (x->t.uescape && !slice_is_ascii(slice_of(name, n)))
 		return false;
 	name[n] = '\0';
-	next(x);
+	walk_next(x);
 	return true;
 }
 
 /* One of the five, from its first word on.  -1: it is none of them; 0: it looks like one, and its
  * form is not known. */
-static int take_control(struct text *x, struct sql_control *c)
+static int take_control(struct walk *x, struct sql_control *c)
 {
-	if (take_word(x, "savepoint")) {
+	if (walk_take_word(x, "savepoint")) {
 		c->kind = CONTROL_SAVEPOINT;
-	} else if (take_word(x, "release")) {
+	} else if (walk_take_word(x, "release")) {
 		c->kind = CONTROL_RELEASE;
-		take_word(x, "savepoint");
-	} else if (take_word(x, "listen")) {
+		walk_take_word(x, "savepoint");
+	} else if (walk_take_word(x, "listen")) {
 		c->kind = CONTROL_LISTEN;
-	} else if (take_word(x, "unlisten")) {
-		c->kind = is_sign(x, '*') ? CONTROL_UNLISTEN_ALL : CONTROL_UNLISTEN;
-	} else if (take_word(x, "rollback")) {
+	} else if (walk_take_word(x, "unlisten")) {
+		c->kind = walk_is_sign(x, '*') ? CONTROL_UNLISTEN_ALL : CONTROL_UNLISTEN;
+	} else if (walk_take_word(x, "rollback")) {
 		c->kind = CONTROL_ROLLBACK_TO;
-		if (!take_word(x, "work"))
-			take_word(x, "transaction");
-		if (!take_word(x, "to"))
+		if (!walk_take_word(x, "work"))
+			walk_take_word(x, "transaction");
+		if (!walk_take_word(x, "to"))
 			return -1;
-		take_word(x, "savepoint");
+		walk_take_word(x, "savepoint");
 	} else {
 		return -1;
 	}
 	if (c->kind == CONTROL_UNLISTEN_ALL)
-		next(x);
+		walk_next(x);
 	else if (!take_name(x, c->name))
 		return 0;
-	return is_at_end(x);
+	return walk_is_at_end(x);
 }
 
 /* Leaves the end of the statement current.  False: its end is not where it seems to be. */
-static bool skip_statement(struct text *x)
+static bool skip_statement(struct walk *x)
 {
 	unsigned depth = 0;
 
-	while (x->t.kind != LEX_END && (depth || !is_at_end(x))) {
-		depth += is_sign(x, '(');
-		depth -= depth && is_sign(x, ')');
-		if (is_word(x, "atomic")) /* BEGIN ATOMIC has statements in it */
+	while (x->t.kind != LEX_END && (depth || !walk_is_at_end(x))) {
+		depth += walk_is_sign(x, '(');
+		depth -= depth && walk_is_sign(x, ')');
+		if (walk_is_word(x, "atomic")) /* BEGIN ATOMIC has statements in it */
 			return false;
-		next(x);
+		walk_next(x);
 	}
 	return true;
 }
@@ -230,17 +194,17 @@ static bool skip_statement(struct text *x)
 bool sql_controls(struct slice text, const struct sql_env *env, struct sql_control *out,
 		  unsigned max, unsigned *n)
 {
-	struct text x;
+	struct walk x;
 	unsigned statement = 0;
 
 	*n = 0;
-	lex_init(&x.lex, text, &(struct lex_env){ env->standard_strings, env->ascii_safe });
-	for (next(&x); x.t.kind != LEX_END;) {
+	walk_init(&x, text, env);
+	while (x.t.kind != LEX_END) {
 		struct sql_control c = { .statement = statement };
 		int found;
 
-		if (is_sign(&x, ';')) {
-			next(&x);
+		if (walk_is_sign(&x, ';')) {
+			walk_next(&x);
 			continue;
 		}
 		found = take_control(&x, &c);

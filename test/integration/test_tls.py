@@ -14,6 +14,7 @@ from cluster import Postgres
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from machine import give_to_service_user, scratch_dir
 from rig import log_in, shop
+from tenancy import SETTING, tenants
 from waiting import wait_until
 
 
@@ -48,8 +49,9 @@ def secured(certificates, mode="require", **settings):
 
 
 def connect(pooler, **kwargs):
-    return psycopg.connect(host="localhost", hostaddr="127.0.0.1", port=pooler.port, user=APP_USER,
-                           password=APP_PASSWORD, dbname=APP_DATABASE, **kwargs)
+    return psycopg.connect(**{"host": "localhost", "hostaddr": "127.0.0.1", "port": pooler.port,
+                              "user": APP_USER, "password": APP_PASSWORD, "dbname": APP_DATABASE,
+                              **kwargs})
 
 
 @pytest.mark.tsan
@@ -168,3 +170,29 @@ def test_a_server_without_tls_is_refused_where_it_is_required(primary, turnstile
     with pytest.raises((raw.LoginRefused, EOFError, ConnectionError)):
         log_in(t)
     t.wait_log("does not support TLS")
+
+
+def by_host(primary, certificates, mode="require"):
+    return tenants(primary, secured(certificates, mode, tenant_by="sni",
+                                    tenant_sni_suffix="db.example.com"))
+
+
+@pytest.mark.parametrize("name, business_id", [("acme", "42"), ("GLOBEX", "7")])
+def test_the_host_name_tells_the_tenant(primary, turnstile, certificates, name, business_id):
+    t = turnstile(by_host(primary, certificates))
+    with connect(t, host=f"{name}.db.example.com", sslmode="require") as connection:
+        assert connection.execute(f"SHOW {SETTING}").fetchone() == (business_id,)
+
+
+@pytest.mark.parametrize("host", ["nobody.db.example.com", "db.example.com", "acme.example.com",
+                                  "x.acme.db.example.com", "127.0.0.1"])
+def test_a_host_name_of_no_tenant_is_refused(primary, turnstile, certificates, host):
+    t = turnstile(by_host(primary, certificates))
+    with pytest.raises(psycopg.OperationalError, match="tenant"):
+        connect(t, host=host, sslmode="require")
+
+
+def test_without_tls_there_is_no_host_name(primary, turnstile, certificates):
+    t = turnstile(by_host(primary, certificates, "allow"))
+    with pytest.raises(psycopg.OperationalError, match="no tenant"):
+        connect(t, host="acme.db.example.com", sslmode="disable")

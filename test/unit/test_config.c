@@ -153,6 +153,23 @@ static void test_all_errors_at_once_with_their_lines(void **state)
 	    "database, user_suffix or startup\n");
 }
 
+/* Ways that need more than themselves. */
+static void test_ways_to_tell_a_tenant(void **state)
+{
+	expect_errors(
+	    "[pgturnstile]\nauth_type = any\ntenant_by = user, set\n"
+	    "[databases]\nshop = host=127.0.0.1\n"
+	    "[tenants]\nacme = business_id=42\n",
+	    "t.ini:3: tenant_by: set and comment need tenant_pool = shared, which database "
+	    "shop does not have: give it that, or take them out\n");
+	expect_errors(
+	    "[pgturnstile]\nauth_type = any\ntenant_by = sni\n"
+	    "[databases]\nshop = host=127.0.0.1\n"
+	    "[tenants]\nacme = business_id=42\n",
+	    "t.ini:3: tenant_by: sni needs tenant_sni_suffix: set it to db.example.com, say\n"
+	    "t.ini:3: tenant_by: sni needs TLS: set client_tls_sslmode to require, say\n");
+}
+
 static void test_lines_are_read_as_pgbouncer_reads_them(void **state)
 {
 	struct config *c = load_good("\n[pgbouncer] ; a comment after a section\r\n"
@@ -653,6 +670,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_errors_at_once_with_their_lines),
+		cmocka_unit_test(test_ways_to_tell_a_tenant),
 		cmocka_unit_test(test_lines_are_read_as_pgbouncer_reads_them),
 		cmocka_unit_test(test_long_lines),
 		cmocka_unit_test(test_includes),

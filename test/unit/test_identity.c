@@ -17,6 +17,8 @@
 #define TENANTS                                                                                    \
 	"[tenants]\nacme = tier=basic business_id=42 user=anna database=acme_db\n"                 \
 	"globex = tier=basic business_id=7 user=bob\n"
+#define TLS                                                                                        \
+	"client_tls_sslmode = allow\nclient_tls_key_file = k.pem\nclient_tls_cert_file = c.pem\n"
 #define SHOP "[databases]\nshop = host=127.0.0.1\nacme_db = host=127.0.0.1 dbname=shop user=owner\n"
 
 static bool read_text(void *arg, const char *path PGT_UNUSED, bool is_secret PGT_UNUSED,
@@ -341,9 +343,56 @@ static void test_packets_that_make_no_sense(void **state)
 		free(many[i]);
 }
 
+/* The tenant by the host that is asked for over TLS. */
+static void test_host_name(void **state)
+{
+	static const char *const packet[] = { "user=x", "database=shop", NULL };
+	static const struct {
+		const char *host, *tenant, *business_id; /* tenant NULL: refused */
+		const char *sqlstate;
+		bool in_tier; /* unknown ones are */
+	} rows[] = {
+		{"acme.db.example.com",       "acme",  "42",    "",      false},
+		{ "Acme.DB.example.COM",      "acme",  "42",    "",      false},
+		{ "other.db.example.com",     NULL,    NULL,    "28000", false},
+		{ "other.db.example.com",     "other", "other", "",      true },
+		{ "42.db.example.com",        NULL,    NULL,    "28000", true },
+		{ "db.example.com",           NULL,    NULL,    "28000", true },
+		{ ".db.example.com",          NULL,    NULL,    "28000", true },
+		{ "x.acme.db.example.com",    NULL,    NULL,    "28000", true },
+		{ "acme.db.example.com.evil", NULL,    NULL,    "28000", true },
+		{ "acme",                     NULL,    NULL,    "28000", true },
+		{ NULL,                       NULL,    NULL,    "28000", true },
+	};
+
+	for (size_t i = 0; i < PGT_NELEMS(rows); i++) {
+		struct config *c = config_of(
+		    rows[i].in_tier ? "tenant_by = sni\ntenant_sni_suffix = .db.example.com\n" TLS
+				      "unknown_tenant = basic"
+				    : "tenant_by = sni\ntenant_sni_suffix = db.example.com\n" TLS);
+		struct identity id;
+		struct err e;
+
+		assert_true(identity_of(&id, packet, &e));
+		if (rows[i].host)
+			identity_set_host(&id, rows[i].host);
+		identity_resolve(&id, c);
+		assert_int_equal(id.is_refused, !rows[i].tenant);
+		if (rows[i].tenant) {
+			assert_string_equal(id.tenant, rows[i].tenant);
+			assert_string_equal(id.business_id, rows[i].business_id);
+		} else {
+			assert_string_equal(id.refusal.sqlstate, rows[i].sqlstate);
+		}
+		identity_fini(&id);
+		config_unref(c);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_host_name),
 		cmocka_unit_test(test_tenants),
 		cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_users_and_databases),
