@@ -166,17 +166,17 @@ make_dir() {
 
 start_servers() {
     say "A primary and a streaming replica in $dir"
-    primary=$(free_port 25432)
-    replica=$(free_port $((primary + 1)))
     # shellcheck disable=SC2086
     $as_user "$bin/initdb" -D "$dir/primary/data" -U postgres -E UTF8 --locale=C.UTF-8 -N \
         --auth-local=trust --auth-host=scram-sha-256 >"$dir/initdb.log" 2>&1 ||
         die "initdb failed" "$dir/initdb.log"
+    primary=$(free_port 25432)
     start_server primary "$primary"
     as_superuser primary psql -X -q -v ON_ERROR_STOP=1 -p "$primary" -d postgres \
         <"$top/etc/demo/shop.sql" >"$dir/shop.log" 2>&1 || die "shop.sql failed" "$dir/shop.log"
     as_superuser primary pg_basebackup -D "$dir/replica/data" -p "$primary" -c fast -N -R \
         >"$dir/basebackup.log" 2>&1 || die "pg_basebackup failed" "$dir/basebackup.log"
+    replica=$(free_port $((primary + 1)))
     start_server replica "$replica"
     echo "primary: 127.0.0.1:$primary    replica: 127.0.0.1:$replica"
 }

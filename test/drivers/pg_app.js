@@ -159,7 +159,7 @@ async function timeouts(client, watcher) {
   const asleep = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60) /* node */' AND state = 'active'";
   while (!(await watcher.query(asleep)).rowCount);
   await sleeping;
-  const limited = new Client({ options, statement_timeout: 50, application_name: 'limited' });
+  const limited = new Client({ options, statement_timeout: 1000, application_name: 'limited' });
   await limited.connect();
   await attempt('from the start', limited.query('SELECT pg_sleep(60)'));
   await attempt('settings', limited.query("SELECT current_setting('statement_timeout') AS s, current_setting('application_name') AS a"));

@@ -122,7 +122,7 @@ async function sessions(sql) {
   console.log('# sessions');
   const notices = [];
   const [one, two] = [{ connection: { TimeZone: 'Asia/Tokyo', application_name: 'one' }, onnotice: (notice) => notices.push(notice.message) },
-    { connection: { TimeZone: 'America/Lima', statement_timeout: 50 } }].map((options) => connect({ max: 1, ...options }));
+    { connection: { TimeZone: 'America/Lima', statement_timeout: 1000 } }].map((options) => connect({ max: 1, ...options }));
   for (let turn = 0; turn < 3; turn++) {
     show('time zones', ...(await Promise.all([one, two].map((each) => each`SELECT '2024-02-29 12:00+00'::timestamptz::text AS at,
       current_setting('application_name') AS name`))).map((rows) => rows[0]), one.parameters.TimeZone);

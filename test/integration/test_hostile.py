@@ -125,9 +125,9 @@ def test_i1_parameter_that_a_cast_changes(ledger, turnstile, sql, types, values)
 
 
 # --- a hostile server -------------------------------------------------------------------------
-def fake_pool(server, tiers=None):
+def fake_pool(server, tiers=None, **settings):
     """A config: tenant acme on a FakeServer."""
-    return tenants(server, {"server_login_retry": 1, "query_wait_timeout": 3}, tiers)
+    return tenants(server, settings, tiers)
 
 
 @pytest.mark.parametrize("told", [None, "", "x", "9" * 18], ids=str)
@@ -139,7 +139,8 @@ def test_i6_server_that_does_not_tell_its_timeout(turnstile, told):
                          raw.command_complete("SELECT 2"), raw.ready())
 
     with raw.FakeServer(script) as server:
-        pooler = turnstile(fake_pool(server, {"basic": {"weight": 1, **CAPPED}}))
+        pooler = turnstile(fake_pool(server, {"basic": {"weight": 1, **CAPPED}},
+                                     server_login_retry=1, query_wait_timeout=3))
         with pytest.raises(raw.LoginRefused):
             enter(pooler, "acme")
         assert len(server.startups) < 10

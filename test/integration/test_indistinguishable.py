@@ -38,10 +38,11 @@ def test_i2_random_sessions_are_as_on_connections_of_their_own(databases, turnst
         assert scene.sessions >= len(seeds) * CLIENTS
 
 
+@pytest.mark.timeout(300)
 def test_i2_what_differs_is_found_and_made_small(databases, turnstile):
     """The test of the test: a pooler that loses what a session has made is found out."""
     t = turnstile(i2.config(databases, {"session_state": "log"}), users={USER: PASSWORD})
     with i2.Scene(databases, t) as scene:
-        failures = i2.play_seeds(scene, range(1, 60), ["temp"], stop_at=1)
+        failures = i2.play_seeds(scene, range(1, 60), ["temp"], shrink_seconds=200, stop_at=1)
         assert len(failures) == 1 and "as small as it gets" in failures[0], failures
         assert failures[0].count("\n") < 20, failures[0]

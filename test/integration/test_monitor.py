@@ -119,6 +119,7 @@ def test_idle_primary_behind_a_page_header_is_caught_up_with(pair, turnstile):
 def test_without_a_login_the_first_node_is_the_primary(primary, replica, turnstile):
     t = turnstile(watched(primary, replica, settings={"monitor_user": None,
                                                       "monitor_password": None}))
+    t.wait_log("is ready")
     assert t.log_contains("nobody to ask the nodes as") == 1
     assert [n["role"] for n in nodes(t)] == ["unknown", "unknown"]
     with log_in(t) as client:

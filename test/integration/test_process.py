@@ -330,7 +330,7 @@ def test_pidfile(primary):
     pidfile.write_text("999999\n")  # of one that crashed
     config = shop(primary, {"pidfile": pidfile})
     with wrapped(config) as t:
-        assert int(pidfile.read_text()) == t.pid()
+        wait_until(lambda: pidfile.read_text() == f"{t.pid()}\n", what=pidfile.read_text)
         other = Turnstile(config, {APP_USER: APP_PASSWORD})
         code, _, err = run(other.ini)
         assert code == 1 and f"process {t.pid()} runs already" in err
@@ -448,6 +448,7 @@ def test_i9_memory_is_not_dumped(primary):
     """A process that may not be dumped belongs to root in /proc, whoever it runs as."""
     with wrapped(shop(primary), before=["setpriv", "--reuid", SERVICE_USER, "--clear-groups", "--"]
                  if os.getuid() == 0 else ()) as t:
+        t.wait_log("is ready")
         if t.log_contains("a build for debuggers"):
             pytest.skip("a build for debuggers")
         assert os.stat(f"/proc/{t.pid()}/mem").st_uid == 0

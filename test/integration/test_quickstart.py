@@ -3,9 +3,11 @@
 # test_quickstart.py - etc/quickstart.sh shows what it promises and leaves nothing behind.
 #
 # Uses the program under test instead of building one, if PGTURNSTILE names it.
+import fcntl
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,15 @@ from machine import scratch_dir
 from waiting import wait_until
 
 SCRIPT = Path(__file__).resolve().parents[2] / "etc/quickstart.sh"
+
+
+@pytest.fixture
+def only_one():
+    """It takes the first free ports, which two of them would take for free at the same time."""
+    path = Path(tempfile.gettempdir()) / f"pgturnstile-quickstart-{os.getuid()}"
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def start(tmp, *args, path=None):
@@ -41,7 +52,7 @@ def is_tidy(tmp):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_check_finds_all_as_promised():
+def test_check_finds_all_as_promised(only_one):
     tmp = scratch_dir("quickstart")
     code = start(tmp, "--check").wait()
     assert code == 0, output(tmp)
@@ -50,7 +61,7 @@ def test_check_finds_all_as_promised():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_ctrl_c_removes_everything():
+def test_ctrl_c_removes_everything(only_one):
     tmp = scratch_dir("quickstart")
     process = start(tmp)
     wait_until(lambda: "Ctrl-C ends it" in output(tmp) or process.poll() is not None, 500,

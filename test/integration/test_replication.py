@@ -629,6 +629,7 @@ def test_pg_recvlogical(source, tooled, slot):
     source.sql("INSERT INTO moves VALUES (6, 'decoded')", dbname=APP_DATABASE)
     text = run([*common, "--start", "-f", "-", "--no-loop", "--endpos", position(source)])
     assert "'decoded'" in text
+    wait_gone(source)  # or the slot is still in use
     run([*common, "--drop-slot"])
     wait_gone(source)
 
