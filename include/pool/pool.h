@@ -26,6 +26,7 @@ struct hub;
 struct net;
 struct node_set;
 struct sql_catalog;
+struct sql_leaving;
 
 /* The life of a server connection; state and list are one, so SHOW POOLS cannot disagree with
  * reality. */
@@ -107,6 +108,7 @@ struct group {
 	struct shared *database_shared, *user_shared, *login_shared;
 	struct node_set *nodes;
 	const struct sql_catalog *catalog; /* the version of nodes' that is in use here */
+	const struct sql_leaving *leaving; /* the same; NULL: there are no such names */
 	unsigned catalog_version;
 	struct pool *pools; /* one for each node */
 	unsigned npools;

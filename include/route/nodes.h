@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 struct sql_catalog;
+struct sql_leaving;
 
 /* UNKNOWN: nobody has asked yet. */
 enum node_role { NODE_UNKNOWN, NODE_PRIMARY, NODE_REPLICA, NODE_DOWN };
@@ -43,10 +44,11 @@ struct node_set {
 	unsigned n;
 	struct node *nodes;
 	atomic_bool monitored;    /* roles are asked; else the first node is the primary */
-	_Atomic unsigned version; /* of the catalog */
+	_Atomic unsigned version; /* of the catalog and of what leaves something */
 	_Atomic unsigned ddl;     /* counts commands that change what texts mean, as far as seen */
 	pthread_mutex_t lock;
 	const struct sql_catalog *catalog; /* or NULL as long as it was not read */
+	const struct sql_leaving *leaving; /* the same */
 };
 
 /* One reference, the caller's. */
@@ -60,6 +62,9 @@ bool node_set_matches(const struct node_set *set, const struct node_conf *nodes,
 const struct sql_catalog *node_set_catalog(struct node_set *set);
 /* Takes the reference. */
 void node_set_publish_catalog(struct node_set *set, const struct sql_catalog *catalog);
+/* The same for the names of code that leaves something. */
+const struct sql_leaving *node_set_leaving(struct node_set *set);
+void node_set_publish_leaving(struct node_set *set, const struct sql_leaving *leaving);
 void node_set_error(struct node_set *set, struct node *node, const char *why);
 
 /* Where writes go: the primary; without a monitor, or before its first answer, the first node; -1

@@ -13,11 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Rows (schema, name, volatile: t or f, leaves: t or f), one for each function's name, for
+/* Rows (schema, name, volatile: t or f), one for each function's name, for
  * sql_catalog_builder_function().  Aggregates of extensions and users count as volatile when their
- * parts are.  A volatile function leaves when its source spells something that outlives it in the
- * session (SET, CREATE TEMP, an advisory lock, dynamic SQL …), or calls one that does; functions in
- * C are trusted.  Runs on PostgreSQL 11 and later, for any role. */
+ * parts are.  Runs on PostgreSQL 11 and later, for any role. */
 extern const char sql_catalog_query[];
 
 /* Rows (schema, name) for sql_catalog_builder_relation(): what only the primary may be asked:
@@ -37,7 +35,7 @@ struct sql_catalog_builder;
 struct sql_catalog_builder *sql_catalog_builder_new(void);
 /* Names are copied.  A name given twice is unsafe when one of the two is. */
 void sql_catalog_builder_function(struct sql_catalog_builder *b, struct slice schema,
-				  struct slice name, bool is_volatile, bool leaves);
+				  struct slice name, bool is_volatile);
 void sql_catalog_builder_relation(struct sql_catalog_builder *b, struct slice schema,
 				  struct slice name);
 void sql_catalog_builder_free(struct sql_catalog_builder *b);
@@ -57,10 +55,6 @@ enum sql_safety sql_catalog_function(const struct sql_catalog *c, struct slice s
 				     struct slice name);
 bool sql_catalog_is_safe_function(const struct sql_catalog *c, struct slice schema,
 				  struct slice name);
-/* Whether a function of this name, in any schema, may leave something in the session. */
-bool sql_catalog_leaves(const struct sql_catalog *c, struct slice name);
-/* Whether there is any such; c may be NULL. */
-bool sql_catalog_has_leaving(const struct sql_catalog *c);
 /* Whether only the primary may be asked for the relation; what the catalog does not list is an
  * ordinary table or view. */
 bool sql_catalog_is_primary_relation(const struct sql_catalog *c, struct slice schema,

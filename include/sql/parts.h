@@ -35,6 +35,9 @@ struct scan {
 	unsigned depth;     /* of parentheses */
 	unsigned atomic;    /* BEGIN ATOMIC and the CASEs in it that wait for their END */
 	unsigned calls;     /* set_config() in set_config() */
+	bool names_written; /* a relation that leaves something when it is written */
+	bool writes;        /* some command of the text may */
+	bool defines;       /* a command that is none of the known ones */
 };
 
 /* --- tokens.c: the stream ------------------------------------------------------------------- */

@@ -19,14 +19,15 @@
  * them: its EXECUTE would give parameters that no Bind has shown. */
 #define SQL_OWN_STATEMENTS "pgt_"
 
-struct sql_catalog;
+struct sql_leaving;
 
 struct sql_env {
 	bool standard_strings;      /* standard_conforming_strings of the session */
 	bool ascii_safe;            /* its client_encoding has no ASCII bytes inside characters */
 	const char *tenant_setting; /* lower case, "app.current_business_id"; NULL: none guarded */
-	/* Whose functions may leave something in the session; NULL: none does, or nobody knows. */
-	const struct sql_catalog *leaving;
+	/* Names behind which there is code that may leave something in the session; NULL: there are
+	 * none, or nobody knows. */
+	const struct sql_leaving *leaving;
 	bool wants_fingerprint; /* a third of a scan's time: only for those who classify */
 };
 
@@ -87,7 +88,7 @@ const char *sql_kind_name(enum sql_kind kind);
 	X(SEED, "seed")     /* of random() */                                                      \
 	X(BACKEND_PID, "backend_pid")                                                              \
 	X(RELEASE, "release") /* DROP, CLOSE, UNLISTEN, an unlock: may end what is left behind */  \
-	X(BLOCK, "block")     /* DO, CALL, some functions: what they run is not in it */           \
+	X(BLOCK, "block")     /* DO, CALL, names of sql_env.leaving: what they run is not in it */ \
 	X(DISCARD_ALL, "discard_all")                                                              \
 	X(DISCARD_PLANS, "discard_plans") /* also SEQUENCES and TEMP */                            \
 	X(DEALLOCATE, "deallocate")       /* one name */                                           \

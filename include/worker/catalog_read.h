@@ -2,7 +2,7 @@
  *
  * catalog_read.h - reads the catalog of a database, on a connection of its own.
  *
- * One reading is one connection and two queries, on the control thread.  A large catalog takes a
+ * One reading is one connection and three queries, on the control thread.  A large catalog takes a
  * while, and the monitor's question for the role must not stand behind it.
  */
 #ifndef PGT_WORKER_CATALOG_READ_H
@@ -12,10 +12,17 @@
 
 struct catalog_read;
 struct sql_catalog;
+struct sql_leaving;
 
-/* Called once, never from catalog_read_start(); the reading is gone then.  catalog: a reference for
- * the callee, or NULL, and why tells. */
-typedef void catalog_read_fn(void *arg, const struct sql_catalog *catalog, const char *why);
+/* What a reading gives: references for the callee. */
+struct catalogs {
+	const struct sql_catalog *catalog;
+	const struct sql_leaving *leaving;
+};
+
+/* Called once, never from catalog_read_start(); the reading is gone then.  catalogs: NULL when it
+ * has failed, and why tells. */
+typedef void catalog_read_fn(void *arg, const struct catalogs *catalogs, const char *why);
 
 /* Target as server_connect() has it. */
 struct catalog_read *catalog_read_start(struct net *net, const struct server_target *target,

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "route/nodes.h"
 #include "sql/catalog.h"
+#include "sql/leaving.h"
 
 #include <stdlib.h>
 
@@ -94,6 +95,7 @@ void group_free(struct group *group)
 	shared_put(group->user_shared);
 	shared_put(group->login_shared);
 	sql_catalog_unref(group->catalog);
+	sql_leaving_unref(group->leaving);
 	node_set_unref(group->nodes);
 	config_unref(group->config);
 	free(group->pools);

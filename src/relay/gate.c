@@ -12,6 +12,7 @@
 #include "relay/statement.h"
 #include "route/nodes.h"
 #include "sql/classify.h"
+#include "sql/leaving.h"
 #include "sql/lex.h"
 #include "sql/stream_guard.h"
 #include "sql/timeout.h"
@@ -61,32 +62,45 @@ static uint64_t add_path(const struct client *c, uint64_t key)
 	return key;
 }
 
-static const struct sql_catalog *catalog_of(struct group *group)
+static PGT_NOINLINE void renew_catalog(struct group *group, unsigned version)
+{
+	sql_catalog_unref(group->catalog);
+	sql_leaving_unref(group->leaving);
+	group->catalog = node_set_catalog(group->nodes);
+	group->leaving = node_set_leaving(group->nodes);
+	if (sql_leaving_is_empty(group->leaving)) {
+		sql_leaving_unref(group->leaving);
+		group->leaving = NULL;
+	}
+	group->catalog_version = version;
+}
+
+static void follow_catalog(struct group *group)
 {
 	unsigned version = atomic_load_explicit(&group->nodes->version, memory_order_relaxed);
 
-	if (version != group->catalog_version) {
-		sql_catalog_unref(group->catalog);
-		group->catalog = node_set_catalog(group->nodes);
-		group->catalog_version = version;
-	}
+	if (version != group->catalog_version)
+		renew_catalog(group, version);
+}
+
+static const struct sql_catalog *catalog_of(struct group *group)
+{
+	follow_catalog(group);
 	return group->catalog;
 }
 
-/* What is known of functions that leave something in the session, if there are any. */
-static const struct sql_catalog *leaving_of(struct group *group)
+static const struct sql_leaving *leaving_of(struct group *group)
 {
-	const struct sql_catalog *catalog = catalog_of(group);
-
-	return sql_catalog_has_leaving(catalog) ? catalog : NULL;
+	follow_catalog(group);
+	return group->leaving;
 }
 
 /* Another one where a text may mean something else than before. */
-static uint64_t meaning_of(const struct client *c, const struct sql_catalog *leaving)
+static uint64_t meaning_of(const struct client *c, const struct sql_leaving *leaving)
 {
 	uint64_t ddl = atomic_load_explicit(&c->group->nodes->ddl, memory_order_relaxed);
 
-	return sql_catalog_id(leaving) + (ddl << 32);
+	return sql_leaving_id(leaving) + (ddl << 32);
 }
 
 static void learn_env(struct client *c, uint64_t meaning)
@@ -108,8 +122,7 @@ static void learn_env(struct client *c, uint64_t meaning)
 
 struct sql_env gate_env(struct client *c)
 {
-	const struct sql_catalog *leaving = leaving_of(c->group);
-
+	const struct sql_leaving *leaving = leaving_of(c->group);
 	uint64_t meaning = meaning_of(c, leaving);
 
 	if (!c->env_known || c->env_meaning != meaning)

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "sql/catalog.h"
+#include "sql/leaving.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,8 +49,8 @@ void node_set_unref(struct node_set *set)
 {
 	if (!set || atomic_fetch_sub(&set->refs, 1) != 1)
 		return;
-	if (set->catalog)
-		sql_catalog_unref(set->catalog);
+	sql_catalog_unref(set->catalog);
+	sql_leaving_unref(set->leaving);
 	for (unsigned i = 0; i < set->n; i++)
 		free(set->nodes[i].host);
 	pthread_mutex_destroy(&set->lock);
@@ -88,8 +89,29 @@ void node_set_publish_catalog(struct node_set *set, const struct sql_catalog *ca
 	set->catalog = catalog;
 	pthread_mutex_unlock(&set->lock);
 	atomic_fetch_add(&set->version, 1);
-	if (old)
-		sql_catalog_unref(old);
+	sql_catalog_unref(old);
+}
+
+const struct sql_leaving *node_set_leaving(struct node_set *set)
+{
+	const struct sql_leaving *leaving;
+
+	pthread_mutex_lock(&set->lock);
+	leaving = sql_leaving_ref(set->leaving);
+	pthread_mutex_unlock(&set->lock);
+	return leaving;
+}
+
+void node_set_publish_leaving(struct node_set *set, const struct sql_leaving *leaving)
+{
+	const struct sql_leaving *old;
+
+	pthread_mutex_lock(&set->lock);
+	old = set->leaving;
+	set->leaving = leaving;
+	pthread_mutex_unlock(&set->lock);
+	atomic_fetch_add(&set->version, 1);
+	sql_leaving_unref(old);
 }
 
 void node_set_error(struct node_set *set, struct node *node, const char *why)

@@ -14,26 +14,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-/* \m and \M are the borders of a word. */
 const char sql_catalog_query[] =
-    "WITH RECURSIVE own AS MATERIALIZED ("
-    " SELECT p.proname AS name, p.prosrc AS source, l.lanname AS language"
-    " FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
-    " WHERE p.provolatile = 'v' AND l.lanname NOT IN ('c', 'internal')"
-    "), call(caller, callee) AS MATERIALIZED ("
-    " SELECT DISTINCT own.name, lower(m[1]) FROM own, pg_catalog.regexp_matches(source,"
-    " '([a-z_][a-z0-9_$]*)\"?\\s*\\(', 'gi') m"
-    "), leaving(name) AS ("
-    " SELECT name FROM own WHERE language NOT IN ('sql', 'plpgsql') OR source = ''"
-    " OR source ~* '\\m(set_config|pg_temp|temp|temporary|listen|execute|discard|load|hold|setseed|"
-    "dblink_connect|dblink_connect_u|pg_advisory_lock|pg_advisory_lock_shared|"
-    "pg_try_advisory_lock|pg_try_advisory_lock_shared)\\M'"
-    " OR source ~* '(^|;|\\m(begin|then|else|loop))\\s*(re)?set\\M'"
-    " UNION SELECT call.caller::name FROM leaving JOIN call ON call.callee = leaving.name"
-    ") SELECT n.nspname, p.proname, bool_or(p.provolatile = 'v'"
-    " OR coalesce(t.provolatile = 'v', false) OR coalesce(f.provolatile = 'v', false)),"
-    " bool_or(p.provolatile = 'v' AND p.proname IN (SELECT name FROM leaving)"
-    " AND n.nspname <> 'pg_catalog')"
+    "SELECT n.nspname, p.proname, bool_or(p.provolatile = 'v'"
+    " OR coalesce(t.provolatile = 'v', false) OR coalesce(f.provolatile = 'v', false))"
     " FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
     " LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid"
     " LEFT JOIN pg_catalog.pg_proc t ON t.oid = a.aggtransfn"
@@ -68,7 +51,6 @@ struct entry {
 	struct slice schema;
 	struct slice name;
 	bool is_unsafe;
-	bool leaves;  /* of a function */
 	char bytes[]; /* of both */
 };
 
@@ -77,7 +59,6 @@ struct sql_catalog {
 	uint64_t id;
 	struct hmap functions;
 	struct hmap relations; /* all of them unsafe */
-	bool has_leaving;
 };
 
 struct sql_catalog_builder {
@@ -102,8 +83,7 @@ static struct entry *entry_find(const struct hmap *map, struct slice schema, str
 	return NULL;
 }
 
-static void entry_add(struct hmap *map, struct slice schema, struct slice name, bool is_unsafe,
-		      bool leaves)
+static void entry_add(struct hmap *map, struct slice schema, struct slice name, bool is_unsafe)
 {
 	struct entry *e = entry_find(map, schema, name);
 
@@ -116,7 +96,6 @@ static void entry_add(struct hmap *map, struct slice schema, struct slice name, 
 		hmap_insert(map, &e->link, entry_hash(schema, name));
 	}
 	e->is_unsafe |= is_unsafe;
-	e->leaves |= leaves;
 }
 
 static void map_free(struct hmap *map)
@@ -136,18 +115,17 @@ struct sql_catalog_builder *sql_catalog_builder_new(void)
 }
 
 void sql_catalog_builder_function(struct sql_catalog_builder *b, struct slice schema,
-				  struct slice name, bool is_volatile, bool leaves)
+				  struct slice name, bool is_volatile)
 {
-	entry_add(&b->catalog->functions, schema, name, is_volatile, leaves);
-	entry_add(&b->catalog->functions, SLICE(""), name, is_volatile, leaves);
-	b->catalog->has_leaving |= leaves;
+	entry_add(&b->catalog->functions, schema, name, is_volatile);
+	entry_add(&b->catalog->functions, SLICE(""), name, is_volatile);
 }
 
 void sql_catalog_builder_relation(struct sql_catalog_builder *b, struct slice schema,
 				  struct slice name)
 {
-	entry_add(&b->catalog->relations, schema, name, true, false);
-	entry_add(&b->catalog->relations, SLICE(""), name, true, false);
+	entry_add(&b->catalog->relations, schema, name, true);
+	entry_add(&b->catalog->relations, SLICE(""), name, true);
 }
 
 void sql_catalog_builder_free(struct sql_catalog_builder *b)
@@ -206,18 +184,6 @@ bool sql_catalog_is_safe_function(const struct sql_catalog *c, struct slice sche
 				  struct slice name)
 {
 	return sql_catalog_function(c, schema, name) == SQL_SAFETY_SAFE;
-}
-
-bool sql_catalog_leaves(const struct sql_catalog *c, struct slice name)
-{
-	struct entry *e = entry_find(&c->functions, SLICE(""), name);
-
-	return e && e->leaves;
-}
-
-bool sql_catalog_has_leaving(const struct sql_catalog *c)
-{
-	return c && c->has_leaving;
 }
 
 bool sql_catalog_is_primary_relation(const struct sql_catalog *c, struct slice schema,

@@ -365,6 +365,7 @@ void head_take(struct scan *s)
 	s->f->sequence |= st->advances ? SQL_SEQUENCE_ADVANCES : 0;
 	if (st->head)
 		kind = st->head(s, &exact);
+	s->defines |= kind == SQL_KIND_EMPTY || kind == SQL_KIND_OTHER;
 	if (counts && s->f->statements == 1) {
 		s->f->kind = kind == SQL_KIND_EMPTY ? SQL_KIND_OTHER : kind;
 		s->f->is_exact = exact && scan_is_at_end(s);

@@ -10,8 +10,7 @@
 #include "sql/parts.h"
 
 #include "base/assert.h"
-#include "sql/ascii.h"
-#include "sql/catalog.h"
+#include "sql/leaving.h"
 
 /* --- names ---------------------------------------------------------------------------------- */
 #define X(enumerator, name) name,
@@ -197,18 +196,49 @@ static PGT_NOINLINE void step_reset(struct scan *s)
 		setting_take_reset(s, SCOPE_CATALOG);
 }
 
-/* At the parenthesis behind a name. */
-static PGT_NOINLINE void step_call(struct scan *s)
+/* ---- names behind which there is code ----
+ */
+static bool is_call(const struct scan *s)
 {
-	struct slice name = s->around[1];
-	char lower[64];
+	/* A row's field may be a function that is given the row. */
+	return s->prev == W_DOT || slice_is_equal(scan_peek_token(s).text, SLICE("("));
+}
 
-	if (s->prev == W_IDENT && name.n <= sizeof(lower)) {
-		for (size_t i = 0; i < name.n; i++)
-			lower[i] = ascii_lower(name.p[i]);
-		name.p = lower;
-	}
-	if (sql_catalog_leaves(s->env->leaving, name))
+static unsigned find_leaving(const struct scan *s)
+{
+	const struct sql_leaving *leaving = s->env->leaving;
+	struct slice raw = s->t.inner;
+	char name[64];
+	size_t n;
+
+	if (s->t.kind == LEX_OP)
+		return sql_leaving_find(leaving, s->t.text);
+	if (s->t.kind == LEX_WORD && !sql_leaving_may_have(leaving, raw.p[0], raw.n) && raw.n < 64)
+		return 0;
+	/* One that is not known for certain may be any. */
+	return lex_decode(&s->t, name, sizeof(name), &n)
+		   ? sql_leaving_find(leaving, slice_of(name, n))
+		   : SQL_LEAVES_NAMED;
+}
+
+static PGT_NOINLINE void step_leaving(struct scan *s)
+{
+	unsigned how = 0;
+
+	if (s->w == W_INSERT || s->w == W_UPDATE || s->w == W_DELETE || s->w == W_MERGE ||
+	    s->w == W_COPY)
+		s->writes = true;
+	else if (scan_is_name(s) || s->t.kind == LEX_OP)
+		how = find_leaving(s);
+	s->names_written |= how & SQL_LEAVES_WRITTEN;
+	if ((how & SQL_LEAVES_NAMED) || ((how & SQL_LEAVES_CALLED) && is_call(s)))
+		s->f->effects |= SQL_EFFECT_BLOCK;
+}
+
+static void judge_leaving(struct scan *s)
+{
+	if ((s->names_written && (s->writes || s->defines)) ||
+	    (s->defines && sql_leaving_in_ddl(s->env->leaving)))
 		s->f->effects |= SQL_EFFECT_BLOCK;
 }
 
@@ -216,8 +246,6 @@ static PGT_NOINLINE void step_call(struct scan *s)
 static inline void step_shape(struct scan *s)
 {
 	if (s->w == W_OPEN) {
-		if (s->env->leaving && (s->prev == W_IDENT || s->prev == W_QUOTED))
-			step_call(s);
 		if (++s->depth > s->f->nesting)
 			s->f->nesting = s->depth;
 	} else if (s->w == W_CLOSE_PAREN) {
@@ -231,6 +259,8 @@ void scan_step(struct scan *s)
 {
 	bool may_be_setting = s->env->tenant_setting && (!s->is_query || s->is_body);
 
+	if (s->env->leaving)
+		step_leaving(s);
 	if (s->w == W_SET_CONFIG) {
 		set_config_take(s);
 		return;
@@ -272,6 +302,8 @@ void sql_scan(struct slice text, const struct sql_env *env, struct sql_facts *f)
 		if (s.w == W_SEMICOLON)
 			scan_next(&s);
 	}
+	if (env->leaving)
+		judge_leaving(&s);
 	if (s.lex.unclean)
 		f->flags |= SQL_UNCLEAN;
 	if (s.fingerprint)

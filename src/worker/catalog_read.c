@@ -2,12 +2,13 @@
  *
  * catalog_read.c - reads the catalog of a database, on a connection of its own.
  *
- * Knows the two queries of sql/catalog.h, not when they are due.
+ * Knows the queries of sql/catalog.h and sql/leaving.h, not when they are due.
  */
 #include "worker/catalog_read.h"
 
 #include "base/mem.h"
 #include "sql/catalog.h"
+#include "sql/leaving.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 struct catalog_read {
 	struct server *server;
 	struct sql_catalog_builder *builder;
+	struct sql_leaving *leaving;
 	catalog_read_fn *done;
 	void *arg;
 	usec_t started_at;
@@ -31,16 +33,17 @@ static void release(struct catalog_read *r)
 		server_drop(r->server);
 	if (r->builder)
 		sql_catalog_builder_free(r->builder);
+	sql_leaving_unref(r->leaving);
 	free(r);
 }
 
-static void finish(struct catalog_read *r, const struct sql_catalog *catalog, const char *why)
+static void finish(struct catalog_read *r, const struct catalogs *catalogs, const char *why)
 {
 	catalog_read_fn *done = r->done;
 	void *arg = r->arg;
 
 	release(r);
-	done(arg, catalog, why);
+	done(arg, catalogs, why);
 }
 
 static void fail(struct catalog_read *r, const char *why)
@@ -74,18 +77,37 @@ static void on_relation(struct server *s PGT_UNUSED, void *arg, const struct sli
 		sql_catalog_builder_relation(r->builder, columns[0], columns[1]);
 }
 
-static void on_relations(struct server *s PGT_UNUSED, void *arg, const struct report *error)
+static void on_name(struct server *s PGT_UNUSED, void *arg, const struct slice *columns, unsigned n)
 {
 	struct catalog_read *r = arg;
-	const struct sql_catalog *catalog;
+
+	if (n == 2)
+		sql_leaving_add(r->leaving, columns[0], columns[1]);
+}
+
+static void on_names(struct server *s PGT_UNUSED, void *arg, const struct report *error)
+{
+	struct catalog_read *r = arg;
+	struct catalogs catalogs;
 
 	if (error) {
 		fail_with(r, error);
 		return;
 	}
-	catalog = sql_catalog_builder_finish(r->builder);
+	catalogs = (struct catalogs){ sql_catalog_builder_finish(r->builder), r->leaving };
 	r->builder = NULL;
-	finish(r, catalog, NULL);
+	r->leaving = NULL;
+	finish(r, &catalogs, NULL);
+}
+
+static void on_relations(struct server *s, void *arg, const struct report *error)
+{
+	struct question q = { .row = on_name, .done = on_names, .arg = arg };
+
+	if (error)
+		fail_with(arg, error);
+	else
+		server_ask(s, sql_leaving_query, &q);
 }
 
 static void on_function(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
@@ -93,10 +115,9 @@ static void on_function(struct server *s PGT_UNUSED, void *arg, const struct sli
 {
 	struct catalog_read *r = arg;
 
-	if (n == 4)
+	if (n == 3)
 		sql_catalog_builder_function(r->builder, columns[0], columns[1],
-					     !slice_is_equal(columns[2], SLICE("f")),
-					     slice_is_equal(columns[3], SLICE("t")));
+					     !slice_is_equal(columns[2], SLICE("f")));
 }
 
 static void on_functions(struct server *s, void *arg, const struct report *error)
@@ -144,6 +165,7 @@ struct catalog_read *catalog_read_start(struct net *net, const struct server_tar
 	struct catalog_read *r = xnew(struct catalog_read);
 
 	r->builder = sql_catalog_builder_new();
+	r->leaving = sql_leaving_new();
 	r->done = done;
 	r->arg = arg;
 	r->started_at = loop_now(net->loop);

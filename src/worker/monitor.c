@@ -447,18 +447,20 @@ static void tick(struct probe *p, usec_t now)
 /* ---- the catalog of the primary ---------------------------------------------------------------
  */
 
-static void on_catalog(void *arg, const struct sql_catalog *catalog, const char *why)
+static void on_catalog(void *arg, const struct catalogs *catalogs, const char *why)
 {
 	struct watch *w = arg;
 
 	w->reading = NULL;
-	w->catalog_due = now_of(w) + (catalog ? CATALOG_PERIOD : CATALOG_RETRY);
-	if (catalog)
-		node_set_publish_catalog(w->set, catalog);
-	else if (!w->catalog_failed)
+	w->catalog_due = now_of(w) + (catalogs ? CATALOG_PERIOD : CATALOG_RETRY);
+	if (catalogs) {
+		node_set_publish_catalog(w->set, catalogs->catalog);
+		node_set_publish_leaving(w->set, catalogs->leaving);
+	} else if (!w->catalog_failed) {
 		log_warning("database \"%s\": the catalog cannot be read: %s", w->set->database,
 			    why);
-	w->catalog_failed = !catalog;
+	}
+	w->catalog_failed = !catalogs;
 }
 
 static void read_catalog(struct watch *w)

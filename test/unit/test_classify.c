@@ -86,13 +86,12 @@ static const struct sql_catalog *catalog_new(void)
 	struct slice core = SLICE("pg_catalog"), public = SLICE("public");
 
 	for (size_t i = 0; i < PGT_NELEMS(stable_functions); i++)
-		sql_catalog_builder_function(b, core, slice_str(stable_functions[i]), false, false);
+		sql_catalog_builder_function(b, core, slice_str(stable_functions[i]), false);
 	for (size_t i = 0; i < PGT_NELEMS(volatile_functions); i++)
-		sql_catalog_builder_function(b, core, slice_str(volatile_functions[i]), true,
-					     false);
-	sql_catalog_builder_function(b, public, SLICE("f_stable"), false, false);
-	sql_catalog_builder_function(b, public, SLICE("f_immutable"), false, false);
-	sql_catalog_builder_function(b, public, SLICE("f_volatile"), true, false);
+		sql_catalog_builder_function(b, core, slice_str(volatile_functions[i]), true);
+	sql_catalog_builder_function(b, public, SLICE("f_stable"), false);
+	sql_catalog_builder_function(b, public, SLICE("f_immutable"), false);
+	sql_catalog_builder_function(b, public, SLICE("f_volatile"), true);
 	sql_catalog_builder_relation(b, public, SLICE("v_volatile"));
 	sql_catalog_builder_relation(b, public, SLICE("t_unlogged"));
 	sql_catalog_builder_relation(b, public, SLICE("seq"));
@@ -221,8 +220,8 @@ static void test_another_catalog_gives_its_own_answer(void **state)
 	const struct sql_catalog *first = f->catalog;
 
 	assert_int_equal(classify(f, "select lower(b) from t"), SQL_CLASS_READ);
-	sql_catalog_builder_function(b, SLICE("pg_catalog"), SLICE("lower"), false, false);
-	sql_catalog_builder_function(b, SLICE("public"), SLICE("lower"), true, false);
+	sql_catalog_builder_function(b, SLICE("pg_catalog"), SLICE("lower"), false);
+	sql_catalog_builder_function(b, SLICE("public"), SLICE("lower"), true);
 	f->catalog = sql_catalog_builder_finish(b);
 	assert_int_equal(classify(f, "select lower(b) from t"), SQL_CLASS_WRITE_OR_UNKNOWN);
 	assert_int_equal(classify(f, "select pg_catalog.lower(b) from t"), SQL_CLASS_READ);

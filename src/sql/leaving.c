@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * leaving.c - the names of a database behind which there is code that may leave something in the
+ * session.
+ *
+ * What runs what is a graph of functions, relations, operators and types.  The server walks it: its
+ * stored expressions tell exactly what they call, sources of functions are searched for words.
+ * Names are kept without their schemas, since search_path is not known here.
+ */
+#include "sql/leaving.h"
+
+#include "base/hash.h"
+#include "base/mem.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+/* What outlives its function, spelled in a source.  \m and \M are the borders of a word. */
+#define GAP "(\\s|--[^\\n]*\\n|/\\*([^*]|\\*+[^*/])*\\*+/)"
+#define SPELLS                                                                                     \
+	"'\\m(set_config|pg_temp|execute|setseed|dblink_connect|dblink_connect_u|"                 \
+	"pg_advisory_lock|pg_advisory_lock_shared|pg_try_advisory_lock|"                           \
+	"pg_try_advisory_lock_shared|query_to_xml|query_to_xmlschema|"                             \
+	"query_to_xml_and_xmlschema|ts_stat|ts_rewrite)\\M"                                        \
+	"|\\m(create|replace|local|global|into)" GAP "+temp(orary)?\\M|\\mwith" GAP "+hold\\M"     \
+	"|(^|;|\\m(begin|then|else|loop))" GAP                                                     \
+	"*(reset|listen|discard|load|set(?!\\s+local\\M))\\M'"
+
+/* set_config() that ends with its transaction. */
+#define STRING "''[^'']*''"
+#define SETS_LOCALLY                                                                               \
+	"'\\mset_config\\s*\\(([^()'']|" STRING "|\\(([^()'']|" STRING                             \
+	")*\\))*,\\s*true\\s*\\)'"
+
+/* The same of the server's own, for stored expressions, which name them by OID. */
+#define OWN_FUNCTIONS                                                                              \
+	"'set_config', 'setseed', 'pg_advisory_lock', 'pg_advisory_lock_shared', "                 \
+	"'pg_try_advisory_lock', 'pg_try_advisory_lock_shared', 'query_to_xml', "                  \
+	"'query_to_xmlschema', 'query_to_xml_and_xmlschema', 'ts_stat', 'ts_rewrite'"
+
+/* Extensions whose functions in C leave nothing that a session could see. */
+#define HARMLESS_EXTENSIONS                                                                        \
+	"'adminpack', 'amcheck', 'autoinc', 'bloom', 'btree_gin', 'btree_gist', 'citext', "        \
+	"'citus', 'citus_columnar', 'cube', 'dblink', 'earthdistance', 'file_fdw', "               \
+	"'fuzzystrmatch', 'hstore', 'insert_username', 'intagg', 'intarray', 'lo', 'ltree', "      \
+	"'moddatetime', 'pageinspect', 'pg_buffercache', 'pg_cron', 'pg_freespacemap', "           \
+	"'pg_prewarm', 'pg_repack', 'pg_stat_statements', 'pg_surgery', 'pg_visibility', "         \
+	"'pg_walinspect', 'pgaudit', 'pgcrypto', 'pglogical', 'pgrouting', 'pgrowlocks', "         \
+	"'pgstattuple', 'postgis', 'postgis_raster', 'postgis_sfcgal', 'postgis_topology', "       \
+	"'postgres_fdw', 'refint', 'seg', 'sslinfo', 'tablefunc', 'tcn', 'timescaledb', "          \
+	"'tsm_system_rows', 'tsm_system_time', 'unaccent', 'uuid-ossp', 'vector', 'xml2'"
+
+#define IS_PLAIN   "'^[[:alpha:]_][[:alnum:]_$]*$'"
+#define IS_RELATED "relkind NOT IN ('i', 'I', 't')"
+
+/* Nodes of the graph are pairs of a kind and an OID: f a function, r a relation that is read, w one
+ * that is written, o an operator, t a type that a value is brought into (a domain), c a type that
+ * it is cast from or to.  OIDs below 16384 are the server's own.  Columns that not every version
+ * has are asked for as JSON. */
+const char sql_leaving_query[] =
+    "WITH RECURSIVE own(oid, name, types, is_known, source) AS MATERIALIZED ("
+    " SELECT p.oid, p.proname, p.proargtypes::oid[] OPERATOR(pg_catalog.||) p.prorettype,"
+    " l.lanname IN ('sql', 'plpgsql') OR p.provolatile <> 'v',"
+    " pg_catalog.regexp_replace(p.prosrc, " SETS_LOCALLY ", '', 'gi')"
+    " FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
+    " WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')"
+    "), word(oid, word, is_called) AS MATERIALIZED ("
+    " SELECT DISTINCT oid, pg_catalog.lower(m[1]), m[2] <> '' FROM own,"
+    " pg_catalog.regexp_matches(source, '([[:alpha:]_][[:alnum:]_$]*)(\"?\\s*\\(|)', 'g') m"
+    "), writer(oid) AS MATERIALIZED ("
+    " SELECT DISTINCT oid FROM word"
+    " WHERE word IN ('insert', 'update', 'delete', 'merge', 'truncate', 'copy')"
+    /* Expressions that are stored as trees. */
+    "), tree(kind, oid, body) AS ("
+    " SELECT CASE ev_type WHEN '1' THEN 'r' ELSE 'w' END, ev_class,"
+    "  pg_catalog.concat(ev_action::text, ev_qual::text)"
+    "  FROM pg_catalog.pg_rewrite WHERE oid >= 16384"
+    " UNION ALL SELECT 'r', polrelid, pg_catalog.concat(polqual::text, polwithcheck::text)"
+    "  FROM pg_catalog.pg_policy"
+    " UNION ALL SELECT CASE WHEN pg_catalog.to_jsonb(a) ->> 'attgenerated' = 'v' THEN 'r'"
+    "  ELSE 'w' END, adrelid, adbin::text FROM pg_catalog.pg_attrdef"
+    "  JOIN pg_catalog.pg_attribute a ON attrelid = adrelid AND attnum = adnum"
+    " UNION ALL SELECT 'w', tgrelid, tgqual::text FROM pg_catalog.pg_trigger"
+    "  WHERE tgqual IS NOT NULL"
+    " UNION ALL SELECT 'w', indrelid, pg_catalog.concat(indexprs::text, indpred::text)"
+    "  FROM pg_catalog.pg_index WHERE indexprs IS NOT NULL OR indpred IS NOT NULL"
+    " UNION ALL SELECT CASE contypid WHEN 0 THEN 'w' ELSE 't' END,"
+    "  CASE contypid WHEN 0 THEN conrelid ELSE contypid END, conbin::text"
+    "  FROM pg_catalog.pg_constraint WHERE conbin IS NOT NULL AND oid >= 16384"
+    " UNION ALL SELECT 't', oid, typdefaultbin::text FROM pg_catalog.pg_type"
+    "  WHERE typdefaultbin IS NOT NULL"
+    " UNION ALL SELECT 'f', p.oid, pg_catalog.to_jsonb(p) ->> 'prosqlbody'"
+    "  FROM pg_catalog.pg_proc p WHERE p.oid >= 16384 AND p.prosrc = ''"
+    "), reference(kind, oid, what, target) AS MATERIALIZED ("
+    " SELECT DISTINCT kind, oid, m[1], m[2]::oid FROM tree, pg_catalog.regexp_matches(body,"
+    " ':(funcid|opfuncid|aggfnoid|winfnoid|relid|resulttype) (\\d+)', 'g') m"
+    "), name(kind, oid, name) AS ("
+    " SELECT 'f', oid, name FROM own"
+    " UNION ALL SELECT 'r', oid, relname FROM pg_catalog.pg_class WHERE " IS_RELATED
+    " UNION ALL SELECT 'w', oid, relname FROM pg_catalog.pg_class WHERE " IS_RELATED
+    " UNION ALL SELECT 't', oid, typname FROM pg_catalog.pg_type WHERE oid >= 16384"
+    " UNION ALL SELECT 'c', oid, typname FROM pg_catalog.pg_type WHERE oid >= 16384"
+    " UNION ALL SELECT 'o', oid, oprname FROM pg_catalog.pg_operator WHERE oid >= 16384"
+    "), edge(kind, oid, runs, target) AS MATERIALIZED ("
+    " SELECT kind, oid, CASE what WHEN 'relid' THEN 'r' WHEN 'resulttype' THEN 't' ELSE 'f' END,"
+    "  target FROM reference"
+    /* What is written to a view goes on to its tables; commands of a rule or function may write. */
+    " UNION ALL SELECT CASE kind WHEN 'r' THEN 'w' ELSE kind END, oid, 'w', target"
+    "  FROM reference WHERE what = 'relid'"
+    " UNION ALL SELECT 'w', tgrelid, 'f', tgfoid FROM pg_catalog.pg_trigger"
+    "  WHERE tgenabled <> 'D'"
+    " UNION ALL SELECT 'w', inhparent, 'w', inhrelid FROM pg_catalog.pg_inherits"
+    " UNION ALL SELECT 'w', confrelid, 'w', conrelid FROM pg_catalog.pg_constraint"
+    "  WHERE contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))"
+    " UNION ALL SELECT v.kind, attrelid, v.runs, atttypid FROM pg_catalog.pg_attribute,"
+    "  (VALUES ('w', 't'), ('w', 'c'), ('r', 'c')) v(kind, runs)"
+    "  WHERE atttypid >= 16384 AND attnum > 0"
+    " UNION ALL SELECT 't', oid, 't', CASE typelem WHEN 0 THEN typbasetype ELSE typelem END"
+    "  FROM pg_catalog.pg_type WHERE oid >= 16384"
+    " UNION ALL SELECT 't', reltype, 'w', oid FROM pg_catalog.pg_class WHERE relkind = 'c'"
+    " UNION ALL SELECT 'f', oid, 't', type FROM own, pg_catalog.unnest(types) type"
+    "  WHERE type >= 16384"
+    " UNION ALL SELECT 'f', w.oid, n.kind, n.oid FROM word w"
+    "  JOIN name n ON pg_catalog.lower(n.name) = w.word"
+    "  WHERE CASE n.kind WHEN 'f' THEN w.is_called"
+    "  WHEN 'w' THEN w.oid IN (SELECT oid FROM writer) ELSE true END"
+    " UNION ALL SELECT 'f', own.oid, n.kind, n.oid FROM own"
+    "  JOIN name n ON pg_catalog.strpos(own.source, n.name) > 0 WHERE n.name !~ " IS_PLAIN
+    " UNION ALL SELECT 'o', oid, 'f', oprcode FROM pg_catalog.pg_operator WHERE oprcode >= 16384"
+    " UNION ALL SELECT 'c', type, 'f', castfunc FROM pg_catalog.pg_cast,"
+    "  pg_catalog.unnest(ARRAY[castsource, casttarget]) type WHERE castfunc >= 16384"
+    " UNION ALL SELECT 'f', aggfnoid, 'f', part FROM pg_catalog.pg_aggregate,"
+    "  pg_catalog.unnest(ARRAY[aggtransfn, aggfinalfn, aggcombinefn, aggmtransfn, aggminvtransfn,"
+    "  aggmfinalfn]::oid[]) part WHERE aggfnoid >= 16384"
+    "), leaving(kind, oid) AS ("
+    " SELECT 'f', oid FROM pg_catalog.pg_proc"
+    "  WHERE pronamespace = 'pg_catalog'::regnamespace AND proname IN (" OWN_FUNCTIONS ")"
+    " UNION ALL SELECT 'w', 'pg_catalog.pg_settings'::regclass"
+    " UNION ALL SELECT 'f', oid FROM own WHERE NOT is_known OR source ~* " SPELLS
+    " UNION ALL SELECT 'f', p.oid FROM pg_catalog.pg_proc p"
+    "  JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
+    "  WHERE p.oid >= 16384 AND p.provolatile = 'v' AND l.lanname = 'c' AND p.oid NOT IN ("
+    "  SELECT d.objid FROM pg_catalog.pg_depend d"
+    "  JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid"
+    "  WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'e'"
+    "  AND d.refclassid = 'pg_catalog.pg_extension'::regclass"
+    "  AND e.extname IN (" HARMLESS_EXTENSIONS "))"
+    " UNION SELECT edge.kind, edge.oid FROM leaving"
+    "  JOIN edge ON edge.runs = leaving.kind AND edge.target = leaving.oid"
+    ") SELECT kind, proname FROM leaving JOIN pg_catalog.pg_proc p USING (oid)"
+    "  WHERE kind = 'f' AND oid >= 16384"
+    " UNION SELECT kind, relname FROM leaving JOIN pg_catalog.pg_class c USING (oid)"
+    "  WHERE kind IN ('r', 'w') AND oid >= 16384"
+    " UNION SELECT kind, typname FROM leaving JOIN pg_catalog.pg_type t USING (oid)"
+    "  WHERE kind IN ('t', 'c') AND oid >= 16384"
+    " UNION SELECT kind, oprname FROM leaving JOIN pg_catalog.pg_operator o USING (oid)"
+    "  WHERE kind = 'o'"
+    " UNION SELECT 'e', '' FROM leaving JOIN pg_catalog.pg_event_trigger ON evtfoid = leaving.oid"
+    "  WHERE kind = 'f' AND evtenabled <> 'D'";
+
+struct entry {
+	struct hlink link;
+	struct slice name;
+	unsigned how;
+	char bytes[]; /* of the name */
+};
+
+struct sql_leaving {
+	atomic_uint refs;
+	uint64_t id;
+	struct hmap names;
+	uint64_t lengths[32]; /* that names have, by their first letter */
+	bool in_ddl;
+};
+
+struct sql_leaving *sql_leaving_new(void)
+{
+	struct sql_leaving *l = xnew(struct sql_leaving);
+
+	atomic_init(&l->refs, 1);
+	l->id = 1;
+	return l;
+}
+
+const struct sql_leaving *sql_leaving_ref(const struct sql_leaving *l)
+{
+	/* The count is the only thing that changes, so readers hold a const one. */
+	if (l)
+		atomic_fetch_add_explicit(&((struct sql_leaving *)l)->refs, 1,
+					  memory_order_relaxed);
+	return l;
+}
+
+void sql_leaving_unref(const struct sql_leaving *l)
+{
+	struct sql_leaving *own = (struct sql_leaving *)l;
+
+	if (!own || atomic_fetch_sub_explicit(&own->refs, 1, memory_order_acq_rel) > 1)
+		return;
+	HMAP_FOREACH_SAFE (link, &own->names)
+		free(link);
+	hmap_fini(&own->names);
+	free(own);
+}
+
+static struct entry *find(const struct sql_leaving *l, struct slice name)
+{
+	struct hlink *link = hmap_first(&l->names, hash_bytes(name.p, name.n));
+
+	for (; link; link = hmap_next(link)) {
+		struct entry *e = (struct entry *)link;
+
+		if (slice_is_equal(e->name, name))
+			return e;
+	}
+	return NULL;
+}
+
+static struct entry *make(struct sql_leaving *l, struct slice name)
+{
+	struct entry *e = xcalloc(1, sizeof(*e) + name.n);
+
+	memcpy(e->bytes, name.p, name.n);
+	e->name = slice_of(e->bytes, name.n);
+	hmap_insert(&l->names, &e->link, hash_bytes(name.p, name.n));
+	l->lengths[name.p[0] & 31] |= UINT64_C(1) << (name.n & 63);
+	return e;
+}
+
+void sql_leaving_add(struct sql_leaving *l, struct slice how, struct slice name)
+{
+	unsigned bits = SQL_LEAVES_NAMED;
+	struct entry *e;
+
+	if (slice_is_equal(how, SLICE("e"))) {
+		l->in_ddl = true;
+		l->id++;
+		return;
+	}
+	if (!name.n)
+		return;
+	if (slice_is_equal(how, SLICE("f")))
+		bits = SQL_LEAVES_CALLED;
+	else if (slice_is_equal(how, SLICE("w")))
+		bits = SQL_LEAVES_WRITTEN;
+	e = find(l, name);
+	if (!e)
+		e = make(l, name);
+	/* A sum, since rows come in any order. */
+	if (!(e->how & bits))
+		l->id += hash_more(bits, name.p, name.n);
+	e->how |= bits;
+}
+
+bool sql_leaving_is_empty(const struct sql_leaving *l)
+{
+	return !l || (!l->names.count && !l->in_ddl);
+}
+
+uint64_t sql_leaving_id(const struct sql_leaving *l)
+{
+	return l ? l->id : 0;
+}
+
+unsigned sql_leaving_find(const struct sql_leaving *l, struct slice name)
+{
+	const struct entry *e = find(l, name);
+
+	return e ? e->how : 0;
+}
+
+bool sql_leaving_may_have(const struct sql_leaving *l, char first, size_t n)
+{
+	return l->lengths[first & 31] >> (n & 63) & 1;
+}
+
+bool sql_leaving_in_ddl(const struct sql_leaving *l)
+{
+	return l->in_ddl;
+}
