@@ -135,6 +135,7 @@ struct client {
 	bool cancel_asked;   /* to be forwarded as soon as it may */
 	bool keeps_sequence; /* it has asked for currval() or lastval() */
 	bool reads_sequence; /* the transaction under way does */
+	bool makes_temp;     /* its transaction has made a temporary object */
 	bool begin_failed;   /* the transaction of .begin has failed here */
 	bool begin_due;      /* .begin goes out by itself: there has been no statement for it */
 	bool begin_reads;    /* a replica will do for the transaction of .begin */

@@ -144,6 +144,8 @@ enum verdict { VERDICT_PASS, VERDICT_WAIT, VERDICT_REFUSED };
 
 /* The environment in which the client's texts are read; c->env_key holds after it. */
 struct sql_env gate_env(struct client *c);
+/* Another one where a text may mean, or leave, something else than before. */
+uint64_t gate_meaning(struct client *c);
 /* Whether its texts must be looked at at all. */
 bool gate_must_look(const struct client *c);
 /* Guards the tenant's id and lowers timeouts.  VERDICT_REFUSED: *e.  When the text has to be
@@ -270,6 +272,15 @@ void session_options(const struct group *group, bool cap_timeout, struct buf *ou
 bool carry_is_possible(const struct client *c, const struct server *s);
 /* The request follows. */
 void carry_send(struct client *c);
+
+/* ---- learn.c: code that may leave something -----------------------------------------------------
+ */
+
+/* Asks a server that nobody uses, if nobody has for long enough; it is recycled afterwards.  False:
+ * there is no need. */
+bool learn_begin(struct server *s) PGT_MUST_USE;
+/* The same, of an idle server of the pool. */
+void learn_sweep(struct pool *pool, usec_t now);
 
 /* ---- sequence.c: currval() and lastval() --------------------------------------------------------
  */

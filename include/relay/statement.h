@@ -37,6 +37,7 @@ struct statement {
 	uint64_t uses;             /* Binds and Describes by name */
 	uint64_t id;
 	uint64_t env_key; /* of the clients that mean this by it */
+	uint64_t meaning; /* gate_meaning() when its text was looked at */
 	bool is_proven;   /* a server of the group has parsed it */
 	bool is_guarded;  /* the gate must see it each time */
 	uint32_t effects;
@@ -64,6 +65,8 @@ static inline struct slice statement_text(const struct statement *st)
 	return slice_of(st->body, st->text_len);
 }
 
+/* What its text may leave, looked at again where that may have become more: at its Bind. */
+void statement_look_again(struct client *c, struct statement *st);
 /* The facts, as far as they are kept, for the classifier. */
 void statement_facts(const struct statement *st, struct sql_facts *facts);
 

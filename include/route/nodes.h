@@ -46,6 +46,10 @@ struct node_set {
 	atomic_bool monitored;    /* roles are asked; else the first node is the primary */
 	_Atomic unsigned version; /* of the catalog and of what leaves something */
 	_Atomic unsigned ddl;     /* counts commands that change what texts mean, as far as seen */
+	_Atomic unsigned definitions; /* and those that may bring code into tables and names … */
+	_Atomic unsigned learned;  /* … up to this one it is known what that leaves, or nobody can
+				      tell */
+	_Atomic usec_t learned_at; /* monotonic; when that was asked last */
 	pthread_mutex_t lock;
 	const struct sql_catalog *catalog; /* or NULL as long as it was not read */
 	const struct sql_leaving *leaving; /* the same */
@@ -62,9 +66,16 @@ bool node_set_matches(const struct node_set *set, const struct node_conf *nodes,
 const struct sql_catalog *node_set_catalog(struct node_set *set);
 /* Takes the reference. */
 void node_set_publish_catalog(struct node_set *set, const struct sql_catalog *catalog);
-/* The same for the names of code that leaves something. */
+/* The same for the names of code that leaves something, asked for when there had been so many
+ * definitions.  leaving NULL: it could not be had; what was known before stays. */
 const struct sql_leaving *node_set_leaving(struct node_set *set);
-void node_set_publish_leaving(struct node_set *set, const struct sql_leaving *leaving);
+void node_set_publish_leaving(struct node_set *set, const struct sql_leaving *leaving,
+			      unsigned definitions);
+static inline bool node_set_is_learned(const struct node_set *set)
+{
+	return atomic_load_explicit(&set->learned, memory_order_relaxed) ==
+	       atomic_load_explicit(&set->definitions, memory_order_relaxed);
+}
 void node_set_error(struct node_set *set, struct node *node, const char *why);
 
 /* Where writes go: the primary; without a monitor, or before its first answer, the first node; -1

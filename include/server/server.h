@@ -22,6 +22,7 @@ struct client;
 struct cancel;
 struct server;
 struct server_login;
+struct sql_leaving;
 struct survey;
 
 struct server_events {
@@ -91,6 +92,8 @@ struct server {
 	struct question question;   /* done != NULL: one is being answered */
 	struct buf question_error;  /* body of the first ErrorResponse */
 	struct survey *survey;      /* of the relay: what a session has left here is being asked */
+	struct sql_leaving *learning; /* of the relay: what code may leave is being asked */
+	unsigned learns;              /* up to which definition */
 	struct resolver *resolver;
 	struct mailbox *mailbox;
 	struct tls_context *tls_context; /* or NULL; a reference */
@@ -135,7 +138,8 @@ struct server {
 	bool begins_in_batch; /* a deferred BEGIN is to be answered, and its batch has its Sync */
 	bool sequence_mixed;  /* currval() and lastval() may tell values of several clients */
 	bool has_notified;    /* its client may have, by NOTIFY or pg_notify() */
-	bool has_ddl;         /* its transaction has changed what texts mean */
+	bool has_ddl;         /* its transaction has changed what texts mean … */
+	bool has_definition;  /* … and what code stands behind names */
 	bool carry_due;       /* the client's settings go ahead of its next message … */
 	bool carried;         /* … have gone, and it is told of the rest when it is ready */
 	bool doubtful;        /* its state is not known for sure: to be closed, not reused */

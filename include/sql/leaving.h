@@ -14,12 +14,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Rows (how, name) for sql_leaving_add().  A function leaves something when its source spells what
- * outlives it in the session (SET, CREATE TEMP, an advisory lock, dynamic SQL …), when nobody knows
- * what it does (volatile, in C and of no extension that is known, or in another language), or when
- * it runs something that does.  A relation, when a trigger, rule, view, policy, default, check,
- * generated column, index or type of its own does, or what it passes a command on to.  Runs on
- * PostgreSQL 11 and later, for any role. */
+/* Two commands, the second of which gives rows (how, name) for sql_leaving_add().  A function
+ * leaves something when its source spells what outlives it in the session (SET, CREATE TEMP, an
+ * advisory lock, dynamic SQL …), when nobody knows what it does (volatile, in C and of no extension
+ * that is known, or in another language), or when it runs something that does.  A relation, when a
+ * trigger, rule, view, policy, default, check, generated column, index or type of its own does, or
+ * what it passes a command on to.  Runs on PostgreSQL 11 and later, for any role. */
 extern const char sql_leaving_query[];
 
 /* What in a text makes it run. */

@@ -28,6 +28,7 @@ struct sql_env {
 	/* Names behind which there is code that may leave something in the session; NULL: there are
 	 * none, or nobody knows. */
 	const struct sql_leaving *leaving;
+	bool unproven;          /* these are being asked: what runs any code may leave something */
 	bool wants_fingerprint; /* a third of a scan's time: only for those who classify */
 };
 

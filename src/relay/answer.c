@@ -195,7 +195,39 @@ static bool is_ddl(struct slice tag)
 
 static void note_ddl(struct server *s)
 {
-	atomic_fetch_add_explicit(&s->pool->group->nodes->ddl, 1, memory_order_relaxed);
+	struct node_set *nodes = s->pool->group->nodes;
+
+	atomic_fetch_add_explicit(&nodes->ddl, 1, memory_order_relaxed);
+	if (s->has_definition)
+		atomic_fetch_add_explicit(&nodes->definitions, 1, memory_order_relaxed);
+}
+
+/* Code may stand behind names from now on where none did before. */
+static bool is_definition(const struct client *c, struct slice tag)
+{
+	static const char *const kinds[] = {
+		"FUNCTION",  "PROCEDURE",     "ROUTINE",
+		"AGGREGATE", "TRIGGER",       "RULE",
+		"POLICY",    "VIEW",          "MATERIALIZED VIEW",
+		"OPERATOR",  "CAST",          "DOMAIN",
+		"TYPE",      "INDEX",         "FOREIGN TABLE",
+		"EXTENSION", "EVENT TRIGGER",
+	};
+	struct slice create = SLICE("CREATE "), alter = SLICE("ALTER ");
+	struct slice what;
+
+	if (slice_is_equal(tag, SLICE("CREATE TABLE")))
+		return !c->makes_temp;
+	if (slice_starts_with(tag, create))
+		what = slice_of(tag.p + create.n, tag.n - create.n);
+	else if (slice_starts_with(tag, alter))
+		what = slice_of(tag.p + alter.n, tag.n - alter.n);
+	else
+		return false;
+	for (size_t i = 0; i < PGT_NELEMS(kinds); i++)
+		if (slice_is_equal(what, slice_str(kinds[i])))
+			return true;
+	return slice_is_equal(tag, SLICE("ALTER TABLE"));
 }
 
 /* The server's own notifications: of clients whose connection is theirs, or listens by itself. */
@@ -235,6 +267,7 @@ static void note_tag(struct server *s, const struct frame *f)
 	if (head && head->note == NOTE_TEXT)
 		named_on_tag(s, head->subject, tag);
 	if (is_ddl(tag)) {
+		s->has_definition |= is_definition(s->client, tag);
 		note_ddl(s);
 		s->has_ddl = true;
 	}
@@ -585,7 +618,7 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	s->copy_in = false;
 	if (s->has_ddl && tx == 'I') {
 		note_ddl(s);
-		s->has_ddl = false;
+		s->has_ddl = s->has_definition = false;
 	}
 	if (!s->replies.n)
 		s->forgets = false;

@@ -13,6 +13,7 @@
 #include "relay/statement.h"
 #include "route/nodes.h"
 #include "server/backends.h"
+#include "sql/leaving.h"
 #include "sql/timeout.h"
 #include "wire/write.h"
 
@@ -363,7 +364,7 @@ void attach_recycle(struct server *s)
 			slot_become(&s->slot, SLOT_CANCELED, now);
 	} else if (s->tainted) {
 		clean(s);
-	} else {
+	} else if (node_set_is_learned(s->pool->group->nodes) || !learn_begin(s)) {
 		offer(s);
 	}
 }
@@ -460,7 +461,7 @@ void attach_settle(struct server *s)
 		return;
 	}
 	c->cancel_asked = false; /* what it was meant for has ended */
-	c->env_unsure = false;
+	c->env_unsure = c->makes_temp = false;
 	if (c->path_unsure)
 		c->path_unsure = c->env_known = false;
 	c->admitted = false;
@@ -700,6 +701,7 @@ static void on_freed(struct server *s)
 	usec_t now = now_of(s);
 
 	survey_free(s->survey);
+	sql_leaving_unref(s->learning);
 	/* Its slot is free: somebody may have waited for just that. */
 	LIST_FOREACH (at, &s->pool->mates)
 		attach_serve_waiters(container_of(at, struct pool, mates), now);

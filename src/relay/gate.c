@@ -95,12 +95,12 @@ static const struct sql_leaving *leaving_of(struct group *group)
 	return group->leaving;
 }
 
-/* Another one where a text may mean something else than before. */
-static uint64_t meaning_of(const struct client *c, const struct sql_leaving *leaving)
+uint64_t gate_meaning(struct client *c)
 {
 	uint64_t ddl = atomic_load_explicit(&c->group->nodes->ddl, memory_order_relaxed);
 
-	return sql_leaving_id(leaving) + (ddl << 32);
+	return sql_leaving_id(leaving_of(c->group)) + (ddl << 32) +
+	       node_set_is_learned(c->group->nodes);
 }
 
 static void learn_env(struct client *c, uint64_t meaning)
@@ -122,12 +122,12 @@ static void learn_env(struct client *c, uint64_t meaning)
 
 struct sql_env gate_env(struct client *c)
 {
-	const struct sql_leaving *leaving = leaving_of(c->group);
-	uint64_t meaning = meaning_of(c, leaving);
+	uint64_t meaning = gate_meaning(c);
 
 	if (!c->env_known || c->env_meaning != meaning)
 		learn_env(c, meaning);
-	return (struct sql_env){ .leaving = leaving,
+	return (struct sql_env){ .leaving = c->group->leaving,
+				 .unproven = !node_set_is_learned(c->group->nodes),
 				 .standard_strings = c->env_standard_strings,
 				 .ascii_safe = c->env_ascii_safe && !c->env_unsure,
 				 .tenant_setting =

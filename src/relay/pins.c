@@ -305,6 +305,7 @@ void pins_note(struct client *c, const struct sql_facts *facts, struct slice tex
 	if (!facts->effects)
 		return;
 	mask = reasons_of(facts);
+	c->makes_temp |= (facts->effects & SQL_EFFECT_TEMP) != 0;
 	c->server->has_notified |= (facts->effects & SQL_EFFECT_NOTIFY) != 0;
 	if (facts->effects & SQL_EFFECT_BLOCK) {
 		mask |= askable();

@@ -432,6 +432,7 @@ static void sweep_pool(struct pool *pool, usec_t now)
 {
 	sweep_idle(pool, now);
 	sweep_login(pool, now);
+	learn_sweep(pool, now);
 	attach_serve_waiters(pool, now);
 	if (pool->group->nclients && (int)pool->node == node_set_primary(pool->group->nodes))
 		attach_keep_minimum(pool, now);

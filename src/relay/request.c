@@ -777,11 +777,13 @@ static enum step send_rewritten_bind(struct client *c, const struct frame *f, st
 static enum step run_bind(struct client *c, const struct frame *f, struct slice portal,
 			  struct slice name, struct buf *rewritten)
 {
-	const struct statement *st = statement_is_mapped(c) ? statement_find(c, name) : NULL;
+	struct statement *st = statement_is_mapped(c) ? statement_find(c, name) : NULL;
 	struct sql_facts facts;
 	enum step step;
 	struct err e;
 
+	if (st && st->meaning != gate_meaning(c))
+		statement_look_again(c, st);
 	if (st && st->guards_params && !guard_bind(c, f, st, name, rewritten, &step))
 		return step;
 	if (st && st->changes && !goes_by_result(c, f, portal, name, &step))

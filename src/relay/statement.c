@@ -119,6 +119,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	st = xcalloc(1, sizeof(*st) + body.n + facts->settings_len);
 	st->group = c->group;
 	st->env_key = c->env_key;
+	st->meaning = c->env_meaning;
 	st->is_guarded = facts->nchanges || facts->flags || facts->kind == SQL_KIND_LISTEN;
 	st->refs = 1;
 	st->id = ++r->last_statement;
@@ -160,6 +161,16 @@ struct statement *statement_intern(struct client *c, struct slice body)
 	env.wants_fingerprint = true;
 	sql_scan(slice_str(body.p), &env, &facts);
 	return intern(c, body, &facts);
+}
+
+void statement_look_again(struct client *c, struct statement *st)
+{
+	struct sql_env env = gate_env(c);
+	struct sql_facts facts;
+
+	sql_scan(statement_text(st), &env, &facts);
+	st->effects = facts.effects;
+	st->meaning = c->env_meaning;
 }
 
 void statement_facts(const struct statement *st, struct sql_facts *facts)

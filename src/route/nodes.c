@@ -26,6 +26,7 @@ struct node_set *node_set_new(const char *database, const struct node_conf *node
 	struct node_set *set = xnew(struct node_set);
 
 	set->refs = 1;
+	set->definitions = 1; /* of which nothing is known */
 	set->database = xstrdup(database);
 	set->n = (unsigned)n;
 	set->nodes = xcalloc(n, sizeof(*set->nodes));
@@ -102,15 +103,18 @@ const struct sql_leaving *node_set_leaving(struct node_set *set)
 	return leaving;
 }
 
-void node_set_publish_leaving(struct node_set *set, const struct sql_leaving *leaving)
+void node_set_publish_leaving(struct node_set *set, const struct sql_leaving *leaving,
+			      unsigned definitions)
 {
 	const struct sql_leaving *old;
 
 	pthread_mutex_lock(&set->lock);
-	old = set->leaving;
-	set->leaving = leaving;
+	old = leaving ? set->leaving : NULL;
+	if (leaving)
+		set->leaving = leaving;
 	pthread_mutex_unlock(&set->lock);
 	atomic_fetch_add(&set->version, 1);
+	atomic_store(&set->learned, definitions);
 	sql_leaving_unref(old);
 }
 

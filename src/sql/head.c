@@ -366,6 +366,8 @@ void head_take(struct scan *s)
 	if (st->head)
 		kind = st->head(s, &exact);
 	s->defines |= kind == SQL_KIND_EMPTY || kind == SQL_KIND_OTHER;
+	if (s->env->unproven && (st->is_query || s->defines))
+		s->f->effects |= SQL_EFFECT_BLOCK;
 	if (counts && s->f->statements == 1) {
 		s->f->kind = kind == SQL_KIND_EMPTY ? SQL_KIND_OTHER : kind;
 		s->f->is_exact = exact && scan_is_at_end(s);

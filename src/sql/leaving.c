@@ -29,8 +29,7 @@
 /* set_config() that ends with its transaction. */
 #define STRING "''[^'']*''"
 #define SETS_LOCALLY                                                                               \
-	"'\\mset_config\\s*\\(([^()'']|" STRING "|\\(([^()'']|" STRING                             \
-	")*\\))*,\\s*true\\s*\\)'"
+	"'\\mset_config\\s*\\(([^()'']|" STRING "|\\(([^()'']|" STRING ")*\\))*,\\s*true\\s*\\)'"
 
 /* The same of the server's own, for stored expressions, which name them by OID. */
 #define OWN_FUNCTIONS                                                                              \
@@ -56,8 +55,10 @@
 /* Nodes of the graph are pairs of a kind and an OID: f a function, r a relation that is read, w one
  * that is written, o an operator, t a type that a value is brought into (a domain), c a type that
  * it is cast from or to.  OIDs below 16384 are the server's own.  Columns that not every version
- * has are asked for as JSON. */
+ * has are asked for as JSON.  The string is one transaction, with a search_path in which nobody has
+ * operators of their own. */
 const char sql_leaving_query[] =
+    "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true);"
     "WITH RECURSIVE own(oid, name, types, is_known, source) AS MATERIALIZED ("
     " SELECT p.oid, p.proname, p.proargtypes::oid[] OPERATOR(pg_catalog.||) p.prorettype,"
     " l.lanname IN ('sql', 'plpgsql') OR p.provolatile <> 'v',"
@@ -171,6 +172,7 @@ struct sql_leaving {
 	struct hmap names;
 	uint64_t lengths[32]; /* that names have, by their first letter */
 	bool in_ddl;
+	bool has_foreign; /* a name with letters outside ASCII, which encodings write differently */
 };
 
 struct sql_leaving *sql_leaving_new(void)
@@ -224,6 +226,7 @@ static struct entry *make(struct sql_leaving *l, struct slice name)
 	e->name = slice_of(e->bytes, name.n);
 	hmap_insert(&l->names, &e->link, hash_bytes(name.p, name.n));
 	l->lengths[name.p[0] & 31] |= UINT64_C(1) << (name.n & 63);
+	l->has_foreign |= !slice_is_ascii(name);
 	return e;
 }
 
@@ -266,12 +269,14 @@ unsigned sql_leaving_find(const struct sql_leaving *l, struct slice name)
 {
 	const struct entry *e = find(l, name);
 
+	if (!e && l->has_foreign && !slice_is_ascii(name))
+		return SQL_LEAVES_NAMED;
 	return e ? e->how : 0;
 }
 
 bool sql_leaving_may_have(const struct sql_leaving *l, char first, size_t n)
 {
-	return l->lengths[first & 31] >> (n & 63) & 1;
+	return l->has_foreign || (l->lengths[first & 31] >> (n & 63) & 1);
 }
 
 bool sql_leaving_in_ddl(const struct sql_leaving *l)

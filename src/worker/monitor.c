@@ -90,7 +90,8 @@ struct watch {
 	usec_t primary_at; /* when it was asked for the position in its answer; 0: never */
 	struct catalog_read *reading;
 	usec_t catalog_due;
-	bool catalog_failed; /* and that was said */
+	unsigned definitions; /* of the set when .reading began */
+	bool catalog_failed;  /* and that was said */
 };
 
 struct monitor {
@@ -455,7 +456,8 @@ static void on_catalog(void *arg, const struct catalogs *catalogs, const char *w
 	w->catalog_due = now_of(w) + (catalogs ? CATALOG_PERIOD : CATALOG_RETRY);
 	if (catalogs) {
 		node_set_publish_catalog(w->set, catalogs->catalog);
-		node_set_publish_leaving(w->set, catalogs->leaving);
+		node_set_publish_leaving(w->set, catalogs->leaving, w->definitions);
+		w->set->learned_at = now_of(w);
 	} else if (!w->catalog_failed) {
 		log_warning("database \"%s\": the catalog cannot be read: %s", w->set->database,
 			    why);
@@ -467,6 +469,7 @@ static void read_catalog(struct watch *w)
 {
 	struct server_target target = target_of(w, (unsigned)w->primary, own_dbname(w));
 
+	w->definitions = w->set->definitions;
 	w->reading = catalog_read_start(w->monitor->net, &target, on_catalog, w);
 }
 

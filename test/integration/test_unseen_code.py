@@ -120,19 +120,18 @@ def forms(primary):
     return primary
 
 
-@pytest.fixture
-def t(forms, turnstile):
-    """A pooler with one server that has read the catalog."""
-    config = shop(forms, {"default_pool_size": 1, "monitor_user": APP_USER,
-                          "monitor_interval": "200ms"})
+def pooler(forms, turnstile, **settings):
+    """A pooler of this database, with one server unless told otherwise."""
+    config = shop(forms, {"default_pool_size": 1, **settings})
     config["databases"][APP_DATABASE]["dbname"] = "unseen"
-    t = turnstile(config)
-    with clients(t, 2) as (client, other):
-        def is_known():
-            client.query("SELECT uc_set()")
-            return other.rows(SHOW) == [("4MB",)]
-        wait_until(is_known, 30, "the catalog is known")
-    return t
+    return turnstile(config)
+
+
+@pytest.fixture(params=["asks by itself", "asks a server of its clients"])
+def t(forms, turnstile, request):
+    """Both ways to know: with a login of its own, and without."""
+    own = {"monitor_user": APP_USER, "monitor_interval": "200ms"}
+    return pooler(forms, turnstile, **(own if request.param == "asks by itself" else {}))
 
 
 def run(client, sql, extended):
@@ -165,9 +164,9 @@ def test_i2_a_setting_of_unseen_code_is_its_sessions(t, form, extended):
      " AND pid = pg_backend_pid()", "0", "1"),
     ("uc_making", "SELECT to_regclass('uc_made')", None, "uc_made"),
 ])
-def test_i2_what_a_trigger_takes_or_makes_is_its_sessions(forms, turnstile, t, table, look, fresh,
-                                                          own, extended):
-    t.reload({"pgturnstile": {"default_pool_size": 2}})
+def test_i2_what_a_trigger_takes_or_makes_is_its_sessions(forms, turnstile, table, look, fresh, own,
+                                                          extended):
+    t = pooler(forms, turnstile, default_pool_size=2)
     with clients(t, 2) as (client, other):
         run(client, f"INSERT INTO {table} VALUES (1)", extended)
         wait_until(lambda: t.admin("SHOW PINS"))
@@ -203,3 +202,58 @@ def test_what_leaves_nothing_asks_nothing(forms, t, sql):
             last = watcher.execute("SELECT query FROM pg_stat_activity WHERE usename = 'app' AND"
                                    " application_name NOT LIKE '%monitor%' AND datname = 'unseen'")
             assert [row[0] for row in last] == [sql]
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+def test_i2_code_that_has_just_been_defined_counts_at_once(forms, turnstile, extended):
+    """A statement prepared before is looked at again too."""
+    t = pooler(forms, turnstile)
+    table = f"uc_new_{'extended' if extended else 'simple'}"
+    insert = f"INSERT INTO {table} VALUES (1)"
+    with clients(t, 2) as (client, other):
+        client.query(f"CREATE TABLE {table} (a int)")
+        client.send(raw.parse("before", insert), raw.sync())
+        client.until("Z")
+        run(client, insert, extended)
+        client.query(f"CREATE TRIGGER t BEFORE INSERT ON {table} FOR EACH ROW"
+                     " EXECUTE FUNCTION uc_trigger()")
+        if extended:
+            client.send(raw.bind("", "before"), raw.execute(), raw.sync())
+            assert not sqlstate(client.until("Z"))
+        else:
+            run(client, insert, extended)
+        assert other.rows(SHOW) == [("4MB",)]
+        assert client.rows(SHOW) == [("1234kB",)]
+
+
+def test_i2_code_that_somebody_else_defines_is_known_in_time(forms, turnstile):
+    t = pooler(forms, turnstile)
+    with clients(t, 2) as (client, other):
+        client.query("CREATE TABLE uc_theirs (a int)")
+        forms.sql("CREATE TRIGGER t BEFORE INSERT ON uc_theirs FOR EACH ROW"
+                  " EXECUTE FUNCTION uc_trigger()", dbname="unseen")
+        client.query("CREATE VIEW uc_any AS SELECT 1")  # one of ours, so it is asked again
+
+        def is_known():
+            client.query("INSERT INTO uc_theirs VALUES (1)")
+            return other.rows(SHOW) == [("4MB",)]
+        wait_until(is_known, 10)
+
+
+def test_a_catalog_that_cannot_be_asked_stops_nobody(turnstile):
+    def script(session):
+        while (got := session.message()).kind != "X":
+            session.send(raw.command_complete("SELECT 0"), raw.ready())
+
+    def login(session):
+        session.send(raw.auth_ok(), raw.backend_key_data(1, b"1234"), raw.ready())
+        got = raw.Stream.message(session)
+        assert "pg_trigger" in got.text
+        session.send(raw.error("42501", "not for you"), raw.ready())
+
+    with raw.FakeServer(script, login=login) as server:
+        t = turnstile({"databases": {APP_DATABASE: {"host": server.host, "port": server.port}},
+                       "pgturnstile": {"pool_mode": "transaction"}})
+        with log_in(t) as client:
+            assert raw.kinds(client.query("SELECT 2")) == "CZ"
+        t.wait_log("not for you")
