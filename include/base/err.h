@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * err.h - an error for a human: SQLSTATE, text, hint.
+ * err.h - an error for a human: SQLSTATE, text, detail, hint.
  *
  * Last parameter of functions that can fail with something to say.  The owner of the connection or
  * of the command reports it once.
@@ -15,6 +15,7 @@
 struct err {
 	char sqlstate[6];
 	char text[512];
+	char detail[256];
 	char hint[256];
 	/* Of the server's source, where drivers tell an error by it; static, or NULL. */
 	const char *routine;
@@ -22,6 +23,8 @@ struct err {
 
 /* Fills e (when not NULL) and returns false, so that a caller can `return err_set(…)`. */
 bool err_set(struct err *e, const char *sqlstate, const char *fmt, ...) PGT_PRINTF(3, 4);
+/* These add to one that is set. */
+bool err_detail(struct err *e, const char *fmt, ...) PGT_PRINTF(2, 3);
 bool err_hint(struct err *e, const char *fmt, ...) PGT_PRINTF(2, 3);
 
 /* How an event handler ended.  STEP_AGAIN: come back when there is more.  STEP_CLOSED: the

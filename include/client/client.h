@@ -87,8 +87,9 @@ struct client {
 	struct hlink by_pid;
 	struct client_login *login; /* until it is ready */
 	struct group *group;
-	struct tenant *tenant; /* whose statements these are, or NULL */
-	struct server *server; /* it has, or NULL */
+	struct tenant *tenant;   /* whose statements these are, or NULL */
+	struct tenant *claimant; /* of whose limits it holds .claims; a reference, or NULL */
+	struct server *server;   /* it has, or NULL */
 	struct waiter waiter;
 	struct pool *chosen;                  /* where its request goes, or NULL: not decided */
 	struct param_set *base;               /* settings that its session began with */
@@ -105,7 +106,7 @@ struct client {
 	uint64_t id;
 	usec_t connected_at;
 	usec_t request_at;
-	usec_t retry_at;          /* waits for its rate limit until then; 0: it does not */
+	usec_t retry_at;          /* waits for a limit, at most until then; 0: it does not */
 	uint64_t sequence_server; /* where it has advanced sequences last; 0: nowhere */
 	usec_t limit_since;       /* when that wait began */
 	usec_t begin_at;          /* when .begin was answered */
@@ -120,11 +121,14 @@ struct client {
 	unsigned prepaid;          /* Executes that were charged when their batch began */
 	uint8_t secret[CLIENT_KEY_LONG];
 	uint8_t secret_len;
+	uint8_t claims;            /* of its tenant's limits: bits CLAIM_… of the relay */
+	uint8_t waits_for;         /* enum limit_kind + 1; 0: for no limit */
 	uint8_t phase;             /* enum client_phase */
 	uint8_t prepared_sequence; /* as prepared_effects: enum sql_sequence */
 	bool stream_discard;       /* the bytes of stream_left go nowhere; else to the server */
 	bool skips_to_sync;        /* an error was answered here: nothing counts up to its Sync */
 	bool admitted;             /* the limits have let the transaction under way pass */
+	bool is_woken;             /* has left the list of those who wait, and not asked yet */
 	bool counted;              /* in shared_clients and the shared records */
 	bool in_batch;             /* extended messages without their Sync yet */
 	bool looked_at; /* its request may be sent as it is, when the queue has a server for it */

@@ -20,6 +20,8 @@ extern const struct setting_type setting_type_secret;
 extern const struct setting_type setting_type_list;
 extern const struct setting_type setting_type_guc;
 extern const struct setting_type setting_type_rate;
+extern const struct setting_type setting_type_timeshare;
+extern const struct setting_type setting_type_bandwidth;
 extern const struct setting_type setting_type_quota;
 extern const struct setting_type setting_type_tenant_by;
 extern const struct setting_type setting_type_tls_protocols;

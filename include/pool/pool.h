@@ -134,7 +134,8 @@ bool pool_has_room(const struct pool *pool, usec_t now);
  * connections should make room. */
 bool group_is_starved(const struct group *group, usec_t now);
 /* Reserves the right to one more connection: of the pool (the reserve counts when a client has
- * waited long enough), the database, the user.  False: a limit is reached; nothing is reserved. */
+ * waited long enough), the database, the user, the tenant.  False: a limit is reached; nothing is
+ * reserved. */
 bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now);
 /* The only writer of slot->state: moves it between the lists.  To SLOT_CLOSED gives back what was
  * reserved. */

@@ -161,13 +161,6 @@ enum verdict gate_guard_call(struct client *c, uint32_t oid, struct err *e);
 void gate_note_call(struct client *c, uint32_t oid);
 /* The rewritten message goes out: tells the client that its timeout was lowered. */
 void gate_note_clamp(struct client *c);
-/* Whether its tenant has a rate or a quota. */
-bool gate_is_limited(const struct client *c);
-/* n statements want to start a transaction.  VERDICT_WAIT: the client has been put on the list of
- * those who wait; VERDICT_REFUSED: *e. */
-enum verdict gate_admit(struct client *c, unsigned n, struct err *e);
-/* n statements within a transaction. */
-void gate_charge(struct client *c, unsigned n);
 /* Whether a choice of nodes depends on what is asked. */
 bool gate_has_choice(const struct client *c);
 /* Whether the text is a proven read. */
@@ -179,6 +172,47 @@ struct pool *gate_peek(struct client *c, struct slice text, const struct sql_fac
 struct pool *gate_primary(const struct client *c);
 /* The least busy replica; the primary when none will do. */
 struct pool *gate_replica(struct client *c);
+
+/* ---- admit.c: may a transaction start now ------------------------------------------------------
+ */
+
+/* Whether that has to be asked: all that it costs those who have no limit. */
+static inline bool admit_is_gated(const struct client *c)
+{
+	return c->tenant && c->tenant->is_gated;
+}
+
+/* n statements want to start a transaction, or it is not known yet how many (0).  VERDICT_WAIT: the
+ * client has been put on the list of those who wait; VERDICT_REFUSED: *e. */
+enum verdict admit_transaction(struct client *c, unsigned n, struct err *e);
+/* n statements within a transaction. */
+void admit_charge(struct client *c, unsigned n);
+/* A server has worked so long for it; so many bytes were sent to it.  Of one that is gated. */
+void admit_note_time(struct client *c, usec_t took);
+void admit_note_bytes(struct client *c, size_t n);
+/* What it has claimed of its tenant's limits: bits of client.claims. */
+#define CLAIM_TRANSACTION 1
+#define CLAIM_SERVER      2
+void admit_release(struct client *c, uint8_t claims);
+/* Its transaction has ended; its server has left it. */
+static inline void admit_end(struct client *c)
+{
+	c->admitted = false;
+	if (c->claims)
+		admit_release(c, CLAIM_TRANSACTION);
+}
+static inline void admit_leave(struct client *c)
+{
+	c->admitted = false;
+	if (c->claims)
+		admit_release(c, CLAIM_TRANSACTION | CLAIM_SERVER);
+}
+/* It waits no more, and has no transaction. */
+void admit_forget(struct client *c);
+/* Those who may go on by now are looked at again. */
+void admit_wake(struct relay *r, usec_t now);
+/* Limits are others now: all of them are. */
+void admit_wake_all(struct relay *r);
 
 /* ---- local.c: what is answered without a server ------------------------------------------------
  */
@@ -231,7 +265,7 @@ void local_rearm(struct relay *r);
 
 /* The server connections of a group are replaced, each when it comes free. */
 void relay_renew_servers(struct group *group);
-/* Makes sure that clients which wait for tokens are looked at in time. */
+/* Makes sure that clients which wait for a limit are looked at in time. */
 void relay_watch_limits(struct relay *r);
 
 /* ---- session.c: settings of a session ----------------------------------------------------------

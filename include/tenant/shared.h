@@ -21,8 +21,8 @@
 enum shared_kind {
 	SHARED_DATABASE, /* by the name clients use */
 	SHARED_USER,     /* by the name on the server */
-	SHARED_TENANT,
-	SHARED_LOGIN, /* by database and user */
+	SHARED_TENANT,   /* never freed */
+	SHARED_LOGIN,    /* by database and user */
 	SHARED_NKINDS
 };
 
@@ -42,11 +42,21 @@ struct shared {
 
 	/* of a tenant */
 	struct limit_state limit;
+	_Atomic unsigned transactions;       /* under way, where they are limited */
+	_Atomic unsigned held;               /* servers of shared pools, the same */
+	_Atomic(struct limit_tally *) tally; /* shared_tally() */
 
 	/* of a login: the statement_timeout that a session of this user has in this database when
 	 * nobody asks for another, in ms (0: none), and when it was asked for; -1: not known */
 	_Atomic int64_t default_timeout_ms;
 	_Atomic usec_t default_timeout_at;
+};
+
+/* What limits have done to a tenant, by enum limit_kind. */
+struct limit_tally {
+	_Atomic uint64_t refused[NLIMITS];
+	_Atomic uint64_t warned[NLIMITS];
+	_Atomic unsigned waiting[NLIMITS];
 };
 
 /* Clients of the whole process. */
@@ -61,6 +71,9 @@ void shared_put(struct shared *s);
 /* Calls visit for each record of a kind, under the lock: it must be short and not come back here.
  */
 void shared_visit(enum shared_kind kind, void (*visit)(void *arg, struct shared *s), void *arg);
+
+/* A tenant's, made when it is first needed: most tenants never meet a limit.  Any thread. */
+struct limit_tally *shared_tally(struct shared *s);
 
 /* Counts one more if that stays within max (0: no limit).  Any thread. */
 bool slot_take(_Atomic unsigned *count, unsigned max);

@@ -20,7 +20,11 @@ struct tenant {
 	char *name;
 	char *business_id;
 	struct shared *shared;
-	struct settings set; /* what its tier and its own entry say; else what holds for all */
+	struct settings set;      /* what its tier and its own entry say; else what holds for all */
+	struct limit_rules rules; /* of them, in the form of tenant/limit.h */
+	unsigned nqueued;         /* sessions of this thread that wait for one of its slots … */
+	unsigned nwoken;          /* … and those that were told to try again, and have not yet */
+	bool is_gated;            /* its transactions have to be asked for */
 };
 
 /* Those of one thread.  A zeroed one is empty. */
@@ -41,8 +45,6 @@ void tenants_configure(struct tenants *table, const struct config *config);
 /* "" for NULL. */
 const char *tenant_name(const struct tenant *tenant);
 
-/* Whether it has a rate or a quota. */
-bool tenant_is_limited(const struct tenant *tenant);
 struct limit_rules settings_limit_rules(const struct settings *set);
 
 /* The ceiling of statement_timeout; 0: none. */

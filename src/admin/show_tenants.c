@@ -19,15 +19,15 @@
 	X(BIGINT, SUM, on_replica, "Transactions that were sent to a replica.")                    \
 	X(BIGINT, SUM, pinned, "Sessions that had to keep their server, so far.")                  \
 	X(BIGINT, SUM, cancels, "Cancel requests.")                                                \
-	X(BIGINT, SUM, limited, "Statements refused by the rate limit or the quota.")              \
+	X(BIGINT, SUM, limited, "Transactions refused by a limit; SHOW LIMITS says by which.")     \
 	X(BIGINT, SUM, warned, "Statements over a limit that were let through with a notice.")     \
 	X(BIGINT, SUM, refused, "Statements refused because they would change the tenant's id.")   \
 	X(BIGINT, SUM, clamped, "Statements with a timeout that was lowered to the tier's.")       \
 	X(TEXT, FIRST, rate, "Statements in a period that it may send; 0: no limit.")              \
 	X(BIGINT, FIRST, burst, "Statements that it may send at once.")                            \
 	X(BIGINT, FIRST, tokens, "Of them left; NULL: no limit.")                                  \
-	X(TEXT, FIRST, quota, "Statements in an hour or day; 0: no limit.")                        \
-	X(BIGINT, FIRST, quota_left, "Of them left; NULL: no limit.")                              \
+	X(TEXT, FIRST, quota, "Statements in an hour, in a day; 0: no limit.")                     \
+	X(BIGINT, FIRST, quota_left, "Of them left, of the scarcer; NULL: no limit.")              \
 	X(TEXT, FIRST, statement_timeout, "Ceiling of statement_timeout in seconds; 0: none.")     \
 	X(INT, FIRST, max_client_conn, "Clients that it may have; 0: no limit.")
 LAYOUT_DEFINE(tenant, TENANT_COLUMNS);
@@ -66,8 +66,6 @@ static void group_row(struct group *group, struct table *t)
 	row.on_replica = (int64_t)counters->replica_count;
 	row.pinned = (int64_t)counters->pinned_count;
 	row.cancels = (int64_t)counters->cancel_count;
-	row.limited = (int64_t)counters->limited_count;
-	row.warned = (int64_t)counters->warned_count;
 	row.refused = (int64_t)counters->refused_count;
 	row.clamped = (int64_t)counters->clamped_count;
 	table_add(t, &row);
@@ -85,12 +83,17 @@ static void fill_limits(const char *name, const struct settings *set, struct lim
 	struct shared *s = shared_find(SHARED_TENANT, slice_str(name));
 	struct limit_state unused = { 0 };
 	struct limit_state *state = s ? &s->limit : &unused;
+	struct limit_tally *tally = s ? atomic_load(&s->tally) : NULL;
 
 	row->burst = (int64_t)(set->burst ? set->burst : set->rate.count);
 	if (set->rate.count)
-		row->tokens = limit_tokens(state, &rules, now);
-	if (set->quota.count)
-		row->quota_left = (int64_t)limit_quota_left(state, &rules, now);
+		row->tokens = limit_tokens(state->full_at, &rules.rate, now.monotonic);
+	if (limit_has_quota(&rules))
+		row->quota_left = (int64_t)limit_quota_left(state, &rules, now.wall);
+	for (unsigned kind = 0; tally && kind < LIMIT_CLIENTS; kind++) {
+		row->limited += (int64_t)tally->refused[kind];
+		row->warned += (int64_t)tally->warned[kind];
+	}
 	row->max_client_conn = set->tenant_max_client_conn;
 	shared_put(s);
 }
@@ -152,7 +155,7 @@ const struct show show_tenants = { .shown = &tenant_layout,
 	X(INT, SUM, tenants, "Tenants of the configuration that are in it.")                       \
 	X(TEXT, FIRST, rate, "Statements in a period; 0: no limit.")                               \
 	X(BIGINT, FIRST, burst, "Statements at once.")                                             \
-	X(TEXT, FIRST, quota, "Statements in an hour or day; 0: no limit.")                        \
+	X(TEXT, FIRST, quota, "Statements in an hour, in a day; 0: no limit.")                     \
 	X(TEXT, FIRST, statement_timeout, "Ceiling of statement_timeout in seconds; 0: none.")     \
 	X(INT, FIRST, pool_size, "Servers of a pool.")                                             \
 	X(INT, FIRST, max_client_conn, "Clients of a tenant; 0: no limit.")                        \

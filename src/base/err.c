@@ -14,10 +14,22 @@ bool err_set(struct err *e, const char *sqlstate, const char *fmt, ...)
 	if (!e)
 		return false;
 	snprintf(e->sqlstate, sizeof(e->sqlstate), "%s", sqlstate);
-	e->hint[0] = '\0';
+	e->detail[0] = e->hint[0] = '\0';
 	e->routine = NULL;
 	va_start(ap, fmt);
 	vsnprintf(e->text, sizeof(e->text), fmt, ap);
+	va_end(ap);
+	return false;
+}
+
+bool err_detail(struct err *e, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!e)
+		return false;
+	va_start(ap, fmt);
+	vsnprintf(e->detail, sizeof(e->detail), fmt, ap);
 	va_end(ap);
 	return false;
 }

@@ -54,12 +54,16 @@ static uint64_t unit_factor(const struct unit *units, struct slice name)
 }
 
 /* Splits "1.5 h" at the end of its number. */
-static void split_unit(const char *text, struct slice *number, struct slice *unit)
+static void split_unit(struct slice text, struct slice *number, struct slice *unit)
 {
-	size_t n = strspn(text, "0123456789.");
+	size_t n = 0;
 
-	*number = slice_of(text, n);
-	*unit = slice_str(text + n + strspn(text + n, " "));
+	while (n < text.n && (is_digit(text.p[n]) || text.p[n] == '.'))
+		n++;
+	*number = slice_of(text.p, n);
+	while (n < text.n && text.p[n] == ' ')
+		n++;
+	*unit = slice_of(text.p + n, text.n - n);
 }
 
 /* --- whole numbers -------------------------------------------------------------------------- */
@@ -228,7 +232,7 @@ static bool parse_usec(const struct setting_type *type, const char *text, void *
 	struct slice number, unit;
 	uint64_t v;
 
-	split_unit(text, &number, &unit);
+	split_unit(slice_str(text), &number, &unit);
 	if (!parse_decimal(number, unit_factor(time_units, unit), type->max * USEC_PER_SEC, &v))
 		return refuse(type, text, e);
 	*(usec_t *)at = (usec_t)v;
@@ -269,7 +273,7 @@ static bool parse_bytes(const struct setting_type *type, const char *text, void 
 {
 	struct slice number, unit;
 
-	split_unit(text, &number, &unit);
+	split_unit(slice_str(text), &number, &unit);
 	if (!parse_decimal(number, unit_factor(byte_units, unit), type->max, at))
 		return refuse(type, text, e);
 	return true;
@@ -291,36 +295,74 @@ const struct setting_type setting_type_bytes = {
 
 /* --- rates ---------------------------------------------------------------------------------- */
 
-#define RATE_MAX 1000000000
+#define RATE_MAX      1000000000
+#define TIMESHARE_MAX (UINT64_C(366) * 86400 * 1000000) /* microseconds */
+#define BANDWIDTH_MAX (UINT64_C(1) << 50)
+#define HOUR          (3600 * USEC_PER_SEC)
 
-/* "N/u"; "0" alone is "no limit". */
-static bool parse_rate(const struct setting_type *type, const char *text, void *at, struct err *e)
+/* Reads what stands before the slash. */
+typedef bool amount_fn(struct slice text, uint64_t *out);
+
+/* "AMOUNT/u"; "0" alone is "no limit". */
+static bool parse_per(const struct setting_type *type, struct slice text, amount_fn *amount,
+		      struct rate *rate)
 {
-	size_t n = strcspn(text, "/");
-	struct rate *rate = at;
+	const char *slash = memchr(text.p, '/', text.n);
+	size_t n = slash ? (size_t)(slash - text.p) : text.n;
 	uint64_t count, per = 0;
 
-	if (!number_parse(slice_of(text, n), RATE_MAX, &count))
-		return refuse(type, text, e);
-	if (text[n] == '/' && text[n + 1])
-		per = unit_factor(time_units, slice_str(text + n + 1));
-	if ((count && !per) || (text[n] && per < type->min * USEC_PER_SEC))
-		return refuse(type, text, e);
+	if (!amount(slice_of(text.p, n), &count))
+		return false;
+	if (slash && n + 1 < text.n)
+		per = unit_factor(time_units, slice_of(slash + 1, text.n - n - 1));
+	if ((count && !per) || (slash && per < type->min * USEC_PER_SEC))
+		return false;
 	*rate = count ? (struct rate){ count, (usec_t)per } : (struct rate){ 0, 0 };
 	return true;
+}
+
+static bool read_count(struct slice text, uint64_t *out)
+{
+	return number_parse(text, RATE_MAX, out);
+}
+
+static bool read_duration(struct slice text, uint64_t *out)
+{
+	struct slice number, unit;
+
+	split_unit(text, &number, &unit);
+	return parse_decimal(number, unit_factor(time_units, unit), TIMESHARE_MAX, out);
+}
+
+static bool read_size(struct slice text, uint64_t *out)
+{
+	struct slice number, unit;
+
+	split_unit(text, &number, &unit);
+	return parse_decimal(number, unit_factor(byte_units, unit), BANDWIDTH_MAX, out);
+}
+
+static const char *unit_of(usec_t per)
+{
+	const struct unit *unit = time_units;
+
+	while (unit->factor != (uint64_t)per)
+		unit++;
+	return unit->name;
+}
+
+static bool parse_rate(const struct setting_type *type, const char *text, void *at, struct err *e)
+{
+	return parse_per(type, slice_str(text), read_count, at) || refuse(type, text, e);
 }
 
 static void format_rate(const struct setting_type *type, const void *at, struct buf *out)
 {
 	const struct rate *rate = at;
-	const struct unit *unit = time_units;
 
 	buf_printf(out, "%" PRIu64, rate->count);
-	if (!rate->count)
-		return;
-	while (unit->factor != (uint64_t)rate->per)
-		unit++;
-	buf_printf(out, "/%s", unit->name);
+	if (rate->count)
+		buf_printf(out, "/%s", unit_of(rate->per));
 }
 
 const struct setting_type setting_type_rate = {
@@ -332,13 +374,90 @@ const struct setting_type setting_type_rate = {
 	.format = format_rate,
 };
 
+static bool parse_timeshare(const struct setting_type *type, const char *text, void *at,
+			    struct err *e)
+{
+	return parse_per(type, slice_str(text), read_duration, at) || refuse(type, text, e);
+}
+
+static void format_timeshare(const struct setting_type *type, const void *at, struct buf *out)
+{
+	const struct rate *rate = at;
+	const usec_t share = (usec_t)rate->count;
+
+	format_usec(type, &share, out);
+	if (share)
+		buf_printf(out, "s/%s", unit_of(rate->per));
+}
+
+const struct setting_type setting_type_timeshare = {
+	.name = "share of time",
+	.syntax =
+	    "a duration per time such as 2s/s or 500ms/s, with s, m, h or d, or 0 for no limit",
+	.size = sizeof(setting_timeshare_t),
+	.min = 1,
+	.parse = parse_timeshare,
+	.format = format_timeshare,
+};
+
+static bool parse_bandwidth(const struct setting_type *type, const char *text, void *at,
+			    struct err *e)
+{
+	return parse_per(type, slice_str(text), read_size, at) || refuse(type, text, e);
+}
+
+const struct setting_type setting_type_bandwidth = {
+	.name = "bandwidth",
+	.syntax = "a size per time such as 10MB/s, with s, m, h or d, or 0 for no limit",
+	.size = sizeof(setting_bandwidth_t),
+	.min = 1,
+	.parse = parse_bandwidth,
+	.format = format_rate,
+};
+
+/* One for the hour, one for the day, in any order. */
+static bool parse_quota(const struct setting_type *type, const char *text, void *at, struct err *e)
+{
+	struct slice rest = slice_str(text), word;
+	struct quotas quotas = { 0 };
+	unsigned n = 0;
+
+	for (; list_next(&rest, &word); n++) {
+		struct rate one;
+		uint64_t *place;
+
+		if (!parse_per(type, word, read_count, &one))
+			return refuse(type, text, e);
+		place = one.per == HOUR ? &quotas.per_hour : &quotas.per_day;
+		if (*place)
+			return refuse(type, text, e);
+		*place = one.count;
+	}
+	if (!n)
+		return refuse(type, text, e);
+	*(struct quotas *)at = quotas;
+	return true;
+}
+
+static void format_quota(const struct setting_type *type, const void *at, struct buf *out)
+{
+	const struct quotas *q = at;
+
+	if (q->per_hour)
+		buf_printf(out, "%" PRIu64 "/h", q->per_hour);
+	if (q->per_day)
+		buf_printf(out, "%s%" PRIu64 "/d", q->per_hour ? "," : "", q->per_day);
+	if (!q->per_hour && !q->per_day)
+		buf_put_slice(out, SLICE("0"));
+}
+
 const struct setting_type setting_type_quota = {
 	.name = "quota",
-	.syntax = "a quota such as 1000/h, with h or d, or 0 for no limit",
+	.syntax = "a quota such as 1000/h or 1000/h,10000/d, with h or d, or 0 for no limit",
 	.size = sizeof(setting_quota_t),
 	.min = 3600,
-	.parse = parse_rate,
-	.format = format_rate,
+	.parse = parse_quota,
+	.format = format_quota,
 };
 
 /* --- strings -------------------------------------------------------------------------------- */

@@ -39,7 +39,9 @@ static bool was_starved(const struct shared *s, usec_t now)
 
 bool group_is_starved(const struct group *group, usec_t now)
 {
-	return was_starved(group->database_shared, now) || was_starved(group->user_shared, now);
+	return was_starved(group->database_shared, now) || was_starved(group->user_shared, now) ||
+	       (group->tenant && group->tenant->is_gated &&
+		was_starved(group->tenant->shared, now));
 }
 
 static unsigned pool_limit(const struct pool *pool, usec_t now)
@@ -75,8 +77,12 @@ bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now)
 		slot_give_back(&group->database_shared->servers);
 		return starve(group->user_shared, now);
 	}
-	if (group->tenant)
-		atomic_fetch_add(&group->tenant->shared->servers, 1);
+	if (group->tenant && !slot_take(&group->tenant->shared->servers,
+					group->tenant->set.tenant_max_server_conn)) {
+		slot_give_back(&group->database_shared->servers);
+		slot_give_back(&group->user_shared->servers);
+		return starve(group->tenant->shared, now);
+	}
 	*slot = (struct slot){ .pool = pool,
 			       .state = SLOT_LOGIN,
 			       .since = now,

@@ -564,6 +564,8 @@ static void count_cycle(struct server *s, char tx)
 	usec_t now = now_of(s);
 
 	counters->query_time += (uint64_t)(now - s->query_at);
+	if (admit_is_gated(s->client))
+		admit_note_time(s->client, now - s->query_at);
 	s->query_at = now;
 	if (tx == 'I') {
 		counters->xact_count++;
@@ -768,6 +770,7 @@ void answer_go_on(struct server *s)
 void answer_on_readable(struct server *s)
 {
 	struct client *c = s->client;
+	size_t before = admit_is_gated(c) ? conn_input(&s->conn).n : 0;
 	enum step step = STEP_DONE;
 
 	if (c->conn.blocked) {
@@ -781,6 +784,8 @@ void answer_on_readable(struct server *s)
 		step = next(s);
 	if (step == STEP_CLOSED || s->client != c)
 		return;
+	if (before)
+		admit_note_bytes(c, before - conn_input(&s->conn).n);
 	if (c->cancel_asked)
 		answer_late_cancel(s);
 	answer_go_on(s);

@@ -163,7 +163,7 @@ static void take_away(struct server *s)
 	s->carrying = 0;
 	c->server = NULL;
 	c->chosen = NULL;
-	c->admitted = false;
+	admit_leave(c);
 	c->reads_sequence = false;
 	c->prepaid = 0;
 	atomic_fetch_sub_explicit(&s->node->active, 1, memory_order_relaxed);
@@ -464,7 +464,7 @@ void attach_settle(struct server *s)
 	c->env_unsure = c->makes_temp = false;
 	if (c->path_unsure)
 		c->path_unsure = c->env_known = false;
-	c->admitted = false;
+	admit_end(c);
 	c->prepaid = 0;
 	c->chosen = NULL;
 	if (attach_keeps(c)) {
@@ -513,6 +513,8 @@ void attach_abandon(struct client *c)
 
 	if (!s)
 		return;
+	if (s->replies.n && admit_is_gated(c))
+		admit_note_time(c, now_of(s) - s->query_at);
 	in_survey = leaves_in_survey(c, s);
 	clean = is_quiet(s) && !c->stream_left && !c->in_batch && conn_is_usable(&s->conn) &&
 		!conn_input(&s->conn).n;

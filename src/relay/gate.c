@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * gate.c - what a text may do and where it goes: tenant guard, ceilings, limits, route.
+ * gate.c - what a text may do and where it goes: tenant guard, ceilings, route.
  *
  * Decides by the facts that sql/ reads off a text and by the settings of the client's group.  Sends
  * nothing but notices.  What cannot be decided is refused where a tenant's id is at stake (I1) and
@@ -516,96 +516,6 @@ void gate_note_call(struct client *c, uint32_t oid)
 {
 	if (!is_large_object_call(oid))
 		pins_note_unseen(c);
-}
-
-/* ---- limits ---------------------------------------------------------------------------------
- */
-
-bool gate_is_limited(const struct client *c)
-{
-	return tenant_is_limited(c->tenant);
-}
-
-static struct limit_now limit_now(const struct client *c)
-{
-	return (struct limit_now){ .monotonic = relay_now(c),
-				   .wall = c->tenant->set.quota.count ? clock_wall() : 0 };
-}
-
-/* Seconds for a message: not less than it takes. */
-static double shown_seconds(usec_t wait)
-{
-	const usec_t tenth = USEC_PER_SEC / 10;
-
-	return (double)((wait + tenth - 1) / tenth) / 10;
-}
-
-static void warn(struct client *c, unsigned n, const struct limit_rules *rules, usec_t wait)
-{
-	struct err notice;
-
-	limit_charge(&c->tenant->shared->limit, rules, n, limit_now(c));
-	c->group->counters.warned_count += n;
-	err_set(&notice, "01000",
-		"tenant \"%s\" is over its rate limit by %.1f s (rate_limit_mode = warn)",
-		c->tenant->name, shown_seconds(wait));
-	msg_put_notice(conn_output(&c->conn), "NOTICE", &notice);
-}
-
-static void refuse(struct client *c, usec_t wait, struct err *e)
-{
-	c->group->counters.limited_count++;
-	err_set(e, "53400", "rate limit of tenant \"%s\" reached, try again in %.1f s",
-		c->tenant->name, shown_seconds(wait));
-	err_hint(e, "Limits are set by the tenant's tier; see SHOW TENANTS.");
-}
-
-static enum verdict wait_for_tokens(struct client *c, usec_t wait)
-{
-	struct relay *r = relay_of(c);
-
-	if (!c->limit_since)
-		c->limit_since = relay_now(c);
-	c->retry_at = relay_now(c) + wait;
-	if (!list_is_linked(&c->limit_link))
-		list_push_back(&r->limited, &c->limit_link);
-	relay_watch_limits(r);
-	return VERDICT_WAIT;
-}
-
-enum verdict gate_admit(struct client *c, unsigned n, struct err *e)
-{
-	struct limit_rules rules;
-	usec_t wait, waited;
-
-	if (c->admitted || !n || !gate_is_limited(c))
-		return VERDICT_PASS;
-	rules = settings_limit_rules(&c->tenant->set);
-	if (limit_take(&c->tenant->shared->limit, &rules, n, limit_now(c), &wait)) {
-		c->admitted = true;
-	} else if (c->tenant->set.rate_limit_mode == RATE_LIMIT_WARN) {
-		warn(c, n, &rules, wait);
-		c->admitted = true;
-	} else {
-		waited = c->limit_since ? relay_now(c) - c->limit_since : 0;
-		if (waited + wait <= c->tenant->set.rate_limit_wait)
-			return wait_for_tokens(c, wait);
-		refuse(c, wait, e);
-		c->limit_since = 0;
-		return VERDICT_REFUSED;
-	}
-	c->limit_since = 0;
-	return VERDICT_PASS;
-}
-
-void gate_charge(struct client *c, unsigned n)
-{
-	struct limit_rules rules;
-
-	if (!n || !gate_is_limited(c))
-		return;
-	rules = settings_limit_rules(&c->tenant->set);
-	limit_charge(&c->tenant->shared->limit, &rules, n, limit_now(c));
 }
 
 /* ---- the route ------------------------------------------------------------------------------

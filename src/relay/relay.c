@@ -21,7 +21,7 @@
 
 /* Shapes of statements that a thread remembers. */
 #define CLASSIFIER_ENTRIES 8192
-/* How often clients that wait for tokens are looked at. */
+/* How often clients that wait for a limit are looked at. */
 #define LIMIT_TICK (5 * USEC_PER_MSEC)
 
 static usec_t now_of(const struct relay *r)
@@ -124,6 +124,7 @@ static bool count_client(struct client *c, struct group *group, struct tenant *t
 		slot_give_back(&shared_clients);
 		slot_give_back(&group->database_shared->clients);
 		slot_give_back(&group->user_shared->clients);
+		atomic_fetch_add(&shared_tally(tenant->shared)->refused[LIMIT_CLIENTS], 1);
 		return refuse_full(e, "max_client_conn of the tenant");
 	}
 	group->nclients++;
@@ -190,11 +191,9 @@ static void cancel_waiting(struct client *c)
 	if (status != FRAME_OK && c->begin_due)
 		return;
 	waiter_leave(&c->waiter);
-	list_del(&c->limit_link);
+	admit_forget(c);
 	if (listen_is_waiting(c))
 		listen_stop_waiting(c);
-	c->retry_at = 0;
-	c->limit_since = 0;
 	c->looked_at = false;
 	c->chosen = NULL;
 	err_set(&e, "57014", "canceling statement due to user request");
@@ -252,26 +251,14 @@ void relay_cancel(struct client *c)
 	}
 }
 
-/* ---- clients that wait for tokens -----------------------------------------------------------
+/* ---- clients that wait for a limit ----------------------------------------------------------
  */
 
 static void on_limit_tick(struct loop_timer *timer)
 {
 	struct relay *r = container_of(timer, struct relay, limit_timer);
-	usec_t now = now_of(r);
 
-	LIST_FOREACH_SAFE (at, &r->limited) {
-		struct client *c = container_of(at, struct client, limit_link);
-
-		if (now < c->retry_at)
-			continue;
-		list_del(&c->limit_link);
-		c->retry_at = 0;
-		conn_resume(&c->conn);
-		conn_kick(&c->conn);
-		if (c->begin_due)
-			local_hurry(c);
-	}
+	admit_wake(r, now_of(r));
 	if (list_is_empty(&r->limited)) {
 		loop_timer_stop(r->net->loop, &r->limit_timer);
 		r->limit_timer_runs = false;
@@ -566,13 +553,6 @@ static void reconfigure(struct group *group, struct config *config)
 		relay_renew_servers(group);
 }
 
-/* Limits may be others now: who waits for tokens asks again at the next tick. */
-static void retry_limited(struct relay *r)
-{
-	LIST_FOREACH (at, &r->limited)
-		container_of(at, struct client, limit_link)->retry_at = now_of(r);
-}
-
 void relay_reconfigure(struct relay *r, struct config *config, struct tls_context *server_tls)
 {
 	struct tls_context *old_tls = r->server_tls;
@@ -583,7 +563,7 @@ void relay_reconfigure(struct relay *r, struct config *config, struct tls_contex
 	tenants_configure(&r->tenants, config);
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		reconfigure(container_of(l, struct group, link), config);
-	retry_limited(r);
+	admit_wake_all(r);
 	local_rearm(r);
 	config_unref(old);
 	if (old_tls)

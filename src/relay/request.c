@@ -79,7 +79,7 @@ static bool must_wait_its_turn(struct client *c)
 
 	if (!s || !s->replies.n || c->in_batch)
 		return false;
-	c->turn_missed = gate_is_limited(c) || (gate_has_choice(c) && !c->pins);
+	c->turn_missed = admit_is_gated(c) || (gate_has_choice(c) && !c->pins);
 	return c->turn_missed;
 }
 
@@ -139,7 +139,7 @@ static enum step refuse(struct client *c, const struct frame *f, const struct er
 	request_refuse(c, f->type, e);
 	if (!c->server) {
 		c->chosen = NULL;
-		c->admitted = false;
+		admit_leave(c);
 	}
 	c->prepaid = 0;
 	return skip(c, f);
@@ -178,8 +178,8 @@ static enum step get_server(struct client *c, const struct frame *f, struct pool
 	enum verdict verdict;
 	struct err e;
 
-	if (is_at_start(c)) {
-		verdict = gate_admit(c, c->begin ? 1 : n, &e);
+	if (admit_is_gated(c) && is_at_start(c)) {
+		verdict = admit_transaction(c, c->begin ? 1 : n, &e);
 		if (verdict == VERDICT_REFUSED) {
 			refuse(c, f, &e);
 			return STEP_CLOSED;
@@ -196,7 +196,7 @@ static PGT_NOINLINE void send_begin_alone(struct client *c)
 {
 	struct err e;
 
-	switch (gate_admit(c, 1, &e)) {
+	switch (admit_transaction(c, 1, &e)) {
 	case VERDICT_PASS:
 		/* Whatever comes of it, it comes by itself. */
 		(void)!acquire(c, MSG_QUERY, NULL);
@@ -428,7 +428,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	if (touches && !pins_allow(c, facts, &e))
 		return refuse(c, f, &e);
 	if (!is_at_start(c))
-		gate_charge(c, facts->statements);
+		admit_charge(c, facts->statements);
 	if (touches)
 		pins_note(c, facts, text);
 	if (is_clamped)
@@ -515,7 +515,7 @@ static enum step on_function_call(struct client *c, const struct frame *f)
 		return not_yet(c, step);
 	gate_note_call(c, oid);
 	if (!is_at_start(c))
-		gate_charge(c, 1);
+		admit_charge(c, 1);
 	mark_query(c);
 	expect(c, REPLY_FUNCTION);
 	return pass(c, f);
@@ -534,7 +534,7 @@ static enum step start_batch(struct client *c, const struct frame *f)
 		return STEP_AGAIN;
 	/* A BEGIN that waits has said where it goes, and its transaction is not stopped. */
 	if (is_at_start(c) && !c->begin &&
-	    (gate_is_limited(c) || (!c->server && gate_has_choice(c)))) {
+	    (admit_is_gated(c) || (!c->server && gate_has_choice(c)))) {
 		batch_look(c, conn_input(&c->conn), &view);
 		if (!view.complete && !view.flushed && conn_input(&c->conn).n < WAITING_INPUT_MAX)
 			return STEP_AGAIN;
@@ -913,8 +913,8 @@ static enum verdict admit_late(struct client *c, struct err *e)
 		return VERDICT_PASS;
 	}
 	if (starts)
-		return gate_admit(c, 1, e);
-	gate_charge(c, 1);
+		return admit_transaction(c, 1, e);
+	admit_charge(c, 1);
 	return VERDICT_PASS;
 }
 
@@ -1167,6 +1167,7 @@ static void on_leaving(struct client *c)
 {
 	end_watch(c);
 	attach_abandon(c);
+	admit_forget(c);
 	pins_forget(c);
 	listen_forget(c);
 	local_forget(c);

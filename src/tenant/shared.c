@@ -83,6 +83,19 @@ void shared_visit(enum shared_kind kind, void (*visit)(void *arg, struct shared 
 	pthread_mutex_unlock(&lock);
 }
 
+struct limit_tally *shared_tally(struct shared *s)
+{
+	struct limit_tally *seen = atomic_load(&s->tally), *fresh;
+
+	if (seen)
+		return seen;
+	fresh = xnew(struct limit_tally);
+	if (atomic_compare_exchange_strong(&s->tally, &seen, fresh))
+		return fresh;
+	free(fresh);
+	return seen;
+}
+
 bool slot_take(_Atomic unsigned *count, unsigned max)
 {
 	unsigned seen = atomic_load(count);

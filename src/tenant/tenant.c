@@ -15,6 +15,9 @@ static void configure(struct tenant *t, const struct config *config, const struc
 {
 	settings_resolve(config, NULL, NULL, conf, conf ? NULL : config->unknown_tenant_tier,
 			 &t->set);
+	t->rules = settings_limit_rules(&t->set);
+	t->is_gated =
+	    limit_is_any(&t->rules) || t->set.max_transactions || t->set.tenant_max_server_conn;
 }
 
 static struct tenant *find(const struct tenants *table, struct slice name, const char *business_id,
@@ -84,16 +87,13 @@ const char *tenant_name(const struct tenant *tenant)
 	return tenant ? tenant->name : "";
 }
 
-bool tenant_is_limited(const struct tenant *tenant)
-{
-	return tenant && (tenant->set.rate.count || tenant->set.quota.count);
-}
-
 struct limit_rules settings_limit_rules(const struct settings *set)
 {
-	return (struct limit_rules){ .rate_count = set->rate.count,
-				     .rate_per = set->rate.per,
-				     .burst = set->burst,
-				     .quota_count = set->quota.count,
-				     .quota_per = set->quota.per };
+	return (struct limit_rules){
+		.rate = {set->rate.count,     set->rate.per,      set->burst },
+		.exec = { set->exec_rate.count,                  set->exec_rate.per,                0 },
+		.bytes = { set->bandwidth.count,                  set->bandwidth.per,                    0 },
+		.quota = { [LIMIT_PER_HOUR] = set->quota.per_hour,
+                         [LIMIT_PER_DAY] = set->quota.per_day}
+	};
 }

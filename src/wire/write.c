@@ -114,6 +114,7 @@ static void put_report(struct buf *b, uint8_t type, const char *severity, const 
 	put_field(b, 'V', severity);
 	put_field(b, 'C', e->sqlstate);
 	put_field(b, 'M', e->text);
+	put_field(b, 'D', e->detail);
 	put_field(b, 'H', e->hint);
 	put_field(b, 'R', e->routine ? e->routine : "");
 	buf_put_u8(b, 0);

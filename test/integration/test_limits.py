@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# test_limits.py - rates, bursts and quotas of tenants: what costs a token, and what a refusal does.
+# test_limits.py - limits of tenants: what costs what, what a refusal does, and that none comes in the
+# middle of a transaction (I10).
 """Buckets are sized so that nothing refills while a test runs (1/h), or at once (many per second)."""
 import re
 import threading
@@ -11,7 +12,7 @@ import pytest
 
 import raw
 from conftest import APP_PASSWORD
-from rig import sqlstate
+from rig import log_in, sqlstate
 from tenancy import connect, enter, errors, tenants
 from waiting import wait_until
 
@@ -47,7 +48,10 @@ def seconds(messages):
     """How long the refusal says to wait."""
     fields = raw.find(messages, "E")[0].fields
     assert fields["C"] == "53400" and "acme" in fields["M"], fields
-    return float(re.search(r"in ([\d.]+) s", fields["M"]).group(1))
+    detail = re.fullmatch(r"limit=(\S+) retry_after_ms=(\d+) tenant=acme", fields["D"])
+    shown = float(re.search(r"retry after ([\d.]+) s", fields["M"]).group(1))
+    assert f'"{detail[1]}"' in fields["M"] and 0 <= shown - int(detail[2]) / 1000 <= 0.1, fields
+    return shown
 
 
 # --- rate and burst --------------------------------------------------------------------------
@@ -246,6 +250,206 @@ def test_a_quota(primary, turnstile, period, most):
         assert shown(t, "quota_left") == 0
 
 
+def test_two_quotas_at_once(primary, turnstile):
+    t = turnstile(limited(primary, {"quota": "1000/h,3/d"}))
+    with enter(t, "acme") as client:
+        spend(client, 3)
+        refused = client.query("SELECT 2")
+        assert raw.find(refused, "E")[0].fields["D"].startswith("limit=quota/d ")
+        assert seconds(refused) <= 86400 - time.time() % 86400 + 1
+
+
+# --- transactions at once --------------------------------------------------------------------
+def begin(client):
+    assert not errors(client.query("BEGIN; SELECT 2"))
+
+
+def test_max_transactions_waits_for_one_to_end(primary, turnstile):
+    t = turnstile(limited(primary, {"max_transactions": 1, "pool_size": 3}))
+    with enter(t, "acme") as one, enter(t, "acme") as two, enter(t, "globex") as other:
+        begin(one)
+        two.send(raw.query("SELECT 2"))
+        wait_until(lambda: shown(t, "cl_waiting") == 1)
+        begin(other)
+        assert not errors(one.query("SELECT 3"))
+        assert not errors(one.query("COMMIT"))
+        assert not errors(two.until("Z"))
+        assert shown(t, "limited") == 0
+
+
+def test_max_transactions_counts_a_batch_without_an_execute(primary, turnstile):
+    t = turnstile(limited(primary, {"max_transactions": 1, "pool_size": 3}))
+    with enter(t, "acme") as one, enter(t, "acme") as two:
+        one.send(raw.parse("", "SELECT 2"), raw.flush())
+        one.until("1")
+        two.send(raw.query("SELECT 2"))
+        wait_until(lambda: shown(t, "cl_waiting") == 1)
+        one.send(raw.bind(), raw.execute(), raw.sync())
+        assert not errors(one.until("Z"))
+        assert not errors(two.until("Z"))
+
+
+def test_i10_max_transactions_refuses_at_the_first_statement(primary, turnstile):
+    t = turnstile(limited(primary, {"max_transactions": 1, "pool_size": 3},
+                          {"query_wait_timeout": "300ms"}))
+    with enter(t, "acme") as one, enter(t, "acme") as two:
+        begin(one)
+        assert not errors(two.query("BEGIN"))
+        refused = two.query("SELECT 2")
+        fields = raw.find(refused, "E")[0].fields
+        assert (fields["C"], fields["D"]) == ("53400", "limit=max_transactions tenant=acme")
+        assert refused[-1].body == b"E"
+        assert not errors(two.query("ROLLBACK"))
+        for _ in range(3):
+            assert not errors(one.query("SELECT 2"))
+        assert not errors(one.query("COMMIT"))
+        assert not errors(two.query("SELECT 2"))
+
+
+@pytest.mark.parametrize("end", ["cancel", "reset", "terminate"])
+def test_max_transactions_forgets_who_leaves(primary, turnstile, end):
+    """A slot comes back however its transaction ends, and a place in the queue too."""
+    t = turnstile(limited(primary, {"max_transactions": 1, "pool_size": 3}))
+    with enter(t, "acme") as one, enter(t, "acme") as two, enter(t, "acme") as three:
+        begin(one)
+        two.send(raw.query("SELECT 2"))
+        wait_until(lambda: shown(t, "cl_waiting") == 1)
+        three.send(raw.query("SELECT 2"))
+        wait_until(lambda: shown(t, "cl_waiting") == 2)
+        if end == "cancel":
+            two.cancel()
+            assert errors(two.until("Z")) == ["57014"]
+        else:
+            getattr(two, end, two.reset)()
+        wait_until(lambda: shown(t, "cl_waiting") == 1)
+        one.reset()
+        assert not errors(three.until("Z"))
+        assert not errors(three.query("SELECT 2"))
+
+
+def test_max_transactions_in_session_pooling(primary, turnstile):
+    t = turnstile(limited(primary, {"max_transactions": 1, "pool_size": 3},
+                          {"pool_mode": "session"}))
+    with enter(t, "acme") as one, enter(t, "acme") as two:
+        begin(one)
+        two.send(raw.query("SELECT 2"))
+        wait_until(lambda: shown(t, "cl_waiting") == 1)
+        assert not errors(one.query("COMMIT"))
+        assert not errors(two.until("Z"))
+        assert not errors(one.query("SELECT 2"))
+
+
+def test_max_transactions_in_warning_mode(primary, turnstile):
+    t = turnstile(limited(primary, {"max_transactions": 1, "pool_size": 3,
+                                    "rate_limit_mode": "warn"}))
+    with enter(t, "acme") as one, enter(t, "acme") as two:
+        begin(one)
+        messages = two.query("SELECT 2")
+        assert not errors(messages)
+        assert ["max_transactions" in m.fields["M"] for m in raw.find(messages, "N")] == [True]
+        assert shown(t, "warned") == 1
+
+
+@pytest.mark.tsan
+def test_max_transactions_over_workers(primary, turnstile):
+    """Never more at once than the limit, over groups on several threads, and nobody starves."""
+    config = limited(primary, {"max_transactions": 3, "pool_size": 4}, {"workers": 4})
+    shop, = config["databases"].values()
+    config["databases"] = {f"shop{n}": {**shop, "dbname": "shop"} for n in range(4)}
+    t = turnstile(config)
+    most, done = [], []
+
+    def use(database):
+        with t.connect(database, "app.acme", APP_PASSWORD) as connection:
+            for _ in range(10):
+                connection.execute("SELECT pg_sleep(0.005) -- counted here")
+            done.append(database)
+
+    def watch():
+        while len(done) < 16:
+            most.append(int(primary.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
+                " AND query LIKE '%counted here' AND pid <> pg_backend_pid()")))
+
+    threads = [threading.Thread(target=use, args=(name,))
+               for name in config["databases"] for _ in range(4)] + [threading.Thread(target=watch)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 16 and 1 <= max(most) <= 3
+
+
+# --- server connections ----------------------------------------------------------------------
+def test_i5_max_server_conn_over_all_pools_of_a_tenant(primary, turnstile):
+    config = limited(primary, {"max_server_conn": 2, "pool_size": 5}, {"workers": 2})
+    shop, = config["databases"].values()
+    config["databases"] = {f"shop{n}": {**shop, "dbname": "shop"} for n in range(3)}
+    t = turnstile(config)
+    clients = [log_in(t, "app.acme", APP_PASSWORD, f"shop{n % 3}") for n in range(6)]
+    for client in clients:
+        client.send(raw.query("SELECT pg_sleep(0.05)"))
+    for client in clients:
+        assert not errors(client.until("Z"))
+        assert shown(t, "sv_active") + shown(t, "sv_idle") <= 2
+    for client in clients:
+        client.close()
+
+
+# --- time and bytes --------------------------------------------------------------------------
+def test_i10_time_of_servers_is_a_debt_of_the_next_transaction(primary, turnstile):
+    t = turnstile(limited(primary, {"exec_rate": "100ms/h"}))
+    with enter(t, "acme") as client:
+        client.rows("BEGIN")
+        for _ in range(3):
+            assert not errors(client.query("SELECT pg_sleep(0.1)"))
+        assert not errors(client.query("COMMIT"))
+        refused = client.query("SELECT 2")
+        assert raw.find(refused, "E")[0].fields["D"].startswith("limit=exec_rate ")
+        assert 2 * 3600 <= seconds(refused) < 3 * 3600
+
+
+def test_ten_heavy_queries_count_more_than_ten_light_ones(primary, turnstile):
+    t = turnstile(limited(primary, {"exec_rate": "500ms/h"}))
+    with enter(t, "acme") as light, enter(t, "globex") as heavy:
+        for _ in range(10):
+            assert not errors(light.query("SELECT 2"))
+        answers = [errors(heavy.query("SELECT pg_sleep(0.1)")) for _ in range(10)]
+        assert answers == [[]] * 5 + [["53400"]] * 5
+
+
+def test_a_query_that_nobody_waits_for_is_charged(primary, turnstile):
+    t = turnstile(limited(primary, {"exec_rate": "50ms/h"}))
+    with enter(t, "acme") as one, enter(t, "acme") as two:
+        one.send(raw.query("SELECT pg_sleep(60)"))
+        began = time.monotonic()
+        wait_until(lambda: shown(t, "sv_active") == 1 and time.monotonic() - began > 0.1)
+        one.reset()
+        wait_until(lambda: shown(t, "cl_active") == 1)
+        assert errors(two.query("SELECT 2")) == ["53400"]
+
+
+def test_i10_bandwidth_is_a_debt_of_the_next_transaction(primary, turnstile):
+    t = turnstile(limited(primary, {"bandwidth": "100kB/h"}))
+    with enter(t, "acme") as client:
+        client.rows("BEGIN")
+        for _ in range(3):
+            assert len(client.rows("SELECT repeat('x', 102400)")[0][0]) == 102400
+        assert not errors(client.query("COMMIT"))
+        refused = client.query("SELECT 2")
+        assert raw.find(refused, "E")[0].fields["D"].startswith("limit=bandwidth ")
+        assert 2 * 3600 <= seconds(refused) < 2.1 * 3600
+
+
+def test_a_debt_is_waited_for(primary, turnstile):
+    t = turnstile(limited(primary, {"bandwidth": "100kB/s", "rate_limit_wait": "5s"}))
+    with enter(t, "acme") as client:
+        began = time.monotonic()
+        for _ in range(5):
+            assert not errors(client.query("SELECT repeat('x', 51200)"))
+        assert 0.9 < time.monotonic() - began < 4
+
+
 # --- waiting ---------------------------------------------------------------------------------
 @pytest.mark.parametrize("protocol", ["query", "prepared"])
 def test_rate_limit_wait_waits(primary, turnstile, protocol):
@@ -298,7 +502,7 @@ def test_warn_lets_through(primary, turnstile, protocol):
         for _ in range(3):
             messages = getattr(client, protocol)("SELECT 2")
             assert not errors(messages)
-            assert ["rate limit" in m.fields["M"] for m in raw.find(messages, "N")] == [True]
+            assert ['limit "rate"' in m.fields["M"] for m in raw.find(messages, "N")] == [True]
         assert (shown(t, "warned"), shown(t, "limited"), shown(t)) == (3, 0, -3)
 
 

@@ -176,6 +176,8 @@ static void test_rates(void **state)
 {
 	const struct setting *rate = settings_find(SLICE("rate"), SCOPE_TIER);
 	const struct setting *quota = settings_find(SLICE("quota"), SCOPE_TENANT);
+	const struct setting *exec = settings_find(SLICE("exec_rate"), SCOPE_TIER);
+	const struct setting *bandwidth = settings_find(SLICE("bandwidth"), SCOPE_TENANT);
 
 	expect_shown(rate, "1000/s", "1000/s");
 	expect_shown(rate, "20/m", "20/m");
@@ -183,6 +185,22 @@ static void test_rates(void **state)
 	expect_shown(rate, "7/h", "7/h");
 	expect_shown(rate, "7/d", "7/d");
 	expect_shown(rate, "0", "0");
+	expect_shown(quota, "1000/h,10000/d", "1000/h,10000/d");
+	expect_shown(quota, " 10000/d , 1000/h", "1000/h,10000/d");
+	expect_shown(quota, "0/d", "0");
+	expect_shown(quota, "1/h,2/h", NULL);
+	expect_shown(quota, "1/h,2/m", NULL);
+	expect_shown(quota, "", NULL);
+	expect_shown(exec, "2s/s", "2s/s");
+	expect_shown(exec, "500ms/s", "0.5s/s");
+	expect_shown(exec, "1h/d", "3600s/d");
+	expect_shown(exec, "0", "0");
+	expect_shown(exec, "2s", NULL);
+	expect_shown(exec, "2parsecs/s", NULL);
+	expect_shown(bandwidth, "10MB/s", "10485760/s");
+	expect_shown(bandwidth, "100/m", "100/m");
+	expect_shown(bandwidth, "0", "0");
+	expect_shown(bandwidth, "10MB", NULL);
 	expect_shown(rate, "0/s", "0");
 	expect_shown(rate, "20", NULL);
 	expect_shown(rate, "20/", NULL);
