@@ -20,6 +20,7 @@ from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from machine import scratch_dir
 from rig import shop
 from turnstile import TOP
+from waiting import wait_until
 
 DRIVERS = TOP / "test/drivers"
 # Where test/run.sh has npm put them.
@@ -184,4 +185,7 @@ def test_i2_same_output_as_on_a_direct_connection(primary, turnstile, name, mode
                                   **program.settings}))
     with bystanders(t) as crowd:
         assert run(program, t, out).splitlines() == expected.splitlines()
-    assert len(set().union(*(one.pids for one in crowd))) > 1
+        # A program may be over before two of them have been at it at the same time.
+        wait_until(lambda: any(one.error for one in crowd)
+                   or len(set().union(*(one.pids for one in crowd))) > 1,
+                   what="they have had more than one server")
