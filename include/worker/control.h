@@ -11,6 +11,7 @@
 #ifndef PGT_WORKER_CONTROL_H
 #define PGT_WORKER_CONTROL_H
 
+#include "worker/state.h"
 #include "worker/worker.h"
 
 struct console;
@@ -62,6 +63,7 @@ struct control {
 	unsigned nworkers;
 	struct monitor *monitor;
 	struct console *console; /* of admin/ */
+	struct state state;      /* what outlives the process */
 	struct loop_timer sweep;
 	struct loop_timer quiet; /* looks whether a shutdown has nothing left to wait for */
 	unsigned ngathers;       /* under way */

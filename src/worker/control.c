@@ -478,6 +478,7 @@ static void start(struct control *c)
 {
 	const struct settings *set = &c->config->global;
 
+	state_start(&c->state, c->loop, set->state_dir);
 	net_init(&c->net, c->loop);
 	mailbox_init(&c->mailbox, c->loop, c);
 	c->resolver = resolver_new(set->dns_max_ttl, set->dns_nxdomain_ttl);
@@ -517,6 +518,7 @@ static void stop(struct control *c)
 		client_close(container_of(at, struct client, link), NULL, "shutdown");
 	monitor_free(c->monitor);
 	stop_workers(c);
+	state_stop(&c->state);
 	mailbox_fini(&c->mailbox);
 	net_turn_end(&c->net);
 	net_fini(&c->net);

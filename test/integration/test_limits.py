@@ -4,6 +4,7 @@
 # middle of a transaction (I10).
 """Buckets are sized so that nothing refills while a test runs (1/h), or at once (many per second)."""
 import re
+import signal
 import threading
 import time
 
@@ -12,6 +13,7 @@ import pytest
 
 import raw
 from conftest import APP_PASSWORD
+from machine import scratch_dir
 from rig import log_in, sqlstate
 from tenancy import connect, enter, errors, tenants
 from waiting import wait_until
@@ -257,6 +259,61 @@ def test_two_quotas_at_once(primary, turnstile):
         refused = client.query("SELECT 2")
         assert raw.find(refused, "E")[0].fields["D"].startswith("limit=quota/d ")
         assert seconds(refused) <= 86400 - time.time() % 86400 + 1
+
+
+# --- quotas over a restart -------------------------------------------------------------------
+@pytest.fixture
+def kept(primary, turnstile):
+    """A pooler with a quota that outlives it."""
+    state = scratch_dir("state")
+    return turnstile(limited(primary, {"quota": "1000/h,10/d"}, {"state_dir": state})), state
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_quota_is_exact_over_a_restart(kept, end):
+    t, _ = kept
+    with enter(t, "acme") as client:
+        spend(client, 4)
+    t.signal(end)
+    t.wait_exit()
+    t.start()
+    assert (shown(t, "quota_left"), shown(t, "quota_left", "globex")) == (6, 10)
+    with enter(t, "acme") as client:
+        spend(client, 6)
+        assert errors(client.query("SELECT 2")) == ["53400"]
+
+
+def test_a_crash_forgets_at_most_what_was_not_written_yet(kept):
+    t, state = kept
+    with enter(t, "acme") as client:
+        spend(client, 4)
+        wait_until(lambda: " 4 acme\n" in (state / "quotas").read_text())
+        t.signal(signal.SIGKILL)
+        t.wait_exit()
+    t.start()
+    assert shown(t, "quota_left") == 6
+
+
+@pytest.mark.parametrize("content", ["", "nonsense\n", "pgturnstile quotas 1\n1 2 3 4 acme\n"])
+def test_a_corrupt_file_is_a_warning(kept, content):
+    t, state = kept
+    with enter(t, "acme") as client:
+        spend(client, 4)
+    t.stop()
+    (state / "quotas").write_text(content)
+    t.start()
+    assert t.log_contains("quotas begin anew")
+    assert (state / "quotas.bad").read_text() == content
+    assert shown(t, "quota_left") == 10
+    with enter(t, "acme") as client:
+        spend(client, 10)
+
+
+def test_without_its_directory_it_serves_on(primary, turnstile):
+    t = turnstile(limited(primary, {"quota": "10/d"}, {"state_dir": "/nonexistent/state"}))
+    assert t.log_contains("quotas cannot be kept")
+    with enter(t, "acme") as client:
+        spend(client, 3)
 
 
 # --- transactions at once --------------------------------------------------------------------
