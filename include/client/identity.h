@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "config/config.h"
+#include "pool/pool.h"
 #include "wire/startup.h"
 
 struct startup_setting {
@@ -32,7 +33,8 @@ struct identity {
 	const struct tenant_conf *tenant_conf; /* or NULL: none, or an unknown one with a tier */
 	char *tenant;                          /* name, "" for none */
 	char *business_id;                     /* "" for none */
-	bool may_switch; /* may choose another one within its session, and begin with none */
+	bool may_switch;   /* may choose another one within its session, and begin with none */
+	bool shares_pools; /* with the other tenants of the database */
 	struct startup_setting *settings; /* of the session: all other parameters, options split */
 	unsigned nsettings;
 	bool is_refused; /* to be said after proof, so that strangers learn nothing */
@@ -45,6 +47,8 @@ bool identity_init(struct identity *id, const struct startup *startup, struct er
 void identity_set_host(struct identity *id, const char *host);
 /* Looks it up in a config; may be repeated with another. */
 void identity_resolve(struct identity *id, const struct config *config);
+/* Whose pools it uses; borrowed. */
+struct group_key identity_group_key(const struct identity *id);
 void identity_fini(struct identity *id);
 
 #endif

@@ -142,6 +142,9 @@ void settings_resolve(const struct config *c, const struct database_conf *databa
 		      const struct user_conf *user, const struct tenant_conf *tenant,
 		      const struct tier_conf *tier, struct settings *out);
 
+/* Whose pools the tenants of a database use. */
+enum tenant_pool config_tenant_pool(const struct config *c, const struct database_conf *database);
+
 /* --- building -------------------------------------------------------------------------------- */
 
 /* What was wrong, one line each, "file:line: setting: what is wrong and what would be right". */

@@ -100,6 +100,7 @@ struct group {
 	char *user;            /* on the server */
 	struct tenant *tenant; /* whose the pools are, or NULL */
 	bool has_tenants; /* tenant_by says so: sessions must not change the tenant's setting */
+	bool is_shared;   /* … and any of them uses the pools */
 	enum replication replication;
 	struct config *config;                     /* whose strings the settings borrow */
 	const struct database_conf *database_conf; /* of that config */

@@ -148,6 +148,8 @@ struct sql_env gate_env(struct client *c);
 uint64_t gate_meaning(struct client *c);
 /* Whether its texts must be looked at at all. */
 bool gate_must_look(const struct client *c);
+/* A statement was refused because it would change the tenant's id. */
+void gate_count_refused(struct client *c);
 /* Guards the tenant's id and lowers timeouts.  VERDICT_REFUSED: *e.  When the text has to be
  * another one, it is built in *rewritten (else that stays empty). */
 enum verdict gate_guard(struct client *c, struct slice text, const struct sql_facts *facts,
@@ -156,6 +158,8 @@ enum verdict gate_guard(struct client *c, struct slice text, const struct sql_fa
  * formats of parameters on. */
 enum verdict gate_guard_bind(struct client *c, const struct statement *st, struct slice after_names,
 			     struct buf *rewritten, struct err *e);
+/* A Bind behind another in its batch that may take back what is guarded.  False: *e. */
+bool gate_allow_behind_reset(struct client *c, struct err *e);
 /* A function call by OID, which no text names: gate_guard() and pins_note() for it. */
 enum verdict gate_guard_call(struct client *c, uint32_t oid, struct err *e);
 void gate_note_call(struct client *c, uint32_t oid);
@@ -298,6 +302,43 @@ void session_put_literal(struct buf *b, const char *s);
 /* The startup options of a server connection of the group. */
 void session_options(const struct group *group, bool cap_timeout, struct buf *out);
 
+/* ---- context.c: whose statements a server of a shared pool runs --------------------------------
+ */
+
+/* What of a tenant's context a server lacks: pairs of name and value (NULL: the server's default).
+ * Borrowed from the client, and good as long as the struct. */
+struct context {
+	const char *values[4];
+	unsigned n; /* pairs */
+	const char *timeout;
+	char room[SESSION_CLAMPED_MAX];
+};
+
+/* All of these do nothing for pools that are not shared. */
+/* Whether a client of this tenant may use the pools: its id can be brought to a server, whatever
+ * encoding that session has.  False: *e. */
+bool context_may_carry(const struct group *group, const struct tenant *tenant, struct err *e);
+void context_find(const struct client *c, const struct server *s, struct context *x);
+/* Before the first statement of a transaction: has what the client's server lacks carried. */
+void context_look(struct client *c);
+/* What was found is on its way. */
+void context_brought(const struct client *c, struct server *s, const struct context *x);
+/* Nobody knows what the session carries. */
+void context_forget(struct server *s);
+/* Whether a text takes back what it carries. */
+bool context_is_reset(const struct group *group, const struct sql_facts *facts);
+/* After such a text: has it set again in the transaction under way.  False: nothing was asked. */
+bool context_restore(struct client *c, struct server *s, const struct question *q);
+/* Whether a setting that a survey has found is not the session's. */
+bool context_is_ours(const struct server *s, struct slice name, struct slice value);
+/* A survey has found this statement_timeout of the session's own, or none. */
+void context_found_timeout(struct server *s, const char *value);
+/* Whether a setting of the session is brought with the tenant's. */
+bool context_brings(const struct group *group, const char *name);
+/* The idle server for the client: its tenant's, else the one that has rested longest.  NULL: any
+ * will do. */
+struct slot *context_slot(const struct client *c, const struct pool *pool);
+
 /* ---- carry.c: settings ahead of a request ---------------------------------------------------
  */
 
@@ -306,6 +347,8 @@ void session_options(const struct group *group, bool cap_timeout, struct buf *ou
 bool carry_is_possible(const struct client *c, const struct server *s);
 /* The request follows. */
 void carry_send(struct client *c);
+/* SELECT of n set_config() calls, names and values as parameters. */
+void carry_put_text(struct buf *sql, unsigned n);
 
 /* ---- learn.c: code that may leave something -----------------------------------------------------
  */

@@ -57,6 +57,7 @@ struct question {
 #define QUESTION_MAX_COLUMNS      16
 
 #define SERVER_STATEMENT_NAME_MAX 28
+#define SERVER_TIMEOUT_MAX        32
 
 /* A statement that exists on the server, or will when what was sent has been run, under the name
  * "pgt_SERIAL".  No serial is used twice on a connection. */
@@ -100,6 +101,9 @@ struct server {
 	struct param_set *params;        /* what it has reported; NULL for the monitor's */
 	struct param_set *applied;       /* what of a session's wishes is set on it */
 	struct client *client;           /* who has it */
+	struct tenant *context;          /* whose id its session carries; NULL: nobody's */
+	struct list context_link;        /* of context->servers */
+	unsigned context_version;        /* of the tenants' terms, when it was compared with them */
 	struct replies replies;
 	struct hmap statements;
 	struct list statements_lru;
@@ -109,8 +113,11 @@ struct server {
 	uint64_t last_serial;
 	uint64_t bound;        /* serial of the statement that was asked for last; 0: the unnamed */
 	uint64_t bound_portal; /* a digest of its portal's name if it is not seen; 0: it is */
-	struct buf sent;       /* the batch under way, if it may have to be sent again */
-	uint64_t batch; /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
+	/* What of statement_timeout a session has that carries a tenant's: text; "": the server's
+	 * default. */
+	char timeout[SERVER_TIMEOUT_MAX];
+	struct buf sent; /* the batch under way, if it may have to be sent again */
+	uint64_t batch;  /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
 	uint64_t id;
 	uint64_t sequence_user; /* the client that has used it last */
 	uint64_t made_for;      /* the only client that may have it: replication; 0: any */
@@ -171,6 +178,13 @@ void server_discard(struct server *s);
 
 /* Asks; no other question may be under way and no client may have the server. */
 void server_ask(struct server *s, const char *sql, const struct question *q);
+
+/* The same of one text with parameters, which no other session can read. */
+void server_ask_bound(struct server *s, const char *sql, const char *const *values, unsigned n,
+		      const struct question *q);
+
+/* Its session carries this tenant's id from now on. */
+void server_set_context(struct server *s, struct tenant *tenant);
 
 /* Says goodbye and lets go of it: the slot counts until the server has hung up, or for a few
  * seconds.  Without goodbye when its state is unknown or it does not answer.  The owner must not

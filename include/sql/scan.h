@@ -198,6 +198,7 @@ struct sql_facts {
 			   names of tables mean may be something else from here on */
 	bool resets;    /* RESET, or a value DEFAULT, LOCAL or NULL: goes back to what the session
 			   began with */
+	bool resets_early; /* … something guarded maybe, and another statement follows */
 	unsigned settings_len;
 	unsigned nchanges;
 	bool too_many_changes;

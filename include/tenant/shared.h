@@ -26,6 +26,17 @@ enum shared_kind {
 	SHARED_NKINDS
 };
 
+/* What is counted for each tenant, whosever pools it uses. */
+enum tenant_count {
+	TENANT_STATEMENTS, /* answered */
+	TENANT_ON_REPLICA, /* transactions sent to a replica */
+	TENANT_PINNED,     /* sessions that had to keep their server */
+	TENANT_CANCELS,    /* requests */
+	TENANT_REFUSED,    /* statements that would have changed the tenant's id */
+	TENANT_CLAMPED,    /* … with a timeout that was lowered */
+	NTENANT_COUNTS
+};
+
 struct shared {
 	struct hlink link;
 	enum shared_kind kind;
@@ -42,9 +53,10 @@ struct shared {
 
 	/* of a tenant */
 	struct limit_state limit;
-	_Atomic unsigned transactions;       /* under way, where they are limited */
-	_Atomic unsigned held;               /* servers of shared pools, the same */
-	_Atomic(struct limit_tally *) tally; /* shared_tally() */
+	_Atomic unsigned transactions;           /* under way, where they are limited */
+	_Atomic unsigned held;                   /* servers of shared pools, the same */
+	_Atomic(struct limit_tally *) tally;     /* shared_tally() */
+	_Atomic uint64_t counts[NTENANT_COUNTS]; /* of those that threads have forgotten */
 
 	/* of a login: the statement_timeout that a session of this user has in this database when
 	 * nobody asks for another, in ms (0: none), and when it was asked for; -1: not known */

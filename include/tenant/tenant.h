@@ -10,8 +10,7 @@
 
 #include "config/config.h"
 #include "tenant/limit.h"
-
-struct shared;
+#include "tenant/shared.h"
 
 struct tenant {
 	struct hlink link;
@@ -25,12 +24,20 @@ struct tenant {
 	unsigned nqueued;         /* sessions of this thread that wait for one of its slots … */
 	unsigned nwoken;          /* … and those that were told to try again, and have not yet */
 	bool is_gated;            /* its transactions have to be asked for */
+	uint64_t counts[NTENANT_COUNTS];
+	struct list
+	    servers; /* of the server/: whose sessions carry its id, by server.context_link */
+	bool gone;   /* a reload has taken it away, or given it another id */
 };
 
-/* Those of one thread.  A zeroed one is empty. */
+/* Those of one thread. */
 struct tenants {
 	struct hmap by_name;
+	unsigned version;      /* counts tenants_configure() */
+	struct tenant unclear; /* stands for whoever it is when that is not known */
 };
+
+void tenants_init(struct tenants *table);
 
 /* A new reference.  conf: its entry, or NULL: in unknown_tenant's tier.  The config must outlive
  * the table's use of it: until tenants_configure() or the end. */
@@ -45,6 +52,12 @@ void tenants_configure(struct tenants *table, const struct config *config);
 /* "" for NULL. */
 const char *tenant_name(const struct tenant *tenant);
 
+/* NULL: nobody's statement. */
+static inline void tenant_count(struct tenant *tenant, enum tenant_count what, uint64_t n)
+{
+	if (tenant)
+		tenant->counts[what] += n;
+}
 struct limit_rules settings_limit_rules(const struct settings *set);
 
 /* The ceiling of statement_timeout; 0: none. */

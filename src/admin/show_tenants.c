@@ -2,8 +2,8 @@
  *
  * show_tenants.c - SHOW TENANTS and SHOW TIERS.
  *
- * What a tenant may do is said by the configuration, what it does is gathered from its groups, and
- * its bucket and quota stand in the record that spans threads.
+ * What a tenant may do is said by the configuration, what it does is gathered from threads, and its
+ * bucket, its quota and what threads have forgotten stand in the record that spans them.
  */
 #include "admin/parts.h"
 
@@ -42,38 +42,70 @@ static struct tenant_row row_of(const char *name)
 				    .max_client_conn = NUMBER_NULL };
 }
 
-static void group_row(struct group *group, struct table *t)
+static void add_counts(struct tenant_row *row, const uint64_t counts[NTENANT_COUNTS])
 {
-	const struct counters *counters = &group->counters;
-	struct tenant_row row = row_of(tenant_name(group->tenant));
+	row->statements = (int64_t)counts[TENANT_STATEMENTS];
+	row->on_replica = (int64_t)counts[TENANT_ON_REPLICA];
+	row->pinned = (int64_t)counts[TENANT_PINNED];
+	row->cancels = (int64_t)counts[TENANT_CANCELS];
+	row->refused = (int64_t)counts[TENANT_REFUSED];
+	row->clamped = (int64_t)counts[TENANT_CLAMPED];
+}
 
-	if (!group->tenant)
-		return;
-	row.business_id = group->tenant->business_id;
-	LIST_FOREACH (at, &group->clients) {
-		const struct client *c = container_of(at, struct client, link);
+static void add_client(const struct client *c, struct table *t)
+{
+	struct tenant_row row = row_of(tenant_name(c->tenant));
 
-		if (show_client_doing(c) == CLIENT_IS_WAITING)
-			row.cl_waiting++;
-		else
-			row.cl_active++;
+	if (show_client_doing(c) == CLIENT_IS_WAITING)
+		row.cl_waiting = 1;
+	else
+		row.cl_active = 1;
+	if (c->tenant)
+		table_add(t, &row);
+}
+
+/* Each counts for whose id it carries. */
+static void add_servers(const struct pool *pool, enum slot_state state, struct table *t)
+{
+	LIST_FOREACH (at, &pool->slots[state]) {
+		const struct server *s =
+		    container_of(container_of(at, struct slot, link), struct server, slot);
+		struct tenant_row row = row_of(tenant_name(s->context));
+
+		row.sv_active = state == SLOT_ACTIVE;
+		row.sv_idle = state == SLOT_IDLE;
+		if (*row.name)
+			table_add(t, &row);
 	}
+}
+
+static void group_rows(struct group *group, struct table *t)
+{
+	LIST_FOREACH (at, &group->clients)
+		add_client(container_of(at, struct client, link), t);
 	for (unsigned i = 0; i < group->npools; i++) {
-		row.sv_active += group->pools[i].count[SLOT_ACTIVE];
-		row.sv_idle += group->pools[i].count[SLOT_IDLE];
+		add_servers(&group->pools[i], SLOT_ACTIVE, t);
+		add_servers(&group->pools[i], SLOT_IDLE, t);
 	}
-	row.statements = (int64_t)counters->query_count;
-	row.on_replica = (int64_t)counters->replica_count;
-	row.pinned = (int64_t)counters->pinned_count;
-	row.cancels = (int64_t)counters->cancel_count;
-	row.refused = (int64_t)counters->refused_count;
-	row.clamped = (int64_t)counters->clamped_count;
+}
+
+/* What it did on one thread. */
+static void add_tenant(const struct tenant *tenant, struct table *t)
+{
+	struct tenant_row row = row_of(tenant->name);
+
+	row.business_id = tenant->business_id;
+	add_counts(&row, tenant->counts);
 	table_add(t, &row);
 }
 
 static void tenants_visit(struct worker *w, struct table *t)
 {
-	show_each_group(w, group_row, t);
+	const struct hmap *tenants = &w->relay.tenants.by_name;
+
+	show_each_group(w, group_rows, t);
+	for (struct hlink *l = hmap_walk(tenants, NULL); l; l = hmap_walk(tenants, l))
+		add_tenant(container_of(l, struct tenant, link), t);
 }
 
 static void fill_limits(const char *name, const struct settings *set, struct limit_now now,
@@ -84,6 +116,7 @@ static void fill_limits(const char *name, const struct settings *set, struct lim
 	struct limit_state unused = { 0 };
 	struct limit_state *state = s ? &s->limit : &unused;
 	struct limit_tally *tally = s ? atomic_load(&s->tally) : NULL;
+	uint64_t counts[NTENANT_COUNTS];
 
 	row->burst = (int64_t)(set->burst ? set->burst : set->rate.count);
 	if (set->rate.count)
@@ -95,6 +128,10 @@ static void fill_limits(const char *name, const struct settings *set, struct lim
 		row->warned += (int64_t)tally->warned[kind];
 	}
 	row->max_client_conn = set->tenant_max_client_conn;
+	for (unsigned i = 0; s && i < NTENANT_COUNTS; i++)
+		counts[i] = atomic_load(&s->counts[i]);
+	if (s)
+		add_counts(row, counts);
 	shared_put(s);
 }
 

@@ -309,6 +309,8 @@ void identity_resolve(struct identity *id, const struct config *config)
 	id->database_conf = config_database(config, slice_str(id->database));
 	if (!id->database_conf || !strcmp(id->database, "*"))
 		id->database_conf = config_database_fallback(config);
+	id->shares_pools = id->database_conf &&
+			   config_tenant_pool(config, id->database_conf) == TENANT_POOL_SHARED;
 	resolve_tenant(id, config);
 	guard_replication(id, config);
 	if (!id->database_conf && !id->is_refused) {
@@ -320,6 +322,13 @@ void identity_resolve(struct identity *id, const struct config *config)
 		refuse(id);
 	}
 	set_text(&id->server_user, server_user(id));
+}
+
+struct group_key identity_group_key(const struct identity *id)
+{
+	return (struct group_key){ slice_str(id->database), slice_str(id->server_user),
+				   id->shares_pools ? SLICE("") : slice_str(id->tenant),
+				   id->replication };
 }
 
 void identity_fini(struct identity *id)

@@ -149,6 +149,30 @@ static void check_tenant_by(const struct check *k)
 			 "unknown_tenant to a tier");
 }
 
+/* Only where statements are followed does it show which of them give a session another tenant, and
+ * a server that stays with its client is nobody else's. */
+static void check_tenant_pool(const struct check *k)
+{
+	const struct config *c = k->config;
+	bool is_shared = false;
+	struct settings s;
+
+	for (size_t i = 0; i < c->ndatabases; i++) {
+		settings_resolve(c, c->databases[i], NULL, NULL, NULL, &s);
+		if (s.tenant_pool != TENANT_POOL_SHARED)
+			continue;
+		is_shared = true;
+		if (s.pool_mode == POOL_MODE_SESSION)
+			COMPLAIN(k, pool_mode,
+				 "database \"%s\": tenant_pool = shared needs transaction or "
+				 "statement",
+				 c->databases[i]->name);
+	}
+	if (is_shared && !c->global.max_prepared_statements)
+		COMPLAIN(k, max_prepared_statements,
+			 "must be more than 0 where tenant_pool = shared");
+}
+
 static void check_stats(const struct check *k)
 {
 	if (!k->config->global.stats_period)
@@ -158,8 +182,9 @@ static void check_stats(const struct check *k)
 void config_check(const struct config *c, const struct place *places, struct config_problems *p)
 {
 	static void (*const checks[])(const struct check *) = {
-		check_listen,  check_auth,      check_admins, check_client_tls, check_server_tls,
-		check_monitor, check_tenant_by, check_stats,  check_switching,  check_sni,
+		check_listen,     check_auth,    check_admins,      check_client_tls,
+		check_server_tls, check_monitor, check_tenant_by,   check_stats,
+		check_switching,  check_sni,     check_tenant_pool,
 	};
 	const struct check k = { c, places, p };
 

@@ -169,6 +169,16 @@ void settings_resolve(const struct config *c, const struct database_conf *databa
 		apply(&tenant->own, out);
 }
 
+enum tenant_pool config_tenant_pool(const struct config *c, const struct database_conf *database)
+{
+	const struct overrides *own = &database->own;
+
+	for (size_t i = 0; i < own->n; i++)
+		if (own->items[i].id == SETTING_tenant_pool)
+			return (enum tenant_pool)own->items[i].value.word;
+	return (enum tenant_pool)c->global.tenant_pool;
+}
+
 /* --- other configs made of this one --------------------------------------------------------- */
 
 /* A config that borrows c's lists and has global values of its own. */

@@ -678,11 +678,11 @@ static const struct setting_word load_balance_hosts_words[] = {
 WORDS_TYPE(load_balance_hosts, "round-robin or disable");
 
 static const struct setting_word tenant_pool_words[] = {
-	{"dedicated", TENANT_POOL_DEDICATED, NULL                                   },
-	{ "shared",   TENANT_POOL_SHARED,    "is not in this version: use dedicated"},
-	{ NULL,       0,		     NULL				   },
+	{"dedicated", TENANT_POOL_DEDICATED, NULL},
+	{ "shared",   TENANT_POOL_SHARED,    NULL},
+	{ NULL,       0,		     NULL},
 };
-WORDS_TYPE(tenant_pool, "dedicated");
+WORDS_TYPE(tenant_pool, "dedicated or shared");
 
 static const struct setting_word no_tenant_words[] = {
 	{"reject", NO_TENANT_REJECT, NULL},

@@ -125,6 +125,7 @@ void group_configure(struct group *group, struct config *config,
 	group->config = config_ref(config);
 	group->database_conf = database;
 	group->has_tenants = config->global.tenant_by.n > 0;
+	group->is_shared = group->has_tenants && !group->tenant;
 	settings_resolve(config, database, config_user(config, slice_str(group->user)), tenant,
 			 tenant || !group->tenant ? NULL : config->unknown_tenant_tier,
 			 &group->set);

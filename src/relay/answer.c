@@ -279,6 +279,7 @@ static void note_tag(struct server *s, const struct frame *f)
 		/* What its startup packet asked for has come back by itself. */
 		if (!s->made_for)
 			param_set_assign(&s->applied, s->pool->group->params.empty);
+		context_forget(s);
 		pins_discarded(s->client, true);
 	} else if (slice_is_equal(tag, SLICE("DISCARD SEQUENCES"))) {
 		pins_discarded(s->client, false);
@@ -297,6 +298,12 @@ static bool takes_tag(struct server *s, const struct frame *f)
 	return tag != NULL;
 }
 
+static void count_statement(struct client *c)
+{
+	c->group->counters.query_count++;
+	tenant_count(c->tenant, TENANT_STATEMENTS, 1);
+}
+
 /* CommandComplete, EmptyQueryResponse, PortalSuspended. */
 static enum step on_command_end(struct server *s, const struct frame *f)
 {
@@ -313,7 +320,8 @@ static enum step on_command_end(struct server *s, const struct frame *f)
 	if (!head_is(s, REPLY_EXECUTE))
 		return is_told || replies_head(&s->replies)->way == REPLY_SWALLOW ? swallow(s, f)
 										  : pass(s, f);
-	s->client->group->counters.query_count += replies_head(&s->replies)->way == REPLY_PASS;
+	if (replies_head(&s->replies)->way == REPLY_PASS)
+		count_statement(s->client);
 	if (is_told)
 		replies_head(&s->replies)->way = REPLY_SWALLOW;
 	return complete(s, f, REPLY_EXECUTE);
@@ -605,7 +613,7 @@ static enum step on_ready(struct server *s, const struct frame *f)
 		return STEP_AGAIN;
 	}
 	if (head && (head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION)) {
-		s->pool->group->counters.query_count++;
+		count_statement(c);
 		pop(s);
 	} else if (head && head->kind == REPLY_SYNC) {
 		pop(s);

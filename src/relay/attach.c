@@ -51,7 +51,8 @@ static bool must_cap(const struct group *group, usec_t now, bool *ask)
 	usec_t cap = tenant_timeout_cap(group->tenant);
 	int64_t dflt = login->default_timeout_ms;
 
-	*ask = cap && (dflt < 0 || now - login->default_timeout_at > DEFAULT_TIMEOUT_TTL);
+	*ask = (cap || group->is_shared) &&
+	       (dflt < 0 || now - login->default_timeout_at > DEFAULT_TIMEOUT_TTL);
 	return cap && !*ask && (dflt == 0 || dflt * USEC_PER_MSEC > cap);
 }
 
@@ -191,6 +192,7 @@ static void on_in_line(struct client *c, struct server *s)
 		return;
 	}
 	session_tell(c, s);
+	context_look(c);
 }
 
 void attach_on_settled(struct server *s, const struct report *error)
@@ -214,10 +216,11 @@ void attach_on_settled(struct server *s, const struct report *error)
 	client_close(c, &e, e.text);
 }
 
-/* STEP_DONE: the client may send; its settings go with what it sends.  STEP_AGAIN: they are on the
- * way. */
+/* STEP_DONE: the client may send; its tenant's context and its settings go with what it sends.
+ * STEP_AGAIN: they are on the way. */
 static enum step settle_in(struct client *c, struct server *s)
 {
+	context_look(c);
 	if (s->applied != c->wanted && carry_is_possible(c, s)) {
 		s->carry_due = true;
 		return STEP_DONE;
@@ -271,8 +274,10 @@ static void reset(struct server *s, struct buf *sql)
 		slot_become(&s->slot, SLOT_TESTED, now_of(s));
 	if (s->tainted & statements)
 		server_forget_statements(s);
-	if (s->tainted & settings)
+	if (s->tainted & settings) {
 		param_set_assign(&s->applied, s->pool->group->params.empty);
+		context_forget(s);
+	}
 	server_ask(s, buf_cstr(sql), &q);
 }
 
@@ -408,11 +413,14 @@ static enum step refuse_for_pool(struct client *c, struct pool *pool)
 	return STEP_CLOSED;
 }
 
-/* The one used last; to a client that asks for its sequences' values, the one that has them. */
+/* The one used last; to a client that asks for its sequences' values, the one that has them; of a
+ * shared pool, the one that carries its tenant's id. */
 static struct slot *best_idle(const struct client *c, const struct pool *pool)
 {
 	struct slot *own = c->reads_sequence ? sequence_slot(c, pool) : NULL;
 
+	if (!own)
+		own = context_slot(c, pool);
 	return own ? own : pool_idle(pool);
 }
 
@@ -473,6 +481,7 @@ void attach_settle(struct server *s)
 		 * back. */
 		if (session_apply(c, s) == STEP_AGAIN)
 			return;
+		context_look(c);
 		if (conn_input(&c->conn).n)
 			conn_kick(&c->conn);
 		return;

@@ -22,26 +22,38 @@
 /* As PostgreSQL starts the one on a standby, whatever the session's defaults are. */
 #define CARRY_BEGIN "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
 
-struct difference {
-	const char *name;
-	const char *value; /* NULL: what the server began with */
-};
-
 struct differences {
-	struct difference items[CARRY_MAX];
+	const char *values[2 * CARRY_MAX]; /* name, value; NULL: what the server began with */
 	unsigned n;
 	bool too_many, not_ascii;
 	char room[SESSION_CLAMPED_MAX];
+	struct context context;
 };
 
 static void add(struct differences *d, const char *name, const char *value)
 {
 	for (const char *p = value ? value : ""; *p; p++)
 		d->not_ascii |= *p & 0x80;
-	if (d->n == CARRY_MAX)
+	if (d->n == CARRY_MAX) {
 		d->too_many = true;
-	else
-		d->items[d->n++] = (struct difference){ name, value };
+		return;
+	}
+	d->values[2 * d->n] = name;
+	d->values[2 * d->n + 1] = value;
+	d->n++;
+}
+
+/* What is brought with the tenant's id is not looked at by itself. */
+static bool is_apart(const struct client *c, const char *name)
+{
+	return session_is_role(name) || context_brings(c->group, name);
+}
+
+static void find_context(const struct client *c, const struct server *s, struct differences *d)
+{
+	context_find(c, s, &d->context);
+	for (unsigned i = 0; i < d->context.n; i++)
+		add(d, d->context.values[2 * i], d->context.values[2 * i + 1]);
 }
 
 /* A role is taken back first and set last, since it may forbid the rest. */
@@ -50,25 +62,26 @@ static void find(const struct client *c, const struct server *s, struct differen
 	const struct param_set *has = s->applied, *wants = c->wanted;
 	static const char *const roles[] = { "session_authorization", "role" };
 
-	if (session_has_role(has)) {
+	if (has != wants && session_has_role(has)) {
 		add(d, "session_authorization", NULL);
 		add(d, "role", "none");
 	}
 	for (unsigned i = 0; i < has->n; i++)
-		if (!session_is_role(has->items[i].name) &&
+		if (!is_apart(c, has->items[i].name) &&
 		    !param_set_get(wants, slice_str(has->items[i].name)))
 			add(d, has->items[i].name, NULL);
+	find_context(c, s, d);
 	for (unsigned i = 0; i < wants->n; i++) {
 		const char *name = wants->items[i].name, *value = wants->items[i].value;
 		const char *there = param_set_get(has, slice_str(name));
 
-		if (!session_is_role(name) && !(there && !strcmp(there, value)))
+		if (!is_apart(c, name) && !(there && !strcmp(there, value)))
 			add(d, name, session_clamp(c, name, value, d->room));
 	}
 	for (size_t i = 0; i < PGT_NELEMS(roles); i++) {
 		const char *value = param_set_get(wants, slice_str(roles[i]));
 
-		if (value)
+		if (value && has != wants)
 			add(d, roles[i], value);
 	}
 }
@@ -97,41 +110,21 @@ static void expect(struct server *s, enum reply_kind kind)
 	s->carrying++;
 }
 
-static void put_value(struct buf *out, const char *value)
-{
-	if (!value) {
-		buf_put_u32(out, UINT32_MAX);
-		return;
-	}
-	buf_put_u32(out, (uint32_t)strlen(value));
-	buf_put(out, value, strlen(value));
-}
-
 /* Runs a text with these parameters, by the unnamed statement and portal. */
-static void run(struct server *s, const char *text, const struct difference *items, unsigned n)
+static void run(struct server *s, const char *text, const char *const *values, unsigned n)
 {
 	struct buf *out = conn_output(&s->conn);
-	size_t m;
 
 	msg_put_parse(out, "", text);
 	expect(s, REPLY_PARSE);
-	m = msg_begin(out, MSG_BIND);
-	buf_put(out, "\0", 2);
-	buf_put_u16(out, 0);
-	buf_put_u16(out, (uint16_t)(2 * n));
-	for (unsigned i = 0; i < n; i++) {
-		put_value(out, items[i].name);
-		put_value(out, items[i].value);
-	}
-	buf_put_u16(out, 0);
-	msg_end(out, m);
+	msg_put_bind(out, values, n);
 	expect(s, REPLY_BIND);
 	msg_put_execute(out);
 	expect(s, REPLY_EXECUTE);
 }
 
 /* Without rows in its answer, which would have to be told from the client's. */
-static void put_text(struct buf *sql, unsigned n)
+void carry_put_text(struct buf *sql, unsigned n)
 {
 	buf_printf(sql, "%s", "SELECT WHERE pg_catalog.concat(");
 	for (unsigned i = 0; i < n; i++)
@@ -155,9 +148,9 @@ void carry_send(struct client *c)
 
 	find(c, s, &d);
 	if (d.n) {
-		put_text(&sql, d.n);
+		carry_put_text(&sql, d.n);
 		run(s, CARRY_BEGIN, NULL, 0);
-		run(s, buf_cstr(&sql), d.items, d.n);
+		run(s, buf_cstr(&sql), d.values, 2 * d.n);
 		run(s, "COMMIT", NULL, 0);
 		close_portal(s);
 		buf_fini(&sql);
@@ -165,5 +158,6 @@ void carry_send(struct client *c)
 		s->carried = true;
 	}
 	s->carry_due = false;
+	context_brought(c, s, &d.context);
 	param_set_assign(&s->applied, c->wanted);
 }

@@ -143,9 +143,15 @@ bool gate_must_look(const struct client *c)
 /* ---- the tenant's id and ceilings --------------------------------------------------------------
  */
 
-static bool forbid(struct client *c, struct err *e, const char *why)
+void gate_count_refused(struct client *c)
 {
 	c->group->counters.refused_count++;
+	tenant_count(c->tenant, TENANT_REFUSED, 1);
+}
+
+static bool forbid(struct client *c, struct err *e, const char *why)
+{
+	gate_count_refused(c);
 	err_set(e, "42501", "permission denied: %s", why);
 	return err_hint(e, "The tenant of this connection is fixed (\"%s\").",
 			c->group->set.tenant_setting);
@@ -156,6 +162,7 @@ void gate_note_clamp(struct client *c)
 	struct err notice;
 
 	c->group->counters.clamped_count++;
+	tenant_count(c->tenant, TENANT_CLAMPED, 1);
 	err_set(&notice, "01000",
 		"statement_timeout lowered to %lld ms, the limit of tenant \"%s\"",
 		(long long)(tenant_timeout_cap(c->tenant) / USEC_PER_MSEC), tenant_name(c->tenant));
@@ -269,6 +276,11 @@ static bool is_harmless_encoding(const char *name)
 static const char strings_stay_off[] =
     "standard_conforming_strings must stay what the session began with";
 
+/* What comes behind would run without the tenant's id and ceiling, which are set again between
+ * requests. */
+static const char resets_come_last[] =
+    "what resets the tenant's setting or its timeout must be the last statement of a request";
+
 static bool guard_lexing(struct client *c, const struct sql_change *change, struct err *e)
 {
 	bool is_literal = change->form == VALUE_LITERAL && change->value_fits;
@@ -330,6 +342,10 @@ enum verdict gate_guard(struct client *c, struct slice text, const struct sql_fa
 	}
 	if ((facts->effects & SQL_EFFECT_DISCARD_ALL) && !c->env_standard_strings) {
 		forbid(c, e, strings_stay_off);
+		return VERDICT_REFUSED;
+	}
+	if (facts->resets_early && c->group->is_shared) {
+		forbid(c, e, resets_come_last);
 		return VERDICT_REFUSED;
 	}
 	/* From the end, so that the places of the changes before stay right. */
@@ -447,6 +463,7 @@ static bool guard_bound_value(struct client *c, struct slice after_names,
 
 	if (!bind_param(after_names, change->param, &value))
 		return true;
+	c->resets |= !value.p && c->group->is_shared;
 	if (change->what == CHANGE_TENANT)
 		return !value.p || is_id(c, value) ||
 		       forbid(c, e, "a session may not change its tenant");
@@ -488,6 +505,11 @@ enum verdict gate_guard_bind(struct client *c, const struct statement *st, struc
 		if (!guard_bound(c, st, after_names, &facts.changes[i], rewritten, e))
 			return VERDICT_REFUSED;
 	return VERDICT_PASS;
+}
+
+bool gate_allow_behind_reset(struct client *c, struct err *e)
+{
+	return !c->group->is_shared || forbid(c, e, resets_come_last);
 }
 
 /* Functions that leave nothing behind but large objects: lo_create, lo_open, lo_close, loread,
@@ -548,7 +570,10 @@ static struct pool *replica_or_primary(const struct client *c)
 
 static struct pool *counted(struct client *c, struct pool *pool)
 {
-	c->group->counters.replica_count += pool != gate_primary(c);
+	bool is_replica = pool != gate_primary(c);
+
+	c->group->counters.replica_count += is_replica;
+	tenant_count(c->tenant, TENANT_ON_REPLICA, is_replica);
 	return pool;
 }
 

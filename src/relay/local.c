@@ -39,6 +39,7 @@ static bool answered(struct client *c, uint64_t *saved)
 {
 	++*saved;
 	c->group->counters.query_count++;
+	tenant_count(c->tenant, TENANT_STATEMENTS, 1);
 	c->group->counters.xact_count += !c->begin;
 	statement_forget_unnamed(c);
 	local_ready(c);

@@ -95,8 +95,10 @@ static void become_pinned(struct client *c, enum pin_reason reason)
 
 	notes_of(c)->pins[reason].since = relay_now(c);
 	group->pin_counts[reason]++;
-	if (!c->pins)
+	if (!c->pins) {
 		group->counters.pinned_count++;
+		tenant_count(c->tenant, TENANT_PINNED, 1);
+	}
 	log_debug("C-%llu: %s keeps its server: %s", (unsigned long long)c->id, c->user,
 		  reasons[reason].name);
 }
@@ -313,8 +315,10 @@ void pins_note(struct client *c, const struct sql_facts *facts, struct slice tex
 	}
 	if (facts->effects & SQL_EFFECT_DISCARD_ALL)
 		c->touched |= TOUCHED_SETTINGS;
-	c->resets |= c->base->n && (facts->resets ||
-				    (facts->effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_BLOCK)));
+	c->resets |=
+	    context_is_reset(c->group, facts) ||
+	    (c->base->n &&
+	     (facts->resets || (facts->effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_BLOCK))));
 	if (facts->effects & ends)
 		c->touched |= c->pins & askable();
 	if ((facts->effects & SQL_EFFECT_SET) && !sets_only_own_id(c, facts))

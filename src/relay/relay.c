@@ -38,6 +38,7 @@ void relay_init(struct relay *r, struct net *net, struct config *config,
 			     .resolver = resolver,
 			     .mailbox = mailbox };
 	r->classifier = sql_classifier_new(CLASSIFIER_ENTRIES, config->global.parse_max_size);
+	tenants_init(&r->tenants);
 	list_init(&r->limited);
 	list_init(&r->deferred);
 }
@@ -72,14 +73,12 @@ static void join_others(const struct relay *r, struct group *group, struct group
 }
 
 static struct group *make_group(struct relay *r, const struct group_key *key,
-				const struct identity *id, struct node_set *nodes)
+				const struct identity *id, struct tenant *tenant,
+				struct node_set *nodes)
 {
-	struct tenant *tenant = key->tenant.n ? tenant_get(&r->tenants, r->config, key->tenant,
-							   id->business_id, id->tenant_conf)
-					      : NULL;
-	struct group *group = group_new(r->net, r->config, id->database_conf, key, tenant, nodes);
+	struct group *group = group_new(r->net, r->config, id->database_conf, key,
+					id->shares_pools ? NULL : tenant, nodes);
 
-	tenant_unref(tenant);
 	group->owner = r;
 	join_others(r, group, *key);
 	hmap_insert(&r->groups, &group->link, group->key_hash);
@@ -139,20 +138,30 @@ static void wait_for_welcome(struct client *c)
 	(void)!attach_acquire(c, c->chosen);
 }
 
+/* The tenant of a client that has proved who it is; a reference, or NULL. */
+static struct tenant *tenant_of(struct relay *r, const struct identity *id)
+{
+	return *id->tenant ? tenant_get(&r->tenants, r->config, slice_str(id->tenant),
+					id->business_id, id->tenant_conf)
+			   : NULL;
+}
+
 bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, struct err *e)
 {
 	const struct identity *id = client_identity(c);
-	struct group_key key = { slice_str(id->database), slice_str(id->server_user),
-				 slice_str(id->tenant), id->replication };
+	const struct group_key key = identity_group_key(id);
 	struct group *group = find_group(r, &key);
+	struct tenant *tenant = tenant_of(r, id);
 
 	if (!group)
-		group = make_group(r, &key, id, nodes);
+		group = make_group(r, &key, id, tenant, nodes);
 	if (group->database_shared->disabled)
-		return err_set(e, "08004", "database \"%s\" is disabled", group->name);
-	if (!count_client(c, group, group->tenant, e))
+		err_set(e, "08004", "database \"%s\" is disabled", group->name);
+	else if (context_may_carry(group, tenant, e) && count_client(c, group, tenant, e))
+		c->tenant = tenant_ref(tenant);
+	tenant_unref(tenant);
+	if (!c->counted)
 		return false;
-	c->tenant = tenant_ref(group->tenant);
 	c->group = group;
 	c->on = &relay_client_events;
 	list_del(&c->link);
@@ -243,6 +252,7 @@ void relay_cancel(struct client *c)
 		return;
 	s = c->server;
 	c->group->counters.cancel_count++;
+	tenant_count(c->tenant, TENANT_CANCELS, 1);
 	if (c->waiter.pool || c->retry_at || (listen_is_waiting(c) && !(s && s->replies.n))) {
 		cancel_waiting(c);
 	} else if (s && (s->question.done || s->replies.n)) {
@@ -272,6 +282,8 @@ void relay_watch_limits(struct relay *r)
 	loop_timer_start(r->net->loop, &r->limit_timer, LIMIT_TICK, LIMIT_TICK, on_limit_tick);
 	r->limit_timer_runs = true;
 }
+
+static const char reconfigured[] = "the configuration of this database or tenant has changed";
 
 /* ---- the sweep ------------------------------------------------------------------------------
  */
@@ -355,10 +367,20 @@ static void sweep_deferred(struct client *c, usec_t now)
 		close_for(c, "25P04", "transaction timeout");
 }
 
+/* One whose tenant a reload has taken away, in a pool that stays, may end its transaction. */
+static bool has_lost_its_tenant(const struct client *c)
+{
+	return c->tenant && c->tenant->gone && !(c->server && is_in_transaction(c));
+}
+
 static void sweep_client(struct client *c, usec_t now)
 {
 	const struct settings *set = &c->group->set;
 
+	if (has_lost_its_tenant(c)) {
+		close_for(c, "57P01", reconfigured);
+		return;
+	}
 	if (c->waiter.pool) {
 		sweep_waiting(c, now);
 		return;
@@ -501,17 +523,11 @@ static const struct database_conf *entry_for(const struct group *group, struct c
 	return database;
 }
 
-/* Whether the new version does not know the tenant any more, or by another id. */
+/* Whether the new version does not know the group's tenant any more, or by another id. */
 static bool has_lost_tenant(const struct group *group, const struct config *config)
 {
-	const struct tenant *tenant = group->tenant;
-	const struct tenant_conf *conf;
-
-	if (!tenant || !config->global.tenant_by.n)
-		return !tenant != !config->global.tenant_by.n;
-	conf = config_tenant_by_name(config, slice_str(tenant->name));
-	return conf ? strcmp(conf->business_id, tenant->business_id) != 0
-		    : !config->unknown_tenant_tier;
+	return group->has_tenants != (config->global.tenant_by.n > 0) ||
+	       (group->tenant && group->tenant->gone);
 }
 
 /* What makes a server connection what it is: a change makes the old ones go when they come free. */
@@ -531,8 +547,7 @@ static void end_group(struct group *group)
 		/* Those in a transaction finish it on the connection they have.  Of one whose BEGIN
 		 * still waits for a server nothing has run. */
 		if (!c->server || !is_in_transaction(c))
-			close_for(c, "57P01",
-				  "the configuration of this database or tenant has changed");
+			close_for(c, "57P01", reconfigured);
 	}
 }
 

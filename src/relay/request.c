@@ -220,7 +220,7 @@ static void mark_query(struct client *c)
 	struct server *s = c->server;
 	usec_t now = relay_now(c);
 
-	PGT_ASSERT(!s->carry_due);
+	PGT_ASSERT(!s->carry_due && s->context == c->tenant); /* I1 */
 	if (s->replies.n > s->carrying)
 		return;
 	s->query_at = now;
@@ -257,7 +257,7 @@ static enum step found_in_long_text(struct client *c)
 	struct err e;
 
 	end_watch(c);
-	c->group->counters.refused_count++;
+	gate_count_refused(c);
 	err_set(
 	    &e, "42501",
 	    "permission denied: a statement too long to be checked spells the tenant's setting");
@@ -784,6 +784,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 
 	if (st && st->meaning != gate_meaning(c))
 		statement_look_again(c, st);
+	if (c->in_batch && c->resets && !gate_allow_behind_reset(c, &e))
+		return refuse(c, f, &e);
 	if (st && st->guards_params && !guard_bind(c, f, st, name, rewritten, &step))
 		return step;
 	if (st && st->changes && !goes_by_result(c, f, portal, name, &step))

@@ -95,14 +95,16 @@ bool session_has_role(const struct param_set *set)
 	       param_set_get(set, SLICE("session_authorization"));
 }
 
-static void put_resets(struct buf *sql, const struct param_set *has, const struct param_set *wants)
+static void put_resets(struct buf *sql, const struct group *group, const struct param_set *has,
+		       const struct param_set *wants)
 {
 	if (session_has_role(has))
 		buf_printf(sql, "%s", "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; ");
 	for (unsigned i = 0; i < has->n; i++) {
 		const char *name = has->items[i].name;
 
-		if (session_is_role(name) || param_set_get(wants, slice_str(name)))
+		if (session_is_role(name) || context_brings(group, name) ||
+		    param_set_get(wants, slice_str(name)))
 			continue;
 		buf_printf(sql, "%s", "RESET \"");
 		for (const char *p = name; *p; p++)
@@ -134,11 +136,12 @@ static void put_differences(struct buf *sql, const struct client *c, const struc
 
 	if (has == wants)
 		return;
-	put_resets(sql, has, wants);
+	put_resets(sql, c->group, has, wants);
 	for (unsigned i = 0; i < wants->n; i++) {
 		const char *there = param_set_get(has, slice_str(wants->items[i].name));
 
 		if (!session_is_role(wants->items[i].name) &&
+		    !context_brings(c->group, wants->items[i].name) &&
 		    !(there && !strcmp(there, wants->items[i].value)))
 			put_setting(sql, c, wants->items[i].name, wants->items[i].value, &first);
 	}
@@ -170,6 +173,8 @@ enum step session_apply(struct client *c, struct server *s)
 	}
 	put_differences(&sql, c, s->applied);
 	param_set_assign(&s->applied, c->wanted);
+	if (!buf_len(&sql))
+		return STEP_DONE; /* they differ in what comes with the tenant */
 	server_ask(s, buf_cstr(&sql), &q);
 	buf_fini(&sql);
 	return STEP_AGAIN;
@@ -192,7 +197,7 @@ static void put_restoring(struct buf *sql, const struct client *c)
 	for (unsigned i = 0; i < c->base->n; i++) {
 		const char *name = c->base->items[i].name;
 
-		if (session_is_role(name))
+		if (session_is_role(name) || context_brings(c->group, name))
 			continue;
 		buf_printf(
 		    sql, "%s",
@@ -223,22 +228,37 @@ static void on_restored(struct server *s, void *arg PGT_UNUSED, const struct rep
 	answer_go_on(s);
 }
 
-bool session_restore(struct client *c, struct server *s)
+static bool ask_for_base(struct client *c, struct server *s)
 {
 	struct question q = { .done = on_restored };
 	struct buf sql = { 0 };
 
-	if (s->replies.n)
+	if (!c->base->n)
 		return false;
-	c->resets = false;
-	if (s->tx == 'E') {
-		session_tell(c, s);
-		return false;
-	}
 	put_restoring(&sql, c);
 	server_ask(s, buf_cstr(&sql), &q);
 	buf_fini(&sql);
 	return true;
+}
+
+static void on_context_restored(struct server *s, void *arg, const struct report *error)
+{
+	if (error || !ask_for_base(s->client, s))
+		on_restored(s, arg, error);
+}
+
+bool session_restore(struct client *c, struct server *s)
+{
+	const struct question q = { .done = on_context_restored };
+
+	if (s->replies.n)
+		return false;
+	c->resets = false;
+	/* What has failed is undone. */
+	if (s->tx != 'E' && (context_restore(c, s, &q) || ask_for_base(c, s)))
+		return true;
+	session_tell(c, s);
+	return false;
 }
 
 bool session_is_clean(const struct client *c)
@@ -266,9 +286,11 @@ void session_options(const struct group *group, bool cap_timeout, struct buf *ou
 {
 	char ms[32];
 
-	if (!group->tenant)
+	if (!group->has_tenants)
 		return;
-	options_put(out, group->set.tenant_setting, group->tenant->business_id);
+	/* Of a shared pool nobody's, so that RESET makes it so. */
+	options_put(out, group->set.tenant_setting,
+		    group->tenant ? group->tenant->business_id : "");
 	if (!cap_timeout)
 		return;
 	snprintf(ms, sizeof(ms), "%lld",

@@ -21,6 +21,7 @@ struct survey {
 	struct param_set *found; /* settings of the session on this server */
 	uint32_t asked;
 	uint32_t pins;
+	enum { TIMEOUT_NONE, TIMEOUT_TENANTS, TIMEOUT_OWN } timeout;
 	bool unreadable; /* a value that cannot be given to another server as it is */
 };
 
@@ -153,6 +154,12 @@ static void on_setting(struct server *s, struct slice name, struct slice value)
 	    (group->has_tenants &&
 	     slice_is_equal_nocase(name, slice_str(group->set.tenant_setting))))
 		return;
+	if (context_is_ours(s, name, value)) {
+		survey->timeout = TIMEOUT_TENANTS;
+		return;
+	}
+	if (slice_is_equal(name, SLICE("statement_timeout")))
+		survey->timeout = TIMEOUT_OWN;
 	if (!slice_is_ascii(value) && !speaks_as_the_server(s))
 		survey->unreadable = true;
 	take(survey, name, without_default(group, name, value));
@@ -248,6 +255,18 @@ static void conclude(struct client *c, struct server *s, const struct survey *su
 	param_set_unref(wanted);
 }
 
+/* Of a shared pool: what it says of the tenant's context. */
+static void note_context(struct server *s, const struct survey *survey)
+{
+	const char *own = param_set_get(survey->found, SLICE("statement_timeout"));
+
+	if (survey->asked & TAINT_UNSEEN)
+		context_forget(s);
+	else if (survey->timeout == TIMEOUT_OWN ||
+		 (survey->timeout == TIMEOUT_NONE && (survey->asked & TOUCHED_SETTINGS)))
+		context_found_timeout(s, own);
+}
+
 static void on_surveyed(struct server *s, void *arg PGT_UNUSED, const struct report *error)
 {
 	struct survey *survey = s->survey;
@@ -257,6 +276,7 @@ static void on_surveyed(struct server *s, void *arg PGT_UNUSED, const struct rep
 	s->survey = NULL;
 	s->tainted |= survey->asked & TAINT_UNSEEN;
 	param_set_assign(&s->applied, survey->found);
+	note_context(s, survey);
 	if (!c) {
 		/* It has left meanwhile. */
 		s->tainted |= pins_found(survey);

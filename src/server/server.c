@@ -45,6 +45,21 @@ void server_ask(struct server *s, const char *sql, const struct question *q)
 	msg_put_query(conn_output(&s->conn), sql);
 }
 
+void server_ask_bound(struct server *s, const char *sql, const char *const *values, unsigned n,
+		      const struct question *q)
+{
+	struct buf *out = conn_output(&s->conn);
+
+	PGT_ASSERT(!s->question.done && q->done);
+	s->question = *q;
+	buf_clear(&s->question_error);
+	s->unnamed_id = UNNAMED_UNKNOWN;
+	msg_put_parse(out, "", sql);
+	msg_put_bind(out, values, n);
+	msg_put_execute(out);
+	msg_put_empty(out, MSG_SYNC);
+}
+
 static void on_row(struct server *s, struct slice body)
 {
 	struct slice columns[QUESTION_MAX_COLUMNS];
@@ -180,6 +195,7 @@ static void server_free(struct server *s)
 	replies_fini(&s->replies);
 	param_set_unref(s->params);
 	param_set_unref(s->applied);
+	server_set_context(s, NULL);
 	login_free(s->login);
 	backend_free(s->backend);
 	if (s->tls_context)
@@ -229,9 +245,11 @@ struct server *server_new(struct pool *pool, struct net *net, const struct serve
 	s->pool = pool;
 	s->id = atomic_fetch_add(&last_id, 1) + 1;
 	list_init(&s->statements_lru);
+	list_init(&s->context_link);
 	if (pool) {
 		s->params = param_set_ref(pool->group->params.empty);
 		s->applied = param_set_ref(pool->group->params.empty);
+		server_set_context(s, pool->group->tenant);
 	}
 	conn_prepare(&s->conn, net, &server_conn_events);
 	return s;
@@ -254,6 +272,7 @@ void server_discard(struct server *s)
 {
 	param_set_unref(s->params);
 	param_set_unref(s->applied);
+	server_set_context(s, NULL);
 	free(s);
 }
 
@@ -303,6 +322,17 @@ void server_on_parameter(struct server *s, struct slice body)
 	now = param_set_with(s->params, name, value);
 	param_set_unref(s->params);
 	s->params = now;
+}
+
+void server_set_context(struct server *s, struct tenant *tenant)
+{
+	struct tenant *old = s->context;
+
+	s->context = tenant_ref(tenant);
+	list_del(&s->context_link);
+	if (tenant)
+		list_push_back(&tenant->servers, &s->context_link);
+	tenant_unref(old);
 }
 
 bool server_is_capped(const struct server *s)

@@ -295,8 +295,10 @@ void sql_scan(struct slice text, const struct sql_env *env, struct sql_facts *f)
 	lex_init(&s.lex, text, &(struct lex_env){ env->standard_strings, env->ascii_safe });
 	scan_next(&s);
 	while (s.w != W_EOT) {
-		if (s.w != W_SEMICOLON)
+		if (s.w != W_SEMICOLON) {
+			f->resets_early |= f->resets && (f->nchanges || f->sets_many);
 			head_take(&s);
+		}
 		while (!scan_is_at_end(&s))
 			scan_step(&s);
 		if (s.w == W_SEMICOLON)

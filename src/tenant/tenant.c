@@ -7,17 +7,26 @@
 #include "tenant/tenant.h"
 
 #include "base/mem.h"
-#include "tenant/shared.h"
 
 #include <stdlib.h>
 
 static void configure(struct tenant *t, const struct config *config, const struct tenant_conf *conf)
 {
+	t->gone =
+	    conf ? strcmp(conf->business_id, t->business_id) != 0 : !config->unknown_tenant_tier;
 	settings_resolve(config, NULL, NULL, conf, conf ? NULL : config->unknown_tenant_tier,
 			 &t->set);
 	t->rules = settings_limit_rules(&t->set);
 	t->is_gated =
 	    limit_is_any(&t->rules) || t->set.max_transactions || t->set.tenant_max_server_conn;
+}
+
+void tenants_init(struct tenants *table)
+{
+	*table = (struct tenants){
+		.unclear = {.table = table, .refs = 1}
+	};
+	list_init(&table->unclear.servers);
 }
 
 static struct tenant *find(const struct tenants *table, struct slice name, const char *business_id,
@@ -47,6 +56,7 @@ struct tenant *tenant_get(struct tenants *table, const struct config *config, st
 	t->name = xmemdup0(name.p, name.n);
 	t->business_id = xstrdup(business_id);
 	t->shared = shared_get(SHARED_TENANT, name);
+	list_init(&t->servers);
 	configure(t, config, conf);
 	hmap_insert(&table->by_name, &t->link, hash);
 	return t;
@@ -66,6 +76,9 @@ void tenant_unref(struct tenant *t)
 	hmap_remove(&t->table->by_name, &t->link);
 	if (!t->table->by_name.count)
 		hmap_fini(&t->table->by_name);
+	for (unsigned i = 0; i < NTENANT_COUNTS; i++)
+		atomic_fetch_add_explicit(&t->shared->counts[i], t->counts[i],
+					  memory_order_relaxed);
 	shared_put(t->shared);
 	free(t->name);
 	free(t->business_id);
@@ -74,6 +87,7 @@ void tenant_unref(struct tenant *t)
 
 void tenants_configure(struct tenants *table, const struct config *config)
 {
+	table->version++;
 	for (struct hlink *l = hmap_walk(&table->by_name, NULL); l;
 	     l = hmap_walk(&table->by_name, l)) {
 		struct tenant *t = container_of(l, struct tenant, link);

@@ -54,6 +54,23 @@ void msg_put_target(struct buf *b, uint8_t type, char what, const char *name)
 	msg_end(b, m);
 }
 
+void msg_put_bind(struct buf *b, const char *const *values, unsigned n)
+{
+	size_t m = msg_begin(b, MSG_BIND);
+
+	buf_put(b, "\0", 2);
+	buf_put_u16(b, 0);
+	buf_put_u16(b, (uint16_t)n);
+	for (unsigned i = 0; i < n; i++) {
+		size_t len = values[i] ? strlen(values[i]) : 0;
+
+		buf_put_u32(b, values[i] ? (uint32_t)len : UINT32_MAX);
+		buf_put(b, values[i] ? values[i] : "", len);
+	}
+	buf_put_u16(b, 0);
+	msg_end(b, m);
+}
+
 void msg_put_execute(struct buf *b)
 {
 	size_t m = msg_begin(b, MSG_EXECUTE);

@@ -177,8 +177,7 @@ static void deliver_to_console(struct mail *mail, void *receiver)
 
 static unsigned home_of(const struct worker *w, const struct identity *id)
 {
-	struct group_key key = { slice_str(id->database), slice_str(id->server_user),
-				 slice_str(id->tenant), id->replication };
+	const struct group_key key = identity_group_key(id);
 
 	return (unsigned)(group_key_hash(&key) % w->control->nworkers);
 }

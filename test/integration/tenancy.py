@@ -4,6 +4,10 @@
 #
 # Knows the database and the role that conftest.py makes; nothing of what is tested.
 """make_ledger(), tenants(): three tenants of one table before the primary."""
+import sys
+
+import pytest
+
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import log_in
@@ -14,6 +18,15 @@ SETTING = "app.current_business_id"
 # The name of each tenant and its id.
 TENANTS = {"acme": "42", "globex": "7", "initech": "1001"}
 ROWS_EACH = 3
+
+# Whose pools they use where a test does not say.
+pool = "dedicated"
+
+
+@pytest.fixture(params=["dedicated", "shared"])
+def both_pools(request, monkeypatch):
+    """Runs a test once for each value of tenant_pool that its configuration can have."""
+    monkeypatch.setattr(sys.modules[__name__], "pool", request.param)
 
 
 def make_ledger(primary, ids=tuple(TENANTS.values())):
@@ -32,6 +45,13 @@ def make_ledger(primary, ids=tuple(TENANTS.values())):
             connection.execute(statement, [list(ids)] if "%s" in statement else None)
 
 
+def pool_for(settings):
+    """Shared pools need transactions, and statements that are followed."""
+    if settings.get("pool_mode") == "session" or settings.get("max_prepared_statements") == 0:
+        return "dedicated"
+    return pool
+
+
 def tenants(server, settings=None, tiers=None, changes=None):
     """A config: the user's suffix tells the tenant, all are of the tier `basic`.
 
@@ -40,7 +60,7 @@ def tenants(server, settings=None, tiers=None, changes=None):
     config = {
         "pgturnstile": {"pool_mode": "transaction", "default_pool_size": 2,
                         "server_tls_sslmode": "disable", "tenant_by": "user_suffix",
-                        "max_client_conn": 1000, **(settings or {})},
+                        "max_client_conn": 1000, "tenant_pool": pool_for(settings or {}), **(settings or {})},
         "databases": {APP_DATABASE: {"host": server.host, "port": server.port}},
         "tiers": {"basic": {"weight": 1}, **(tiers or {})},
         "tenants": {name: {"tier": "basic", "business_id": business_id}

@@ -8,8 +8,11 @@ import pytest
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import log_in, sqlstate
-from tenancy import ROWS_EACH, SETTING, TENANTS, connect, enter, errors, make_ledger, show, tenants
+from tenancy import (ROWS_EACH, SETTING, TENANTS, both_pools, connect, enter, errors, make_ledger,
+                     show, tenants)
 from turnstile import merge
+
+pytestmark = pytest.mark.usefixtures(both_pools.__name__)
 
 OWN, OTHER = TENANTS["acme"], TENANTS["globex"]
 

@@ -9,7 +9,9 @@ import pytest
 import raw
 from conftest import APP_DATABASE, APP_USER
 from rig import log_in, sqlstate
-from tenancy import enter, errors, show, tenants
+from tenancy import both_pools, enter, errors, show, tenants
+
+pytestmark = pytest.mark.usefixtures(both_pools.__name__)
 
 MODES = ["transaction", "session"]
 

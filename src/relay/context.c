@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * context.c - whose statements a server of a shared pool runs.
+ *
+ * A server's session carries the id of one tenant, the ceiling of its timeout, and nothing of any
+ * other.  Both stay on it from one transaction to the next, so that a tenant which comes back finds
+ * them there; for another one they go ahead of its first statement (carry.c), which does not run
+ * unless they are in force (I1, ADR 13).  What may have changed them is treated as if it had.
+ *
+ * Knows what has to be there and when it is due, not which client comes next.
+ */
+#include "base/mem.h"
+#include "relay/parts.h"
+#include "relay/pins.h"
+#include "sql/timeout.h"
+
+#include <stdio.h>
+
+/* Nothing that a session wants, so it is brought anew. */
+#define TIMEOUT_UNCLEAR "?"
+
+static struct tenants *tenants_of(const struct server *s)
+{
+	struct relay *r = s->pool->group->owner;
+
+	return &r->tenants;
+}
+
+static void keep_timeout(struct server *s, const char *value)
+{
+	snprintf(s->timeout, sizeof(s->timeout), "%s",
+		 strlen(value) < sizeof(s->timeout) ? value : TIMEOUT_UNCLEAR);
+}
+
+bool context_brings(const struct group *group, const char *name)
+{
+	return group->is_shared && !strcasecmp(name, "statement_timeout");
+}
+
+/* What the session's timeout has to be: its own within the ceiling, else the ceiling where what the
+ * role or the database has by default is beyond it.  "": that default. */
+static const char *timeout_for(const struct client *c, char room[SESSION_CLAMPED_MAX])
+{
+	const char *own = param_set_get(c->wanted, SLICE("statement_timeout"));
+	int64_t dflt = c->group->login_shared->default_timeout_ms;
+	usec_t cap = tenant_timeout_cap(c->tenant);
+
+	if (own)
+		return session_clamp(c, "statement_timeout", own, room);
+	if (!cap || (dflt > 0 && dflt * USEC_PER_MSEC <= cap))
+		return "";
+	snprintf(room, SESSION_CLAMPED_MAX, "%lld", (long long)(cap / USEC_PER_MSEC));
+	return room;
+}
+
+bool context_may_carry(const struct group *group, const struct tenant *tenant, struct err *e)
+{
+	if (group->is_shared && group->set.pool_mode == POOL_MODE_SESSION)
+		return err_set(e, "0A000",
+			       "a user with pool_mode = session cannot use shared tenant pools");
+	if (!group->is_shared || !tenant || slice_is_ascii(slice_str(tenant->business_id)))
+		return true;
+	err_set(e, "22023", "the id of tenant \"%.100s\" is not ASCII", tenant->name);
+	return err_hint(e,
+			"Where tenant_pool = shared, an id travels as it is to sessions with any "
+			"client_encoding.");
+}
+
+static void add(struct context *x, const char *name, const char *value)
+{
+	x->values[2 * x->n] = name;
+	x->values[2 * x->n + 1] = value;
+	x->n++;
+}
+
+void context_find(const struct client *c, const struct server *s, struct context *x)
+{
+	x->n = 0;
+	if (!c->group->is_shared)
+		return;
+	if (s->context != c->tenant)
+		add(x, c->group->set.tenant_setting, c->tenant ? c->tenant->business_id : "");
+	x->timeout = timeout_for(c, x->room);
+	if (strcmp(x->timeout, s->timeout) != 0)
+		add(x, "statement_timeout", *x->timeout ? x->timeout : NULL);
+}
+
+void context_look(struct client *c)
+{
+	struct server *s = c->server;
+	struct context x;
+
+	if (!c->group->is_shared || c->phase != CLIENT_READY ||
+	    (s->context == c->tenant && s->applied == c->wanted &&
+	     s->context_version == tenants_of(s)->version))
+		return;
+	context_find(c, s, &x);
+	if (x.n)
+		s->carry_due = true;
+	else
+		s->context_version = tenants_of(s)->version;
+}
+
+void context_brought(const struct client *c, struct server *s, const struct context *x)
+{
+	if (!c->group->is_shared)
+		return;
+	server_set_context(s, c->tenant);
+	keep_timeout(s, x->timeout);
+	s->context_version = tenants_of(s)->version;
+}
+
+void context_forget(struct server *s)
+{
+	if (!s->pool->group->is_shared)
+		return;
+	server_set_context(s, &tenants_of(s)->unclear);
+	keep_timeout(s, TIMEOUT_UNCLEAR);
+}
+
+bool context_is_reset(const struct group *group, const struct sql_facts *facts)
+{
+	return group->is_shared && (facts->resets || facts->sets_many ||
+				    (facts->effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_BLOCK)));
+}
+
+bool context_restore(struct client *c, struct server *s, const struct question *q)
+{
+	struct buf sql = { 0 };
+	struct context x;
+
+	if (!c->group->is_shared)
+		return false;
+	context_forget(s);
+	/* Outside of a transaction it goes ahead of the next statement. */
+	if (s->tx != 'T')
+		return false;
+	context_find(c, s, &x);
+	carry_put_text(&sql, x.n);
+	server_ask_bound(s, buf_cstr(&sql), x.values, 2 * x.n, q);
+	buf_fini(&sql);
+	context_brought(c, s, &x);
+	return true;
+}
+
+bool context_is_ours(const struct server *s, struct slice name, struct slice value)
+{
+	int64_t ours, found;
+
+	return s->pool->group->is_shared && slice_is_equal(name, SLICE("statement_timeout")) &&
+	       sql_timeout_parse(slice_str(s->timeout), &ours) &&
+	       sql_timeout_parse(value, &found) && ours == found &&
+	       !param_set_get(s->applied, name);
+}
+
+void context_found_timeout(struct server *s, const char *value)
+{
+	if (s->pool->group->is_shared)
+		keep_timeout(s, value ? value : "");
+}
+
+struct slot *context_slot(const struct client *c, const struct pool *pool)
+{
+	struct list *oldest = list_last(&pool->slots[SLOT_IDLE]);
+
+	if (!oldest || !c->group->is_shared)
+		return NULL;
+	if (c->tenant)
+		LIST_FOREACH (at, &c->tenant->servers) {
+			struct server *s = container_of(at, struct server, context_link);
+
+			if (s->pool == pool && s->slot.state == SLOT_IDLE)
+				return &s->slot;
+		}
+	/* The others' are kept for them as long as possible. */
+	return container_of(oldest, struct slot, link);
+}

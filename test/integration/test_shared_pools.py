@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: ISC
+#
+# test_shared_pools.py - many tenants on the same few server connections (tenant_pool = shared).
+#
+# What holds for tenants whosever pools they use is in test_tenants.py and test_timeouts.py, which
+# run both ways.
+import contextlib
+import threading
+
+import psycopg
+import pytest
+
+import raw
+from conftest import APP_DATABASE, APP_USER
+from tenancy import ROWS_EACH, SETTING, TENANTS, enter, errors, make_ledger, show, tenants
+from waiting import wait_until
+
+CURRENT = f"SELECT current_setting('{SETTING}')"
+PID = "SELECT pg_backend_pid()"
+OWN = "SELECT DISTINCT business_id FROM ledger"
+
+GLOBEX_IS_FAST = {"tenants": {"globex": {"tier": "fast", "business_id": TENANTS["globex"]}}}
+
+
+@pytest.fixture(scope="module")
+def ledger(primary):
+    make_ledger(primary)
+    return primary
+
+
+def shared(server, settings=None, **kwargs):
+    """All tenants on one server connection, unless told otherwise."""
+    return tenants(server, {"tenant_pool": "shared", "default_pool_size": 1,
+                            "backend_pid": "server", **(settings or {})}, **kwargs)
+
+
+@contextlib.contextmanager
+def clients(pooler, *names, **kwargs):
+    """A raw client of each tenant."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(enter(pooler, name, **kwargs)) for name in names]
+
+
+def test_i1_tenants_take_turns_on_one_server(ledger, turnstile):
+    with clients(turnstile(shared(ledger)), *TENANTS) as sessions:
+        pids = set()
+        for _ in range(3):
+            for client, business_id in zip(sessions, TENANTS.values()):
+                assert client.rows(CURRENT) == [(business_id,)]
+                assert client.rows(OWN) == [(business_id,)]
+                pids.add(client.rows(PID)[0][0])
+        assert len(pids) == 1
+
+
+def prepared(client, text):
+    """The rows of a text by Parse, Bind, Execute and Sync in one write."""
+    return [message.row for message in raw.find(client.prepared(text), "D")]
+
+
+@pytest.mark.parametrize("ask", [raw.RawClient.rows, prepared])
+def test_i1_every_statement_of_a_transaction_is_the_tenants(ledger, turnstile, ask):
+    with clients(turnstile(shared(ledger)), "acme", "globex") as (acme, globex):
+        for client, business_id in ((acme, "42"), (globex, "7"), (acme, "42")):
+            client.query("BEGIN")
+            for _ in range(2):
+                assert ask(client, OWN) == [(business_id,)]
+            client.query("ROLLBACK")
+            assert ask(client, CURRENT) == [(business_id,)]
+
+
+def test_i1_pipelined_requests(ledger, turnstile):
+    with clients(turnstile(shared(ledger)), "acme", "globex") as (acme, globex):
+        globex.rows(CURRENT)
+        batch = [raw.parse("", OWN), raw.bind(), raw.execute(), raw.sync()]
+        acme.send(*batch, raw.query("SELECT 1/0"), *batch, raw.query(CURRENT))
+        answers = [acme.until("Z") for _ in range(4)]
+        assert [errors(answer) for answer in answers] == [[], ["22012"], [], []]
+        assert [m.row for answer in answers for m in raw.find(answer, "D")] == [("42",)] * 3
+
+
+@pytest.mark.parametrize("text", ["VACUUM", "CREATE DATABASE scratch_shared", "SELECT 1/0",
+                                  "DROP DATABASE IF EXISTS scratch_shared"])
+def test_statements_that_stand_alone_or_fail(ledger, turnstile, text):
+    """The context has been committed before them, and none of them undoes it."""
+    ledger.sql(f"ALTER ROLE {APP_USER} CREATEDB")
+    with clients(turnstile(shared(ledger)), "acme", "globex") as (acme, globex):
+        globex.rows(CURRENT)
+        assert errors(acme.query(text)) == (["22012"] if text == "SELECT 1/0" else [])
+        assert acme.rows(CURRENT) == [("42",)]
+        assert globex.rows(CURRENT) == [("7",)]
+
+
+@pytest.mark.parametrize("text", [
+    "RESET ALL", "DISCARD ALL", f"RESET {SETTING}", f"SET {SETTING} TO DEFAULT",
+    f"SELECT set_config('{SETTING}', NULL, false)", "RESET SESSION AUTHORIZATION",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+    "DO $$ BEGIN EXECUTE 'RESET ALL'; END $$",
+    "DO $$ BEGIN EXECUTE 'SET app.current_' || 'business_id = 7'; END $$"])
+@pytest.mark.parametrize("block", [False, True])
+def test_i1_what_resets_or_forges_is_over_with_its_request(ledger, turnstile, text, block):
+    if block and text == "DISCARD ALL":
+        pytest.skip("cannot run in a transaction block")
+    t = turnstile(shared(ledger, tiers={"basic": {"statement_timeout": "15s"}}))
+    with clients(t, "acme", "globex") as (acme, globex):
+        if block:
+            acme.query("BEGIN")
+        acme.rows(OWN)
+        assert errors(acme.query(text)) == []
+        assert acme.rows(CURRENT) == [("42",)]
+        assert acme.rows(OWN) == [("42",)]
+        assert show(acme, "statement_timeout") == "15s"
+        if block:
+            acme.query("COMMIT")
+        assert globex.rows(CURRENT) == [("7",)]
+        assert acme.rows(CURRENT) == [("42",)]
+
+
+@pytest.mark.parametrize("text", ["RESET ALL; SELECT 2", f"RESET {SETTING}; SELECT 2",
+                                  "SET statement_timeout TO DEFAULT; SELECT pg_sleep(0)"])
+def test_nothing_follows_a_reset_in_its_request(ledger, turnstile, text):
+    with enter(turnstile(shared(ledger)), "acme") as acme:
+        assert errors(acme.query(text)) == ["42501"]
+        assert errors(acme.query("SELECT 2; RESET ALL")) == []  # as asyncpg's pool says it
+        acme.send(raw.parse("", "RESET ALL"), raw.bind(), raw.execute(),
+                  raw.parse("", OWN), raw.bind(), raw.execute(), raw.sync())
+        assert errors(acme.until("Z")) == ["42501"]
+        assert acme.rows(OWN) == [("42",)]
+
+
+def test_each_has_its_own_ceiling(ledger, turnstile):
+    t = turnstile(shared(ledger, tiers={"basic": {"statement_timeout": "15s"},
+                                        "fast": {"statement_timeout": "3s"}},
+                         changes=GLOBEX_IS_FAST))
+    with clients(t, "acme", "globex") as (acme, globex):
+        for _ in range(2):
+            assert show(acme, "statement_timeout") == "15s"
+            assert show(globex, "statement_timeout") == "3s"
+        acme.query("SET statement_timeout = '5s'")
+        globex.query("SET statement_timeout = '2s'")
+        for _ in range(2):
+            assert show(acme, "statement_timeout") == "5s"
+            assert show(globex, "statement_timeout") == "2s"
+        acme.query("RESET statement_timeout")
+        assert show(acme, "statement_timeout") == "15s"
+        assert show(globex, "statement_timeout") == "2s"
+
+
+def test_the_roles_own_default_is_kept_when_it_is_less(ledger, turnstile):
+    ledger.sql(f"ALTER ROLE {APP_USER} SET statement_timeout = '4s'")
+    try:
+        t = turnstile(shared(ledger, tiers={"basic": {"statement_timeout": "15s"},
+                                            "fast": {"statement_timeout": "3s"}},
+                             changes=GLOBEX_IS_FAST))
+        with clients(t, "globex", "acme") as (globex, acme):
+            for _ in range(2):
+                assert show(globex, "statement_timeout") == "3s"
+                assert show(acme, "statement_timeout") == "4s"
+    finally:
+        ledger.sql(f"ALTER ROLE {APP_USER} RESET statement_timeout")
+
+
+def test_settings_of_sessions_and_tenants_travel_together(ledger, turnstile):
+    t = turnstile(shared(ledger, tiers={"basic": {"statement_timeout": "15s"}}))
+    with clients(t, "acme", "globex") as (acme, globex):
+        acme.query("SET search_path = acme, public")
+        globex.query("SET application_name = 'globex''s'")
+        for _ in range(2):
+            assert acme.rows("SELECT current_setting('search_path'), current_setting('app.current_"
+                             "business_id')") == [("acme, public", "42")]
+            assert globex.rows("SELECT current_setting('application_name'), current_setting('app."
+                               "current_business_id')") == [("globex's", "7")]
+
+
+def test_a_server_is_kept_for_its_last_tenant(ledger, turnstile):
+    t = turnstile(shared(ledger, {"default_pool_size": 2}))
+    with clients(t, "acme", "globex", "initech") as (acme, globex, initech):
+        acme.query("BEGIN"), globex.query("BEGIN")
+        pids = {c: c.rows(PID) for c in (acme, globex)}
+        acme.query("COMMIT"), globex.query("COMMIT")
+        for client in (acme, globex, globex, acme, globex, acme):
+            assert client.rows(PID) == pids[client]
+        # The one whose tenant has been away longest is given up.
+        assert initech.rows(PID) == pids[globex]
+        assert acme.rows(PID) == pids[acme]
+        held = {row["name"]: row["sv_idle"] for row in t.admin("SHOW TENANTS")}
+        assert (held["acme"], held["globex"], held["initech"]) == (1, 0, 1)
+
+
+def test_no_id_can_be_read_in_the_texts_of_others(ledger, turnstile):
+    """A watcher of the same role polls pg_stat_activity while ids travel."""
+    secret = {"spy": "1", **{f"t{i}": f"secret-{i}-id" for i in range(8)}}
+    config = shared(ledger, {"default_pool_size": 3})
+    config["tenants"] = {name: {"tier": "basic", "business_id": business_id}
+                         for name, business_id in secret.items()}
+    t = turnstile(config)
+    seen, done = [], threading.Event()
+
+    def watch():
+        with enter(t, "spy") as spy:
+            while not done.is_set():
+                seen.extend(row[0] for row in spy.rows(
+                    "SELECT query FROM pg_stat_activity WHERE usename = current_user"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with clients(t, *(name for name in secret if name != "spy")) as sessions:
+            for _ in range(60):
+                for client in sessions:
+                    client.rows(CURRENT)
+                    client.query("DISCARD ALL")
+                    client.query("BEGIN"), client.query("RESET ALL"), client.query("COMMIT")
+    finally:
+        done.set()
+        watcher.join()
+    assert len(seen) > 100 and any("set_config" in text for text in seen)
+    assert [text for text in seen if "secret-" in text] == []
+
+
+def test_tenants_of_a_reload(ledger, turnstile):
+    t = turnstile(shared(ledger, {"default_pool_size": 2},
+                         tiers={"basic": {"statement_timeout": "15s"}}))
+    with clients(t, "acme", "globex", "initech") as (acme, globex, initech):
+        for client in (acme, globex, initech):
+            client.rows(CURRENT)
+        initech.query("BEGIN"), initech.rows(CURRENT)
+        t.reload({"tiers": {"basic": {"statement_timeout": "7s"}},
+                  "tenants": {"globex": None, "initech": {"tier": "basic", "business_id": "1002"}}})
+        assert globex.until_closed()[-1].fields["C"] == "57P01"
+        assert initech.rows(CURRENT) == [("1001",)]  # its transaction may end
+        initech.query("COMMIT")
+        assert initech.until_closed()[-1].fields["C"] == "57P01"
+        assert acme.rows(CURRENT) == [("42",)]
+        assert show(acme, "statement_timeout") == "7s"
+    with enter(t, "initech") as initech:
+        assert initech.rows(CURRENT) == [("1002",)]
+
+
+def test_a_lost_server_is_replaced(ledger, turnstile):
+    with clients(turnstile(shared(ledger)), "acme", "globex") as (acme, globex):
+        pid = acme.rows(PID)[0][0]
+        ledger.sql(f"SELECT pg_terminate_backend({pid})")
+        wait_until(lambda: not ledger.sql(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}"))
+        assert globex.rows(OWN) == [("7",)]
+        assert acme.rows(OWN) == [("42",)]
+
+
+def test_what_clients_count(ledger, turnstile):
+    t = turnstile(shared(ledger))
+    with clients(t, "acme", "globex") as (acme, globex):
+        for _ in range(3):
+            acme.rows(OWN)
+        globex.rows(OWN)
+        assert errors(globex.query(f"SET {SETTING} = '42'")) == ["42501"]
+    wait_until(lambda: not any(row["cl_active"] for row in t.admin("SHOW TENANTS")))
+    counted = {row["name"]: (row["statements"], row["refused"]) for row in t.admin("SHOW TENANTS")}
+    assert counted["acme"] == (3, 0) and counted["globex"] == (1, 1)
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"pool_mode": "session"}, ["pool_mode", "shared"]),
+    ({"max_prepared_statements": 0}, ["max_prepared_statements", "shared"])])
+def test_what_shared_pools_need(ledger, turnstile, settings, words):
+    t = turnstile(shared(ledger))
+    with pytest.raises(psycopg.Error):
+        t.reload({"pgturnstile": settings})
+    assert t.log_contains(f"(?i){'.*'.join(words)}")
+
+
+def test_who_cannot_use_them(ledger, turnstile):
+    config = shared(ledger, changes={"users": {APP_USER: {"pool_mode": "session"}}})
+    with pytest.raises(raw.LoginRefused) as refused:
+        enter(turnstile(config), "acme")
+    assert refused.value.fields["C"] == "0A000"
+    config = shared(ledger, changes={"tenants": {"acme": {"tier": "basic", "business_id": "Zürich"}}})
+    with pytest.raises(raw.LoginRefused) as refused:
+        enter(turnstile(config), "acme")
+    assert refused.value.fields["C"] == "22023" and "ASCII" in refused.value.fields["M"]
