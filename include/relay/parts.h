@@ -267,8 +267,6 @@ void local_rearm(struct relay *r);
 /* ---- relay.c --------------------------------------------------------------------------------
  */
 
-/* The server connections of a group are replaced, each when it comes free. */
-void relay_renew_servers(struct group *group);
 /* Makes sure that clients which wait for a limit are looked at in time. */
 void relay_watch_limits(struct relay *r);
 

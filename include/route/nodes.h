@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+struct shared;
 struct sql_catalog;
 struct sql_leaving;
 
@@ -41,6 +42,7 @@ struct node {
 struct node_set {
 	_Atomic unsigned refs;
 	char *database; /* as clients say it */
+	struct shared *cluster; /* of all databases there */
 	unsigned n;
 	struct node *nodes;
 	atomic_bool monitored;    /* roles are asked; else the first node is the primary */

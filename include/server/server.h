@@ -95,6 +95,7 @@ struct server {
 	struct survey *survey;      /* of the relay: what a session has left here is being asked */
 	struct sql_leaving *learning; /* of the relay: what code may leave is being asked */
 	unsigned learns;              /* up to which definition */
+	unsigned defaults;            /* of the relay: what its session began with, as a count */
 	struct resolver *resolver;
 	struct mailbox *mailbox;
 	struct tls_context *tls_context; /* or NULL; a reference */
@@ -147,6 +148,7 @@ struct server {
 	bool has_notified;    /* its client may have, by NOTIFY or pg_notify() */
 	bool has_ddl;         /* its transaction has changed what texts mean … */
 	bool has_definition;  /* … and what code stands behind names */
+	bool has_defaults;    /* … and what sessions begin with */
 	bool carry_due;       /* the client's settings go ahead of its next message … */
 	bool carried;         /* … have gone, and it is told of the rest when it is ready */
 	bool doubtful;        /* its state is not known for sure: to be closed, not reused */

@@ -23,6 +23,7 @@ enum shared_kind {
 	SHARED_USER,     /* by the name on the server */
 	SHARED_TENANT,   /* never freed */
 	SHARED_LOGIN,    /* by database and user */
+	SHARED_CLUSTER,  /* by host and port of its first node */
 	SHARED_NKINDS
 };
 
@@ -62,6 +63,9 @@ struct shared {
 	 * nobody asks for another, in ms (0: none), and when it was asked for; -1: not known */
 	_Atomic int64_t default_timeout_ms;
 	_Atomic usec_t default_timeout_at;
+
+	/* of a login or a cluster: commands that have changed what its sessions begin with */
+	_Atomic unsigned defaults;
 };
 
 /* What limits have done to a tenant, by enum limit_kind. */

@@ -185,6 +185,17 @@ static bool changes_defaults(struct slice tag)
 	       slice_is_equal(tag, SLICE("CREATE EXTENSION"));
 }
 
+/* Its transaction has ended, so all servers are replaced that began before: roles are the cluster's.
+ * A tenant's user is not to trouble others, and may change its own only. */
+static void note_defaults(struct server *s)
+{
+	struct group *group = s->pool->group;
+	struct shared *whose = s->client->tenant ? group->login_shared : group->nodes->cluster;
+
+	atomic_fetch_add_explicit(&whose->defaults, 1, memory_order_relaxed);
+	s->has_defaults = false;
+}
+
 /* A text may mean other types and tables from now on, so what was prepared of it is another
  * statement.  Others see it when its transaction has ended. */
 static bool is_ddl(struct slice tag)
@@ -271,8 +282,7 @@ static void note_tag(struct server *s, const struct frame *f)
 		note_ddl(s);
 		s->has_ddl = true;
 	}
-	if (changes_defaults(tag))
-		relay_renew_servers(s->pool->group);
+	s->has_defaults |= changes_defaults(tag);
 	if (discards || slice_is_equal(tag, SLICE("DEALLOCATE ALL")))
 		statement_drop_all(s);
 	if (discards) {
@@ -630,6 +640,8 @@ static enum step on_ready(struct server *s, const struct frame *f)
 		note_ddl(s);
 		s->has_ddl = s->has_definition = false;
 	}
+	if (s->has_defaults && tx == 'I')
+		note_defaults(s);
 	if (!s->replies.n)
 		s->forgets = false;
 	s->batch++;

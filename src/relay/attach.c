@@ -56,6 +56,13 @@ static bool must_cap(const struct group *group, usec_t now, bool *ask)
 	return cap && !*ask && (dflt == 0 || dflt * USEC_PER_MSEC > cap);
 }
 
+/* A number for what the group's sessions begin with now. */
+static unsigned defaults_of(const struct group *group)
+{
+	return atomic_load_explicit(&group->login_shared->defaults, memory_order_relaxed) +
+	       atomic_load_explicit(&group->nodes->cluster->defaults, memory_order_relaxed);
+}
+
 bool attach_open(struct pool *pool, const struct client *c, const struct server_events *on,
 		 struct server **made, usec_t now)
 {
@@ -74,6 +81,7 @@ bool attach_open(struct pool *pool, const struct client *c, const struct server_
 		s->made_for = c->id;
 		param_set_assign(&s->applied, c->wanted);
 	}
+	s->defaults = defaults_of(group);
 	s->caps_timeout = must_cap(group, now, &s->asks_default_timeout);
 	session_options(group, s->caps_timeout, &options);
 	target = (struct server_target){
@@ -239,10 +247,17 @@ static bool is_old(const struct server *s, usec_t now)
 	return lifetime ? now - s->slot.made_at >= lifetime : s->request_at != 0;
 }
 
+/* A session that began there now would be another. */
+static bool is_outdated(const struct server *s)
+{
+	return s->slot.generation != s->pool->generation ||
+	       s->defaults != defaults_of(s->pool->group);
+}
+
 static bool is_stale(const struct server *s, usec_t now)
 {
-	return s->doubtful || s->slot.generation != s->pool->generation || is_old(s, now) ||
-	       s->pool->group->gone || !server_is_capped(s);
+	return s->doubtful || is_outdated(s) || is_old(s, now) || s->pool->group->gone ||
+	       !server_is_capped(s);
 }
 
 static void on_clean(struct server *s, void *arg PGT_UNUSED, const struct report *error)
@@ -415,13 +430,19 @@ static enum step refuse_for_pool(struct client *c, struct pool *pool)
 
 /* The one used last; to a client that asks for its sequences' values, the one that has them; of a
  * shared pool, the one that carries its tenant's id. */
-static struct slot *best_idle(const struct client *c, const struct pool *pool)
+static struct slot *best_idle(const struct client *c, struct pool *pool)
 {
-	struct slot *own = c->reads_sequence ? sequence_slot(c, pool) : NULL;
+	for (;;) {
+		struct slot *own = c->reads_sequence ? sequence_slot(c, pool) : NULL;
+		struct slot *slot;
 
-	if (!own)
-		own = context_slot(c, pool);
-	return own ? own : pool_idle(pool);
+		if (!own)
+			own = context_slot(c, pool);
+		slot = own ? own : pool_idle(pool);
+		if (!slot || !is_outdated(container_of(slot, struct server, slot)))
+			return slot;
+		server_drop(container_of(slot, struct server, slot));
+	}
 }
 
 enum step attach_acquire(struct client *c, struct pool *pool)

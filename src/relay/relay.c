@@ -531,7 +531,7 @@ static bool has_lost_tenant(const struct group *group, const struct config *conf
 }
 
 /* What makes a server connection what it is: a change makes the old ones go when they come free. */
-void relay_renew_servers(struct group *group)
+static void renew_servers(struct group *group)
 {
 	for (unsigned i = 0; i < group->npools; i++)
 		group->pools[i].generation++;
@@ -563,9 +563,9 @@ static void reconfigure(struct group *group, struct config *config)
 	group_configure(group, config, database);
 	if (before.statement_timeout != group->set.statement_timeout ||
 	    before.server_tls_sslmode != group->set.server_tls_sslmode)
-		relay_renew_servers(group);
+		renew_servers(group);
 	if (before.pool_mode != group->set.pool_mode)
-		relay_renew_servers(group);
+		renew_servers(group);
 }
 
 void relay_reconfigure(struct relay *r, struct config *config, struct tls_context *server_tls)
@@ -648,7 +648,7 @@ static void close_clients(struct group *group, const char *text)
 
 static void reconnect_group(struct group *group, void *arg)
 {
-	relay_renew_servers(group);
+	renew_servers(group);
 	/* Its servers never come free. */
 	if (group->replication)
 		close_clients(group, "server connections are replaced (RECONNECT)");
@@ -665,7 +665,7 @@ void relay_reconnect(struct relay *r, const char *database)
 static void kill_group(struct group *group, void *arg PGT_UNUSED)
 {
 	close_clients(group, "database connections were killed by the administrator");
-	relay_renew_servers(group);
+	renew_servers(group);
 	drop_idle(group, NULL);
 	if (group->hub)
 		hub_end(group->hub);

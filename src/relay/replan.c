@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * replan.c - "cached plan must not change result type".
+ * replan.c - "cached plan must not change result type", and parameters whose type is gone.
  *
  * Knows the messages of one batch: which of them failed, and what stands before and behind it.
  */
@@ -20,20 +20,17 @@ void replan_keep(struct server *s)
 		conn_keep_sent(&s->conn, &s->sent);
 }
 
-/* Known by the place in the server's source, since the words may be in any language. */
+/* Known by the place in the server's source, since the words may be in any language; or a type of
+ * its parameters has been dropped, which the server knows by its OID only, and says in English. */
 static bool is_changed_result(const struct frame *f)
 {
-	struct reader r = reader_of(frame_body(f));
-	bool state = false, routine = false;
-	uint8_t code;
+	struct report report;
 
-	while ((code = read_u8(&r)) && !r.failed) {
-		struct slice value = read_cstr(&r);
-
-		state |= code == 'C' && slice_is_equal(value, SLICE("0A000"));
-		routine |= code == 'R' && slice_is_equal(value, SLICE("RevalidateCachedQuery"));
-	}
-	return state && routine;
+	report_parse(frame_body(f), &report);
+	if (slice_is_equal(report.sqlstate, SLICE("XX000")))
+		return slice_starts_with(report.message, SLICE("cache lookup failed for type "));
+	return slice_is_equal(report.sqlstate, SLICE("0A000")) &&
+	       slice_is_equal(report.routine, SLICE("RevalidateCachedQuery"));
 }
 
 /* ---- the messages of a batch ------------------------------------------------------------------

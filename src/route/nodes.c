@@ -6,9 +6,11 @@
  */
 #include "route/nodes.h"
 
+#include "base/buf.h"
 #include "base/mem.h"
 #include "sql/catalog.h"
 #include "sql/leaving.h"
+#include "tenant/shared.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +23,17 @@ const char *node_role_name(enum node_role role)
 	return names[role];
 }
 
+static struct shared *cluster_of(const struct node_conf *first)
+{
+	struct buf name = { 0 };
+	struct shared *cluster;
+
+	buf_printf(&name, "%s:%u", first->host, first->port);
+	cluster = shared_get(SHARED_CLUSTER, buf_peek(&name));
+	buf_fini(&name);
+	return cluster;
+}
+
 struct node_set *node_set_new(const char *database, const struct node_conf *nodes, size_t n)
 {
 	struct node_set *set = xnew(struct node_set);
@@ -28,6 +41,7 @@ struct node_set *node_set_new(const char *database, const struct node_conf *node
 	set->refs = 1;
 	set->definitions = 1; /* of which nothing is known */
 	set->database = xstrdup(database);
+	set->cluster = cluster_of(nodes);
 	set->n = (unsigned)n;
 	set->nodes = xcalloc(n, sizeof(*set->nodes));
 	for (size_t i = 0; i < n; i++) {
@@ -55,6 +69,7 @@ void node_set_unref(struct node_set *set)
 	for (unsigned i = 0; i < set->n; i++)
 		free(set->nodes[i].host);
 	pthread_mutex_destroy(&set->lock);
+	shared_put(set->cluster);
 	free(set->nodes);
 	free(set->database);
 	free(set);

@@ -614,3 +614,27 @@ def test_i2_a_text_is_parsed_anew_after_ddl(primary, turnstile, name):
             client.query("DROP TYPE ddl_mood")
             client.query("CREATE TYPE ddl_mood AS ENUM ('good')")
             client.query("COMMIT")
+
+
+def test_a_type_that_others_drop_is_nobodys_error_for_long(primary, turnstile):
+    """A server statement knows its parameters' types by their numbers: it is prepared anew."""
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    text = "SELECT $1::dropped_type::text"
+    make = "CREATE TYPE dropped_type AS ENUM ('a', 'b')"
+    primary.sql(make, dbname=APP_DATABASE)
+
+    def ask(client, described=b""):
+        client.send(raw.close("S", "a"), raw.parse("a", text), raw.bind("", "a", ["a"]), described,
+                    raw.execute(), raw.sync())
+        return client.until("Z")
+
+    try:
+        with clients(t, 2) as (client, other):
+            assert raw.find(ask(client), "D")[0].row == ("a",)
+            for described, first in ((raw.describe("P"), None), (b"", "XX000")):
+                primary.sql("DROP TYPE dropped_type; " + make, dbname=APP_DATABASE)
+                assert sqlstate(ask(other, described)) == first
+                assert raw.find(ask(other), "D")[0].row == ("a",)
+            assert raw.find(ask(client), "D")[0].row == ("a",)
+    finally:
+        primary.sql("DROP TYPE dropped_type", dbname=APP_DATABASE)

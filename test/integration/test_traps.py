@@ -199,6 +199,27 @@ def test_i2_defaults_of_a_role_reach_the_next_session(primary, turnstile, change
         primary.sql(undo)
 
 
+@pytest.mark.parametrize("change", ["ALTER ROLE app SET work_mem = '9MB'",
+                                    "BEGIN; ALTER ROLE app SET work_mem = '9MB'; COMMIT"])
+def test_i2_defaults_reach_sessions_of_other_groups(primary, turnstile, change):
+    """A role is the cluster's: other workers' pools, and other databases', begin anew too."""
+    config = shop(primary, {"default_pool_size": 1, "workers": 2})
+    for name in ("one", "two", "three"):
+        config["databases"][name] = {**config["databases"][APP_DATABASE], "dbname": APP_DATABASE}
+    t = turnstile(config)
+    try:
+        for name in config["databases"]:
+            with log_in(t, dbname=name) as client:
+                assert client.rows("SHOW work_mem") == [("4MB",)]
+        with log_in(t) as client:
+            assert sqlstate(client.query(change)) is None
+        for name in config["databases"]:
+            with log_in(t, dbname=name) as client:
+                assert client.rows("SHOW work_mem") == [("9MB",)]
+    finally:
+        primary.sql("ALTER ROLE app RESET work_mem")
+
+
 # --- transactions --------------------------------------------------------------------------------
 def test_i3_a_begin_that_fails_begins_nothing(primary, t):
     """As on a direct connection: the statement behind it in the pipeline stands for itself."""
