@@ -41,7 +41,7 @@ struct node {
 
 struct node_set {
 	_Atomic unsigned refs;
-	char *database; /* as clients say it */
+	char *database;         /* as clients say it */
 	struct shared *cluster; /* of all databases there */
 	unsigned n;
 	struct node *nodes;

@@ -185,8 +185,8 @@ static bool changes_defaults(struct slice tag)
 	       slice_is_equal(tag, SLICE("CREATE EXTENSION"));
 }
 
-/* Its transaction has ended, so all servers are replaced that began before: roles are the cluster's.
- * A tenant's user is not to trouble others, and may change its own only. */
+/* Its transaction has ended, so all servers are replaced that began before: roles are the
+ * cluster's. A tenant's user is not to trouble others, and may change its own only. */
 static void note_defaults(struct server *s)
 {
 	struct group *group = s->pool->group;
@@ -283,6 +283,9 @@ static void note_tag(struct server *s, const struct frame *f)
 		s->has_ddl = true;
 	}
 	s->has_defaults |= changes_defaults(tag);
+	/* Elsewhere its text has told, before it was sent (pins.c). */
+	if (s->pool->group->set.pool_mode == POOL_MODE_SESSION && s->client->base->n)
+		s->client->resets |= discards || slice_is_equal(tag, SLICE("RESET"));
 	if (discards || slice_is_equal(tag, SLICE("DEALLOCATE ALL")))
 		statement_drop_all(s);
 	if (discards) {

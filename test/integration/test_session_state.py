@@ -437,6 +437,30 @@ def test_i2_reset_goes_back_to_the_startup_packet(primary, turnstile, statement,
         assert other.rows("SELECT coalesce(current_setting('app.x', true), '')") == [("",)]
 
 
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize("statement", ["RESET ALL", "DISCARD ALL", "RESET TimeZone", "BEGIN; RESET ALL"])
+def test_i2_reset_in_session_mode_goes_back_to_the_startup_packet(primary, turnstile, statement,
+                                                                  extended):
+    """Known by its tag there, since texts are not read."""
+    startup = {"TimeZone": "Asia/Tokyo", "DateStyle": "German", "application_name": "it's",
+               "options": "-c work_mem=5MB -c app.x=first"}
+    t = turnstile(shop(primary, {"default_pool_size": 1, "pool_mode": "session"}))
+    seen = []
+    for server in primary, t:
+        with log_in(server, **startup) as client:
+            told = client.parameters
+            client.query("SET work_mem = '6MB'; SET TimeZone = 'UTC'; SET app.x = 'second'")
+            messages = client.prepared(statement) if extended and ";" not in statement \
+                else client.query(statement)
+            told.update(m.strings[:2] for m in raw.find(messages, "S"))
+            seen.append((raw.kinds(m for m in messages if m.kind != "S"), dict(told), client.rows(
+                "SELECT current_setting('TimeZone'), current_setting('DateStyle'),"
+                " current_setting('work_mem'), current_setting('app.x')")))
+    assert seen[1] == seen[0]
+    with log_in(t) as other:
+        assert other.rows("SHOW work_mem") == [("4MB",)]
+
+
 @pytest.mark.parametrize("sql", ["SET max_connections = 5", "SET work_mem = '1MB'; SET port = 1",
                                  "SELECT set_config('max_connections', '5', false) WHERE false",
                                  "BEGIN; SET max_connections = 5; COMMIT"])
