@@ -43,9 +43,9 @@ CREATE TABLE uc_deferred (a int);
 CREATE CONSTRAINT TRIGGER t AFTER INSERT ON uc_deferred DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION uc_trigger();
 CREATE TABLE uc_parent (id int PRIMARY KEY);
-INSERT INTO uc_parent VALUES (1), (2), (3);
+INSERT INTO uc_parent SELECT generate_series(1, 50);
 CREATE TABLE uc_child (a int REFERENCES uc_parent ON DELETE CASCADE);
-INSERT INTO uc_child VALUES (1), (2), (3);
+INSERT INTO uc_child SELECT generate_series(1, 50);
 CREATE TRIGGER t BEFORE DELETE ON uc_child FOR EACH ROW EXECUTE FUNCTION uc_trigger();
 CREATE TABLE uc_parted (a int) PARTITION BY RANGE (a);
 CREATE TABLE uc_part PARTITION OF uc_parted FOR VALUES FROM (0) TO (10);
