@@ -14,19 +14,25 @@ from waiting import wait_until
 
 
 class Watch:
-    """Counts the application's sessions on the server as often as it can."""
+    """Counts the application's sessions on the server as often as it can.
+
+    A look is no moment: one may have gone while another came.  Who is there in two looks, one after
+    the other, was there between them.
+    """
 
     def __init__(self, primary):
         self._primary, self._stop, self.most, self.samples = primary, threading.Event(), 0, 0
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self):
+        before = set()
         with self._primary.connect() as connection:
             while not self._stop.is_set():
-                count = connection.execute(
-                    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
-                    " AND usename LIKE 'app%'").fetchone()[0]
-                self.most, self.samples = max(self.most, count), self.samples + 1
+                now = set(connection.execute(
+                    "SELECT pid, backend_start FROM pg_stat_activity WHERE backend_type ="
+                    " 'client backend' AND usename LIKE 'app%'").fetchall())
+                self.most, self.samples = max(self.most, len(now & before)), self.samples + 1
+                before = now
 
     def __enter__(self):
         self._thread.start()
@@ -135,6 +141,8 @@ def test_i5_a_slot_is_free_when_its_backend_is_gone(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1, "server_lifetime": 0}))
     with Watch(primary) as watch, log_in(t) as client:
         pids = {pid_of(client) for _ in range(30)}
+        client.query("BEGIN; SELECT 2")
+        wait_until(lambda: watch.most)
     assert len(pids) == 30 and watch.most == 1
 
 
