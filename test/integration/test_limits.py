@@ -348,11 +348,12 @@ def test_max_transactions_counts_a_batch_without_an_execute(primary, turnstile):
 
 def test_i10_max_transactions_refuses_at_the_first_statement(primary, turnstile):
     t = turnstile(limited(primary, {"max_transactions": 1, "pool_size": 3},
-                          {"query_wait_timeout": "300ms"}))
+                          {"begin_defer_max": "1h"}))
     with enter(t, "acme") as one, enter(t, "acme") as two:
         begin(one)
         assert not errors(two.query("BEGIN"))
-        refused = two.query("SELECT 2")
+        with t.run_with_config({"pgturnstile": {"query_wait_timeout": "300ms"}}):
+            refused = two.query("SELECT 2")
         fields = raw.find(refused, "E")[0].fields
         assert (fields["C"], fields["D"]) == ("53400", "limit=max_transactions tenant=acme")
         assert refused[-1].body == b"E"
@@ -419,14 +420,18 @@ def test_max_transactions_over_workers(primary, turnstile):
     def use(database):
         with t.connect(database, "app.acme", APP_PASSWORD) as connection:
             for _ in range(10):
-                connection.execute("SELECT pg_sleep(0.005) -- counted here")
+                connection.execute("SELECT pg_sleep(0.02) -- counted here")
             done.append(database)
 
     def watch():
-        while len(done) < 16:
-            most.append(int(primary.value(
-                "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
-                " AND query LIKE '%counted here' AND pid <> pg_backend_pid()")))
+        before = set()
+        with primary.connect() as connection:
+            while len(done) < 16:
+                now = set(connection.execute(
+                    "SELECT pid, query_start FROM pg_stat_activity WHERE state = 'active'"
+                    " AND query LIKE '%counted here' AND pid <> pg_backend_pid()").fetchall())
+                most.append(len(now & before))  # a look is no moment, but there is one between two
+                before = now
 
     threads = [threading.Thread(target=use, args=(name,))
                for name in config["databases"] for _ in range(4)] + [threading.Thread(target=watch)]
@@ -448,7 +453,8 @@ def test_i5_max_server_conn_over_all_pools_of_a_tenant(primary, turnstile):
         client.send(raw.query("SELECT pg_sleep(0.05)"))
     for client in clients:
         assert not errors(client.until("Z"))
-        assert shown(t, "sv_active") + shown(t, "sv_idle") <= 2
+        row, = [row for row in t.admin("SHOW TENANTS") if row["name"] == "acme"]
+        assert row["sv_active"] + row["sv_idle"] <= 2
     for client in clients:
         client.close()
 
@@ -457,22 +463,25 @@ def test_i5_max_server_conn_over_all_pools_of_a_tenant(primary, turnstile):
 def test_i10_time_of_servers_is_a_debt_of_the_next_transaction(primary, turnstile):
     t = turnstile(limited(primary, {"exec_rate": "100ms/h"}))
     with enter(t, "acme") as client:
+        began = time.monotonic()
         client.rows("BEGIN")
         for _ in range(3):
             assert not errors(client.query("SELECT pg_sleep(0.1)"))
         assert not errors(client.query("COMMIT"))
         refused = client.query("SELECT 2")
+        lasted = time.monotonic() - began
         assert raw.find(refused, "E")[0].fields["D"].startswith("limit=exec_rate ")
-        assert 2 * 3600 <= seconds(refused) < 3 * 3600
+        assert 2 * 3600 - lasted <= seconds(refused) < (lasted / 0.1 - 1) * 3600
 
 
 def test_ten_heavy_queries_count_more_than_ten_light_ones(primary, turnstile):
-    t = turnstile(limited(primary, {"exec_rate": "500ms/h"}))
+    t = turnstile(limited(primary, {"exec_rate": "3s/h"}))
     with enter(t, "acme") as light, enter(t, "globex") as heavy:
         for _ in range(10):
             assert not errors(light.query("SELECT 2"))
-        answers = [errors(heavy.query("SELECT pg_sleep(0.1)")) for _ in range(10)]
-        assert answers == [[]] * 5 + [["53400"]] * 5
+        answers = [errors(heavy.query("SELECT pg_sleep(0.35)")) for _ in range(10)]
+        allowed = answers.count([])
+        assert 0 < allowed < 10 and answers == [[]] * allowed + [["53400"]] * (10 - allowed)
 
 
 def test_a_query_that_nobody_waits_for_is_charged(primary, turnstile):
@@ -504,7 +513,7 @@ def test_a_debt_is_waited_for(primary, turnstile):
         began = time.monotonic()
         for _ in range(5):
             assert not errors(client.query("SELECT repeat('x', 51200)"))
-        assert 0.9 < time.monotonic() - began < 4
+        assert 0.9 < time.monotonic() - began < 10
 
 
 # --- waiting ---------------------------------------------------------------------------------
