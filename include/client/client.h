@@ -24,6 +24,7 @@ struct relay;
 struct server;
 struct statement;
 struct tls_context;
+struct whose;
 
 #define CLIENT_PHASES(X)                                                                           \
 	X(STARTUP) /* no startup packet yet */                                                     \
@@ -88,6 +89,7 @@ struct client {
 	struct client_login *login; /* until it is ready */
 	struct group *group;
 	struct tenant *tenant;   /* whose statements these are, or NULL */
+	struct whose *whose;     /* it may choose its tenant; else NULL */
 	struct tenant *claimant; /* of whose limits it holds .claims; a reference, or NULL */
 	struct server *server;   /* it has, or NULL */
 	struct waiter waiter;

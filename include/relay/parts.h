@@ -237,6 +237,15 @@ static inline bool local_may_know(struct slice text, const struct sql_facts *fac
 /* Answers a Query without a server; false: that is the server's to say. */
 bool local_query(struct client *c, struct slice text, const struct sql_facts *facts);
 
+/* The end of an answer to a Query that has been given here. */
+void local_answer(struct client *c, const char *tag);
+/* Whether a BEGIN may wait for its statement; outside of a transaction, with nothing owed. */
+bool local_may_begin(const struct client *c, const struct sql_facts *facts);
+/* It waits; its tag, or NULL: it cannot. */
+const char *local_begin(struct client *c, struct slice text, const struct sql_facts *facts);
+/* The end of a transaction whose BEGIN has waited all the while; its tag. */
+const char *local_end(struct client *c, enum sql_kind kind);
+
 /* What a ReadyForQuery says to a client that is owed nothing. */
 static inline char local_tx(const struct client *c)
 {

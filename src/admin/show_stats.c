@@ -297,6 +297,7 @@ const struct show show_totals = { .shown = &sum_layout, GATHER_COUNTERS, .derive
 	X(NUMERIC, SUM, empty_queries, "Queries without a statement.")                             \
 	X(NUMERIC, SUM, pings, "SELECT 1 while a server was at hand.")                             \
 	X(NUMERIC, SUM, sets, "SET of one setting, word for word as it is in force.")              \
+	X(NUMERIC, SUM, tenant_sets, "SET or set_config() of the tenant's id.")                    \
 	X(NUMERIC, SUM, discards, "DISCARD ALL of a clean session.")                               \
 	X(NUMERIC, SUM, deallocates, "DEALLOCATE of one of the client's own names.")               \
 	X(NUMERIC, SUM, syncs, "Batches with nothing for a server but their Sync.")                \
@@ -314,13 +315,14 @@ static void savings_row(struct group *group, struct table *t)
 				   .empty_queries = (int64_t)counters->empty_count,
 				   .pings = (int64_t)counters->ping_count,
 				   .sets = (int64_t)counters->set_count,
+				   .tenant_sets = (int64_t)counters->tenant_set_count,
 				   .discards = (int64_t)counters->discard_count,
 				   .deallocates = (int64_t)counters->deallocate_count,
 				   .syncs = (int64_t)counters->sync_count };
 
 	row.saved = row.begins_deferred - row.begins_late + row.empty_transactions +
-		    row.empty_queries + row.pings + row.sets + row.discards + row.deallocates +
-		    row.syncs;
+		    row.empty_queries + row.pings + row.sets + row.tenant_sets + row.discards +
+		    row.deallocates + row.syncs;
 	table_add(t, &row);
 }
 

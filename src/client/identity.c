@@ -236,11 +236,12 @@ static bool may_switch(const struct identity *id, const struct config *config)
 	const struct tenant_by *by = &config->global.tenant_by;
 	struct settings set;
 
-	if (!tenant_by_has(by, TENANT_BY_SET) && !tenant_by_has(by, TENANT_BY_COMMENT))
+	if (!id->shares_pools ||
+	    (!tenant_by_has(by, TENANT_BY_SET) && !tenant_by_has(by, TENANT_BY_COMMENT)))
 		return false;
 	settings_resolve(config, id->database_conf, config_user(config, slice_str(server_user(id))),
 			 NULL, NULL, &set);
-	return set.tenant_switch && set.tenant_pool == TENANT_POOL_SHARED;
+	return set.tenant_switch;
 }
 
 static void resolve_tenant(struct identity *id, const struct config *config)

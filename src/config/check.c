@@ -101,10 +101,7 @@ static void check_monitor(const struct check *k)
 /* A pool of one tenant has nowhere to switch to. */
 static void check_shared(const struct check *k, const struct database_conf *database)
 {
-	struct settings s;
-
-	settings_resolve(k->config, database, NULL, NULL, NULL, &s);
-	if (s.tenant_pool != TENANT_POOL_SHARED)
+	if (config_tenant_pool(k->config, database) != TENANT_POOL_SHARED)
 		COMPLAIN(k, tenant_by,
 			 "set and comment need tenant_pool = shared, which database %s does not "
 			 "have: give it that, or take them out",

@@ -17,6 +17,7 @@
 #include "relay/pins.h"
 #include "relay/replan.h"
 #include "relay/statement.h"
+#include "relay/whose.h"
 #include "route/nodes.h"
 #include "server/backends.h"
 #include "wire/frame.h"
@@ -275,6 +276,8 @@ static void note_tag(struct server *s, const struct frame *f)
 	bool discards = slice_is_equal(tag, SLICE("DISCARD ALL"));
 	const struct reply *head = replies_head(&s->replies);
 
+	if (s->client->whose)
+		whose_on_tag(s->client, tag);
 	if (head && head->note == NOTE_TEXT)
 		named_on_tag(s, head->subject, tag);
 	if (is_ddl(tag)) {
@@ -513,6 +516,8 @@ static enum step fail_request(struct server *s, const struct frame *f, struct st
 		local_take_failed(c, begin);
 	c->in_batch = false;
 	c->skips_to_sync = in_batch;
+	if (!in_batch && !begin && c->whose)
+		whose_end(c, false);
 	if (!in_batch)
 		local_ready(c);
 	conn_resume(&c->conn);
@@ -563,6 +568,8 @@ static enum step on_error(struct server *s, const struct frame *f)
 	if (s->loose_syncs)
 		s->doubtful = true;
 	s->copy_in = false;
+	if (s->client->whose)
+		whose_on_error(s->client);
 	if (s->client->listening)
 		listen_on_error(s->client);
 	if (s->said_fatal)
@@ -639,6 +646,8 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	}
 	s->tx = tx;
 	s->copy_in = false;
+	if (c->whose)
+		whose_on_ready(c, tx);
 	if (s->has_ddl && tx == 'I') {
 		note_ddl(s);
 		s->has_ddl = s->has_definition = false;
@@ -809,6 +818,8 @@ void answer_on_readable(struct server *s)
 		return;
 	if (before)
 		admit_note_bytes(c, before - conn_input(&s->conn).n);
+	if (c->whose)
+		whose_settle(c);
 	if (c->cancel_asked)
 		answer_late_cancel(s);
 	answer_go_on(s);

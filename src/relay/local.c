@@ -15,6 +15,7 @@
 #include "relay/parts.h"
 #include "relay/pins.h"
 #include "relay/statement.h"
+#include "relay/whose.h"
 #include "sql/lex.h"
 #include "wire/frame.h"
 #include "wire/write.h"
@@ -34,28 +35,35 @@ void local_ready(struct client *c)
 	msg_put_ready(conn_output(&c->conn), local_tx(c));
 }
 
-/* The end of an answer to a Query.  saved: the counter of its kind. */
-static bool answered(struct client *c, uint64_t *saved)
+/* The end of an answer to a Query. */
+static bool answered(struct client *c)
 {
-	++*saved;
 	c->group->counters.query_count++;
 	tenant_count(c->tenant, TENANT_STATEMENTS, 1);
 	c->group->counters.xact_count += !c->begin;
 	statement_forget_unnamed(c);
+	if (c->whose && !c->begin)
+		whose_end(c, true);
 	local_ready(c);
 	return true;
 }
 
-static bool answer_tag(struct client *c, const char *tag, uint64_t *saved)
+static bool answer_tag(struct client *c, const char *tag)
 {
 	msg_put_command_complete(conn_output(&c->conn), tag);
-	return answered(c, saved);
+	return answered(c);
+}
+
+void local_answer(struct client *c, const char *tag)
+{
+	answer_tag(c, tag);
 }
 
 static bool answer_empty(struct client *c)
 {
 	msg_put_empty(conn_output(&c->conn), MSG_EMPTY_QUERY);
-	return answered(c, &c->group->counters.empty_count);
+	c->group->counters.empty_count++;
+	return answered(c);
 }
 
 /* The one row of SELECT 1, as the server describes it. */
@@ -111,7 +119,8 @@ static bool answer_ping(struct client *c, struct slice text, const struct sql_fa
 	if (c->server || !is_ping(c, text) || !attach_has_idle(gate_peek(c, text, facts)))
 		return false;
 	put_one(conn_output(&c->conn));
-	return answer_tag(c, "SELECT 1", &c->group->counters.ping_count);
+	c->group->counters.ping_count++;
+	return answer_tag(c, "SELECT 1");
 }
 
 static bool answer_discard(struct client *c)
@@ -119,7 +128,8 @@ static bool answer_discard(struct client *c)
 	if (!session_is_clean(c))
 		return false;
 	statement_forget_names(c);
-	return answer_tag(c, "DISCARD ALL", &c->group->counters.discard_count);
+	c->group->counters.discard_count++;
+	return answer_tag(c, "DISCARD ALL");
 }
 
 /* ---- a BEGIN that waits -----------------------------------------------------------------------
@@ -197,32 +207,51 @@ void local_hurry(struct client *c)
 	local_rearm(relay_of(c));
 }
 
-/* A standby may refuse what is READ WRITE or SERIALIZABLE.  A server that listens for its client
- * tells it of notifications between transactions only, so it has to know of this one. */
-static bool may_defer(const struct client *c, const struct sql_facts *facts)
+/* A standby may refuse what is READ WRITE or SERIALIZABLE.  A session that may still say whose the
+ * transaction is waits with any. */
+static bool is_worth_it(const struct client *c, const struct sql_facts *facts)
 {
 	const struct settings *set = &c->group->set;
 
-	return set->begin_defer_max && set->pool_mode == POOL_MODE_TRANSACTION &&
-	       statement_is_mapped(c) && facts->is_exact && !facts->begin_serializable &&
-	       !facts->begin_read_write && !(c->pins & PIN_BIT(PIN_LISTEN)) && !c->group->gone;
+	return c->whose || (set->answer_locally && set->begin_defer_max &&
+			    !facts->begin_serializable && !facts->begin_read_write);
 }
 
-static bool defer(struct client *c, struct slice text, const struct sql_facts *facts)
+/* A server that listens for its client tells it of notifications between transactions only, so it
+ * has to know of this one. */
+bool local_may_begin(const struct client *c, const struct sql_facts *facts)
+{
+	return is_worth_it(c, facts) && c->group->set.pool_mode == POOL_MODE_TRANSACTION &&
+	       statement_is_mapped(c) && facts->is_exact && !(c->pins & PIN_BIT(PIN_LISTEN)) &&
+	       !c->group->gone;
+}
+
+/* Its tag; NULL: it cannot wait. */
+const char *local_begin(struct client *c, struct slice text, const struct sql_facts *facts)
 {
 	char plain[BEGIN_MAX];
-	size_t n = may_defer(c, facts) ? plain_begin(c, text, plain) : 0;
+	size_t n = local_may_begin(c, facts) ? plain_begin(c, text, plain) : 0;
 
 	if (!n)
-		return false;
+		return NULL;
 	c->begin = statement_intern(c, slice_of(plain, n));
 	c->begin_at = relay_now(c);
 	c->begin_reads = facts->begin_read_only && facts->hint != SQL_HINT_PRIMARY;
 	c->begin_failed = c->begin_due = false;
-	list_push_back(&relay_of(c)->deferred, &c->begin_link);
-	arm(relay_of(c));
-	return answer_tag(c, *plain == 's' ? "START TRANSACTION" : "BEGIN",
-			  &c->group->counters.begin_deferred_count);
+	/* Sent without a statement, it would be too late to say whose it is. */
+	if (!c->whose) {
+		list_push_back(&relay_of(c)->deferred, &c->begin_link);
+		arm(relay_of(c));
+	}
+	c->group->counters.begin_deferred_count++;
+	return *plain == 's' ? "START TRANSACTION" : "BEGIN";
+}
+
+static bool defer(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	const char *tag = local_begin(c, text, facts);
+
+	return tag && answer_tag(c, tag);
 }
 
 void local_forget(struct client *c)
@@ -234,12 +263,15 @@ void local_forget(struct client *c)
 }
 
 /* COMMIT or ROLLBACK of a transaction that no server has seen. */
-static bool end_unsent(struct client *c, enum sql_kind kind)
+const char *local_end(struct client *c, enum sql_kind kind)
 {
 	bool commits = kind == SQL_KIND_COMMIT && !c->begin_failed;
 
 	local_forget(c);
-	return answer_tag(c, commits ? "COMMIT" : "ROLLBACK", &c->group->counters.xact_empty_count);
+	if (c->whose)
+		whose_end(c, commits);
+	c->group->counters.xact_empty_count++;
+	return commits ? "COMMIT" : "ROLLBACK";
 }
 
 void local_fail(struct client *c)
@@ -288,30 +320,43 @@ static bool may_answer(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	return c->group->set.answer_locally && c->group->set.pool_mode != POOL_MODE_SESSION &&
-	       !c->listening && is_at_start(c) && (!s || (!s->stream_left && attach_keeps(c)));
+	return c->group->set.pool_mode != POOL_MODE_SESSION && !c->listening && is_at_start(c) &&
+	       (!s || (!s->stream_left && attach_keeps(c)));
+}
+
+static bool answer_set(struct client *c, struct slice text)
+{
+	if (!pins_has_said(c, text))
+		return false;
+	c->group->counters.set_count++;
+	return answer_tag(c, "SET");
+}
+
+static bool answer_here(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	switch (facts->kind) {
+	case SQL_KIND_EMPTY:
+		return answer_empty(c);
+	case SQL_KIND_DISCARD:
+		return facts->is_exact && answer_discard(c);
+	case SQL_KIND_SET:
+		return answer_set(c, text);
+	case SQL_KIND_SELECT:
+		return answer_ping(c, text, facts);
+	default:
+		return false;
+	}
 }
 
 bool local_query(struct client *c, struct slice text, const struct sql_facts *facts)
 {
 	if (facts->statements > 1 || facts->flags || !may_answer(c) || !slice_is_ascii(text))
 		return false;
-	switch (facts->kind) {
-	case SQL_KIND_EMPTY:
-		return answer_empty(c);
-	case SQL_KIND_BEGIN:
+	if (facts->kind == SQL_KIND_BEGIN)
 		return !c->begin && defer(c, text, facts);
-	case SQL_KIND_COMMIT:
-	case SQL_KIND_ROLLBACK:
-		return c->begin && facts->is_exact && end_unsent(c, facts->kind);
-	case SQL_KIND_DISCARD:
-		return !c->begin && facts->is_exact && answer_discard(c);
-	case SQL_KIND_SET:
-		return !c->begin && pins_has_said(c, text) &&
-		       answer_tag(c, "SET", &c->group->counters.set_count);
-	case SQL_KIND_SELECT:
-		return !c->begin && answer_ping(c, text, facts);
-	default:
+	if (facts->kind == SQL_KIND_COMMIT || facts->kind == SQL_KIND_ROLLBACK)
+		return c->begin && facts->is_exact && answer_tag(c, local_end(c, facts->kind));
+	if (c->begin ? facts->kind != SQL_KIND_EMPTY : !c->group->set.answer_locally)
 		return false;
-	}
+	return answer_here(c, text, facts);
 }

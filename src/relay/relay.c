@@ -12,6 +12,7 @@
 #include "relay/listen.h"
 #include "relay/parts.h"
 #include "relay/statement.h"
+#include "relay/whose.h"
 #include "route/nodes.h"
 #include "sql/classify.h"
 #include "wire/frame.h"
@@ -164,6 +165,8 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 		return false;
 	c->group = group;
 	c->on = &relay_client_events;
+	if (id->may_switch)
+		whose_begin(c);
 	list_del(&c->link);
 	c->host->nnewcomers--;
 	list_push_back(&group->clients, &c->link);

@@ -18,6 +18,7 @@
 #include "relay/pins.h"
 #include "relay/replan.h"
 #include "relay/statement.h"
+#include "relay/whose.h"
 #include "sql/stream_guard.h"
 #include "wire/frame.h"
 #include "wire/read.h"
@@ -79,7 +80,8 @@ static bool must_wait_its_turn(struct client *c)
 
 	if (!s || !s->replies.n || c->in_batch)
 		return false;
-	c->turn_missed = admit_is_gated(c) || (gate_has_choice(c) && !c->pins);
+	c->turn_missed = admit_is_gated(c) || (gate_has_choice(c) && !c->pins) ||
+			 (c->whose && whose_is_pending(c));
 	return c->turn_missed;
 }
 
@@ -114,10 +116,13 @@ static void refuse_here(struct client *c, uint8_t type, const struct err *e)
 	msg_put_error(conn_output(&c->conn), "ERROR", e);
 	if (c->begin)
 		local_fail(c);
-	if (type == MSG_QUERY || type == MSG_FUNCTION_CALL)
-		local_ready(c);
-	else
+	if (type != MSG_QUERY && type != MSG_FUNCTION_CALL) {
 		c->skips_to_sync = true;
+		return;
+	}
+	if (c->whose && !c->begin)
+		whose_end(c, false);
+	local_ready(c);
 }
 
 void request_refuse(struct client *c, uint8_t type, const struct err *e)
@@ -171,6 +176,13 @@ static inline enum step acquire(struct client *c, uint8_t type, struct pool *poo
 	return step;
 }
 
+static bool knows_whose(const struct client *c, const struct frame *f, struct err *e)
+{
+	if (f->type != MSG_QUERY)
+		c->whose->is_apart = false;
+	return whose_may_run(c, e);
+}
+
 /* The same, within the limits.  n: statements that the request costs; a BEGIN that waits is the one
  * that is asked for, and they are within its transaction. */
 static enum step get_server(struct client *c, const struct frame *f, struct pool *pool, unsigned n)
@@ -178,6 +190,10 @@ static enum step get_server(struct client *c, const struct frame *f, struct pool
 	enum verdict verdict;
 	struct err e;
 
+	if (c->whose && is_at_start(c) && !knows_whose(c, f, &e)) {
+		refuse(c, f, &e);
+		return STEP_CLOSED;
+	}
 	if (admit_is_gated(c) && is_at_start(c)) {
 		verdict = admit_transaction(c, c->begin ? 1 : n, &e);
 		if (verdict == VERDICT_REFUSED) {
@@ -387,6 +403,23 @@ static enum step on_listen(struct client *c, const struct frame *f, enum listen_
 	return STEP_CLOSED;
 }
 
+/* The same of a client that may say whose its statements are. */
+static enum step on_whose(struct client *c, const struct frame *f, enum whose_way way,
+			  const struct err *e)
+{
+	switch (way) {
+	case WHOSE_WAITS:
+		return STEP_AGAIN;
+	case WHOSE_ANSWERED:
+		return skip(c, f);
+	case WHOSE_REFUSED:
+		return refuse(c, f, e);
+	case WHOSE_PASSES:
+		break;
+	}
+	return STEP_CLOSED;
+}
+
 /* Of a text that can be looked at. */
 static enum step run_query(struct client *c, const struct frame *f, struct slice text,
 			   struct sql_facts *facts, struct buf *rewritten)
@@ -398,6 +431,11 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	enum step step;
 	struct err e;
 
+	if (c->whose) {
+		step = on_whose(c, f, whose_query(c, text, facts, &e), &e);
+		if (step != STEP_CLOSED)
+			return step;
+	}
 	if (gate_guard(c, text, facts, rewritten, &e) == VERDICT_REFUSED)
 		return refuse(c, f, &e);
 	if (local_may_know(text, facts) && local_query(c, text, facts))
@@ -635,6 +673,11 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	enum step step;
 	struct err e;
 
+	if (c->whose && is_mapped) {
+		step = on_whose(c, f, whose_parse(c, name, body, known, &e), &e);
+		if (step != STEP_CLOSED)
+			return step;
+	}
 	facts.effects = facts.flags = 0;
 	facts.kind = SQL_KIND_OTHER;
 	facts.sequence = known ? known->sequence : 0;
@@ -774,6 +817,22 @@ static enum step send_rewritten_bind(struct client *c, const struct frame *f, st
 	return skip(c, f);
 }
 
+/* Bind of a client that may say whose its statements are: false when it was dealt with here. */
+static bool says_whose(struct client *c, const struct frame *f, struct slice portal,
+		       struct slice name, enum step *step)
+{
+	struct slice body = frame_body(f);
+	size_t at = (size_t)(name.p + name.n + 1 - body.p);
+	struct err e;
+
+	*step = STEP_AGAIN;
+	if (!frame_is_whole(f) && f->len <= HOLD_MAX)
+		return false;
+	*step =
+	    on_whose(c, f, whose_bind(c, portal, name, slice_of(body.p + at, body.n - at), &e), &e);
+	return *step == STEP_CLOSED;
+}
+
 static enum step run_bind(struct client *c, const struct frame *f, struct slice portal,
 			  struct slice name, struct buf *rewritten)
 {
@@ -782,6 +841,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	enum step step;
 	struct err e;
 
+	if (c->whose && !says_whose(c, f, portal, name, &step))
+		return step;
 	if (st && st->meaning != gate_meaning(c))
 		statement_look_again(c, st);
 	if (c->in_batch && c->resets && !gate_allow_behind_reset(c, &e))
@@ -867,6 +928,8 @@ static enum step on_describe(struct client *c, const struct frame *f)
 		return protocol_error(c, "invalid Describe message");
 	if (what == 'S' && must_settle(c, name))
 		return STEP_AGAIN;
+	if (c->whose && whose_describe(c, what, name) == WHOSE_ANSWERED)
+		return skip(c, f);
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
@@ -892,6 +955,8 @@ static enum step on_close(struct client *c, const struct frame *f)
 		return protocol_error(c, "invalid Close message");
 	if (what == 'S' && name.n && must_settle(c, name))
 		return STEP_AGAIN;
+	if (c->whose && whose_close(c, what, name) == WHOSE_ANSWERED)
+		return skip(c, f);
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
@@ -927,6 +992,14 @@ static struct slice portal_of(const struct frame *execute)
 	return read_cstr(&r);
 }
 
+static enum whose_way execute_whose(struct client *c, const struct frame *f, struct err *e)
+{
+	struct reader r = reader_of(frame_body(f));
+	struct slice portal = read_cstr(&r);
+
+	return whose_execute(c, portal, read_u32(&r), e);
+}
+
 static enum step on_execute(struct client *c, const struct frame *f)
 {
 	enum step step;
@@ -935,6 +1008,11 @@ static enum step on_execute(struct client *c, const struct frame *f)
 	if (!frame_is_whole(f))
 		return f->len > WAITING_INPUT_MAX ? protocol_error(c, "invalid Execute message")
 						  : STEP_AGAIN;
+	if (c->whose) {
+		step = on_whose(c, f, execute_whose(c, f, &e), &e);
+		if (step != STEP_CLOSED)
+			return step;
+	}
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
@@ -967,7 +1045,9 @@ static enum step sync_here(struct client *c, const struct frame *f)
 {
 	if (f->len != FRAME_HEADER_LEN)
 		return protocol_error(c, "invalid Sync message");
-	c->group->counters.sync_count += !c->skips_to_sync;
+	c->group->counters.sync_count += !c->skips_to_sync && !(c->whose && c->whose->in_batch);
+	if (c->whose)
+		whose_sync(c, c->skips_to_sync);
 	c->skips_to_sync = false;
 	c->in_batch = false;
 	local_ready(c);
@@ -1169,6 +1249,7 @@ static void on_leaving(struct client *c)
 {
 	end_watch(c);
 	attach_abandon(c);
+	whose_forget(c);
 	admit_forget(c);
 	pins_forget(c);
 	listen_forget(c);

@@ -349,6 +349,14 @@ static void set_unnamed(struct client *c, struct statement *st)
 	statements_of(c)->unnamed = st;
 }
 
+static void drop_unnamed(struct client *c)
+{
+	if (!c->statements)
+		return;
+	statement_unref(c->statements->unnamed);
+	c->statements->unnamed = NULL;
+}
+
 /* ---- on the server ----------------------------------------------------------------------------
  */
 
@@ -771,6 +779,26 @@ bool statement_parse_here(struct client *c, struct slice name, struct statement 
 	return true;
 }
 
+bool statement_parse_unasked(struct client *c, struct slice name, struct slice body)
+{
+	struct statement_name *n;
+	struct err e;
+
+	if (name.n && (name_find(c, name) || !statement_has_room(c, body.n, false, &e)))
+		return false;
+	if (name.n) {
+		c->group->counters.client_parse_count++;
+		n = name_new(name, statement_intern(c, body));
+		name_list(c, n);
+		name_unref(n);
+	} else {
+		drop_unnamed(c);
+		set_unnamed(c, statement_intern(c, body));
+	}
+	msg_put_empty(conn_output(&c->conn), MSG_PARSE_COMPLETE);
+	return true;
+}
+
 /* The server has it under the client's name. */
 static void close_made(struct server *s, const struct statement_name *n)
 {
@@ -801,14 +829,6 @@ void statement_close(struct client *c, struct slice name)
 		set_unnamed(c, NULL);
 	}
 	replies_push(&c->server->replies, r);
-}
-
-static void drop_unnamed(struct client *c)
-{
-	if (!c->statements)
-		return;
-	statement_unref(c->statements->unnamed);
-	c->statements->unnamed = NULL;
 }
 
 void statement_drop_unnamed(struct client *c)

@@ -1,0 +1,724 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * choose.c - a session says whose it is: SET, RESET and set_config() of the tenant's setting, or a
+ * comment.
+ *
+ * They are answered here, in both protocols, as long as no server runs anything for the client;
+ * later they may only say what holds already.  In the extended protocol BEGIN and the end of a
+ * transaction that has run nothing are answered here too, so that what is chosen in between comes
+ * before the first statement.  What is none of the forms that sql/choice.h knows is the gate's to
+ * judge.
+ */
+#include "base/mem.h"
+#include "relay/parts.h"
+#include "relay/statement.h"
+#include "relay/whose.h"
+#include "sql/choice.h"
+#include "wire/frame.h"
+#include "wire/read.h"
+#include "wire/write.h"
+
+#include <stdlib.h>
+
+enum { OID_BOOL = 16, OID_TEXT = 25, OID_VARCHAR = 1043, OID_UNKNOWN = 705 };
+
+/* ---- what a text is ---------------------------------------------------------------------------
+ */
+
+/* A text that can be answered here. */
+struct local {
+	enum { LOCAL_NONE, LOCAL_CHOICE, LOCAL_BEGIN, LOCAL_END } what;
+	struct sql_choice choice;
+	uint32_t types[SQL_CHOICE_PARAMS]; /* of the parameters */
+};
+
+struct portal_here {
+	struct list link; /* of whose.portals */
+	struct local local;
+	struct statement *statement; /* a reference */
+	bool is_done;
+	uint16_t format; /* of the result */
+	char name[];
+};
+
+/* Sets it, or takes it back to what the session began with. */
+static bool sets_tenant(const struct sql_facts *facts)
+{
+	for (unsigned i = 0; i < facts->nchanges; i++)
+		if (facts->changes[i].what == CHANGE_TENANT)
+			return true;
+	return facts->effects & SQL_EFFECT_DISCARD_ALL;
+}
+
+static bool is_value_type(uint32_t oid)
+{
+	return oid == OID_TEXT || oid == OID_VARCHAR || oid == OID_UNKNOWN;
+}
+
+/* Types that the client has declared, where they are those that the text asks for. */
+static bool take_types(struct local *local, struct slice declared)
+{
+	struct reader r = reader_of(declared);
+	unsigned n = read_u16(&r);
+
+	memcpy(local->types, local->choice.types, sizeof(local->types));
+	if (n > local->choice.nparams)
+		return false;
+	for (unsigned i = 0; i < n; i++) {
+		uint32_t oid = read_u32(&r);
+		bool is_bool = local->choice.local_param == i + 1;
+
+		if (oid && !(is_bool ? oid == OID_BOOL : is_value_type(oid)))
+			return false;
+		if (oid && oid != OID_UNKNOWN)
+			local->types[i] = oid;
+	}
+	return !r.failed;
+}
+
+static struct local read_local(struct client *c, struct slice text, const struct sql_facts *facts,
+			       struct slice declared)
+{
+	struct local local = { .what = LOCAL_NONE };
+	struct sql_env env = gate_env(c);
+	bool is_choice = c->whose->by_set && facts->statements == 1 && !facts->flags &&
+			 sets_tenant(facts) && sql_choice_read(text, &env, &local.choice);
+
+	if (is_choice)
+		local.what = LOCAL_CHOICE;
+	else if (facts->kind == SQL_KIND_BEGIN && facts->is_exact)
+		local.what = LOCAL_BEGIN;
+	else if (facts->kind == SQL_KIND_COMMIT || facts->kind == SQL_KIND_ROLLBACK)
+		local.what = facts->is_exact ? LOCAL_END : LOCAL_NONE;
+	if (!take_types(&local, declared))
+		local.what = LOCAL_NONE;
+	return local;
+}
+
+/* Of a statement that a name stands for; *facts are filled. */
+static struct local local_of(struct client *c, const struct statement *st, struct sql_facts *facts)
+{
+	struct sql_env env = gate_env(c);
+
+	sql_scan(statement_text(st), &env, facts);
+	return read_local(c, statement_text(st), facts,
+			  slice_of(st->body + st->text_len + 1, st->len - st->text_len - 1));
+}
+
+/* Whether anything about the statement may concern us. */
+static bool is_of_interest(const struct client *c, const struct statement *st)
+{
+	return st->is_guarded || c->whose->by_comment || st->kind == SQL_KIND_DISCARD ||
+	       (st->effects & SQL_EFFECT_TRANSACTION_CONTROL);
+}
+
+/* ---- when -------------------------------------------------------------------------------------
+ */
+
+/* In a pipeline it is not known yet where what is under way leaves the session. */
+static bool must_wait(struct client *c)
+{
+	const struct server *s = c->server;
+
+	c->turn_missed = s && !c->in_batch && s->replies.n > s->carrying;
+	return c->turn_missed;
+}
+
+/* Nothing of the transaction under way has been sent. */
+static bool is_open(const struct client *c)
+{
+	return is_at_start(c) && !c->begin_failed;
+}
+
+static bool may_be_here(const struct client *c, const struct local *local,
+			const struct sql_facts *facts)
+{
+	switch (local->what) {
+	case LOCAL_CHOICE:
+		return is_open(c);
+	case LOCAL_BEGIN:
+		return is_open(c) && !c->begin && local_may_begin(c, facts);
+	case LOCAL_END:
+		return is_at_start(c) && c->begin;
+	default:
+		return false;
+	}
+}
+
+static enum whose_way refuse_late(struct err *e)
+{
+	err_set(e, "25001",
+		"the tenant cannot be changed in a transaction that has run a statement");
+	err_hint(e, "Set it first in the transaction, or outside of one.");
+	return WHOSE_REFUSED;
+}
+
+static bool is_failed(const struct client *c)
+{
+	return c->begin_failed || (c->server && c->server->tx == 'E');
+}
+
+static enum whose_way refuse_failed(struct err *e)
+{
+	err_set(e, "25P02",
+		"current transaction is aborted, commands ignored until end of transaction block");
+	return WHOSE_REFUSED;
+}
+
+/* value.p NULL: back to what the session began with. */
+static enum whose_way say_again(const struct client *c, struct slice value, bool is_local,
+				struct err *e)
+{
+	const struct whose *w = c->whose;
+	bool is_same = value.p
+			   ? c->tenant && slice_is_equal(value, slice_str(c->tenant->business_id))
+			   : c->tenant == w->base;
+
+	if (is_failed(c))
+		return refuse_failed(e);
+	if (!is_same || (!is_local && w->pending != c->tenant))
+		return refuse_late(e);
+	return WHOSE_PASSES;
+}
+
+/* ---- choices ------------------------------------------------------------------------------------
+ */
+
+static struct slice chosen_value(const struct sql_choice *choice)
+{
+	return choice->form == CHOICE_LITERAL ? slice_str(choice->value) : slice_of(NULL, 0);
+}
+
+static bool choose(struct client *c, const struct sql_choice *choice, struct err *e)
+{
+	struct slice value = chosen_value(choice);
+	struct tenant *tenant = value.p ? whose_find(c, value, e) : tenant_ref(c->whose->base);
+	bool ok = (tenant || !value.p) && whose_become(c, tenant, choice->is_local, e);
+
+	tenant_unref(tenant);
+	return ok;
+}
+
+/* What ends with a transaction has no effect outside of one. */
+static bool run_choice(struct client *c, const struct sql_choice *choice, struct err *e)
+{
+	bool in_block = c->begin != NULL;
+	struct err notice;
+
+	if (choice->verb == CHOICE_SET && choice->is_local && !in_block) {
+		err_set(&notice, "25P01", "SET LOCAL can only be used in transaction blocks");
+		msg_put_notice(conn_output(&c->conn), "WARNING", &notice);
+	}
+	if (choice->is_local && !in_block && !c->whose->in_batch)
+		return true;
+	return choose(c, choice, e);
+}
+
+static void put_description(struct client *c, const struct sql_choice *choice, uint16_t format)
+{
+	struct buf *out = conn_output(&c->conn);
+	size_t m = msg_begin(out, MSG_ROW_DESCRIPTION);
+
+	buf_put_u16(out, 1);
+	buf_put_cstr(out, choice->column);
+	buf_put_u32(out, 0); /* of no table */
+	buf_put_u16(out, 0);
+	buf_put_u32(out, OID_TEXT);
+	buf_put_u16(out, UINT16_MAX); /* of any length */
+	buf_put_u32(out, UINT32_MAX); /* without a modifier */
+	buf_put_u16(out, format);
+	msg_end(out, m);
+}
+
+/* What set_config() gives back: the value that it has set. */
+static void put_result(struct client *c, const struct sql_choice *choice)
+{
+	const struct tenant *base = c->whose->base;
+	struct slice value = chosen_value(choice);
+	struct buf *out = conn_output(&c->conn);
+	size_t m = msg_begin(out, MSG_DATA_ROW);
+
+	if (!value.p)
+		value = slice_str(base ? base->business_id : "");
+	buf_put_u16(out, 1);
+	buf_put_u32(out, (uint32_t)value.n);
+	buf_put_slice(out, value);
+	msg_end(out, m);
+}
+
+static const char *tag_of(const struct sql_choice *choice)
+{
+	if (choice->verb == CHOICE_CALL)
+		return "SELECT 1";
+	return choice->verb == CHOICE_RESET ? "RESET" : "SET";
+}
+
+/* ---- texts that take the tenant back with other settings --------------------------------------
+ */
+
+static bool forbid(struct client *c, struct err *e, const char *why)
+{
+	gate_count_refused(c);
+	err_set(e, "42501", "permission denied: %s", why);
+	return err_hint(e, "Set \"%s\" by a statement of its own, SET or SELECT set_config().",
+			c->group->set.tenant_setting);
+}
+
+static bool goes_back(const struct sql_facts *facts)
+{
+	for (unsigned i = 0; i < facts->nchanges; i++)
+		if (facts->changes[i].what == CHANGE_TENANT &&
+		    facts->changes[i].form == VALUE_DEFAULT)
+			return true;
+	return facts->effects & SQL_EFFECT_DISCARD_ALL;
+}
+
+/* RESET ALL, DISCARD ALL, or a RESET among other statements, which a server runs. */
+static enum whose_way go_back(struct client *c, struct err *e)
+{
+	struct tenant *base = c->whose->base;
+	bool ok;
+
+	if (!is_open(c) && is_in_transaction(c))
+		return say_again(c, slice_of(NULL, 0), false, e);
+	if (is_open(c) && (c->begin || c->whose->in_batch))
+		ok = whose_become(c, base, false, e);
+	else
+		ok = whose_become_later(c, base, e);
+	/* Behind it in its batch nobody would know whose a statement is. */
+	c->whose->has_end = c->in_batch;
+	return ok ? WHOSE_PASSES : WHOSE_REFUSED;
+}
+
+/* A text that sets the tenant and is none of the forms that are answered here. */
+static enum whose_way judge_other(struct client *c, const struct sql_facts *facts, struct err *e)
+{
+	if (facts->effects & SQL_EFFECT_PREPARE) {
+		forbid(c, e, "a prepared statement would set the tenant when it is executed");
+		return WHOSE_REFUSED;
+	}
+	return goes_back(facts) ? go_back(c, e) : WHOSE_PASSES;
+}
+
+/* ---- transactions -------------------------------------------------------------------------------
+ */
+
+/* What is behind the end of a transaction in the same text would run as another tenant than it
+ * should. */
+static enum whose_way judge_control(const struct client *c, const struct sql_facts *facts,
+				    struct err *e)
+{
+	bool ends = facts->kind == SQL_KIND_COMMIT || facts->kind == SQL_KIND_ROLLBACK;
+
+	if (!(facts->effects & SQL_EFFECT_TRANSACTION_CONTROL) || !whose_is_pending(c) ||
+	    (facts->statements == 1 && !(ends && !facts->is_exact)))
+		return WHOSE_PASSES;
+	err_set(e, "0A000",
+		"a transaction that has set the tenant has to be ended by a COMMIT or "
+		"ROLLBACK of its own, without AND CHAIN");
+	return WHOSE_REFUSED;
+}
+
+/* ---- comments -----------------------------------------------------------------------------------
+ */
+
+static enum whose_way take_comment(struct client *c, struct slice text, struct err *e)
+{
+	struct slice key = slice_str(c->group->set.tenant_comment_key);
+	struct sql_env env = gate_env(c);
+	char id[SQL_ID_MAX + 1];
+	struct tenant *tenant;
+	bool ok;
+
+	switch (sql_comment_id(text, &env, key, id)) {
+	case SQL_COMMENT_NONE:
+		return WHOSE_PASSES;
+	case SQL_COMMENT_WRONG:
+		forbid(c, e, "the tenant's id in a comment cannot be read, or stands there twice");
+		return WHOSE_REFUSED;
+	case SQL_COMMENT_ID:
+		break;
+	}
+	if (must_wait(c))
+		return WHOSE_WAITS;
+	if (!is_open(c))
+		return say_again(c, slice_str(id), true, e);
+	tenant = whose_find(c, slice_str(id), e);
+	ok = tenant && whose_become(c, tenant, true, e);
+	tenant_unref(tenant);
+	return ok ? WHOSE_PASSES : WHOSE_REFUSED;
+}
+
+static enum whose_way judge_text(struct client *c, struct slice text, const struct sql_facts *facts,
+				 struct err *e)
+{
+	enum whose_way way = WHOSE_PASSES;
+
+	if (c->whose->by_comment && !c->begin_failed)
+		way = take_comment(c, text, e);
+	return way == WHOSE_PASSES ? judge_control(c, facts, e) : way;
+}
+
+/* ---- simple queries -----------------------------------------------------------------------------
+ */
+
+static enum whose_way answer_query(struct client *c, const struct sql_choice *choice, struct err *e)
+{
+	if (!run_choice(c, choice, e))
+		return WHOSE_REFUSED;
+	if (choice->verb == CHOICE_CALL) {
+		put_description(c, choice, 0);
+		put_result(c, choice);
+	}
+	c->group->counters.tenant_set_count++;
+	local_answer(c, tag_of(choice));
+	return WHOSE_ANSWERED;
+}
+
+/* Commands that touch no rows. */
+static bool is_apart(const struct sql_facts *facts)
+{
+	return facts->statements == 1 &&
+	       (facts->kind == SQL_KIND_RESET || facts->kind == SQL_KIND_DISCARD ||
+		facts->kind == SQL_KIND_COMMIT || facts->kind == SQL_KIND_ROLLBACK);
+}
+
+enum whose_way whose_query(struct client *c, struct slice text, const struct sql_facts *facts,
+			   struct err *e)
+{
+	enum whose_way way = WHOSE_PASSES;
+	struct local local;
+
+	c->whose->is_apart = is_apart(facts);
+	if (sets_tenant(facts)) {
+		if (must_wait(c))
+			return WHOSE_WAITS;
+		local = read_local(c, text, facts, SLICE("\0\0"));
+		if (local.what != LOCAL_CHOICE || local.choice.nparams)
+			way = judge_other(c, facts, e);
+		else if (is_open(c))
+			return answer_query(c, &local.choice, e);
+		else
+			way = say_again(c, chosen_value(&local.choice), local.choice.is_local, e);
+	}
+	return way == WHOSE_PASSES ? judge_text(c, text, facts, e) : way;
+}
+
+/* ---- portals ------------------------------------------------------------------------------------
+ */
+
+static struct portal_here *find_portal(const struct client *c, struct slice name)
+{
+	LIST_FOREACH (at, &c->whose->portals) {
+		struct portal_here *p = container_of(at, struct portal_here, link);
+
+		if (slice_is_equal(slice_str(p->name), name))
+			return p;
+	}
+	return NULL;
+}
+
+static void portal_free(struct portal_here *p)
+{
+	list_del(&p->link);
+	statement_unref(p->statement);
+	free(p);
+}
+
+static void drop_portal(struct client *c, struct slice name)
+{
+	struct portal_here *p = find_portal(c, name);
+
+	if (p)
+		portal_free(p);
+}
+
+void whose_close_portals(struct client *c)
+{
+	LIST_FOREACH_SAFE (at, &c->whose->portals)
+		portal_free(container_of(at, struct portal_here, link));
+}
+
+/* ---- the extended protocol ----------------------------------------------------------------------
+ */
+
+enum whose_way whose_parse(struct client *c, struct slice name, struct slice body,
+			   const struct statement *known, struct err *e)
+{
+	struct slice text = slice_str(body.p);
+	struct slice declared = slice_of(body.p + text.n + 1, body.n - text.n - 1);
+	struct sql_env env = gate_env(c);
+	enum whose_way way = WHOSE_PASSES;
+	struct sql_facts facts;
+	struct local local;
+
+	c->whose->is_apart = false;
+	if (known && !is_of_interest(c, known))
+		return WHOSE_PASSES;
+	sql_scan(text, &env, &facts);
+	local = read_local(c, text, &facts, declared);
+	if (local.what != LOCAL_NONE && must_wait(c))
+		return WHOSE_WAITS;
+	if (may_be_here(c, &local, &facts) && statement_parse_unasked(c, name, body)) {
+		c->whose->in_batch = true;
+		return WHOSE_ANSWERED;
+	}
+	if (local.what == LOCAL_CHOICE && local.choice.form != CHOICE_PARAM)
+		way = say_again(c, chosen_value(&local.choice),
+				local.choice.is_local || local.choice.local_param, e);
+	else if (sets_tenant(&facts) && (facts.effects & SQL_EFFECT_PREPARE))
+		way = judge_other(c, &facts, e);
+	if (way == WHOSE_PASSES && c->whose->by_comment && !is_failed(c))
+		way = take_comment(c, text, e);
+	return way;
+}
+
+/* Values and formats of a Bind; false: the server has the say about it. */
+static bool take_bind(struct local *local, struct slice after_names, uint16_t *format)
+{
+	struct sql_choice *choice = &local->choice;
+	struct reader r = reader_of(after_names);
+	uint16_t formats[SQL_CHOICE_PARAMS] = { 0 };
+	unsigned nformats = read_u16(&r), n;
+
+	if (nformats > 1 && nformats != choice->nparams)
+		return false;
+	for (unsigned i = 0; i < nformats; i++)
+		formats[i] = read_u16(&r);
+	if (nformats == 1)
+		formats[1] = formats[0];
+	n = read_u16(&r);
+	if (n != choice->nparams)
+		return false;
+	for (unsigned i = 0; i < n; i++) {
+		uint32_t len = read_u32(&r);
+		bool is_null = len == UINT32_MAX;
+		struct slice value = is_null ? slice_of(NULL, 0) : read_bytes(&r, len);
+
+		if (choice->value_param == i + 1) {
+			if (value.n > SQL_ID_MAX || (value.n && memchr(value.p, '\0', value.n)))
+				return false;
+			choice->form = is_null ? CHOICE_DEFAULT : CHOICE_LITERAL;
+			if (value.n)
+				memcpy(choice->value, value.p, value.n);
+			choice->value[value.n] = '\0';
+		} else if (is_null) {
+			choice->is_local = false;
+		} else if (formats[i] == 1) {
+			if (value.n != 1)
+				return false;
+			choice->is_local = *value.p != 0;
+		} else if (!sql_bool_parse(value, &choice->is_local)) {
+			return false;
+		}
+	}
+	nformats = read_u16(&r);
+	*format = 0;
+	if (local->what == LOCAL_CHOICE && choice->verb == CHOICE_CALL && nformats > 1)
+		return false;
+	for (unsigned i = 0; i < nformats; i++)
+		*format = read_u16(&r);
+	return read_is_complete(&r) && *format <= 1;
+}
+
+static enum whose_way bind_here(struct client *c, struct slice portal, const struct local *local,
+				struct statement *st, uint16_t format)
+{
+	struct portal_here *p = xcalloc(1, sizeof(*p) + portal.n + 1);
+
+	p->local = *local;
+	p->statement = statement_ref(st);
+	p->format = format;
+	memcpy(p->name, portal.p, portal.n);
+	list_push_back(&c->whose->portals, &p->link);
+	c->whose->in_batch = true;
+	msg_put_empty(conn_output(&c->conn), MSG_BIND_COMPLETE);
+	return WHOSE_ANSWERED;
+}
+
+/* One that was let pass when another tenant's it was. */
+static enum whose_way guard_again(struct client *c, const struct statement *st,
+				  const struct sql_facts *facts, struct err *e)
+{
+	struct buf rewritten = { 0 };
+	enum verdict verdict = gate_guard(c, statement_text(st), facts, &rewritten, e);
+	bool is_lowered = buf_len(&rewritten) > 0;
+
+	buf_fini(&rewritten);
+	if (verdict != VERDICT_REFUSED && is_lowered)
+		forbid(c, e, "statement_timeout is beyond the limit of the tenant by now");
+	return verdict == VERDICT_REFUSED || is_lowered ? WHOSE_REFUSED : WHOSE_PASSES;
+}
+
+/* A choice that a server is to run, since it runs other things already. */
+static enum whose_way bind_there(struct client *c, const struct statement *st,
+				 const struct local *local, const struct sql_facts *facts,
+				 struct err *e)
+{
+	struct whose *w = c->whose;
+	enum whose_way way = WHOSE_PASSES;
+
+	if (local->what == LOCAL_CHOICE && local->choice.form != CHOICE_PARAM)
+		way = say_again(c, chosen_value(&local->choice), local->choice.is_local, e);
+	else if (sets_tenant(facts))
+		way = judge_other(c, facts, e);
+	if (way == WHOSE_PASSES)
+		way = judge_text(c, statement_text(st), facts, e);
+	if (way == WHOSE_PASSES && st->is_guarded)
+		way = guard_again(c, st, facts, e);
+	w->has_end |= (facts->effects & SQL_EFFECT_TRANSACTION_CONTROL) &&
+		      facts->kind != SQL_KIND_SAVEPOINT && facts->kind != SQL_KIND_RELEASE &&
+		      facts->kind != SQL_KIND_ROLLBACK_TO && whose_is_pending(c);
+	return way;
+}
+
+enum whose_way whose_bind(struct client *c, struct slice portal, struct slice name,
+			  struct slice after_names, struct err *e)
+{
+	struct statement *st = statement_find(c, name);
+	struct sql_facts facts;
+	struct local local;
+	uint16_t format;
+	bool is_whole;
+
+	drop_portal(c, portal);
+	if (c->whose->has_end) {
+		err_set(e, "0A000", "what takes the tenant back has to be the last of its batch");
+		return WHOSE_REFUSED;
+	}
+	if (!st || !is_of_interest(c, st))
+		return WHOSE_PASSES;
+	local = local_of(c, st, &facts);
+	if (local.what != LOCAL_NONE && must_wait(c))
+		return WHOSE_WAITS;
+	is_whole = local.what != LOCAL_NONE && take_bind(&local, after_names, &format);
+	if (is_whole && may_be_here(c, &local, &facts))
+		return bind_here(c, portal, &local, st, format);
+	return bind_there(c, st, &local, &facts, e);
+}
+
+/* ---- describing and running ---------------------------------------------------------------------
+ */
+
+static void describe_result(struct client *c, const struct local *local, uint16_t format)
+{
+	if (local->what == LOCAL_CHOICE && local->choice.verb == CHOICE_CALL)
+		put_description(c, &local->choice, format);
+	else
+		msg_put_empty(conn_output(&c->conn), MSG_NO_DATA);
+}
+
+static enum whose_way describe_statement(struct client *c, struct slice name)
+{
+	const struct statement *st = statement_find(c, name);
+	struct buf *out = conn_output(&c->conn);
+	struct sql_facts facts;
+	struct local local;
+	size_t m;
+
+	if (!st || !is_of_interest(c, st))
+		return WHOSE_PASSES;
+	local = local_of(c, st, &facts);
+	if (!may_be_here(c, &local, &facts))
+		return WHOSE_PASSES;
+	m = msg_begin(out, MSG_PARAMETER_DESCRIPTION);
+	buf_put_u16(out, (uint16_t)local.choice.nparams);
+	for (unsigned i = 0; i < local.choice.nparams; i++)
+		buf_put_u32(out, local.types[i]);
+	msg_end(out, m);
+	describe_result(c, &local, 0);
+	c->whose->in_batch = true;
+	return WHOSE_ANSWERED;
+}
+
+enum whose_way whose_describe(struct client *c, uint8_t what, struct slice name)
+{
+	const struct portal_here *p = what == 'P' ? find_portal(c, name) : NULL;
+
+	if (what == 'S')
+		return describe_statement(c, name);
+	if (!p || !is_at_start(c))
+		return WHOSE_PASSES;
+	describe_result(c, &p->local, p->format);
+	return WHOSE_ANSWERED;
+}
+
+static const char *run_control(struct client *c, const struct portal_here *p)
+{
+	struct sql_facts facts;
+
+	statement_facts(p->statement, &facts);
+	return p->local.what == LOCAL_END ? local_end(c, facts.kind)
+					  : local_begin(c, statement_text(p->statement), &facts);
+}
+
+static enum whose_way execute_here(struct client *c, struct portal_here *p, uint32_t max_rows,
+				   struct err *e)
+{
+	const struct sql_choice *choice = &p->local.choice;
+	struct buf *out = conn_output(&c->conn);
+	const char *tag;
+
+	if (p->local.what != LOCAL_CHOICE) {
+		p->is_done = true;
+		tag = run_control(c, p);
+		c->group->counters.query_count++;
+		msg_put_command_complete(out, tag);
+		return WHOSE_ANSWERED;
+	}
+	if (!run_choice(c, choice, e))
+		return WHOSE_REFUSED;
+	p->is_done = true;
+	if (choice->verb == CHOICE_CALL)
+		put_result(c, choice);
+	if (choice->verb == CHOICE_CALL && max_rows == 1)
+		msg_put_empty(out, MSG_PORTAL_SUSPENDED);
+	else
+		msg_put_command_complete(out, tag_of(choice));
+	c->group->counters.query_count++;
+	c->group->counters.tenant_set_count++;
+	return WHOSE_ANSWERED;
+}
+
+enum whose_way whose_execute(struct client *c, struct slice portal, uint32_t max_rows,
+			     struct err *e)
+{
+	struct portal_here *p = find_portal(c, portal);
+	struct sql_facts facts;
+
+	if (!p)
+		return WHOSE_PASSES;
+	statement_facts(p->statement, &facts);
+	if (!p->is_done && may_be_here(c, &p->local, &facts))
+		return execute_here(c, p, max_rows, e);
+	if (p->is_done && p->local.what == LOCAL_CHOICE && p->local.choice.verb == CHOICE_CALL) {
+		msg_put_command_complete(conn_output(&c->conn), "SELECT 0");
+		return WHOSE_ANSWERED;
+	}
+	if (!p->is_done)
+		return refuse_late(e);
+	err_set(e, "55000", "portal \"%s\" cannot be run", p->name);
+	return WHOSE_REFUSED;
+}
+
+enum whose_way whose_close(struct client *c, uint8_t what, struct slice name)
+{
+	bool is_here = what == 'P' && is_at_start(c) && find_portal(c, name);
+
+	if (c->server && !is_here)
+		return WHOSE_PASSES;
+	if (what == 'P')
+		drop_portal(c, name);
+	else
+		statement_forget(c, name);
+	c->whose->in_batch = true;
+	msg_put_empty(conn_output(&c->conn), MSG_CLOSE_COMPLETE);
+	return WHOSE_ANSWERED;
+}
+
+void whose_sync(struct client *c, bool failed)
+{
+	c->whose->in_batch = false;
+	if (!c->begin)
+		whose_end(c, !failed);
+}
