@@ -3,7 +3,8 @@
 -- pgturnstile.sql - row-level security on a tenant's id that SQL cannot forge.
 --
 -- Installs the schema pgturnstile, or brings it up to date: keys and policies stay.  One transaction,
--- plain SQL for any client, PostgreSQL 13 and later, no extension.
+-- plain SQL for any client, PostgreSQL 13 and later, no extension.  docs/row-level-security.md says
+-- how it is used and what it holds against.
 --
 -- Whoever runs it owns what it makes, and the verifier runs with the owner's rights.  So it should be
 -- a superuser, or a role of its own that may see when backends have started (pg_read_all_stats) and
@@ -167,7 +168,7 @@ BEGIN
     WHERE k.id = split_part(given, ':', 1) AND octet_length(given) <= 97;
   tenant := current_setting(key.id_setting, true);
   IF tenant <> '' THEN
-    SELECT ':' || pg_backend_pid() || ':' || round(extract(epoch FROM a.backend_start) * 1000000)
+    SELECT ':' || pg_backend_pid() || ':' || round(extract(epoch FROM a.backend_start) * 1000000)::bigint
       INTO message
       FROM pg_stat_get_activity(pg_backend_pid()) a;
     IF sha256(key.opad || convert_to(given, getdatabaseencoding()))

@@ -5,6 +5,7 @@
 #ifndef PGT_RELAY_PARTS_H
 #define PGT_RELAY_PARTS_H
 
+#include "auth/sign.h"
 #include "relay/relay.h"
 #include "sql/scan.h"
 
@@ -284,12 +285,14 @@ void relay_watch_limits(struct relay *r);
 
 /* What its startup packet asks for, as a set of the group; a new reference. */
 struct param_set *session_wanted(const struct identity *id, struct group *group);
+/* Whether a setting says, or proves, who a tenant is. */
+bool session_is_context(const struct group *group, struct slice name);
 /* Brings the server in line with what the client wants.  STEP_DONE: it is.  STEP_AGAIN: it has
  * been asked to; attach_on_settled() goes on. */
 enum step session_apply(struct client *c, struct server *s) PGT_MUST_USE;
 /* After a text that takes settings back to what the server began with: has those that the client
- * began with set again, and the ReadyForQuery that has come said when they are.  False: there is
- * nothing to wait for. */
+ * began with, and the tenant's signature, set again, and the ReadyForQuery that has come said when
+ * they are.  False: there is nothing to wait for. */
 bool session_restore(struct client *c, struct server *s);
 /* Whether the session is as its startup packet made it: DISCARD ALL would find nothing but prepared
  * statements. */
@@ -315,17 +318,21 @@ void session_options(const struct group *group, bool cap_timeout, struct buf *ou
 /* What of a tenant's context a server lacks: pairs of name and value (NULL: the server's default).
  * Borrowed from the client, and good as long as the struct. */
 struct context {
-	const char *values[4];
+	const char *values[6];
 	unsigned n; /* pairs */
 	const char *timeout;
+	bool is_signed; /* a signature is among them, which context_sign() makes */
+	char signature[SIGN_MAX];
 	char room[SESSION_CLAMPED_MAX];
 };
 
-/* All of these do nothing for pools that are not shared. */
+/* All of these do nothing for pools that are not shared, except that a signature is forgotten. */
 /* Whether a client of this tenant may use the pools: its id can be brought to a server, whatever
  * encoding that session has.  False: *e. */
 bool context_may_carry(const struct group *group, const struct tenant *tenant, struct err *e);
 void context_find(const struct client *c, const struct server *s, struct context *x);
+/* Before what was found is sent: a signature costs more than a look. */
+void context_sign(const struct client *c, struct server *s, struct context *x);
 /* Before the first statement of a transaction: has what the client's server lacks carried. */
 void context_look(struct client *c);
 /* What was found is on its way. */

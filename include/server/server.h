@@ -45,7 +45,7 @@ struct server_events {
 	void (*freed)(struct server *s);
 };
 
-/* A question of our own: a simple query whose answer no client sees. */
+/* A question of our own, whose answer no client sees. */
 struct question {
 	/* May be NULL.  Columns are borrowed; a NULL value has p == NULL. */
 	void (*row)(struct server *s, void *arg, const struct slice *columns, unsigned n);
@@ -124,6 +124,10 @@ struct server {
 	uint64_t made_for;      /* the only client that may have it: replication; 0: any */
 	uint32_t pid;
 	struct backend *backend; /* who has this process, for all threads; NULL: the monitor's */
+	uint64_t started_at;     /* its process, in microseconds since 1970; 0: not asked */
+	uint64_t signed_by;      /* mark of the keys that its tenant is signed with; 0: it is not */
+	/* Of a signature under way: who waits for it. */
+	void (*signature_done)(struct server *s, void *arg, const struct report *error);
 	uint8_t cancel_key[CANCEL_KEY_MAX];
 	uint16_t cancel_key_len;
 	struct cancel *cancel; /* under way */

@@ -13,6 +13,7 @@
 #include "relay/statement.h"
 #include "route/nodes.h"
 #include "server/backends.h"
+#include "server/signature.h"
 #include "sql/leaving.h"
 #include "sql/timeout.h"
 #include "wire/write.h"
@@ -296,6 +297,13 @@ static void reset(struct server *s, struct buf *sql)
 	server_ask(s, buf_cstr(sql), &q);
 }
 
+static void sign(struct server *s)
+{
+	if (s->slot.state != SLOT_TESTED)
+		slot_become(&s->slot, SLOT_TESTED, now_of(s));
+	signature_bring(s, on_clean);
+}
+
 static struct client *next_client(struct pool *pool)
 {
 	for (struct waiter *w; !is_paused(pool) && (w = pool_next_waiter(pool));) {
@@ -384,6 +392,8 @@ void attach_recycle(struct server *s)
 			slot_become(&s->slot, SLOT_CANCELED, now);
 	} else if (s->tainted) {
 		clean(s);
+	} else if (signature_is_wanted(s)) {
+		sign(s);
 	} else if (node_set_is_learned(s->pool->group->nodes) || !learn_begin(s)) {
 		offer(s);
 	}
@@ -394,15 +404,17 @@ void attach_use_idle(struct pool *pool)
 	struct slot *slot;
 
 	while (next_client(pool) && (slot = pool_idle(pool)))
-		offer(container_of(slot, struct server, slot));
+		attach_recycle(container_of(slot, struct server, slot));
 }
 
-/* An idle server that has rested too long is asked for a sign of life first. */
+/* An idle server that has rested too long is asked for a sign of life first; one whose keys are not
+ * those that sign any more, to take another signature. */
 static bool needs_check(const struct server *s, usec_t now)
 {
 	const struct settings *set = &s->pool->group->set;
 
-	return *set->server_check_query && now - s->slot.since >= set->server_check_delay;
+	return (*set->server_check_query && now - s->slot.since >= set->server_check_delay) ||
+	       signature_is_wanted(s);
 }
 
 bool attach_has_idle(const struct pool *pool)
@@ -418,6 +430,10 @@ static void check(struct server *s)
 	const char *query = s->pool->group->set.server_check_query;
 	struct question q = { .done = on_clean };
 
+	if (signature_is_wanted(s)) {
+		sign(s);
+		return;
+	}
 	slot_become(&s->slot, SLOT_TESTED, now_of(s));
 	server_ask(s, strcmp(query, "<empty>") ? query : "", &q);
 }
@@ -479,6 +495,28 @@ static bool is_quiet(const struct server *s)
 	       !s->skips_to_sync && !s->question.done;
 }
 
+static void on_kept_signed(struct server *s, void *arg PGT_UNUSED, const struct report *error)
+{
+	struct client *c = s->client;
+
+	s->doubtful |= error != NULL;
+	if (!c) {
+		attach_recycle(s);
+		return;
+	}
+	context_look(c);
+	conn_kick(&c->conn);
+}
+
+/* A server that its client keeps is signed by the keys that sign now. */
+static enum step sign_again(struct server *s)
+{
+	if (s->cancel || !signature_is_wanted(s))
+		return STEP_DONE;
+	signature_bring(s, on_kept_signed);
+	return STEP_AGAIN;
+}
+
 void attach_settle(struct server *s)
 {
 	struct client *c = s->client;
@@ -500,7 +538,7 @@ void attach_settle(struct server *s)
 		c->turn_missed = false;
 		/* DISCARD ALL has taken its startup settings too; a session of its own has them
 		 * back. */
-		if (session_apply(c, s) == STEP_AGAIN)
+		if (session_apply(c, s) == STEP_AGAIN || sign_again(s) == STEP_AGAIN)
 			return;
 		context_look(c);
 		if (conn_input(&c->conn).n)

@@ -148,6 +148,7 @@ void carry_send(struct client *c)
 
 	find(c, s, &d);
 	if (d.n) {
+		context_sign(c, s, &d.context);
 		carry_put_text(&sql, d.n);
 		run(s, CARRY_BEGIN, NULL, 0);
 		run(s, buf_cstr(&sql), d.values, 2 * d.n);

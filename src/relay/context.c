@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "server/signature.h"
 #include "sql/timeout.h"
 
 #include <stdio.h>
@@ -75,14 +76,26 @@ static void add(struct context *x, const char *name, const char *value)
 
 void context_find(const struct client *c, const struct server *s, struct context *x)
 {
+	bool moves = s->context != c->tenant;
+
 	x->n = 0;
 	if (!c->group->is_shared)
 		return;
-	if (s->context != c->tenant)
+	if (moves)
 		add(x, c->group->set.tenant_setting, c->tenant ? c->tenant->business_id : "");
+	x->is_signed = signature_is_lacking(s, moves);
+	*x->signature = '\0';
+	if (x->is_signed)
+		add(x, SIGN_SETTING, x->signature);
 	x->timeout = timeout_for(c, x->room);
 	if (strcmp(x->timeout, s->timeout) != 0)
 		add(x, "statement_timeout", *x->timeout ? x->timeout : NULL);
+}
+
+void context_sign(const struct client *c, struct server *s, struct context *x)
+{
+	if (c->group->is_shared && x->is_signed)
+		signature_make(s, c->tenant, x->signature);
 }
 
 void context_look(struct client *c)
@@ -92,7 +105,7 @@ void context_look(struct client *c)
 
 	if (!c->group->is_shared || c->phase != CLIENT_READY ||
 	    (s->context == c->tenant && s->applied == c->wanted &&
-	     s->context_version == tenants_of(s)->version))
+	     s->context_version == tenants_of(s)->version && !signature_is_lacking(s, false)))
 		return;
 	context_find(c, s, &x);
 	if (x.n)
@@ -112,6 +125,7 @@ void context_brought(const struct client *c, struct server *s, const struct cont
 
 void context_forget(struct server *s)
 {
+	signature_forget(s);
 	if (!s->pool->group->is_shared)
 		return;
 	server_set_context(s, &tenants_of(s)->unclear);
@@ -120,8 +134,10 @@ void context_forget(struct server *s)
 
 bool context_is_reset(const struct group *group, const struct sql_facts *facts)
 {
-	return group->is_shared && (facts->resets || facts->sets_many ||
-				    (facts->effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_BLOCK)));
+	bool is_carried = group->is_shared || (group->has_tenants && group->config->sign_keys);
+
+	return is_carried && (facts->resets || facts->sets_many ||
+			      (facts->effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_BLOCK)));
 }
 
 bool context_restore(struct client *c, struct server *s, const struct question *q)
@@ -129,13 +145,14 @@ bool context_restore(struct client *c, struct server *s, const struct question *
 	struct buf sql = { 0 };
 	struct context x;
 
+	context_forget(s);
 	if (!c->group->is_shared)
 		return false;
-	context_forget(s);
 	/* Outside of a transaction it goes ahead of the next statement. */
 	if (s->tx != 'T')
 		return false;
 	context_find(c, s, &x);
+	context_sign(c, s, &x);
 	carry_put_text(&sql, x.n);
 	server_ask_bound(s, buf_cstr(&sql), x.values, 2 * x.n, q);
 	buf_fini(&sql);

@@ -299,8 +299,11 @@ void pins_note(struct client *c, const struct sql_facts *facts, struct slice tex
 			      SQL_EFFECT_DEALLOCATE_ALL;
 	uint32_t mask;
 
-	if (c->group->set.pool_mode == POOL_MODE_SESSION)
+	if (c->group->set.pool_mode == POOL_MODE_SESSION) {
+		/* Its startup settings it has back otherwise. */
+		c->resets |= context_is_reset(c->group, facts);
 		return;
+	}
 	note_path(c, facts);
 	if (facts->sequence && sequence_note(c, facts->sequence))
 		pin_at_once(c, PIN_BIT(PIN_SEQUENCE), text);

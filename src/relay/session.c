@@ -6,14 +6,22 @@
  * difference is asked for and answered before the client's statement is sent: a statement never
  * runs under settings that the server has refused.
  */
+#include "auth/sign.h"
 #include "base/mem.h"
 #include "client/client.h"
 #include "relay/parts.h"
+#include "server/signature.h"
 #include "sql/timeout.h"
 #include "wire/write.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+bool session_is_context(const struct group *group, struct slice name)
+{
+	return slice_is_equal_nocase(name, slice_str(group->set.tenant_setting)) ||
+	       slice_is_equal_nocase(name, SLICE(SIGN_SETTING));
+}
 
 struct param_set *session_wanted(const struct identity *id, struct group *group)
 {
@@ -26,10 +34,8 @@ struct param_set *session_wanted(const struct identity *id, struct group *group)
 
 		if (list_has(set->ignore_startup_parameters, name))
 			continue;
-		/* In a tenant's session the server connection has it from its own startup packet.
-		 */
-		if (group->has_tenants &&
-		    slice_is_equal_nocase(name, slice_str(set->tenant_setting)))
+		/* In a tenant's session they are the server connection's. */
+		if (group->has_tenants && session_is_context(group, name))
 			continue;
 		next = param_set_with(wanted, name, slice_str(id->settings[i].value));
 		param_set_unref(wanted);
@@ -247,15 +253,25 @@ static void on_context_restored(struct server *s, void *arg, const struct report
 		on_restored(s, arg, error);
 }
 
-bool session_restore(struct client *c, struct server *s)
+static bool ask_for_context(struct client *c, struct server *s)
 {
 	const struct question q = { .done = on_context_restored };
 
+	if (context_restore(c, s, &q))
+		return true;
+	if (!signature_is_due(s))
+		return false;
+	signature_bring(s, on_context_restored);
+	return true;
+}
+
+bool session_restore(struct client *c, struct server *s)
+{
 	if (s->replies.n)
 		return false;
 	c->resets = false;
 	/* What has failed is undone. */
-	if (s->tx != 'E' && (context_restore(c, s, &q) || ask_for_base(c, s)))
+	if (s->tx != 'E' && (ask_for_context(c, s) || ask_for_base(c, s)))
 		return true;
 	session_tell(c, s);
 	return false;

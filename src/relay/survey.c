@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "server/signature.h"
 
 #include <stdlib.h>
 
@@ -150,10 +151,13 @@ static void on_setting(struct server *s, struct slice name, struct slice value)
 	const struct group *group = s->pool->group;
 	struct survey *survey = s->survey;
 
-	if (!value.p || slice_starts_with(name, SLICE("transaction_")) ||
-	    (group->has_tenants &&
-	     slice_is_equal_nocase(name, slice_str(group->set.tenant_setting))))
+	if (!value.p || slice_starts_with(name, SLICE("transaction_")))
 		return;
+	if (group->has_tenants && session_is_context(group, name)) {
+		if (!slice_is_equal_nocase(name, slice_str(group->set.tenant_setting)))
+			signature_forget(s); /* a client's own idea of it */
+		return;
+	}
 	if (context_is_ours(s, name, value)) {
 		survey->timeout = TIMEOUT_TENANTS;
 		return;
@@ -267,6 +271,12 @@ static void note_context(struct server *s, const struct survey *survey)
 		context_found_timeout(s, own);
 }
 
+static void on_signed(struct server *s, void *arg PGT_UNUSED, const struct report *error)
+{
+	s->doubtful |= error != NULL;
+	attach_on_surveyed(s);
+}
+
 static void on_surveyed(struct server *s, void *arg PGT_UNUSED, const struct report *error)
 {
 	struct survey *survey = s->survey;
@@ -288,7 +298,10 @@ static void on_surveyed(struct server *s, void *arg PGT_UNUSED, const struct rep
 		conclude(c, s, survey);
 	}
 	survey_free(survey);
-	attach_on_surveyed(s);
+	if (c && !failed && signature_is_due(s))
+		signature_bring(s, on_signed);
+	else
+		attach_on_surveyed(s);
 }
 
 bool survey_is_due(const struct client *c)

@@ -12,11 +12,13 @@
 #include "auth/scram.h"
 #include "base/mem.h"
 #include "server/backends.h"
+#include "server/signature.h"
 #include "sql/timeout.h"
 #include "wire/frame.h"
 #include "wire/read.h"
 #include "wire/write.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* What a login message may weigh: an error with a long text, an authentication request. */
@@ -307,6 +309,27 @@ static void become_ready(struct server *s)
 	s->on->ready(s);
 }
 
+static void on_signature(struct server *s, void *arg PGT_UNUSED, const struct report *error)
+{
+	char why[256];
+
+	if (!error) {
+		become_ready(s);
+		return;
+	}
+	snprintf(why, sizeof(why), "the tenant could not be signed: %.*s",
+		 SLICE_FMT(error->message));
+	s->on->ended(s, why);
+}
+
+static void bring_signature(struct server *s)
+{
+	if (signature_is_wanted(s))
+		signature_bring(s, on_signature);
+	else
+		become_ready(s);
+}
+
 static void run_connect_query(struct server *s);
 
 static void on_connect_query_done(struct server *s, void *arg PGT_UNUSED,
@@ -315,7 +338,7 @@ static void on_connect_query_done(struct server *s, void *arg PGT_UNUSED,
 	if (error)
 		s->on->ended(s, "connect_query failed");
 	else
-		become_ready(s);
+		bring_signature(s);
 }
 
 static void on_timeout_row(struct server *s, void *arg PGT_UNUSED, const struct slice *columns,
@@ -351,7 +374,7 @@ static void run_connect_query(struct server *s)
 	if (database && *database->connect_query && !s->login->target.replication)
 		server_ask(s, database->connect_query, &q);
 	else
-		become_ready(s);
+		bring_signature(s);
 }
 
 static enum step on_session_ready(struct server *s)

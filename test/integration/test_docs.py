@@ -4,7 +4,8 @@
 #
 # A fenced block of README.md or docs/ is run when the word "run" follows its language:
 #
-#   ini run    the configuration of the blocks after it; the pooler is started with it
+#   ini run    the configuration of the blocks after it; the pooler is started with it, in the
+#              directory of the blocks before it
 #   sh run     run by sh -e, with psql and pgturnstile in PATH and the configuration as shop.ini
 #   text output    after a block "sh run": its first line names columns that must have been shown
 #
@@ -35,14 +36,17 @@ class AsDocumented(Turnstile):
 
     def __init__(self, ini, primary, replica):
         self.text = ini
-        self.ports = f"{primary.port},{replica.port}"
+        self.primary, self.ports = primary, f"{primary.port},{replica.port}"
         super().__init__({}, USERS)
 
     def here(self, text):
         """A text of a page with the addresses of this machine."""
         text = text.replace("host=10.0.0.5,10.0.0.6 port=5432",
                             f"host=127.0.0.1,127.0.0.1 port={self.ports}")
-        text = re.sub(r"(auth_file\s*= )userlist.txt", rf"\1{self.dir}/userlist.txt", text)
+        text = text.replace("host=10.0.0.5 port=5432", f"host=127.0.0.1 port={self.primary.port}")
+        text = text.replace("-h 10.0.0.5 -p 5432", f"-h 127.0.0.1 -p {self.primary.port}")
+        text = text.replace("etc/sql/", f"{TOP}/etc/sql/")
+        text = re.sub(r"(_file\s*= )([\w.]+)$", rf"\1{self.dir}/\2", text, flags=re.M)
         return text.replace("6432", str(self.port))
 
     def write(self):
@@ -87,19 +91,20 @@ def words(line):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=name_of)
 def test_blocks_marked_run_do(page, shop):
-    pooler, said = None, ""
+    pooler, said = AsDocumented("", *shop), ""
     try:
         for language, _, text in runnable(page):
             if language == "ini":
-                assert pooler is None, "one configuration for each page"
-                pooler = AsDocumented(text, *shop).start()
+                assert not pooler.text, "one configuration for each page"
+                pooler.text = text
+                pooler.write()
+                pooler.start()
             elif language == "sh":
                 said = pooler.sh(text)
             else:
                 assert words(text.splitlines()[0]) <= words(said), said
     finally:
-        if pooler:
-            pooler.remove()
+        pooler.remove()
 
 
 def test_manual_page_has_the_options_that_help_lists():
@@ -120,7 +125,8 @@ NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
 # Not ours: PostgreSQL's, and examples of pages.
 FOREIGN = {"max_connections", "pg_hba", "current_setting", "set_config", "statement_timeout",
            "pg_stat_activity", "search_path", "standard_conforming_strings", "pg_settings",
-           "current_user", "business_id", "current_business_id", "pg_basebackup", "db"}
+           "current_user", "business_id", "current_business_id", "pg_basebackup", "db",
+           "log_parameter_max_length"}
 
 
 def settings():

@@ -4,7 +4,7 @@
 # signatures that it takes, and what a session may try.
 #
 # Knows the form of a signature and makes its own, to tell what the verifier takes from what the
-# pooler makes.
+# pooler makes; then through the pooler, with dedicated pools.
 import hashlib
 import hmac
 import secrets
@@ -13,13 +13,16 @@ import psycopg
 import pytest
 
 from conftest import APP_USER
+from machine import scratch_dir
+from tenancy import tenants
 from turnstile import TOP
+from waiting import wait_until
 
 SCRIPT = (TOP / "etc/sql/pgturnstile.sql").read_text()
 SETTING, SIGNATURE = "app.current_business_id", "app.context_signature"
 DATABASE = "signed"
 KEY = ("k1", bytes(range(32)))
-START = ("SELECT pg_backend_pid(), round(extract(epoch FROM backend_start) * 1000000)::text"
+START = ("SELECT pg_backend_pid(), round(extract(epoch FROM backend_start) * 1000000)::bigint::text"
          " FROM pg_stat_get_activity(pg_backend_pid())")
 
 
@@ -76,7 +79,8 @@ def rows(connection):
 def is_refused(connection, statement="SELECT * FROM invoices", params=None):
     with pytest.raises(psycopg.Error) as caught:
         connection.execute(statement, params)
-    return caught.value.sqlstate == "42501" and "not signed" in str(caught.value)
+    assert "not signed" in str(caught.value)
+    return caught.value.sqlstate == "42501"
 
 
 # ---- the verifier --------------------------------------------------------------------------------
@@ -473,3 +477,249 @@ def test_what_is_not_protected_is_told(owner):
             owner.execute("SELECT pgturnstile.protect('other', 'business_id')")
     finally:
         owner.execute("DROP TABLE bare, other")
+
+
+# ---- through the pooler --------------------------------------------------------------------------
+
+def key_file(*keys):
+    path = scratch_dir("keys") / "context.keys"
+    write_keys(path, *keys)
+    return path
+
+
+def write_keys(path, *keys):
+    path.write_text("# signs\n" + "".join(f"{name} {key.hex()}\n" for name, key in keys))
+    path.chmod(0o600)
+
+
+def behind(server, path=None, changes=None, **settings):
+    """A config: the tenants of tenancy.py on the database `signed`, and the keys in `path`."""
+    config = tenants(server, {"context_signing_key_file": path or key_file(KEY), **settings},
+                     changes=changes)
+    config["databases"] = {DATABASE: {"host": server.host, "port": server.port}}
+    config["tenants"] |= {"umlaut": {"tier": "basic", "business_id": "K\u00f6nig: 1"},
+                          "long": {"tier": "basic", "business_id": "x" * 1024}}
+    return config
+
+
+def enter(pooler, tenant, **kwargs):
+    return pooler.connect(DATABASE, f"{APP_USER}.{tenant}", "app-password", **kwargs)
+
+
+USERS = {APP_USER: "app-password"}
+
+
+MODES = {"session": {"pool_mode": "session"}, "transaction": {"pool_mode": "transaction"},
+         "shared": {"pool_mode": "transaction", "tenant_pool": "shared"}}
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    return request.param
+
+
+@pytest.fixture
+def pooler(signed, turnstile, mode):
+    return turnstile(behind(signed, **MODES[mode], default_pool_size=1), USERS)
+
+
+def test_i1_a_tenants_connections_are_signed(pooler):
+    for tenant, number in (("acme", 42), ("globex", 7), ("acme", 42)):
+        with enter(pooler, tenant) as connection:
+            assert rows(connection) == [number] * 3
+            assert rows(connection) == [number] * 3
+
+
+@pytest.mark.parametrize("tenant, known", [("umlaut", "K\u00f6nig: 1"), ("long", "x" * 1024)])
+def test_the_database_takes_what_the_pooler_signs(pooler, mode, tenant, known):
+    if mode == "shared" and not known.isascii():
+        pytest.skip("ids in shared pools are ASCII")
+    with enter(pooler, tenant) as connection:
+        assert connection.execute("SELECT pgturnstile.business_id()").fetchone() == (known,)
+
+
+def test_an_id_that_is_too_long_is_refused_by_the_database(signed, turnstile):
+    config = behind(signed)
+    config["tenants"]["vast"] = {"tier": "basic", "business_id": "x" * 1025}
+    with enter(turnstile(config, USERS), "vast") as connection:
+        assert connection.execute("SELECT 2").fetchone() == (2,)
+        assert is_refused(connection)
+
+
+LOSSES = ["RESET ALL", "DISCARD ALL", f"RESET {SIGNATURE}", f"SET {SIGNATURE} TO DEFAULT",
+          "DO $$ BEGIN EXECUTE 'RESET ALL'; END $$",
+          "DO $$ BEGIN EXECUTE 'RESET app.context_' || 'signature'; END $$"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_session_that_resets_its_settings_has_its_signature_back(pooler, loss):
+    with enter(pooler, "acme", options="-c work_mem=1MB") as connection:
+        connection.execute(loss)
+        assert rows(connection) == [42] * 3
+        assert connection.execute("SHOW work_mem").fetchone() == ("1MB",)
+        if loss != "DISCARD ALL":
+            with connection.transaction():
+                connection.execute(loss)
+                assert rows(connection) == [42] * 3
+            assert rows(connection) == [42] * 3
+            with connection.transaction(force_rollback=True):
+                connection.execute("SAVEPOINT a")
+                connection.execute(loss)
+                assert rows(connection) == [42] * 3
+                connection.execute("ROLLBACK TO a")
+                assert rows(connection) == [42] * 3
+            assert rows(connection) == [42] * 3
+    with enter(pooler, "acme") as connection:
+        assert rows(connection) == [42] * 3
+
+
+@pytest.mark.parametrize("text", [f"SET {SIGNATURE} = 'mine'",
+                                  f"SELECT set_config('{SIGNATURE}', 'mine', false)"])
+def test_a_signature_of_ones_own_is_nobodys(pooler, text):
+    with enter(pooler, "acme") as connection:
+        connection.execute(text)
+    with enter(pooler, "acme", options=f"-c {SIGNATURE}=mine") as connection:
+        assert rows(connection) == [42] * 3
+
+
+@pytest.mark.parametrize("how", FORGERIES)
+def test_i1_a_forged_id_gets_no_row_through_the_pooler(pooler, how):
+    with enter(pooler, "acme") as connection:
+        for statement in FORGERIES[how]:
+            try:
+                shown = connection.execute(statement)
+                assert not shown.description or not any(7 in row for row in shown.fetchall())
+            except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName):
+                pass  # the pooler has seen what it does, or what would have made it
+        try:
+            assert rows(connection) == [42] * 3
+        except psycopg.errors.InsufficientPrivilege as refused:
+            assert "not signed" in str(refused)
+    with enter(pooler, "acme") as connection:
+        connection.execute("DISCARD ALL")
+        assert rows(connection) == [42] * 3
+    with enter(pooler, "globex") as connection:
+        assert rows(connection) == [7] * 3
+
+
+def test_i1_one_tenant_cannot_use_the_signature_of_another(signed, turnstile, mode):
+    pooler = turnstile(behind(signed, **MODES[mode], default_pool_size=2), USERS)
+    with enter(pooler, "globex") as victim, enter(pooler, "acme") as thief:
+        # Each on a server of its own, which its temporary object keeps.
+        victim.execute("CREATE TEMP TABLE mine (id int)")
+        stolen, = victim.execute(f"SHOW {SIGNATURE}").fetchone()
+        thief.execute(
+            "CREATE FUNCTION pg_temp.put(name text, value text) RETURNS text LANGUAGE plpgsql"
+            " AS $$ BEGIN EXECUTE 'SELECT set_' || 'config($1, $2, false)' USING name, value;"
+            " RETURN current_setting(name); END $$")
+        with thief.transaction(force_rollback=True):
+            assert thief.execute(
+                "SELECT pg_temp.put('app.current_' || 'business_id', '7'),"
+                f" pg_temp.put('{SIGNATURE}', %s)", [stolen]).fetchone() == ("7", stolen)
+            # In a shared pool what has run unseen is undone at once.
+            assert mode == "shared" and rows(thief) == [42] * 3 or is_refused(thief)
+        assert rows(thief) == [42] * 3
+        assert rows(victim) == [7] * 3
+
+
+def test_i9_no_signature_stands_in_a_text(pooler, signed):
+    with enter(pooler, "acme") as connection, enter(pooler, "globex") as other:
+        own, = connection.execute(f"SHOW {SIGNATURE}").fetchone()
+        assert own.startswith("k1:") and rows(other) == [7] * 3
+        connection.execute("RESET ALL")
+        seen = signed.sql("SELECT query FROM pg_stat_activity UNION ALL"
+                          " SELECT statement FROM pg_prepared_statements", dbname=DATABASE)
+        assert not any(own in (text or "") or "k1:" in (text or "") for text, in seen)
+    assert "k1:" not in pooler.log_text() and KEY[1].hex() not in pooler.log_text()
+
+
+def test_a_kept_server_is_signed_too(pooler):
+    with enter(pooler, "acme") as connection:
+        connection.execute("CREATE TEMP TABLE kept (id int)")
+        for loss in LOSSES[2:]:
+            connection.execute(loss)
+            assert rows(connection) == [42] * 3
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
+def signer(connection):
+    return connection.execute(f"SHOW {SIGNATURE}").fetchone()[0].split(":")[0]
+
+
+def test_keys_are_exchanged_under_clients(owner, signed, turnstile, mode):
+    path, new = key_file(KEY), ("k2", secrets.token_bytes(32))
+    t = turnstile(behind(signed, path, **MODES[mode], default_pool_size=1), USERS)
+    with enter(t, "acme") as connection:
+        assert rows(connection) == [42] * 3 and signer(connection) == "k1"
+        owner.execute("SELECT pgturnstile.add_key(%s, %s)", new)
+        write_keys(path, new, KEY)
+        t.reload()
+        wait_until(lambda: signer(connection) == "k2", what="the new key signs")
+        owner.execute("SELECT pgturnstile.retire_key('k1')")
+        try:
+            assert rows(connection) == [42] * 3
+            with enter(t, "globex") as other:
+                assert rows(other) == [7] * 3
+        finally:
+            owner.execute("SELECT pgturnstile.add_key(%s, %s)", KEY)
+            owner.execute("SELECT pgturnstile.retire_key('k2')")
+
+
+def test_signing_begins_with_a_reload(signed, turnstile):
+    t = turnstile(behind(signed, path=" "), USERS)
+    with enter(t, "acme") as connection:
+        assert is_refused(connection)
+        t.reload({"pgturnstile": {"context_signing_key_file": key_file(KEY)}})
+        wait_until(lambda: signer(connection) == "k1", what="the key signs")
+        assert rows(connection) == [42] * 3
+
+
+@pytest.mark.parametrize("mode, text, said", [
+    (0o640, None, "its group or others may read or change it"),
+    (0o604, None, "its group or others may read or change it"),
+    (0o620, None, "its group or others may read or change it"),
+    (0o600, "k1 abcd\n", "context.keys:1: behind the id has to stand"),
+    (0o600, "# none\n", "no key in it"),
+])
+def test_i8_a_bad_key_file_changes_nothing(signed, turnstile, mode, text, said):
+    path = key_file(KEY)
+    t = turnstile(behind(signed, path), USERS)
+    with enter(t, "acme") as connection:
+        assert rows(connection) == [42] * 3
+        if text:
+            path.write_text(text)
+        path.chmod(mode)
+        with pytest.raises(psycopg.Error) as refused:
+            t.reload()
+        assert said in str(refused.value)
+        connection.execute("RESET ALL")
+        assert rows(connection) == [42] * 3
+
+
+def test_without_tenants_nothing_is_signed(signed, turnstile):
+    config = behind(signed)
+    config["pgturnstile"].pop("tenant_by")
+    for section in ("tenants", "tiers"):
+        config.pop(section)
+    t = turnstile(config, USERS)
+    with t.connect(DATABASE, APP_USER, "app-password") as connection:
+        connection.execute("RESET ALL")
+        assert connection.execute("SELECT current_setting(%s, true)",
+                                  [SIGNATURE]).fetchone()[0] in (None, "")
+        assert is_refused(connection)
+
+
+def test_i1_tenants_take_turns_on_one_server(signed, turnstile):
+    """A shared pool: the signature goes with the id, and never stands beside another's."""
+    t = turnstile(behind(signed, **MODES["shared"], default_pool_size=1), USERS)
+    with enter(t, "acme") as acme, enter(t, "globex") as globex:
+        for _ in range(20):
+            assert rows(acme) == [42] * 3
+            assert rows(globex) == [7] * 3
+            with acme.transaction(), acme.pipeline():
+                numbers = [acme.execute("SELECT business_id FROM invoices") for _ in range(3)]
+            assert [n.fetchall() for n in numbers] == [[(42,)] * 3] * 3
+        with acme.transaction():
+            acme.execute("DO $$ BEGIN EXECUTE 'RESET ALL'; END $$")
+            assert rows(acme) == [42] * 3
+        assert rows(globex) == [7] * 3
