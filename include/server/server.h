@@ -155,6 +155,7 @@ struct server {
 	bool has_defaults;    /* … and what sessions begin with */
 	bool carry_due;       /* the client's settings go ahead of its next message … */
 	bool carried;         /* … have gone, and it is told of the rest when it is ready */
+	bool is_unbound;      /* row-level security does not bind its role, and it has to */
 	bool doubtful;        /* its state is not known for sure: to be closed, not reused */
 	uint8_t carrying;     /* replies that are owed to what carries settings */
 	uint8_t loose_syncs;  /* Syncs that a COPY may have eaten or not */

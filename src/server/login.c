@@ -12,6 +12,7 @@
 #include "auth/scram.h"
 #include "base/mem.h"
 #include "server/backends.h"
+#include "server/rls.h"
 #include "server/signature.h"
 #include "sql/timeout.h"
 #include "wire/frame.h"
@@ -332,6 +333,26 @@ static void bring_signature(struct server *s)
 
 static void run_connect_query(struct server *s);
 
+static void on_role_known(struct server *s, void *arg PGT_UNUSED, const struct report *error)
+{
+	if (error) {
+		s->on->ended(s, "whether row-level security binds the role could not be asked for");
+	} else if (s->is_unbound) {
+		s->pool->login_failed = true;
+		s->on->ended(s, s->pool->error.text);
+	} else {
+		run_connect_query(s);
+	}
+}
+
+static void check_role(struct server *s)
+{
+	if (rls_is_due(s))
+		rls_ask(s, on_role_known);
+	else
+		run_connect_query(s);
+}
+
 static void on_connect_query_done(struct server *s, void *arg PGT_UNUSED,
 				  const struct report *error)
 {
@@ -359,7 +380,7 @@ static void on_timeout_known(struct server *s, void *arg PGT_UNUSED, const struc
 	if (error || !s->login->told_timeout)
 		s->on->ended(s, "the default statement_timeout could not be asked for");
 	else if (server_is_capped(s))
-		run_connect_query(s);
+		check_role(s);
 	else
 		s->on->ended(
 		    s, NULL); /* the next one asks for the tier's timeout in its startup packet */
@@ -387,7 +408,7 @@ static enum step on_session_ready(struct server *s)
 	if (s->pool && s->asks_default_timeout)
 		server_ask(s, ask_default_timeout, &q);
 	else
-		run_connect_query(s);
+		check_role(s);
 	return STEP_CLOSED; /* what comes now is not ours any more */
 }
 
