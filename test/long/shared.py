@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: ISC
+#
+# shared.py - I1 in shared pools: 10,000 tenants on 20 server connections, and everything that goes
+# wrong at once.
+"""Processes of raw clients, each checking every row; beside them cancels, kills and RELOADs."""
+import multiprocessing
+import os
+import random
+import sys
+import threading
+import time
+from collections import Counter
+
+from stage import DATABASE, USER, Stage, Table, raw
+
+SECONDS = int(os.environ.get("PGT_SECONDS", "60"))
+TENANTS, SERVERS, CLIENTS, PROCESSES, THREADS = 10_000, 20, 500, 2, 4
+ROWS_EACH = 2
+CHECK = ("SELECT current_setting('app.current_business_id'), count(*), min(business_id),"
+         " max(business_id) FROM ledger")
+# A session is as long as this many requests on average; then another tenant's begins.
+SESSION_REQUESTS = 12
+
+
+def id_of(tenant):
+    return f"id-{tenant * 7919 % 1_000_003}"
+
+
+# --- requests: the bytes, the ReadyForQuery they end with, the checks among them ----------------
+def batch(text):
+    return raw.parse("", text) + raw.bind() + raw.execute()
+
+
+def simple(_):
+    return raw.query(CHECK), 1, 1
+
+
+def several(_):
+    return raw.query(f"{CHECK}; {CHECK}; SELECT 2"), 1, 2
+
+
+def extended(_):
+    return batch(CHECK) + raw.sync(), 1, 1
+
+
+def named(rng):
+    name = f"s{rng.randrange(3)}"
+    return (raw.close("S", name) + raw.parse(name, CHECK) + raw.bind("", name) + raw.execute()
+            + raw.sync()), 1, 1
+
+
+def pipeline(rng):
+    n = rng.randrange(4, 16)
+    return (batch(CHECK) + raw.sync()) * n, n, n
+
+
+def pipelined_queries(rng):
+    n = rng.randrange(2, 8)
+    return raw.query(CHECK) * n, n, n
+
+
+def block(rng):
+    end = rng.choice(["COMMIT", "ROLLBACK"])
+    return (raw.query("BEGIN") + raw.query(CHECK) + batch(CHECK) + raw.sync() + raw.query(end)), 4, 2
+
+
+def failing(rng):
+    return rng.choice([
+        (raw.query("SELECT 1/0") + raw.query(CHECK), 2, 1),
+        (batch("SELECT 1/0") + batch(CHECK) + raw.sync() + raw.query(CHECK), 2, 1),
+        (raw.query("BEGIN") + raw.query("SELECT 1/0") + raw.query(CHECK) + raw.query("ROLLBACK")
+         + raw.query(CHECK), 5, 1)])
+
+
+def settings(rng):
+    return (raw.query(rng.choice(["RESET ALL", "DISCARD ALL", "SET work_mem = '5MB'",
+                                  "SET search_path = public", "DO $$ BEGIN PERFORM 2; END $$"]))
+            + raw.query(CHECK)), 2, 1
+
+
+def forging(rng):
+    return (raw.query(rng.choice([
+        "SET app.current_business_id = 'id-7919'", "RESET ALL; SELECT * FROM ledger",
+        "SELECT set_config('app.current_business_id', 'id-7919', false)",
+        "SET LOCAL app.\"current_business_id\" = 'id-7919'"])) + raw.query(CHECK)), 2, 1
+
+
+def slow(_):
+    return raw.query("SELECT pg_sleep(0.01)") + raw.query(CHECK), 2, 1
+
+
+REQUESTS = [simple, several, extended, named, pipeline, pipeline, pipelined_queries, block, failing,
+            settings, forging, slow]
+
+
+# --- clients ------------------------------------------------------------------------------------
+class Player:
+    """One connection after the other, each of another tenant."""
+
+    def __init__(self, port, rng):
+        self.port, self.rng, self.client = port, rng, None
+
+    def log_in(self):
+        tenant = self.rng.randrange(TENANTS)
+        self.own = id_of(tenant)
+        self.client = raw.RawClient(self.port, timeout=60.0)
+        self.client.login(f"{USER}.t{tenant}", DATABASE)
+
+    def drop(self):
+        if self.client:
+            self.client.close()
+        self.client = None
+
+    def play(self, count):
+        """One request; its rows are counted as own or foreign."""
+        if self.client and self.rng.random() < 1 / SESSION_REQUESTS:
+            self.drop()
+        if not self.client:
+            self.log_in()
+        data, cycles, checks = self.rng.choice(REQUESTS)(self.rng)
+        self.client.send(data)
+        rows = [m.row for _ in range(cycles) for m in raw.find(self.client.until("Z"), "D")]
+        count["statements"] += checks
+        for row in rows:
+            if len(row) == 4:
+                is_own = row == (self.own, str(ROWS_EACH), self.own, self.own)
+                count["own" if is_own else "foreign"] += 1
+
+
+def play_thread(port, seed, players, until, count, keys):
+    rng = random.Random(seed)
+    mine = [Player(port, rng) for _ in range(players)]
+    while time.monotonic() < until:
+        player = rng.choice(mine)
+        try:
+            player.play(count)
+            keys[id(player)] = player.client
+        except (OSError, EOFError, raw.LoginRefused):
+            count["connections lost"] += 1
+            player.drop()
+    for player in mine:
+        player.drop()
+
+
+def cancel_thread(until, keys, seed, count):
+    """Cancels of anybody at any time: many reach a server while it is given its id."""
+    rng = random.Random(seed)
+    while time.monotonic() < until:
+        clients = [c for c in list(keys.values()) if c]
+        time.sleep(0.002)  # a rate, and no wait for anything
+        if not clients:
+            continue
+        try:
+            rng.choice(clients).cancel()
+            count["cancels"] += 1
+        except (OSError, TypeError):
+            pass
+
+
+def process(port, seed, until, results):
+    count, keys = Counter(), {}
+    threads = [threading.Thread(target=play_thread, args=(
+        port, f"{seed}.{i}", CLIENTS // PROCESSES // THREADS, until, count, keys))
+        for i in range(THREADS)]
+    threads.append(threading.Thread(target=cancel_thread, args=(until, keys, seed, count)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    results.put(dict(count))
+
+
+# --- the stage ----------------------------------------------------------------------------------
+def prepare(primary):
+    for statement in [
+            "CREATE TABLE ledger (business_id text, n int)",
+            f"INSERT INTO ledger SELECT 'id-' || (t::bigint * 7919 % 1000003), n FROM"
+            f" generate_series(0, {TENANTS - 1}) t, generate_series(1, {ROWS_EACH}) n",
+            "CREATE INDEX ON ledger (business_id)",
+            "ALTER TABLE ledger ENABLE ROW LEVEL SECURITY",
+            "CREATE POLICY own ON ledger USING (business_id ="
+            " current_setting('app.current_business_id', true))",
+            f"GRANT ALL ON ledger TO {USER}"]:
+        primary.sql(statement, dbname=DATABASE)
+    primary.sql("ANALYZE ledger", dbname=DATABASE)
+
+
+def configuration(primary):
+    return {"pgturnstile": {"pool_mode": "transaction", "default_pool_size": SERVERS, "workers": 2,
+                            "auth_type": "trust", "max_client_conn": 4 * CLIENTS,
+                            "tenant_by": "user_suffix", "tenant_pool": "shared"},
+            "databases": {DATABASE: {"host": primary.host, "port": primary.port}},
+            "tiers": {"standard": {"statement_timeout": "30s"},
+                      "large": {"statement_timeout": "50s"}},
+            "tenants": {f"t{n}": {"tier": "large" if n % 10 == 0 else "standard",
+                                  "business_id": id_of(n)} for n in range(TENANTS)}}
+
+
+def disturb(primary, pooler, until, count):
+    """A server process killed every 100 ms, a RELOAD now and then; the most sessions seen."""
+    with primary.connect("postgres") as connection:
+        while time.monotonic() < until:
+            n, = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s",
+                                    [USER]).fetchone()
+            count["sessions"] = max(count["sessions"], n)
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                               " WHERE usename = %s ORDER BY random() LIMIT 1", [USER])
+            count["kills"] += 1
+            if count["kills"] % 20 == 0:
+                pooler.admin("RELOAD")
+                count["reloads"] += 1
+            time.sleep(0.1)
+
+
+def main():
+    table, seed = Table(), os.environ.get("PGT_SEED", "1")
+    with Stage() as stage:
+        primary = stage.primary()
+        prepare(primary)
+        pooler = stage.turnstile(configuration(primary))
+        until = time.monotonic() + SECONDS
+        results = multiprocessing.Queue()
+        players = [multiprocessing.Process(target=process,
+                                           args=(pooler.port, f"{seed}.{i}", until, results))
+                   for i in range(PROCESSES)]
+        for player in players:
+            player.start()
+        count = Counter()
+        disturb(primary, pooler, until, count)
+        for _ in players:
+            count.update(results.get(timeout=120))
+        for player in players:
+            player.join()
+        print(dict(count), flush=True)
+        table.add("foreign rows or ids", 0,
+                  f"{count['foreign']} in {count['own'] + count['foreign']} rows",
+                  not count["foreign"] and count["own"])
+        table.add("statements that ask", "500,000", count["statements"],
+                  count["statements"] >= 500_000 * SECONDS / 60)
+        table.add("sessions on the server", f"≤ {SERVERS}", count["sessions"],
+                  count["sessions"] <= SERVERS)
+    return table.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
