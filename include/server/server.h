@@ -158,6 +158,7 @@ struct server {
 	bool is_unbound;      /* row-level security does not bind its role, and it has to */
 	bool doubtful;        /* its state is not known for sure: to be closed, not reused */
 	uint8_t carrying;     /* replies that are owed to what carries settings */
+	uint8_t carry_parsed; /* which of its statements the server has: carry.c */
 	uint8_t loose_syncs;  /* Syncs that a COPY may have eaten or not */
 };
 

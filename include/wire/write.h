@@ -25,8 +25,8 @@ void msg_put_query(struct buf *b, const char *sql);
 void msg_put_parse(struct buf *b, const char *name, const char *sql);
 /* Describe or Close; what: 'S' statement, 'P' portal. */
 void msg_put_target(struct buf *b, uint8_t type, char what, const char *name);
-/* Bind of the unnamed statement to the unnamed portal; values as text, NULL for NULL. */
-void msg_put_bind(struct buf *b, const char *const *values, unsigned n);
+/* Bind of a statement to the unnamed portal; values as text, NULL for NULL. */
+void msg_put_bind(struct buf *b, const char *name, const char *const *values, unsigned n);
 /* All rows of the unnamed portal. */
 void msg_put_execute(struct buf *b);
 /* tx_status: 'I', 'T' or 'E'. */

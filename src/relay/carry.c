@@ -3,24 +3,44 @@
  * carry.c - brings a session's settings to its server in the same write as its statement.
  *
  * A transaction of ours goes ahead of the client's request: BEGIN, set_config() of what differs,
- * COMMIT, each as Parse, Bind and Execute, and without a Sync.  When any of it fails, the server
- * ignores everything up to a Sync, a Query too, so the request does not run under other settings
- * than its session's; and since it is committed, neither a failure of the request nor a command
- * that must not be in a transaction comes into touch with it (ADR 5).
+ * COMMIT, each as Bind and Execute of a statement that the server keeps, and without a Sync.  When
+ * any of it fails, the server ignores everything up to a Sync, a Query too, so the request does not
+ * run under other settings than its session's; and since it is committed, neither a failure of the
+ * request nor a command that must not be in a transaction comes into touch with it (ADR 5).
  *
  * Values are parameters, not text, which others may read in pg_stat_activity.  Knows what differs;
  * what it is used for is session.c's, what becomes of it answer.c's.
  */
 #include "relay/parts.h"
 #include "relay/statement.h"
+#include "route/nodes.h"
 #include "wire/frame.h"
 #include "wire/write.h"
 
 /* A function takes 100 arguments, and is given half of them. */
 #define CARRY_MAX 50
 
-/* As PostgreSQL starts the one on a standby, whatever the session's defaults are. */
-#define CARRY_BEGIN "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
+/* Texts that a server keeps, by their bits in server.carry_parsed.  A standby refuses other
+ * transactions, which the session's defaults might ask for. */
+enum {
+	CARRY_BEGIN,
+	CARRY_BEGIN_READ,
+	CARRY_COMMIT,
+	CARRY_SET /* one setting; the next one two … */
+};
+#define CARRY_SETS 4
+static const struct {
+	const char *name, *text;
+} kept[CARRY_SET + CARRY_SETS] = {
+	[CARRY_BEGIN] = {SQL_OWN_STATEMENTS "begin",       "BEGIN"        },
+	[CARRY_BEGIN_READ] = { SQL_OWN_STATEMENTS "begin_read",
+                         "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"},
+	[CARRY_COMMIT] = { SQL_OWN_STATEMENTS "commit",     "COMMIT"       },
+	[CARRY_SET] = { SQL_OWN_STATEMENTS "set_1",      NULL           },
+	[CARRY_SET + 1] = { SQL_OWN_STATEMENTS "set_2",      NULL           },
+	[CARRY_SET + 2] = { SQL_OWN_STATEMENTS "set_3",      NULL           },
+	[CARRY_SET + 3] = { SQL_OWN_STATEMENTS "set_4",      NULL           },
+};
 
 struct differences {
 	const char *values[2 * CARRY_MAX]; /* name, value; NULL: what the server began with */
@@ -62,6 +82,8 @@ static void find(const struct client *c, const struct server *s, struct differen
 	const struct param_set *has = s->applied, *wants = c->wanted;
 	static const char *const roles[] = { "session_authorization", "role" };
 
+	d->n = 0;
+	d->too_many = d->not_ascii = false;
 	if (has != wants && session_has_role(has)) {
 		add(d, "session_authorization", NULL);
 		add(d, "role", "none");
@@ -88,7 +110,7 @@ static void find(const struct client *c, const struct server *s, struct differen
 
 bool carry_is_possible(const struct client *c, const struct server *s)
 {
-	struct differences d = { 0 };
+	struct differences d;
 
 	if (s->sequence_mixed && sequence_must_clean(c, s))
 		return false;
@@ -110,14 +132,18 @@ static void expect(struct server *s, enum reply_kind kind)
 	s->carrying++;
 }
 
-/* Runs a text with these parameters, by the unnamed statement and portal. */
-static void run(struct server *s, const char *text, const char *const *values, unsigned n)
+static void parse(struct server *s, const char *name, const char *text)
+{
+	msg_put_parse(conn_output(&s->conn), name, text);
+	expect(s, REPLY_PARSE);
+}
+
+/* Runs a statement with these parameters, by the unnamed portal. */
+static void run(struct server *s, const char *name, const char *const *values, unsigned n)
 {
 	struct buf *out = conn_output(&s->conn);
 
-	msg_put_parse(out, "", text);
-	expect(s, REPLY_PARSE);
-	msg_put_bind(out, values, n);
+	msg_put_bind(out, name, values, n);
 	expect(s, REPLY_BIND);
 	msg_put_execute(out);
 	expect(s, REPLY_EXECUTE);
@@ -133,6 +159,37 @@ void carry_put_text(struct buf *sql, unsigned n)
 	buf_printf(sql, "%s", ") IS NULL");
 }
 
+static void run_kept(struct server *s, unsigned i)
+{
+	if (!(s->carry_parsed & 1u << i))
+		parse(s, kept[i].name, kept[i].text);
+	s->carry_parsed |= (uint8_t)(1u << i);
+	run(s, kept[i].name, NULL, 0);
+}
+
+static void parse_set(struct server *s, const char *name, unsigned n)
+{
+	struct buf sql = { 0 };
+
+	carry_put_text(&sql, n);
+	parse(s, name, buf_cstr(&sql));
+	buf_fini(&sql);
+}
+
+static void set(struct server *s, const struct differences *d)
+{
+	unsigned i = CARRY_SET + d->n - 1;
+	const char *name = d->n <= CARRY_SETS ? kept[i].name : "";
+
+	if (!*name || !(s->carry_parsed & 1u << i))
+		parse_set(s, name, d->n);
+	if (*name)
+		s->carry_parsed |= (uint8_t)(1u << i);
+	else
+		s->unnamed_id = UNNAMED_UNKNOWN;
+	run(s, name, d->values, 2 * d->n);
+}
+
 /* An extended message that names the unnamed portal must not find ours. */
 static void close_portal(struct server *s)
 {
@@ -143,19 +200,15 @@ static void close_portal(struct server *s)
 void carry_send(struct client *c)
 {
 	struct server *s = c->server;
-	struct differences d = { 0 };
-	struct buf sql = { 0 };
+	struct differences d;
 
 	find(c, s, &d);
 	if (d.n) {
 		context_sign(c, s, &d.context);
-		carry_put_text(&sql, d.n);
-		run(s, CARRY_BEGIN, NULL, 0);
-		run(s, buf_cstr(&sql), d.values, 2 * d.n);
-		run(s, "COMMIT", NULL, 0);
+		run_kept(s, s->node->role == NODE_REPLICA ? CARRY_BEGIN_READ : CARRY_BEGIN);
+		set(s, &d);
+		run_kept(s, CARRY_COMMIT);
 		close_portal(s);
-		buf_fini(&sql);
-		s->unnamed_id = UNNAMED_UNKNOWN;
 		s->carried = true;
 	}
 	s->carry_due = false;

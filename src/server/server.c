@@ -55,7 +55,7 @@ void server_ask_bound(struct server *s, const char *sql, const char *const *valu
 	buf_clear(&s->question_error);
 	s->unnamed_id = UNNAMED_UNKNOWN;
 	msg_put_parse(out, "", sql);
-	msg_put_bind(out, values, n);
+	msg_put_bind(out, "", values, n);
 	msg_put_execute(out);
 	msg_put_empty(out, MSG_SYNC);
 }
@@ -352,6 +352,7 @@ void server_cancel(struct server *s)
 
 void server_forget_statements(struct server *s)
 {
+	s->carry_parsed = 0;
 	LIST_FOREACH_SAFE (at, &s->statements_lru) {
 		struct server_statement *st = container_of(at, struct server_statement, lru);
 

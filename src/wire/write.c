@@ -54,11 +54,12 @@ void msg_put_target(struct buf *b, uint8_t type, char what, const char *name)
 	msg_end(b, m);
 }
 
-void msg_put_bind(struct buf *b, const char *const *values, unsigned n)
+void msg_put_bind(struct buf *b, const char *name, const char *const *values, unsigned n)
 {
 	size_t m = msg_begin(b, MSG_BIND);
 
-	buf_put(b, "\0", 2);
+	buf_put_cstr(b, "");
+	buf_put_cstr(b, name);
 	buf_put_u16(b, 0);
 	buf_put_u16(b, (uint16_t)n);
 	for (unsigned i = 0; i < n; i++) {
