@@ -41,9 +41,11 @@ struct portal_here {
 	char name[];
 };
 
-/* Sets it, or takes it back to what the session began with. */
+/* Sets it, or may, or takes it back to what the session began with. */
 static bool sets_tenant(const struct sql_facts *facts)
 {
+	if (facts->flags & SQL_SETCONFIG_DYNAMIC)
+		return true;
 	for (unsigned i = 0; i < facts->nchanges; i++)
 		if (facts->changes[i].what == CHANGE_TENANT)
 			return true;
@@ -81,10 +83,11 @@ static struct local read_local(struct client *c, struct slice text, const struct
 {
 	struct local local = { .what = LOCAL_NONE };
 	struct sql_env env = gate_env(c);
-	bool is_choice = c->whose->by_set && facts->statements == 1 && !facts->flags &&
-			 sets_tenant(facts) && sql_choice_read(text, &env, &local.choice);
+	const uint32_t unknown = ~(uint32_t)SQL_SETCONFIG_DYNAMIC;
 
-	if (is_choice)
+	if (facts->statements != 1 || (facts->flags & unknown))
+		return local;
+	if (c->whose->by_set && sets_tenant(facts) && sql_choice_read(text, &env, &local.choice))
 		local.what = LOCAL_CHOICE;
 	else if (facts->kind == SQL_KIND_BEGIN && facts->is_exact)
 		local.what = LOCAL_BEGIN;
@@ -137,7 +140,7 @@ static bool may_be_here(const struct client *c, const struct local *local,
 	case LOCAL_CHOICE:
 		return is_open(c);
 	case LOCAL_BEGIN:
-		return is_open(c) && !c->begin && local_may_begin(c, facts);
+		return is_open(c) && !c->begin && !c->listening && local_may_begin(c, facts);
 	case LOCAL_END:
 		return is_at_start(c) && c->begin;
 	default:

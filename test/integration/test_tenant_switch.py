@@ -7,7 +7,7 @@
 """I1 and I3 where the tenant changes within a session (docs/adr/0014-choosing-a-tenant.md)."""
 import contextlib
 import random
-import struct
+import threading
 
 import psycopg
 import pytest
@@ -161,6 +161,9 @@ CONVERSATIONS = {
                                 run(ROWS) + SYNC, run("BEGIN") + SYNC,
                                 run(f"SET {SETTING} = '7'") + SYNC, run("ROLLBACK") + SYNC,
                                 run(ROWS) + SYNC],
+    "several in one text": [run("BEGIN; SELECT 2") + SYNC, run("COMMIT; SELECT 2") + SYNC,
+                            q("BEGIN"), run("COMMIT; SELECT 2") + SYNC, q("ROLLBACK"),
+                            q(ROWS)],
     "row by row": [run(CALL, "42", max_rows=1) + e("", 1) + SYNC, run(CALL, "42", max_rows=5) + SYNC],
     "run twice": [run(f"SET {SETTING} = '42'") + e() + SYNC, q(f"SHOW {SETTING}")],
     "an empty batch": [p("", CALL) + SYNC, SYNC, b("", "", ("42",)) + SYNC],
@@ -453,6 +456,66 @@ def test_comments_that_name_no_tenant(commenter, comment, state):
 def test_without_the_way_a_setting_or_a_comment_is_not_heard(client, commenter):
     assert sqlstate(ask(client, q(ROWS + " /*business_id='42'*/"))[0]) == "42501"
     assert sqlstate(ask(commenter, q(f"SET {SETTING} = '42'"))[0]) == "42501"
+
+
+# --- many at once ------------------------------------------------------------------------------
+def one_transaction(client, rng, tenant):
+    """The rows and the settings that a transaction of this tenant has seen."""
+    asks = q(f"{ROWS}; SHOW {SETTING}")
+    ways = [
+        [q("BEGIN"), q(f"SELECT set_config('{SETTING}', '{tenant}', true)"), asks, q("COMMIT")],
+        [q("BEGIN"), q(f"SET {SETTING} = '{tenant}'"), asks, q("ROLLBACK")],
+        [q(f"SET {SETTING} = '{tenant}'"), asks, q(f"RESET {SETTING}")],
+        [p("", "BEGIN") + b() + e() + run(CALL, tenant) + run(ROWS) + SYNC, asks, q("ROLLBACK")],
+        [run(CALL, tenant) + run(ROWS) + SYNC],
+        [q(f"{ROWS} /*business_id='{tenant}'*/")],
+        [q(f"SET {SETTING} = '{tenant}'"), q("SELECT pg_sleep(0.02)"), asks, q("RESET ALL")],
+    ]
+    requests = rng.choice(ways)
+    if rng.random() < 0.3:
+        client.send(*requests)
+        answers = [client.until("Z") for _ in requests]
+    else:
+        answers = ask(client, *requests)
+    return [row for got in answers for row in raw.find(got, "D")], answers
+
+
+def be_many(pooler, seed, wrong, seen):
+    rng = random.Random(seed)
+    client = log_in(pooler)
+    for _ in range(120):
+        tenant = rng.choice(list(TENANTS.values()))
+        try:
+            if rng.random() < 0.1:
+                threading.Timer(rng.random() / 50, client.cancel).start()
+            found, answers = one_transaction(client, rng, tenant)
+        except (EOFError, ConnectionError):
+            client = log_in(pooler)
+            continue
+        values = {row.row[0] for row in found if row.row[0]}
+        seen.append(len(found))
+        if values - {tenant}:
+            wrong.append((tenant, answers))
+        if any(got[-1].body != b"I" for got in answers[-1:]):
+            ask(client, q("ROLLBACK"), q(f"RESET {SETTING}"))
+    client.close()
+
+
+def test_i1_many_sessions_that_choose(ledger, turnstile):
+    """On two servers, with cancels and with servers that die."""
+    t = turnstile(switching(ledger, {"tenant_by": "set, comment", "query_wait_timeout": "20s"}))
+    wrong, seen = [], []
+    threads = [threading.Thread(target=be_many, args=(t, seed, wrong, seen)) for seed in range(10)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        ledger.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                   f" WHERE usename = '{APP_USER}' ORDER BY random() LIMIT 1")
+        threads[0].join(0.3)
+        for thread in threads:
+            thread.join(0.01)
+    assert not wrong, wrong[0]
+    assert sum(seen) > 1000
 
 
 # --- drivers -----------------------------------------------------------------------------------
