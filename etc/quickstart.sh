@@ -291,7 +291,7 @@ show_forgery() {
 show_limit() {
     say "The standard tier has a bucket of 5 statements, one more every 5 seconds; others do not notice"
     tenant globex 'SELECT 1' 'SELECT 2' 'SELECT 3' 'SELECT 4' 'SELECT 5' 'SELECT 6' 'SELECT 7'
-    expect 'ERROR: .*rate limit of tenant "globex" reached'
+    expect 'ERROR: .*limit "rate" of tenant "globex" is reached'
     tenant acme "SELECT 'not limited' AS acme"
     expect 'not limited'
 }

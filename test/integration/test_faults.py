@@ -277,6 +277,8 @@ def test_i2_client_vanishes(primary, turnstile, how, request_):
     t = turnstile(shop(primary, {"default_pool_size": 1}))
     with clients(t, 2) as (client, other):
         client.send(request_)
+        if request_ == SLEEP:  # a cancel that comes before its statement is ignored by the server
+            wait_until(lambda: backends(primary, "wait_event = 'PgSleep'"))
         getattr(client, how)()
         assert other.rows("SELECT to_regclass('mine'), count(*) FROM pg_prepared_statements"
                           " WHERE name NOT LIKE 'pgt%'") == [(None, "0")]
