@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: ISC
  *
- * command.h - the console's language: one command, with at most one argument or a setting.
+ * command.h - the console's language: one command, whom it is about, a setting or a message.
  *
  * Knows which commands there are and who may use them, not what they do.  Pure.
  *
- *     command = [ verb [ word ] | "set" word ( "=" | "to" ) ( word | string ) ] [ ";" ]
+ *     command = [ verb [ word ] | "set" [ "tenant" name ] word ( "=" | "to" ) ( word | string )
+ *               | "reset" "tenant" name [ word ]
+ *               | ( "readonly" | "readwrite" ) [ owner ]
+ *               | "maintenance" [ "on" | "off" ] [ owner ] [ string ]
+ *               | ( "pause" | "resume" | "kill" ) "tenant" name ] [ ";" ]
+ *     owner   = ( "database" | "tenant" ) name
  *
  * A word is bare or in double quotes.  Blanks and SQL comments may stand between them.  One
  * command is one message, as in PgBouncer: text behind the semicolon is an error, and then nothing
@@ -23,6 +28,10 @@ enum argument {
 	ARGUMENT_NONE,
 	ARGUMENT_OPTIONAL_DATABASE,
 	ARGUMENT_DATABASE,
+	ARGUMENT_DATABASE_OR_TENANT, /* a bare name is a database, as in PgBouncer */
+	ARGUMENT_OWNER,
+	ARGUMENT_SWITCH,
+	ARGUMENT_TENANT_SETTING,
 	ARGUMENT_CLIENT,
 	ARGUMENT_SHUTDOWN_MODE,
 	ARGUMENT_SETTING,
@@ -71,6 +80,9 @@ struct fake_spec {
 extern const struct command_spec command_specs[NCOMMANDS];
 extern const struct show_spec show_specs[NSHOWS];
 extern const struct fake_spec fake_specs[NFAKES];
+/* Whom a command is about. */
+enum owner { OWNER_ALL, OWNER_DATABASE, OWNER_TENANT };
+
 /* "[db]" …, by enum argument; "" for none. */
 extern const char *const argument_usages[];
 
@@ -82,8 +94,11 @@ struct command {
 	enum command_id id;
 	int show;                      /* enum show_id, or -1 */
 	int fake;                      /* enum fake_id that SHOW or SET means, or -1 */
+	enum owner owner;              /* of whom .name is the name; else OWNER_ALL */
+	bool is_off;                   /* MAINTENANCE OFF */
+	char name[COMMAND_MAX_WORD];   /* "" without one */
 	char word[COMMAND_MAX_WORD];   /* the argument, or the setting's name; "" without one */
-	char value[COMMAND_MAX_VALUE]; /* of a setting */
+	char value[COMMAND_MAX_VALUE]; /* of a setting, or the message */
 };
 
 /* Reads text.  False: *e (42601) has PgBouncer's words.  The text is quoted there but must not be

@@ -33,7 +33,6 @@ struct console {
 /* ---- session.c: one client's conversation ------------------------------------------------------
  */
 
-struct errand;
 struct session;
 
 /* What a client is in the middle of. */
@@ -78,6 +77,48 @@ void session_wait(struct session *s, void (*forget)(void *arg), void *arg);
 typedef void command_fn(struct session *s, const struct command *cmd);
 /* By enum command_id; show and select are session.c's own. */
 extern command_fn *const command_handlers[NCOMMANDS];
+
+/* An errand: what each worker does on its own thread before a command is answered. */
+enum errand_end {
+	ERRAND_ONCE,
+	ERRAND_FINDS,      /* fails when no worker found anything */
+	ERRAND_UNTIL_NONE, /* repeated until no worker does */
+};
+
+struct errand {
+	struct list link;        /* of console.errands */
+	struct session *session; /* NULL: it is gone */
+	const char *tag;
+	/* On each worker's thread; returns how much it found. */
+	unsigned (*visit)(struct relay *r, const struct errand *errand);
+	enum errand_end end;
+	char name[COMMAND_MAX_WORD]; /* of a database or tenant; "": all */
+	uint64_t client_id;
+	struct err failure; /* why it is given up, if it is */
+	bool is_out;        /* workers are at it */
+};
+
+void run_errand(struct console *console, struct session *s, const char *tag, const char *name,
+		enum errand_end end,
+		unsigned (*visit)(struct relay *r, const struct errand *errand));
+/* A PAUSE that still waits for the database or tenant ("": for any) is over. */
+void give_up_errands(struct console *console,
+		     unsigned (*visit)(struct relay *r, const struct errand *errand),
+		     const char *name);
+/* The answer, when all workers know of what was done here. */
+void answer_after_workers(struct session *s, const char *tag);
+/* Whether a command may be about this database ("": all); what: PgBouncer's verb, for the message.
+ * False: it has been answered. */
+bool check_database(struct session *s, const char *name, const char *what);
+
+/* ---- switch.c: tenants' settings, and switches --------------------------------------------------
+ */
+
+void set_tenant(struct session *s, const struct command *cmd);
+void pause_tenant(struct session *s, const struct command *cmd);
+void resume_tenant(struct session *s, const struct command *cmd);
+void kill_tenant(struct session *s, const struct command *cmd);
+command_fn command_reset, command_readonly, command_readwrite, command_maintenance;
 
 /* The console ends: nothing is waited for any more. */
 void act_stop(struct console *console);

@@ -44,6 +44,12 @@ SHOWS(X)
 void show_each_group(struct worker *w, void (*visit)(struct group *group, struct table *t),
 		     struct table *t);
 
+/* Calls add for each tenant, of the configuration and of those that were let in without standing
+ * there, with what holds for it now. */
+typedef void show_tenant_fn(struct control *c, const char *name, const struct settings *set,
+			    struct limit_now now, struct table *t);
+void show_each_tenant(struct control *c, show_tenant_fn *add, struct table *t);
+
 /* What a client does at the moment, one word for all SHOWs. */
 enum client_doing { CLIENT_IS_IDLE, CLIENT_IS_ACTIVE, CLIENT_IS_WAITING };
 enum client_doing show_client_doing(const struct client *c);

@@ -90,6 +90,7 @@ struct client {
 	struct group *group;
 	struct tenant *tenant;   /* whose statements these are, or NULL */
 	struct whose *whose;     /* it may choose its tenant; else NULL */
+	struct tenant *waits_at; /* whose limit it waits for; a reference, or NULL */
 	struct tenant *claimant; /* of whose limits it holds .claims; a reference, or NULL */
 	struct server *server;   /* it has, or NULL */
 	struct waiter waiter;
@@ -123,14 +124,15 @@ struct client {
 	unsigned prepaid;          /* Executes that were charged when their batch began */
 	uint8_t secret[CLIENT_KEY_LONG];
 	uint8_t secret_len;
+	uint8_t xact;              /* of the transaction under way: bits XACT_… of the relay */
 	uint8_t claims;            /* of its tenant's limits: bits CLAIM_… of the relay */
-	uint8_t waits_for;         /* enum limit_kind + 1; 0: for no limit */
+	uint8_t waits_for;         /* enum limit_kind + 1, or for a switch; 0: it does not */
 	uint8_t phase;             /* enum client_phase */
 	uint8_t prepared_sequence; /* as prepared_effects: enum sql_sequence */
 	bool stream_discard;       /* the bytes of stream_left go nowhere; else to the server */
 	bool skips_to_sync;        /* an error was answered here: nothing counts up to its Sync */
-	bool admitted;             /* the limits have let the transaction under way pass */
 	bool is_woken;             /* has left the list of those who wait, and not asked yet */
+	bool unnamed_is_read;      /* its unnamed statement, where names are not mapped */
 	bool counted;              /* in shared_clients and the shared records */
 	bool in_batch;             /* extended messages without their Sync yet */
 	bool looked_at; /* its request may be sent as it is, when the queue has a server for it */

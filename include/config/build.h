@@ -75,6 +75,12 @@ struct config_alias {
 	struct hlink link;
 };
 
+/* A config that borrows c's lists and has global values of its own. */
+struct config *config_clone(struct config *c);
+
+/* Frees what the console has changed. */
+void config_empty_changes(struct config *c);
+
 /* The object whose link (at link_at) is in m and whose string (at key_at) is key, or NULL. */
 void *config_find(const struct hmap *m, struct slice key, size_t link_at, size_t key_at);
 
@@ -91,5 +97,7 @@ void draft_link(struct draft *d);
 void config_check(const struct config *c, const struct place *places, struct config_problems *p);
 /* The rules for tiers and tenants. */
 void draft_check(const struct draft *d);
+/* The same for one tenant's values.  False: *e. */
+bool settings_check_limits(const struct settings *s, struct err *e);
 
 #endif

@@ -82,6 +82,16 @@ struct tenant_conf {
 	struct hlink by_business_id;
 };
 
+/* What the console has changed at run time: wins over what the files say, and outlives a reload. */
+struct change {
+	enum setting_scope scope; /* of a tenant, of a database, or of all: SCOPE_GLOBAL */
+	const char *owner;        /* its name; "" for all */
+	enum setting_id id;
+	const char *text; /* as it was written */
+	union setting_value value;
+	struct hlink by_owner;
+};
+
 /* [peers], without effect in this version. */
 struct peer_conf {
 	unsigned id;
@@ -101,12 +111,15 @@ struct config {
 	size_t ntenants;
 	struct peer_conf **peers;
 	size_t npeers;
+	struct change **changes; /* in the order in which they were made */
+	size_t nchanges;
 	struct userlist *userlist;   /* of auth_file; empty without one, never NULL */
 	struct sign_keys *sign_keys; /* of context_signing_key_file; NULL without one */
 	const struct tier_conf *unknown_tenant_tier; /* NULL: unknown tenants are refused */
 
 	/* private */
 	struct hmap _databases, _users, _tiers, _tenants, _tenant_ids, _tenant_users, _tenant_dbs;
+	struct hmap _changes;
 	struct config_alias *_aliases;
 	char **_strings;
 	size_t _nstrings;
@@ -180,6 +193,20 @@ struct config *config_from_upstream(const char *uri, const char *listen,
  * (unknown, 42704; not now, 55P02; bad value, 22023).  Control thread. */
 struct config *config_with(struct config *c, struct slice name, const char *text,
 			   struct err *e) PGT_MUST_USE;
+
+/* The config that one more change makes out of c, which stays as it is.  text NULL: takes a change
+ * back, or, with an empty name, all of the owner's.  NULL: e says why.  Whether there is such an
+ * owner is the caller's to know.  Control thread. */
+struct config *config_with_change(struct config *c, enum setting_scope scope, struct slice owner,
+				  struct slice name, const char *text, struct err *e) PGT_MUST_USE;
+/* The change of that setting, or NULL. */
+const struct change *config_change_find(const struct config *c, enum setting_scope scope,
+					struct slice owner, enum setting_id id);
+/* Lays the changes of an owner over what was resolved for it. */
+void config_changes_apply(const struct config *c, enum setting_scope scope, struct slice owner,
+			  struct settings *out);
+/* Before a candidate is published: gives it the running config's changes. */
+void config_keep_changes(struct config *candidate, const struct config *running);
 
 /* Before a reloaded candidate is published: gives it the running config's values of what only a
  * start can change, with a note for each that differs. */

@@ -105,6 +105,10 @@ struct group {
 	struct config *config;                     /* whose strings the settings borrow */
 	const struct database_conf *database_conf; /* of that config */
 	struct settings set;
+	bool readonly;           /* for all, or for its database; not for its tenant */
+	bool is_gated;           /* this or the next is on: transactions have to be asked for */
+	const char *maintenance; /* the same; "": it is off */
+	usec_t maintenance_wait;
 	struct credential credential;
 	struct shared *database_shared, *user_shared, *login_shared;
 	struct node_set *nodes;

@@ -166,6 +166,15 @@ enum verdict gate_guard_call(struct client *c, uint32_t oid, struct err *e);
 void gate_note_call(struct client *c, uint32_t oid);
 /* The rewritten message goes out: tells the client that its timeout was lowered. */
 void gate_note_clamp(struct client *c);
+/* READONLY holds for it. */
+bool gate_is_readonly(const struct client *c);
+/* A transaction may begin here: whether READONLY binds it. */
+void gate_begin(struct client *c);
+/* Whether READONLY lets a text run; it begins a transaction where one may begin.  False: *e. */
+bool gate_may_write(struct client *c, struct slice text, const struct sql_facts *facts,
+		    struct err *e);
+/* The same for what nothing is known of. */
+bool gate_may_write_unseen(struct client *c, struct err *e);
 /* Whether a choice of nodes depends on what is asked. */
 bool gate_has_choice(const struct client *c);
 /* Whether the text is a proven read. */
@@ -184,8 +193,13 @@ struct pool *gate_replica(struct client *c);
 /* Whether that has to be asked: all that it costs those who have no limit. */
 static inline bool admit_is_gated(const struct client *c)
 {
-	return c->tenant && c->tenant->is_gated;
+	return c->group->is_gated || (c->tenant && c->tenant->is_gated);
 }
+
+/* Of client.xact. */
+#define XACT_ADMITTED  1 /* it may start */
+#define XACT_READS     2 /* READONLY was on when it began: it may read only … */
+#define XACT_READ_ONLY 4 /* … and has said so itself, so the server will see to it */
 
 /* n statements want to start a transaction, or it is not known yet how many (0).  VERDICT_WAIT: the
  * client has been put on the list of those who wait; VERDICT_REFUSED: *e. */
@@ -202,13 +216,13 @@ void admit_release(struct client *c, uint8_t claims);
 /* Its transaction has ended; its server has left it. */
 static inline void admit_end(struct client *c)
 {
-	c->admitted = false;
+	c->xact = 0;
 	if (c->claims)
 		admit_release(c, CLAIM_TRANSACTION);
 }
 static inline void admit_leave(struct client *c)
 {
-	c->admitted = false;
+	c->xact = 0;
 	if (c->claims)
 		admit_release(c, CLAIM_TRANSACTION | CLAIM_SERVER);
 }
@@ -216,8 +230,9 @@ static inline void admit_leave(struct client *c)
 void admit_forget(struct client *c);
 /* Those who may go on by now are looked at again. */
 void admit_wake(struct relay *r, usec_t now);
-/* Limits are others now: all of them are. */
-void admit_wake_all(struct relay *r);
+/* Limits and switches are others now: for those who wait, stand in the queue, or are in the middle
+ * of a transaction that nobody has asked for. */
+void admit_reconfigure(struct relay *r);
 
 /* ---- local.c: what is answered without a server ------------------------------------------------
  */

@@ -78,6 +78,10 @@ unsigned relay_busy_servers(const struct relay *r, const char *database);
 unsigned relay_clients(const struct relay *r, const char *database);
 /* Servers that RECONNECT still has to close; for WAIT_CLOSE. */
 unsigned relay_stale_servers(const struct relay *r, const char *database);
+/* Of a tenant: transactions under way; after PAUSE TENANT none begins. */
+unsigned relay_busy_of_tenant(const struct relay *r, const char *tenant);
+/* Closes its clients, and the servers of its own pools. */
+void relay_kill_tenant(struct relay *r, const char *tenant);
 /* Closes idle servers, those in use when they come free; PAUSE. */
 void relay_close_idle(struct relay *r, const char *database);
 

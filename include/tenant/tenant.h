@@ -49,6 +49,10 @@ void tenant_unref(struct tenant *tenant);
 /* After a reload: what they may do is resolved anew. */
 void tenants_configure(struct tenants *table, const struct config *config);
 
+/* What tenants owe is counted in tokens, so another rate finds as many, not as much time.  Before
+ * the threads have the new config. */
+void tenants_rescale(const struct config *old, const struct config *new, usec_t now);
+
 /* "" for NULL. */
 const char *tenant_name(const struct tenant *tenant);
 

@@ -109,6 +109,9 @@ void control_gather(struct control *c, size_t slot_size, gather_visit_fn *visit,
 bool control_reload(struct control *c, struct err *e);
 /* SET on the console: a configuration with one setting changed. */
 bool control_set(struct control *c, struct slice name, const char *value, struct err *e);
+/* SET TENANT and the like: one more change, or (text NULL) one or all of the owner's less. */
+bool control_change(struct control *c, enum setting_scope scope, const char *owner,
+		    const char *name, const char *text, struct err *e);
 /* Goes as far as mode says; when it is on that way or further already, it ends at once. */
 void control_shutdown(struct control *c, enum shutdown_mode mode);
 /* Stops accepting and reading from clients; and the way back. */

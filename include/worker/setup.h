@@ -24,8 +24,9 @@ struct setup {
 	struct tls_context *server_tls; /* NULL: servers are not asked for it */
 };
 
-/* Reads the configuration, and with the running one (or NULL) keeps what only a start can change.
- * NULL: p->errors has all that is wrong.  The caller's reference. */
+/* Reads the configuration, and with the running one (or NULL) keeps what only a start can change
+ * and what the console has changed. NULL: p->errors has all that is wrong.  The caller's reference.
+ */
 struct config *setup_read(const struct setup_source *source, const struct config *running,
 			  struct config_problems *p);
 /* Makes the TLS contexts that a configuration asks for and takes its reference over when it

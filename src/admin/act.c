@@ -6,8 +6,8 @@
  * answer is sent when all have.  PAUSE and WAIT_CLOSE repeat theirs until no worker finds anything
  * left.  A client may leave while its errand is under way; the errand then ends by itself.
  *
- * PAUSE, KILL and DISABLE are flags in a database's shared record, which the relay obeys; the
- * console holds the record as long as one is set.
+ * PAUSE, KILL and DISABLE of databases are flags in a database's shared record, which the relay
+ * obeys; the console holds the record as long as one is set.
  */
 #include "admin/parts.h"
 #include "base/log.h"
@@ -22,28 +22,9 @@
 /* ---- errands ----------------------------------------------------------------------------------
  */
 
-enum errand_end {
-	ERRAND_ONCE,
-	ERRAND_FINDS,      /* fails when no worker found anything */
-	ERRAND_UNTIL_NONE, /* repeated until no worker does */
-};
-
-struct errand {
-	struct list link;        /* of console.errands */
-	struct session *session; /* NULL: it is gone */
-	const char *tag;
-	/* On each worker's thread; returns how much it found. */
-	unsigned (*visit)(struct relay *r, const struct errand *errand);
-	enum errand_end end;
-	char database[COMMAND_MAX_WORD]; /* "": all */
-	uint64_t client_id;
-	struct err failure; /* why it is given up, if it is */
-	bool is_out;        /* workers are at it */
-};
-
 static const char *database_of(const struct errand *errand)
 {
-	return *errand->database ? errand->database : NULL;
+	return *errand->name ? errand->name : NULL;
 }
 
 static void errand_free(struct errand *errand)
@@ -138,16 +119,16 @@ static struct errand *errand_new(struct console *console, struct session *s, con
 
 	errand->session = s;
 	errand->tag = tag;
-	memcpy(errand->database, database, strlen(database) + 1);
+	memcpy(errand->name, database, strlen(database) + 1);
 	list_push_back(&console->errands, &errand->link);
 	if (s)
 		session_wait(s, errand_forget, errand);
 	return errand;
 }
 
-static void run_errand(struct console *console, struct session *s, const char *tag,
-		       const char *database, enum errand_end end,
-		       unsigned (*visit)(struct relay *r, const struct errand *errand))
+void run_errand(struct console *console, struct session *s, const char *tag, const char *database,
+		enum errand_end end,
+		unsigned (*visit)(struct relay *r, const struct errand *errand))
 {
 	struct errand *errand = errand_new(console, s, tag, database);
 
@@ -156,8 +137,7 @@ static void run_errand(struct console *console, struct session *s, const char *t
 	errand_go(console->control, errand);
 }
 
-/* The answer, when all workers know of what was done here. */
-static void answer_after_workers(struct session *s, const char *tag)
+void answer_after_workers(struct session *s, const char *tag)
 {
 	run_errand(s->console, s, tag, "", ERRAND_ONCE, NULL);
 }
@@ -276,14 +256,14 @@ static void pause_all(struct console *console)
 	buf_fini(&names);
 }
 
-/* Pauses that still wait for the database, or for all, are over. */
-static void give_up_pauses(struct console *console, const char *database)
+void give_up_errands(struct console *console,
+		     unsigned (*visit)(struct relay *r, const struct errand *errand),
+		     const char *name)
 {
 	LIST_FOREACH_SAFE (at, &console->errands) {
 		struct errand *errand = container_of(at, struct errand, link);
 
-		if (errand->visit != visit_pause ||
-		    (*database && strcmp(errand->database, database)))
+		if (errand->visit != visit || (*name && strcmp(errand->name, name)))
 			continue;
 		err_set(&errand->failure, "57014", "PAUSE was ended by RESUME");
 		if (!errand->is_out)
@@ -302,7 +282,7 @@ static void resume(struct console *console, const char *database)
 	if (!*database)
 		console->paused = false;
 	release_holds(console);
-	give_up_pauses(console, database);
+	give_up_errands(console, visit_pause, database);
 }
 
 /* ---- the commands ------------------------------------------------------------------------------
@@ -321,8 +301,7 @@ static bool is_console_name(const char *name)
 	return !strcmp(name, "pgbouncer") || !strcmp(name, "pgturnstile");
 }
 
-/* Whether a command may be about this database; what: PgBouncer's verb, for the message. */
-static bool check_database(struct session *s, const char *name, const char *what)
+bool check_database(struct session *s, const char *name, const char *what)
 {
 	const struct config *config = s->console->control->config;
 	struct err e;
@@ -351,7 +330,9 @@ static void command_set(struct session *s, const struct command *cmd)
 {
 	struct err e;
 
-	if (control_set(s->console->control, slice_str(cmd->word), cmd->value, &e))
+	if (cmd->owner == OWNER_TENANT)
+		set_tenant(s, cmd);
+	else if (control_set(s->console->control, slice_str(cmd->word), cmd->value, &e))
 		answer_after_workers(s, "SET");
 	else
 		session_fail(s, &e);
@@ -374,6 +355,10 @@ static void command_pause(struct session *s, const struct command *cmd)
 {
 	struct console *console = s->console;
 
+	if (cmd->owner == OWNER_TENANT) {
+		pause_tenant(s, cmd);
+		return;
+	}
 	if (!check_not_held(s) || !check_database(s, cmd->word, "pause"))
 		return;
 	if (*cmd->word) {
@@ -391,6 +376,10 @@ static void command_resume(struct session *s, const struct command *cmd)
 	struct hold *h = find_hold(console, cmd->word);
 	struct err e;
 
+	if (cmd->owner == OWNER_TENANT) {
+		resume_tenant(s, cmd);
+		return;
+	}
 	if (!check_database(s, cmd->word, "resume"))
 		return;
 	if (*cmd->word && !(h && h->database->paused)) {
@@ -447,6 +436,10 @@ static void command_wait_close(struct session *s, const struct command *cmd)
 
 static void command_kill(struct session *s, const struct command *cmd)
 {
+	if (cmd->owner == OWNER_TENANT) {
+		kill_tenant(s, cmd);
+		return;
+	}
 	if (!check_not_held(s) || !check_database(s, cmd->word, "kill"))
 		return;
 	if (*cmd->word)

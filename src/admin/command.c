@@ -30,9 +30,13 @@ const char *const argument_usages[] = {
 	[ARGUMENT_NONE] = "",
 	[ARGUMENT_OPTIONAL_DATABASE] = "[<db>]",
 	[ARGUMENT_DATABASE] = "<db>",
+	[ARGUMENT_DATABASE_OR_TENANT] = "[<db> | TENANT <tenant>]",
+	[ARGUMENT_OWNER] = "[DATABASE <db> | TENANT <tenant>]",
+	[ARGUMENT_SWITCH] = "[ON|OFF] [DATABASE <db> | TENANT <tenant>] ['<message>']",
+	[ARGUMENT_TENANT_SETTING] = "TENANT <tenant> [<key>]",
 	[ARGUMENT_CLIENT] = "<client_id>",
 	[ARGUMENT_SHUTDOWN_MODE] = "[WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]",
-	[ARGUMENT_SETTING] = "key = arg",
+	[ARGUMENT_SETTING] = "[TENANT <tenant>] key = arg",
 	[ARGUMENT_SHOWN] = "<what>",
 };
 
@@ -177,10 +181,98 @@ static int find_fake(const char *name)
 	return -1;
 }
 
+static struct token peek_token(struct slice rest)
+{
+	return next_token(&rest);
+}
+
+/* The name that must follow. */
+static bool take_name(struct slice *rest, struct command *out, enum owner owner, struct slice text,
+		      struct err *e)
+{
+	struct token t = next_token(rest);
+
+	out->owner = owner;
+	if (t.kind != TOKEN_WORD || !t.text.n)
+		return syntax_error(text, e);
+	return take_text(&t, out->name, sizeof(out->name)) || err_set(e, "42601", "bad arguments");
+}
+
+/* DATABASE name or TENANT name, or neither. */
+static bool parse_owner(struct slice *rest, struct command *out, struct slice text, struct err *e)
+{
+	struct token t = peek_token(*rest);
+
+	if (!is_word(&t, "database") && !is_word(&t, "tenant"))
+		return true;
+	next_token(rest);
+	return take_name(rest, out, is_word(&t, "tenant") ? OWNER_TENANT : OWNER_DATABASE, text, e);
+}
+
+/* Whether TENANT and a name come, not something that is called tenant. */
+static bool is_tenant_next(struct slice rest)
+{
+	struct token t = next_token(&rest), name = next_token(&rest);
+
+	return is_word(&t, "tenant") && name.kind == TOKEN_WORD && !is_word(&name, "to");
+}
+
+static bool parse_tenant(struct slice *rest, struct command *out, struct slice text, struct err *e)
+{
+	next_token(rest);
+	return take_name(rest, out, OWNER_TENANT, text, e);
+}
+
+static bool expect_end(struct slice *rest, struct slice text, struct err *e)
+{
+	return is_end(next_token(rest), rest) || syntax_error(text, e);
+}
+
+/* [ON|OFF] [owner] ['message'] */
+static bool parse_switch(struct slice *rest, struct command *out, struct slice text, struct err *e)
+{
+	struct token t = peek_token(*rest);
+
+	out->is_off = is_word(&t, "off");
+	if (out->is_off || is_word(&t, "on"))
+		next_token(rest);
+	if (!parse_owner(rest, out, text, e))
+		return false;
+	t = peek_token(*rest);
+	if (t.kind == TOKEN_STRING && !out->is_off) {
+		next_token(rest);
+		if (!take_text(&t, out->value, sizeof(out->value)))
+			return err_set(e, "42601", "bad arguments");
+	}
+	return expect_end(rest, text, e);
+}
+
+static bool parse_reset(struct slice *rest, struct command *out, struct slice text, struct err *e)
+{
+	struct token t;
+
+	if (!is_tenant_next(*rest))
+		return syntax_error(text, e);
+	if (!parse_tenant(rest, out, text, e))
+		return false;
+	t = peek_token(*rest);
+	if (t.kind == TOKEN_WORD) {
+		next_token(rest);
+		if (!take_text(&t, out->word, sizeof(out->word)))
+			return err_set(e, "42601", "bad arguments");
+	}
+	return expect_end(rest, text, e);
+}
+
 static bool parse_setting(struct slice *rest, struct command *out, struct slice text, struct err *e)
 {
-	struct token key = next_token(rest), equals = next_token(rest), value = next_token(rest);
+	struct token key, equals, value;
 
+	if (is_tenant_next(*rest) && !parse_tenant(rest, out, text, e))
+		return false;
+	key = next_token(rest);
+	equals = next_token(rest);
+	value = next_token(rest);
 	if (key.kind != TOKEN_WORD || !key.text.n ||
 	    (equals.kind != TOKEN_EQUALS && !is_word(&equals, "to")) ||
 	    (value.kind != TOKEN_WORD && value.kind != TOKEN_STRING) ||
@@ -189,7 +281,8 @@ static bool parse_setting(struct slice *rest, struct command *out, struct slice 
 	if (!take_text(&key, out->word, sizeof(out->word)) ||
 	    !take_text(&value, out->value, sizeof(out->value)))
 		return err_set(e, "42601", "bad arguments");
-	out->fake = find_fake(out->word);
+	if (out->owner == OWNER_ALL)
+		out->fake = find_fake(out->word);
 	return true;
 }
 
@@ -219,6 +312,27 @@ static bool parse_argument(struct slice *rest, struct command *out, struct slice
 	return true;
 }
 
+/* What stands behind the verb. */
+static bool parse_rest(struct slice *rest, struct command *out, struct slice text, struct err *e)
+{
+	switch (command_specs[out->id].argument) {
+	case ARGUMENT_SETTING:
+		return parse_setting(rest, out, text, e);
+	case ARGUMENT_TENANT_SETTING:
+		return parse_reset(rest, out, text, e);
+	case ARGUMENT_SWITCH:
+		return parse_switch(rest, out, text, e);
+	case ARGUMENT_OWNER:
+		return parse_owner(rest, out, text, e) && expect_end(rest, text, e);
+	case ARGUMENT_DATABASE_OR_TENANT:
+		if (is_tenant_next(*rest))
+			return parse_tenant(rest, out, text, e) && expect_end(rest, text, e);
+		return parse_argument(rest, out, text, e);
+	default:
+		return parse_argument(rest, out, text, e);
+	}
+}
+
 bool command_parse(struct slice text, struct command *out, struct err *e)
 {
 	struct slice rest = text;
@@ -233,9 +347,7 @@ bool command_parse(struct slice text, struct command *out, struct err *e)
 		if (!is_word(&verb, command_specs[i].verb))
 			continue;
 		out->id = (enum command_id)i;
-		if (command_specs[i].argument == ARGUMENT_SETTING)
-			return parse_setting(&rest, out, text, e);
-		return parse_argument(&rest, out, text, e);
+		return parse_rest(&rest, out, text, e);
 	}
 	return syntax_error(text, e);
 }

@@ -61,15 +61,19 @@ static const char head[] =
     "`admin_users` may do everything, users in `stats_users` what is not marked *admin*. On the "
     "Unix socket, the user `pgturnstile` or `pgbouncer` with the pooler's own system user is an "
     "admin without a password. Nobody else is let in.\n\n"
-    "Commands are case-insensitive and take one argument at most; a name with other characters "
+    "Commands are case-insensitive. In `PAUSE shop` a name is a database, as in PgBouncer; `TENANT "
+    "acme` is a tenant, `DATABASE shop` a database, and neither of them is all. A name with other "
+    "characters "
     "than letters, digits and the like is written in double quotes. One command is one message: "
     "text behind the semicolon is an error, and nothing of it is run. The extended protocol works "
     "too (no parameters; rows are always text). A message of more than 64 kB is refused. Rows are "
     "sent as fast as the client reads; until then a table waits in memory, about 300 bytes for "
     "each row.\n\n"
     "Names, columns, their order and types are those of PgBouncer " CONSOLE_VERSION
-    ". Its database and user `pgbouncer` in the tables are the console itself. Our own data has "
-    "its own commands: TENANTS, TIERS, NODES, SAVINGS, LISTENERS, PINS, PIN_COUNTS, PREPARED.\n";
+    "; what is ours in them stands at the end (DATABASES: readonly, maintenance). Its database and "
+    "user `pgbouncer` in the tables are the console itself. Our own data has "
+    "its own commands: TENANTS, TIERS, LIMITS, NODES, SAVINGS, LISTENERS, PINS, PIN_COUNTS, "
+    "PREPARED.\n";
 
 static void put_access(struct buf *out, enum access access)
 {

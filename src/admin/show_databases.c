@@ -23,7 +23,10 @@
 	X(INT, FIRST, max_client_connections, "Clients; 0: no limit.")                             \
 	X(INT, MAX, current_client_connections, "Clients now.")                                    \
 	X(INT, MAX, paused, "1: PAUSE or KILL holds it.")                                          \
-	X(INT, MAX, disabled, "1: DISABLE refuses its clients.")
+	X(INT, MAX, disabled, "1: DISABLE refuses its clients.")                                   \
+	X(INT, MAX, readonly, "1: READONLY holds, of it or of all.")                               \
+	X(TEXT, FIRST, maintenance,                                                                \
+	  "The message of its MAINTENANCE, or of that of all; NULL: it is off.")
 LAYOUT_DEFINE(database, DATABASE_COLUMNS);
 
 /* Names of records are collected first: nothing may be looked up under their lock. */
@@ -61,7 +64,7 @@ static void database_row(struct control *c, const char *name, const struct datab
 			 struct table *t)
 {
 	struct buf hosts = { 0 }, mode = { 0 }, balance = { 0 };
-	struct settings set;
+	struct settings set, all;
 	struct database_row row = { .name = name };
 
 	settings_resolve(c->config, d, NULL, NULL, NULL, &set);
@@ -80,6 +83,13 @@ static void database_row(struct control *c, const char *name, const struct datab
 	row.max_client_connections = set.max_db_client_connections;
 	fill_use(SHARED_DATABASE, name, &row.current_connections, &row.current_client_connections);
 	fill_flags(name, &row);
+	settings_resolve(c->config, NULL, NULL, NULL, NULL, &all);
+	config_changes_apply(c->config, SCOPE_GLOBAL, SLICE(""), &all);
+	config_changes_apply(c->config, SCOPE_DATABASE, slice_str(name), &set);
+	row.readonly = all.readonly || set.readonly;
+	row.maintenance = *all.maintenance   ? all.maintenance
+			  : *set.maintenance ? set.maintenance
+					     : NULL;
 	table_add(t, &row);
 	buf_fini(&hosts);
 	buf_fini(&mode);

@@ -29,7 +29,11 @@
 	X(TEXT, FIRST, quota, "Statements in an hour, in a day; 0: no limit.")                     \
 	X(BIGINT, FIRST, quota_left, "Of them left, of the scarcer; NULL: no limit.")              \
 	X(TEXT, FIRST, statement_timeout, "Ceiling of statement_timeout in seconds; 0: none.")     \
-	X(INT, FIRST, max_client_conn, "Clients that it may have; 0: no limit.")
+	X(INT, FIRST, max_client_conn, "Clients that it may have; 0: no limit.")                   \
+	X(INT, MAX, readonly,                                                                      \
+	  "1: READONLY holds for it; not counted is that for all or a database.")                  \
+	X(TEXT, FIRST, maintenance, "The message of its MAINTENANCE; NULL: it is off.")            \
+	X(INT, MAX, paused, "1: PAUSE TENANT holds it.")
 LAYOUT_DEFINE(tenant, TENANT_COLUMNS);
 
 /* A row to which only what happens in groups is added; limits come from tenants_local(). */
@@ -135,21 +139,23 @@ static void fill_limits(const char *name, const struct settings *set, struct lim
 	shared_put(s);
 }
 
-static void tenant_limits(struct control *c, const char *name, const struct tenant_conf *conf,
+static void tenant_limits(struct control *c, const char *name, const struct settings *set,
 			  struct limit_now now, struct table *t)
 {
+	const struct tenant_conf *conf = config_tenant_by_name(c->config, slice_str(name));
 	const struct tier_conf *tier = conf ? conf->tier : c->config->unknown_tenant_tier;
 	struct buf rate = { 0 }, quota = { 0 }, timeout = { 0 };
 	struct tenant_row row = row_of(name);
-	struct settings set;
 
-	settings_resolve(c->config, NULL, NULL, conf, conf ? NULL : tier, &set);
 	row.business_id = conf ? conf->business_id : NULL;
 	row.tier = tier ? tier->name : NULL;
-	row.rate = show_setting(SETTING_rate, &set, &rate);
-	row.quota = show_setting(SETTING_quota, &set, &quota);
-	row.statement_timeout = show_setting(SETTING_statement_timeout, &set, &timeout);
-	fill_limits(name, &set, now, &row);
+	row.rate = show_setting(SETTING_rate, set, &rate);
+	row.quota = show_setting(SETTING_quota, set, &quota);
+	row.statement_timeout = show_setting(SETTING_statement_timeout, set, &timeout);
+	row.readonly = set->readonly;
+	row.maintenance = *set->maintenance ? set->maintenance : NULL;
+	row.paused = set->paused;
+	fill_limits(name, set, now, &row);
 	table_add(t, &row);
 	buf_fini(&rate);
 	buf_fini(&quota);
@@ -161,23 +167,38 @@ static void collect_name(void *arg, struct shared *s)
 	buf_put_cstr(arg, s->name);
 }
 
-/* Those of the configuration, and those that were let in without standing there. */
-static void tenants_local(struct control *c, struct table *t)
+static void add_one(struct control *c, const char *name, const struct tenant_conf *conf,
+		    show_tenant_fn *add, struct limit_now now, struct table *t)
+{
+	struct settings set;
+
+	settings_resolve(c->config, NULL, NULL, conf, conf ? NULL : c->config->unknown_tenant_tier,
+			 &set);
+	config_changes_apply(c->config, SCOPE_TENANT, slice_str(name), &set);
+	add(c, name, &set, now, t);
+}
+
+void show_each_tenant(struct control *c, show_tenant_fn *add, struct table *t)
 {
 	const struct limit_now now = { loop_now(c->loop), clock_wall() };
 	struct buf names = { 0 };
 	const char *name;
 
 	for (size_t i = 0; i < c->config->ntenants; i++)
-		tenant_limits(c, c->config->tenants[i]->name, c->config->tenants[i], now, t);
+		add_one(c, c->config->tenants[i]->name, c->config->tenants[i], add, now, t);
 	shared_visit(SHARED_TENANT, collect_name, &names);
 	name = buf_head(&names);
 	for (size_t left = buf_len(&names), n; left; left -= n, name += n) {
 		n = strlen(name) + 1;
 		if (!config_tenant_by_name(c->config, slice_of(name, n - 1)))
-			tenant_limits(c, name, NULL, now, t);
+			add_one(c, name, NULL, add, now, t);
 	}
 	buf_fini(&names);
+}
+
+static void tenants_local(struct control *c, struct table *t)
+{
+	show_each_tenant(c, tenant_limits, t);
 }
 
 const struct show show_tenants = { .shown = &tenant_layout,

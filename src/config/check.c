@@ -190,14 +190,22 @@ void config_check(const struct config *c, const struct place *places, struct con
 }
 
 /* A bucket without a rate would never fill. */
-static void check_rate(const struct draft *d, struct place where, const char *owner,
-		       const struct tenant_conf *tenant, const struct tier_conf *tier)
+bool settings_check_limits(const struct settings *s, struct err *e)
+{
+	if (s->burst && !s->rate.count)
+		return err_set(e, "22023", "burst without rate: set rate too");
+	return true;
+}
+
+static void check_limits(const struct draft *d, struct place where, const char *owner,
+			 const struct tenant_conf *tenant, const struct tier_conf *tier)
 {
 	struct settings s;
+	struct err e;
 
 	settings_resolve(d->config, NULL, NULL, tenant, tier, &s);
-	if (s.burst && !s.rate.count)
-		problem_add(d->problems, where, owner, "burst without rate: set rate too");
+	if (!settings_check_limits(&s, &e))
+		problem_add(d->problems, where, owner, "%s", e.text);
 }
 
 void draft_check(const struct draft *d)
@@ -205,7 +213,7 @@ void draft_check(const struct draft *d)
 	const struct config *c = d->config;
 
 	for (size_t i = 0; i < c->ntiers; i++)
-		check_rate(d, d->tier_places[i], c->tiers[i]->name, NULL, c->tiers[i]);
+		check_limits(d, d->tier_places[i], c->tiers[i]->name, NULL, c->tiers[i]);
 	for (size_t i = 0; i < c->ntenants; i++)
-		check_rate(d, d->tenants[i].place, c->tenants[i]->name, c->tenants[i], NULL);
+		check_limits(d, d->tenants[i].place, c->tenants[i]->name, c->tenants[i], NULL);
 }

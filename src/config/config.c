@@ -75,6 +75,7 @@ void config_unref(struct config *c)
 		userlist_free(c->userlist);
 		sign_keys_free(c->sign_keys);
 	}
+	config_empty_changes(c);
 	free_strings(c);
 	free(c);
 }
@@ -181,8 +182,7 @@ enum tenant_pool config_tenant_pool(const struct config *c, const struct databas
 
 /* --- other configs made of this one --------------------------------------------------------- */
 
-/* A config that borrows c's lists and has global values of its own. */
-static struct config *config_clone(struct config *c)
+struct config *config_clone(struct config *c)
 {
 	struct config *clone = xnew(struct config);
 
@@ -197,6 +197,10 @@ static struct config *config_clone(struct config *c)
 
 			*at = config_string(clone, slice_str(*at));
 		}
+	clone->changes = NULL;
+	clone->nchanges = 0;
+	clone->_changes = (struct hmap){ 0 };
+	config_keep_changes(clone, c);
 	return clone;
 }
 

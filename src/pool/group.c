@@ -115,6 +115,21 @@ static void settle_for_replication(struct settings *set)
 	set->query_timeout = 0;
 }
 
+/* What is switched for all and for its database. */
+static void take_switches(struct group *group)
+{
+	struct settings all, own;
+
+	settings_resolve(group->config, NULL, NULL, NULL, NULL, &all);
+	config_changes_apply(group->config, SCOPE_GLOBAL, SLICE(""), &all);
+	settings_resolve(group->config, group->database_conf, NULL, NULL, NULL, &own);
+	config_changes_apply(group->config, SCOPE_DATABASE, slice_str(group->name), &own);
+	group->readonly = all.readonly || own.readonly;
+	group->maintenance = *all.maintenance ? all.maintenance : own.maintenance;
+	group->maintenance_wait = *all.maintenance ? all.maintenance_wait : own.maintenance_wait;
+	group->is_gated = group->readonly || *group->maintenance;
+}
+
 void group_configure(struct group *group, struct config *config,
 		     const struct database_conf *database)
 {
@@ -129,6 +144,9 @@ void group_configure(struct group *group, struct config *config,
 	settings_resolve(config, database, config_user(config, slice_str(group->user)), tenant,
 			 tenant || !group->tenant ? NULL : config->unknown_tenant_tier,
 			 &group->set);
+	config_changes_apply(config, SCOPE_TENANT, slice_str(tenant_name(group->tenant)),
+			     &group->set);
+	take_switches(group);
 	if (group->replication)
 		settle_for_replication(&group->set);
 	config_unref(old);

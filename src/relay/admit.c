@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * admit.c - may a transaction start now: the limits of its tenant.
+ * admit.c - may a transaction start now: maintenance, pauses, and the limits of its tenant.
  *
  * Asked at a transaction's first statement and never within one (I10): what a transaction uses is
  * charged, and the next one pays.  Slots (transactions at once, servers of shared pools) are
@@ -20,6 +20,9 @@
 /* Further than any timeout. */
 #define FOREVER (INT64_MAX / 2)
 
+/* Of client.waits_for, beside the limits. */
+#define WAITS_FOR_SWITCH (NLIMITS + 1)
+
 static struct limit_now limit_now(const struct client *c)
 {
 	return (struct limit_now){ .monotonic = relay_now(c),
@@ -31,36 +34,61 @@ static bool is_slot(enum limit_kind kind)
 	return kind == LIMIT_TRANSACTIONS || kind == LIMIT_SERVERS;
 }
 
+static bool waits_for_limit(const struct client *c)
+{
+	return c->waits_for && c->waits_for != WAITS_FOR_SWITCH;
+}
+
 static bool waits_for_slot(const struct client *c)
 {
-	return c->waits_for && is_slot(c->waits_for - 1);
+	return waits_for_limit(c) && is_slot(c->waits_for - 1);
 }
 
 /* ---- who waits --------------------------------------------------------------------------------
  */
 
+/* In the tenant that it waits for, which has to stay. */
+static void count_waiting(struct client *c)
+{
+	if (!waits_for_limit(c))
+		return;
+	c->waits_at = tenant_ref(c->tenant);
+	atomic_fetch_add(&shared_tally(c->waits_at->shared)->waiting[c->waits_for - 1], 1);
+	c->waits_at->nqueued += waits_for_slot(c);
+}
+
+static void uncount_waiting(struct client *c)
+{
+	struct tenant *t = c->waits_at;
+
+	if (!t)
+		return;
+	atomic_fetch_sub(&shared_tally(t->shared)->waiting[c->waits_for - 1], 1);
+	t->nqueued -= waits_for_slot(c);
+	t->nwoken -= c->is_woken;
+	c->waits_at = NULL;
+	tenant_unref(t);
+}
+
 static void stop_waiting(struct client *c)
 {
 	if (!c->waits_for)
 		return;
-	atomic_fetch_sub(&shared_tally(c->tenant->shared)->waiting[c->waits_for - 1], 1);
-	c->tenant->nqueued -= waits_for_slot(c);
-	c->tenant->nwoken -= c->is_woken;
+	uncount_waiting(c);
 	c->is_woken = false;
 	c->waits_for = 0;
 	c->limit_since = c->retry_at = 0;
 	list_del(&c->limit_link);
 }
 
-static enum verdict wait_for(struct client *c, enum limit_kind kind, usec_t wait)
+static enum verdict wait_for(struct client *c, unsigned what, usec_t wait)
 {
 	struct relay *r = relay_of(c);
 	usec_t since = c->limit_since ? c->limit_since : relay_now(c);
 
 	stop_waiting(c);
-	c->waits_for = (uint8_t)(kind + 1);
-	atomic_fetch_add(&shared_tally(c->tenant->shared)->waiting[kind], 1);
-	c->tenant->nqueued += is_slot(kind);
+	c->waits_for = (uint8_t)what;
+	count_waiting(c);
 	c->limit_since = since;
 	c->retry_at = relay_now(c) + wait;
 	list_push_back(&r->limited, &c->limit_link);
@@ -73,7 +101,8 @@ static void wake(struct client *c)
 	list_del(&c->limit_link);
 	c->retry_at = 0;
 	c->is_woken = true;
-	c->tenant->nwoken++;
+	if (c->waits_at)
+		c->waits_at->nwoken++;
 	if (!admit_is_gated(c))
 		stop_waiting(c);
 	conn_resume(&c->conn);
@@ -88,7 +117,7 @@ static void wake(struct client *c)
 /* Whether there is a slot for one more than those that are awake already. */
 static bool has_free_slot(const struct client *c)
 {
-	const struct tenant *t = c->tenant;
+	const struct tenant *t = c->waits_at;
 	bool is_held = c->waits_for - 1 == LIMIT_SERVERS;
 	unsigned max = is_held ? t->set.tenant_max_server_conn : t->set.max_transactions;
 	unsigned used = is_held ? t->shared->held : t->shared->transactions;
@@ -106,18 +135,13 @@ void admit_wake(struct relay *r, usec_t now)
 	}
 }
 
-void admit_wake_all(struct relay *r)
-{
-	admit_wake(r, FOREVER + FOREVER);
-}
-
 /* A slot of the tenant is free. */
 static void wake_next(struct relay *r, const struct tenant *t)
 {
 	LIST_FOREACH (at, &r->limited) {
 		struct client *c = container_of(at, struct client, limit_link);
 
-		if (c->tenant != t || !waits_for_slot(c))
+		if (c->waits_at != t || !waits_for_slot(c))
 			continue;
 		if (has_free_slot(c))
 			wake(c);
@@ -244,6 +268,79 @@ static enum verdict refuse(struct client *c, const struct limit_refusal *why, st
 	return VERDICT_REFUSED;
 }
 
+/* ---- switches ---------------------------------------------------------------------------------
+ */
+
+/* Why no transaction starts, for now. */
+struct closure {
+	const char *message;
+	usec_t patience; /* for who waits */
+};
+
+static bool is_closed(const struct client *c, struct closure *why)
+{
+	const struct group *group = c->group;
+	const struct tenant *t = c->tenant;
+	usec_t timeout = group->set.query_wait_timeout;
+
+	if (*group->maintenance)
+		*why = (struct closure){ group->maintenance, group->maintenance_wait };
+	else if (t && *t->set.maintenance)
+		*why = (struct closure){ t->set.maintenance, t->set.maintenance_wait };
+	else if (t && t->set.paused)
+		*why = (struct closure){ "the tenant is paused", timeout ? timeout : FOREVER };
+	else
+		return false;
+	return true;
+}
+
+static enum verdict wait_for_switch(struct client *c, const struct closure *why, struct err *e)
+{
+	usec_t waited = c->limit_since ? relay_now(c) - c->limit_since : 0;
+
+	if (waited < why->patience)
+		return wait_for(c, WAITS_FOR_SWITCH, why->patience - waited);
+	stop_waiting(c);
+	err_set(e, "57P03", "%.500s", why->message);
+	return VERDICT_REFUSED;
+}
+
+/* A session in the queue has been let pass, and asks again.  It has run nothing. */
+static void send_back(struct client *c)
+{
+	waiter_leave(&c->waiter);
+	c->looked_at = false;
+	c->chosen = NULL;
+	admit_leave(c);
+	conn_kick(&c->conn);
+	if (c->begin_due)
+		local_hurry(c);
+}
+
+static void reconsider(struct client *c)
+{
+	struct closure why;
+
+	/* A transaction that was to read only may go on to write. */
+	if (!gate_is_readonly(c))
+		c->xact &= XACT_ADMITTED;
+	if (c->phase != CLIENT_READY || !admit_is_gated(c))
+		return;
+	if (c->waiter.pool && (is_closed(c, &why) || gate_is_readonly(c)))
+		send_back(c);
+	/* Its transaction began when nobody had to be asked; it comes to its end. */
+	else if (c->server && !is_at_start(c))
+		c->xact |= XACT_ADMITTED;
+}
+
+void admit_reconfigure(struct relay *r)
+{
+	admit_wake(r, FOREVER + FOREVER);
+	for (struct hlink *l = hmap_walk(&r->groups, NULL); l; l = hmap_walk(&r->groups, l))
+		LIST_FOREACH (at, &container_of(l, struct group, link)->clients)
+			reconsider(container_of(at, struct client, link));
+}
+
 /* ---- the question -----------------------------------------------------------------------------
  */
 
@@ -255,7 +352,7 @@ static enum verdict wait_for_slot(struct client *c, enum limit_kind kind, struct
 
 	if (max && waited >= max)
 		return refuse(c, &(struct limit_refusal){ .kind = kind }, e);
-	return wait_for(c, kind, max ? max - waited : FOREVER);
+	return wait_for(c, kind + 1, max ? max - waited : FOREVER);
 }
 
 /* Nobody waits in vain. */
@@ -267,17 +364,30 @@ static enum verdict wait_for_tokens(struct client *c, const struct limit_refusal
 	if (waited + why->wait > c->tenant->set.rate_limit_wait)
 		return refuse(c, why, e);
 	release_unused(c);
-	return wait_for(c, why->kind, why->wait);
+	return wait_for(c, why->kind + 1, why->wait);
+}
+
+static enum verdict pass(struct client *c, unsigned n)
+{
+	stop_waiting(c);
+	if (n)
+		c->xact |= XACT_ADMITTED;
+	return VERDICT_PASS;
 }
 
 enum verdict admit_transaction(struct client *c, unsigned n, struct err *e)
 {
 	struct tenant *t = c->tenant;
 	struct limit_refusal why;
+	struct closure closure;
 	bool warns;
 
-	if (c->admitted || !admit_is_gated(c))
+	if ((c->xact & XACT_ADMITTED) || !admit_is_gated(c))
 		return VERDICT_PASS;
+	if (is_closed(c, &closure))
+		return wait_for_switch(c, &closure, e);
+	if (!t || !t->is_gated)
+		return pass(c, n);
 	warns = t->set.rate_limit_mode == RATE_LIMIT_WARN;
 	if (!claim_slots(c, true, &why.kind)) {
 		if (!warns)
@@ -291,25 +401,25 @@ enum verdict admit_transaction(struct client *c, unsigned n, struct err *e)
 		limit_charge(&t->shared->limit, &t->rules, n, limit_now(c));
 		warn(c, n, &why);
 	}
-	stop_waiting(c);
-	c->admitted = n > 0;
-	return VERDICT_PASS;
+	return pass(c, n);
 }
 
 void admit_charge(struct client *c, unsigned n)
 {
-	if (n && admit_is_gated(c))
+	if (n && c->tenant && c->tenant->is_gated)
 		limit_charge(&c->tenant->shared->limit, &c->tenant->rules, n, limit_now(c));
 }
 
 void admit_note_time(struct client *c, usec_t took)
 {
-	limit_charge_exec(&c->tenant->shared->limit, &c->tenant->rules, took, relay_now(c));
+	if (c->tenant)
+		limit_charge_exec(&c->tenant->shared->limit, &c->tenant->rules, took, relay_now(c));
 }
 
 void admit_note_bytes(struct client *c, size_t n)
 {
-	limit_charge_bytes(&c->tenant->shared->limit, &c->tenant->rules, n, relay_now(c));
+	if (c->tenant)
+		limit_charge_bytes(&c->tenant->shared->limit, &c->tenant->rules, n, relay_now(c));
 }
 
 void admit_forget(struct client *c)

@@ -137,7 +137,7 @@ struct sql_env gate_env(struct client *c)
 
 bool gate_must_look(const struct client *c)
 {
-	return c->group->set.pool_mode != POOL_MODE_SESSION || has_tenant(c);
+	return c->group->set.pool_mode != POOL_MODE_SESSION || has_tenant(c) || c->group->readonly;
 }
 
 /* ---- the tenant's id and ceilings --------------------------------------------------------------
@@ -538,6 +538,101 @@ void gate_note_call(struct client *c, uint32_t oid)
 {
 	if (!is_large_object_call(oid))
 		pins_note_unseen(c);
+}
+
+/* ---- READONLY -------------------------------------------------------------------------------
+ */
+
+bool gate_is_readonly(const struct client *c)
+{
+	return c->group->readonly || (c->tenant && c->tenant->set.readonly);
+}
+
+void gate_begin(struct client *c)
+{
+	if (!is_at_start(c))
+		return;
+	c->xact &= XACT_ADMITTED;
+	c->unnamed_is_read = false;
+	/* What replicates reads. */
+	if (!gate_is_readonly(c) || c->group->replication)
+		return;
+	c->xact |= XACT_READS;
+	if (c->begin && c->begin_reads)
+		c->xact |= XACT_READ_ONLY;
+}
+
+static bool refuse_write(const struct client *c, struct err *e)
+{
+	const bool is_wide = c->group->readonly;
+
+	err_set(e, "25006", "%s \"%.100s\" is read-only for now, and this may write",
+		is_wide ? "database" : "tenant", is_wide ? c->group->name : c->tenant->name);
+	return err_hint(e,
+			"READONLY was said on the console, or readonly in the configuration. What "
+			"is not a plain read runs in a READ ONLY transaction.");
+}
+
+/* They change nothing, or decide about what was let run before. */
+static bool is_harmless(enum sql_kind kind)
+{
+	const uint64_t kinds =
+	    1ull << SQL_KIND_EMPTY | 1ull << SQL_KIND_BEGIN | 1ull << SQL_KIND_COMMIT |
+	    1ull << SQL_KIND_ROLLBACK | 1ull << SQL_KIND_SAVEPOINT | 1ull << SQL_KIND_RELEASE |
+	    1ull << SQL_KIND_ROLLBACK_TO | 1ull << SQL_KIND_SET | 1ull << SQL_KIND_SET_LOCAL |
+	    1ull << SQL_KIND_SET_TRANSACTION | 1ull << SQL_KIND_RESET | 1ull << SQL_KIND_SHOW |
+	    1ull << SQL_KIND_DISCARD | 1ull << SQL_KIND_PREPARE | 1ull << SQL_KIND_DEALLOCATE |
+	    1ull << SQL_KIND_FETCH | 1ull << SQL_KIND_CLOSE | 1ull << SQL_KIND_LISTEN |
+	    1ull << SQL_KIND_UNLISTEN;
+
+	return kinds >> kind & 1;
+}
+
+/* What may take back that a transaction is READ ONLY, which the server allows before its first
+ * query, or end it in the middle of a batch. */
+static bool may_change_xact(enum sql_kind kind)
+{
+	return kind == SQL_KIND_SET || kind == SQL_KIND_SET_LOCAL ||
+	       kind == SQL_KIND_SET_TRANSACTION || kind == SQL_KIND_RESET ||
+	       kind == SQL_KIND_COMMIT || kind == SQL_KIND_ROLLBACK;
+}
+
+/* The route's proof, whatever a hint says of the route. */
+static bool is_proven_read(struct client *c, struct slice text)
+{
+	struct sql_env env = gate_env(c);
+	struct sql_facts facts;
+
+	env.wants_fingerprint = true;
+	sql_scan(text, &env, &facts);
+	facts.hint = SQL_HINT_NONE;
+	return gate_is_read(c, text, &facts);
+}
+
+bool gate_may_write(struct client *c, struct slice text, const struct sql_facts *facts,
+		    struct err *e)
+{
+	bool is_single = facts->statements <= 1 && !(facts->flags & SQL_UNCLEAN);
+
+	gate_begin(c);
+	if (!(c->xact & XACT_READS))
+		return true;
+	if (is_single && facts->kind == SQL_KIND_BEGIN) {
+		c->xact &= (uint8_t)~XACT_READ_ONLY;
+		if (facts->begin_read_only && (!c->server || c->server->tx == 'I'))
+			c->xact |= XACT_READ_ONLY;
+	} else if (may_change_xact(facts->kind)) {
+		c->xact &= (uint8_t)~XACT_READ_ONLY;
+	}
+	if (is_single && (is_harmless(facts->kind) || (c->xact & XACT_READ_ONLY)))
+		return true;
+	return is_proven_read(c, text) || refuse_write(c, e);
+}
+
+bool gate_may_write_unseen(struct client *c, struct err *e)
+{
+	gate_begin(c);
+	return (c->xact & (XACT_READS | XACT_READ_ONLY)) != XACT_READS || refuse_write(c, e);
 }
 
 /* ---- the route ------------------------------------------------------------------------------

@@ -581,7 +581,7 @@ void relay_reconfigure(struct relay *r, struct config *config, struct tls_contex
 	tenants_configure(&r->tenants, config);
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		reconfigure(container_of(l, struct group, link), config);
-	admit_wake_all(r);
+	admit_reconfigure(r);
 	local_rearm(r);
 	config_unref(old);
 	if (old_tls)
@@ -677,6 +677,43 @@ static void kill_group(struct group *group, void *arg PGT_UNUSED)
 void relay_kill(struct relay *r, const char *database)
 {
 	each_group(r, database, kill_group, NULL);
+}
+
+static bool is_of_tenant(const struct tenant *t, const char *name)
+{
+	return t && !strcmp(t->name, name);
+}
+
+unsigned relay_busy_of_tenant(const struct relay *r, const char *tenant)
+{
+	unsigned n = 0;
+
+	for (struct hlink *l = hmap_walk(&r->groups, NULL); l; l = hmap_walk(&r->groups, l))
+		LIST_FOREACH (at, &container_of(l, struct group, link)->clients) {
+			const struct client *c = container_of(at, struct client, link);
+
+			n += is_of_tenant(c->tenant, tenant) && c->server &&
+			     ((c->xact & XACT_ADMITTED) || !is_at_start(c));
+		}
+	return n;
+}
+
+void relay_kill_tenant(struct relay *r, const char *tenant)
+{
+	for (struct hlink *l = hmap_walk(&r->groups, NULL); l; l = hmap_walk(&r->groups, l)) {
+		struct group *group = container_of(l, struct group, link);
+
+		LIST_FOREACH_SAFE (at, &group->clients) {
+			struct client *c = container_of(at, struct client, link);
+
+			if (is_of_tenant(c->tenant, tenant))
+				close_for(
+				    c, "57P01",
+				    "connections of the tenant were killed by the administrator");
+		}
+		if (is_of_tenant(group->tenant, tenant))
+			kill_group(group, NULL);
+	}
 }
 
 bool relay_kill_client(struct relay *r, uint64_t id)

@@ -212,6 +212,8 @@ static PGT_NOINLINE void send_begin_alone(struct client *c)
 {
 	struct err e;
 
+	if (admit_is_gated(c))
+		gate_begin(c);
 	switch (admit_transaction(c, 1, &e)) {
 	case VERDICT_PASS:
 		/* Whatever comes of it, it comes by itself. */
@@ -440,6 +442,8 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		return refuse(c, f, &e);
 	if (local_may_know(text, facts) && local_query(c, text, facts))
 		return skip(c, f);
+	if (admit_is_gated(c) && !gate_may_write(c, text, facts, &e))
+		return refuse(c, f, &e);
 	if (has_names && must_wait_for_names(c))
 		return STEP_AGAIN;
 	if (has_names && is_quiet(c) && named_is_ours(c, facts))
@@ -482,9 +486,13 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 
 static enum step on_long_query(struct client *c, const struct frame *f)
 {
-	enum step step = get_server(c, f, gate_primary(c), 1);
 	struct buf nothing = { 0 };
+	enum step step;
+	struct err e;
 
+	if (admit_is_gated(c) && !gate_may_write_unseen(c, &e))
+		return refuse(c, f, &e);
+	step = get_server(c, f, gate_primary(c), 1);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
 	if (gate_must_look(c) && !watch_long_text(c, f))
@@ -546,7 +554,8 @@ static enum step on_function_call(struct client *c, const struct frame *f)
 					 : STEP_AGAIN;
 	if (must_wait_its_turn(c))
 		return STEP_AGAIN;
-	if (gate_guard_call(c, oid, &e) == VERDICT_REFUSED)
+	if (gate_guard_call(c, oid, &e) == VERDICT_REFUSED ||
+	    (admit_is_gated(c) && !gate_may_write_unseen(c, &e)))
 		return refuse(c, f, &e);
 	step = get_server(c, f, gate_primary(c), 1);
 	if (step != STEP_DONE)
@@ -570,6 +579,8 @@ static enum step start_batch(struct client *c, const struct frame *f)
 
 	if (must_wait_its_turn(c))
 		return STEP_AGAIN;
+	if (admit_is_gated(c))
+		gate_begin(c);
 	/* A BEGIN that waits has said where it goes, and its transaction is not stopped. */
 	if (is_at_start(c) && !c->begin &&
 	    (admit_is_gated(c) || (!c->server && gate_has_choice(c)))) {
@@ -578,7 +589,7 @@ static enum step start_batch(struct client *c, const struct frame *f)
 			return STEP_AGAIN;
 		if (!c->server && !c->chosen)
 			c->chosen = view.replica_will_do ? gate_replica(c) : gate_primary(c);
-		if (!c->admitted)
+		if (!(c->xact & XACT_ADMITTED))
 			c->prepaid = view.executes;
 	}
 	return get_server(c, f, c->chosen ? c->chosen : gate_primary(c), view.executes);
@@ -609,9 +620,12 @@ static enum step join_batch(struct client *c, const struct frame *f)
 static enum step on_long_parse(struct client *c, const struct frame *f)
 {
 	enum step step = join_batch(c, f);
+	struct err e;
 
 	if (step != STEP_DONE)
 		return not_yet(c, step);
+	if ((c->xact & XACT_READS) && !gate_may_write_unseen(c, &e))
+		return refuse(c, f, &e);
 	if (gate_must_look(c) && !watch_long_text(c, f))
 		return found_in_long_text(c);
 	c->server->unnamed_id = UNNAMED_UNKNOWN;
@@ -700,6 +714,11 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
+	if ((c->xact & XACT_READS) && !is_mapped) {
+		if (!gate_may_write(c, text, &facts, &e))
+			return refuse(c, f, &e);
+		c->unnamed_is_read |= !name.n;
+	}
 	if (!is_mapped)
 		return parse_unmapped(c, f, name, text, &facts, rewritten, types);
 	if (is_clamped)
@@ -833,6 +852,18 @@ static bool says_whose(struct client *c, const struct frame *f, struct slice por
 	return *step == STEP_CLOSED;
 }
 
+/* Whether READONLY lets the statement run.  Where names are not mapped, only the unnamed one is
+ * known, if it was parsed in this transaction. */
+static bool may_bind(struct client *c, const struct statement *st, struct slice name, struct err *e)
+{
+	struct sql_facts facts;
+
+	if (!st)
+		return (!name.n && c->unnamed_is_read) || gate_may_write_unseen(c, e);
+	statement_facts(st, &facts);
+	return gate_may_write(c, statement_text(st), &facts, e);
+}
+
 static enum step run_bind(struct client *c, const struct frame *f, struct slice portal,
 			  struct slice name, struct buf *rewritten)
 {
@@ -856,6 +887,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
+	if ((c->xact & XACT_READS) && !may_bind(c, st, name, &e))
+		return refuse(c, f, &e);
 	if (!statement_is_mapped(c)) {
 		c->group->counters.bind_count += name.n > 0;
 		expect(c, REPLY_BIND);
@@ -973,7 +1006,7 @@ static enum step on_close(struct client *c, const struct frame *f)
 /* An Execute that its batch did not show when it began. */
 static enum verdict admit_late(struct client *c, struct err *e)
 {
-	bool starts = c->server->tx == 'I' && !c->admitted;
+	bool starts = c->server->tx == 'I' && !(c->xact & XACT_ADMITTED);
 
 	if (c->prepaid) {
 		c->prepaid--;

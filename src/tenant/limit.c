@@ -89,6 +89,33 @@ static bool take(_Atomic int64_t *full_at, const struct limit_bucket *b, uint64_
 	return true;
 }
 
+/* A limit that comes or goes leaves a full bucket. */
+static void rescale(_Atomic int64_t *full_at, const struct limit_bucket *old,
+		    const struct limit_bucket *new, usec_t now)
+{
+	int64_t seen = atomic_load(full_at), next;
+
+	if (old->count == new->count && old->per == new->per)
+		return;
+	do {
+		double ahead = (double)(seen - now * 1000);
+		double taken = old->count ? ahead * (double)old->count / (double)old->per : 0;
+		double then = new->count ? taken *(double)new->per / (double)new->count : 0;
+
+		next = then <= 0                              ? 0
+		       : then < (double)(FAR_NS - now * 1000) ? now * 1000 + (int64_t)then
+							      : FAR_NS;
+	} while (!atomic_compare_exchange_weak(full_at, &seen, next));
+}
+
+void limit_rescale(struct limit_state *state, const struct limit_rules *old,
+		   const struct limit_rules *new, usec_t now)
+{
+	rescale(&state->full_at, &old->rate, &new->rate, now);
+	rescale(&state->exec_full_at, &old->exec, &new->exec, now);
+	rescale(&state->bytes_full_at, &old->bytes, &new->bytes, now);
+}
+
 usec_t limit_wait(int64_t full_at, const struct limit_bucket *bucket, usec_t now)
 {
 	return bucket->count ? (missing_ns(full_at, bucket, now * 1000) + 999) / 1000 : 0;

@@ -16,9 +16,11 @@ static void configure(struct tenant *t, const struct config *config, const struc
 	    conf ? strcmp(conf->business_id, t->business_id) != 0 : !config->unknown_tenant_tier;
 	settings_resolve(config, NULL, NULL, conf, conf ? NULL : config->unknown_tenant_tier,
 			 &t->set);
+	config_changes_apply(config, SCOPE_TENANT, slice_str(t->name), &t->set);
 	t->rules = settings_limit_rules(&t->set);
-	t->is_gated =
-	    limit_is_any(&t->rules) || t->set.max_transactions || t->set.tenant_max_server_conn;
+	t->is_gated = limit_is_any(&t->rules) || t->set.max_transactions ||
+		      t->set.tenant_max_server_conn || t->set.readonly || *t->set.maintenance ||
+		      t->set.paused;
 }
 
 void tenants_init(struct tenants *table)
@@ -94,6 +96,36 @@ void tenants_configure(struct tenants *table, const struct config *config)
 
 		configure(t, config, config_tenant_by_name(config, slice_str(t->name)));
 	}
+}
+
+struct rescaling {
+	const struct config *old, *new;
+	usec_t now;
+};
+
+static struct limit_rules rules_of(const struct config *config, const char *name)
+{
+	const struct tenant_conf *conf = config_tenant_by_name(config, slice_str(name));
+	struct settings set;
+
+	settings_resolve(config, NULL, NULL, conf, conf ? NULL : config->unknown_tenant_tier, &set);
+	config_changes_apply(config, SCOPE_TENANT, slice_str(name), &set);
+	return settings_limit_rules(&set);
+}
+
+static void rescale(void *arg, struct shared *s)
+{
+	const struct rescaling *r = arg;
+	const struct limit_rules old = rules_of(r->old, s->name), new = rules_of(r->new, s->name);
+
+	limit_rescale(&s->limit, &old, &new, r->now);
+}
+
+void tenants_rescale(const struct config *old, const struct config *new, usec_t now)
+{
+	struct rescaling r = { old, new, now };
+
+	shared_visit(SHARED_TENANT, rescale, &r);
 }
 
 const char *tenant_name(const struct tenant *tenant)

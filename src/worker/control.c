@@ -130,6 +130,7 @@ static void publish(struct control *c, struct setup setup)
 {
 	struct setup old = c->setup;
 
+	tenants_rescale(old.config, setup.config, loop_now(c->loop));
 	use_setup(c, setup);
 	scram_cache_clear(c->host.scram_cache);
 	resolver_set_ttls(c->resolver, setup.config->global.dns_max_ttl,
@@ -206,6 +207,15 @@ bool control_reload(struct control *c, struct err *e)
 bool control_set(struct control *c, struct slice name, const char *value, struct err *e)
 {
 	struct config *config = config_with(c->config, name, value, e);
+
+	return config && put_in_force(c, config, e);
+}
+
+bool control_change(struct control *c, enum setting_scope scope, const char *owner,
+		    const char *name, const char *text, struct err *e)
+{
+	struct config *config =
+	    config_with_change(c->config, scope, slice_str(owner), slice_str(name), text, e);
 
 	return config && put_in_force(c, config, e);
 }

@@ -72,8 +72,10 @@ struct config *setup_read(const struct setup_source *source, const struct config
 				    ? config_from_upstream(source->upstream, source->listen, p)
 				    : config_load(source->path, read_file, NULL, p);
 
-	if (config && running)
+	if (config && running) {
 		config_keep_started(config, running, p);
+		config_keep_changes(config, running);
+	}
 	return config;
 }
 

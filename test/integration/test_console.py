@@ -52,7 +52,7 @@ TABLES = {
     "DATABASES": ("name host port database force_user pool_size min_pool_size reserve_pool_size "
                   "server_lifetime pool_mode load_balance_hosts max_connections "
                   "current_connections max_client_connections current_client_connections paused "
-                  "disabled", "ssissiiiissiiiiii"),
+                  "disabled readonly maintenance", "ssissiiiissiiiiiiis"),
     "USERS": ("name pool_size reserve_pool_size pool_mode max_user_connections "
               "current_connections max_user_client_connections current_client_connections",
               "ssssiiii"),
@@ -67,7 +67,9 @@ TABLES = {
             "timezone password scram_client_key scram_server_key", "issssiqisssssbb"),
     "TENANTS": ("name business_id tier cl_active cl_waiting sv_active sv_idle statements on_replica "
                 "pinned cancels limited warned refused clamped rate burst tokens quota quota_left "
-                "statement_timeout max_client_conn", "sssiiiiqqqqqqqqsqqsqsi"),
+                "statement_timeout max_client_conn readonly maintenance paused",
+                "sssiiiiqqqqqqqqsqqsqsiisi"),
+    "LIMITS": ("tenant limit allowed used left waiting refused warned next_ms changed", "sssqqiqqqi"),
     "TIERS": ("name tenants rate burst quota statement_timeout pool_size max_client_conn weight",
               "sisqssiii"),
     "NODES": ("database node host port role lag_bytes lag latency servers active seen error",
@@ -135,7 +137,7 @@ def test_columns_of_pgbouncer_1_18_are_there_in_its_order(primary, t, pgbouncer)
                      "databases": {"shop": {"host": primary.host, "port": primary.port}}})
     with old.connect("pgbouncer", ADMIN_USER) as theirs, \
             t.connect("pgbouncer", ADMIN_USER) as ours:
-        for name in set(TABLES) - {"TENANTS", "TIERS", "NODES", "STATE", "PEERS", "PEER_POOLS"}:
+        for name in set(TABLES) - {"TENANTS", "TIERS", "LIMITS", "NODES", "STATE", "PEERS", "PEER_POOLS"}:
             try:
                 was = [(c.name, c.type_code) for c in theirs.execute(f"SHOW {name}").description]
             except psycopg.Error:
@@ -218,7 +220,7 @@ def test_psql(t):
          f"password={ADMIN_PASSWORD}", "-c", "SHOW STATS", "-c", "SHOW HELP"],
         capture_output=True, text=True, timeout=20, check=True)
     assert "total_xact_count" in shown.stdout and "(1 row)" in shown.stdout
-    assert "SHOW STATS_AVERAGES" in shown.stderr and "KILL [<db>]" in shown.stderr
+    assert "SHOW STATS_AVERAGES" in shown.stderr and "KILL [<db> | TENANT <tenant>]" in shown.stderr
 
 
 def test_fakes_and_select(t):

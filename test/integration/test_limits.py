@@ -599,3 +599,36 @@ def test_the_total_is_exact_over_workers(primary, turnstile, rule):
     for thread in threads:
         thread.join()
     assert (outcomes.count(None), outcomes.count("53400")) == (200, 200)
+
+
+# --- shared pools ----------------------------------------------------------------------------
+def test_i5_max_server_conn_of_a_shared_pool_is_what_a_tenant_holds(primary, turnstile):
+    t = turnstile(limited(primary, {"max_server_conn": 1},
+                          {"tenant_pool": "shared", "default_pool_size": 3,
+                           "query_wait_timeout": "300ms"}))
+    with enter(t, "acme") as one, enter(t, "acme") as two, enter(t, "globex") as other:
+        begin(one)
+        begin(other)
+        refused = two.query("SELECT 2")
+        assert raw.find(refused, "E")[0].fields["D"] == "limit=max_server_conn tenant=acme"
+        assert not errors(one.query("COMMIT"))
+        assert not errors(two.query("SELECT 2"))
+        # A session that keeps its server holds it between transactions too.
+        two.rows("CREATE TEMP TABLE held (a int)")
+        assert errors(one.query("SELECT 2")) == ["53400"]
+        assert not errors(two.query("SELECT 2"))
+        two.rows("DROP TABLE held")
+        assert not errors(one.query("SELECT 2"))
+
+
+def test_limits_of_tenants_that_share_a_pool_are_their_own(primary, turnstile):
+    t = turnstile(limited(primary, {"rate": "1/h", "burst": 3, "max_transactions": 1},
+                          {"tenant_pool": "shared", "default_pool_size": 3}))
+    with enter(t, "acme") as one, enter(t, "globex") as other, enter(t, "acme") as two:
+        begin(one)
+        begin(other)
+        two.send(raw.query("SELECT 2"))
+        wait_until(lambda: shown(t, "cl_waiting") == 1)
+        assert not errors(one.query("COMMIT"))
+        assert errors(two.until("Z")) == ["53400"]
+        assert not errors(other.query("COMMIT"))

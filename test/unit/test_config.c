@@ -515,6 +515,91 @@ static void test_set_makes_another_config(void **state)
 	config_unref(three);
 }
 
+static struct config *changed(struct config *c, enum setting_scope scope, const char *owner,
+			      const char *name, const char *text)
+{
+	struct err e;
+	struct config *next =
+	    config_with_change(c, scope, slice_str(owner), slice_str(name), text, &e);
+
+	if (!next)
+		fail_msg("%s: %s", name, e.text);
+	config_unref(c);
+	return next;
+}
+
+static struct settings of_acme(const struct config *c)
+{
+	struct settings s = resolve(c, NULL, NULL, "acme");
+
+	config_changes_apply(c, SCOPE_TENANT, SLICE("acme"), &s);
+	return s;
+}
+
+static const char of_tenants[] = AUTH "tenant_by = user\n[databases]\nx = host=h\n"
+				      "[tiers]\ngold = rate=5/s quota=7/d\n"
+				      "[tenants]\nacme = tier=gold business_id=1\n";
+
+static void test_what_the_console_changes_of_a_tenant(void **state)
+{
+	struct config *c = load_good(of_tenants), *next;
+	struct err e;
+
+	c = changed(c, SCOPE_TENANT, "acme", "rate", "100/s");
+	c = changed(c, SCOPE_TENANT, "acme", "maintenance", "soon");
+	c = changed(c, SCOPE_TENANT, "other", "rate", "1/s");
+	c = changed(c, SCOPE_TENANT, "acme", "rate", "200/s");
+	assert_int_equal(c->nchanges, 3);
+	assert_int_equal(of_acme(c).rate.count, 200);
+	assert_int_equal(of_acme(c).quota.per_day, 7);
+	assert_string_equal(of_acme(c).maintenance, "soon");
+	assert_int_equal(resolve(c, NULL, NULL, "acme").rate.count, 5);
+
+	/* A reload, and SET. */
+	next = load_good(of_tenants);
+	config_keep_changes(next, c);
+	config_unref(c);
+	c = config_with(next, SLICE("query_timeout"), "5", &e);
+	config_unref(next);
+	assert_int_equal(of_acme(c).rate.count, 200);
+	assert_string_equal(of_acme(c).maintenance, "soon");
+
+	c = changed(c, SCOPE_TENANT, "acme", "rate", NULL);
+	assert_int_equal(of_acme(c).rate.count, 5);
+	assert_string_equal(of_acme(c).maintenance, "soon");
+	c = changed(c, SCOPE_TENANT, "acme", "", NULL);
+	assert_string_equal(of_acme(c).maintenance, "");
+	assert_int_equal(c->nchanges, 1);
+	config_unref(c);
+}
+
+static void test_changes_that_make_no_sense(void **state)
+{
+	static const struct {
+		const char *name, *text, *sqlstate, *says;
+	} wrong[] = {
+		{"rat",          "1/s",  "42704", "unknown setting \"rat\""},
+		{ "listen_port", "1",    "42704", "unknown setting"        },
+		{ "rate",        "many", "22023", "a rate such as"         },
+		{ "rat",         NULL,   "42704", "unknown setting"        },
+	};
+	struct config *c = load_good(of_tenants);
+	struct err e;
+
+	for (size_t i = 0; i < PGT_NELEMS(wrong); i++) {
+		assert_null(config_with_change(c, SCOPE_TENANT, SLICE("acme"),
+					       slice_str(wrong[i].name), wrong[i].text, &e));
+		assert_string_equal(e.sqlstate, wrong[i].sqlstate);
+		assert_non_null(strstr(e.text, wrong[i].says));
+	}
+	assert_null(config_with_change(c, SCOPE_TENANT, SLICE("acme"), SLICE("rat"), "1/s", &e));
+	assert_string_equal(e.hint, "Did you mean rate?");
+	c = changed(c, SCOPE_TENANT, "acme", "burst", "9");
+	assert_null(config_with_change(c, SCOPE_TENANT, SLICE("acme"), SLICE("rate"), "0", &e));
+	assert_string_equal(e.text, "burst without rate: set rate too");
+	config_unref(c);
+}
+
 static void test_i8_a_reload_keeps_what_only_a_start_can_change(void **state)
 {
 	struct config *old =
@@ -686,6 +771,8 @@ int main(void)
 		cmocka_unit_test(test_tenants_are_found),
 		cmocka_unit_test(test_a_pgbouncer_ini_loads_as_it_is),
 		cmocka_unit_test(test_set_makes_another_config),
+		cmocka_unit_test(test_what_the_console_changes_of_a_tenant),
+		cmocka_unit_test(test_changes_that_make_no_sense),
 		cmocka_unit_test(test_i8_a_reload_keeps_what_only_a_start_can_change),
 		cmocka_unit_test(test_upstream_with_a_password),
 		cmocka_unit_test(test_upstream_without_a_password_is_for_this_machine_only),

@@ -90,6 +90,67 @@ static void test_settings(void **state)
 	assert_int_equal(parsed("SHOW DateStyle").fake, FAKE_datestyle);
 }
 
+static void expect_owner(const char *text, enum command_id id, enum owner owner, const char *name,
+			 const char *value)
+{
+	struct command cmd = parsed(text);
+
+	assert_int_equal(cmd.id, id);
+	assert_int_equal(cmd.owner, owner);
+	assert_string_equal(cmd.name, name);
+	assert_string_equal(cmd.value, value);
+}
+
+static void test_tenants_and_databases_are_told_apart(void **state)
+{
+	expect_owner("PAUSE", COMMAND_pause, OWNER_ALL, "", "");
+	expect_owner("PAUSE TENANT acme", COMMAND_pause, OWNER_TENANT, "acme", "");
+	expect_owner("kill tenant \"a b\";", COMMAND_kill, OWNER_TENANT, "a b", "");
+	expect_owner("PAUSE tenant", COMMAND_pause, OWNER_ALL, "", "");
+	assert_string_equal(parsed("PAUSE tenant").word, "tenant");
+	assert_string_equal(parsed("PAUSE \"tenant\"").word, "tenant");
+	expect_owner("READONLY", COMMAND_readonly, OWNER_ALL, "", "");
+	expect_owner("readonly tenant acme", COMMAND_readonly, OWNER_TENANT, "acme", "");
+	expect_owner("READWRITE DATABASE tenant", COMMAND_readwrite, OWNER_DATABASE, "tenant", "");
+	expect_owner("MAINTENANCE", COMMAND_maintenance, OWNER_ALL, "", "");
+	expect_owner("MAINTENANCE ON 'back at ''2'' now';", COMMAND_maintenance, OWNER_ALL, "",
+		     "back at '2' now");
+	expect_owner("MAINTENANCE TENANT acme 'soon'", COMMAND_maintenance, OWNER_TENANT, "acme",
+		     "soon");
+	assert_true(parsed("maintenance off database shop").is_off);
+	assert_false(parsed("maintenance on database shop").is_off);
+	expect_refusal("READONLY acme", "invalid command 'READONLY acme', use SHOW HELP;");
+	expect_refusal("READONLY TENANT", "invalid command 'READONLY TENANT', use SHOW HELP;");
+	expect_refusal("PAUSE TENANT a b", "invalid command 'PAUSE TENANT a b', use SHOW HELP;");
+	expect_refusal("MAINTENANCE OFF 'x'",
+		       "invalid command 'MAINTENANCE OFF 'x'', use SHOW HELP;");
+}
+
+static void test_settings_of_tenants(void **state)
+{
+	struct command cmd = parsed("SET TENANT acme rate = 500/s");
+
+	assert_int_equal(cmd.id, COMMAND_set);
+	assert_int_equal(cmd.owner, OWNER_TENANT);
+	assert_string_equal(cmd.name, "acme");
+	assert_string_equal(cmd.word, "rate");
+	assert_string_equal(cmd.value, "500/s");
+	expect_owner("set tenant acme quota TO '1/h,2/d'", COMMAND_set, OWNER_TENANT, "acme",
+		     "1/h,2/d");
+	expect_owner("SET TENANT acme client_encoding = x", COMMAND_set, OWNER_TENANT, "acme", "x");
+	assert_int_equal(parsed("SET TENANT acme client_encoding = x").fake, -1);
+	expect_setting("SET tenant = x", "tenant", "x");
+	expect_setting("SET tenant TO x", "tenant", "x");
+	expect_owner("RESET TENANT acme", COMMAND_reset, OWNER_TENANT, "acme", "");
+	assert_string_equal(parsed("RESET TENANT acme rate").word, "rate");
+	expect_refusal("RESET", "invalid command 'RESET', use SHOW HELP;");
+	expect_refusal("RESET rate", "invalid command 'RESET rate', use SHOW HELP;");
+	expect_refusal("RESET TENANT acme rate burst",
+		       "invalid command 'RESET TENANT acme rate burst', use SHOW HELP;");
+	expect_refusal("SET TENANT acme rate",
+		       "invalid command 'SET TENANT acme rate', use SHOW HELP;");
+}
+
 static void test_refusals_have_pgbouncers_words(void **state)
 {
 	expect_refusal("FROBNICATE", "invalid command 'FROBNICATE', use SHOW HELP;");
@@ -127,17 +188,21 @@ static void test_i6_long_words_are_refused(void **state)
 /* Any bytes: no crash, no reading past the end (the text is copied to be found out). */
 static void test_every_cut_of_a_command(void **state)
 {
-	static const char text[] = "SET \"a\"\"b\" TO 'c''d' /* e */ ; -- f";
+	static const char *const texts[] = { "SET \"a\"\"b\" TO 'c''d' /* e */ ; -- f",
+					     "SET TENANT \"a\"\"b\" c TO 'd' ; ",
+					     "RESET TENANT a b ;",
+					     "MAINTENANCE ON TENANT \"a\" 'b''c' ; " };
 
-	for (size_t n = 0; n < sizeof(text); n++) {
-		char *copy = malloc(n ? n : 1);
-		struct command cmd;
-		struct err e;
+	for (unsigned i = 0; i < PGT_NELEMS(texts); i++)
+		for (size_t n = 0; n <= strlen(texts[i]); n++) {
+			char *copy = malloc(n ? n : 1);
+			struct command cmd;
+			struct err e;
 
-		memcpy(copy, text, n);
-		(void)!command_parse(slice_of(copy, n), &cmd, &e);
-		free(copy);
-	}
+			memcpy(copy, texts[i], n);
+			(void)!command_parse(slice_of(copy, n), &cmd, &e);
+			free(copy);
+		}
 }
 
 /* The class of CVE-2026-6667: what a stats user may do is written down here a second time. */
@@ -298,6 +363,8 @@ int main(void)
 		cmocka_unit_test(test_every_show_is_found_in_any_case),
 		cmocka_unit_test(test_arguments),
 		cmocka_unit_test(test_settings),
+		cmocka_unit_test(test_tenants_and_databases_are_told_apart),
+		cmocka_unit_test(test_settings_of_tenants),
 		cmocka_unit_test(test_refusals_have_pgbouncers_words),
 		cmocka_unit_test(test_one_command_a_message),
 		cmocka_unit_test(test_i6_long_words_are_refused),

@@ -156,6 +156,29 @@ static void test_a_refund_of_the_hour_before(void **state)
 	assert_in_range(limit_quota_left(&s, &rules, after.wall), 1, 2);
 }
 
+/* Five tokens are owed at any rate. */
+static void test_another_rate_finds_as_many_tokens(void **state)
+{
+	const struct limit_rules slow = {
+		.rate = {1, HOUR, 10}
+	};
+	const struct limit_rules none = { 0 };
+	struct limit_state s = { 0 };
+	struct limit_refusal why;
+
+	(void)state;
+	limit_charge(&s, &slow, 15, NOW(HOUR));
+	limit_rescale(&s, &slow, &ten_a_second, HOUR);
+	assert_int_equal(limit_tokens(s.full_at, &ten_a_second.rate, HOUR), -5);
+	assert_false(limit_take(&s, &ten_a_second, 1, NOW(HOUR), &why));
+	assert_int_equal(why.wait, 6 * SECOND / 10);
+	limit_rescale(&s, &ten_a_second, &slow, HOUR);
+	assert_int_equal(limit_tokens(s.full_at, &slow.rate, HOUR), -5);
+	limit_rescale(&s, &slow, &none, HOUR);
+	limit_rescale(&s, &none, &slow, HOUR);
+	assert_int_equal(limit_tokens(s.full_at, &slow.rate, HOUR), 10);
+}
+
 /* Both periods count, and the one that is used up says so; the other has lost nothing. */
 static void test_two_quotas(void **state)
 {
@@ -392,6 +415,7 @@ int main(void)
 		cmocka_unit_test(test_refusal_by_rate_leaves_the_quota),
 		cmocka_unit_test(test_hours_become_a_day),
 		cmocka_unit_test(test_a_refund_of_the_hour_before),
+		cmocka_unit_test(test_another_rate_finds_as_many_tokens),
 		cmocka_unit_test(test_two_quotas),
 		cmocka_unit_test(test_what_was_used_before_a_restart),
 		cmocka_unit_test(test_debts_of_time_and_bytes),
