@@ -11,11 +11,12 @@ import threading
 import time
 from collections import Counter
 
-from stage import DATABASE, USER, Stage, Table, raw
+from stage import DATABASE, PASSWORD, USER, Stage, Table, raw
 
 SECONDS = int(os.environ.get("PGT_SECONDS", "60"))
 TENANTS, SERVERS, CLIENTS, PROCESSES, THREADS = 10_000, 20, 500, 2, 4
 ROWS_EACH = 2
+CHOOSER = "chooser"
 CHECK = ("SELECT current_setting('app.current_business_id'), count(*), min(business_id),"
          " max(business_id) FROM ledger")
 # A session is as long as this many requests on average; then another tenant's begins.
@@ -27,8 +28,8 @@ def id_of(tenant):
 
 
 # --- requests: the bytes, the ReadyForQuery they end with, the checks among them ----------------
-def batch(text):
-    return raw.parse("", text) + raw.bind() + raw.execute()
+def batch(text, *values):
+    return raw.parse("", text) + raw.bind("", "", values) + raw.execute()
 
 
 def simple(_):
@@ -89,6 +90,49 @@ def slow(_):
     return raw.query("SELECT pg_sleep(0.01)") + raw.query(CHECK), 2, 1
 
 
+# --- of a session that chooses its tenant: also whose each check has to be ----------------------
+CALL = "SELECT set_config('app.current_business_id', $1, true)"
+
+
+def said_locally(rng, _):
+    """What applications do today, in both protocols."""
+    own, end = id_of(rng.randrange(TENANTS)), rng.choice(["COMMIT", "ROLLBACK"])
+    choose = rng.choice([batch(CALL, own) + raw.sync(),
+                         raw.query(f"SET LOCAL app.current_business_id = '{own}'")])
+    return (raw.query("BEGIN") + choose + raw.query(CHECK) + batch(CHECK) + raw.sync()
+            + raw.query(end)), 5, [own, own]
+
+
+def said_for_good(rng, session):
+    before, session.chosen = session.chosen, id_of(rng.randrange(TENANTS))
+    undone = rng.random() < 0.3
+    data = raw.query(f"SET app.current_business_id = '{session.chosen}'") + raw.query(CHECK)
+    if not undone:
+        return data + batch(CHECK) + raw.sync(), 3, [session.chosen] * 2
+    own, session.chosen = session.chosen, before
+    data = raw.query("BEGIN") + data + raw.query("ROLLBACK")
+    return data + (raw.query(CHECK) if before else b""), 5 if before else 4, \
+        [own, before] if before else [own]
+
+
+def commented(rng, _):
+    owns = [id_of(rng.randrange(TENANTS)) for _ in range(rng.randrange(1, 6))]
+    texts = [f"{CHECK} /*business_id='{own}'*/" for own in owns]
+    return b"".join(rng.choice([raw.query(text), batch(text) + raw.sync()]) for text in texts), \
+        len(owns), owns
+
+
+def said_too_late(rng, session):
+    """25001: a transaction's tenant is fixed by its first statement."""
+    own, other = id_of(1), id_of(2)
+    return (raw.query("BEGIN") + raw.query(f"SET LOCAL app.current_business_id = '{own}'")
+            + raw.query(CHECK) + raw.query(f"SET LOCAL app.current_business_id = '{other}'")
+            + raw.query(CHECK) + raw.query("ROLLBACK")), 6, [own]
+
+
+CHOOSING = [said_locally, said_locally, said_for_good, commented, said_too_late]
+
+
 REQUESTS = [simple, several, extended, named, pipeline, pipeline, pipelined_queries, block, failing,
             settings, forging, slow]
 
@@ -99,12 +143,22 @@ class Player:
 
     def __init__(self, port, rng):
         self.port, self.rng, self.client = port, rng, None
+        self.own = self.chosen = None
 
     def log_in(self):
+        """As a tenant, or as a user that says with each request whose it is."""
         tenant = self.rng.randrange(TENANTS)
-        self.own = id_of(tenant)
+        self.own = id_of(tenant) if self.rng.random() < 0.5 else None
+        self.chosen = None
         self.client = raw.RawClient(self.port, timeout=60.0)
-        self.client.login(f"{USER}.t{tenant}", DATABASE)
+        self.client.login(f"{USER}.t{tenant}" if self.own else CHOOSER, DATABASE)
+
+    def request(self):
+        """Bytes, how many ReadyForQuery they end with, and whose rows its checks may show."""
+        if not self.own:
+            return self.rng.choice(CHOOSING)(self.rng, self)
+        data, cycles, checks = self.rng.choice(REQUESTS)(self.rng)
+        return data, cycles, [self.own] * checks
 
     def drop(self):
         if self.client:
@@ -117,14 +171,16 @@ class Player:
             self.drop()
         if not self.client:
             self.log_in()
-        data, cycles, checks = self.rng.choice(REQUESTS)(self.rng)
+        data, cycles, owners = self.request()
         self.client.send(data)
         rows = [m.row for _ in range(cycles) for m in raw.find(self.client.until("Z"), "D")]
-        count["statements"] += checks
+        rows = [row for row in rows if len(row) == 4]
+        count["statements"] += len(owners)
+        # A check that was cancelled or killed has none: those that came are in order.
+        owners = iter(owners)
         for row in rows:
-            if len(row) == 4:
-                is_own = row == (self.own, str(ROWS_EACH), self.own, self.own)
-                count["own" if is_own else "foreign"] += 1
+            is_own = any(row == (own, str(ROWS_EACH), own, own) for own in owners)
+            count["own" if is_own else "foreign"] += 1
 
 
 def play_thread(port, seed, players, until, count, keys):
@@ -172,6 +228,7 @@ def process(port, seed, until, results):
 
 # --- the stage ----------------------------------------------------------------------------------
 def prepare(primary):
+    primary.role(CHOOSER, PASSWORD)
     for statement in [
             "CREATE TABLE ledger (business_id text, n int)",
             f"INSERT INTO ledger SELECT 'id-' || (t::bigint * 7919 % 1000003), n FROM"
@@ -180,15 +237,17 @@ def prepare(primary):
             "ALTER TABLE ledger ENABLE ROW LEVEL SECURITY",
             "CREATE POLICY own ON ledger USING (business_id ="
             " current_setting('app.current_business_id', true))",
-            f"GRANT ALL ON ledger TO {USER}"]:
+            f"GRANT ALL ON ledger TO {USER}, {CHOOSER}"]:
         primary.sql(statement, dbname=DATABASE)
     primary.sql("ANALYZE ledger", dbname=DATABASE)
 
 
 def configuration(primary):
     return {"pgturnstile": {"pool_mode": "transaction", "default_pool_size": SERVERS, "workers": 2,
+                            "max_db_connections": SERVERS,
                             "auth_type": "trust", "max_client_conn": 4 * CLIENTS,
-                            "tenant_by": "user_suffix", "tenant_pool": "shared"},
+                            "tenant_by": "user_suffix, set, comment", "tenant_pool": "shared"},
+            "users": {CHOOSER: {"tenant_switch": "yes"}},
             "databases": {DATABASE: {"host": primary.host, "port": primary.port}},
             "tiers": {"standard": {"statement_timeout": "30s"},
                       "large": {"statement_timeout": "50s"}},
@@ -200,11 +259,12 @@ def disturb(primary, pooler, until, count):
     """A server process killed every 100 ms, a RELOAD now and then; the most sessions seen."""
     with primary.connect("postgres") as connection:
         while time.monotonic() < until:
-            n, = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s",
-                                    [USER]).fetchone()
+            n, = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE usename IN (%s, %s)",
+                                    [USER, CHOOSER]).fetchone()
             count["sessions"] = max(count["sessions"], n)
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                               " WHERE usename = %s ORDER BY random() LIMIT 1", [USER])
+                               " WHERE usename IN (%s, %s) ORDER BY random() LIMIT 1",
+                               [USER, CHOOSER])
             count["kills"] += 1
             if count["kills"] % 20 == 0:
                 pooler.admin("RELOAD")
@@ -217,7 +277,7 @@ def main():
     with Stage() as stage:
         primary = stage.primary()
         prepare(primary)
-        pooler = stage.turnstile(configuration(primary))
+        pooler = stage.turnstile(configuration(primary), {CHOOSER: PASSWORD})
         until = time.monotonic() + SECONDS
         results = multiprocessing.Queue()
         players = [multiprocessing.Process(target=process,

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: ISC
+#
+# habit.py - what applications with tenants do today, unchanged, through us and through PgBouncer.
+#
+# A transaction of four round trips: BEGIN, set_config(…, true) with a parameter, a SELECT, COMMIT.
+# With namespaces and netem (root) also with a millisecond between the pooler and the server.
+"""pgbench in rounds that alternate; throughput as a ratio within each round."""
+import contextlib
+import os
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from stage import DATABASE, PASSWORD, USER, Stage, Table
+
+from turnstile import PgBouncer
+
+SECONDS = int(os.environ.get("PGT_SECONDS", "5"))
+ROUNDS, CLIENTS, SERVERS, TENANTS = 5, 32, 20, 1000
+HABIT = """\\set id random(1, %d)
+\\set aid random(1, 100000)
+BEGIN;
+SELECT set_config('app.current_business_id', :id, true);
+SELECT abalance FROM accounts WHERE aid = :aid;
+COMMIT;
+""" % TENANTS
+
+
+def prepare(primary):
+    for statement in ["CREATE TABLE accounts (aid int PRIMARY KEY, abalance int)",
+                      "INSERT INTO accounts SELECT n, 0 FROM generate_series(1, 100000) n",
+                      f"GRANT ALL ON accounts TO {USER}", "VACUUM ANALYZE accounts"]:
+        primary.sql(statement, dbname=DATABASE)
+
+
+def run(pooler, script, seconds):
+    """Transactions a second."""
+    done = subprocess.run(
+        ["pgbench", "-h", pooler.host, "-p", str(pooler.port), "-U", USER, "-n", "-f", str(script),
+         "-M", "extended", "-c", str(CLIENTS), "-T", str(seconds), DATABASE],
+        env={**os.environ, "PGPASSWORD": PASSWORD}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return float(re.search(r"tps = ([\d.]+)", done.stdout).group(1))
+
+
+def poolers(stage, host, port):
+    common = {"pool_mode": "transaction", "default_pool_size": SERVERS, "max_client_conn": 200}
+    databases = {DATABASE: {"host": host, "port": port}}
+    bouncer = PgBouncer({"pgbouncer": common, "databases": databases}, {USER: PASSWORD})
+    stage.callback(bouncer.remove)
+    bouncer.start()
+    ours = stage.turnstile({
+        "pgturnstile": {**common, "workers": 1, "tenant_by": "set", "tenant_pool": "shared"},
+        "databases": databases, "users": {USER: {"tenant_switch": "yes"}},
+        "tiers": {"standard": {"statement_timeout": "30s"}},
+        "tenants": {f"t{n}": {"tier": "standard", "business_id": n}
+                    for n in range(1, TENANTS + 1)}})
+    return ours, bouncer
+
+
+@contextlib.contextmanager
+def latency(milliseconds):
+    """netem on the loopback device's packets to one address of it; that address."""
+    commands = [f"ip link add pgt-a type veth peer name pgt-b", "ip netns add pgt-far"]
+    raise NotImplementedError(commands, milliseconds)
+
+
+def compare(table, name, asked, pair, script):
+    ours, bouncer = pair
+    rounds = [(run(ours, script, SECONDS), run(bouncer, script, SECONDS)) for _ in range(ROUNDS)]
+    ratio = statistics.median(a / b for a, b in rounds)
+    figures = " / ".join(f"{statistics.median(side):,.0f}" for side in zip(*rounds))
+    table.add(f"the habit, {name}", f"≥ {asked} × PgBouncer", f"{ratio:.2f} × ({figures} tps)",
+              ratio >= asked)
+
+
+def main():
+    table = Table()
+    with Stage() as stage:
+        primary = stage.primary()
+        prepare(primary)
+        pair = poolers(stage, primary.host, primary.port)
+        script = Path(pair[0].dir) / "habit.sql"
+        script.write_text(HABIT)
+        compare(table, "loopback", 1.5, pair, script)
+    return table.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
