@@ -3,9 +3,9 @@
 # habit.py - what applications with tenants do today, unchanged, through us and through PgBouncer.
 #
 # A transaction of four round trips: BEGIN, set_config(…, true) with a parameter, a SELECT, COMMIT.
-# With namespaces and netem (root) also with a millisecond between the pooler and the server.
+# Also with a millisecond between the poolers and the server: test/bench/delay.c, since not every
+# kernel has netem.
 """pgbench in rounds that alternate; throughput as a ratio within each round."""
-import contextlib
 import os
 import re
 import statistics
@@ -15,8 +15,11 @@ from pathlib import Path
 
 from stage import DATABASE, PASSWORD, USER, Stage, Table
 
+from machine import Port, listens
 from turnstile import PgBouncer
+from waiting import wait_until
 
+BENCH = Path(__file__).resolve().parents[1] / "bench"
 SECONDS = int(os.environ.get("PGT_SECONDS", "5"))
 ROUNDS, CLIENTS, SERVERS, TENANTS = 5, 32, 20, 1000
 HABIT = """\\set id random(1, %d)
@@ -60,11 +63,16 @@ def poolers(stage, host, port):
     return ours, bouncer
 
 
-@contextlib.contextmanager
-def latency(milliseconds):
-    """netem on the loopback device's packets to one address of it; that address."""
-    commands = [f"ip link add pgt-a type veth peer name pgt-b", "ip netns add pgt-far"]
-    raise NotImplementedError(commands, milliseconds)
+def far_away(stage, primary):
+    """A port behind which the primary is a millisecond away."""
+    program, port = primary.dir / "delay", Port()
+    stage.callback(port.release)
+    subprocess.run(["cc", "-O2", "-o", str(program), str(BENCH / "delay.c")], check=True)
+    relay = subprocess.Popen([str(program), str(port.number), str(primary.port), "1000"])
+    stage.callback(relay.wait)
+    stage.callback(relay.kill)
+    wait_until(lambda: listens(port.number), what="delay listens")
+    return port.number
 
 
 def compare(table, name, asked, pair, script):
@@ -85,6 +93,8 @@ def main():
         script = Path(pair[0].dir) / "habit.sql"
         script.write_text(HABIT)
         compare(table, "loopback", 1.5, pair, script)
+        far = poolers(stage, primary.host, far_away(stage, primary))
+        compare(table, "1 ms to the server", 1.9, far, script)
     return table.finish()
 
 
