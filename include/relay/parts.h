@@ -289,6 +289,12 @@ void local_hurry(struct client *c);
 /* begin_defer_max is another one, or SUSPEND is over. */
 void local_rearm(struct relay *r);
 
+/* ---- prepared_view.c --------------------------------------------------------------------------
+ */
+
+/* The text as it has to be where it asks pg_prepared_statements; nothing in *out: as it is. */
+void prepared_view_rewrite(struct client *c, struct slice text, struct buf *out);
+
 /* ---- relay.c --------------------------------------------------------------------------------
  */
 

@@ -422,6 +422,18 @@ static enum step on_whose(struct client *c, const struct frame *f, enum whose_wa
 	return STEP_CLOSED;
 }
 
+/* What a text asks of prepared statements is answered with the client's own. */
+static void hide_statements(struct client *c, struct slice text, struct buf *rewritten)
+{
+	struct buf out = { 0 };
+
+	prepared_view_rewrite(c, buf_len(rewritten) ? buf_peek(rewritten) : text, &out);
+	if (buf_len(&out)) {
+		buf_fini(rewritten);
+		*rewritten = out;
+	}
+}
+
 /* Of a text that can be looked at. */
 static enum step run_query(struct client *c, const struct frame *f, struct slice text,
 			   struct sql_facts *facts, struct buf *rewritten)
@@ -456,6 +468,8 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		if (step != STEP_CLOSED)
 			return step;
 	}
+	if (facts->asks_prepared && statement_is_mapped(c))
+		hide_statements(c, text, rewritten);
 	if (is_at_start(c) && !c->server && !c->chosen && !c->begin)
 		c->chosen = gate_choose(c, text, facts);
 	if (facts->sequence)
@@ -694,6 +708,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	}
 	facts.effects = facts.flags = 0;
 	facts.kind = SQL_KIND_OTHER;
+	facts.asks_prepared = false;
 	facts.sequence = known ? known->sequence : 0;
 	if ((!known || known->is_guarded) && !look_at_parse(c, f, text, &facts, rewritten, &step))
 		return step;
@@ -705,6 +720,8 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	}
 	if (name.n && is_mapped && !statement_has_room(c, body.n, known, &e))
 		return refuse(c, f, &e);
+	if (facts.asks_prepared && is_mapped)
+		hide_statements(c, text, rewritten);
 	if (buf_len(rewritten))
 		known = NULL;
 	if (!c->server && known && !c->begin_failed && statement_parse_here(c, name, known))

@@ -132,6 +132,9 @@ static PGT_NOINLINE void step_word(struct scan *s)
 		f->effects |= SQL_EFFECT_BLOCK;
 		f->sets_unnamed = true;
 		break;
+	case W_PG_PREPARED_STATEMENTS:
+		f->asks_prepared = true;
+		break;
 	case W_PG_BACKEND_PID:
 		f->effects |= SQL_EFFECT_BACKEND_PID;
 		break;

@@ -85,7 +85,7 @@ NOT_COMPARED = [
     ("settings of extensions, such as plpgsql.check_asserts",
      "they are there once a server has loaded the extension, for whomever"),
     ("prepared statements of the protocol in pg_prepared_statements",
-     "a server has those of all clients, under names of our own"),
+     "a server has those of all clients, under names of our own; they are left out"),
     ("RESET, DEFAULT and DISCARD ALL of a session with settings in its startup packet: what the rest of"
      " the same string sees, what set_config(…, NULL, …) answers, within a transaction, SET LOCAL, and"
      " after app.x = ''",

@@ -266,7 +266,7 @@ def test_eviction(primary, turnstile):
         for i in [*range(50), *reversed(range(50))]:
             assert run(client, f"s{i}") == [(str(i),)]
             assert run(other, f"s{i}") == [(str(-i),)]
-        count = int(client.rows("SELECT count(*) FROM pg_prepared_statements")[0][0])
+        count = int(client.rows("SELECT count(*) FROM pg_prepared_statement()")[0][0])
         assert count <= 2
 
 
@@ -279,7 +279,7 @@ def test_what_a_batch_uses_is_not_evicted_in_it(primary, turnstile):
                     *(raw.execute(f"p{i}") for i in range(10)), SYNC)
         messages = client.until("Z")
         assert [m.row for m in raw.find(messages, "D")] == [(str(i),) for i in range(10)]
-        count = int(client.rows("SELECT count(*) FROM pg_prepared_statements")[0][0])
+        count = int(client.rows("SELECT count(*) FROM pg_prepared_statement()")[0][0])
         assert count <= 2
 
 
@@ -289,7 +289,7 @@ def test_one_statement_for_the_same_text(primary, turnstile):
         for i, client in enumerate(all_clients):
             prepare(client, f"name{i}", "SELECT 'shared'")
             assert run(client, f"name{i}") == [("shared",)]
-        assert all_clients[0].rows("SELECT count(*) FROM pg_prepared_statements") == [("1",)]
+        assert all_clients[0].rows("SELECT count(*) FROM pg_prepared_statement()") == [("1",)]
         all_clients[0].send(raw.close("S", "name0"), SYNC)
         all_clients[0].until("Z")
         assert run(all_clients[1], "name1") == [("shared",)]

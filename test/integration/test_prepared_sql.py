@@ -100,7 +100,7 @@ def test_i2_deallocate_is_ones_own(primary, turnstile):
         assert [raw.kinds(both[0].until("Z")) for _ in range(3)] == ["CZ", "12nCZ", "CZ"]
         both[1].send(use("s"))
         assert raw.kinds(both[1].until("Z")) == "2DCZ"
-        assert both[1].rows("SELECT count(*) FROM pg_prepared_statements WHERE statement = ''") \
+        assert both[1].rows("SELECT count(*) FROM pg_prepared_statement() WHERE statement = ''") \
             == [("0",)]
 
 
@@ -258,3 +258,34 @@ def test_i1_execute_does_not_go_around_what_a_bind_is_asked(primary, turnstile):
             client.send(extended(text))
             assert sqlstate(client.until("Z")) == "42501"
         assert client.rows("SELECT current_setting('app.business_id')") == [("42",)]
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize("text", [
+    "SELECT name FROM pg_prepared_statements", "TABLE pg_prepared_statements",
+    "SELECT p.name FROM pg_catalog . pg_prepared_statements p ORDER BY 1",
+    "SELECT pg_prepared_statements.name FROM \"pg_prepared_statements\" WHERE from_sql",
+    "SELECT name FROM generate_series(1, 1) g, PG_PREPARED_STATEMENTS AS q LIMIT 1",
+    "SELECT name FROM generate_series(1, 1) g JOIN pg_prepared_statements ON true /* , */",
+    "SELECT (SELECT count(*) FROM pg_prepared_statements), 1 FROM pg_prepared_statements;",
+    "SELECT 'pg_prepared_statements'::regclass, 'FROM pg_prepared_statements'",
+    "SELECT name FROM pg_prepared_statements UNION SELECT name FROM pg_prepared_statements ORDER BY 1",
+    "WITH p AS (SELECT * FROM pg_prepared_statements) SELECT p.name FROM p",
+])
+def test_i2_statements_of_others_are_not_shown(primary, turnstile, text, extended):
+    """Nor what we make of them: those of SQL's PREPARE are the client's own."""
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    seen = []
+    for server in primary, t:
+        with log_in(server) as client:
+            if server is t:
+                with log_in(t) as other:
+                    other.send(raw.parse("theirs", "SELECT 'theirs'"), raw.sync())
+                    other.until("Z")
+                    other.send(raw.bind("", "theirs"), raw.execute(), raw.sync())
+                    assert raw.kinds(other.until("Z")) == "2DCZ"
+            client.query("PREPARE mine AS SELECT 1")
+            messages = client.prepared(text) if extended else client.query(text)
+            assert not sqlstate(messages), raw.find(messages, "E")[0].fields
+            seen.append([m.row[:2] for m in raw.find(messages, "D")])
+    assert seen[1] == seen[0]

@@ -354,7 +354,7 @@ def test_i1_execute_of_a_statement_of_the_protocol(ledger, turnstile, mode):
         client.rows("BEGIN")
         own = client.prepared(f"SELECT set_config('{SETTING}', $1, false)", [OWN], "mine")
         assert errors(own) == []
-        for name, in client.rows("SELECT name FROM pg_prepared_statements"):
+        for name, in client.rows("SELECT name FROM pg_prepared_statement()"):
             messages = client.query(f"EXECUTE \"{name}\"('{OTHER}')")
             assert errors(messages) != [] or messages[-1].body == b"I", name
             client.rows("ROLLBACK")
