@@ -35,6 +35,7 @@ enum reply_note {
 		     */
 	NOTE_BEGIN, /* a deferred BEGIN, or what goes with it; its Execute: the struct statement */
 	NOTE_CARRY, /* settings that go ahead of a request */
+	NOTE_PUTBACK, /* Query of a text with commands of ours in it: the struct putback */
 };
 
 /* What a server is given to run so that it fails where we refuse: no statement starts like this. */
@@ -294,6 +295,20 @@ void local_rearm(struct relay *r);
 
 /* The text as it has to be where it asks pg_prepared_statements; nothing in *out: as it is. */
 void prepared_view_rewrite(struct client *c, struct slice text, struct buf *out);
+
+/* ---- putback.c --------------------------------------------------------------------------------
+ */
+
+struct putback;
+
+/* The text of a session that began with settings of its own, so that RESET and DEFAULT go back to
+ * them.  *back: what has to be kept with its reply, if anything; to be freed.  back NULL: a text of
+ * the extended protocol.  False: it cannot be. */
+bool putback_rewrite(struct client *c, struct slice text, struct putback **back, struct buf *out);
+/* Whether the next command to be answered is one of ours. */
+bool putback_is_next(const struct putback *back);
+/* It has been answered; whether it was. */
+bool putback_takes(struct putback *back);
 
 /* ---- relay.c --------------------------------------------------------------------------------
  */

@@ -60,7 +60,7 @@ static void pop(struct server *s)
 		listen_on_answered(s->client);
 	if (r.note == NOTE_CARRY)
 		on_carried(s);
-	else if (r.note == NOTE_REFUSED)
+	else if (r.note == NOTE_REFUSED || r.note == NOTE_PUTBACK)
 		free(r.subject);
 	else if (r.note != NOTE_NONE)
 		statement_on_reply(s, &r);
@@ -172,6 +172,10 @@ static enum step on_parameters_described(struct server *s, const struct frame *f
 /* RowDescription answers a Describe, or comes before the rows of a simple query. */
 static enum step on_description(struct server *s, const struct frame *f)
 {
+	const struct reply *head = replies_head(&s->replies);
+
+	if (head->note == NOTE_PUTBACK && putback_is_next(head->subject))
+		return swallow(s, f);
 	if (!head_is(s, REPLY_DESCRIBE))
 		return pass(s, f);
 	statement_note_result(s, replies_head(&s->replies), f);
@@ -323,9 +327,12 @@ static void count_statement(struct client *c)
 /* CommandComplete, EmptyQueryResponse, PortalSuspended. */
 static enum step on_command_end(struct server *s, const struct frame *f)
 {
-	bool is_ours = replies_head(&s->replies)->way == REPLY_SWALLOW;
+	const struct reply *head = replies_head(&s->replies);
+	bool is_ours = head->way == REPLY_SWALLOW;
 	bool is_told = false;
 
+	if (head->note == NOTE_PUTBACK && putback_takes(head->subject))
+		return swallow(s, f);
 	if (f->type == MSG_COMMAND_COMPLETE && frame_is_whole(f) && !is_ours) {
 		note_tag(s, f);
 		is_told = s->client->listening && takes_tag(s, f);

@@ -324,15 +324,15 @@ static void forget_on_server(struct client *c, uint32_t effects)
 		c->server->forgets = true;
 }
 
-/* naming: what has to be kept of a text that names prepared statements, or NULL. */
+/* subject: what has to be kept of its text, or NULL. */
 static enum step send_query(struct client *c, const struct frame *f, struct buf *rewritten,
-			    struct naming *naming)
+			    enum reply_note note, void *subject)
 {
 	mark_query(c);
 	replies_push(&c->server->replies, (struct reply){ .kind = REPLY_QUERY,
 							  .way = REPLY_PASS,
-							  .note = naming ? NOTE_TEXT : NOTE_NONE,
-							  .subject = naming });
+							  .note = subject ? note : NOTE_NONE,
+							  .subject = subject });
 	if (!buf_len(rewritten))
 		return pass(c, f);
 	msg_put_query(conn_output(&c->server->conn), buf_cstr(rewritten));
@@ -434,14 +434,30 @@ static void hide_statements(struct client *c, struct slice text, struct buf *rew
 	}
 }
 
+/* RESET and DEFAULT go back to what the session began with, in the text itself. */
+static struct putback *put_back(struct client *c, struct slice text, const struct sql_facts *facts,
+				struct buf *rewritten)
+{
+	struct putback *back = NULL;
+
+	if (facts->nnames || c->listening || (facts->flags & SQL_UNCLEAN) ||
+	    (facts->effects & (SQL_EFFECT_BLOCK | SQL_EFFECT_DISCARD_ALL)))
+		return NULL;
+	if (buf_len(rewritten))
+		text = buf_peek(rewritten);
+	if (putback_rewrite(c, text, &back, rewritten))
+		c->resets = false;
+	return back;
+}
+
 /* Of a text that can be looked at. */
 static enum step run_query(struct client *c, const struct frame *f, struct slice text,
 			   struct sql_facts *facts, struct buf *rewritten)
 {
 	bool has_names = facts->nnames && statement_is_mapped(c);
 	struct naming *naming = NULL;
-	bool is_clamped;
-	bool touches;
+	struct putback *back = NULL;
+	bool is_clamped, touches, resets;
 	enum step step;
 	struct err e;
 
@@ -477,7 +493,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	step = get_server(c, f, c->chosen, facts->statements);
 	if (step != STEP_DONE) {
 		c->looked_at = c->waiter.pool && !c->begin && !facts->effects && !facts->sequence &&
-			       !buf_len(rewritten) && !has_names && !c->listening;
+			       !facts->resets && !buf_len(rewritten) && !has_names && !c->listening;
 		return not_yet(c, step);
 	}
 	touches = facts->effects || facts->sequence;
@@ -485,14 +501,18 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		return refuse(c, f, &e);
 	if (!is_at_start(c))
 		admit_charge(c, facts->statements);
+	resets = c->resets;
 	if (touches)
 		pins_note(c, facts, text);
+	if (facts->resets && c->base->n && !resets)
+		back = put_back(c, text, facts, rewritten);
 	if (is_clamped)
 		gate_note_clamp(c);
 	if (has_names)
 		naming = rename_query(c, text, facts, rewritten);
 	forget_on_server(c, facts->effects);
-	step = send_query(c, f, rewritten, naming);
+	step = back ? send_query(c, f, rewritten, NOTE_PUTBACK, back)
+		    : send_query(c, f, rewritten, NOTE_TEXT, naming);
 	if (c->listening)
 		listen_on_query_sent(c, text, facts);
 	return step;
@@ -512,7 +532,7 @@ static enum step on_long_query(struct client *c, const struct frame *f)
 	if (gate_must_look(c) && !watch_long_text(c, f))
 		return found_in_long_text(c);
 	forget_on_server(c, 0);
-	return send_query(c, f, &nothing, NULL);
+	return send_query(c, f, &nothing, NOTE_NONE, NULL);
 }
 
 /* A text that was looked at, decided on and found harmless before it had to wait for its server. */
@@ -524,7 +544,7 @@ static enum step run_waited_query(struct client *c, const struct frame *f)
 	if (c->server->carry_due)
 		carry_send(c);
 	forget_on_server(c, 0);
-	return send_query(c, f, &nothing, NULL);
+	return send_query(c, f, &nothing, NOTE_NONE, NULL);
 }
 
 static enum step on_query(struct client *c, const struct frame *f)
@@ -708,7 +728,10 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	}
 	facts.effects = facts.flags = 0;
 	facts.kind = SQL_KIND_OTHER;
-	facts.asks_prepared = false;
+	facts.asks_prepared = facts.resets = false;
+	/* It is another one for each of those who began with other settings. */
+	if (known && known->resets && c->base->n)
+		known = NULL;
 	facts.sequence = known ? known->sequence : 0;
 	if ((!known || known->is_guarded) && !look_at_parse(c, f, text, &facts, rewritten, &step))
 		return step;
@@ -722,6 +745,9 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 		return refuse(c, f, &e);
 	if (facts.asks_prepared && is_mapped)
 		hide_statements(c, text, rewritten);
+	if (facts.resets && c->base->n && is_mapped && !buf_len(rewritten) &&
+	    putback_rewrite(c, text, NULL, rewritten))
+		facts.resets = false;
 	if (buf_len(rewritten))
 		known = NULL;
 	if (!c->server && known && !c->begin_failed && statement_parse_here(c, name, known))

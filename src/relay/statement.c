@@ -1332,6 +1332,10 @@ static void undo(struct server *s, struct reply *r, struct reply *later, bool fa
 	case NOTE_INJECTED_UNNAMED:
 		s->unnamed_id = UNNAMED_UNKNOWN;
 		break;
+	case NOTE_PUTBACK:
+		free(r->subject);
+		s->unnamed_id = UNNAMED_UNKNOWN;
+		break;
 	case NOTE_BEGIN:
 		statement_unref(r->subject);
 		break;

@@ -197,10 +197,10 @@ static void put_in(struct param_set **set, const char *name, const char *value)
 	*set = next;
 }
 
-/* What the session wants on any server: what it has now, and what it began with.  RESET goes back
- * to that; of a setting of our own it leaves the empty string.  A timeout beyond the tenant's
- * ceiling, which only code that no text shows can have set, is lowered. */
-static struct param_set *wanted_after(const struct client *c, struct param_set *found)
+/* What the session wants on any server: what it has now, and what it began with.  A RESET that
+ * nobody has seen goes back to that; of a setting of our own it leaves the empty string.  A timeout
+ * beyond the tenant's ceiling, which only code that no text shows can have set, is lowered. */
+static struct param_set *wanted_after(const struct client *c, struct param_set *found, bool unseen)
 {
 	struct param_set *wanted = param_set_ref(found);
 	const char *timeout = param_set_get(found, SLICE("statement_timeout"));
@@ -213,7 +213,7 @@ static struct param_set *wanted_after(const struct client *c, struct param_set *
 		const struct param *base = &c->base->items[i];
 		const char *now = param_set_get(wanted, slice_str(base->name));
 
-		if (!now || (is_custom(base->name) && !*now))
+		if (!now || (unseen && is_custom(base->name) && !*now))
 			put_in(&wanted, base->name, base->value);
 	}
 	return wanted;
@@ -244,7 +244,7 @@ static void conclude(struct client *c, struct server *s, const struct survey *su
 	uint32_t asked = survey->asked;
 	uint32_t kept = c->pins & ~asked;
 	uint32_t found = pins_found(survey);
-	struct param_set *wanted = wanted_after(c, survey->found);
+	struct param_set *wanted = wanted_after(c, survey->found, asked & TAINT_UNSEEN);
 
 	if (found && c->group->set.session_state == SESSION_STATE_LOG) {
 		log_lost(c, found);

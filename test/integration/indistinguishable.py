@@ -86,10 +86,10 @@ NOT_COMPARED = [
      "they are there once a server has loaded the extension, for whomever"),
     ("prepared statements of the protocol in pg_prepared_statements",
      "a server has those of all clients, under names of our own; they are left out"),
-    ("RESET, DEFAULT and DISCARD ALL of a session with settings in its startup packet: what the rest of"
-     " the same string sees, what set_config(…, NULL, …) answers, within a transaction, SET LOCAL, and"
+    ("RESET in the extended protocol of a session with settings in its startup packet, within a"
+     " transaction or in front of others in its batch; what its set_config(…, NULL, …) answers; and both"
      " after app.x = ''",
-     "what it began with is set again when the string has ended, by a query; see ADR 11"),
+     "what it began with is set again by a query when the batch has ended; see ADR 11"),
     ("pg_listening_channels() in a named statement", "refused: a server does not know who listens"),
     ("statements of the protocol described or bound for the first time in a failed transaction",
      "a server that lacks one cannot be given it until the transaction has ended"),

@@ -252,14 +252,14 @@ def settings_oddly(a):
 
 def settings_together(a):
     """Several in one string."""
-    if a.begins:
-        return settings(a)
     (one, value), (other, second) = setting(a), setting(a)
     return [a.simple(a.pick(
         f"SET {one} = {value}; SET {other} = {second}", f"SET {one} = {value}; SELECT 1/0",
         f"BEGIN; SET {one} = {value}; COMMIT", f"BEGIN; SET {one} = {value}; ROLLBACK",
         f"BEGIN; SET LOCAL {one} = {value}; SET {other} = {second}; COMMIT",
-        f"SET {one} = {value}; RESET {other}; SHOW work_mem"))]
+        f"SET {one} = {value}; RESET {other}; SHOW work_mem",
+        f"RESET {one}; SHOW {one}; SET {other} = DEFAULT; SHOW {other}; SELECT 1; RESET ALL; SHOW {one}",
+        f"BEGIN; SET LOCAL {one} TO DEFAULT; SHOW {one}; RESET ALL; SHOW {other}; ROLLBACK; SHOW {one}"))]
 
 
 def settings_locally(a):
@@ -645,10 +645,11 @@ ODD_STARTUPS = (
 
 
 def said_apart(session, step):
-    """Whoever began with settings of its own is taken back to them when a string has ended, and that
-    is a query of the transaction; so it says what takes it back outside of one."""
-    goes_back = re.search(r"\b(RESET|DEFAULT|DISCARD|NULL)\b|ZONE LOCAL", str(step).upper())
-    return replace(step, when="I") if session.startup and goes_back and step.ready else step
+    """Whoever began with settings of its own is taken back to them by a query where a batch of the
+    extended protocol says RESET; so it says that outside of a transaction."""
+    goes_back = re.search(r"\b(RESET|DISCARD|NULL)\b", str(step).upper())
+    apart = session.startup and goes_back and step.ready and not str(step).startswith("Q ")
+    return replace(step, when="I") if apart else step
 
 
 @dataclass

@@ -6,7 +6,7 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE, APP_USER
-from rig import clients, log_in, pid_of, pool_of, shop, sqlstate, wait_backends
+from rig import clients, essence, log_in, pid_of, pool_of, shop, sqlstate, wait_backends
 from waiting import wait_until
 
 # How to leave it, how to look for it, and what a fresh session sees.
@@ -639,3 +639,55 @@ def test_i9_values_stand_in_no_text(primary, turnstile):
         assert "hidden" not in primary.value(seen)
         client.cancel()
         client.until("Z")
+
+
+# Strings in which something comes behind what goes back.
+STRINGS = [
+    "RESET TimeZone; SHOW TimeZone", "RESET ALL; SHOW TimeZone; SHOW work_mem; SHOW search_path",
+    "SET TimeZone = DEFAULT; SHOW TimeZone; SET search_path TO DEFAULT; SHOW search_path",
+    "SET TIME ZONE LOCAL; SHOW TimeZone; RESET TIME ZONE; SHOW TimeZone -- so",
+    "BEGIN; RESET ALL; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; SHOW app.x; COMMIT",
+    "BEGIN; SET LOCAL DateStyle TO DEFAULT; SHOW DateStyle; COMMIT; SHOW DateStyle",
+    "RESET app.x; SHOW app.x; SET app.x = ''; RESET work_mem; SHOW app.x",
+    "SET NAMES; SET SESSION \"search_path\" = DEFAULT; SHOW search_path",
+    "RESET TimeZone; SELECT 1/0; SHOW TimeZone", "RESET nonsense; SHOW TimeZone", "RESET; SHOW TimeZone",
+    "SELECT '; RESET ALL;'; RESET work_mem;; SHOW work_mem;", "SET LOCAL work_mem = DEFAULT",
+]
+
+
+@pytest.mark.parametrize("text, path", [
+    (text, path) for path in ('"$user", side, "odd name"', 'side,"Public" , "a""b"') for text in STRINGS
+    # A list that SET would show otherwise is set by a query.
+    if "SET TRANSACTION" not in text or path.startswith('"$user", ')])
+def test_i2_what_comes_behind_a_reset_sees_the_startup_packets_settings(primary, turnstile, text,
+                                                                        path):
+    startup = {"TimeZone": "Asia/Tokyo", "DateStyle": "German", "client_encoding": "LATIN1",
+               "search_path": path,
+               "options": "-c work_mem=5MB -c app.x=first"}
+    look = "SELECT current_setting('TimeZone'), current_setting('DateStyle')," \
+        " current_setting('work_mem'), current_setting('app.x'), current_setting('search_path')"
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    seen = []
+    for server in primary, t:
+        with log_in(server, **startup) as client:
+            told = client.parameters
+            client.query("SET work_mem = '6MB'; SET TimeZone = 'UTC'; SET DateStyle = 'SQL';"
+                         " SET search_path = pg_catalog; SET app.x = 'second'")
+            messages = client.query(text) + client.query("BEGIN") + client.query(text) + \
+                client.query("ROLLBACK") + client.query(look)
+            told.update(m.strings[:2] for m in raw.find(messages, "S"))
+            seen.append((essence(m for m in messages if m.kind != "S"), dict(told)))
+    assert seen[1] == seen[0]
+
+
+def test_i2_default_in_the_extended_protocol_is_the_startup_packets(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with log_in(t) as plain, log_in(t, TimeZone="Asia/Tokyo") as client:
+        for c, zone in (plain, "Etc/UTC"), (client, "Asia/Tokyo"), (plain, "Etc/UTC"):
+            c.query("SET TimeZone = 'Europe/Berlin'")
+            c.query("BEGIN")
+            for _ in range(2):
+                assert raw.find(c.prepared("SET LOCAL TimeZone TO DEFAULT"), "C")
+                assert c.rows("SHOW TimeZone") == [(zone,)]
+            c.query("ROLLBACK")
+            assert c.rows("SHOW TimeZone") == [("Europe/Berlin",)]
