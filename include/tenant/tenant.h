@@ -3,7 +3,8 @@
  * tenant.h - a tenant as one thread knows it: its name, its id, what it may do.
  *
  * Made when the first group or session of the thread names it, and kept as long as somebody holds a
- * reference.  What spans threads (its bucket, its counts of connections) is in the struct shared.
+ * reference, and for a while after that: sessions that choose their tenant come back to it.  What
+ * spans threads (its bucket, its counts of connections) is in the struct shared.
  */
 #ifndef PGT_TENANT_TENANT_H
 #define PGT_TENANT_TENANT_H
@@ -16,6 +17,7 @@ struct tenant {
 	struct hlink link;
 	struct tenants *table;
 	unsigned refs;
+	struct list unused; /* of table->unused, without any */
 	char *name;
 	char *business_id;
 	struct shared *shared;
@@ -33,11 +35,18 @@ struct tenant {
 /* Those of one thread. */
 struct tenants {
 	struct hmap by_name;
+	struct list unused; /* the last one used at the end */
+	unsigned nunused;
 	unsigned version;      /* counts tenants_configure() */
 	struct tenant unclear; /* stands for whoever it is when that is not known */
 };
 
+/* Tenants that a thread keeps although nobody uses them. */
+#define TENANTS_KEPT 1024
+
 void tenants_init(struct tenants *table);
+/* No reference may be left. */
+void tenants_fini(struct tenants *table);
 
 /* A new reference.  conf: its entry, or NULL: in unknown_tenant's tier.  The config must outlive
  * the table's use of it: until tenants_configure() or the end. */

@@ -824,6 +824,7 @@ void relay_fini(struct relay *r)
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		take_out_group(r, container_of(l, struct group, link));
 	hmap_fini(&r->groups);
+	tenants_fini(&r->tenants);
 	hmap_fini(&r->statements);
 	sql_classifier_free(r->classifier);
 	config_unref(r->config);

@@ -29,6 +29,35 @@ void tenants_init(struct tenants *table)
 		.unclear = {.table = table, .refs = 1}
 	};
 	list_init(&table->unclear.servers);
+	list_init(&table->unused);
+}
+
+static void forget(struct tenant *t)
+{
+	struct tenants *table = t->table;
+
+	list_del(&t->unused);
+	table->nunused--;
+	hmap_remove(&table->by_name, &t->link);
+	for (unsigned i = 0; i < NTENANT_COUNTS; i++)
+		atomic_fetch_add_explicit(&t->shared->counts[i], t->counts[i],
+					  memory_order_relaxed);
+	shared_put(t->shared);
+	free(t->name);
+	free(t->business_id);
+	free(t);
+}
+
+static void forget_oldest(struct tenants *table, unsigned kept)
+{
+	while (table->nunused > kept)
+		forget(container_of(list_first(&table->unused), struct tenant, unused));
+}
+
+void tenants_fini(struct tenants *table)
+{
+	forget_oldest(table, 0);
+	hmap_fini(&table->by_name);
 }
 
 static struct tenant *find(const struct tenants *table, struct slice name, const char *business_id,
@@ -59,6 +88,7 @@ struct tenant *tenant_get(struct tenants *table, const struct config *config, st
 	t->business_id = xstrdup(business_id);
 	t->shared = shared_get(SHARED_TENANT, name);
 	list_init(&t->servers);
+	list_init(&t->unused);
 	configure(t, config, conf);
 	hmap_insert(&table->by_name, &t->link, hash);
 	return t;
@@ -66,8 +96,12 @@ struct tenant *tenant_get(struct tenants *table, const struct config *config, st
 
 struct tenant *tenant_ref(struct tenant *tenant)
 {
-	if (tenant)
-		tenant->refs++;
+	if (!tenant)
+		return NULL;
+	if (!tenant->refs++) {
+		list_del(&tenant->unused);
+		tenant->table->nunused--;
+	}
 	return tenant;
 }
 
@@ -75,16 +109,9 @@ void tenant_unref(struct tenant *t)
 {
 	if (!t || --t->refs)
 		return;
-	hmap_remove(&t->table->by_name, &t->link);
-	if (!t->table->by_name.count)
-		hmap_fini(&t->table->by_name);
-	for (unsigned i = 0; i < NTENANT_COUNTS; i++)
-		atomic_fetch_add_explicit(&t->shared->counts[i], t->counts[i],
-					  memory_order_relaxed);
-	shared_put(t->shared);
-	free(t->name);
-	free(t->business_id);
-	free(t);
+	list_push_back(&t->table->unused, &t->unused);
+	t->table->nunused++;
+	forget_oldest(t->table, TENANTS_KEPT);
 }
 
 void tenants_configure(struct tenants *table, const struct config *config)

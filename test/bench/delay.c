@@ -4,8 +4,8 @@
  *
  * For measurements where the kernel has no netem.  `delay LISTEN_PORT PORT MICROSECONDS`, loopback
  * only; half of the time in each direction, so that a round trip takes as long as is said.  One
- * thread; knows no messages.  What was read stands in one queue until it is due.  Connections are as
- * few as a pooler's, and their structs live as long as the process.
+ * thread; knows no messages.  What was read stands in one queue until it is due.  Connections are
+ * as few as a pooler's, and their structs live as long as the process.
  */
 #define _GNU_SOURCE 1 /* accept4, epoll_pwait2 */
 

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * test_tenant.c - the tenants that a thread knows, and how long it does.
+ */
+#include "tenant/tenant.h"
+
+#include "base/mem.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+
+static bool read_text(void *arg, const char *path PGT_UNUSED, bool is_secret PGT_UNUSED,
+		      struct buf *text, struct err *e PGT_UNUSED)
+{
+	buf_put_slice(text, slice_str(arg));
+	return true;
+}
+
+static struct config *config_of(const char *ini)
+{
+	struct config_problems problems = { 0 };
+	struct config *config =
+	    config_load("test.ini", read_text, (void *)(uintptr_t)ini, &problems);
+
+	if (!config)
+		print_message("%s", buf_cstr(&problems.errors));
+	assert_non_null(config);
+	config_problems_fini(&problems);
+	return config;
+}
+
+#define INI                                                                                        \
+	"[pgturnstile]\nauth_type = trust\ntenant_by = user\nunknown_tenant = t\n"                 \
+	"[databases]\n* = host=127.0.0.1\n[tiers]\nt = statement_timeout=%s rate=5/s\n"
+
+static struct tenant *get(struct tenants *table, const struct config *config, unsigned i)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "t%u", i);
+	return tenant_get(table, config, slice_str(name), name, NULL);
+}
+
+static void test_kept_for_a_while(void **state PGT_UNUSED)
+{
+	char ini[512];
+	struct config *config;
+	struct tenants table;
+	struct tenant *first;
+
+	snprintf(ini, sizeof(ini), INI, "15s");
+	config = config_of(ini);
+	tenants_init(&table);
+	first = get(&table, config, 0);
+	assert_ptr_equal(get(&table, config, 0), first);
+	tenant_unref(first);
+	tenant_count(first, TENANT_STATEMENTS, 7);
+	tenant_unref(first);
+	assert_ptr_equal(get(&table, config, 0), first);
+	assert_int_equal(first->counts[TENANT_STATEMENTS], 7);
+	tenant_unref(first);
+	/* Let go of before as many others as are kept, it is forgotten, and what it counted is not.
+	 */
+	for (unsigned i = 1; i <= TENANTS_KEPT; i++)
+		tenant_unref(get(&table, config, i));
+	assert_int_equal(table.nunused, TENANTS_KEPT);
+	assert_int_equal(table.by_name.count, TENANTS_KEPT);
+	first = get(&table, config, 0);
+	assert_int_equal(first->counts[TENANT_STATEMENTS], 0);
+	assert_int_equal(first->shared->counts[TENANT_STATEMENTS], 7);
+	assert_int_equal(table.nunused, TENANTS_KEPT);
+	tenant_unref(first);
+	tenants_fini(&table);
+	assert_int_equal(table.by_name.count, 0);
+	config_unref(config);
+}
+
+static void test_another_configuration(void **state PGT_UNUSED)
+{
+	char ini[512];
+	struct config *before, *after;
+	struct tenants table;
+	struct tenant *used, *unused;
+
+	snprintf(ini, sizeof(ini), INI, "15s");
+	before = config_of(ini);
+	snprintf(ini, sizeof(ini), INI, "3s");
+	after = config_of(ini);
+	tenants_init(&table);
+	used = get(&table, before, 1);
+	unused = get(&table, before, 2);
+	tenant_unref(unused);
+	assert_int_equal(tenant_timeout_cap(used), 15 * USEC_PER_SEC);
+	tenants_configure(&table, after);
+	assert_int_equal(tenant_timeout_cap(used), 3 * USEC_PER_SEC);
+	assert_int_equal(tenant_timeout_cap(get(&table, after, 2)), 3 * USEC_PER_SEC);
+	assert_false(used->gone);
+	tenant_unref(used);
+	tenant_unref(unused);
+	tenants_fini(&table);
+	config_unref(before);
+	config_unref(after);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_kept_for_a_while),
+		cmocka_unit_test(test_another_configuration),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
