@@ -10,9 +10,9 @@
 set -eu
 
 build='build-essential autoconf automake pkg-config
-    libev-dev libssl-dev libinih-dev libpg-query-dev libsystemd-dev'
+    libev-dev libssl-dev libinih-dev libpg-query-dev libsystemd-dev libpq-dev'
 demo='python3 postgresql-15 util-linux'
-tests='libcmocka-dev libpq-dev pgbouncer
+tests='libcmocka-dev pgbouncer
     python3-psycopg python3-pytest python3-pytest-xdist python3-pytest-timeout
     python3-psycopg2 python3-asyncpg python3-sqlalchemy python3-django libdbd-pg-perl ruby-pg
     clang clang-format-14 libclang-rt-14-dev'

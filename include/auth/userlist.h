@@ -43,6 +43,10 @@ struct userlist *userlist_parse(struct slice text, const char *file, userlist_co
 /* NULL when there is no such user (or no list); else lives as long as the list. */
 const struct userlist_entry *userlist_find(const struct userlist *list, struct slice user);
 
+/* Calls visit for every user, in no order; list may be NULL. */
+void userlist_each(const struct userlist *list,
+		   void (*visit)(void *arg, const struct userlist_entry *entry), void *arg);
+
 /* Wipes the passwords.  NULL is fine. */
 void userlist_free(struct userlist *list);
 

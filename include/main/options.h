@@ -7,7 +7,7 @@
 
 #include "worker/setup.h"
 
-enum mode { MODE_RUN, MODE_CHECK, MODE_DESCRIBE, MODE_HELP, MODE_VERSION };
+enum mode { MODE_RUN, MODE_CHECK, MODE_DOCTOR, MODE_DESCRIBE, MODE_HELP, MODE_VERSION };
 
 struct options {
 	enum mode mode;
@@ -15,6 +15,7 @@ struct options {
 	const char *describe; /* what, of MODE_DESCRIBE */
 	const char *user;     /* instead of the setting; "" */
 	unsigned verbosity;
+	bool as_json; /* of MODE_DOCTOR */
 	bool quiet;
 	bool daemon;
 };

@@ -176,6 +176,14 @@ const struct userlist_entry *userlist_find(const struct userlist *list, struct s
 	return NULL;
 }
 
+void userlist_each(const struct userlist *list,
+		   void (*visit)(void *arg, const struct userlist_entry *entry), void *arg)
+{
+	for (struct hlink *l = list ? hmap_walk(&list->users, NULL) : NULL; l;
+	     l = hmap_walk(&list->users, l))
+		visit(arg, container_of(l, struct userlist_entry, link));
+}
+
 void userlist_free(struct userlist *list)
 {
 	if (!list)

@@ -9,6 +9,8 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "doctor/doctor.h"
+#include "doctor/findings.h"
 #include "main/options.h"
 #include "main/process.h"
 #include "worker/control.h"
@@ -43,6 +45,7 @@ static const struct {
 	{"settings", config_describe_settings_markdown},
 	{ "ini",     config_describe_settings_ini     },
 	{ "admin",   console_describe_markdown        },
+	{ "doctor",  findings_describe_markdown       },
 };
 
 static int describe(const char *what)
@@ -57,7 +60,8 @@ static int describe(const char *what)
 		buf_fini(&page);
 		return EXIT_SUCCESS;
 	}
-	fprintf(stderr, "pgturnstile: --describe knows settings, ini and admin, not \"%s\"\n",
+	fprintf(stderr,
+		"pgturnstile: --describe knows settings, ini, admin and doctor, not \"%s\"\n",
 		what);
 	return EXIT_FAILURE;
 }
@@ -80,7 +84,7 @@ static struct config *read_config(const struct options *o, struct buf *notes)
 	struct config_problems problems = { 0 };
 	struct config *config = setup_read(&o->source, NULL, &problems);
 
-	if (o->mode == MODE_CHECK || !config)
+	if (o->mode != MODE_RUN || !config)
 		put_lines(&problems.notes);
 	else
 		buf_put_slice(notes, buf_peek(&problems.notes));
@@ -184,6 +188,16 @@ static int run(const struct options *o, struct buf *notes)
 	return serve(o, &control, &setup);
 }
 
+static int examine(const struct options *o)
+{
+	struct buf notes = { 0 };
+	struct config *config = read_config(o, &notes);
+	int code = config ? doctor_run(config, o->as_json) : 2;
+
+	config_unref(config);
+	return code;
+}
+
 int main(int argc, char **argv)
 {
 	struct options options;
@@ -192,7 +206,7 @@ int main(int argc, char **argv)
 
 	hash_init();
 	if (!options_parse(&options, argc, argv))
-		return EXIT_FAILURE;
+		return options.mode == MODE_DOCTOR ? 2 : EXIT_FAILURE;
 	switch (options.mode) {
 	case MODE_HELP:
 		options_put_usage(true);
@@ -202,6 +216,8 @@ int main(int argc, char **argv)
 		return EXIT_SUCCESS;
 	case MODE_DESCRIBE:
 		return describe(options.describe);
+	case MODE_DOCTOR:
+		return examine(&options);
 	default:
 		code = run(&options, &notes);
 		buf_fini(&notes);

@@ -14,7 +14,8 @@ static const char synopsis[] =
     "usage: pgturnstile [-d] [-v] [-q] [-u USER] [--check] CONFIG.INI\n"
     "       pgturnstile [-v] [-q] --upstream postgres://USER[:PASSWORD]@HOST[:PORT]/DB\n"
     "                   [--listen ADDRESS:PORT]\n"
-    "       pgturnstile --describe=settings|ini|admin | --help | --version\n";
+    "       pgturnstile --doctor [--json] CONFIG.INI\n"
+    "       pgturnstile --describe=settings|ini|admin|doctor | --help | --version\n";
 
 static const char explanation[] =
     "\n"
@@ -25,6 +26,9 @@ static const char explanation[] =
     "  -q, --quiet           do not log to stderr\n"
     "  -u, --user=USER       become this system user; only root can\n"
     "      --check           read the configuration, say what is wrong with it and exit\n"
+    "      --doctor          look at the databases for what is dangerous, say what mends it and "
+    "exit\n"
+    "      --json            with --doctor: one JSON document\n"
     "      --upstream=URI    serve every database of these servers, without a file\n"
     "      --listen=WHERE    with --upstream: where clients come to (127.0.0.1:6432)\n"
     "      --describe=WHAT   print a page or sample that is made from the program's tables\n"
@@ -34,7 +38,14 @@ static const char explanation[] =
     "Signals: HUP reloads, TERM ends when the last client has left, INT when the last\n"
     "transaction has ended, QUIT or a second TERM or INT at once, USR1 pauses, USR2 resumes.\n";
 
-enum { OPTION_CHECK = 256, OPTION_UPSTREAM, OPTION_LISTEN, OPTION_DESCRIBE };
+enum {
+	OPTION_CHECK = 256,
+	OPTION_UPSTREAM,
+	OPTION_LISTEN,
+	OPTION_DESCRIBE,
+	OPTION_DOCTOR,
+	OPTION_JSON
+};
 
 static const struct option long_options[] = {
 	{"daemon",    no_argument,       NULL, 'd'            },
@@ -45,6 +56,8 @@ static const struct option long_options[] = {
 	{ "upstream", required_argument, NULL, OPTION_UPSTREAM},
 	{ "listen",   required_argument, NULL, OPTION_LISTEN  },
 	{ "describe", required_argument, NULL, OPTION_DESCRIBE},
+	{ "doctor",   no_argument,       NULL, OPTION_DOCTOR  },
+	{ "json",     no_argument,       NULL, OPTION_JSON    },
 	{ "help",     no_argument,       NULL, 'h'            },
 	{ "version",  no_argument,       NULL, 'V'            },
 	{ NULL,       0,                 NULL, 0              },
@@ -77,6 +90,12 @@ static bool take(struct options *o, int option)
 	case OPTION_CHECK:
 		o->mode = MODE_CHECK;
 		return true;
+	case OPTION_DOCTOR:
+		o->mode = MODE_DOCTOR;
+		return true;
+	case OPTION_JSON:
+		o->as_json = true;
+		return true;
 	case OPTION_UPSTREAM:
 		o->source.upstream = optarg;
 		return true;
@@ -100,7 +119,9 @@ static bool take(struct options *o, int option)
 
 static const char *find_contradiction(const struct options *o, int nfiles)
 {
-	if (o->mode != MODE_RUN && o->mode != MODE_CHECK)
+	if (o->as_json && o->mode != MODE_DOCTOR)
+		return "--json goes with --doctor";
+	if (o->mode != MODE_RUN && o->mode != MODE_CHECK && o->mode != MODE_DOCTOR)
 		return nfiles ? "no file is read for that" : NULL;
 	if (o->source.upstream)
 		return nfiles ? "--upstream stands instead of a file" : NULL;
