@@ -47,7 +47,8 @@ def role(primary, run):
     primary.role("rls_role", "rls-password")
     run("CREATE TABLE rls_plain (id int)", "ALTER TABLE rls_plain OWNER TO rls_role")
     yield "rls_role"
-    run("DROP OWNED BY rls_role", "DROP ROLE rls_role")
+    run("DROP TABLE IF EXISTS rls_own, rls_forced, rls_group", "DROP OWNED BY rls_role",
+        "DROP ROLE rls_role")
 
 
 def start(primary, turnstile, **settings):
