@@ -73,6 +73,8 @@ enum whose_way whose_query(struct client *c, struct slice text, const struct sql
 enum whose_way whose_parse(struct client *c, struct slice name, struct slice body,
 			   const struct statement *known, struct err *e);
 /* after_names: from the formats of parameters on. */
+/* Whether a statement may come behind others in the batch under way.  False: *e. */
+bool whose_may_follow(const struct client *c, struct err *e);
 enum whose_way whose_bind(struct client *c, struct slice portal, struct slice name,
 			  struct slice after_names, struct err *e);
 enum whose_way whose_describe(struct client *c, uint8_t what, struct slice name);

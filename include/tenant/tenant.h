@@ -62,7 +62,7 @@ void tenants_configure(struct tenants *table, const struct config *config);
  * the threads have the new config. */
 void tenants_rescale(const struct config *old, const struct config *new, usec_t now);
 
-/* "" for NULL. */
+/* "" for NULL, and where it is not known whose it is. */
 const char *tenant_name(const struct tenant *tenant);
 
 /* NULL: nobody's statement. */

@@ -642,6 +642,8 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	if (head && (head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION)) {
 		count_statement(c);
 		pop(s);
+		/* In the middle of a batch it has ended that (request.c). */
+		c->in_batch = c->in_batch && s->replies.n;
 	} else if (head && head->kind == REPLY_SYNC) {
 		pop(s);
 	} else if (s->loose_syncs) {

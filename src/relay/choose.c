@@ -575,6 +575,12 @@ static enum whose_way bind_there(struct client *c, const struct statement *st,
 	return way;
 }
 
+bool whose_may_follow(const struct client *c, struct err *e)
+{
+	return !c->whose->has_end ||
+	       err_set(e, "0A000", "what takes the tenant back has to be the last of its batch");
+}
+
 enum whose_way whose_bind(struct client *c, struct slice portal, struct slice name,
 			  struct slice after_names, struct err *e)
 {
@@ -585,10 +591,8 @@ enum whose_way whose_bind(struct client *c, struct slice portal, struct slice na
 	bool is_whole;
 
 	drop_portal(c, portal);
-	if (c->whose->has_end) {
-		err_set(e, "0A000", "what takes the tenant back has to be the last of its batch");
+	if (c->in_batch && !whose_may_follow(c, e))
 		return WHOSE_REFUSED;
-	}
 	if (!st || !is_of_interest(c, st))
 		return WHOSE_PASSES;
 	local = local_of(c, st, &facts);

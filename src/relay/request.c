@@ -246,6 +246,17 @@ static void mark_query(struct client *c)
 		s->xact_at = now;
 }
 
+/* Behind what ends its transaction or takes back what is guarded, a statement in the same batch
+ * would run as nobody knows whom.  False: *e. */
+static bool may_follow_in_batch(struct client *c, struct err *e)
+{
+	if (!c->in_batch)
+		return true;
+	if (c->resets && !gate_allow_behind_reset(c, e))
+		return false;
+	return !c->whose || whose_may_follow(c, e);
+}
+
 /* ---- texts too long to be looked at ---------------------------------------------------------
  */
 
@@ -324,15 +335,23 @@ static void forget_on_server(struct client *c, uint32_t effects)
 		c->server->forgets = true;
 }
 
+/* A statement that the server ends with a ReadyForQuery, in the middle of a batch too: it ends
+ * that as a Sync does, and what comes behind waits until it has. */
+static void expect_ready(struct client *c, const struct reply *r)
+{
+	replies_push(&c->server->replies, *r);
+	c->server->forgets |= c->in_batch;
+}
+
 /* subject: what has to be kept of its text, or NULL. */
 static enum step send_query(struct client *c, const struct frame *f, struct buf *rewritten,
 			    enum reply_note note, void *subject)
 {
 	mark_query(c);
-	replies_push(&c->server->replies, (struct reply){ .kind = REPLY_QUERY,
-							  .way = REPLY_PASS,
-							  .note = subject ? note : NOTE_NONE,
-							  .subject = subject });
+	expect_ready(c, &(struct reply){ .kind = REPLY_QUERY,
+					 .way = REPLY_PASS,
+					 .note = subject ? note : NOTE_NONE,
+					 .subject = subject });
 	if (!buf_len(rewritten))
 		return pass(c, f);
 	msg_put_query(conn_output(&c->server->conn), buf_cstr(rewritten));
@@ -554,6 +573,7 @@ static enum step on_query(struct client *c, const struct frame *f)
 	struct sql_env env;
 	struct slice text;
 	enum step step;
+	struct err e;
 
 	if (c->host->config->global.disable_pqexec)
 		return protocol_error(c, "simple queries are disabled (disable_pqexec)");
@@ -561,6 +581,8 @@ static enum step on_query(struct client *c, const struct frame *f)
 		return run_waited_query(c, f);
 	if (must_wait_its_turn(c))
 		return STEP_AGAIN;
+	if (!may_follow_in_batch(c, &e))
+		return refuse(c, f, &e);
 	if (!gate_must_look(c) || f->len > HOLD_MAX)
 		return on_long_query(c, f);
 	if (!frame_is_whole(f))
@@ -588,7 +610,7 @@ static enum step on_function_call(struct client *c, const struct frame *f)
 					 : STEP_AGAIN;
 	if (must_wait_its_turn(c))
 		return STEP_AGAIN;
-	if (gate_guard_call(c, oid, &e) == VERDICT_REFUSED ||
+	if (!may_follow_in_batch(c, &e) || gate_guard_call(c, oid, &e) == VERDICT_REFUSED ||
 	    (admit_is_gated(c) && !gate_may_write_unseen(c, &e)))
 		return refuse(c, f, &e);
 	step = get_server(c, f, gate_primary(c), 1);
@@ -598,7 +620,7 @@ static enum step on_function_call(struct client *c, const struct frame *f)
 	if (!is_at_start(c))
 		admit_charge(c, 1);
 	mark_query(c);
-	expect(c, REPLY_FUNCTION);
+	expect_ready(c, &(struct reply){ .kind = REPLY_FUNCTION, .way = REPLY_PASS });
 	return pass(c, f);
 }
 

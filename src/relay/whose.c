@@ -44,6 +44,16 @@ static void put(struct client *c, struct tenant **at, struct tenant *tenant)
 	tenant_unref(before);
 }
 
+/* A server that the client keeps is brought in line before its next statement. */
+static void be(struct client *c, struct tenant *tenant)
+{
+	if (tenant == c->tenant)
+		return;
+	put(c, &c->tenant, tenant);
+	if (c->server)
+		context_look(c);
+}
+
 /* ---- a session ----------------------------------------------------------------------------------
  */
 
@@ -133,7 +143,7 @@ bool whose_become(struct client *c, struct tenant *tenant, bool is_local, struct
 
 	if (!hold(c, tenant, e))
 		return false;
-	put(c, &c->tenant, tenant);
+	be(c, tenant);
 	if (!is_local)
 		put(c, &w->pending, tenant);
 	if (!c->begin && !w->in_batch && !is_local)
@@ -160,7 +170,7 @@ void whose_end(struct client *c, bool commits)
 		put(c, &w->session, w->pending);
 	else
 		put(c, &w->pending, w->session);
-	put(c, &c->tenant, w->session);
+	be(c, w->session);
 	w->failed = w->has_end = false;
 	whose_close_portals(c);
 }

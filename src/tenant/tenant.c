@@ -157,7 +157,7 @@ void tenants_rescale(const struct config *old, const struct config *new, usec_t 
 
 const char *tenant_name(const struct tenant *tenant)
 {
-	return tenant ? tenant->name : "";
+	return tenant && tenant->name ? tenant->name : "";
 }
 
 struct limit_rules settings_limit_rules(const struct settings *set)
