@@ -54,8 +54,9 @@ struct shared {
 
 	/* of a tenant */
 	struct limit_state limit;
-	_Atomic unsigned transactions;           /* under way, where they are limited */
-	_Atomic unsigned held;                   /* servers of shared pools, the same */
+	_Atomic unsigned transactions; /* under way, where they are limited */
+	_Atomic uintptr_t served;      /* the thread's tenant that was woken for a token last */
+	_Atomic unsigned held;         /* servers of shared pools, the same */
 	_Atomic(struct limit_tally *) tally;     /* shared_tally() */
 	_Atomic uint64_t counts[NTENANT_COUNTS]; /* of those that threads have forgotten */
 

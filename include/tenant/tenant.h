@@ -24,7 +24,9 @@ struct tenant {
 	struct settings set;      /* what its tier and its own entry say; else what holds for all */
 	struct limit_rules rules; /* of them, in the form of tenant/limit.h */
 	unsigned nqueued;         /* sessions of this thread that wait for one of its slots … */
-	unsigned nwoken;          /* … and those that were told to try again, and have not yet */
+	unsigned nthirsty;        /* … or for tokens … */
+	unsigned nwoken;          /* … and of them those that were told to try again, and will */
+	usec_t yielded_at;        /* when this thread left a token to those of others */
 	bool is_gated;            /* its transactions have to be asked for */
 	uint64_t counts[NTENANT_COUNTS];
 	struct list

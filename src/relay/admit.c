@@ -7,8 +7,9 @@
  * claimed by compare-and-swap before a server is asked for, and given back when the transaction
  * ends or the server has left.  Knows what is asked for, not what a text says.
  *
- * Who waits for tokens is asked again when they will be there.  Who waits for a slot stands in line
- * behind those of its thread; a slot that comes free on another thread is seen at the next tick.
+ * Who waits stands in line behind those of its tenant on its thread, newcomers too.  It is asked
+ * again when there is a token or slot for it; one that comes free on another thread is seen at the
+ * next tick.
  */
 #include "base/mem.h"
 #include "relay/parts.h"
@@ -54,7 +55,10 @@ static void count_waiting(struct client *c)
 		return;
 	c->waits_at = tenant_ref(c->tenant);
 	atomic_fetch_add(&shared_tally(c->waits_at->shared)->waiting[c->waits_for - 1], 1);
-	c->waits_at->nqueued += waits_for_slot(c);
+	if (waits_for_slot(c))
+		c->waits_at->nqueued++;
+	else
+		c->waits_at->nthirsty++;
 }
 
 static void uncount_waiting(struct client *c)
@@ -64,7 +68,10 @@ static void uncount_waiting(struct client *c)
 	if (!t)
 		return;
 	atomic_fetch_sub(&shared_tally(t->shared)->waiting[c->waits_for - 1], 1);
-	t->nqueued -= waits_for_slot(c);
+	if (waits_for_slot(c))
+		t->nqueued--;
+	else
+		t->nthirsty--;
 	t->nwoken -= c->is_woken;
 	c->waits_at = NULL;
 	tenant_unref(t);
@@ -125,12 +132,49 @@ static bool has_free_slot(const struct client *c)
 	return used + t->nwoken < max;
 }
 
+/* Those of other threads wait for tokens too, and this one had the last: leaves them one tick. */
+static bool must_yield(struct tenant *t, usec_t now)
+{
+	if (t->yielded_at == now)
+		return true;
+	if (t->shared->served != (uintptr_t)t ||
+	    shared_tally(t->shared)->waiting[LIMIT_RATE] <= t->nthirsty)
+		return false;
+	t->shared->served = 0;
+	t->yielded_at = now;
+	return true;
+}
+
+static bool may_have_token(struct tenant *t, usec_t now)
+{
+	int64_t tokens = limit_tokens(t->shared->limit.full_at, &t->rules.rate, now);
+
+	/* No more are woken than there are tokens. */
+	if (tokens <= (int64_t)t->nwoken || must_yield(t, now))
+		return false;
+	t->shared->served = (uintptr_t)t;
+	return true;
+}
+
+static bool may_try(const struct client *c, usec_t now)
+{
+	struct tenant *t = c->waits_at;
+
+	if (!t)
+		return now >= c->retry_at;
+	if (waits_for_slot(c))
+		return now >= c->retry_at || has_free_slot(c);
+	if (now - c->limit_since >= t->set.rate_limit_wait)
+		return true;
+	return now >= c->retry_at && (c->waits_for - 1 != LIMIT_RATE || may_have_token(t, now));
+}
+
 void admit_wake(struct relay *r, usec_t now)
 {
 	LIST_FOREACH_SAFE (at, &r->limited) {
 		struct client *c = container_of(at, struct client, limit_link);
 
-		if (now >= c->retry_at || (waits_for_slot(c) && has_free_slot(c)))
+		if (may_try(c, now))
 			wake(c);
 	}
 }
@@ -367,6 +411,9 @@ static enum verdict wait_for_tokens(struct client *c, const struct limit_refusal
 	return wait_for(c, why->kind + 1, why->wait);
 }
 
+/* Behind those who wait already. */
+static const struct limit_refusal next_in_line = { LIMIT_RATE, USEC_PER_MSEC };
+
 static enum verdict pass(struct client *c, unsigned n)
 {
 	stop_waiting(c);
@@ -395,6 +442,8 @@ enum verdict admit_transaction(struct client *c, unsigned n, struct err *e)
 		warn(c, n ? n : 1, &why);
 		claim_slots(c, false, &why.kind);
 	}
+	if (n && t->nthirsty && !c->waits_for && !warns)
+		return wait_for_tokens(c, &next_in_line, e);
 	if (n && !limit_take(&t->shared->limit, &t->rules, n, limit_now(c), &why)) {
 		if (!warns)
 			return wait_for_tokens(c, &why, e);
