@@ -246,7 +246,8 @@ static inline bool local_may_know(struct slice text, const struct sql_facts *fac
 {
 	const uint64_t kinds = 1ull << SQL_KIND_EMPTY | 1ull << SQL_KIND_BEGIN |
 			       1ull << SQL_KIND_COMMIT | 1ull << SQL_KIND_ROLLBACK |
-			       1ull << SQL_KIND_DISCARD | 1ull << SQL_KIND_SET;
+			       1ull << SQL_KIND_DISCARD | 1ull << SQL_KIND_SET |
+			       1ull << SQL_KIND_SET_TRANSACTION;
 
 	return facts->kind == SQL_KIND_SELECT ? text.n <= PING_MAX : kinds >> facts->kind & 1;
 }
@@ -260,6 +261,9 @@ void local_answer(struct client *c, const char *tag);
 bool local_may_begin(const struct client *c, const struct sql_facts *facts);
 /* It waits; its tag, or NULL: it cannot. */
 const char *local_begin(struct client *c, struct slice text, const struct sql_facts *facts);
+/* A SET TRANSACTION whose modes go with the BEGIN that waits. */
+bool local_may_set_modes(struct client *c, struct slice text);
+bool local_set_modes(struct client *c, struct slice text);
 /* The end of a transaction whose BEGIN has waited all the while; its tag. */
 const char *local_end(struct client *c, enum sql_kind kind);
 

@@ -27,7 +27,7 @@ enum { OID_BOOL = 16, OID_TEXT = 25, OID_VARCHAR = 1043, OID_UNKNOWN = 705 };
 
 /* A text that can be answered here. */
 struct local {
-	enum { LOCAL_NONE, LOCAL_CHOICE, LOCAL_BEGIN, LOCAL_END } what;
+	enum { LOCAL_NONE, LOCAL_CHOICE, LOCAL_BEGIN, LOCAL_MODES, LOCAL_END } what;
 	struct sql_choice choice;
 	uint32_t types[SQL_CHOICE_PARAMS]; /* of the parameters */
 };
@@ -91,6 +91,8 @@ static struct local read_local(struct client *c, struct slice text, const struct
 		local.what = LOCAL_CHOICE;
 	else if (facts->kind == SQL_KIND_BEGIN && facts->is_exact)
 		local.what = LOCAL_BEGIN;
+	else if (facts->kind == SQL_KIND_SET_TRANSACTION)
+		local.what = LOCAL_MODES;
 	else if (facts->kind == SQL_KIND_COMMIT || facts->kind == SQL_KIND_ROLLBACK)
 		local.what = facts->is_exact ? LOCAL_END : LOCAL_NONE;
 	if (!take_types(&local, declared))
@@ -112,6 +114,7 @@ static struct local local_of(struct client *c, const struct statement *st, struc
 static bool is_of_interest(const struct client *c, const struct statement *st)
 {
 	return st->is_guarded || c->whose->by_comment || st->kind == SQL_KIND_DISCARD ||
+	       st->kind == SQL_KIND_SET_TRANSACTION ||
 	       (st->effects & SQL_EFFECT_TRANSACTION_CONTROL);
 }
 
@@ -133,7 +136,7 @@ static bool is_open(const struct client *c)
 	return is_at_start(c) && !c->begin_failed;
 }
 
-static bool may_be_here(const struct client *c, const struct local *local,
+static bool may_be_here(struct client *c, struct slice text, const struct local *local,
 			const struct sql_facts *facts)
 {
 	switch (local->what) {
@@ -141,6 +144,8 @@ static bool may_be_here(const struct client *c, const struct local *local,
 		return is_open(c);
 	case LOCAL_BEGIN:
 		return is_open(c) && !c->begin && !c->listening && local_may_begin(c, facts);
+	case LOCAL_MODES:
+		return is_open(c) && local_may_set_modes(c, text);
 	case LOCAL_END:
 		return is_at_start(c) && c->begin;
 	default:
@@ -462,7 +467,7 @@ enum whose_way whose_parse(struct client *c, struct slice name, struct slice bod
 	local = read_local(c, text, &facts, declared);
 	if (local.what != LOCAL_NONE && must_wait(c))
 		return WHOSE_WAITS;
-	if (may_be_here(c, &local, &facts) && statement_parse_unasked(c, name, body)) {
+	if (may_be_here(c, text, &local, &facts) && statement_parse_unasked(c, name, body)) {
 		c->whose->in_batch = true;
 		return WHOSE_ANSWERED;
 	}
@@ -599,7 +604,7 @@ enum whose_way whose_bind(struct client *c, struct slice portal, struct slice na
 	if (local.what != LOCAL_NONE && must_wait(c))
 		return WHOSE_WAITS;
 	is_whole = local.what != LOCAL_NONE && take_bind(&local, after_names, &format);
-	if (is_whole && may_be_here(c, &local, &facts))
+	if (is_whole && may_be_here(c, statement_text(st), &local, &facts))
 		return bind_here(c, portal, &local, st, format);
 	return bind_there(c, st, &local, &facts, e);
 }
@@ -626,7 +631,7 @@ static enum whose_way describe_statement(struct client *c, struct slice name)
 	if (!st || !is_of_interest(c, st))
 		return WHOSE_PASSES;
 	local = local_of(c, st, &facts);
-	if (!may_be_here(c, &local, &facts))
+	if (!may_be_here(c, statement_text(st), &local, &facts))
 		return WHOSE_PASSES;
 	m = msg_begin(out, MSG_PARAMETER_DESCRIPTION);
 	buf_put_u16(out, (uint16_t)local.choice.nparams);
@@ -652,11 +657,16 @@ enum whose_way whose_describe(struct client *c, uint8_t what, struct slice name)
 
 static const char *run_control(struct client *c, const struct portal_here *p)
 {
+	struct slice text = statement_text(p->statement);
 	struct sql_facts facts;
 
 	statement_facts(p->statement, &facts);
-	return p->local.what == LOCAL_END ? local_end(c, facts.kind)
-					  : local_begin(c, statement_text(p->statement), &facts);
+	if (p->local.what == LOCAL_END)
+		return local_end(c, facts.kind);
+	if (p->local.what == LOCAL_BEGIN)
+		return local_begin(c, text, &facts);
+	local_set_modes(c, text);
+	return "SET";
 }
 
 static enum whose_way execute_here(struct client *c, struct portal_here *p, uint32_t max_rows,
@@ -696,7 +706,7 @@ enum whose_way whose_execute(struct client *c, struct slice portal, uint32_t max
 	if (!p)
 		return WHOSE_PASSES;
 	statement_facts(p->statement, &facts);
-	if (!p->is_done && may_be_here(c, &p->local, &facts))
+	if (!p->is_done && may_be_here(c, statement_text(p->statement), &p->local, &facts))
 		return execute_here(c, p, max_rows, e);
 	if (p->is_done && p->local.what == LOCAL_CHOICE && p->local.choice.verb == CHOICE_CALL) {
 		msg_put_command_complete(conn_output(&c->conn), "SELECT 0");

@@ -135,15 +135,13 @@ static bool answer_discard(struct client *c)
 /* ---- a BEGIN that waits -----------------------------------------------------------------------
  */
 
-/* The words of a BEGIN whose every word is known, without comments, so that few texts come of many;
- * as the body of a Parse without parameters.  Its length, or 0: too long. */
-static size_t plain_begin(const struct client *c, struct slice text, char out[BEGIN_MAX])
+/* Puts the words that follow, without comments, so that few texts come of many, behind the first n
+ * bytes.  The new length; 0: too long. */
+static size_t put_words(struct lex *lex, char out[BEGIN_MAX], size_t n)
 {
-	struct lex lex = lex_of(c, text);
 	struct lex_token t;
-	size_t n = 0;
 
-	while (lex_next_code(&lex, &t) && !slice_is_equal(t.text, SLICE(";"))) {
+	while (lex_next_code(lex, &t) && !slice_is_equal(t.text, SLICE(";"))) {
 		if (n + t.text.n + 4 > BEGIN_MAX)
 			return 0;
 		if (n && t.kind == LEX_WORD)
@@ -151,8 +149,14 @@ static size_t plain_begin(const struct client *c, struct slice text, char out[BE
 		for (size_t i = 0; i < t.text.n; i++)
 			out[n++] = (char)tolower((unsigned char)t.text.p[i]);
 	}
-	memset(out + n, 0, 3); /* the end of the text, and no types */
-	return n + 3;
+	return n;
+}
+
+/* A BEGIN whose every word is known, as the statement that it is. */
+static struct statement *begin_of(struct client *c, char words[BEGIN_MAX], size_t n)
+{
+	memset(words + n, 0, 3); /* the end of the text, and no types */
+	return statement_intern(c, slice_of(words, n + 3));
 }
 
 static void on_defer_timer(struct loop_timer *timer);
@@ -229,12 +233,13 @@ bool local_may_begin(const struct client *c, const struct sql_facts *facts)
 /* Its tag; NULL: it cannot wait. */
 const char *local_begin(struct client *c, struct slice text, const struct sql_facts *facts)
 {
+	struct lex lex = lex_of(c, text);
 	char plain[BEGIN_MAX];
-	size_t n = local_may_begin(c, facts) ? plain_begin(c, text, plain) : 0;
+	size_t n = local_may_begin(c, facts) ? put_words(&lex, plain, 0) : 0;
 
 	if (!n)
 		return NULL;
-	c->begin = statement_intern(c, slice_of(plain, n));
+	c->begin = begin_of(c, plain, n);
 	c->begin_at = relay_now(c);
 	c->begin_reads = facts->begin_read_only && facts->hint != SQL_HINT_PRIMARY;
 	c->begin_failed = c->begin_due = false;
@@ -252,6 +257,52 @@ static bool defer(struct client *c, struct slice text, const struct sql_facts *f
 	const char *tag = local_begin(c, text, facts);
 
 	return tag && answer_tag(c, tag);
+}
+
+/* The BEGIN that waits with the modes of a SET TRANSACTION behind its own, where the last ones
+ * count; its length, or 0: they are none that could wait. */
+static size_t add_modes(struct client *c, struct slice text, char out[BEGIN_MAX],
+			struct sql_facts *facts)
+{
+	struct slice begin = statement_text(c->begin);
+	struct sql_env env = gate_env(c);
+	struct lex lex = lex_of(c, text);
+	struct lex_token t;
+	size_t n;
+
+	if (!lex_next_code(&lex, &t) || !slice_is_equal_nocase(t.text, SLICE("set")) ||
+	    !lex_next_code(&lex, &t) || !slice_is_equal_nocase(t.text, SLICE("transaction")))
+		return 0;
+	memcpy(out, begin.p, begin.n);
+	n = put_words(&lex, out, begin.n);
+	if (n <= begin.n)
+		return 0;
+	sql_scan(slice_of(out, n), &env, facts);
+	return facts->kind == SQL_KIND_BEGIN && local_may_begin(c, facts) ? n : 0;
+}
+
+bool local_may_set_modes(struct client *c, struct slice text)
+{
+	struct sql_facts facts;
+	char modes[BEGIN_MAX];
+
+	return c->begin && !c->begin_failed && add_modes(c, text, modes, &facts);
+}
+
+bool local_set_modes(struct client *c, struct slice text)
+{
+	struct statement *before = c->begin;
+	struct sql_facts facts;
+	char modes[BEGIN_MAX];
+	size_t n = c->begin && !c->begin_failed ? add_modes(c, text, modes, &facts) : 0;
+
+	if (!n)
+		return false;
+	c->begin = begin_of(c, modes, n);
+	c->begin_reads &= facts.begin_read_only;
+	c->group->counters.set_count++;
+	statement_unref(before);
+	return true;
 }
 
 void local_forget(struct client *c)
@@ -356,6 +407,8 @@ bool local_query(struct client *c, struct slice text, const struct sql_facts *fa
 		return !c->begin && defer(c, text, facts);
 	if (facts->kind == SQL_KIND_COMMIT || facts->kind == SQL_KIND_ROLLBACK)
 		return c->begin && facts->is_exact && answer_tag(c, local_end(c, facts->kind));
+	if (facts->kind == SQL_KIND_SET_TRANSACTION)
+		return local_set_modes(c, text) && answer_tag(c, "SET");
 	if (c->begin ? facts->kind != SQL_KIND_EMPTY : !c->group->set.answer_locally)
 		return false;
 	return answer_here(c, text, facts);

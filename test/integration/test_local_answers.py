@@ -76,6 +76,24 @@ INSERT = q("INSERT INTO local_rows VALUES (1)")
 COPY = q("COPY local_rows FROM STDIN")
 CONVERSATIONS = {
     "empty": [q(""), q(";"), q(" ; ;\n"), q("-- nothing"), q("/* ; */ ; -- x\n")],
+    "modes behind BEGIN": [
+        q("BEGIN"), q("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"),
+        q("set transaction read only, not deferrable;"), q("SHOW transaction_isolation"),
+        q("SHOW transaction_read_only"), INSERT, q("ROLLBACK"),
+        q("BEGIN READ ONLY"), q("SET TRANSACTION READ WRITE"), INSERT, q("COMMIT"),
+        q("BEGIN ISOLATION LEVEL REPEATABLE READ"),
+        q("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"), q("SHOW transaction_isolation"),
+        q("COMMIT"), q("BEGIN"), q("SET TRANSACTION READ ONLY"), q("COMMIT"),
+        q("BEGIN"), q("SET TRANSACTION READ ONLY"), q("SET TRANSACTION READ WRITE"), INSERT,
+        q("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"), q("ROLLBACK")],
+    "no modes behind BEGIN": [
+        q("SET TRANSACTION READ ONLY"), q("BEGIN"), q("SET TRANSACTION"), q("ROLLBACK"),
+        q("BEGIN"), q("SET TRANSACTION READ SOMETIMES"), q("ROLLBACK"),
+        q("BEGIN"), q("SET CONSTRAINTS ALL DEFERRED"), q("COMMIT"),
+        q("BEGIN"), q("SET TRANSACTION READ ONLY; SELECT 2"), q("COMMIT"),
+        q("BEGIN"), q("SET LOCAL TRANSACTION READ ONLY"), q("ROLLBACK"),
+        q("BEGIN"), q("SET TRANSACTION SNAPSHOT 'x'"), q("SET TRANSACTION READ ONLY"),
+        q("ROLLBACK")],
     "ping": [q("SELECT 1"), q("select 1;"), q(" SeLeCT\t1 ; "), q("SELECT 1 -- up?")],
     "not a ping": [q("SELECT 1 AS one"), q("SELECT 1, 2"), q("SELECT 01"), q("SELECT 1.0"),
                    q("SELECT -1"), q("SELECT 1; SELECT 1"), q("SELECT(1)"), q('SELECT "1"')],

@@ -16,6 +16,7 @@ import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import log_in, sqlstate
 from tenancy import ROWS_EACH, SETTING, TENANTS, enter, errors, show, tenants
+from waiting import wait_until
 
 ACME, GLOBEX, INITECH = TENANTS["acme"], TENANTS["globex"], TENANTS["initech"]
 TABLE = "switch_ledger"
@@ -134,6 +135,13 @@ CONVERSATIONS = {
     "serializable": [q("BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE"),
                      q(f"SET LOCAL {SETTING} = '42'"), q(ROWS), q("SHOW transaction_isolation"),
                      q("COMMIT")],
+    "modes before the tenant": [
+        q("BEGIN"), q("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY"),
+        q(f"SET LOCAL {SETTING} = '42'"), q(ROWS), q("SHOW transaction_isolation"), q("COMMIT"),
+        p("", "BEGIN") + b() + e() + SYNC, run("SET TRANSACTION READ WRITE") + SYNC,
+        p("s", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ") + d("S", "s") + b("", "s") + e()
+        + SYNC, run(CALL, "7") + run(ROWS) + SYNC, q("SHOW transaction_isolation"), q("COMMIT"),
+        q("BEGIN"), run("SET TRANSACTION") + SYNC, q("ROLLBACK")],
     "an error while failed": [q("BEGIN"), q(f"SET LOCAL {SETTING} = '42'"), q("SELECT 1/0"),
                               q(f"SET LOCAL {SETTING} = '42'"), q("ROLLBACK")],
     "extended": [run(f"SET {SETTING} = '42'") + SYNC, run(ROWS) + SYNC,
@@ -480,9 +488,22 @@ def one_transaction(client, rng, tenant):
     return [row for got in answers for row in raw.find(got, "D")], answers
 
 
+def come_in(pooler):
+    """A client; its login may be asking a server that is killed."""
+    clients = []
+
+    def logged_in():
+        with contextlib.suppress(EOFError, ConnectionError, raw.LoginRefused):
+            clients.append(log_in(pooler))
+        return clients
+
+    wait_until(logged_in, 20, "somebody can log in")
+    return clients[0]
+
+
 def be_many(pooler, seed, wrong, seen):
     rng = random.Random(seed)
-    client = log_in(pooler)
+    client = come_in(pooler)
     for _ in range(120):
         tenant = rng.choice(list(TENANTS.values()))
         try:
@@ -490,7 +511,7 @@ def be_many(pooler, seed, wrong, seen):
                 threading.Timer(rng.random() / 50, client.cancel).start()
             found, answers = one_transaction(client, rng, tenant)
         except (EOFError, ConnectionError):
-            client = log_in(pooler)
+            client = come_in(pooler)
             continue
         values = {row.row[0] for row in found if row.row[0]}
         seen.append(len(found))
@@ -515,6 +536,7 @@ def test_i1_many_sessions_that_choose(ledger, turnstile):
         for thread in threads:
             thread.join(0.01)
     assert not wrong, wrong[0]
+    assert t.is_running()
     assert sum(seen) > 1000
 
 
