@@ -153,6 +153,7 @@ uint64_t sign_keys_mark(const struct sign_keys *keys)
 bool sign_context(const struct sign_keys *keys, struct slice id, uint32_t backend_pid,
 		  uint64_t backend_start_us, char out[SIGN_MAX])
 {
+	static const char hex[] = "0123456789abcdef";
 	char message[MESSAGE_MAX];
 	uint8_t digest[DIGEST_LEN];
 	bool done;
@@ -168,7 +169,10 @@ bool sign_context(const struct sign_keys *keys, struct slice id, uint32_t backen
 		    digest, NULL);
 	PGT_ASSERT(done);
 	end = out + snprintf(out, SIGN_MAX, "%s:", keys->id);
-	for (size_t i = 0; i < sizeof(digest); i++)
-		end += snprintf(end, 3, "%02x", digest[i]);
+	for (size_t i = 0; i < sizeof(digest); i++) {
+		*end++ = hex[digest[i] >> 4];
+		*end++ = hex[digest[i] & 15];
+	}
+	*end = '\0';
 	return true;
 }
