@@ -464,8 +464,9 @@ static struct putback *put_back(struct client *c, struct slice text, const struc
 		return NULL;
 	if (buf_len(rewritten))
 		text = buf_peek(rewritten);
+	/* The tenant's context is no part of the text, and is brought back behind it. */
 	if (putback_rewrite(c, text, &back, rewritten))
-		c->resets = false;
+		c->resets = context_is_reset(c->group, facts);
 	return back;
 }
 
@@ -769,7 +770,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 		hide_statements(c, text, rewritten);
 	if (facts.resets && c->base->n && is_mapped && !buf_len(rewritten) &&
 	    putback_rewrite(c, text, NULL, rewritten))
-		facts.resets = false;
+		facts.resets = context_is_reset(c->group, &facts);
 	if (buf_len(rewritten))
 		known = NULL;
 	if (!c->server && known && !c->begin_failed && statement_parse_here(c, name, known))
