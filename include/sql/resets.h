@@ -17,13 +17,15 @@ struct sql_reset {
 	unsigned nth;  /* command of the text that is not empty, from 0 */
 	size_t at, n;  /* the bytes in whose place the value stands in SET; n 0: none do */
 	size_t end;    /* of the command */
-	bool by_set;   /* SET … DEFAULT; else RESET */
+	bool by_set;   /* SET … DEFAULT, or .in_call; else RESET */
+	bool in_call;  /* set_config(…, NULL, …), whose value is a string */
 	bool is_local; /* SET LOCAL */
 };
 
 #define SQL_RESETS_MAX 8
 
-/* All of them in the text, in order.  False: there may be more, or others. */
+/* All of them in the text, in order; not what set_config() does by expressions or parameters.
+ * False: there may be more. */
 bool sql_find_resets(struct slice text, const struct lex_env *env,
 		     struct sql_reset items[SQL_RESETS_MAX], unsigned *n);
 

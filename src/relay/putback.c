@@ -74,10 +74,16 @@ static bool put_list(const char *p, struct buf *out)
 	return false;
 }
 
+static void put_string(const struct client *c, const struct param *p, struct buf *out)
+{
+	char room[SESSION_CLAMPED_MAX];
+
+	session_put_literal(out, session_clamp(c, p->name, p->value, room));
+}
+
 /* As SET takes it; false, and nothing in *out: it cannot be said so. */
 static bool put_value(const struct client *c, const struct param *p, struct buf *out)
 {
-	char room[SESSION_CLAMPED_MAX];
 	struct buf list = { 0 };
 	bool fits = true;
 
@@ -88,7 +94,7 @@ static bool put_value(const struct client *c, const struct param *p, struct buf 
 		buf_fini(&list);
 		return fits;
 	}
-	session_put_literal(out, session_clamp(c, p->name, p->value, room));
+	put_string(c, p, out);
 	return true;
 }
 
@@ -147,7 +153,9 @@ static bool put_in_place(const struct client *c, const struct sql_reset *r, stru
 	for (unsigned i = 0; i < c->base->n && !p; i++)
 		if (takes(r, &c->base->items[i]))
 			p = &c->base->items[i];
-	if (p && !put_value(c, p, &value))
+	if (p && r->in_call)
+		put_string(c, p, &value);
+	else if (p && !put_value(c, p, &value))
 		return false;
 	if (p) {
 		buf_put(out, text.p + *done, r->at - *done);

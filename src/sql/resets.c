@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC
  *
- * resets.c - where a text takes settings back to what the session began with: RESET, and SET with
- * DEFAULT or LOCAL for a value.
+ * resets.c - where a text takes settings back to what the session began with: RESET, SET with
+ * DEFAULT or LOCAL for a value, and set_config() with NULL.
  *
  * Commands are split at semicolons, which is certain as long as nothing else is made of commands; a
- * text with BEGIN ATOMIC or set_config() is left alone.
+ * text with BEGIN ATOMIC is left alone.
  */
 #include "sql/resets.h"
 
@@ -112,6 +112,36 @@ static bool judge(const struct command *c, const char *text, struct sql_reset *r
 				      : is_word(c, 0, "set") && judge_set(c, text, r);
 }
 
+static bool add(struct sql_reset items[SQL_RESETS_MAX], unsigned *n, const struct sql_reset *r)
+{
+	if (*n == SQL_RESETS_MAX)
+		return false;
+	items[(*n)++] = *r;
+	return true;
+}
+
+/* set_config is current, and lex behind it: whether it is called with a name and NULL. */
+static bool judge_call(struct lex lex, const char *text, struct sql_reset *r)
+{
+	struct lex_token t[5];
+	size_t n;
+
+	for (size_t i = 0; i < 5; i++)
+		if (!lex_next_code(&lex, &t[i]))
+			return false;
+	if (!slice_is_equal(t[0].text, SLICE("(")) || t[1].kind != LEX_STRING ||
+	    !lex_decode(&t[1], r->name, sizeof(r->name) - 1, &n) ||
+	    !slice_is_equal(t[2].text, SLICE(",")) ||
+	    !slice_is_equal_nocase(t[3].text, SLICE("null")) ||
+	    !slice_is_equal(t[4].text, SLICE(",")))
+		return false;
+	r->name[n] = '\0';
+	r->by_set = r->in_call = true;
+	r->at = (size_t)(t[3].text.p - text);
+	r->n = t[3].text.n;
+	return n > 0;
+}
+
 bool sql_find_resets(struct slice text, const struct lex_env *env,
 		     struct sql_reset items[SQL_RESETS_MAX], unsigned *n)
 {
@@ -126,8 +156,12 @@ bool sql_find_resets(struct slice text, const struct lex_env *env,
 	while (more) {
 		more = lex_next_code(&lex, &t);
 		if (more && !(t.kind == LEX_PUNCT && *t.text.p == ';' && !depth)) {
-			if (slice_is_equal_nocase(t.text, SLICE("atomic")) ||
-			    slice_is_equal_nocase(t.inner, SLICE("set_config")))
+			struct sql_reset call = { .nth = nth };
+
+			if (slice_is_equal_nocase(t.text, SLICE("atomic")))
+				return false;
+			if (slice_is_equal_nocase(t.inner, SLICE("set_config")) &&
+			    judge_call(lex, text.p, &call) && !add(items, n, &call))
 				return false;
 			depth += slice_is_equal(t.text, SLICE("("));
 			depth -= depth && slice_is_equal(t.text, SLICE(")"));
@@ -140,11 +174,8 @@ bool sql_find_resets(struct slice text, const struct lex_env *env,
 		if (c.n) {
 			struct sql_reset r = { .nth = nth++, .end = c.end };
 
-			if (judge(&c, text.p, &r)) {
-				if (*n == SQL_RESETS_MAX)
-					return false;
-				items[(*n)++] = r;
-			}
+			if (judge(&c, text.p, &r) && !add(items, n, &r))
+				return false;
 		}
 		c.n = 0;
 	}

@@ -87,8 +87,7 @@ NOT_COMPARED = [
     ("prepared statements of the protocol in pg_prepared_statements",
      "a server has those of all clients, under names of our own; they are left out"),
     ("RESET in the extended protocol of a session with settings in its startup packet, within a"
-     " transaction or in front of others in its batch; what its set_config(…, NULL, …) answers; and both"
-     " after app.x = ''",
+     " transaction or in front of others in its batch, and after app.x = ''",
      "what it began with is set again by a query when the batch has ended; see ADR 11"),
     ("pg_listening_channels() in a named statement", "refused: a server does not know who listens"),
     ("statements of the protocol described or bound for the first time in a failed transaction",

@@ -219,8 +219,6 @@ def settings(a):
 
 def settings_oddly(a):
     """Every other way to a setting that a text, a parameter or a name may hide."""
-    if a.begins:  # set_config(…, NULL, …) answers what RESET leaves on the server
-        return settings(a)
     name, value = a.pick(("work_mem", "1MB"), ("TimeZone", "Asia/Tokyo"), ("lock_timeout", "1h"),
                          ("search_path", "side, public"), ("application_name", "it's"))
     literal = "'" + value.replace("'", "''") + "'"

@@ -652,6 +652,8 @@ STRINGS = [
     "SET NAMES; SET SESSION \"search_path\" = DEFAULT; SHOW search_path",
     "RESET TimeZone; SELECT 1/0; SHOW TimeZone", "RESET nonsense; SHOW TimeZone", "RESET; SHOW TimeZone",
     "SELECT '; RESET ALL;'; RESET work_mem;; SHOW work_mem;", "SET LOCAL work_mem = DEFAULT",
+    "SELECT set_config('TimeZone', NULL, false), set_config('search_path', null, true)",
+    "SELECT set_config('work_mem', NULL, true); SHOW work_mem; RESET work_mem; SHOW work_mem",
 ]
 
 
