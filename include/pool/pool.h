@@ -17,6 +17,7 @@
 #include "base/list.h"
 #include "config/config.h"
 #include "pool/params.h"
+#include "pool/turns.h"
 #include "stats/counters.h"
 #include "tenant/shared.h"
 #include "tenant/tenant.h"
@@ -55,11 +56,13 @@ struct slot {
 	usec_t since;        /* in this state */
 	usec_t made_at;      /* when the connection was started */
 	unsigned generation; /* of the pool, when it was made */
+	struct turn turn;    /* of the tenant whose client has it, in a shared pool */
 };
 
 struct waiter {
 	struct list link;
-	struct pool *pool; /* whose queue it stands in, or NULL */
+	struct pool *pool;     /* whose queue it stands in, or NULL */
+	struct turn_wait turn; /* where it stands in that of a shared pool */
 	usec_t since;
 	bool notified; /* query_wait_notify */
 };
@@ -70,11 +73,12 @@ struct pool {
 	unsigned generation; /* RECONNECT raises it: older slots are closed when they come free */
 	struct list slots[SLOT_NSTATES];
 	unsigned count[SLOT_NSTATES];
-	struct list waiting;
+	struct list waiting; /* as they came */
 	unsigned nwaiting;
-	struct list mates; /* a ring: the pools that pool_size counts together with this one */
-	usec_t retry_at;   /* no connect before: server_login_retry after a failure */
-	bool login_failed; /* the last attempt was answered by a refusal: .error tells */
+	struct turns *turns; /* of the tenants that share it; NULL: who came first is next */
+	struct list mates;   /* a ring: the pools that pool_size counts together with this one */
+	usec_t retry_at;     /* no connect before: server_login_retry after a failure */
+	bool login_failed;   /* the last attempt was answered by a refusal: .error tells */
 	struct err error;
 };
 
@@ -156,11 +160,27 @@ unsigned pool_size(const struct pool *pool);
 /* ---- waiters -------------------------------------------------------------------------------- */
 
 void waiter_init(struct waiter *w);
-void pool_wait(struct pool *pool, struct waiter *w, usec_t now);
+/* tenant: whose client it is; asked for in shared pools only. */
+void pool_wait(struct pool *pool, struct waiter *w, struct tenant *tenant, usec_t now);
 /* Harmless for one that does not wait. */
-void waiter_leave(struct waiter *w);
+void waiter_leave(struct waiter *w, usec_t now);
 /* The one that waits longest, or NULL. */
+struct waiter *pool_first_waiter(const struct pool *pool);
+/* The one whose turn is next, or NULL: nobody waits, or only those whose tenants have all that they
+ * may have of the pool. */
 struct waiter *pool_next_waiter(const struct pool *pool);
+/* Those that would take a server now. */
+static inline unsigned pool_ready_waiters(const struct pool *pool)
+{
+	return pool->turns ? pool->turns->nready : pool->nwaiting;
+}
+/* Whether somebody of this tenant need not wait if there is a server. */
+bool pool_has_turn(const struct pool *pool, const struct tenant *tenant);
+
+/* A client has been given the slot; it may have waited for it, and waits no more. */
+void slot_begin_turn(struct slot *slot, struct waiter *w, struct tenant *tenant, usec_t now);
+/* It has it no more. */
+void slot_end_turn(struct slot *slot, usec_t now);
 
 /* ---- groups --------------------------------------------------------------------------------- */
 

@@ -86,7 +86,7 @@ bool attach_open(struct pool *pool, const struct client *c, const struct server_
 		 struct server **made, usec_t now);
 /* Starts connections for those who wait, as far as limits allow. */
 void attach_serve_waiters(struct pool *pool, usec_t now);
-/* After a RESUME: idle servers for those who wait. */
+/* After a RESUME, or when a tenant may have more servers: idle ones for those who wait. */
 void attach_use_idle(struct pool *pool);
 /* min_pool_size. */
 void attach_keep_minimum(struct pool *pool, usec_t now);

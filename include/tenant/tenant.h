@@ -31,7 +31,8 @@ struct tenant {
 	uint64_t counts[NTENANT_COUNTS];
 	struct list
 	    servers; /* of the server/: whose sessions carry its id, by server.context_link */
-	bool gone;   /* a reload has taken it away, or given it another id */
+	struct list shares; /* of the pool/: what it has of pools that it shares */
+	bool gone;          /* a reload has taken it away, or given it another id */
 };
 
 /* Those of one thread. */

@@ -127,7 +127,7 @@ static bool leave(struct client *c, const char *why)
 	log_end(c, why);
 	if (c->on)
 		c->on->leaving(c);
-	waiter_leave(&c->waiter);
+	waiter_leave(&c->waiter, loop_now(c->conn.net->loop));
 	list_del(&c->limit_link);
 	if (!c->group && list_is_linked(&c->link))
 		c->host->nnewcomers--;

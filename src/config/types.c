@@ -111,6 +111,30 @@ const struct setting_type setting_type_count = {
 	.format = format_unsigned,
 };
 
+static bool parse_percent(const struct setting_type *type, const char *text, void *at,
+			  struct err *e)
+{
+	size_t n = strlen(text);
+	uint64_t v;
+
+	if (n && text[n - 1] == '%')
+		n--;
+	if (!number_parse(slice_of(text, n), type->max, &v) || v < type->min)
+		return refuse(type, text, e);
+	*(setting_percent_t *)at = (unsigned)v;
+	return true;
+}
+
+const struct setting_type setting_type_percent = {
+	.name = "share",
+	.syntax = "a share from 1% to 100%",
+	.size = sizeof(setting_percent_t),
+	.min = 1,
+	.max = 100,
+	.parse = parse_percent,
+	.format = format_unsigned,
+};
+
 static bool parse_workers(const struct setting_type *type, const char *text, void *at,
 			  struct err *e)
 {

@@ -7,6 +7,7 @@
 #include "pool/pool.h"
 
 #include "base/mem.h"
+#include "net/conn.h"
 #include "route/nodes.h"
 #include "sql/catalog.h"
 #include "sql/leaving.h"
@@ -89,6 +90,8 @@ static void credential_wipe(struct credential *c)
 void group_free(struct group *group)
 {
 	group_part(group);
+	for (unsigned i = 0; i < group->npools; i++)
+		turns_free(group->pools[i].turns);
 	param_sets_fini(&group->params);
 	credential_wipe(&group->credential);
 	shared_put(group->database_shared);
@@ -130,6 +133,22 @@ static void take_switches(struct group *group)
 	group->is_gated = group->readonly || *group->maintenance;
 }
 
+/* Whose tenants share its pools, for as long as it is there. */
+static void configure_turns(struct group *group)
+{
+	bool is_fair = group->is_shared && !group->replication;
+
+	for (unsigned i = 0; i < group->npools; i++) {
+		struct pool *pool = &group->pools[i];
+
+		if (is_fair && !pool->turns)
+			pool->turns = turns_new();
+		if (pool->turns)
+			turns_configure(pool->turns, group->set.default_pool_size,
+					loop_now(group->net->loop));
+	}
+}
+
 void group_configure(struct group *group, struct config *config,
 		     const struct database_conf *database)
 {
@@ -149,6 +168,7 @@ void group_configure(struct group *group, struct config *config,
 	take_switches(group);
 	if (group->replication)
 		settle_for_replication(&group->set);
+	configure_turns(group);
 	config_unref(old);
 }
 

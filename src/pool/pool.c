@@ -44,10 +44,22 @@ bool group_is_starved(const struct group *group, usec_t now)
 		was_starved(group->tenant->shared, now));
 }
 
+/* Who waits longest of those that would take a server; looks for one only while some would not. */
+static const struct waiter *longest(const struct pool *pool)
+{
+	LIST_FOREACH (at, &pool->waiting) {
+		const struct waiter *w = container_of(at, struct waiter, link);
+
+		if (!pool->turns || turns_may_go(&w->turn))
+			return w;
+	}
+	return NULL;
+}
+
 static unsigned pool_limit(const struct pool *pool, usec_t now)
 {
 	const struct settings *set = &pool->group->set;
-	const struct waiter *first = pool_next_waiter(pool);
+	const struct waiter *first = set->reserve_pool_size ? longest(pool) : NULL;
 	unsigned limit = set->default_pool_size;
 
 	if (limit && set->reserve_pool_timeout && first &&
@@ -112,6 +124,7 @@ void slot_become(struct slot *slot, enum slot_state next, usec_t now)
 	slot->state = next;
 	slot->since = now;
 	if (next == SLOT_CLOSED) {
+		PGT_ASSERT(!slot->turn.share);
 		give_back(pool->group);
 		return;
 	}
@@ -149,9 +162,10 @@ void waiter_init(struct waiter *w)
 {
 	*w = (struct waiter){ 0 };
 	list_init(&w->link);
+	list_init(&w->turn.link);
 }
 
-void pool_wait(struct pool *pool, struct waiter *w, usec_t now)
+void pool_wait(struct pool *pool, struct waiter *w, struct tenant *tenant, usec_t now)
 {
 	PGT_ASSERT(!w->pool);
 	w->pool = pool;
@@ -159,20 +173,58 @@ void pool_wait(struct pool *pool, struct waiter *w, usec_t now)
 	w->notified = false;
 	list_push_back(&pool->waiting, &w->link);
 	pool->nwaiting++;
+	if (pool->turns)
+		turns_wait(pool->turns, &w->turn, tenant, now);
 }
 
-void waiter_leave(struct waiter *w)
+void waiter_leave(struct waiter *w, usec_t now)
 {
-	if (!w->pool)
+	struct pool *pool = w->pool;
+
+	if (!pool)
 		return;
-	w->pool->nwaiting--;
+	if (pool->turns)
+		turns_leave(&w->turn, now);
+	pool->nwaiting--;
 	w->pool = NULL;
 	list_del(&w->link);
 }
 
-struct waiter *pool_next_waiter(const struct pool *pool)
+struct waiter *pool_first_waiter(const struct pool *pool)
 {
 	struct list *first = list_first(&pool->waiting);
 
 	return first ? container_of(first, struct waiter, link) : NULL;
+}
+
+struct waiter *pool_next_waiter(const struct pool *pool)
+{
+	struct turn_wait *next;
+
+	if (!pool->turns)
+		return pool_first_waiter(pool);
+	next = turns_next(pool->turns);
+	return next ? container_of(next, struct waiter, turn) : NULL;
+}
+
+bool pool_has_turn(const struct pool *pool, const struct tenant *tenant)
+{
+	return !pool_ready_waiters(pool) && (!pool->turns || turns_has_room(pool->turns, tenant));
+}
+
+/* ---- turns ------------------------------------------------------------------------------------
+ */
+
+void slot_begin_turn(struct slot *slot, struct waiter *w, struct tenant *tenant, usec_t now)
+{
+	bool has_waited = w->pool != NULL;
+
+	waiter_leave(w, now);
+	if (slot->pool->turns)
+		turns_begin(slot->pool->turns, &slot->turn, tenant, has_waited, now);
+}
+
+void slot_end_turn(struct slot *slot, usec_t now)
+{
+	turn_end(&slot->turn, now);
 }

@@ -352,7 +352,7 @@ static enum verdict wait_for_switch(struct client *c, const struct closure *why,
 /* A session in the queue has been let pass, and asks again.  It has run nothing. */
 static void send_back(struct client *c)
 {
-	waiter_leave(&c->waiter);
+	waiter_leave(&c->waiter, relay_now(c));
 	c->looked_at = false;
 	c->chosen = NULL;
 	admit_leave(c);

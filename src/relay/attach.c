@@ -41,6 +41,14 @@ static bool is_paused(const struct pool *pool)
 	return pool->group->database_shared->paused;
 }
 
+/* Who pays for a turn of its. */
+static struct tenant *payer(const struct client *c)
+{
+	struct relay *r = relay_of(c);
+
+	return c->tenant ? c->tenant : &r->tenants.unclear;
+}
+
 /* ---- connections ------------------------------------------------------------------------------
  */
 
@@ -124,7 +132,7 @@ void attach_serve_waiters(struct pool *pool, usec_t now)
 		replicate_serve(pool, now);
 		return;
 	}
-	while (pool->count[SLOT_LOGIN] + pool->count[SLOT_TESTED] < pool->nwaiting &&
+	while (pool->count[SLOT_LOGIN] + pool->count[SLOT_TESTED] < pool_ready_waiters(pool) &&
 	       now >= pool->retry_at && pool_has_room(pool, now))
 		if (!open_server(pool, now))
 			return;
@@ -144,10 +152,9 @@ static void give(struct server *s, struct client *c)
 {
 	usec_t now = now_of(s);
 
-	if (c->waiter.pool) {
+	if (c->waiter.pool)
 		c->group->counters.wait_time += (uint64_t)(now - c->waiter.since);
-		waiter_leave(&c->waiter);
-	}
+	slot_begin_turn(&s->slot, &c->waiter, payer(c), now);
 	s->client = c;
 	c->server = s;
 	if (s->sequence_user != c->id)
@@ -168,6 +175,7 @@ static void take_away(struct server *s)
 
 	c->has_cut_answer = s->stream_left && !s->stream_swallow;
 	statement_leave_made(c);
+	slot_end_turn(&s->slot, now_of(s));
 	s->client = NULL;
 	s->carry_due = s->carried = false;
 	s->carrying = 0;
@@ -312,7 +320,7 @@ static struct client *next_client(struct pool *pool)
 		if (c->phase != CLIENT_WELCOME || !c->wanted->welcome)
 			return c;
 		/* Another one has found out meanwhile what it waits for. */
-		waiter_leave(w);
+		waiter_leave(w, relay_now(c));
 		client_welcome(c, c->wanted->welcome);
 	}
 	return NULL;
@@ -419,7 +427,8 @@ static bool needs_check(const struct server *s, usec_t now)
 
 bool attach_has_idle(const struct pool *pool)
 {
-	const struct slot *slot = is_paused(pool) || pool->nwaiting ? NULL : pool_idle(pool);
+	const struct slot *slot =
+	    is_paused(pool) || pool_ready_waiters(pool) ? NULL : pool_idle(pool);
 	const struct server *s = slot ? container_of(slot, struct server, slot) : NULL;
 
 	return s && !needs_check(s, now_of(s)) && conn_is_usable(&s->conn) && !s->doubtful;
@@ -464,7 +473,8 @@ static struct slot *best_idle(const struct client *c, struct pool *pool)
 enum step attach_acquire(struct client *c, struct pool *pool)
 {
 	usec_t now = relay_now(c);
-	struct slot *slot = is_paused(pool) || pool->nwaiting ? NULL : best_idle(c, pool);
+	struct slot *slot =
+	    !is_paused(pool) && pool_has_turn(pool, payer(c)) ? best_idle(c, pool) : NULL;
 	struct server *s = slot ? container_of(slot, struct server, slot) : NULL;
 
 	if (s && !needs_check(s, now)) {
@@ -474,7 +484,7 @@ enum step attach_acquire(struct client *c, struct pool *pool)
 	}
 	if (!s && pool->login_failed && !pool_size_ready(pool) && now < pool->retry_at)
 		return refuse_for_pool(c, pool);
-	pool_wait(pool, &c->waiter, now);
+	pool_wait(pool, &c->waiter, payer(c), now);
 	if (s)
 		check(s);
 	attach_serve_waiters(pool, now);
@@ -517,6 +527,17 @@ static enum step sign_again(struct server *s)
 	return STEP_AGAIN;
 }
 
+/* One that keeps its server has another turn, of its tenant now. */
+static void pay(struct server *s, struct client *c)
+{
+	usec_t now = now_of(s);
+
+	if (!s->slot.turn.share)
+		return;
+	slot_end_turn(&s->slot, now);
+	slot_begin_turn(&s->slot, &c->waiter, payer(c), now);
+}
+
 void attach_settle(struct server *s)
 {
 	struct client *c = s->client;
@@ -536,6 +557,7 @@ void attach_settle(struct server *s)
 	c->chosen = NULL;
 	if (attach_keeps(c)) {
 		c->turn_missed = false;
+		pay(s, c);
 		/* DISCARD ALL has taken its startup settings too; a session of its own has them
 		 * back. */
 		if (session_apply(c, s) == STEP_AGAIN || sign_again(s) == STEP_AGAIN)
@@ -638,7 +660,7 @@ static void on_drained(struct server *s)
 static void refuse_waiters(struct pool *pool)
 {
 	while (pool->nwaiting && !pool_size_ready(pool)) {
-		struct client *c = client_of_waiter(pool_next_waiter(pool));
+		struct client *c = client_of_waiter(pool_first_waiter(pool));
 
 		client_close(c, &pool->error, pool->error.text);
 	}
@@ -657,10 +679,10 @@ void attach_scatter_waiters(struct pool *pool)
 	struct waiter *w;
 
 	/* Some may come to wait here again, so not until there is nobody. */
-	for (unsigned n = pool->nwaiting; n && (w = pool_next_waiter(pool)); n--) {
+	for (unsigned n = pool->nwaiting; n && (w = pool_first_waiter(pool)); n--) {
 		struct client *c = client_of_waiter(w);
 
-		waiter_leave(w);
+		waiter_leave(w, relay_now(c));
 		c->looked_at = false;
 		c->chosen = NULL;
 		if (c->phase == CLIENT_WELCOME)
@@ -775,6 +797,8 @@ static void on_freed(struct server *s)
 	/* Its slot is free: somebody may have waited for just that. */
 	LIST_FOREACH (at, &s->pool->mates)
 		attach_serve_waiters(container_of(at, struct pool, mates), now);
+	/* Its tenant may have another one now. */
+	attach_use_idle(s->pool);
 	attach_serve_waiters(s->pool, now);
 }
 

@@ -81,7 +81,7 @@ bool learn_begin(struct server *s)
 
 void learn_sweep(struct pool *pool, usec_t now)
 {
-	struct slot *slot = is_due(pool, now) && !pool->nwaiting ? pool_idle(pool) : NULL;
+	struct slot *slot = is_due(pool, now) && !pool_ready_waiters(pool) ? pool_idle(pool) : NULL;
 
 	if (slot)
 		(void)!learn_begin(container_of(slot, struct server, slot));

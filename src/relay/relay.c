@@ -202,7 +202,7 @@ static void cancel_waiting(struct client *c)
 	status = frame_peek(in.p, in.n, &f);
 	if (status != FRAME_OK && c->begin_due)
 		return;
-	waiter_leave(&c->waiter);
+	waiter_leave(&c->waiter, relay_now(c));
 	admit_forget(c);
 	if (listen_is_waiting(c))
 		listen_stop_waiting(c);
@@ -348,6 +348,7 @@ static void sweep_attached(struct client *c, usec_t now)
 	const struct server *s = c->server;
 	bool busy = s->replies.n > 0;
 
+	turn_pay(&c->server->slot.turn, now);
 	if (set->query_timeout && busy && now - s->query_at >= set->query_timeout)
 		close_for(c, "57014", "query_timeout");
 	else if (set->idle_transaction_timeout && !busy && s->tx != 'I' &&
@@ -418,7 +419,7 @@ static void sweep_idle(struct pool *pool, usec_t now)
 		    (spare && set->server_idle_timeout &&
 		     now - s->slot.since >= set->server_idle_timeout)) {
 			server_drop(s);
-		} else if (starved && !pool->nwaiting) {
+		} else if (starved && !pool_ready_waiters(pool)) {
 			server_drop(s);
 			starved = false;
 		}
@@ -445,6 +446,9 @@ static void sweep_pool(struct pool *pool, usec_t now)
 	sweep_idle(pool, now);
 	sweep_login(pool, now);
 	learn_sweep(pool, now);
+	if (pool->turns)
+		turns_sweep(pool->turns, now);
+	attach_use_idle(pool);
 	attach_serve_waiters(pool, now);
 	if (pool->group->nclients && (int)pool->node == node_set_primary(pool->group->nodes))
 		attach_keep_minimum(pool, now);

@@ -85,7 +85,7 @@ static bool waits_for_room(const struct pool *pool, usec_t now)
 bool replicate_needs_room(const struct pool *pool, const struct client *next, usec_t now)
 {
 	LIST_FOREACH (at, &pool->mates) {
-		const struct waiter *w = pool_next_waiter(mate_of(at));
+		const struct waiter *w = pool_first_waiter(mate_of(at));
 
 		if (w && (!next || w->since < next->waiter.since) && !pool->count[SLOT_CLOSING] &&
 		    waits_for_room(mate_of(at), now))

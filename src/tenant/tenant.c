@@ -29,6 +29,8 @@ void tenants_init(struct tenants *table)
 		.unclear = {.table = table, .refs = 1}
 	};
 	list_init(&table->unclear.servers);
+	list_init(&table->unclear.shares);
+	settings_defaults(&table->unclear.set);
 	list_init(&table->unused);
 }
 
@@ -89,6 +91,7 @@ struct tenant *tenant_get(struct tenants *table, const struct config *config, st
 	t->shared = shared_get(SHARED_TENANT, name);
 	list_init(&t->servers);
 	list_init(&t->unused);
+	list_init(&t->shares);
 	configure(t, config, conf);
 	hmap_insert(&table->by_name, &t->link, hash);
 	return t;
