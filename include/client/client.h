@@ -136,6 +136,7 @@ struct client {
 	bool counted;              /* in shared_clients and the shared records */
 	bool in_batch;             /* extended messages without their Sync yet */
 	bool looked_at; /* its request may be sent as it is, when the queue has a server for it */
+	bool batch_goes_on;  /* its batch may leave a transaction or a COPY under way */
 	bool said_goodbye;   /* with Terminate, not by hanging up */
 	bool resets;         /* what it began with has to be set again before its ReadyForQuery */
 	bool turn_missed;    /* has a request that waits for the answers before it */

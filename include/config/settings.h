@@ -64,6 +64,8 @@ enum rate_limit_mode { RATE_LIMIT_ENFORCE, RATE_LIMIT_WARN };
 
 enum load_balance_hosts { LOAD_BALANCE_DISABLE, LOAD_BALANCE_ROUND_ROBIN };
 
+enum tenant_context_check { CONTEXT_CHECK_OFF, CONTEXT_CHECK_ON_RELEASE };
+
 enum tenant_pool { TENANT_POOL_DEDICATED, TENANT_POOL_SHARED };
 
 /* What a statement of a session meets that has not said yet whose it is. */
@@ -145,6 +147,7 @@ typedef int setting_backend_pid_t;
 typedef int setting_sequence_state_t;
 typedef int setting_load_balance_hosts_t;
 typedef int setting_tenant_pool_t;
+typedef int setting_tenant_context_check_t;
 typedef int setting_no_tenant_t;
 typedef int setting_facility_t; /* LOG_DAEMON … of <syslog.h> */
 

@@ -37,6 +37,7 @@ extern const struct setting_type setting_type_backend_pid;
 extern const struct setting_type setting_type_sequence_state;
 extern const struct setting_type setting_type_load_balance_hosts;
 extern const struct setting_type setting_type_tenant_pool;
+extern const struct setting_type setting_type_tenant_context_check;
 extern const struct setting_type setting_type_no_tenant;
 extern const struct setting_type setting_type_facility;
 

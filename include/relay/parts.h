@@ -35,6 +35,7 @@ enum reply_note {
 		     */
 	NOTE_BEGIN, /* a deferred BEGIN, or what goes with it; its Execute: the struct statement */
 	NOTE_CARRY, /* settings that go ahead of a request */
+	NOTE_CHECK, /* whether the tenant's id is what it was made */
 	NOTE_PUTBACK, /* Query of a text with commands of ours in it: the struct putback */
 };
 
@@ -94,6 +95,8 @@ void attach_keep_minimum(struct pool *pool, usec_t now);
 void attach_scatter_waiters(struct pool *pool);
 /* The server has answered session_apply()'s question. */
 void attach_on_settled(struct server *s, const struct report *error);
+/* The server has answered context_check(). */
+void attach_on_checked(struct server *s);
 /* The server has answered a survey. */
 void attach_on_surveyed(struct server *s);
 /* Whether a client that asks for a server of the pool now would get one without a question. */
@@ -367,6 +370,12 @@ struct context {
 };
 
 /* All of these do nothing for pools that are not shared, except that a signature is forgotten. */
+/* With the setting's name and the value that it has to have; fails when it has another. */
+#define CONTEXT_CHECK_TEXT                                                                         \
+	"SELECT WHERE 1 OPERATOR(pg_catalog./) CASE WHEN pg_catalog.current_setting($1, true) "    \
+	"OPERATOR(pg_catalog.=) $2 THEN 1 ELSE 0 END OPERATOR(pg_catalog.=) 0"
+/* Statements behind which a transaction or a COPY may be under way. */
+#define CONTEXT_MAY_GO_ON ((uint32_t)(SQL_EFFECT_TRANSACTION_CONTROL | SQL_EFFECT_COPY))
 /* Whether a client of this tenant may use the pools: its id can be brought to a server, whatever
  * encoding that session has.  False: *e. */
 bool context_may_carry(const struct group *group, const struct tenant *tenant, struct err *e);
@@ -383,6 +392,16 @@ void context_forget(struct server *s);
 bool context_is_reset(const struct group *group, const struct sql_facts *facts);
 /* After such a text: has it set again in the transaction under way.  False: nothing was asked. */
 bool context_restore(struct client *c, struct server *s, const struct question *q);
+/* tenant_context_check: whether the server has still to be asked, and asks it when it owes nothing;
+ * attach_on_checked() goes on. */
+bool context_check_is_due(const struct client *c);
+void context_check(struct client *c);
+/* Whether the transaction ends with a Query of these facts.  tx: of the server before it. */
+bool context_ends_with(const struct sql_facts *facts, char tx);
+/* The transaction ends with what has been sent: asks behind it, if nothing else is under way. */
+void context_check_behind(struct client *c);
+/* The id is another one. */
+void context_is_changed(struct server *s);
 /* Whether a setting that a survey has found is not the session's. */
 bool context_is_ours(const struct server *s, struct slice name, struct slice value);
 /* A survey has found this statement_timeout of the session's own, or none. */
@@ -401,6 +420,8 @@ struct slot *context_slot(const struct client *c, const struct pool *pool);
 bool carry_is_possible(const struct client *c, const struct server *s);
 /* The request follows. */
 void carry_send(struct client *c);
+/* tenant_context_check, behind a request: fails when the id is another one. */
+void carry_check(struct client *c);
 /* SELECT of n set_config() calls, names and values as parameters. */
 void carry_put_text(struct buf *sql, unsigned n);
 

@@ -143,23 +143,25 @@ struct server {
 	bool copy_in;              /* waits for CopyData */
 	bool asks_default_timeout; /* after login: connected without a statement_timeout of ours */
 	bool caps_timeout;         /* the startup packet asked for the tier's statement_timeout */
-	bool has_cut_request; /* it was sent the beginning of a message whose end will not come */
-	bool will_forget;     /* so does the batch under way, from its Sync on */
-	bool reuses;          /* the batch under way uses a statement parsed before it */
-	bool forgets;         /* a DISCARD ALL or DEALLOCATE ALL is under way */
-	bool begins_in_batch; /* a deferred BEGIN is to be answered, and its batch has its Sync */
-	bool sequence_mixed;  /* currval() and lastval() may tell values of several clients */
-	bool has_notified;    /* its client may have, by NOTIFY or pg_notify() */
-	bool has_ddl;         /* its transaction has changed what texts mean … */
-	bool has_definition;  /* … and what code stands behind names */
-	bool has_defaults;    /* … and what sessions begin with */
-	bool carry_due;       /* the client's settings go ahead of its next message … */
-	bool carried;         /* … have gone, and it is told of the rest when it is ready */
-	bool is_unbound;      /* row-level security does not bind its role, and it has to */
-	bool doubtful;        /* its state is not known for sure: to be closed, not reused */
-	uint8_t carrying;     /* replies that are owed to what carries settings */
-	uint8_t carry_parsed; /* which of its statements the server has: carry.c */
-	uint8_t loose_syncs;  /* Syncs that a COPY may have eaten or not */
+	bool has_cut_request;  /* it was sent the beginning of a message whose end will not come */
+	bool will_forget;      /* so does the batch under way, from its Sync on */
+	bool reuses;           /* the batch under way uses a statement parsed before it */
+	bool forgets;          /* a DISCARD ALL or DEALLOCATE ALL is under way */
+	bool begins_in_batch;  /* a deferred BEGIN is to be answered, and its batch has its Sync */
+	bool sequence_mixed;   /* currval() and lastval() may tell values of several clients */
+	bool has_notified;     /* its client may have, by NOTIFY or pg_notify() */
+	bool has_ddl;          /* its transaction has changed what texts mean … */
+	bool has_definition;   /* … and what code stands behind names */
+	bool has_defaults;     /* … and what sessions begin with */
+	bool checking;         /* whether its tenant's id is what it was made: asked … */
+	bool checked;          /* … since its last statement */
+	bool carry_due;        /* the client's settings go ahead of its next message … */
+	bool carried;          /* … have gone, and it is told of the rest when it is ready */
+	bool is_unbound;       /* row-level security does not bind its role, and it has to */
+	bool doubtful;         /* its state is not known for sure: to be closed, not reused */
+	uint8_t carrying;      /* replies that are owed to what carries settings */
+	uint16_t carry_parsed; /* which of its statements the server has: carry.c */
+	uint8_t loose_syncs;   /* Syncs that a COPY may have eaten or not */
 };
 
 /* Where and as whom; borrowed for the call, except what dial_target says. */

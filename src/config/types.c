@@ -708,6 +708,13 @@ static const struct setting_word tenant_pool_words[] = {
 };
 WORDS_TYPE(tenant_pool, "dedicated or shared");
 
+static const struct setting_word tenant_context_check_words[] = {
+	{"off",         CONTEXT_CHECK_OFF,        NULL},
+	{ "on_release", CONTEXT_CHECK_ON_RELEASE, NULL},
+	{ NULL,         0,			NULL},
+};
+WORDS_TYPE(tenant_context_check, "off or on_release");
+
 static const struct setting_word no_tenant_words[] = {
 	{"reject", NO_TENANT_REJECT, NULL},
 	{ "empty", NO_TENANT_EMPTY,  NULL},

@@ -563,6 +563,11 @@ static enum step on_error(struct server *s, const struct frame *f)
 	s->said_fatal = frame_is_whole(f) && is_fatal(f);
 	if (head && head->note == NOTE_BEGIN && head->kind == REPLY_QUERY && !s->said_fatal)
 		return swallow(s, f); /* the client has its error already */
+	if (head && head->note == NOTE_CHECK && !s->said_fatal) {
+		context_is_changed(s);
+		void_to_sync(s);
+		return swallow(s, f);
+	}
 	/* Not everything that the texts name was set, so nothing but the settings tells what was.
 	 */
 	if (s->client->touched & TOUCHED_NAMED)
@@ -630,6 +635,7 @@ static enum step on_ready(struct server *s, const struct frame *f)
 		pop(s);
 		s->tx = tx;
 		s->batch++;
+		s->checking = false;
 		swallow(s, f);
 		answer_made_ones(s);
 		return STEP_DONE;

@@ -177,7 +177,7 @@ static void take_away(struct server *s)
 	statement_leave_made(c);
 	slot_end_turn(&s->slot, now_of(s));
 	s->client = NULL;
-	s->carry_due = s->carried = false;
+	s->carry_due = s->carried = s->checking = false;
 	s->carrying = 0;
 	c->server = NULL;
 	c->chosen = NULL;
@@ -548,6 +548,10 @@ void attach_settle(struct server *s)
 		survey_begin(c, s);
 		return;
 	}
+	if (context_check_is_due(c)) {
+		context_check(c);
+		return;
+	}
 	c->cancel_asked = false; /* what it was meant for has ended */
 	c->env_unsure = c->makes_temp = false;
 	if (c->path_unsure)
@@ -555,6 +559,10 @@ void attach_settle(struct server *s)
 	admit_end(c);
 	c->prepaid = 0;
 	c->chosen = NULL;
+	if (s->doubtful && attach_keeps(c)) {
+		s->on->ended(s, "its state is not known any more");
+		return;
+	}
 	if (attach_keeps(c)) {
 		c->turn_missed = false;
 		pay(s, c);
@@ -575,6 +583,11 @@ void attach_settle(struct server *s)
 		c->turn_missed = false;
 		conn_kick(&c->conn);
 	}
+}
+
+void attach_on_checked(struct server *s)
+{
+	attach_on_surveyed(s);
 }
 
 void attach_on_surveyed(struct server *s)

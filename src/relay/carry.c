@@ -26,20 +26,22 @@ enum {
 	CARRY_BEGIN,
 	CARRY_BEGIN_READ,
 	CARRY_COMMIT,
+	CARRY_CHECK,
 	CARRY_SET /* one setting; the next one two … */
 };
 #define CARRY_SETS 4
 static const struct {
 	const char *name, *text;
 } kept[CARRY_SET + CARRY_SETS] = {
-	[CARRY_BEGIN] = {SQL_OWN_STATEMENTS "begin",       "BEGIN"        },
+	[CARRY_BEGIN] = {SQL_OWN_STATEMENTS "begin",       "BEGIN"           },
 	[CARRY_BEGIN_READ] = { SQL_OWN_STATEMENTS "begin_read",
-                         "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"},
-	[CARRY_COMMIT] = { SQL_OWN_STATEMENTS "commit",     "COMMIT"       },
-	[CARRY_SET] = { SQL_OWN_STATEMENTS "set_1",      NULL           },
-	[CARRY_SET + 1] = { SQL_OWN_STATEMENTS "set_2",      NULL           },
-	[CARRY_SET + 2] = { SQL_OWN_STATEMENTS "set_3",      NULL           },
-	[CARRY_SET + 3] = { SQL_OWN_STATEMENTS "set_4",      NULL           },
+                         "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"   },
+	[CARRY_COMMIT] = { SQL_OWN_STATEMENTS "commit",     "COMMIT"          },
+	[CARRY_CHECK] = { SQL_OWN_STATEMENTS "check",      CONTEXT_CHECK_TEXT},
+	[CARRY_SET] = { SQL_OWN_STATEMENTS "set_1",      NULL              },
+	[CARRY_SET + 1] = { SQL_OWN_STATEMENTS "set_2",      NULL              },
+	[CARRY_SET + 2] = { SQL_OWN_STATEMENTS "set_3",      NULL              },
+	[CARRY_SET + 3] = { SQL_OWN_STATEMENTS "set_4",      NULL              },
 };
 
 struct differences {
@@ -124,29 +126,30 @@ bool carry_is_possible(const struct client *c, const struct server *s)
 /* ---- messages -----------------------------------------------------------------------------------
  */
 
-static void expect(struct server *s, enum reply_kind kind)
+static void expect(struct server *s, enum reply_kind kind, enum reply_note note)
 {
 	replies_push(
 	    &s->replies,
-	    (struct reply){ .kind = (uint8_t)kind, .way = REPLY_SWALLOW, .note = NOTE_CARRY });
-	s->carrying++;
+	    (struct reply){ .kind = (uint8_t)kind, .way = REPLY_SWALLOW, .note = (uint8_t)note });
+	s->carrying += note == NOTE_CARRY;
 }
 
-static void parse(struct server *s, const char *name, const char *text)
+static void parse(struct server *s, const char *name, const char *text, enum reply_note note)
 {
 	msg_put_parse(conn_output(&s->conn), name, text);
-	expect(s, REPLY_PARSE);
+	expect(s, REPLY_PARSE, note);
 }
 
 /* Runs a statement with these parameters, by the unnamed portal. */
-static void run(struct server *s, const char *name, const char *const *values, unsigned n)
+static void run(struct server *s, const char *name, const char *const *values, unsigned n,
+		enum reply_note note)
 {
 	struct buf *out = conn_output(&s->conn);
 
 	msg_put_bind(out, name, values, n);
-	expect(s, REPLY_BIND);
+	expect(s, REPLY_BIND, note);
 	msg_put_execute(out);
-	expect(s, REPLY_EXECUTE);
+	expect(s, REPLY_EXECUTE, note);
 }
 
 /* Without rows in its answer, which would have to be told from the client's. */
@@ -159,12 +162,13 @@ void carry_put_text(struct buf *sql, unsigned n)
 	buf_printf(sql, "%s", ") IS NULL");
 }
 
-static void run_kept(struct server *s, unsigned i)
+static void run_kept(struct server *s, unsigned i, const char *const *values, unsigned n,
+		     enum reply_note note)
 {
 	if (!(s->carry_parsed & 1u << i))
-		parse(s, kept[i].name, kept[i].text);
-	s->carry_parsed |= (uint8_t)(1u << i);
-	run(s, kept[i].name, NULL, 0);
+		parse(s, kept[i].name, kept[i].text, note);
+	s->carry_parsed |= (uint16_t)(1u << i);
+	run(s, kept[i].name, values, n, note);
 }
 
 static void parse_set(struct server *s, const char *name, unsigned n)
@@ -172,7 +176,7 @@ static void parse_set(struct server *s, const char *name, unsigned n)
 	struct buf sql = { 0 };
 
 	carry_put_text(&sql, n);
-	parse(s, name, buf_cstr(&sql));
+	parse(s, name, buf_cstr(&sql), NOTE_CARRY);
 	buf_fini(&sql);
 }
 
@@ -184,17 +188,29 @@ static void set(struct server *s, const struct differences *d)
 	if (!*name || !(s->carry_parsed & 1u << i))
 		parse_set(s, name, d->n);
 	if (*name)
-		s->carry_parsed |= (uint8_t)(1u << i);
+		s->carry_parsed |= (uint16_t)(1u << i);
 	else
 		s->unnamed_id = UNNAMED_UNKNOWN;
-	run(s, name, d->values, 2 * d->n);
+	run(s, name, d->values, 2 * d->n, NOTE_CARRY);
 }
 
 /* An extended message that names the unnamed portal must not find ours. */
 static void close_portal(struct server *s)
 {
 	msg_put_target(conn_output(&s->conn), MSG_CLOSE, 'P', "");
-	expect(s, REPLY_CLOSE);
+	expect(s, REPLY_CLOSE, NOTE_CARRY);
+}
+
+void carry_check(struct client *c)
+{
+	struct server *s = c->server;
+	const char *const values[] = { c->group->set.tenant_setting,
+				       c->tenant ? c->tenant->business_id : "" };
+
+	run_kept(s, CARRY_CHECK, values, 2, NOTE_CHECK);
+	msg_put_empty(conn_output(&s->conn), MSG_SYNC);
+	replies_push(&s->replies, (struct reply){ .kind = REPLY_SYNC, .way = REPLY_SWALLOW });
+	s->checking = true;
 }
 
 void carry_send(struct client *c)
@@ -205,9 +221,10 @@ void carry_send(struct client *c)
 	find(c, s, &d);
 	if (d.n) {
 		context_sign(c, s, &d.context);
-		run_kept(s, s->node->role == NODE_REPLICA ? CARRY_BEGIN_READ : CARRY_BEGIN);
+		run_kept(s, s->node->role == NODE_REPLICA ? CARRY_BEGIN_READ : CARRY_BEGIN, NULL, 0,
+			 NOTE_CARRY);
 		set(s, &d);
-		run_kept(s, CARRY_COMMIT);
+		run_kept(s, CARRY_COMMIT, NULL, 0, NOTE_CARRY);
 		close_portal(s);
 		s->carried = true;
 	}

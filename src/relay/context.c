@@ -9,6 +9,7 @@
  *
  * Knows what has to be there and when it is due, not which client comes next.
  */
+#include "base/log.h"
 #include "base/mem.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
@@ -174,6 +175,68 @@ void context_found_timeout(struct server *s, const char *value)
 {
 	if (s->pool->group->is_shared)
 		keep_timeout(s, value ? value : "");
+}
+
+static bool must_check(const struct client *c)
+{
+	const struct server *s = c->server;
+
+	return c->group->set.tenant_context_check == CONTEXT_CHECK_ON_RELEASE &&
+	       c->group->has_tenants && s->context == c->tenant && !s->carry_due;
+}
+
+bool context_check_is_due(const struct client *c)
+{
+	return !c->server->checked && must_check(c);
+}
+
+static void on_checked(struct server *s, void *arg PGT_UNUSED, const struct report *error)
+{
+	if (error)
+		context_is_changed(s);
+	attach_on_checked(s);
+}
+
+void context_check(struct client *c)
+{
+	const struct question q = { .done = on_checked };
+	const char *const values[] = { c->group->set.tenant_setting,
+				       c->tenant ? c->tenant->business_id : "" };
+
+	c->server->checked = true;
+	server_ask_bound(c->server, CONTEXT_CHECK_TEXT, values, 2, &q);
+}
+
+bool context_ends_with(const struct sql_facts *facts, char tx)
+{
+	if (tx == 'I')
+		return !(facts->effects & CONTEXT_MAY_GO_ON);
+	return facts->is_exact &&
+	       (facts->kind == SQL_KIND_COMMIT || facts->kind == SQL_KIND_ROLLBACK);
+}
+
+void context_check_behind(struct client *c)
+{
+	struct server *s = c->server;
+
+	/* What may have reset it is followed by a survey, or by a question; and a batch that may
+	 * have to be sent again has to be the last thing that was sent. */
+	if (c->stream_left || c->resets || c->touched || s->sent.data || s->replies.ncycles != 1 ||
+	    !must_check(c))
+		return;
+	s->checked = true;
+	carry_check(c);
+}
+
+void context_is_changed(struct server *s)
+{
+	struct client *c = s->client;
+
+	s->doubtful = true;
+	s->pool->group->counters.changed_count++;
+	log_warning(
+	    "S-%llu: the tenant's id was changed by what \"%s\" has run (tenant_context_check)",
+	    (unsigned long long)s->id, tenant_name(c ? c->tenant : s->context));
 }
 
 struct slot *context_slot(const struct client *c, const struct pool *pool)

@@ -239,6 +239,7 @@ static void mark_query(struct client *c)
 	usec_t now = relay_now(c);
 
 	PGT_ASSERT(!s->carry_due && s->context == c->tenant); /* I1 */
+	s->checked = false;
 	if (s->replies.n > s->carrying)
 		return;
 	s->query_at = now;
@@ -477,7 +478,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	bool has_names = facts->nnames && statement_is_mapped(c);
 	struct naming *naming = NULL;
 	struct putback *back = NULL;
-	bool is_clamped, touches, resets;
+	bool is_clamped, touches, resets, ends;
 	enum step step;
 	struct err e;
 
@@ -531,8 +532,11 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	if (has_names)
 		naming = rename_query(c, text, facts, rewritten);
 	forget_on_server(c, facts->effects);
+	ends = c->group->set.tenant_context_check && context_ends_with(facts, c->server->tx);
 	step = back ? send_query(c, f, rewritten, NOTE_PUTBACK, back)
 		    : send_query(c, f, rewritten, NOTE_TEXT, naming);
+	if (ends)
+		context_check_behind(c);
 	if (c->listening)
 		listen_on_query_sent(c, text, facts);
 	return step;
@@ -564,7 +568,10 @@ static enum step run_waited_query(struct client *c, const struct frame *f)
 	if (c->server->carry_due)
 		carry_send(c);
 	forget_on_server(c, 0);
-	return send_query(c, f, &nothing, NOTE_NONE, NULL);
+	(void)!send_query(c, f, &nothing, NOTE_NONE, NULL);
+	if (c->group->set.tenant_context_check)
+		context_check_behind(c);
+	return STEP_DONE;
 }
 
 static enum step on_query(struct client *c, const struct frame *f)
@@ -979,6 +986,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		pins_note(c, &facts, statement_text(st));
 		c->server->will_forget |= forgets_statements(facts.effects);
 	}
+	c->batch_goes_on |= !st || (st->effects & CONTEXT_MAY_GO_ON);
 	step = buf_len(rewritten) ? send_rewritten_bind(c, f, portal, name, rewritten)
 				  : pass_renamed(c, f, name);
 	statement_note_portal(c, portal);
@@ -1156,6 +1164,7 @@ static enum step sync_here(struct client *c, const struct frame *f)
 static enum step on_sync(struct client *c, const struct frame *f)
 {
 	struct server *s = c->server;
+	enum step step;
 
 	if (!s || is_at_start(c))
 		return sync_here(c, f);
@@ -1178,7 +1187,11 @@ static enum step on_sync(struct client *c, const struct frame *f)
 		replan_keep(s);
 	/* Should what goes ahead fail, the server would run what comes behind the Sync. */
 	s->begins_in_batch = s->carrying || answer_owes_begin(s);
-	return pass(c, f);
+	step = pass(c, f);
+	if (c->group->set.tenant_context_check && s->tx == 'I' && !c->batch_goes_on)
+		context_check_behind(c);
+	c->batch_goes_on = false;
+	return step;
 }
 
 /* ---- COPY, and the end ----------------------------------------------------------------------
@@ -1254,7 +1267,7 @@ static bool must_hear_first(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	return s->forgets || s->begins_in_batch || (c->resets && !c->in_batch);
+	return s->forgets || s->begins_in_batch || s->checking || (c->resets && !c->in_batch);
 }
 
 /* The client's next message has to wait for something that is not the client. */

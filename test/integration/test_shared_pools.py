@@ -205,7 +205,7 @@ def test_no_id_can_be_read_in_the_texts_of_others(ledger, turnstile):
     watcher.start()
     try:
         with clients(t, *(name for name in secret if name != "spy")) as sessions:
-            for _ in range(60):
+            while len(seen) < 200:
                 for client in sessions:
                     client.rows(CURRENT)
                     client.query("DISCARD ALL")
@@ -213,8 +213,80 @@ def test_no_id_can_be_read_in_the_texts_of_others(ledger, turnstile):
     finally:
         done.set()
         watcher.join()
-    assert len(seen) > 100 and any("set_config" in text for text in seen)
+    assert any("set_config" in text for text in seen)
     assert [text for text in seen if "secret-" in text] == []
+
+
+# --- tenant_context_check ------------------------------------------------------------------------
+def define_slyly(server):
+    """A function that sets the tenant's id, made behind our back: its name says nothing yet."""
+    server.sql("DROP FUNCTION IF EXISTS sly()", dbname=APP_DATABASE)
+    server.sql("CREATE FUNCTION sly() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM "
+               "set_config('app.current_' || 'business_id', '7', false); RETURN 2; END $$",
+               dbname=APP_DATABASE)
+
+
+def end_by_query(client):
+    assert client.rows("SELECT sly()") == [("2",)]
+
+
+def end_by_batch(client):
+    assert raw.find(client.prepared("SELECT sly()"), "D")[0].row == ("2",)
+
+
+def end_by_named(client):
+    for _ in range(2):
+        assert raw.find(client.prepared("SELECT sly()", name="s"), "D")[0].row == ("2",)
+        client.send(raw.close("S", "s"), raw.sync()), client.until("Z")
+
+
+def end_by_commit(client):
+    client.query("BEGIN"), client.rows("SELECT sly()")
+    assert raw.kinds(client.query("COMMIT")) == "CZ"
+
+
+def end_by_batches(client):
+    for text in ("BEGIN", "SELECT sly()", "ROLLBACK AND NO CHAIN", "BEGIN", "SELECT sly()", "COMMIT"):
+        assert not errors(client.prepared(text))
+
+
+ENDS = [end_by_query, end_by_batch, end_by_named, end_by_commit, end_by_batches]
+
+
+@pytest.mark.parametrize("pool", ["shared", "dedicated"])
+@pytest.mark.parametrize("end", ENDS)
+def test_i1_what_no_text_shows_is_found_when_the_transaction_has_ended(ledger, turnstile, end, pool):
+    ledger.sql("DROP FUNCTION IF EXISTS sly()", dbname=APP_DATABASE)
+    t = turnstile(shared(ledger, {"tenant_context_check": "on_release", "tenant_pool": pool}))
+    with enter(t, "acme") as acme:
+        pid = acme.rows(PID)
+        define_slyly(ledger)
+        end(acme)
+        assert acme.rows(CURRENT) == [("42",)]
+        assert acme.rows(OWN) == [("42",)]
+        assert acme.rows(PID) != pid
+    assert t.log_contains("tenant_context_check")
+
+
+@pytest.mark.parametrize("pool", ["shared", "dedicated"])
+def test_a_check_leaves_no_trace(ledger, turnstile, pool):
+    t = turnstile(shared(ledger, {"tenant_context_check": "on_release", "tenant_pool": pool}))
+    with clients(t, "acme", "globex") as (acme, globex):
+        pids = {client: client.rows(PID) for client in (acme, globex)}
+        for client, own in ((acme, "42"), (globex, "7"), (acme, "42")):
+            assert raw.kinds(client.query("SELECT 2; SELECT 3")) == "TDCTDCZ"
+            assert errors(client.query("SELECT 1/0")) == ["22012"]
+            for text in ("BEGIN", OWN, "SAVEPOINT a", "ROLLBACK TO a", "COMMIT AND CHAIN",
+                         "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "ROLLBACK"):
+                assert not errors(client.query(text))
+            client.query("CREATE TEMP TABLE mine ()"), client.query("DISCARD ALL")
+            client.send(raw.query("COPY (SELECT 1) TO STDOUT")), client.until("Z")
+            client.send(raw.parse("", OWN), raw.bind(), raw.execute(), raw.sync(),
+                        raw.query(CURRENT), raw.query("SELECT 2"))
+            answers = [client.until("Z") for _ in range(3)]
+            assert [m.row for a in answers for m in raw.find(a, "D")] == [(own,), (own,), ("2",)]
+            assert client.rows(PID) == pids[client]
+    assert not t.log_contains("tenant_context_check")
 
 
 def test_tenants_of_a_reload(ledger, turnstile):
