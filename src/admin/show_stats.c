@@ -296,7 +296,8 @@ const struct show show_totals = { .shown = &sum_layout, GATHER_COUNTERS, .derive
 	  "COMMIT or ROLLBACK of a transaction that ran nothing.")                                 \
 	X(NUMERIC, SUM, empty_queries, "Queries without a statement.")                             \
 	X(NUMERIC, SUM, pings, "SELECT 1 while a server was at hand.")                             \
-	X(NUMERIC, SUM, sets, "SET of what is in force word for word; SET TRANSACTION behind BEGIN.") \
+	X(NUMERIC, SUM, sets,                                                                      \
+	  "SET of what is in force word for word; SET TRANSACTION behind BEGIN.")                  \
 	X(NUMERIC, SUM, tenant_sets, "SET or set_config() of the tenant's id.")                    \
 	X(NUMERIC, SUM, discards, "DISCARD ALL of a clean session.")                               \
 	X(NUMERIC, SUM, deallocates, "DEALLOCATE of one of the client's own names.")               \
