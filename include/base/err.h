@@ -27,6 +27,9 @@ bool err_set(struct err *e, const char *sqlstate, const char *fmt, ...) PGT_PRIN
 bool err_detail(struct err *e, const char *fmt, ...) PGT_PRINTF(2, 3);
 bool err_hint(struct err *e, const char *fmt, ...) PGT_PRINTF(2, 3);
 
+/* A copy to be freed; NULL of NULL. */
+struct err *err_copy(const struct err *e);
+
 /* How an event handler ended.  STEP_AGAIN: come back when there is more.  STEP_CLOSED: the
  * connection is marked to be closed; touch nothing of it. */
 enum step { STEP_DONE, STEP_AGAIN, STEP_CLOSED };

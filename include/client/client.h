@@ -65,6 +65,9 @@ struct client_host {
 	/* The startup packet is read: gives the client a home, here or by mail, and calls
 	 * client_login_begin() there. */
 	void (*find_home)(struct client *c);
+	/* A tenant of this name or id is not known: looks it up in the database.
+	 * client_tenant_told(), or in a session whose_tenant_told(), is called later on. */
+	void (*seek_tenant)(struct client *c, struct slice said);
 	/* A request to cancel what the holder of this key does.  The asker's connection is closed
 	 * when it has been passed on, not before: what the holder sends after that close must not
 	 * be hit (I7). */
@@ -167,6 +170,8 @@ void client_close(struct client *c, const struct err *error, const char *why);
 /* The same without an error of ours, when it has all that it should hear in what is unsent. */
 void client_close_politely(struct client *c, const char *why);
 
+/* What it seeks is known now, if anybody knows it; why_not: nobody could be asked. */
+void client_tenant_told(struct client *c, const struct err *why_not);
 /* In the home thread: asks for proof. */
 void client_login_begin(struct client *c);
 /* Proved, entered, and told what to report: the first ReadyForQuery. */

@@ -39,14 +39,22 @@ struct identity {
 	unsigned nsettings;
 	bool is_refused; /* to be said after proof, so that strangers learn nothing */
 	struct err refusal;
+	char *sought;        /* a tenant that has to be looked up first; "": none … */
+	uint8_t sought_way;  /* … found by this enum tenant_by_way */
+	uint32_t answered;   /* ways, as bits, whose tenant has been looked up */
+	struct err *why_not; /* or could not be, because of this; NULL: they have */
 };
 
 /* Reads the packet.  False: it makes no sense (*e), and needs no proof to be told so. */
 bool identity_init(struct identity *id, const struct startup *startup, struct err *e);
 /* The host name that it asked for over TLS, when it did. */
 void identity_set_host(struct identity *id, const char *host);
-/* Looks it up in a config; may be repeated with another. */
+/* Looks it up in a config; may be repeated with another.  While something is sought it counts as
+ * refused. */
 void identity_resolve(struct identity *id, const struct config *config);
+/* What was sought is in the roster now, or not known; why_not: it could not be looked up.  To be
+ * resolved anew. */
+void identity_answer(struct identity *id, const struct err *why_not);
 /* Whose pools it uses; borrowed. */
 struct group_key identity_group_key(const struct identity *id);
 void identity_fini(struct identity *id);

@@ -90,6 +90,11 @@ void *config_find(const struct hmap *m, struct slice key, size_t link_at, size_t
 /* The tenant that an index of aliases leads to, or NULL. */
 const struct tenant_conf *config_find_alias(const struct hmap *m, struct slice name);
 
+/* Tenants of the file alone. */
+const struct tenant_conf *config_file_tenant(const struct config *c, struct slice name);
+const struct tenant_conf *config_file_tenant_by_business_id(const struct config *c,
+							    struct slice id);
+
 /* Ties tenants to their tiers and makes the tenants' indexes. */
 void draft_link(struct draft *d);
 

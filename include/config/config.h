@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "config/settings.h"
 
+struct roster;
 struct sign_keys;
 struct userlist;
 
@@ -116,6 +117,7 @@ struct config {
 	struct userlist *userlist;   /* of auth_file; empty without one, never NULL */
 	struct sign_keys *sign_keys; /* of context_signing_key_file; NULL without one */
 	const struct tier_conf *unknown_tenant_tier; /* NULL: unknown tenants are refused */
+	struct roster *roster; /* tenants of tenant_query; NULL: none have been read */
 
 	/* private */
 	struct hmap _databases, _users, _tiers, _tenants, _tenant_ids, _tenant_users, _tenant_dbs;
@@ -141,6 +143,7 @@ const struct database_conf *config_database(const struct config *c, struct slice
 const struct database_conf *config_database_fallback(const struct config *c);
 const struct user_conf *config_user(const struct config *c, struct slice name);
 const struct tier_conf *config_tier(const struct config *c, struct slice name);
+/* Tenants of the file, then of the roster. */
 const struct tenant_conf *config_tenant_by_name(const struct config *c, struct slice name);
 const struct tenant_conf *config_tenant_by_business_id(const struct config *c, struct slice id);
 /* By a tenant's `user=` or `database=` list, or its name when it has none.  Only the ways that
@@ -154,6 +157,11 @@ const struct tenant_conf *config_tenant_by_database(const struct config *c, stru
 void settings_resolve(const struct config *c, const struct database_conf *database,
 		      const struct user_conf *user, const struct tenant_conf *tenant,
 		      const struct tier_conf *tier, struct settings *out);
+
+/* Whether a tenant that is not known may be asked for in a database. */
+bool config_may_look_up(const struct config *c);
+/* That database; NULL: there is none. */
+const struct database_conf *config_tenant_database(const struct config *c);
 
 /* Whose pools the tenants of a database use. */
 enum tenant_pool config_tenant_pool(const struct config *c, const struct database_conf *database);
@@ -207,6 +215,13 @@ void config_changes_apply(const struct config *c, enum setting_scope scope, stru
 			  struct settings *out);
 /* Before a candidate is published: gives it the running config's changes. */
 void config_keep_changes(struct config *candidate, const struct config *running);
+
+/* The same config with these tenants of a database, or NULL: none.  It takes the reference to the
+ * roster; c stays as it is.  Control thread. */
+struct config *config_with_roster(struct config *c, struct roster *roster) PGT_MUST_USE;
+/* The candidate with the running config's roster, as far as it fits.  Takes the candidate. */
+struct config *config_inherit_roster(struct config *candidate,
+				     const struct config *running) PGT_MUST_USE;
 
 /* Before a reloaded candidate is published: gives it the running config's values of what only a
  * start can change, with a note for each that differs. */

@@ -23,6 +23,9 @@ struct whose {
 	struct tenant *session; /* outside of the transaction under way */
 	struct tenant *pending; /* when that commits */
 	struct list portals;    /* bound here, by portal_here.link */
+	char *sought;           /* the id that was looked up last, or is being; NULL: none … */
+	struct err *why_not;    /* … could not be, because of this */
+	bool is_answered;       /* … was, or could not be */
 	bool by_set, by_comment;
 	bool in_batch; /* messages of a batch have been answered here, and its Sync has not come */
 	bool failed;   /* what runs on the server, as far as its answers tell */
@@ -40,6 +43,10 @@ void whose_forget(struct client *c);
 bool whose_may_run(const struct client *c, struct err *e);
 /* Whether the tenant will be another one when the transaction has ended. */
 bool whose_is_pending(const struct client *c);
+/* Whether the tenant of this id is being looked up in a database: the request waits. */
+bool whose_must_seek(struct client *c, struct slice id);
+/* It is known now, if anybody knows it; why_not: nobody could be asked. */
+void whose_tenant_told(struct client *c, const struct err *why_not);
 /* The tenant of this id, with a reference.  NULL: *e. */
 struct tenant *whose_find(struct client *c, struct slice id, struct err *e);
 /* It is the client's from here on: is_local ends with the transaction.  Borrowed, or NULL.  False:

@@ -47,6 +47,8 @@ struct server_events {
 
 /* A question of our own, whose answer no client sees. */
 struct question {
+	/* What the columns are called, before the first row; may be NULL. */
+	void (*columns)(struct server *s, void *arg, const struct slice *names, unsigned n);
 	/* May be NULL.  Columns are borrowed; a NULL value has p == NULL. */
 	void (*row)(struct server *s, void *arg, const struct slice *columns, unsigned n);
 	/* error: NULL when there was none, else the first one; borrowed. */
@@ -54,7 +56,7 @@ struct question {
 	void *arg;
 };
 
-#define QUESTION_MAX_COLUMNS      16
+#define QUESTION_MAX_COLUMNS      32
 
 #define SERVER_STATEMENT_NAME_MAX 28
 #define SERVER_TIMEOUT_MAX        32

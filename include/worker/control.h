@@ -18,6 +18,7 @@ struct console;
 struct control;
 struct monitor;
 struct node_sets;
+struct tenant_source;
 
 enum shutdown_mode {
 	SHUTDOWN_NOT,
@@ -62,6 +63,7 @@ struct control {
 	struct worker *workers;
 	unsigned nworkers;
 	struct monitor *monitor;
+	struct tenant_source *tenant_source;
 	struct console *console; /* of admin/ */
 	struct state state;      /* what outlives the process */
 	struct loop_timer sweep;

@@ -16,7 +16,9 @@ struct monitor;
 struct net;
 struct node_sets;
 struct resolver;
+struct node;
 struct server;
+struct server_target;
 struct tls_context;
 
 /* Borrows all of them until monitor_free(). */
@@ -26,6 +28,11 @@ struct monitor *monitor_new(struct net *net, struct mailbox *mailbox, struct res
  * the node sets know already. */
 void monitor_configure(struct monitor *m, struct config *config, struct tls_context *server_tls);
 void monitor_free(struct monitor *m);
+
+/* The primary of a database of the configuration, and how the monitor logs in to it; NULL: it is
+ * not known.  Borrowed until the next monitor_configure(). */
+const struct node *monitor_primary(const struct monitor *m, const char *database,
+				   struct server_target *target);
 
 /* For SHOW SERVERS: a connection of the monitor's that is logged in, and what it is for. */
 typedef void monitor_visit_fn(void *arg, struct server *s, const char *database, const char *user);

@@ -72,7 +72,7 @@ void worker_post(struct worker *w, struct mail *mail, mail_fn *deliver);
 void worker_accept(struct worker *w, bool on);
 /* Stops and starts to take new clients and to read from those that are there. */
 void worker_suspend(struct worker *w, bool on);
-/* Another version is in force; takes the references. */
-void worker_reconfigure(struct worker *w, struct setup setup);
+/* Another version is in force; takes the references, and gives those that it had. */
+struct setup worker_reconfigure(struct worker *w, struct setup setup);
 
 #endif

@@ -6,6 +6,10 @@
  * bucket, its quota and what threads have forgotten stand in the record that spans them.
  */
 #include "admin/parts.h"
+#include "base/mem.h"
+#include "config/roster.h"
+
+#include <stdlib.h>
 
 #define TENANT_COLUMNS(X)                                                                          \
 	X(TEXT, KEY, name, "Name of the tenant.")                                                  \
@@ -167,6 +171,20 @@ static void collect_name(void *arg, struct shared *s)
 	buf_put_cstr(arg, s->name);
 }
 
+/* Calls visit for those of the file, then for those of the database. */
+static void each_tenant(struct control *c,
+			void (*visit)(struct control *c, const struct tenant_conf *tenant,
+				      void *arg),
+			void *arg)
+{
+	const struct roster *roster = c->config->roster;
+
+	for (size_t i = 0; i < c->config->ntenants; i++)
+		visit(c, c->config->tenants[i], arg);
+	for (size_t i = 0; roster && i < roster_count(roster); i++)
+		visit(c, roster_at(roster, i), arg);
+}
+
 static void add_one(struct control *c, const char *name, const struct tenant_conf *conf,
 		    show_tenant_fn *add, struct limit_now now, struct table *t)
 {
@@ -178,14 +196,27 @@ static void add_one(struct control *c, const char *name, const struct tenant_con
 	add(c, name, &set, now, t);
 }
 
+struct adding {
+	show_tenant_fn *add;
+	struct limit_now now;
+	struct table *t;
+};
+
+static void add_known(struct control *c, const struct tenant_conf *tenant, void *arg)
+{
+	const struct adding *a = arg;
+
+	add_one(c, tenant->name, tenant, a->add, a->now, a->t);
+}
+
 void show_each_tenant(struct control *c, show_tenant_fn *add, struct table *t)
 {
 	const struct limit_now now = { loop_now(c->loop), clock_wall() };
 	struct buf names = { 0 };
 	const char *name;
+	struct adding adding = { add, now, t };
 
-	for (size_t i = 0; i < c->config->ntenants; i++)
-		add_one(c, c->config->tenants[i]->name, c->config->tenants[i], add, now, t);
+	each_tenant(c, add_known, &adding);
 	shared_visit(SHARED_TENANT, collect_name, &names);
 	name = buf_head(&names);
 	for (size_t left = buf_len(&names), n; left; left -= n, name += n) {
@@ -220,10 +251,11 @@ const struct show show_tenants = { .shown = &tenant_layout,
 	X(INT, FIRST, weight, "Share in the queue of a shared pool.")
 LAYOUT_DEFINE(tier, TIER_COLUMNS);
 
-static void tier_row(struct control *c, const struct tier_conf *tier, struct table *t)
+static void tier_row(struct control *c, const struct tier_conf *tier, unsigned ntenants,
+		     struct table *t)
 {
 	struct buf rate = { 0 }, quota = { 0 }, timeout = { 0 };
-	struct tier_row row = { .name = tier->name };
+	struct tier_row row = { .name = tier->name, .tenants = ntenants };
 	struct settings set;
 
 	settings_resolve(c->config, NULL, NULL, NULL, tier, &set);
@@ -240,16 +272,23 @@ static void tier_row(struct control *c, const struct tier_conf *tier, struct tab
 	buf_fini(&timeout);
 }
 
+static void count_tenant(struct control *c PGT_UNUSED, const struct tenant_conf *tenant, void *arg)
+{
+	unsigned *counts = arg;
+
+	if (tenant->tier)
+		counts[tenant->tier->index]++;
+}
+
 static void tiers_local(struct control *c, struct table *t)
 {
 	const struct config *config = c->config;
+	unsigned *counts = xcalloc(config->ntiers + 1, sizeof(*counts));
 
+	each_tenant(c, count_tenant, counts);
 	for (size_t i = 0; i < config->ntiers; i++)
-		tier_row(c, config->tiers[i], t);
-	for (size_t i = 0; i < config->ntenants; i++)
-		if (config->tenants[i]->tier)
-			table_add(t, &(struct tier_row){ .name = config->tenants[i]->tier->name,
-							 .tenants = 1 });
+		tier_row(c, config->tiers[i], counts[i], t);
+	free(counts);
 }
 
 const struct show show_tiers = { .shown = &tier_layout, .local = tiers_local };

@@ -4,6 +4,8 @@
  */
 #include "base/err.h"
 
+#include "base/mem.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -44,4 +46,15 @@ bool err_hint(struct err *e, const char *fmt, ...)
 	vsnprintf(e->hint, sizeof(e->hint), fmt, ap);
 	va_end(ap);
 	return false;
+}
+
+struct err *err_copy(const struct err *e)
+{
+	struct err *copy;
+
+	if (!e)
+		return NULL;
+	copy = xnew(struct err);
+	*copy = *e;
+	return copy;
 }

@@ -112,10 +112,12 @@ static void set_text(char **at, const char *text)
 	*at = xstrdup(text);
 }
 
-/* The way gave a name, an id or neither; *said is what it gave, for the message. */
+/* The way gave a name, an id or neither; *said is what it gave, for the message, *sought what can
+ * be looked up. */
 struct finding {
 	const struct tenant_conf *conf;
 	const char *said;
+	const char *sought;
 	bool is_id;
 };
 
@@ -139,7 +141,7 @@ static struct finding by_user_suffix(struct identity *id, const struct config *c
 	free(id->auth_user);
 	id->auth_user = xmemdup0(id->user, (size_t)(dot - id->user));
 	return (struct finding){ config_tenant_by_name(config, slice_str(dot + 1)), dot + 1,
-				 false };
+				 dot + 1, false };
 }
 
 /* `acme.db.example.com`: the tenant is acme, when tenant_sni_suffix is db.example.com.  A name
@@ -157,7 +159,8 @@ static struct finding by_host(struct identity *id, const struct config *config)
 		return (struct finding){ 0 };
 	free(id->host_tenant);
 	id->host_tenant = xmemdup0(name.p, name.n);
-	return (struct finding){ config_tenant_by_name(config, name), id->host_tenant, false };
+	return (struct finding){ config_tenant_by_name(config, name), id->host_tenant,
+				 id->host_tenant, false };
 }
 
 static struct finding by_way(struct identity *id, const struct config *config,
@@ -168,10 +171,10 @@ static struct finding by_way(struct identity *id, const struct config *config,
 	switch (way) {
 	case TENANT_BY_USER:
 		return (struct finding){ config_tenant_by_user(config, slice_str(id->user)), NULL,
-					 false };
+					 id->user, false };
 	case TENANT_BY_DATABASE:
 		return (struct finding){ config_tenant_by_database(config, slice_str(id->database)),
-					 NULL, false };
+					 NULL, id->database, false };
 	case TENANT_BY_USER_SUFFIX:
 		return by_user_suffix(id, config);
 	case TENANT_BY_STARTUP:
@@ -179,7 +182,7 @@ static struct finding by_way(struct identity *id, const struct config *config,
 		if (!value)
 			return (struct finding){ 0 };
 		return (struct finding){ config_tenant_by_business_id(config, slice_str(value)),
-					 value, true };
+					 value, value, true };
 	case TENANT_BY_SNI:
 		return by_host(id, config);
 	default: /* the session's own to say */
@@ -214,6 +217,9 @@ static void take_tenant(struct identity *id, const struct config *config,
 		err_set(&id->refusal, "42501", "the tenant is empty (tenant_by = %s)",
 			way_names[way]);
 		refuse(id);
+	} else if (id->why_not) {
+		id->refusal = *id->why_not;
+		refuse(id);
 	} else if (!config->unknown_tenant_tier) {
 		err_set(&id->refusal, "28000",
 			"tenant \"%.100s\" is not known (tenant_by = %s, unknown_tenant = reject)",
@@ -244,22 +250,56 @@ static bool may_switch(const struct identity *id, const struct config *config)
 	return set.tenant_switch;
 }
 
+/* Whether a database has to be asked first. */
+static bool must_seek(const struct identity *id, const struct config *config,
+		      const struct finding *found, enum tenant_by_way way)
+{
+	return !found->conf && found->sought && *found->sought && config_may_look_up(config) &&
+	       !(id->answered & 1u << way);
+}
+
+/* Who gets no chance to be looked up is told to come again. */
+static void seek(struct identity *id, const struct finding *found, enum tenant_by_way way)
+{
+	set_text(&id->sought, found->sought);
+	id->sought_way = (uint8_t)way;
+	err_set(&id->refusal, "57P01", "the configuration has changed, please connect again");
+	refuse(id);
+}
+
+static void find_tenant(struct identity *id, const struct config *config)
+{
+	const struct tenant_by *by = &config->global.tenant_by;
+
+	for (unsigned i = 0; i < by->n; i++) {
+		enum tenant_by_way way = by->ways[i];
+		struct finding found = by_way(id, config, way);
+
+		if (must_seek(id, config, &found, way)) {
+			seek(id, &found, way);
+			return;
+		}
+		if (found.conf || found.said) {
+			take_tenant(id, config, &found, way);
+			return;
+		}
+	}
+}
+
 static void resolve_tenant(struct identity *id, const struct config *config)
 {
 	const struct tenant_by *by = &config->global.tenant_by;
 	const char *claimed;
 
-	for (unsigned i = 0; i < by->n; i++) {
-		struct finding found = by_way(id, config, by->ways[i]);
-
-		if (found.conf || found.said) {
-			take_tenant(id, config, &found, by->ways[i]);
-			break;
-		}
-	}
+	find_tenant(id, config);
 	if (id->is_refused || !by->n)
 		return;
 	id->may_switch = may_switch(id, config);
+	if (!*id->tenant && !id->may_switch && id->why_not) {
+		id->refusal = *id->why_not;
+		refuse(id);
+		return;
+	}
 	if (!*id->tenant && !id->may_switch) {
 		err_set(&id->refusal, "28000",
 			"no tenant: none of the ways in tenant_by names one");
@@ -305,6 +345,7 @@ void identity_resolve(struct identity *id, const struct config *config)
 	set_text(&id->tenant, "");
 	set_text(&id->business_id, "");
 	set_text(&id->auth_user, id->user);
+	set_text(&id->sought, "");
 	if (id->is_console)
 		return;
 	id->database_conf = config_database(config, slice_str(id->database));
@@ -323,6 +364,13 @@ void identity_resolve(struct identity *id, const struct config *config)
 		refuse(id);
 	}
 	set_text(&id->server_user, server_user(id));
+}
+
+void identity_answer(struct identity *id, const struct err *why_not)
+{
+	id->answered |= 1u << id->sought_way;
+	if (why_not && !id->why_not)
+		id->why_not = err_copy(why_not);
 }
 
 struct group_key identity_group_key(const struct identity *id)
@@ -347,5 +395,7 @@ void identity_fini(struct identity *id)
 	free(id->database);
 	free(id->tenant);
 	free(id->business_id);
+	free(id->sought);
+	free(id->why_not);
 	*id = (struct identity){ 0 };
 }

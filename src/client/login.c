@@ -37,6 +37,7 @@ struct client_login {
 	bool has_identity;
 	bool asked_tls, asked_gss;
 	enum proof due;
+	bool is_sought;        /* its tenant is being looked up */
 	struct config *config; /* in force when the proof was asked for */
 	const struct userlist_entry *entry;
 	uint8_t md5_salt[MD5_SALT_LEN];
@@ -513,6 +514,27 @@ static enum step on_cancel_request(struct client *c, const struct startup *start
 	return STEP_CLOSED;
 }
 
+/* Its home depends on its tenant.  Strangers wait for that too, or they would learn which there
+ * are. */
+static void go_home(struct client *c)
+{
+	struct client_login *login = c->login;
+
+	identity_resolve(&login->id, c->host->config);
+	login->is_sought = *login->id.sought != '\0';
+	if (login->is_sought)
+		c->host->seek_tenant(c, slice_str(login->id.sought));
+	else
+		c->host->find_home(c);
+}
+
+void client_tenant_told(struct client *c, const struct err *why_not)
+{
+	conn_resume(&c->conn);
+	identity_answer(&c->login->id, why_not);
+	go_home(c);
+}
+
 static enum step on_session_request(struct client *c, const struct startup *startup)
 {
 	const struct settings *set = &c->host->config->global;
@@ -530,8 +552,7 @@ static enum step on_session_request(struct client *c, const struct startup *star
 	    c->conn.peer.family != AF_UNIX)
 		return refuse_text(c, "28000", "TLS is required");
 	startup_negotiate(startup, conn_output(&c->conn));
-	identity_resolve(&login->id, c->host->config);
-	c->host->find_home(c);
+	go_home(c);
 	return STEP_CLOSED;
 }
 
@@ -570,12 +591,12 @@ static void read_startup(struct client *c)
 
 void client_login_on_readable(struct client *c)
 {
-	if (c->phase == CLIENT_STARTUP)
+	if (c->phase == CLIENT_STARTUP && !c->login->is_sought)
 		read_startup(c);
 	else if (c->phase == CLIENT_AUTH)
 		read_proof(c);
-	/* In WELCOME what the client pipelined waits in its buffer, bounded by what one receive
-	 * takes; the connection is read on to notice that it hangs up. */
-	else if (c->phase == CLIENT_WELCOME && conn_input(&c->conn).n > NET_RECEIVE_MAX)
+	/* Before and in WELCOME what the client pipelined waits in its buffer, bounded by what one
+	 * receive takes; the connection is read on to notice that it hangs up. */
+	else if (c->phase != CLIENT_READY && conn_input(&c->conn).n > NET_RECEIVE_MAX)
 		conn_pause(&c->conn);
 }

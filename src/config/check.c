@@ -136,14 +136,32 @@ static void check_tenant_by(const struct check *k)
 {
 	const struct config *c = k->config;
 
-	if (c->ntenants && !c->global.tenant_by.n)
+	if ((c->ntenants || config_may_look_up(c)) && !c->global.tenant_by.n)
 		COMPLAIN(k, tenant_by,
 			 "there are tenants, but no way to tell them: set it to user, "
 			 "database, user_suffix or startup");
-	if (!c->ntenants && c->global.tenant_by.n && !c->unknown_tenant_tier)
+	if (!c->ntenants && c->global.tenant_by.n && !c->unknown_tenant_tier &&
+	    !config_may_look_up(c))
 		COMPLAIN(k, tenant_by,
-			 "everyone would be refused: add [tenants], or set "
+			 "everyone would be refused: add [tenants] or tenant_query, or set "
 			 "unknown_tenant to a tier");
+}
+
+static void check_tenant_query(const struct check *k)
+{
+	const struct config *c = k->config;
+	const struct database_conf *database = config_tenant_database(c);
+	struct settings s;
+
+	if (!config_may_look_up(c))
+		return;
+	if (!database) {
+		COMPLAIN(k, tenant_database, "there is no such entry in [databases]");
+		return;
+	}
+	settings_resolve(c, database, NULL, NULL, NULL, &s);
+	if (!*s.monitor_user && !*s.auth_user && !*database->user)
+		COMPLAIN(k, tenant_query, "nobody to ask as: set monitor_user");
 }
 
 /* Only where statements are followed does it show which of them give a session another tenant, and
@@ -181,7 +199,7 @@ void config_check(const struct config *c, const struct place *places, struct con
 	static void (*const checks[])(const struct check *) = {
 		check_listen,     check_auth,    check_admins,      check_client_tls,
 		check_server_tls, check_monitor, check_tenant_by,   check_stats,
-		check_switching,  check_sni,     check_tenant_pool,
+		check_switching,  check_sni,     check_tenant_pool, check_tenant_query,
 	};
 	const struct check k = { c, places, p };
 

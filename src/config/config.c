@@ -10,6 +10,7 @@
 #include "auth/userlist.h"
 #include "base/mem.h"
 #include "config/build.h"
+#include "config/roster.h"
 
 #include <stdlib.h>
 
@@ -76,6 +77,7 @@ void config_unref(struct config *c)
 		sign_keys_free(c->sign_keys);
 	}
 	config_empty_changes(c);
+	roster_unref(c->roster);
 	free_strings(c);
 	free(c);
 }
@@ -115,14 +117,28 @@ const struct tier_conf *config_tier(const struct config *c, struct slice name)
 	return CONFIG_FIND(&c->_tiers, name, struct tier_conf, by_name, name);
 }
 
-const struct tenant_conf *config_tenant_by_name(const struct config *c, struct slice name)
+const struct tenant_conf *config_file_tenant(const struct config *c, struct slice name)
 {
 	return CONFIG_FIND(&c->_tenants, name, struct tenant_conf, by_name, name);
 }
 
-const struct tenant_conf *config_tenant_by_business_id(const struct config *c, struct slice id)
+const struct tenant_conf *config_file_tenant_by_business_id(const struct config *c, struct slice id)
 {
 	return CONFIG_FIND(&c->_tenant_ids, id, struct tenant_conf, by_business_id, business_id);
+}
+
+const struct tenant_conf *config_tenant_by_name(const struct config *c, struct slice name)
+{
+	const struct tenant_conf *t = config_file_tenant(c, name);
+
+	return t || !c->roster ? t : roster_by_name(c->roster, name);
+}
+
+const struct tenant_conf *config_tenant_by_business_id(const struct config *c, struct slice id)
+{
+	const struct tenant_conf *t = config_file_tenant_by_business_id(c, id);
+
+	return t || !c->roster ? t : roster_by_business_id(c->roster, id);
 }
 
 const struct tenant_conf *config_find_alias(const struct hmap *m, struct slice name)
@@ -132,14 +148,40 @@ const struct tenant_conf *config_find_alias(const struct hmap *m, struct slice n
 	return a ? a->tenant : NULL;
 }
 
+/* A tenant of the roster has its name only. */
+static const struct tenant_conf *find_said(const struct config *c, const struct hmap *aliases,
+					   enum tenant_by_way way, struct slice name)
+{
+	const struct tenant_conf *t = config_find_alias(aliases, name);
+
+	return t || !c->roster || !tenant_by_has(&c->global.tenant_by, way)
+		   ? t
+		   : roster_by_name(c->roster, name);
+}
+
 const struct tenant_conf *config_tenant_by_user(const struct config *c, struct slice user)
 {
-	return config_find_alias(&c->_tenant_users, user);
+	return find_said(c, &c->_tenant_users, TENANT_BY_USER, user);
 }
 
 const struct tenant_conf *config_tenant_by_database(const struct config *c, struct slice database)
 {
-	return config_find_alias(&c->_tenant_dbs, database);
+	return find_said(c, &c->_tenant_dbs, TENANT_BY_DATABASE, database);
+}
+
+bool config_may_look_up(const struct config *c)
+{
+	return *c->global.tenant_query != '\0';
+}
+
+const struct database_conf *config_tenant_database(const struct config *c)
+{
+	if (*c->global.tenant_database)
+		return config_database(c, slice_str(c->global.tenant_database));
+	for (size_t i = 0; i < c->ndatabases; i++)
+		if (strcmp(c->databases[i]->name, "*") != 0)
+			return c->databases[i];
+	return NULL;
 }
 
 /* --- what holds ----------------------------------------------------------------------------- */
@@ -191,6 +233,8 @@ struct config *config_clone(struct config *c)
 	clone->_refs = 1;
 	clone->_strings = NULL;
 	clone->_nstrings = 0;
+	if (clone->roster)
+		roster_ref(clone->roster);
 	for (const struct setting *s = settings_table; s < settings_table + NSETTINGS; s++)
 		if (s->type->is_string) {
 			const char **at = setting_at(s, &clone->global);
@@ -239,6 +283,31 @@ struct config *config_with(struct config *c, struct slice name, const char *text
 		return clone;
 	config_unref(clone);
 	return NULL;
+}
+
+struct config *config_with_roster(struct config *c, struct roster *roster)
+{
+	struct config *clone = config_clone(c);
+
+	roster_unref(clone->roster);
+	clone->roster = roster;
+	if (roster)
+		roster_publish(roster);
+	return clone;
+}
+
+struct config *config_inherit_roster(struct config *candidate, const struct config *running)
+{
+	struct roster *roster = NULL;
+	struct config *with;
+
+	if (candidate->roster || !running->roster)
+		return candidate;
+	if (config_may_look_up(candidate))
+		roster = roster_copy(running->roster, candidate);
+	with = config_with_roster(candidate, roster);
+	config_unref(candidate);
+	return with;
 }
 
 void config_keep_started(struct config *candidate, const struct config *running,

@@ -351,6 +351,8 @@ static enum whose_way take_comment(struct client *c, struct slice text, struct e
 		return WHOSE_WAITS;
 	if (!is_open(c))
 		return say_again(c, slice_str(id), true, e);
+	if (whose_must_seek(c, slice_str(id)))
+		return WHOSE_WAITS;
 	tenant = whose_find(c, slice_str(id), e);
 	ok = tenant && whose_become(c, tenant, true, e);
 	tenant_unref(tenant);
@@ -372,6 +374,8 @@ static enum whose_way judge_text(struct client *c, struct slice text, const stru
 
 static enum whose_way answer_query(struct client *c, const struct sql_choice *choice, struct err *e)
 {
+	if (whose_must_seek(c, chosen_value(choice)))
+		return WHOSE_WAITS;
 	if (!run_choice(c, choice, e))
 		return WHOSE_REFUSED;
 	if (choice->verb == CHOICE_CALL) {
@@ -683,6 +687,8 @@ static enum whose_way execute_here(struct client *c, struct portal_here *p, uint
 		msg_put_command_complete(out, tag);
 		return WHOSE_ANSWERED;
 	}
+	if (whose_must_seek(c, chosen_value(choice)))
+		return WHOSE_WAITS;
 	if (!run_choice(c, choice, e))
 		return WHOSE_REFUSED;
 	p->is_done = true;

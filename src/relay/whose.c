@@ -54,6 +54,14 @@ static void be(struct client *c, struct tenant *tenant)
 		context_look(c);
 }
 
+static void forget_sought(struct whose *w)
+{
+	free(w->sought);
+	free(w->why_not);
+	w->sought = NULL;
+	w->why_not = NULL;
+}
+
 /* ---- a session ----------------------------------------------------------------------------------
  */
 
@@ -83,6 +91,7 @@ void whose_forget(struct client *c)
 	tenant_unref(w->session);
 	tenant_unref(w->pending);
 	tenant_unref(w->base);
+	forget_sought(w);
 	free(w);
 	c->whose = NULL;
 }
@@ -109,6 +118,49 @@ bool whose_is_pending(const struct client *c)
 /* ---- tenants ------------------------------------------------------------------------------------
  */
 
+static bool is_sought(const struct whose *w, struct slice id)
+{
+	return w->sought && slice_is_equal(slice_str(w->sought), id);
+}
+
+bool whose_must_seek(struct client *c, struct slice id)
+{
+	const struct config *config = relay_of(c)->config;
+	struct whose *w = c->whose;
+
+	if (!id.n || !config_may_look_up(config) || config_tenant_by_business_id(config, id) ||
+	    (is_sought(w, id) && w->is_answered))
+		return false;
+	c->turn_missed = true;
+	if (is_sought(w, id))
+		return true;
+	forget_sought(w);
+	w->sought = xmemdup0(id.p, id.n);
+	w->is_answered = false;
+	c->host->seek_tenant(c, id);
+	return true;
+}
+
+void whose_tenant_told(struct client *c, const struct err *why_not)
+{
+	struct whose *w = c->whose;
+
+	w->is_answered = true;
+	w->why_not = err_copy(why_not);
+	conn_kick(&c->conn);
+}
+
+/* An answer counts once. */
+static bool was_unanswered(struct whose *w, struct slice id, struct err *e)
+{
+	bool is_unanswered = is_sought(w, id) && w->why_not;
+
+	if (is_unanswered)
+		*e = *w->why_not;
+	forget_sought(w);
+	return is_unanswered;
+}
+
 struct tenant *whose_find(struct client *c, struct slice id, struct err *e)
 {
 	struct relay *r = relay_of(c);
@@ -121,6 +173,8 @@ struct tenant *whose_find(struct client *c, struct slice id, struct err *e)
 		err_set(e, "42501", "permission denied: the tenant is empty");
 		return NULL;
 	}
+	if (!conf && was_unanswered(c->whose, id, e))
+		return NULL;
 	if (!conf && (!config->unknown_tenant_tier || memchr(id.p, '\0', id.n) ||
 		      config_tenant_by_name(config, id))) {
 		err_set(e, "28000", "tenant \"%.*s\" is not known (unknown_tenant)",

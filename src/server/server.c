@@ -56,6 +56,8 @@ void server_ask_bound(struct server *s, const char *sql, const char *const *valu
 	s->unnamed_id = UNNAMED_UNKNOWN;
 	msg_put_parse(out, "", sql);
 	msg_put_bind(out, "", values, n);
+	if (q->columns)
+		msg_put_target(out, MSG_DESCRIBE, 'P', "");
 	msg_put_execute(out);
 	msg_put_empty(out, MSG_SYNC);
 }
@@ -76,6 +78,24 @@ static void on_row(struct server *s, struct slice body)
 	}
 	if (!r.failed)
 		s->question.row(s, s->question.arg, columns, n);
+}
+
+/* Of each column: its name, and 18 bytes about its type. */
+static void on_description(struct server *s, struct slice body)
+{
+	struct slice names[QUESTION_MAX_COLUMNS];
+	struct reader r = reader_of(body);
+	unsigned n = read_u16(&r);
+
+	if (!s->question.columns)
+		return;
+	n = n < QUESTION_MAX_COLUMNS ? n : QUESTION_MAX_COLUMNS;
+	for (unsigned i = 0; i < n; i++) {
+		names[i] = read_cstr(&r);
+		read_bytes(&r, 18);
+	}
+	if (!r.failed)
+		s->question.columns(s, s->question.arg, names, n);
 }
 
 static void on_answered(struct server *s, char tx)
@@ -106,6 +126,9 @@ static bool on_answer(struct server *s, const struct frame *f)
 	switch (f->type) {
 	case MSG_DATA_ROW:
 		on_row(s, body);
+		return true;
+	case MSG_ROW_DESCRIPTION:
+		on_description(s, body);
 		return true;
 	case MSG_PARAMETER_STATUS:
 		server_on_parameter(s, body);

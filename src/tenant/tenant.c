@@ -81,6 +81,9 @@ struct tenant *tenant_get(struct tenants *table, const struct config *config, st
 	uint64_t hash = hash_bytes(name.p, name.n);
 	struct tenant *t = find(table, name, business_id, hash);
 
+	/* One that had gone may have come back singly, without a reload. */
+	if (t && t->gone)
+		configure(t, config, conf);
 	if (t)
 		return tenant_ref(t);
 	t = xnew(struct tenant);

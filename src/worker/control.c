@@ -14,6 +14,7 @@
 #include "net/resolve.h"
 #include "worker/monitor.h"
 #include "worker/sets.h"
+#include "worker/tenant_source.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -105,17 +106,28 @@ void control_gather(struct control *c, size_t slot_size, gather_visit_fn *visit,
 /* ---- configuration ----------------------------------------------------------------------------
  */
 
+/* Goes to a worker and brings back what that had: to let go of a hundred thousand tenants takes a
+ * while, and no client waits for this thread. */
 struct setup_mail {
 	struct mail mail;
 	struct setup setup;
 };
 
-static void deliver_setup(struct mail *mail, void *receiver)
+static void deliver_old_setup(struct mail *mail, void *receiver PGT_UNUSED)
 {
 	struct setup_mail *m = container_of(mail, struct setup_mail, mail);
 
-	worker_reconfigure(receiver, m->setup);
+	setup_unref(&m->setup);
 	free(m);
+}
+
+static void deliver_setup(struct mail *mail, void *receiver)
+{
+	struct setup_mail *m = container_of(mail, struct setup_mail, mail);
+	struct worker *w = receiver;
+
+	m->setup = worker_reconfigure(w, m->setup);
+	mailbox_post(&w->control->mailbox, mail, deliver_old_setup);
 }
 
 static void use_setup(struct control *c, struct setup setup)
@@ -124,6 +136,24 @@ static void use_setup(struct control *c, struct setup setup)
 	c->config = setup.config;
 	c->host.config = setup.config;
 	c->host.tls = setup.client_tls;
+}
+
+static void post_setup(struct control *c)
+{
+	for (unsigned i = 0; i < c->nworkers; i++) {
+		struct setup_mail *m = xnew(struct setup_mail);
+
+		m->setup = setup_ref(&c->setup);
+		worker_post(&c->workers[i], &m->mail, deliver_setup);
+	}
+}
+
+/* Those who ask the database begin anew. */
+static void configure_watchers(struct control *c)
+{
+	tenant_source_stop(c->tenant_source);
+	monitor_configure(c->monitor, c->config, c->setup.server_tls);
+	tenant_source_configure(c->tenant_source, c->config);
 }
 
 static void publish(struct control *c, struct setup setup)
@@ -135,13 +165,23 @@ static void publish(struct control *c, struct setup setup)
 	scram_cache_clear(c->host.scram_cache);
 	resolver_set_ttls(c->resolver, setup.config->global.dns_max_ttl,
 			  setup.config->global.dns_nxdomain_ttl);
-	for (unsigned i = 0; i < c->nworkers; i++) {
-		struct setup_mail *m = xnew(struct setup_mail);
+	post_setup(c);
+	configure_watchers(c);
+	setup_unref(&old);
+}
 
-		m->setup = setup_ref(&setup);
-		worker_post(&c->workers[i], &m->mail, deliver_setup);
-	}
-	monitor_configure(c->monitor, setup.config, setup.server_tls);
+/* What tenant_query gives has changed, and nothing else. */
+static void publish_tenants(void *arg, struct roster *roster)
+{
+	struct control *c = arg;
+	struct setup old = c->setup, setup = setup_ref(&old);
+
+	config_unref(setup.config);
+	setup.config = config_with_roster(old.config, roster);
+	use_setup(c, setup);
+	tenants_rescale(old.config, setup.config, loop_now(c->loop));
+	post_setup(c);
+	tenant_source_adopt(c->tenant_source, c->config);
 	setup_unref(&old);
 }
 
@@ -167,6 +207,7 @@ static bool put_in_force(struct control *c, struct config *config, struct err *e
 {
 	struct setup setup;
 
+	config = config_inherit_roster(config, c->config);
 	if (!setup_make(&setup, config, e)) {
 		config_unref(config);
 		return false;
@@ -494,7 +535,8 @@ static void start(struct control *c)
 	c->resolver = resolver_new(set->dns_max_ttl, set->dns_nxdomain_ttl);
 	c->node_sets = node_sets_new();
 	c->monitor = monitor_new(&c->net, &c->mailbox, c->resolver, c->node_sets);
-	monitor_configure(c->monitor, c->config, c->setup.server_tls);
+	c->tenant_source = tenant_source_new(&c->net, c->monitor, publish_tenants, c);
+	configure_watchers(c);
 	c->nworkers = count_workers(c->config);
 	c->workers = xcalloc(c->nworkers, sizeof(*c->workers));
 	for (unsigned i = 0; i < c->nworkers; i++)
@@ -526,6 +568,7 @@ static void stop(struct control *c)
 	c->options.hooks->console_stop(c);
 	LIST_FOREACH_SAFE (at, &c->host.newcomers)
 		client_close(container_of(at, struct client, link), NULL, "shutdown");
+	tenant_source_free(c->tenant_source);
 	monitor_free(c->monitor);
 	stop_workers(c);
 	state_stop(&c->state);

@@ -573,6 +573,20 @@ static struct watch *find_watch(const struct monitor *m, const struct node_set *
 	return NULL;
 }
 
+const struct node *monitor_primary(const struct monitor *m, const char *database,
+				   struct server_target *target)
+{
+	LIST_FOREACH (at, &m->watches) {
+		const struct watch *w = container_of(at, struct watch, link);
+
+		if (w->primary < 0 || strcmp(w->set->database, database) != 0)
+			continue;
+		*target = target_of(w, (unsigned)w->primary, own_dbname(w));
+		return &w->set->nodes[w->primary];
+	}
+	return NULL;
+}
+
 static struct watch *watch(struct monitor *m, struct node_set *set,
 			   const struct database_conf *database)
 {
@@ -587,13 +601,15 @@ static struct watch *watch(struct monitor *m, struct node_set *set,
 	return w;
 }
 
-/* Of a single node only the catalog is of use, so it is watched where a login says so. */
+/* Of a single node only the catalog is of use, so it is watched where a login says so, or tenants
+ * are asked for. */
 static bool is_worth_it(const struct monitor *m, const struct node_set *set,
 			const struct database_conf *database)
 {
 	struct settings settings;
 
-	if (set->n > 1)
+	if (set->n > 1 ||
+	    (config_may_look_up(m->config) && database == config_tenant_database(m->config)))
 		return true;
 	settings_resolve(m->config, database, NULL, NULL, NULL, &settings);
 	return *settings.monitor_user != '\0';

@@ -11,8 +11,10 @@
 #include "base/random.h"
 #include "client/login.h"
 #include "net/sockopt.h"
+#include "relay/whose.h"
 #include "worker/control.h"
 #include "worker/sets.h"
+#include "worker/tenant_source.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -200,6 +202,83 @@ static void find_home(struct client *c)
 		worker_post(&w->control->workers[home], &pack(c)->mail, deliver_client);
 }
 
+/* ---- tenants that are not known ----------------------------------------------------------------
+ */
+
+/* Goes to the control thread and comes back with the answer. */
+struct seek_mail {
+	struct mail mail;
+	struct worker *asked_at;
+	uint64_t asker; /* id of a client that may be gone by then … */
+	uint32_t pid;   /* … and that of its key, if it has a session */
+	struct err *why_not;
+	size_t len;
+	char said[];
+};
+
+static struct client *find_asker(struct worker *w, const struct seek_mail *m)
+{
+	struct client *c = m->pid ? find_key(w, m->pid) : NULL;
+
+	if (c)
+		return c->id == m->asker ? c : NULL;
+	LIST_FOREACH (at, &w->host.newcomers) {
+		c = container_of(at, struct client, link);
+		if (c->id == m->asker)
+			return c;
+	}
+	return NULL;
+}
+
+static void deliver_told(struct mail *mail, void *receiver)
+{
+	struct seek_mail *m = container_of(mail, struct seek_mail, mail);
+	struct worker *w = receiver;
+	struct client *c = w->is_over ? NULL : find_asker(w, m);
+
+	if (c && c->whose)
+		whose_tenant_told(c, m->why_not);
+	else if (c && c->phase == CLIENT_STARTUP)
+		client_tenant_told(c, m->why_not);
+	net_flush(&w->net);
+	free(m->why_not);
+	free(m);
+}
+
+static void on_told(void *arg, const struct err *why_not)
+{
+	struct seek_mail *m = arg;
+
+	m->why_not = err_copy(why_not);
+	worker_post(m->asked_at, &m->mail, deliver_told);
+}
+
+static void deliver_seek(struct mail *mail, void *receiver)
+{
+	struct seek_mail *m = container_of(mail, struct seek_mail, mail);
+	struct control *control = receiver;
+
+	if (control->is_over) {
+		free(m);
+		return;
+	}
+	tenant_source_find(control->tenant_source, slice_of(m->said, m->len), on_told, m);
+	net_flush(&control->net);
+}
+
+static void seek_tenant(struct client *c, struct slice said)
+{
+	struct worker *w = worker_of(c->host);
+	struct seek_mail *m = xcalloc(1, sizeof(*m) + said.n);
+
+	m->asked_at = w;
+	m->asker = c->id;
+	m->pid = c->pid;
+	m->len = said.n;
+	memcpy(m->said, said.p, said.n);
+	mailbox_post(&w->control->mailbox, &m->mail, deliver_seek);
+}
+
 static bool enter(struct client *c, struct err *e)
 {
 	struct worker *w = worker_of(c->host);
@@ -275,16 +354,17 @@ static void use_setup(struct worker *w, struct setup setup)
 	w->host.tls = setup.client_tls;
 }
 
-void worker_reconfigure(struct worker *w, struct setup setup)
+struct setup worker_reconfigure(struct worker *w, struct setup setup)
 {
 	struct setup old = w->setup;
 
 	use_setup(w, setup);
 	/* Its keys are addresses of the old user list. */
-	scram_cache_clear(w->host.scram_cache);
+	if (setup.config->userlist != old.config->userlist)
+		scram_cache_clear(w->host.scram_cache);
 	relay_reconfigure(&w->relay, setup.config, setup.server_tls);
-	setup_unref(&old);
 	net_flush(&w->net);
+	return old;
 }
 
 static void init_host(struct worker *w)
@@ -294,6 +374,7 @@ static void init_host(struct worker *w)
 					.relay = &w->relay,
 					.scram_cache = scram_cache_new(),
 					.find_home = find_home,
+					.seek_tenant = seek_tenant,
 					.cancel = cancel,
 					.enter = enter,
 					.assign_key = assign_key,
