@@ -6,6 +6,7 @@
  */
 #include "base/assert.h"
 #include "base/mem.h"
+#include "sql/choice.h"
 #include "sql/control.h"
 #include "sql/scan.h"
 #include "sql/stream_guard.h"
@@ -44,6 +45,25 @@ static void check_controls(struct slice text, const struct sql_env *env)
 	}
 }
 
+/* What is heard as a choice of a tenant is what the gate would have guarded. */
+static void check_choice(struct slice text, const struct sql_env *env, const struct sql_facts *f)
+{
+	char id[SQL_ID_MAX + 1];
+	struct sql_choice c;
+
+	if (sql_comment_id(text, env, SLICE("id"), id) == SQL_COMMENT_ID)
+		PGT_ASSERT(memchr(id, '\0', sizeof(id)));
+	if (!sql_choice_read(text, env, &c))
+		return;
+	PGT_ASSERT(env->tenant_setting && f->statements == 1 && !(f->flags & SQL_UNCLEAN));
+	PGT_ASSERT(c.nparams <= SQL_CHOICE_PARAMS);
+	if (f->flags & SQL_SETCONFIG_DYNAMIC)
+		return;
+	PGT_ASSERT(f->nchanges == 1 && f->changes[0].what == CHANGE_TENANT);
+	if (c.form == CHOICE_LITERAL && f->changes[0].form == VALUE_LITERAL)
+		PGT_ASSERT(!f->changes[0].value_fits || !strcmp(c.value, f->changes[0].value));
+}
+
 static void check_guard(struct slice text, size_t cut)
 {
 	struct sql_stream_guard whole, parts;
@@ -77,6 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	PGT_ASSERT(memcmp(f.fingerprint, again.fingerprint, sizeof(f.fingerprint)) == 0);
 	PGT_ASSERT(f.effects == again.effects && f.flags == again.flags);
 	check_changes(&f, text);
+	check_choice(text, &env, &f);
 	check_guard(text, text.n * data[0] / 256);
 	free(copy);
 	return 0;

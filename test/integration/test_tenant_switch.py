@@ -322,6 +322,51 @@ def test_back_to_what_it_began_with(ledger, turnstile):
         assert ask(client, q(f"SELECT set_config('{SETTING}', NULL, true)"))[0][1].row == (ACME,)
 
 
+def test_i1_a_session_that_keeps_its_server(ledger, pooler):
+    """A temporary table ties it to one; its tenant changes there."""
+    same(ledger, pooler, [
+        q(f"SET {SETTING} = '42'"), q("CREATE TEMP TABLE switch_own (n int)"), q(ROWS),
+        q(f"SET {SETTING} = '7'"), q(ROWS), run(ROWS) + SYNC, q("BEGIN"),
+        q(f"SET LOCAL {SETTING} = '1001'"), q(ROWS), q("COMMIT"), q(ROWS),
+        run(CALL, "42") + run(ROWS) + SYNC, run(ROWS) + SYNC, q("BEGIN"),
+        run(f"SET {SETTING} = '42'") + SYNC, run(ROWS) + SYNC, q("ROLLBACK"), q(ROWS),
+        q(f"SET {SETTING} = '42'"), run("SELECT 1/0") + SYNC, q(ROWS),
+        q("SELECT count(*) FROM switch_own"), q("DROP TABLE switch_own"), q(ROWS)])
+
+
+def test_i1_a_session_that_listens(ledger, pooler):
+    """It chooses outside of transactions, which begin on the server at once."""
+    with log_in(pooler) as client:
+        ask(client, q("LISTEN switch_news"))
+        for tenant in (ACME, GLOBEX):
+            ask(client, q(f"SET {SETTING} = '{tenant}'"))
+            assert client.rows(ROWS) == [(tenant,)]
+        ask(client, q("BEGIN"))
+        assert sqlstate(ask(client, q(f"SET LOCAL {SETTING} = '42'"))[0]) == "25001"
+        ask(client, q("ROLLBACK"))
+        assert client.rows(ROWS) == [(GLOBEX,)]
+
+
+def test_i1_a_transaction_in_two_phases(ledger, client):
+    ask(client, q(f"SET {SETTING} = '7'"), q("BEGIN"), q(f"SET {SETTING} = '42'"), q(ROWS),
+        q("PREPARE TRANSACTION 'switch'"))
+    assert client.rows(ROWS) == [(ACME,)]
+    ask(client, q("ROLLBACK PREPARED 'switch'"))
+    assert client.rows(ROWS) == [(ACME,)]
+
+
+def test_i1_a_reload_takes_a_tenant_away(ledger, turnstile):
+    t = turnstile(switching(ledger))
+    with log_in(t) as client, log_in(t) as other:
+        ask(client, q(f"SET {SETTING} = '42'"), q(ROWS), q(f"SET {SETTING} = '7'"), q(ROWS))
+        ask(other, q(f"SET {SETTING} = '42'"), q(ROWS))
+        t.config["tenants"].pop("acme")
+        t.reload()
+        assert sqlstate(ask(client, q(f"SET {SETTING} = '42'"))[0]) == "28000"
+        assert client.rows(ROWS) == [(GLOBEX,)]
+        assert raw.find(other.until_closed(), "E")[0].fields["C"] == "57P01"
+
+
 # --- none yet ----------------------------------------------------------------------------------
 def test_no_tenant_reject(client):
     for request in (q(ROWS), q("SELECT 2"), run(ROWS) + SYNC):
