@@ -74,7 +74,6 @@ static void on_freed(struct conn *conn)
 	client_login_free(c->login);
 	mem_wipe(c->secret, sizeof(c->secret));
 	free(c->user);
-	tenant_unref(c->tenant);
 	free(c);
 }
 
@@ -133,10 +132,12 @@ static bool leave(struct client *c, const char *why)
 		c->host->nnewcomers--;
 	list_del(&c->link);
 	uncount(c);
-	/* The group may go before we do. */
+	/* The group and the thread's tenants may go before we do. */
 	param_set_assign(&c->base, NULL);
 	param_set_assign(&c->wanted, NULL);
 	param_set_assign(&c->told, NULL);
+	tenant_unref(c->tenant);
+	c->tenant = NULL;
 	/* A key that still worked would cancel for somebody who is not there any more. */
 	c->host->forget_key(c);
 	c->phase = CLIENT_CLOSING;
