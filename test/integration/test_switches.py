@@ -73,6 +73,7 @@ def refusal(pooler, command):
 
 
 # --- SET TENANT --------------------------------------------------------------------------------
+@pytest.mark.tsan
 def test_a_limit_is_changed_until_it_is_reset(start):
     t = start(changes={"tiers": {"basic": {"rate": "1/h", "burst": 2}}})
     with enter(t, "acme") as client, enter(t, "globex") as other:
@@ -209,6 +210,7 @@ def test_readonly_refuses_writes_and_lets_reads_pass(start, owner, way):
         assert not errors(run(WRITE))
 
 
+@pytest.mark.tsan
 def test_readonly_is_shown(start):
     t = start()
 
@@ -424,6 +426,7 @@ def pausing(pooler, tenant="acme"):
     return console
 
 
+@pytest.mark.tsan
 def test_pause_of_a_tenant_waits_for_its_transactions(start):
     t = start()
     with enter(t, "acme") as busy, enter(t, "acme") as next_one, enter(t, "globex") as other:
@@ -478,6 +481,7 @@ def test_who_waits_too_long_for_the_end_of_a_pause(start):
         assert not errors(client.query("SELECT 2"))
 
 
+@pytest.mark.tsan
 def test_kill_of_a_tenant_closes_its_clients_and_nobody_elses(start):
     t = start()
     with enter(t, "acme") as one, enter(t, "acme") as two, enter(t, "globex") as other:
