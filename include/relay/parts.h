@@ -210,6 +210,8 @@ static inline bool admit_is_gated(const struct client *c)
 enum verdict admit_transaction(struct client *c, unsigned n, struct err *e);
 /* n statements within a transaction. */
 void admit_charge(struct client *c, unsigned n);
+/* One of which it was not known whether it would come; it may be paid for. */
+void admit_count(struct client *c);
 /* A server has worked so long for it; so many bytes were sent to it.  Of one that is gated. */
 void admit_note_time(struct client *c, usec_t took);
 void admit_note_bytes(struct client *c, size_t n);

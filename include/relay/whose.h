@@ -27,11 +27,12 @@ struct whose {
 	struct err *why_not;    /* … could not be, because of this */
 	bool is_answered;       /* … was, or could not be */
 	bool by_set, by_comment;
-	bool in_batch; /* messages of a batch have been answered here, and its Sync has not come */
-	bool failed;   /* what runs on the server, as far as its answers tell */
-	bool is_over;  /* that has come to its end; what is owed for it has not been counted yet */
-	bool has_end;  /* the batch under way ends its transaction */
-	bool is_apart; /* the Query at hand touches no rows: it needs no tenant */
+	bool in_batch;  /* messages of a batch have been answered here, and its Sync has not come */
+	bool failed;    /* what runs on the server, as far as its answers tell; … */
+	bool committed; /* … it has before, and what comes behind in its batch undoes nothing */
+	bool is_over;   /* that has come to its end; what is owed for it has not been counted yet */
+	bool has_end;   /* the batch under way ends its transaction */
+	bool is_apart;  /* the Query at hand touches no rows: it needs no tenant */
 };
 
 /* ---- whose.c: tenants and transactions ----------------------------------------------------------

@@ -459,6 +459,14 @@ void admit_charge(struct client *c, unsigned n)
 		limit_charge(&c->tenant->shared->limit, &c->tenant->rules, n, limit_now(c));
 }
 
+void admit_count(struct client *c)
+{
+	if (c->prepaid)
+		c->prepaid--;
+	else
+		admit_charge(c, 1);
+}
+
 void admit_note_time(struct client *c, usec_t took)
 {
 	if (c->tenant)

@@ -335,6 +335,8 @@ static enum step on_command_end(struct server *s, const struct frame *f)
 		return swallow(s, f);
 	if (f->type == MSG_COMMAND_COMPLETE && frame_is_whole(f) && !is_ours) {
 		note_tag(s, f);
+		if (s->client->counts_tags)
+			admit_count(s->client);
 		is_told = s->client->listening && takes_tag(s, f);
 	}
 	s->copy_in = false;
@@ -648,6 +650,7 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	if (head && (head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION)) {
 		count_statement(c);
 		pop(s);
+		c->counts_tags = false;
 		/* In the middle of a batch it has ended that (request.c). */
 		c->in_batch = c->in_batch && s->replies.n;
 	} else if (head && head->kind == REPLY_SYNC) {

@@ -298,13 +298,21 @@ static enum whose_way go_back(struct client *c, struct err *e)
 	return ok ? WHOSE_PASSES : WHOSE_REFUSED;
 }
 
+/* What is guarded is judged by the tenant of the moment, and EXECUTE may come at another's. */
+static bool prepares_guarded(const struct sql_facts *facts)
+{
+	return (facts->effects & SQL_EFFECT_PREPARE) && facts->nchanges;
+}
+
+static enum whose_way refuse_prepare(struct client *c, struct err *e)
+{
+	forbid(c, e, "a prepared statement would set what the tenant decides when it is executed");
+	return WHOSE_REFUSED;
+}
+
 /* A text that sets the tenant and is none of the forms that are answered here. */
 static enum whose_way judge_other(struct client *c, const struct sql_facts *facts, struct err *e)
 {
-	if (facts->effects & SQL_EFFECT_PREPARE) {
-		forbid(c, e, "a prepared statement would set the tenant when it is executed");
-		return WHOSE_REFUSED;
-	}
 	return goes_back(facts) ? go_back(c, e) : WHOSE_PASSES;
 }
 
@@ -402,6 +410,8 @@ enum whose_way whose_query(struct client *c, struct slice text, const struct sql
 	struct local local;
 
 	c->whose->is_apart = is_apart(facts);
+	if (prepares_guarded(facts))
+		return refuse_prepare(c, e);
 	if (sets_tenant(facts)) {
 		if (must_wait(c))
 			return WHOSE_WAITS;
@@ -468,6 +478,8 @@ enum whose_way whose_parse(struct client *c, struct slice name, struct slice bod
 	if (known && !is_of_interest(c, known))
 		return WHOSE_PASSES;
 	sql_scan(text, &env, &facts);
+	if (prepares_guarded(&facts))
+		return refuse_prepare(c, e);
 	local = read_local(c, text, &facts, declared);
 	if (local.what != LOCAL_NONE && must_wait(c))
 		return WHOSE_WAITS;
@@ -478,8 +490,6 @@ enum whose_way whose_parse(struct client *c, struct slice name, struct slice bod
 	if (local.what == LOCAL_CHOICE && local.choice.form != CHOICE_PARAM)
 		way = say_again(c, chosen_value(&local.choice),
 				local.choice.is_local || local.choice.local_param, e);
-	else if (sets_tenant(&facts) && (facts.effects & SQL_EFFECT_PREPARE))
-		way = judge_other(c, &facts, e);
 	if (way == WHOSE_PASSES && c->whose->by_comment && !is_failed(c))
 		way = take_comment(c, text, e);
 	return way;

@@ -461,7 +461,8 @@ static struct putback *put_back(struct client *c, struct slice text, const struc
 	struct putback *back = NULL;
 
 	if (facts->nnames || c->listening || (facts->flags & SQL_UNCLEAN) ||
-	    (facts->effects & (SQL_EFFECT_BLOCK | SQL_EFFECT_DISCARD_ALL)))
+	    (facts->effects & (SQL_EFFECT_BLOCK | SQL_EFFECT_DISCARD_ALL)) ||
+	    context_is_reset(c->group, facts)) /* a tenant's id is put back by session_restore() */
 		return NULL;
 	if (buf_len(rewritten))
 		text = buf_peek(rewritten);
@@ -555,6 +556,9 @@ static enum step on_long_query(struct client *c, const struct frame *f)
 		return not_yet(c, step);
 	if (gate_must_look(c) && !watch_long_text(c, f))
 		return found_in_long_text(c);
+	/* One is paid for; how many there are, the server tells. */
+	c->counts_tags = admit_is_gated(c);
+	c->prepaid = !is_at_start(c) ? 0 : c->counts_tags;
 	forget_on_server(c, 0);
 	return send_query(c, f, &nothing, NOTE_NONE, NULL);
 }
@@ -784,9 +788,14 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 		return skip(c, f);
 	if (facts.sequence)
 		sequence_expect(c, facts.sequence);
+	/* Only a server may have had it, and be dropped for another. */
+	if (known)
+		statement_ref(known);
 	step = join_batch(c, f);
-	if (step != STEP_DONE)
+	if (step != STEP_DONE) {
+		statement_unref(known);
 		return not_yet(c, step);
+	}
 	if ((c->xact & XACT_READS) && !is_mapped) {
 		if (!gate_may_write(c, text, &facts, &e))
 			return refuse(c, f, &e);
@@ -802,6 +811,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 		body = buf_peek(rewritten);
 	}
 	statement_parse(c, name, body, known, &facts);
+	statement_unref(known);
 	return skip(c, f);
 }
 
@@ -942,6 +952,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 {
 	struct statement *st = statement_is_mapped(c) ? statement_find(c, name) : NULL;
 	struct sql_facts facts;
+	bool had_begin;
 	enum step step;
 	struct err e;
 
@@ -957,9 +968,13 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		return step;
 	if (st && st->sequence)
 		sequence_expect(c, st->sequence);
+	had_begin = c->begin != NULL;
 	step = join_batch(c, f);
 	if (step != STEP_DONE)
 		return not_yet(c, step);
+	/* A BEGIN that has failed here takes the unnamed one along. */
+	if (had_begin && st)
+		st = statement_find(c, name);
 	if ((c->xact & XACT_READS) && !may_bind(c, st, name, &e))
 		return refuse(c, f, &e);
 	if (!statement_is_mapped(c)) {
@@ -1082,14 +1097,21 @@ static enum verdict admit_late(struct client *c, struct err *e)
 {
 	bool starts = c->server->tx == 'I' && !(c->xact & XACT_ADMITTED);
 
-	if (c->prepaid) {
-		c->prepaid--;
-		return VERDICT_PASS;
-	}
-	if (starts)
+	if (starts && !c->prepaid)
 		return admit_transaction(c, 1, e);
-	admit_charge(c, 1);
+	admit_count(c);
 	return VERDICT_PASS;
+}
+
+/* A portal that was bound before would run behind what takes back what is guarded. */
+static bool may_execute(struct client *c, struct err *e)
+{
+	if (!c->resets || !c->group->is_shared)
+		return true;
+	if (c->has_reset)
+		return gate_allow_behind_reset(c, e);
+	c->has_reset = true;
+	return true;
 }
 
 static struct slice portal_of(const struct frame *execute)
@@ -1131,6 +1153,8 @@ static enum step on_execute(struct client *c, const struct frame *f)
 	case VERDICT_PASS:
 		break;
 	}
+	if (!may_execute(c, &e))
+		return refuse(c, f, &e);
 	if (!c->named || !named_on_execute(c, portal_of(f)))
 		expect(c, REPLY_EXECUTE);
 	if (c->listening)

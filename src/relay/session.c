@@ -269,7 +269,7 @@ bool session_restore(struct client *c, struct server *s)
 {
 	if (s->replies.n)
 		return false;
-	c->resets = false;
+	c->resets = c->has_reset = false;
 	/* What has failed is undone. */
 	if (s->tx != 'E' && (ask_for_context(c, s) || ask_for_base(c, s)))
 		return true;

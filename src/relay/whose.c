@@ -225,13 +225,13 @@ void whose_end(struct client *c, bool commits)
 	else
 		put(c, &w->pending, w->session);
 	be(c, w->session);
-	w->failed = w->has_end = false;
+	w->failed = w->committed = w->has_end = false;
 	whose_close_portals(c);
 }
 
 void whose_on_error(struct client *c)
 {
-	c->whose->failed = true;
+	c->whose->failed |= !c->whose->committed;
 }
 
 /* ROLLBACK TO has the tag of ROLLBACK, and more behind it; the last tag is that of the end. */
@@ -241,7 +241,7 @@ void whose_on_tag(struct client *c, struct slice tag)
 		c->whose->failed = true;
 	else if (slice_is_equal(tag, SLICE("COMMIT")) ||
 		 slice_is_equal(tag, SLICE("PREPARE TRANSACTION")))
-		c->whose->failed = false;
+		c->whose->committed = true;
 }
 
 void whose_on_ready(struct client *c, char tx)
@@ -251,7 +251,7 @@ void whose_on_ready(struct client *c, char tx)
 	w->in_batch = false;
 	w->is_over = tx == 'I';
 	if (!w->is_over)
-		w->failed = w->has_end = false;
+		w->failed = w->committed = w->has_end = false;
 }
 
 void whose_settle(struct client *c)
@@ -259,5 +259,5 @@ void whose_settle(struct client *c)
 	if (!c->whose->is_over)
 		return;
 	c->whose->is_over = false;
-	whose_end(c, !c->whose->failed);
+	whose_end(c, c->whose->committed || !c->whose->failed);
 }
