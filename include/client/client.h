@@ -139,12 +139,12 @@ struct client {
 	bool counted;              /* in shared_clients and the shared records */
 	bool in_batch;             /* extended messages without their Sync yet */
 	bool looked_at; /* its request may be sent as it is, when the queue has a server for it */
-	bool batch_goes_on;  /* its batch may leave a transaction or a COPY under way */
-	bool said_goodbye; /* with Terminate, not by hanging up */
-	bool resets;       /* what it began with has to be set again before its ReadyForQuery */
-	bool has_reset;    /* … and what takes it back is on its way */
-	bool counts_tags;  /* each statement of the Query under way costs a token when it has run */
-	bool turn_missed;  /* has a request that waits for the answers before it */
+	bool batch_goes_on; /* its batch may leave a transaction or a COPY under way */
+	bool said_goodbye;  /* with Terminate, not by hanging up */
+	bool resets;        /* what it began with has to be set again before its ReadyForQuery */
+	bool has_reset;     /* … and what takes it back is on its way */
+	bool counts_tags; /* each statement of the Query under way costs a token when it has run */
+	bool turn_missed; /* has a request that waits for the answers before it */
 	bool has_cut_answer; /* the end of the message that it was being sent will not come */
 	bool cancel_asked;   /* to be forwarded as soon as it may */
 	bool keeps_sequence; /* it has asked for currval() or lastval() */
