@@ -37,6 +37,13 @@ void problem_add(struct config_problems *p, struct place where, const char *sett
 void problem_note(struct config_problems *p, struct place where, const char *setting,
 		  const char *fmt, ...) PGT_PRINTF(4, 5);
 
+/* Strings, one behind the other: a hundred thousand tenants have some each. */
+struct config_text {
+	struct config_text *next;
+	size_t used, size;
+	char bytes[];
+};
+
 /* Every setting at its default, one reference. */
 struct config *config_new(void);
 /* A copy that lives as long as c. */

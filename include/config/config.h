@@ -123,8 +123,7 @@ struct config {
 	struct hmap _databases, _users, _tiers, _tenants, _tenant_ids, _tenant_users, _tenant_dbs;
 	struct hmap _changes;
 	struct config_alias *_aliases;
-	char **_strings;
-	size_t _nstrings;
+	struct config_text *_texts;
 	struct config *_base; /* of config_with(): whose lists these are */
 	unsigned _refs;       /* atomic */
 };

@@ -41,32 +41,41 @@ enum tenant_count {
 struct shared {
 	struct hlink link;
 	enum shared_kind kind;
-	unsigned refs; /* under the registry's lock */
-	char *name;
-
+	unsigned refs;            /* under the registry's lock */
 	_Atomic unsigned servers; /* connections, from before connect to after close */
 	_Atomic unsigned clients;
 	_Atomic usec_t starved_at; /* a pool last wanted a server and met this record's limit */
 
-	/* of a database */
-	atomic_bool paused;
-	atomic_bool disabled;
-
-	/* of a tenant */
-	struct limit_state limit;
-	_Atomic unsigned transactions; /* under way, where they are limited */
-	_Atomic uintptr_t served;      /* the thread's tenant that was woken for a token last */
-	_Atomic unsigned held;         /* servers of shared pools, the same */
-	_Atomic(struct limit_tally *) tally;     /* shared_tally() */
-	_Atomic uint64_t counts[NTENANT_COUNTS]; /* of those that threads have forgotten */
-
-	/* of a login: the statement_timeout that a session of this user has in this database when
-	 * nobody asks for another, in ms (0: none), and when it was asked for; -1: not known */
-	_Atomic int64_t default_timeout_ms;
-	_Atomic usec_t default_timeout_at;
-
-	/* of a login or a cluster: commands that have changed what its sessions begin with */
-	_Atomic unsigned defaults;
+	/* There may be a hundred thousand of them. */
+	union {
+		/* of a database */
+		struct {
+			atomic_bool paused;
+			atomic_bool disabled;
+		};
+		/* of a tenant */
+		struct {
+			struct limit_state limit;
+			_Atomic unsigned transactions; /* under way, where they are limited */
+			_Atomic unsigned held;         /* servers of shared pools, the same */
+			/* the thread's tenant that was woken for a token last */
+			_Atomic uintptr_t served;
+			_Atomic(struct limit_tally *) tally; /* shared_tally() */
+			/* of those that threads have forgotten */
+			_Atomic uint64_t counts[NTENANT_COUNTS];
+		};
+		struct {
+			/* of a login or a cluster: commands that have changed what its sessions
+			 * begin with */
+			_Atomic unsigned defaults;
+			/* of a login: the statement_timeout that a session of this user has in this
+			 * database when nobody asks for another, in ms (0: none), and when it was
+			 * asked for; -1: not known */
+			_Atomic int64_t default_timeout_ms;
+			_Atomic usec_t default_timeout_at;
+		};
+	};
+	char name[];
 };
 
 /* What limits have done to a tenant, by enum limit_kind. */

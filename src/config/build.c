@@ -64,15 +64,33 @@ void *items_grow(void *items, size_t n, size_t size)
 	return xrealloc(items, (n ? n * 2 : 1) * size);
 }
 
+#define TEXT_BYTES ((size_t)8 << 10)
+
+static struct config_text *add_text(struct config *c, size_t n)
+{
+	size_t size = n > TEXT_BYTES ? n : TEXT_BYTES;
+	struct config_text *text = xmalloc(sizeof(*text) + size);
+
+	text->next = c->_texts;
+	text->used = 0;
+	text->size = size;
+	c->_texts = text;
+	return text;
+}
+
 const char *config_string(struct config *c, struct slice s)
 {
+	struct config_text *text = c->_texts;
 	char *copy;
 
 	if (!s.n)
 		return "";
-	copy = xmemdup0(s.p, s.n);
-	c->_strings = items_grow(c->_strings, c->_nstrings, sizeof(*c->_strings));
-	c->_strings[c->_nstrings++] = copy;
+	if (!text || text->size - text->used <= s.n)
+		text = add_text(c, s.n + 1);
+	copy = text->bytes + text->used;
+	memcpy(copy, s.p, s.n);
+	copy[s.n] = '\0';
+	text->used += s.n + 1;
 	return copy;
 }
 

@@ -24,11 +24,11 @@ struct config *config_ref(struct config *c)
 
 static void free_strings(struct config *c)
 {
-	for (size_t i = 0; i < c->_nstrings; i++) {
-		mem_wipe(c->_strings[i], strlen(c->_strings[i]));
-		free(c->_strings[i]);
+	for (struct config_text *text = c->_texts, *next; text; text = next) {
+		next = text->next;
+		mem_wipe(text->bytes, text->used);
+		free(text);
 	}
-	free(c->_strings);
 }
 
 #define FREE_LIST(c, noun)                                                                         \
@@ -231,8 +231,7 @@ struct config *config_clone(struct config *c)
 	*clone = *c;
 	clone->_base = config_ref(c->_base ? c->_base : c);
 	clone->_refs = 1;
-	clone->_strings = NULL;
-	clone->_nstrings = 0;
+	clone->_texts = NULL;
 	if (clone->roster)
 		roster_ref(clone->roster);
 	for (const struct setting *s = settings_table; s < settings_table + NSETTINGS; s++)

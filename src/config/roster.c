@@ -125,7 +125,7 @@ static void multiply(struct names *names)
 {
 	struct names old = *names;
 
-	names_init(names, old.nbuckets * 4);
+	names_init(names, old.nbuckets * 2);
 	for (size_t i = 0; i < old.nbuckets; i++)
 		for (struct hlink *l = old.buckets[i], *next; l; l = next) {
 			next = l->next;

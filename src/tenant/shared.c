@@ -47,11 +47,12 @@ struct shared *shared_get(enum shared_kind kind, struct slice name)
 	pthread_mutex_lock(&lock);
 	s = find_locked(kind, name, hash);
 	if (!s) {
-		s = xnew(struct shared);
+		s = xcalloc(1, sizeof(*s) + name.n + 1);
 		s->kind = kind;
 		s->refs = 1;
-		s->name = xmemdup0(name.p, name.n);
-		s->default_timeout_ms = -1;
+		memcpy(s->name, name.p, name.n);
+		if (kind == SHARED_LOGIN)
+			s->default_timeout_ms = -1;
 		hmap_insert(&records[kind], &s->link, hash);
 	}
 	pthread_mutex_unlock(&lock);
@@ -69,7 +70,6 @@ void shared_put(struct shared *s)
 		hmap_remove(&records[s->kind], &s->link);
 		if (!records[s->kind].count)
 			hmap_fini(&records[s->kind]);
-		free(s->name);
 		free(s);
 	}
 	pthread_mutex_unlock(&lock);

@@ -33,10 +33,14 @@ class Stage(contextlib.ExitStack):
         self.callback(server.remove)
         return server
 
-    def turnstile(self, config, users=None):
+    def prepared_turnstile(self, config, users=None):
+        """One that is still to be started."""
         pooler = Turnstile(config, {USER: PASSWORD, **(users or {})})
         self.callback(pooler.remove)
-        return pooler.start()
+        return pooler
+
+    def turnstile(self, config, users=None):
+        return self.prepared_turnstile(config, users).start()
 
 
 class Table:
