@@ -41,8 +41,9 @@ struct portal {
 	char *name;
 	struct command cmd;
 	struct table rows; /* no layout: it has not been run */
-	unsigned next;     /* row to be sent */
-	unsigned limit;    /* row to stop before, for now */
+	struct show_rest rest;
+	unsigned next;   /* row to be sent */
+	unsigned wanted; /* rows, for now */
 };
 
 struct session {

@@ -3,7 +3,8 @@
  * show.h - a SHOW: which columns it has and where its rows come from.
  *
  * Rows go one way: visit() on each worker's thread, local() on the control thread, merge rows with
- * equal keys, derive() the table that is shown.  Each step may be missing.
+ * equal keys, derive() the table that is shown.  Each step may be missing.  Where there may be any
+ * number of rows, more() makes them of that table, some at a time, as the client takes them.
  */
 #ifndef PGT_ADMIN_SHOW_H
 #define PGT_ADMIN_SHOW_H
@@ -12,12 +13,24 @@
 #include "admin/table.h"
 #include "worker/control.h"
 
+struct show_rest;
+
 struct show {
 	const struct layout *shown;    /* NULL: SHOW HELP, which has no rows */
 	const struct layout *gathered; /* NULL: as shown */
 	void (*visit)(struct worker *w, struct table *t);
 	void (*local)(struct control *c, struct table *t);
 	void (*derive)(struct control *c, const struct table *gathered, struct table *shown);
+	/* Adds the next rows to *t, which is empty; false: these are the last. */
+	bool (*more)(struct control *c, struct show_rest *rest, struct table *t);
+};
+
+/* What is still to be made into rows. */
+struct show_rest {
+	const struct show *show; /* NULL: nothing */
+	struct table gathered;   /* merged */
+	struct config *config;   /* of the first row; a reference */
+	size_t at;               /* of more() */
 };
 
 /* By enum show_id. */
@@ -32,6 +45,13 @@ typedef void show_done_fn(struct control *c, struct table *t, void *arg);
 /* Makes the table; done() is called on the control thread, before this returns when no worker has
  * to be asked. */
 void show_run(struct control *c, const struct show *show, show_done_fn *done, void *arg);
+
+/* The rest of a show with more(): takes what has been gathered. */
+struct show_rest show_rest_of(struct control *c, const struct show *show, struct table *gathered);
+/* Makes sure that *t has a row behind the first n, or forgets them and makes others: false when
+ * there are none.  *n is where it stands then. */
+bool show_rest_has_row(struct control *c, struct show_rest *rest, struct table *t, unsigned *n);
+void show_rest_fini(struct show_rest *rest);
 
 #define X(name, ...) extern const struct show show_##name;
 SHOWS(X)

@@ -83,6 +83,8 @@ struct table {
 /* layout must outlive the table. */
 void table_init(struct table *t, const struct layout *layout);
 void table_fini(struct table *t);
+/* Forgets its rows and keeps their room. */
+void table_clear(struct table *t);
 
 /* Appends a copy of *row, which is the layout's struct; returns its number. */
 unsigned table_add(struct table *t, const void *row);
@@ -96,6 +98,10 @@ int64_t table_number(const struct table *t, unsigned row, unsigned column);
 /* NULL, or borrowed until the table is changed. */
 const char *table_text(const struct table *t, unsigned row, unsigned column);
 
+/* Appends a copy of a row of a table with the same layout. */
+void table_copy_row(struct table *t, const struct table *from, unsigned row);
+/* The first row whose text in that column is this one, which the table is sorted by; or nrows. */
+unsigned table_search(const struct table *t, unsigned column, const char *text);
 /* Appends copies of all rows of a table with the same layout. */
 void table_absorb(struct table *t, const struct table *from);
 /* Sorts by the key columns and folds rows with equal keys into one.  Without key columns, rows

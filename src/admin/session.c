@@ -5,7 +5,8 @@
  * Knows messages; commands are run by act.c, tables are made by show.c.  One command is under way
  * at a time and nothing further is read until its answer is sent, so a PAUSE that waits holds up
  * its own connection only.  Output is bounded: rows go out as fast as the client reads, and what
- * waits is the table itself, about 300 bytes for each row.
+ * waits is the table itself, about 300 bytes for each row; those of SHOW TENANTS are made as they
+ * go.
  *
  * Source: PostgreSQL manual, "Message Flow: Simple Query", "Extended Query".
  */
@@ -16,6 +17,7 @@
 #include "wire/read.h"
 #include "wire/write.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 /* The longest message that is read, and what may wait behind a command under way. */
@@ -62,6 +64,13 @@ static struct portal *find_portal(const struct session *s, struct slice name)
 	return NULL;
 }
 
+static void forget_rows(struct portal *p)
+{
+	table_fini(&p->rows);
+	show_rest_fini(&p->rest);
+	p->next = 0;
+}
+
 /* What a SET says may be secret, hence the wiping. */
 static void close_prepared(struct session *s, struct prepared *p)
 {
@@ -76,7 +85,7 @@ static void close_portal(struct session *s, struct portal *p)
 {
 	list_del(&p->link);
 	s->nportals--;
-	table_fini(&p->rows);
+	forget_rows(p);
 	free(p->name);
 	mem_wipe(p, sizeof(*p));
 	free(p);
@@ -98,7 +107,7 @@ static void finish(struct session *s)
 	s->sends_rows = false;
 	s->forget = NULL;
 	if (s->is_simple) {
-		table_fini(&s->simple.rows);
+		forget_rows(&s->simple);
 		msg_put_ready(out_of(s), 'I');
 	}
 	conn_resume(&s->client->conn);
@@ -144,22 +153,31 @@ static void refuse_text(struct session *s, bool is_simple, const char *sqlstate,
 	refuse(s, is_simple, &e);
 }
 
+/* Whether there is one to be sent. */
+static bool has_row(struct session *s)
+{
+	struct portal *p = s->portal;
+
+	return show_rest_has_row(s->console->control, &p->rest, &p->rows, &p->next);
+}
+
 /* Sends rows until there are no more, or the client does not keep up: drained() goes on then. */
 static void send_rows(struct session *s)
 {
 	struct portal *p = s->portal;
 	struct conn *conn = &s->client->conn;
 
-	while (p->next < p->limit) {
+	while (p->wanted && has_row(s)) {
 		if (conn_unsent(conn) < UNSENT_MAX) {
 			table_put_row(&p->rows, p->next++, conn_output(conn));
+			p->wanted--;
 			continue;
 		}
 		net_flush(conn->net);
 		if (conn_unsent(conn))
 			return;
 	}
-	if (p->next < p->rows.nrows) {
+	if (has_row(s)) {
 		msg_put_empty(out_of(s), MSG_PORTAL_SUSPENDED);
 		finish(s);
 	} else {
@@ -179,10 +197,7 @@ static const struct show *show_of(const struct command *cmd)
 
 static void send_table(struct session *s, unsigned max_rows)
 {
-	struct portal *p = s->portal;
-	unsigned left = p->rows.nrows - p->next;
-
-	p->limit = p->next + (max_rows && max_rows < left ? max_rows : left);
+	s->portal->wanted = max_rows ? max_rows : UINT_MAX;
 	s->sends_rows = true;
 	send_rows(s);
 }
@@ -198,10 +213,11 @@ static void forget_pending(void *arg)
 	((struct pending *)arg)->session = NULL;
 }
 
-static void on_shown(struct control *c PGT_UNUSED, struct table *t, void *arg)
+static void on_shown(struct control *c, struct table *t, void *arg)
 {
 	struct pending *pending = arg;
 	struct session *s = pending->session;
+	const struct show *show;
 	unsigned max_rows = pending->max_rows;
 
 	free(pending);
@@ -210,9 +226,15 @@ static void on_shown(struct control *c PGT_UNUSED, struct table *t, void *arg)
 		return;
 	}
 	s->forget = NULL;
-	s->portal->rows = *t;
+	show = show_of(&s->portal->cmd);
 	if (s->is_simple)
 		layout_put_description(t->layout, out_of(s));
+	if (show->more) {
+		table_init(&s->portal->rows, t->layout);
+		s->portal->rest = show_rest_of(c, show, t);
+	} else {
+		s->portal->rows = *t;
+	}
 	send_table(s, max_rows);
 }
 
@@ -286,10 +308,8 @@ static void on_query(struct session *s, struct reader *r)
 		refuse_text(s, true, "08P01", "invalid Query message");
 	else if (!command_parse(text, &s->simple.cmd, &e))
 		refuse(s, true, &e);
-	else {
-		s->simple.next = 0;
+	else
 		run(s, &s->simple, 0);
-	}
 }
 
 static void refuse_more(struct session *s, const char *what)
@@ -621,7 +641,7 @@ static void on_leaving(struct client *c)
 	close_portals(s);
 	while (!list_is_empty(&s->statements))
 		close_prepared(s, container_of(list_first(&s->statements), struct prepared, link));
-	table_fini(&s->simple.rows);
+	forget_rows(&s->simple);
 	list_del(&s->link);
 	c->console = NULL;
 	mem_wipe(s, sizeof(*s));

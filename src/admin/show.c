@@ -102,6 +102,34 @@ void show_run(struct control *c, const struct show *show, show_done_fn *done, vo
 	assemble(c, showing, &found);
 }
 
+/* ---- row by row -------------------------------------------------------------------------------
+ */
+
+struct show_rest show_rest_of(struct control *c, const struct show *show, struct table *gathered)
+{
+	return (struct show_rest){ .show = show,
+				   .gathered = *gathered,
+				   .config = config_ref(c->config) };
+}
+
+void show_rest_fini(struct show_rest *rest)
+{
+	table_fini(&rest->gathered);
+	config_unref(rest->config);
+	*rest = (struct show_rest){ 0 };
+}
+
+bool show_rest_has_row(struct control *c, struct show_rest *rest, struct table *t, unsigned *n)
+{
+	while (*n == t->nrows && rest->show) {
+		table_clear(t);
+		*n = 0;
+		if (!rest->show->more(c, rest, t))
+			show_rest_fini(rest);
+	}
+	return *n < t->nrows;
+}
+
 /* ---- helpers ----------------------------------------------------------------------------------
  */
 

@@ -209,32 +209,83 @@ static void add_known(struct control *c, const struct tenant_conf *tenant, void 
 	add_one(c, tenant->name, tenant, a->add, a->now, a->t);
 }
 
-void show_each_tenant(struct control *c, show_tenant_fn *add, struct table *t)
+/* Threads have told what it does. */
+static void join_gathered(const struct table *gathered, const char *name, struct table *t)
 {
-	const struct limit_now now = { loop_now(c->loop), clock_wall() };
+	unsigned row = table_search(gathered, 0, name);
+
+	if (row < gathered->nrows)
+		table_copy_row(t, gathered, row);
+}
+
+/* gathered: what threads have told, or NULL. */
+static void add_unknown(struct control *c, const struct table *gathered, const struct adding *a)
+{
 	struct buf names = { 0 };
 	const char *name;
-	struct adding adding = { add, now, t };
 
-	each_tenant(c, add_known, &adding);
 	shared_visit(SHARED_TENANT, collect_name, &names);
 	name = buf_head(&names);
 	for (size_t left = buf_len(&names), n; left; left -= n, name += n) {
 		n = strlen(name) + 1;
-		if (!config_tenant_by_name(c->config, slice_of(name, n - 1)))
-			add_one(c, name, NULL, add, now, t);
+		if (config_tenant_by_name(c->config, slice_of(name, n - 1)))
+			continue;
+		add_one(c, name, NULL, a->add, a->now, a->t);
+		if (gathered)
+			join_gathered(gathered, name, a->t);
 	}
 	buf_fini(&names);
 }
 
-static void tenants_local(struct control *c, struct table *t)
+void show_each_tenant(struct control *c, show_tenant_fn *add, struct table *t)
 {
-	show_each_tenant(c, tenant_limits, t);
+	struct adding adding = {
+		add, {loop_now(c->loop), clock_wall()},
+                 t
+	};
+
+	each_tenant(c, add_known, &adding);
+	add_unknown(c, NULL, &adding);
+}
+
+/* Rows that are made at once. */
+#define BATCH 256
+
+static const struct tenant_conf *known_at(const struct config *config, size_t i)
+{
+	size_t nroster = config->roster ? roster_count(config->roster) : 0;
+
+	if (i < config->ntenants)
+		return config->tenants[i];
+	i -= config->ntenants;
+	return i < nroster ? roster_at(config->roster, i) : NULL;
+}
+
+/* In the order of the configuration; at the end those that were let in without standing there. */
+static bool tenants_more(struct control *c, struct show_rest *rest, struct table *t)
+{
+	struct adding adding = {
+		tenant_limits, {loop_now(c->loop), clock_wall()},
+                 t
+	};
+	const struct tenant_conf *tenant = NULL;
+
+	for (size_t end = rest->at + BATCH; rest->at < end; rest->at++) {
+		tenant = known_at(rest->config, rest->at);
+		if (!tenant)
+			break;
+		add_known(c, tenant, &adding);
+		join_gathered(&rest->gathered, tenant->name, t);
+	}
+	if (!tenant)
+		add_unknown(c, &rest->gathered, &adding);
+	table_merge(t);
+	return tenant != NULL;
 }
 
 const struct show show_tenants = { .shown = &tenant_layout,
 				   .visit = tenants_visit,
-				   .local = tenants_local };
+				   .more = tenants_more };
 
 /* ---- tiers ------------------------------------------------------------------------------------
  */

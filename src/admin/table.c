@@ -59,6 +59,12 @@ void table_fini(struct table *t)
 	*t = (struct table){ 0 };
 }
 
+void table_clear(struct table *t)
+{
+	t->nrows = 0;
+	buf_clear(&t->text);
+}
+
 /* ---- filling ----------------------------------------------------------------------------------
  */
 
@@ -148,18 +154,22 @@ const char *table_text(const struct table *t, unsigned row, unsigned column)
 	return at == NUMBER_NULL ? NULL : buf_head(&t->text) + at;
 }
 
+void table_copy_row(struct table *t, const struct table *from, unsigned row)
+{
+	unsigned at = table_add_empty(t);
+
+	for (unsigned i = 0; i < t->layout->n; i++) {
+		if (is_text(t, i))
+			table_set_text(t, at, i, table_text(from, row, i));
+		else
+			table_set_number(t, at, i, table_number(from, row, i));
+	}
+}
+
 void table_absorb(struct table *t, const struct table *from)
 {
-	for (unsigned row = 0; row < from->nrows; row++) {
-		unsigned at = table_add_empty(t);
-
-		for (unsigned i = 0; i < t->layout->n; i++) {
-			if (is_text(t, i))
-				table_set_text(t, at, i, table_text(from, row, i));
-			else
-				table_set_number(t, at, i, table_number(from, row, i));
-		}
-	}
+	for (unsigned row = 0; row < from->nrows; row++)
+		table_copy_row(t, from, row);
 }
 
 /* ---- merging ----------------------------------------------------------------------------------
@@ -186,6 +196,21 @@ static int compare_keys(const struct table *t, unsigned a, unsigned b)
 			return order;
 	}
 	return 0;
+}
+
+unsigned table_search(const struct table *t, unsigned column, const char *text)
+{
+	unsigned low = 0, high = t->nrows;
+
+	while (low < high) {
+		unsigned middle = low + (high - low) / 2;
+
+		if (compare_texts(table_text(t, middle, column), text) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < t->nrows && !compare_texts(table_text(t, low, column), text) ? low : t->nrows;
 }
 
 /* Rows with equal keys keep their order, so that the first of them is the first. */

@@ -12,6 +12,7 @@ from cluster import Postgres
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import log_in, sqlstate
 from tenancy import SETTING, TENANTS, both_pools, enter, show, tenants
+from turnstile import ADMIN_PASSWORD, ADMIN_USER
 from waiting import wait_until
 
 ASKER, ASKER_PASSWORD = "tenant_asker", "asker-password"
@@ -215,6 +216,24 @@ def test_a_configuration_that_makes_no_sense(known, server, turnstile, settings,
     with pytest.raises(psycopg.Error, match="RELOAD failed"):
         t.reload({"pgturnstile": settings, "tenants": {name: None for name in TENANTS}})
     assert t.log_contains(words)
+
+
+def test_shown_in_pieces(known, server, turnstile):
+    """More than are made into rows at once, in both protocols."""
+    known.execute(f"INSERT INTO {TABLE} SELECT 'm' || n, 'i' || n FROM generate_series(1, 700) n")
+    t = wait_read(turnstile(config(server)))
+    expected = {*TENANTS, "umbrella", *(f"m{n}" for n in range(1, 701))}
+    with enter(t, "m600") as client, log_in(t, ADMIN_USER, ADMIN_PASSWORD, t.console) as console:
+        client.rows("SELECT 2")
+        rows = t.admin("SHOW TENANTS")
+        assert len(rows) == len(expected) and {row["name"] for row in rows} == expected
+        assert {row["name"]: row["cl_active"] for row in rows if row["cl_active"]} == {"m600": 1}
+        console.send(raw.parse("", "SHOW TENANTS"), raw.bind(), *[raw.execute("", 300)] * 3,
+                     raw.sync())
+        messages = console.until("Z")
+        assert [m.kind for m in messages if m.kind != "D"] == list("12ssCZ")
+        names = [m.row[0] for m in raw.find(messages, "D")]
+        assert len(names) == len(expected) and set(names) == expected
 
 
 # --- one of them ----------------------------------------------------------------------------------
