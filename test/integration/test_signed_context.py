@@ -5,6 +5,7 @@
 #
 # Knows the form of a signature and makes its own, to tell what the verifier takes from what the
 # pooler makes; then through the pooler, with dedicated pools.
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -12,6 +13,7 @@ import secrets
 import psycopg
 import pytest
 
+import forgeries
 from conftest import APP_USER
 from machine import scratch_dir
 from tenancy import tenants
@@ -544,6 +546,39 @@ def test_an_id_that_is_too_long_is_refused_by_the_database(signed, turnstile):
     with enter(turnstile(config, USERS), "vast") as connection:
         assert connection.execute("SELECT 2").fetchone() == (2,)
         assert is_refused(connection)
+
+
+def shown(connection):
+    """The rows of a session that may have broken its own signature."""
+    try:
+        return rows(connection)
+    except psycopg.errors.InsufficientPrivilege:
+        return []
+
+
+@pytest.mark.parametrize("text", forgeries.invisible())
+def test_i1_a_forgery_that_no_text_tells_shows_nothing_of_others(pooler, text):
+    with enter(pooler, "acme") as connection:
+        for _ in range(2):
+            with contextlib.suppress(psycopg.Error):
+                connection.execute(text)
+            assert set(shown(connection)) <= {42}
+        with contextlib.suppress(psycopg.Error), connection.transaction():
+            connection.execute(text)
+            assert set(shown(connection)) <= {42}
+        assert set(shown(connection)) <= {42}
+    for tenant, number in (("globex", 7), ("acme", 42)):
+        with enter(pooler, tenant) as connection:
+            assert rows(connection) == [number] * 3
+
+
+def test_i1_a_forger_sees_nothing_within_its_own_code(pooler):
+    with enter(pooler, "acme") as connection:
+        for name in ("business_id", "context_signature"):
+            assert is_refused(connection, "DO $$ DECLARE n int; BEGIN EXECUTE 'SET app.' || "
+                              f"'{'current_' if name[0] == 'b' else ''}' || '{name} = 7'; "
+                              "SELECT count(*) INTO n FROM invoices; RAISE 'saw %', n; END $$")
+            assert rows(connection) == [42] * 3
 
 
 LOSSES = ["RESET ALL", "DISCARD ALL", f"RESET {SIGNATURE}", f"SET {SIGNATURE} TO DEFAULT",
