@@ -162,8 +162,14 @@ unsigned pool_size(const struct pool *pool);
 void waiter_init(struct waiter *w);
 /* tenant: whose client it is; asked for in shared pools only. */
 void pool_wait(struct pool *pool, struct waiter *w, struct tenant *tenant, usec_t now);
-/* Harmless for one that does not wait. */
-void waiter_leave(struct waiter *w, usec_t now);
+/* Of one that waits. */
+void waiter_leave_queue(struct waiter *w, usec_t now);
+/* Harmless for one that does not. */
+static inline void waiter_leave(struct waiter *w, usec_t now)
+{
+	if (w->pool)
+		waiter_leave_queue(w, now);
+}
 /* The one that waits longest, or NULL. */
 struct waiter *pool_first_waiter(const struct pool *pool);
 /* The one whose turn is next, or NULL: nobody waits, or only those whose tenants have all that they
@@ -175,12 +181,29 @@ static inline unsigned pool_ready_waiters(const struct pool *pool)
 	return pool->turns ? pool->turns->nready : pool->nwaiting;
 }
 /* Whether somebody of this tenant need not wait if there is a server. */
-bool pool_has_turn(const struct pool *pool, const struct tenant *tenant);
+static inline bool pool_has_turn(const struct pool *pool, const struct tenant *tenant)
+{
+	return pool->turns ? !pool->turns->nready && turns_has_room(pool->turns, tenant)
+			   : !pool->nwaiting;
+}
 
 /* A client has been given the slot; it may have waited for it, and waits no more. */
-void slot_begin_turn(struct slot *slot, struct waiter *w, struct tenant *tenant, usec_t now);
+static inline void slot_begin_turn(struct slot *slot, struct waiter *w, struct tenant *tenant,
+				   usec_t now)
+{
+	bool has_waited = w->pool != NULL;
+
+	waiter_leave(w, now);
+	if (slot->pool->turns)
+		turns_begin(slot->pool->turns, &slot->turn, tenant, has_waited, now);
+}
+
 /* It has it no more. */
-void slot_end_turn(struct slot *slot, usec_t now);
+static inline void slot_end_turn(struct slot *slot, usec_t now)
+{
+	if (slot->turn.share)
+		turn_end(&slot->turn, now);
+}
 
 /* ---- groups --------------------------------------------------------------------------------- */
 

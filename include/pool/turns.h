@@ -76,7 +76,7 @@ bool turns_may_go(const struct turn_wait *w);
 /* A server is given to a tenant's client; was_next: turns_next() has said so. */
 void turns_begin(struct turns *turns, struct turn *turn, struct tenant *tenant, bool was_next,
 		 usec_t now);
-/* A turn that lasts pays for what it has had so far.  Harmless for nobody's, as the next is. */
+/* A turn that lasts pays for what it has had so far. */
 void turn_pay(struct turn *turn, usec_t now);
 void turn_end(struct turn *turn, usec_t now);
 

@@ -177,12 +177,10 @@ void pool_wait(struct pool *pool, struct waiter *w, struct tenant *tenant, usec_
 		turns_wait(pool->turns, &w->turn, tenant, now);
 }
 
-void waiter_leave(struct waiter *w, usec_t now)
+void waiter_leave_queue(struct waiter *w, usec_t now)
 {
 	struct pool *pool = w->pool;
 
-	if (!pool)
-		return;
 	if (pool->turns)
 		turns_leave(&w->turn, now);
 	pool->nwaiting--;
@@ -205,26 +203,4 @@ struct waiter *pool_next_waiter(const struct pool *pool)
 		return pool_first_waiter(pool);
 	next = turns_next(pool->turns);
 	return next ? container_of(next, struct waiter, turn) : NULL;
-}
-
-bool pool_has_turn(const struct pool *pool, const struct tenant *tenant)
-{
-	return !pool_ready_waiters(pool) && (!pool->turns || turns_has_room(pool->turns, tenant));
-}
-
-/* ---- turns ------------------------------------------------------------------------------------
- */
-
-void slot_begin_turn(struct slot *slot, struct waiter *w, struct tenant *tenant, usec_t now)
-{
-	bool has_waited = w->pool != NULL;
-
-	waiter_leave(w, now);
-	if (slot->pool->turns)
-		turns_begin(slot->pool->turns, &slot->turn, tenant, has_waited, now);
-}
-
-void slot_end_turn(struct slot *slot, usec_t now)
-{
-	turn_end(&slot->turn, now);
 }

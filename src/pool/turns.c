@@ -264,9 +264,9 @@ static void pay_up_to(struct turn *turn, usec_t cost)
 void turn_pay(struct turn *turn, usec_t now)
 {
 	struct share *share = turn->share;
-	usec_t cost = share ? wanted_at(share->turns, now) - turn->wanted : 0;
+	usec_t cost = wanted_at(share->turns, now) - turn->wanted;
 
-	if (!share || cost <= turn->paid)
+	if (cost <= turn->paid)
 		return;
 	pay_up_to(turn, cost);
 	settle(share, now);
@@ -282,11 +282,8 @@ static void learn(usec_t *usual, usec_t took)
 void turn_end(struct turn *turn, usec_t now)
 {
 	struct share *share = turn->share;
-	usec_t cost;
+	usec_t cost = wanted_at(share->turns, now) - turn->wanted;
 
-	if (!share)
-		return;
-	cost = wanted_at(share->turns, now) - turn->wanted;
 	pay_up_to(turn, cost > LEAST ? cost : LEAST);
 	learn(&share->usual, now - turn->since);
 	learn(&share->turns->usual, now - turn->since);

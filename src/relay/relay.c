@@ -348,7 +348,8 @@ static void sweep_attached(struct client *c, usec_t now)
 	const struct server *s = c->server;
 	bool busy = s->replies.n > 0;
 
-	turn_pay(&c->server->slot.turn, now);
+	if (s->slot.turn.share)
+		turn_pay(&c->server->slot.turn, now);
 	if (set->query_timeout && busy && now - s->query_at >= set->query_timeout)
 		close_for(c, "57014", "query_timeout");
 	else if (set->idle_transaction_timeout && !busy && s->tx != 'I' &&

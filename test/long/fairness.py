@@ -157,8 +157,8 @@ def main():
                   "≤ 1.5", f"{ratio:.2f} ({full:.2f} ms / {half:.2f} ms)", ratio <= 1.5)
         add_share(table, "equal weights, 300 clients and 100",
                   turns(port, {"noisy": 300, "other": 100}), "noisy", "other", 1, 0.05)
-        add_share(table, "weights 8 and 1, 100 clients and 300",
-                  turns(port, {"better": 100, "noisy": 300}), "better", "noisy", 8, 0.1)
+        add_share(table, "weights 8 and 1, 400 clients and 100",
+                  turns(port, {"better": 400, "noisy": 100}), "better", "noisy", 8, 0.1)
     return table.finish()
 
 
