@@ -121,6 +121,7 @@ def test_a_bad_row_is_passed_over(known, server, turnstile, bad):
     enter(t, "hooli").close()
 
 
+@pytest.mark.tsan
 def test_refreshed(known, server, turnstile):
     t = wait_read(turnstile(config(server, {"tenant_refresh": "1s"})))
     with enter(t, "umbrella") as client:
@@ -335,6 +336,7 @@ def test_bytes_that_are_no_text(late):
     enter(late, "hooli").close()
 
 
+@pytest.mark.tsan
 def test_many_at_once(known, late):
     known.execute(f"INSERT INTO {TABLE} SELECT 'm' || n, 'i' || n FROM generate_series(1, 200) n")
     seen, wrong = [], []
@@ -351,6 +353,34 @@ def test_many_at_once(known, late):
         thread.join()
     assert (len(seen), wrong) == (200, [])
     assert source(late)["single"] == 200
+
+
+def test_others_are_served_while_one_waits(known, server, turnstile):
+    t = wait_read(turnstile(config(server, {"client_login_timeout": "2s", "workers": 1})))
+    add(known, "hooli", "88")
+    refused = []
+
+    def come_in():
+        refused.append(refusal(t, f"{APP_USER}.hooli"))
+
+    with server.connect(APP_DATABASE, autocommit=False) as holder:
+        holder.execute(f"LOCK TABLE {TABLE}")
+        waiting = threading.Thread(target=come_in)
+        waiting.start()
+        wait_until(lambda: source(t)["waiting"] == 1, what="nobody waits")
+        with enter(t, "acme") as client:
+            assert show(client, SETTING) == "42"
+        waiting.join()
+    assert refused[0]["M"] == "client_login_timeout"
+    enter(t, "hooli").close()
+
+
+def test_its_connection_is_shown(known, server, turnstile):
+    t = wait_read(turnstile(config(server)))
+    pids = {str(pid) for pid, in known.execute(
+        "SELECT pid FROM pg_stat_activity WHERE query LIKE %s AND usename = %s",
+        [f"%{QUERY}%", ASKER]).fetchall()}
+    assert pids and pids <= {str(row["remote_pid"]) for row in t.admin("SHOW SERVERS")}
 
 
 # --- chosen in a session -------------------------------------------------------------------------

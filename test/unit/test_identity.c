@@ -9,6 +9,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -389,11 +390,83 @@ static void test_host_name(void **state)
 	}
 }
 
+/* What is asked for, one after the other; then who it is, or why it is refused. */
+static void test_seeking(void **state)
+{
+#define SEEKS "tenant_query = SELECT 1\nmonitor_user = m\ntenant_by = "
+	static const struct {
+		const char *settings, *user;
+		const char *sought[3];
+		bool fails; /* the last lookup */
+		const char *tenant, *sqlstate;
+	} rows[] = {
+		{SEEKS "user_suffix",                          "app.acme", { NULL },             false, "acme", NULL   },
+		{ SEEKS "user_suffix",                         "app.new",  { "new" },            false, NULL,   "28000"},
+		{ SEEKS "user_suffix",                         "app.new",  { "new" },            true,  NULL,   "57P03"},
+		{ SEEKS "user_suffix",                         "app.",     { NULL },             false, NULL,   "42501"},
+		{ SEEKS "user_suffix",                         "app",      { NULL },             false, NULL,   "28000"},
+		{ SEEKS "user",				"anna",     { NULL },             false, "acme", NULL   },
+		{ SEEKS "user",				"new",      { "new" },            false, NULL,   "28000"},
+		{ SEEKS "user",				"new",      { "new" },            true,  NULL,   "57P03"},
+		{ SEEKS "user, user_suffix",
+                 "app.new",						{ "app.new", "new" },
+                 false,										 NULL,
+                 "28000"											       },
+		{ SEEKS "user, user_suffix",                   "app.acme", { "app.acme" },       false, "acme", NULL   },
+ /* It could be somebody with an id of its own. */
+		{ SEEKS "user_suffix\nunknown_tenant = basic",
+                 "app.new",						{ "new" },
+                 true,										  NULL,
+                 "57P03"											       },
+		{ SEEKS "user_suffix\nunknown_tenant = basic",
+                 "app.new",						{ "new" },
+                 false,										 "new",
+                 NULL												  },
+		{ SEEKS "user_suffix\nunknown_tenant = basic",
+                 "app.42",						 { "42" },
+                 false,										 NULL,
+                 "28000"											       },
+	};
+	struct err down, e;
+
+	(void)state;
+	err_set(&down, "57P03", "down");
+	for (size_t i = 0; i < PGT_NELEMS(rows); i++) {
+		struct config *c = config_of(rows[i].settings);
+		char user[32];
+		const char *const packet[] = { user, "database=shop", NULL };
+		struct identity id;
+		unsigned n = 0;
+
+		snprintf(user, sizeof(user), "user=%s", rows[i].user);
+		assert_true(identity_of(&id, packet, &e));
+		identity_resolve(&id, c);
+		for (; n < 3 && rows[i].sought[n]; n++) {
+			bool is_last = n == 2 || !rows[i].sought[n + 1];
+
+			assert_string_equal(id.sought, rows[i].sought[n]);
+			assert_true(id.is_refused);
+			identity_answer(&id, is_last && rows[i].fails ? &down : NULL);
+			identity_resolve(&id, c);
+		}
+		assert_string_equal(id.sought, "");
+		if (rows[i].sqlstate)
+			assert_string_equal(id.refusal.sqlstate, rows[i].sqlstate);
+		else
+			assert_string_equal(id.tenant, rows[i].tenant);
+		assert_int_equal(id.is_refused, rows[i].sqlstate != NULL);
+		identity_fini(&id);
+		config_unref(c);
+	}
+#undef SEEKS
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_host_name),
 		cmocka_unit_test(test_tenants),
+		cmocka_unit_test(test_seeking),
 		cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_users_and_databases),
 		cmocka_unit_test(test_settings),
