@@ -559,6 +559,17 @@ static void end_group(struct group *group)
 	}
 }
 
+/* Servers that stay with their clients may have to be given another ceiling. */
+static void look_again(struct group *group)
+{
+	LIST_FOREACH (at, &group->clients) {
+		struct client *c = container_of(at, struct client, link);
+
+		if (c->server && is_at_start(c))
+			context_look(c);
+	}
+}
+
 static void reconfigure(struct group *group, struct config *config)
 {
 	struct settings before = group->set;
@@ -569,6 +580,7 @@ static void reconfigure(struct group *group, struct config *config)
 		return;
 	}
 	group_configure(group, config, database);
+	look_again(group);
 	if (before.statement_timeout != group->set.statement_timeout ||
 	    before.server_tls_sslmode != group->set.server_tls_sslmode)
 		renew_servers(group);

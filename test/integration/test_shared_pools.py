@@ -308,6 +308,16 @@ def test_tenants_of_a_reload(ledger, turnstile):
         assert initech.rows(CURRENT) == [("1002",)]
 
 
+def test_a_server_that_is_kept_gets_the_ceiling_of_a_reload(ledger, turnstile):
+    t = turnstile(shared(ledger, tiers={"basic": {"statement_timeout": "15s"}}))
+    with enter(t, "acme") as acme:
+        acme.query("CREATE TEMP TABLE kept ()")
+        assert show(acme, "statement_timeout") == "15s"
+        t.reload({"tiers": {"basic": {"statement_timeout": "7s"}}})
+        wait_until(lambda: [row["statement_timeout"] for row in t.admin("SHOW TIERS")] == ["7"])
+        assert show(acme, "statement_timeout") == "7s"
+
+
 def test_a_lost_server_is_replaced(ledger, turnstile):
     with clients(turnstile(shared(ledger)), "acme", "globex") as (acme, globex):
         pid = acme.rows(PID)[0][0]
