@@ -198,7 +198,10 @@ def test_a_share_comes_free_when_a_server_is_lost(log, turnstile):
         assert errors(second.until("Z")) == []
 
 
-def test_a_reload_raises_a_share(log, turnstile):
+@pytest.mark.parametrize("raise_it", [
+    lambda t: t.reload({"tiers": {"greedy": {"max_server_share": "75%"}}}),
+    lambda t: t.admin("SET TENANT acme max_server_share = 75")], ids=["reload", "console"])
+def test_a_share_is_raised_while_somebody_waits(log, turnstile, raise_it):
     t = turnstile(greedy(log))
     with contextlib.ExitStack() as stack:
         acme = [stack.enter_context(enter(t, "acme")) for _ in range(3)]
@@ -206,7 +209,7 @@ def test_a_reload_raises_a_share(log, turnstile):
             begin(client)
         acme[2].send(raw.query("SELECT 3"))
         wait_until(lambda: waiting(t) == 1)
-        t.reload({"tiers": {"greedy": {"max_server_share": "75%"}}})
+        raise_it(t)
         assert errors(acme[2].until("Z")) == []
 
 
