@@ -194,6 +194,8 @@ def test_a_share_comes_free_when_a_server_is_lost(log, turnstile):
         second.send(raw.query("SELECT 3"))
         wait_until(lambda: waiting(t) == 1)
         other.query("COMMIT")
+        other.rows("SELECT 4")
+        assert waiting(t) == 1
         first.reset()
         assert errors(second.until("Z")) == []
 
@@ -209,6 +211,8 @@ def test_a_share_is_raised_while_somebody_waits(log, turnstile, raise_it):
             begin(client)
         acme[2].send(raw.query("SELECT 3"))
         wait_until(lambda: waiting(t) == 1)
+        stack.enter_context(enter(t, "globex")).rows("SELECT 4")
+        assert waiting(t) == 1
         raise_it(t)
         assert errors(acme[2].until("Z")) == []
 
