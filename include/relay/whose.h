@@ -46,6 +46,8 @@ bool whose_may_run(const struct client *c, struct err *e);
 bool whose_is_pending(const struct client *c);
 /* Whether the tenant of this id is being looked up in a database: the request waits. */
 bool whose_must_seek(struct client *c, struct slice id);
+/* A request waits for that. */
+bool whose_is_seeking(const struct client *c);
 /* It is known now, if anybody knows it; why_not: nobody could be asked. */
 void whose_tenant_told(struct client *c, const struct err *why_not);
 /* The tenant of this id, with a reference.  NULL: *e. */

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "relay/listen.h"
+#include "relay/whose.h"
 
 #include <stdlib.h>
 
@@ -143,7 +144,7 @@ void show_each_group(struct worker *w, void (*visit)(struct group *group, struct
 
 enum client_doing show_client_doing(const struct client *c)
 {
-	if (c->waiter.pool || c->retry_at || listen_is_waiting(c))
+	if (c->waiter.pool || c->retry_at || listen_is_waiting(c) || whose_is_seeking(c))
 		return CLIENT_IS_WAITING;
 	return c->server ? CLIENT_IS_ACTIVE : CLIENT_IS_IDLE;
 }

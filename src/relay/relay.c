@@ -256,7 +256,8 @@ void relay_cancel(struct client *c)
 	s = c->server;
 	c->group->counters.cancel_count++;
 	tenant_count(c->tenant, TENANT_CANCELS, 1);
-	if (c->waiter.pool || c->retry_at || (listen_is_waiting(c) && !(s && s->replies.n))) {
+	if (c->waiter.pool || c->retry_at || whose_is_seeking(c) ||
+	    (listen_is_waiting(c) && !(s && s->replies.n))) {
 		cancel_waiting(c);
 	} else if (s && (s->question.done || s->replies.n)) {
 		c->cancel_asked = has_request(c);

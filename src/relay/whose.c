@@ -141,6 +141,11 @@ bool whose_must_seek(struct client *c, struct slice id)
 	return true;
 }
 
+bool whose_is_seeking(const struct client *c)
+{
+	return c->whose && c->whose->sought && !c->whose->is_answered;
+}
+
 void whose_tenant_told(struct client *c, const struct err *why_not)
 {
 	struct whose *w = c->whose;

@@ -439,6 +439,19 @@ def test_looked_up_by_a_comment(switching):
     assert sqlstate(switching.query(text.replace("88", "404"))) == "28000"
 
 
+def test_i7_a_lookup_is_cancelled(switching, server):
+    with server.connect(APP_DATABASE, autocommit=False) as holder:
+        holder.execute(f"LOCK TABLE {TABLE}")
+        switching.send(raw.query(f"SET {SETTING} = '88'"))
+        wait_until(lambda: source(switching.pooler)["waiting"] == 1, what="nobody waits")
+        assert [row["state"] for row in switching.pooler.admin("SHOW CLIENTS")
+                if row["user"] == APP_USER] == ["waiting"]
+        switching.cancel()
+        assert sqlstate(switching.until("Z")) == "57014"
+    assert raw.kinds(switching.query(f"SET {SETTING} = '88'")) == "CZ"
+    assert switching.rows(f"SELECT current_setting('{SETTING}'), 2") == [("88", "2")]
+
+
 # --- a database that does not answer -------------------------------------------------------------
 @pytest.fixture
 def own_server():
