@@ -157,6 +157,7 @@ struct server {
 	bool has_defaults;     /* … and what sessions begin with */
 	bool checking;         /* whether its tenant's id is what it was made: asked … */
 	bool checked;          /* … since its last statement */
+	bool changed;          /* … and it was not: nobody\'s server any more */
 	bool carry_due;        /* the client's settings go ahead of its next message … */
 	bool carried;          /* … have gone, and it is told of the rest when it is ready */
 	bool is_unbound;       /* row-level security does not bind its role, and it has to */

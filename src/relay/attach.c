@@ -559,7 +559,7 @@ void attach_settle(struct server *s)
 	admit_end(c);
 	c->prepaid = 0;
 	c->chosen = NULL;
-	if (s->doubtful && attach_keeps(c)) {
+	if (s->changed && attach_keeps(c)) {
 		s->on->ended(s, "its state is not known any more");
 		return;
 	}

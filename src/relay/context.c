@@ -232,7 +232,7 @@ void context_is_changed(struct server *s)
 {
 	struct client *c = s->client;
 
-	s->doubtful = true;
+	s->doubtful = s->changed = true;
 	s->pool->group->counters.changed_count++;
 	log_warning(
 	    "S-%llu: the tenant's id was changed by what \"%s\" has run (tenant_context_check)",

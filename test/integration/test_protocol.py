@@ -70,6 +70,8 @@ def test_query_longer_than_what_is_looked_at(primary, t):
     with log_in(t) as client, log_in(t) as other:
         assert client.rows(text) == [(str(3 * MIB),)]
         # Nobody has read it, so the server is asked what it has left.
+        wait_until(lambda: [(row["sv_active"], row["sv_tested"]) for row in t.admin("SHOW POOLS")
+                            if row["database"] == APP_DATABASE] == [(0, 0)])
         assert {pid_of(other) for _ in range(5)} == {pid_of(client)}
         text = "CREATE TEMP TABLE mine (a text DEFAULT '%s')" % ("x" * (3 * MIB))
         client.query(text)
