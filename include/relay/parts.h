@@ -58,7 +58,8 @@ static inline bool is_at_start(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	return !c->in_batch && (!s || (s->tx == 'I' && s->replies.n == s->carrying));
+	return !c->in_batch &&
+	       (!s || (s->tx == 'I' && s->replies.n == s->carrying && !s->skips_to_sync));
 }
 
 /* Whether the client has begun a transaction, which a server knows of or not. */

@@ -174,3 +174,17 @@ def test_copy_behind_what_has_to_be_waited_for(primary, turnstile):
         client.send(raw.copy_data(b"1\n"), raw.copy_data(b"2\n"), raw.copy_done())
         assert not raw.find(client.until("Z"), "E")
         assert client.rows("SELECT sum(a) FROM behind") == [("3",)]
+
+
+def test_sync_that_waits_behind_a_copy_that_fails(primary, t):
+    """What the table's trigger may have set is put back before the next message is read."""
+    for statement in ("CREATE OR REPLACE FUNCTION sets_in_copy() RETURNS trigger LANGUAGE plpgsql AS $$"
+                      " BEGIN PERFORM set_config('work_mem', '1MB', false); RETURN new; END $$",
+                      "CREATE TRIGGER sets BEFORE INSERT ON copied EXECUTE FUNCTION sets_in_copy()"):
+        primary.sql(statement, dbname=APP_DATABASE)
+    with log_in(t, lock_timeout="1h") as client:
+        client.send(BATCH_IN, SYNC)
+        assert client.until("G")
+        client.send(raw.copy_data(b"x\n"), raw.copy_done(), SYNC)
+        assert sqlstate(client.until("Z")) == "22P02"
+        assert client.rows("SHOW lock_timeout") == [("1h",)]
