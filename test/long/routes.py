@@ -93,6 +93,8 @@ def main():
 
         wait_until(routes, 60, lambda: "reads reach the replica\n" + pooler.log_text())
         measure(table, pooler, replica, "write_shapes.txt", "0", lambda seen, of: seen == 0 and of >= 80)
+        # What the shapes have defined is being asked for: until then all that runs code is a write.
+        wait_until(routes, 60, lambda: "reads reach the replica again\n" + pooler.log_text())
         measure(table, pooler, replica, "read_shapes.txt", ">= 95 %",
                 lambda seen, of: of >= 60 and seen >= 0.95 * of)
     return table.finish()
