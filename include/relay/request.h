@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * request.h - what the handlers of a client's messages share: steps of every handler, refusals, and
+ * a server for the request.
+ *
+ * A handler says STEP_DONE when the message has been dealt with, STEP_AGAIN when it has to come
+ * again later and nothing was changed, STEP_CLOSED when the client is gone.
+ */
+#ifndef PGT_RELAY_REQUEST_H
+#define PGT_RELAY_REQUEST_H
+
+#include "relay/listen.h"
+#include "relay/parts.h"
+#include "relay/whose.h"
+#include "wire/frame.h"
+
+/* ---- every handler ----------------------------------------------------------------------------
+ */
+
+/* The message was handled here; what of it has not come yet is thrown away when it does. */
+static inline enum step request_skip(struct client *c, const struct frame *f)
+{
+	conn_consume(&c->conn, f->have);
+	c->stream_left = f->len - f->have;
+	c->stream_discard = true;
+	return STEP_DONE;
+}
+
+/* Passes on what is here of the message; the rest follows as it comes. */
+static inline enum step request_pass(struct client *c, const struct frame *f)
+{
+	conn_send(&c->server->conn, f->start, f->have);
+	conn_consume(&c->conn, f->have);
+	c->stream_left = f->len - f->have;
+	c->stream_discard = false;
+	return STEP_DONE;
+}
+
+static inline void request_expect(struct client *c, enum reply_kind kind)
+{
+	replies_push(&c->server->replies,
+		     (struct reply){ .kind = (uint8_t)kind, .way = REPLY_PASS });
+}
+
+/* What request_get_server() said, for a handler: after a refusal the message has been dealt with.
+ */
+static inline enum step request_not_yet(struct client *c, enum step step)
+{
+	return step == STEP_CLOSED && c->phase == CLIENT_READY ? STEP_DONE : step;
+}
+
+static inline bool request_forgets_statements(uint32_t effects)
+{
+	return effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_DEALLOCATE_ALL);
+}
+
+/* Closes the client with 08P01. */
+enum step request_protocol_error(struct client *c, const char *text);
+
+/* Whether the request that begins with this message has to wait until the one before has been
+ * answered, since it is decided on for itself. */
+bool request_must_wait_its_turn(struct client *c);
+/* Refuses the request of this message with *e, and skips the message. */
+enum step request_refuse_message(struct client *c, const struct frame *f, const struct err *e);
+/* A server for the request of this message, within the limits; n: statements that it costs.
+ * STEP_CLOSED: it was refused, which request_not_yet() tells from a client that is gone. */
+enum step request_get_server(struct client *c, const struct frame *f, struct pool *pool,
+			     unsigned n) PGT_MUST_USE;
+/* Its first message is about to go out. */
+void request_mark_query(struct client *c);
+/* Whether this may stand behind what the batch under way has sent.  False: *e. */
+bool request_may_follow_in_batch(struct client *c, struct err *e);
+
+/* What is to be done with a message after listen.c or whose.c has had its say; STEP_CLOSED: what is
+ * done with any other. */
+enum step request_on_listen(struct client *c, const struct frame *f, enum listen_way way,
+			    const struct err *e);
+enum step request_on_whose(struct client *c, const struct frame *f, enum whose_way way,
+			   const struct err *e);
+
+/* ---- texts ------------------------------------------------------------------------------------
+ */
+
+/* What a text asks of prepared statements is answered with the client's own: *rewritten. */
+void request_hide_statements(struct client *c, struct slice text, struct buf *rewritten);
+/* A text too long to be looked at is watched as it streams by.  False: what must not be in it was
+ * found already. */
+bool request_watch_long_text(struct client *c, const struct frame *f) PGT_MUST_USE;
+/* … and ends the client. */
+enum step request_found_in_long_text(struct client *c);
+
+/* ---- handlers of messages (rows of the table in request.c) -------------------------------------
+ */
+
+/* query.c */
+enum step query_on_query(struct client *c, const struct frame *f);
+enum step query_on_function_call(struct client *c, const struct frame *f);
+
+/* extended.c */
+enum step extended_on_parse(struct client *c, const struct frame *f);
+enum step extended_on_bind(struct client *c, const struct frame *f);
+enum step extended_on_describe(struct client *c, const struct frame *f);
+enum step extended_on_execute(struct client *c, const struct frame *f);
+enum step extended_on_close(struct client *c, const struct frame *f);
+enum step extended_on_flush(struct client *c, const struct frame *f);
+enum step extended_on_sync(struct client *c, const struct frame *f);
+
+#endif

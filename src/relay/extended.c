@@ -1,0 +1,618 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * extended.c - Parse, Bind, Describe, Execute, Close, Flush and Sync.
+ *
+ * The first message of a batch gets it a server; what the others name is mapped to what that server
+ * has.  How a statement comes to be on a server is statement.c's.
+ *
+ * Source: PostgreSQL manual, "Extended Query".
+ */
+#include "base/mem.h"
+#include "relay/batch.h"
+#include "relay/listen.h"
+#include "relay/named.h"
+#include "relay/parts.h"
+#include "relay/pins.h"
+#include "relay/replan.h"
+#include "relay/request.h"
+#include "relay/statement.h"
+#include "relay/whose.h"
+#include "wire/frame.h"
+#include "wire/read.h"
+#include "wire/write.h"
+
+/* Of the statement that was asked for last. */
+static void expect_bind(struct client *c)
+{
+	struct server *s = c->server;
+
+	replies_push(&s->replies,
+		     (struct reply){ .kind = REPLY_BIND, .way = REPLY_PASS, .serial = s->bound });
+}
+
+/* ---- batches and texts ---------------------------------------------------------------------
+ */
+
+/* The first message of a batch: what the batch costs and where it may go is read ahead, up to its
+ * Sync, as far as anything depends on it. */
+static enum step start_batch(struct client *c, const struct frame *f)
+{
+	struct batch_view view = { .complete = true };
+
+	if (request_must_wait_its_turn(c))
+		return STEP_AGAIN;
+	if (admit_is_gated(c))
+		gate_begin(c);
+	/* A BEGIN that waits has said where it goes, and its transaction is not stopped. */
+	if (is_at_start(c) && !c->begin &&
+	    (admit_is_gated(c) || (!c->server && gate_has_choice(c)))) {
+		batch_look(c, conn_input(&c->conn), &view);
+		if (!view.complete && !view.flushed && conn_input(&c->conn).n < WAITING_INPUT_MAX)
+			return STEP_AGAIN;
+		if (!c->server && !c->chosen)
+			c->chosen = view.replica_will_do ? gate_replica(c) : gate_primary(c);
+		if (!(c->xact & XACT_ADMITTED))
+			c->prepaid = view.executes;
+	}
+	return request_get_server(c, f, c->chosen ? c->chosen : gate_primary(c), view.executes);
+}
+
+/* A statement that a pipeline has prepared, or not, some batches before: it has to be seen. */
+static bool must_settle(struct client *c, struct slice name)
+{
+	if (!statement_is_mapped(c) || statement_is_settled(c, name))
+		return false;
+	c->turn_missed = true;
+	return true;
+}
+
+/* STEP_DONE: the message may go to c->server as part of a batch. */
+static enum step join_batch(struct client *c, const struct frame *f)
+{
+	enum step step = c->in_batch && c->server ? STEP_DONE : start_batch(c, f);
+
+	if (step != STEP_DONE)
+		return step;
+	request_mark_query(c);
+	c->in_batch = true;
+	return STEP_DONE;
+}
+
+/* A Parse that is too long to be kept. */
+static enum step on_long_parse(struct client *c, const struct frame *f)
+{
+	enum step step = join_batch(c, f);
+	struct err e;
+
+	if (step != STEP_DONE)
+		return request_not_yet(c, step);
+	if ((c->xact & XACT_READS) && !gate_may_write_unseen(c, &e))
+		return request_refuse_message(c, f, &e);
+	if (gate_must_look(c) && !request_watch_long_text(c, f))
+		return request_found_in_long_text(c);
+	c->server->unnamed_id = UNNAMED_UNKNOWN;
+	request_expect(c, REPLY_PARSE);
+	return request_pass(c, f);
+}
+
+/* Parse with nothing to be kept in mind: session pooling. */
+static enum step parse_unmapped(struct client *c, const struct frame *f, struct slice name,
+				struct slice text, const struct sql_facts *facts,
+				struct buf *rewritten, struct slice types)
+{
+	size_t m;
+
+	if (gate_must_look(c)) {
+		pins_note(c, facts, text);
+		if (name.n)
+			pins_note_unmapped(c, text);
+	}
+	request_expect(c, REPLY_PARSE);
+	if (!buf_len(rewritten))
+		return request_pass(c, f);
+	gate_note_clamp(c);
+	m = msg_begin(conn_output(&c->server->conn), MSG_PARSE);
+	buf_put_slice(conn_output(&c->server->conn), name);
+	buf_put_u8(conn_output(&c->server->conn), 0);
+	buf_put_cstr(conn_output(&c->server->conn), buf_cstr(rewritten));
+	buf_put_slice(conn_output(&c->server->conn), types);
+	msg_end(conn_output(&c->server->conn), m);
+	return request_skip(c, f);
+}
+
+/* A text that is not known yet: false when it was dealt with here. */
+static bool look_at_parse(struct client *c, const struct frame *f, struct slice text,
+			  struct sql_facts *facts, struct buf *rewritten, enum step *step)
+{
+	struct sql_env env = gate_env(c);
+	struct err e;
+
+	if (!gate_must_look(c))
+		return true;
+	/* A statement is kept for all clients and for later, when there may be a choice. */
+	env.wants_fingerprint = true;
+	sql_scan(text, &env, facts);
+	if (gate_guard(c, text, facts, rewritten, &e) != VERDICT_REFUSED)
+		return true;
+	*step = request_refuse_message(c, f, &e);
+	return false;
+}
+
+static enum step run_parse(struct client *c, const struct frame *f, struct slice name,
+			   struct slice text, struct slice types, struct buf *rewritten)
+{
+	struct slice body = slice_of(text.p, text.n + 1 + types.n);
+	bool is_mapped = statement_is_mapped(c);
+	struct statement *known = is_mapped ? statement_lookup(c, body) : NULL;
+	struct sql_facts facts;
+	bool is_clamped;
+	enum step step;
+	struct err e;
+
+	if (c->whose && is_mapped) {
+		step = request_on_whose(c, f, whose_parse(c, name, body, known, &e), &e);
+		if (step != STEP_CLOSED)
+			return step;
+	}
+	facts.effects = facts.flags = 0;
+	facts.kind = SQL_KIND_OTHER;
+	facts.asks_prepared = facts.resets = false;
+	/* It is another one for each of those who began with other settings. */
+	if (known && known->resets && c->base->n)
+		known = NULL;
+	facts.sequence = known ? known->sequence : 0;
+	if ((!known || known->is_guarded) && !look_at_parse(c, f, text, &facts, rewritten, &step))
+		return step;
+	is_clamped = buf_len(rewritten) > 0;
+	if (is_mapped && (c->listening || facts.kind == SQL_KIND_LISTEN)) {
+		step =
+		    request_on_listen(c, f, listen_parse(c, name, text, &facts, rewritten, &e), &e);
+		if (step != STEP_CLOSED)
+			return step;
+	}
+	if (name.n && is_mapped && !statement_has_room(c, body.n, known, &e))
+		return request_refuse_message(c, f, &e);
+	if (facts.asks_prepared && is_mapped)
+		request_hide_statements(c, text, rewritten);
+	if (facts.resets && c->base->n && is_mapped && !buf_len(rewritten) &&
+	    putback_rewrite(c, text, NULL, rewritten))
+		facts.resets = context_is_reset(c->group, &facts);
+	if (buf_len(rewritten))
+		known = NULL;
+	if (!c->server && known && !c->begin_failed && statement_parse_here(c, name, known))
+		return request_skip(c, f);
+	if (facts.sequence)
+		sequence_expect(c, facts.sequence);
+	/* Only a server may have had it, and be dropped for another. */
+	if (known)
+		statement_ref(known);
+	step = join_batch(c, f);
+	if (step != STEP_DONE) {
+		statement_unref(known);
+		return request_not_yet(c, step);
+	}
+	if ((c->xact & XACT_READS) && !is_mapped) {
+		if (!gate_may_write(c, text, &facts, &e))
+			return request_refuse_message(c, f, &e);
+		c->unnamed_is_read |= !name.n;
+	}
+	if (!is_mapped)
+		return parse_unmapped(c, f, name, text, &facts, rewritten, types);
+	if (is_clamped)
+		gate_note_clamp(c);
+	if (buf_len(rewritten)) {
+		buf_put_u8(rewritten, 0);
+		buf_put_slice(rewritten, types);
+		body = buf_peek(rewritten);
+	}
+	statement_parse(c, name, body, known, &facts);
+	statement_unref(known);
+	return request_skip(c, f);
+}
+
+enum step extended_on_parse(struct client *c, const struct frame *f)
+{
+	struct buf rewritten = { 0 };
+	struct slice name, text;
+	struct reader r;
+	enum step step;
+
+	if (f->len > HOLD_MAX)
+		return on_long_parse(c, f);
+	if (!frame_is_whole(f))
+		return STEP_AGAIN;
+	r = reader_of(frame_body(f));
+	name = read_cstr(&r);
+	text = read_cstr(&r);
+	if (r.failed)
+		return request_protocol_error(c, "invalid Parse message");
+	if (name.n && must_settle(c, name))
+		return STEP_AGAIN;
+	step = run_parse(c, f, name, text, slice_of(r.p, read_left(&r)), &rewritten);
+	buf_fini(&rewritten);
+	return step;
+}
+
+/* A message whose statement's name stands at name.p; everything else stays as it is. */
+static enum step pass_renamed(struct client *c, const struct frame *f, struct slice name)
+{
+	struct buf odd = { 0 };
+	struct slice there = statement_require(c, name, &odd);
+	struct buf *out = conn_output(&c->server->conn);
+	size_t before = (size_t)(name.p - f->start), after = before + name.n + 1;
+	uint32_t len = htonl((uint32_t)(f->len - 1 - name.n - 1 + there.n));
+	char *p = buf_reserve(out, f->have + there.n);
+
+	memcpy(p, f->start, before);
+	memcpy(p + 1, &len, sizeof(len));
+	memcpy(p + before, there.p, there.n);
+	memcpy(p + before + there.n, f->start + after, f->have - after);
+	buf_produced(out, f->have - name.n - 1 + there.n);
+	buf_fini(&odd);
+	conn_consume(&c->conn, f->have);
+	c->stream_left = f->len - f->have;
+	c->stream_discard = false;
+	return STEP_DONE;
+}
+
+/* Bind with parameters that set something guarded: false when it was dealt with here. */
+static bool guard_bind(struct client *c, const struct frame *f, const struct statement *st,
+		       struct slice name, struct buf *rewritten, enum step *step)
+{
+	struct slice body = frame_body(f);
+	size_t at = (size_t)(name.p + name.n + 1 - body.p);
+	struct err e;
+
+	if (!frame_is_whole(f)) {
+		*step = f->len > HOLD_MAX
+			    ? request_protocol_error(c, "Bind message too long to be checked")
+			    : STEP_AGAIN;
+		return false;
+	}
+	if (gate_guard_bind(c, st, slice_of(body.p + at, body.n - at), rewritten, &e) ==
+	    VERDICT_REFUSED) {
+		*step = request_refuse_message(c, f, &e);
+		return false;
+	}
+	return true;
+}
+
+/* Bind of a statement whose result has changed: false when it was dealt with here. */
+static bool goes_by_result(struct client *c, const struct frame *f, struct slice portal,
+			   struct slice name, enum step *step)
+{
+	struct err e;
+
+	switch (replan_on_bind(c, f, portal, name, &e)) {
+	case VERDICT_REFUSED:
+		*step = request_refuse_message(c, f, &e);
+		return false;
+	case VERDICT_WAIT:
+		*step = STEP_AGAIN;
+		return false;
+	default:
+		return true;
+	}
+}
+
+/* A Bind with other parameters than the client's. */
+static enum step send_rewritten_bind(struct client *c, const struct frame *f, struct slice portal,
+				     struct slice name, struct buf *rewritten)
+{
+	struct buf odd = { 0 }, *out;
+	struct slice there = statement_require(c, name, &odd);
+	size_t m;
+
+	gate_note_clamp(c);
+	out = conn_output(&c->server->conn);
+	m = msg_begin(out, MSG_BIND);
+	buf_put_slice(out, portal);
+	buf_put_u8(out, 0);
+	buf_put_slice(out, there);
+	buf_put_slice(out, buf_peek(rewritten));
+	msg_end(out, m);
+	buf_fini(&odd);
+	return request_skip(c, f);
+}
+
+/* Bind of a client that may say whose its statements are: false when it was dealt with here. */
+static bool says_whose(struct client *c, const struct frame *f, struct slice portal,
+		       struct slice name, enum step *step)
+{
+	struct slice body = frame_body(f);
+	size_t at = (size_t)(name.p + name.n + 1 - body.p);
+	struct err e;
+
+	*step = STEP_AGAIN;
+	if (!frame_is_whole(f) && f->len <= HOLD_MAX)
+		return false;
+	*step = request_on_whose(
+	    c, f, whose_bind(c, portal, name, slice_of(body.p + at, body.n - at), &e), &e);
+	return *step == STEP_CLOSED;
+}
+
+/* Whether READONLY lets the statement run.  Where names are not mapped, only the unnamed one is
+ * known, if it was parsed in this transaction. */
+static bool may_bind(struct client *c, const struct statement *st, struct slice name, struct err *e)
+{
+	struct sql_facts facts;
+
+	if (!st)
+		return (!name.n && c->unnamed_is_read) || gate_may_write_unseen(c, e);
+	statement_facts(st, &facts);
+	return gate_may_write(c, statement_text(st), &facts, e);
+}
+
+static enum step run_bind(struct client *c, const struct frame *f, struct slice portal,
+			  struct slice name, struct buf *rewritten)
+{
+	struct statement *st = statement_is_mapped(c) ? statement_find(c, name) : NULL;
+	struct sql_facts facts;
+	bool had_begin;
+	enum step step;
+	struct err e;
+
+	if (c->whose && !says_whose(c, f, portal, name, &step))
+		return step;
+	if (st && st->meaning != gate_meaning(c))
+		statement_look_again(c, st);
+	if (c->in_batch && c->resets && !gate_allow_behind_reset(c, &e))
+		return request_refuse_message(c, f, &e);
+	if (st && st->guards_params && !guard_bind(c, f, st, name, rewritten, &step))
+		return step;
+	if (st && st->changes && !goes_by_result(c, f, portal, name, &step))
+		return step;
+	if (st && st->sequence)
+		sequence_expect(c, st->sequence);
+	had_begin = c->begin != NULL;
+	step = join_batch(c, f);
+	if (step != STEP_DONE)
+		return request_not_yet(c, step);
+	/* A BEGIN that has failed here takes the unnamed one along. */
+	if (had_begin && st)
+		st = statement_find(c, name);
+	if ((c->xact & XACT_READS) && !may_bind(c, st, name, &e))
+		return request_refuse_message(c, f, &e);
+	if (!statement_is_mapped(c)) {
+		c->group->counters.bind_count += name.n > 0;
+		request_expect(c, REPLY_BIND);
+		return request_pass(c, f);
+	}
+	if (statement_is_unseen(c, name) && replan_before_bind(c, f, portal, name) == VERDICT_WAIT)
+		return STEP_AGAIN;
+	c->group->counters.bind_count += name.n > 0;
+	if (c->named)
+		named_unbind(c, portal);
+	if (listen_minds_bind(c, st)) {
+		step = request_on_listen(c, f, listen_bind(c, st, &e), &e);
+		if (step != STEP_CLOSED)
+			return step;
+	}
+	if (st && (st->effects || st->sets_path || st->sequence || st->has_names)) {
+		statement_facts(st, &facts);
+		if (st->has_names && !named_on_bind(c, portal, st, &facts, &e))
+			return request_refuse_message(c, f, &e);
+		if (!pins_allow(c, &facts, &e))
+			return request_refuse_message(c, f, &e);
+		pins_note(c, &facts, statement_text(st));
+		c->server->will_forget |= request_forgets_statements(facts.effects);
+	}
+	c->batch_goes_on |= !st || (st->effects & CONTEXT_MAY_GO_ON);
+	step = buf_len(rewritten) ? send_rewritten_bind(c, f, portal, name, rewritten)
+				  : pass_renamed(c, f, name);
+	statement_note_portal(c, portal);
+	expect_bind(c);
+	if (c->listening)
+		listen_on_bind_sent(c, portal, st);
+	return step;
+}
+
+enum step extended_on_bind(struct client *c, const struct frame *f)
+{
+	struct reader r = reader_of(frame_body(f));
+	struct slice portal = read_cstr(&r), name = read_cstr(&r);
+	struct buf rewritten = { 0 };
+	enum step step;
+
+	if (r.failed && (frame_is_whole(f) || f->have > WAITING_INPUT_MAX))
+		return request_protocol_error(c, "invalid Bind message");
+	if (r.failed || must_settle(c, name))
+		return STEP_AGAIN;
+	step = run_bind(c, f, portal, name, &rewritten);
+	buf_fini(&rewritten);
+	return step;
+}
+
+/* Describe and Close: a letter that says of what, and its name. */
+static bool read_target(const struct frame *f, uint8_t *what, struct slice *name)
+{
+	struct reader r = reader_of(frame_body(f));
+
+	*what = read_u8(&r);
+	*name = read_cstr(&r);
+	return read_is_complete(&r) && (*what == 'S' || *what == 'P');
+}
+
+enum step extended_on_describe(struct client *c, const struct frame *f)
+{
+	struct slice name;
+	enum step step;
+	uint8_t what;
+
+	if (!frame_is_whole(f))
+		return f->len > WAITING_INPUT_MAX
+			   ? request_protocol_error(c, "invalid Describe message")
+			   : STEP_AGAIN;
+	if (!read_target(f, &what, &name))
+		return request_protocol_error(c, "invalid Describe message");
+	if (what == 'S' && must_settle(c, name))
+		return STEP_AGAIN;
+	if (c->whose && whose_describe(c, what, name) == WHOSE_ANSWERED)
+		return request_skip(c, f);
+	step = join_batch(c, f);
+	if (step != STEP_DONE)
+		return request_not_yet(c, step);
+	if (!statement_is_mapped(c) || what == 'P') {
+		statement_expect_told_portal(c, name);
+		return request_pass(c, f);
+	}
+	step = pass_renamed(c, f, name);
+	statement_expect_told(c, name);
+	return step;
+}
+
+enum step extended_on_close(struct client *c, const struct frame *f)
+{
+	struct slice name;
+	enum step step;
+	uint8_t what;
+
+	if (!frame_is_whole(f))
+		return f->len > WAITING_INPUT_MAX
+			   ? request_protocol_error(c, "invalid Close message")
+			   : STEP_AGAIN;
+	if (!read_target(f, &what, &name))
+		return request_protocol_error(c, "invalid Close message");
+	if (what == 'S' && name.n && must_settle(c, name))
+		return STEP_AGAIN;
+	if (c->whose && whose_close(c, what, name) == WHOSE_ANSWERED)
+		return request_skip(c, f);
+	step = join_batch(c, f);
+	if (step != STEP_DONE)
+		return request_not_yet(c, step);
+	if (what == 'S' && statement_is_mapped(c)) {
+		statement_close(c, name);
+		return request_skip(c, f);
+	}
+	if (what == 'P' && c->listening)
+		listen_on_close_sent(c, name);
+	request_expect(c, REPLY_CLOSE);
+	return request_pass(c, f);
+}
+
+/* An Execute that its batch did not show when it began. */
+static enum verdict admit_late(struct client *c, struct err *e)
+{
+	bool starts = c->server->tx == 'I' && !(c->xact & XACT_ADMITTED);
+
+	if (starts && !c->prepaid)
+		return admit_transaction(c, 1, e);
+	admit_count(c);
+	return VERDICT_PASS;
+}
+
+/* A portal that was bound before would run behind what takes back what is guarded. */
+static bool may_execute(struct client *c, struct err *e)
+{
+	if (!c->resets || !c->group->is_shared)
+		return true;
+	if (c->has_reset)
+		return gate_allow_behind_reset(c, e);
+	c->has_reset = true;
+	return true;
+}
+
+static struct slice portal_of(const struct frame *execute)
+{
+	struct reader r = reader_of(frame_body(execute));
+
+	return read_cstr(&r);
+}
+
+static enum whose_way execute_whose(struct client *c, const struct frame *f, struct err *e)
+{
+	struct reader r = reader_of(frame_body(f));
+	struct slice portal = read_cstr(&r);
+
+	return whose_execute(c, portal, read_u32(&r), e);
+}
+
+enum step extended_on_execute(struct client *c, const struct frame *f)
+{
+	enum step step;
+	struct err e;
+
+	if (!frame_is_whole(f))
+		return f->len > WAITING_INPUT_MAX
+			   ? request_protocol_error(c, "invalid Execute message")
+			   : STEP_AGAIN;
+	if (c->whose) {
+		step = request_on_whose(c, f, execute_whose(c, f, &e), &e);
+		if (step != STEP_CLOSED)
+			return step;
+	}
+	step = join_batch(c, f);
+	if (step != STEP_DONE)
+		return request_not_yet(c, step);
+	switch (admit_late(c, &e)) {
+	case VERDICT_REFUSED:
+		return request_refuse_message(c, f, &e);
+	case VERDICT_WAIT:
+		return STEP_AGAIN;
+	case VERDICT_PASS:
+		break;
+	}
+	if (!may_execute(c, &e))
+		return request_refuse_message(c, f, &e);
+	if (!c->named || !named_on_execute(c, portal_of(f)))
+		request_expect(c, REPLY_EXECUTE);
+	if (c->listening)
+		listen_on_execute_sent(c, portal_of(f));
+	return request_pass(c, f);
+}
+
+enum step extended_on_flush(struct client *c, const struct frame *f)
+{
+	if (!c->server || (!c->in_batch && !c->server->copy_in))
+		return request_skip(c, f);
+	/* The server may have nothing to say to it. */
+	answer_made_ones(c->server);
+	return request_pass(c, f);
+}
+
+/* A Sync that no server needs to see. */
+static enum step sync_here(struct client *c, const struct frame *f)
+{
+	if (f->len != FRAME_HEADER_LEN)
+		return request_protocol_error(c, "invalid Sync message");
+	c->group->counters.sync_count += !c->skips_to_sync && !(c->whose && c->whose->in_batch);
+	if (c->whose)
+		whose_sync(c, c->skips_to_sync);
+	c->skips_to_sync = false;
+	c->in_batch = false;
+	local_ready(c);
+	return request_skip(c, f);
+}
+
+enum step extended_on_sync(struct client *c, const struct frame *f)
+{
+	struct server *s = c->server;
+	enum step step;
+
+	if (!s || is_at_start(c))
+		return sync_here(c, f);
+	if (c->listening && listen_sync(c) == LISTEN_WAITS)
+		return STEP_AGAIN;
+	c->skips_to_sync = false;
+	c->in_batch = false;
+	if (s->copy_in) {
+		/* The server ignores it, unless the COPY fails before it gets there. */
+		s->loose_syncs++;
+		return request_pass(c, f);
+	}
+	if (s->statements.count > c->group->set.max_prepared_statements && !s->skips_to_sync)
+		statement_end_batch(s);
+	s->skips_to_sync = false;
+	request_expect(c, REPLY_SYNC);
+	s->forgets |= s->will_forget;
+	s->will_forget = false;
+	if (s->reuses && !s->carrying)
+		replan_keep(s);
+	/* Should what goes ahead fail, the server would run what comes behind the Sync. */
+	s->begins_in_batch = s->carrying || answer_owes_begin(s);
+	step = request_pass(c, f);
+	if (c->group->set.tenant_context_check && s->tx == 'I' && !c->batch_goes_on)
+		context_check_behind(c);
+	c->batch_goes_on = false;
+	return step;
+}

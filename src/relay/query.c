@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * query.c - requests of one message: the text of a Query, a function call.
+ *
+ * A text is scanned once; what it is decides whether it is answered here, refused, rewritten, or
+ * sent as it is, and what has to be kept of it until its answer has come.  How a message gets a
+ * server is request.c's.
+ *
+ * Source: PostgreSQL manual, "Simple Query" and "Function Call".
+ */
+#include "base/mem.h"
+#include "relay/listen.h"
+#include "relay/named.h"
+#include "relay/parts.h"
+#include "relay/pins.h"
+#include "relay/request.h"
+#include "relay/statement.h"
+#include "relay/whose.h"
+#include "wire/frame.h"
+#include "wire/read.h"
+#include "wire/write.h"
+
+static void forget_on_server(struct client *c, uint32_t effects)
+{
+	statement_drop_unnamed(c);
+	/* What comes behind it has to wait until it is known which statements there are. */
+	if (request_forgets_statements(effects))
+		c->server->forgets = true;
+}
+
+/* A statement that the server ends with a ReadyForQuery, in the middle of a batch too: it ends
+ * that as a Sync does, and what comes behind waits until it has. */
+static void expect_ready(struct client *c, const struct reply *r)
+{
+	replies_push(&c->server->replies, *r);
+	c->server->forgets |= c->in_batch;
+}
+
+/* subject: what has to be kept of its text, or NULL. */
+static enum step send_query(struct client *c, const struct frame *f, struct buf *rewritten,
+			    enum reply_note note, void *subject)
+{
+	request_mark_query(c);
+	expect_ready(c, &(struct reply){ .kind = REPLY_QUERY,
+					 .way = REPLY_PASS,
+					 .note = subject ? note : NOTE_NONE,
+					 .subject = subject });
+	if (!buf_len(rewritten))
+		return request_pass(c, f);
+	msg_put_query(conn_output(&c->server->conn), buf_cstr(rewritten));
+	return request_skip(c, f);
+}
+
+/* A text that names prepared statements, as the server has to see it. */
+static struct naming *rename_query(struct client *c, struct slice text,
+				   const struct sql_facts *facts, struct buf *rewritten)
+{
+	struct buf renamed = { 0 };
+	struct sql_env env = gate_env(c);
+	struct sql_facts moved;
+	struct naming *naming;
+
+	if (buf_len(rewritten)) {
+		text = buf_peek(rewritten);
+		sql_scan(text, &env, &moved);
+		facts = &moved;
+	}
+	naming = named_rewrite(c, text, facts, &renamed);
+	if (buf_len(&renamed)) {
+		buf_fini(rewritten);
+		*rewritten = renamed;
+	}
+	/* What comes behind it has to wait until it is known which statements there are. */
+	c->server->forgets = true;
+	return naming;
+}
+
+static enum step run_deallocate(struct client *c, const struct frame *f,
+				const struct sql_facts *facts)
+{
+	named_deallocate(c, facts);
+	return request_skip(c, f);
+}
+
+/* Nothing is under way that could change what names stand for, or that has to be answered before.
+ */
+static bool is_quiet(const struct client *c)
+{
+	return !c->in_batch && !c->begin_failed &&
+	       (!c->server || (!c->server->replies.n && c->server->tx != 'E'));
+}
+
+/* What names stand for is seen by the answers that are still to come. */
+static bool must_wait_for_names(struct client *c)
+{
+	const struct server *s = c->server;
+
+	c->turn_missed = s && s->replies.ncycles && !s->copy_in;
+	return c->turn_missed;
+}
+
+/* RESET and DEFAULT go back to what the session began with, in the text itself. */
+static struct putback *put_back(struct client *c, struct slice text, const struct sql_facts *facts,
+				struct buf *rewritten)
+{
+	struct putback *back = NULL;
+
+	if (facts->nnames || c->listening || (facts->flags & SQL_UNCLEAN) ||
+	    (facts->effects & (SQL_EFFECT_BLOCK | SQL_EFFECT_DISCARD_ALL)) ||
+	    context_is_reset(c->group, facts)) /* a tenant's id is put back by session_restore() */
+		return NULL;
+	if (buf_len(rewritten))
+		text = buf_peek(rewritten);
+	/* The tenant's context is no part of the text, and is brought back behind it. */
+	if (putback_rewrite(c, text, &back, rewritten))
+		c->resets = context_is_reset(c->group, facts);
+	return back;
+}
+
+/* Of a text that can be looked at. */
+static enum step run_query(struct client *c, const struct frame *f, struct slice text,
+			   struct sql_facts *facts, struct buf *rewritten)
+{
+	bool has_names = facts->nnames && statement_is_mapped(c);
+	struct naming *naming = NULL;
+	struct putback *back = NULL;
+	bool is_clamped, touches, resets, ends;
+	enum step step;
+	struct err e;
+
+	if (c->whose) {
+		step = request_on_whose(c, f, whose_query(c, text, facts, &e), &e);
+		if (step != STEP_CLOSED)
+			return step;
+	}
+	if (gate_guard(c, text, facts, rewritten, &e) == VERDICT_REFUSED)
+		return request_refuse_message(c, f, &e);
+	if (local_may_know(text, facts) && local_query(c, text, facts))
+		return request_skip(c, f);
+	if (admit_is_gated(c) && !gate_may_write(c, text, facts, &e))
+		return request_refuse_message(c, f, &e);
+	if (has_names && must_wait_for_names(c))
+		return STEP_AGAIN;
+	if (has_names && is_quiet(c) && named_is_ours(c, facts))
+		return run_deallocate(c, f, facts);
+	if (facts->nnames && !named_may_run(c, facts, &e))
+		return request_refuse_message(c, f, &e);
+	is_clamped = buf_len(rewritten) > 0;
+	if (c->listening || facts->kind == SQL_KIND_LISTEN) {
+		step = request_on_listen(c, f, listen_query(c, text, facts, rewritten, &e), &e);
+		if (step != STEP_CLOSED)
+			return step;
+	}
+	if (facts->asks_prepared && statement_is_mapped(c))
+		request_hide_statements(c, text, rewritten);
+	if (is_at_start(c) && !c->server && !c->chosen && !c->begin)
+		c->chosen = gate_choose(c, text, facts);
+	if (facts->sequence)
+		sequence_expect(c, facts->sequence);
+	step = request_get_server(c, f, c->chosen, facts->statements);
+	if (step != STEP_DONE) {
+		c->looked_at = c->waiter.pool && !c->begin && !facts->effects && !facts->sequence &&
+			       !facts->resets && !buf_len(rewritten) && !has_names && !c->listening;
+		return request_not_yet(c, step);
+	}
+	touches = facts->effects || facts->sequence;
+	if (touches && !pins_allow(c, facts, &e))
+		return request_refuse_message(c, f, &e);
+	if (!is_at_start(c))
+		admit_charge(c, facts->statements);
+	resets = c->resets;
+	if (touches)
+		pins_note(c, facts, text);
+	if (facts->resets && c->base->n && !resets)
+		back = put_back(c, text, facts, rewritten);
+	if (is_clamped)
+		gate_note_clamp(c);
+	if (has_names)
+		naming = rename_query(c, text, facts, rewritten);
+	forget_on_server(c, facts->effects);
+	ends = c->group->set.tenant_context_check && context_ends_with(facts, c->server->tx);
+	step = back ? send_query(c, f, rewritten, NOTE_PUTBACK, back)
+		    : send_query(c, f, rewritten, NOTE_TEXT, naming);
+	if (ends)
+		context_check_behind(c);
+	if (c->listening)
+		listen_on_query_sent(c, text, facts);
+	return step;
+}
+
+static enum step on_long_query(struct client *c, const struct frame *f)
+{
+	struct buf nothing = { 0 };
+	enum step step;
+	struct err e;
+
+	if (admit_is_gated(c) && !gate_may_write_unseen(c, &e))
+		return request_refuse_message(c, f, &e);
+	step = request_get_server(c, f, gate_primary(c), 1);
+	if (step != STEP_DONE)
+		return request_not_yet(c, step);
+	if (gate_must_look(c) && !request_watch_long_text(c, f))
+		return request_found_in_long_text(c);
+	/* One is paid for; how many there are, the server tells. */
+	c->counts_tags = admit_is_gated(c);
+	c->prepaid = !is_at_start(c) ? 0 : c->counts_tags;
+	forget_on_server(c, 0);
+	return send_query(c, f, &nothing, NOTE_NONE, NULL);
+}
+
+/* A text that was looked at, decided on and found harmless before it had to wait for its server. */
+static enum step run_waited_query(struct client *c, const struct frame *f)
+{
+	struct buf nothing = { 0 };
+
+	c->looked_at = false;
+	if (c->server->carry_due)
+		carry_send(c);
+	forget_on_server(c, 0);
+	(void)!send_query(c, f, &nothing, NOTE_NONE, NULL);
+	if (c->group->set.tenant_context_check)
+		context_check_behind(c);
+	return STEP_DONE;
+}
+
+enum step query_on_query(struct client *c, const struct frame *f)
+{
+	struct buf rewritten = { 0 };
+	struct sql_facts facts;
+	struct sql_env env;
+	struct slice text;
+	enum step step;
+	struct err e;
+
+	if (c->host->config->global.disable_pqexec)
+		return request_protocol_error(c, "simple queries are disabled (disable_pqexec)");
+	if (c->looked_at && c->server && !c->server->has_notified)
+		return run_waited_query(c, f);
+	if (request_must_wait_its_turn(c))
+		return STEP_AGAIN;
+	if (!request_may_follow_in_batch(c, &e))
+		return request_refuse_message(c, f, &e);
+	if (!gate_must_look(c) || f->len > HOLD_MAX)
+		return on_long_query(c, f);
+	if (!frame_is_whole(f))
+		return STEP_AGAIN;
+	text = frame_body(f);
+	if (!text.n || text.p[text.n - 1] != '\0')
+		return request_protocol_error(c, "invalid Query message");
+	text.n = strlen(text.p);
+	env = gate_env(c);
+	sql_scan(text, &env, &facts);
+	step = run_query(c, f, text, &facts, &rewritten);
+	buf_fini(&rewritten);
+	return step;
+}
+
+enum step query_on_function_call(struct client *c, const struct frame *f)
+{
+	struct reader r = reader_of(frame_body(f));
+	uint32_t oid = read_u32(&r);
+	enum step step;
+	struct err e;
+
+	if (r.failed)
+		return frame_is_whole(f) ? request_protocol_error(c, "invalid FunctionCall message")
+					 : STEP_AGAIN;
+	if (request_must_wait_its_turn(c))
+		return STEP_AGAIN;
+	if (!request_may_follow_in_batch(c, &e) || gate_guard_call(c, oid, &e) == VERDICT_REFUSED ||
+	    (admit_is_gated(c) && !gate_may_write_unseen(c, &e)))
+		return request_refuse_message(c, f, &e);
+	step = request_get_server(c, f, gate_primary(c), 1);
+	if (step != STEP_DONE)
+		return request_not_yet(c, step);
+	gate_note_call(c, oid);
+	if (!is_at_start(c))
+		admit_charge(c, 1);
+	request_mark_query(c);
+	expect_ready(c, &(struct reply){ .kind = REPLY_FUNCTION, .way = REPLY_PASS });
+	return request_pass(c, f);
+}
