@@ -8,6 +8,9 @@
  * know it.  A client's name stands for one from the moment its Parse is passed on; an error takes
  * that back, in the reverse order of what was asked (undo).
  *
+ * In four files: statement.c (texts and names), placed.c (what servers have of them), result.c
+ * (results that change) and undo.c.
+ *
  * Traps 1 to 3 of the protocol: test/integration/README.md.
  */
 #ifndef PGT_RELAY_STATEMENT_H

@@ -7,7 +7,6 @@
  *
  * Source: PostgreSQL manual, "Extended Query".
  */
-#include "base/mem.h"
 #include "relay/batch.h"
 #include "relay/listen.h"
 #include "relay/named.h"

@@ -8,7 +8,6 @@
  *
  * Source: PostgreSQL manual, "Simple Query" and "Function Call".
  */
-#include "base/mem.h"
 #include "relay/listen.h"
 #include "relay/named.h"
 #include "relay/parts.h"

@@ -19,7 +19,6 @@
 #include "relay/whose.h"
 #include "sql/stream_guard.h"
 #include "wire/frame.h"
-#include "wire/read.h"
 #include "wire/write.h"
 
 #include <stdlib.h>
