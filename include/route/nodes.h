@@ -32,11 +32,20 @@ struct node {
 	_Atomic int64_t lag_bytes; /* of a replica: behind the primary; -1: not known */
 	_Atomic usec_t lag_time; /* of a replica: age of the last transaction it replayed, 0 when it
 				  * has all that the primary has; -1: not known */
-	_Atomic usec_t seen_at;  /* monotonic; last answer to the monitor, 0: never */
+	_Atomic usec_t asked_at; /* monotonic; when the last question of the monitor was sent that
+				  * was answered … */
+	_Atomic usec_t seen_at;  /* … and when the answer came; 0: never */
 	_Atomic usec_t latency;  /* of that answer */
-	_Atomic unsigned servers; /* connections of all pools */
-	_Atomic unsigned active;  /* in use, for the least busy choice */
-	char error[200];          /* why it is down, under the set's lock */
+	/* What it said then, which holds for this process of the server only. */
+	_Atomic uint64_t position; /* in the log: a primary's next record, what a replica has
+				    * replayed */
+	_Atomic uint32_t timeline; /* 0: not known; of a replica: that it receives */
+	_Atomic uint64_t system;   /* identifier of its cluster; 0: not known */
+	_Atomic int64_t process;   /* when the server was started, in microseconds since 1970; 0:
+				    * not known */
+	_Atomic unsigned servers;  /* connections of all pools */
+	_Atomic unsigned active;   /* in use, for the least busy choice */
+	char error[200];           /* why it is down, under the set's lock */
 };
 
 struct node_set {

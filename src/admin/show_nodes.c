@@ -9,6 +9,7 @@
 #include "route/nodes.h"
 #include "worker/sets.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define NODE_COLUMNS(X)                                                                            \
@@ -23,7 +24,12 @@
 	X(INT, FIRST, servers, "Server connections.")                                              \
 	X(INT, FIRST, active, "Of them in use.")                                                   \
 	X(NUMERIC, FIRST, seen, "Microseconds since the last answer; NULL: never.")                \
-	X(TEXT, FIRST, error, "Why it is down.")
+	X(TEXT, FIRST, error, "Why it is down.")                                                   \
+	X(NUMERIC, FIRST, asked, "Microseconds since the question to that answer was sent.")       \
+	X(TEXT, FIRST, lsn, "Of a primary: where its next WAL goes; of a replica: replayed.")      \
+	X(BIGINT, FIRST, timeline, "Of its WAL; NULL: not known, or not to be seen.")              \
+	X(TEXT, FIRST, system, "System identifier of its cluster; NULL: not known.")               \
+	X(TIME, FIRST, started, "When its server was started.")
 LAYOUT_DEFINE(node, NODE_COLUMNS);
 
 static int64_t known(int64_t value)
@@ -35,8 +41,13 @@ static void node_row(struct node_set *set, unsigned i, usec_t now, struct table 
 {
 	struct node *node = &set->nodes[i];
 	usec_t seen_at = node->seen_at;
-	char error[sizeof(node->error)];
+	uint64_t position = node->position, system = node->system;
+	uint32_t timeline = node->timeline;
+	int64_t process = node->process;
+	char error[sizeof(node->error)], lsn[24], name[24];
 
+	snprintf(lsn, sizeof(lsn), "%X/%X", (unsigned)(position >> 32), (unsigned)position);
+	snprintf(name, sizeof(name), "%llu", (unsigned long long)system);
 	pthread_mutex_lock(&set->lock);
 	memcpy(error, node->error, sizeof(error));
 	pthread_mutex_unlock(&set->lock);
@@ -51,7 +62,12 @@ static void node_row(struct node_set *set, unsigned i, usec_t now, struct table 
 					 .servers = node->servers,
 					 .active = node->active,
 					 .seen = seen_at ? now - seen_at : NUMBER_NULL,
-					 .error = *error ? error : NULL });
+					 .error = *error ? error : NULL,
+					 .asked = seen_at ? now - node->asked_at : NUMBER_NULL,
+					 .lsn = seen_at ? lsn : NULL,
+					 .timeline = timeline ? (int64_t)timeline : NUMBER_NULL,
+					 .system = system ? name : NULL,
+					 .started = process ? process : NUMBER_NULL });
 }
 
 static void add_known(struct control *c, struct table *t)
@@ -83,7 +99,10 @@ static void nodes_local(struct control *c, struct table *t)
 							 .lag_bytes = NUMBER_NULL,
 							 .lag = NUMBER_NULL,
 							 .latency = NUMBER_NULL,
-							 .seen = NUMBER_NULL });
+							 .seen = NUMBER_NULL,
+							 .asked = NUMBER_NULL,
+							 .timeline = NUMBER_NULL,
+							 .started = NUMBER_NULL });
 	}
 }
 

@@ -37,7 +37,8 @@
 static const char ask_cluster[] = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
 
 /* Role; position in bytes, written or replayed; seconds since the last transaction replayed was
- * committed; timeline of a primary; bytes of a page and of a segment of its log. */
+ * committed; timeline that is written, or received (NULL for who may not see it); bytes of a page
+ * and of a segment of its log; when the server was started. */
 static const char ask_state[] =
     "SELECT pg_catalog.pg_is_in_recovery(),"
     " pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery()"
@@ -45,11 +46,14 @@ static const char ask_state[] =
     " ELSE pg_catalog.pg_current_wal_insert_lsn() END, '0/0'),"
     " pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()"
     " OPERATOR(pg_catalog.-) pg_catalog.pg_last_xact_replay_timestamp()),"
-    " CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.substr("
+    " CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.to_hex(("
+    "SELECT received_tli FROM pg_catalog.pg_stat_get_wal_receiver())) ELSE pg_catalog.substr("
     "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END,"
     " pg_catalog.current_setting('wal_block_size'),"
-    " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))";
-#define STATE_COLUMNS 6
+    " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),"
+    " pg_catalog.round(extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
+    " OPERATOR(pg_catalog.*) 1000000)";
+#define STATE_COLUMNS 7
 
 /* Headers of a page of the log (xlog_internal.h): of the first one of a segment, and of others. */
 #define LONG_PAGE_HEADER  40
@@ -60,7 +64,8 @@ struct answer {
 	bool is_replica;
 	uint64_t position;
 	usec_t replay_age; /* -1: not known */
-	uint32_t timeline; /* of a primary */
+	uint32_t timeline; /* 0: not known */
+	int64_t process;
 };
 
 struct probe {
@@ -279,7 +284,8 @@ static void on_state(struct server *s PGT_UNUSED, void *arg, const struct slice 
 								to_number(columns[4], 10),
 								to_number(columns[5], 10)),
 				     .replay_age = to_usec(columns[2]),
-				     .timeline = (uint32_t)to_number(columns[3], 16) };
+				     .timeline = (uint32_t)to_number(columns[3], 16),
+				     .process = (int64_t)to_number(columns[6], 10) };
 	p->has_answered = true;
 }
 
@@ -300,10 +306,22 @@ static void on_primary_told(struct watch *w, usec_t asked_at, usec_t now)
 		measure_all(w, now);
 }
 
+static void publish(const struct probe *p, usec_t asked_at, usec_t now)
+{
+	struct node *node = node_of(p);
+
+	node->asked_at = asked_at;
+	node->seen_at = now;
+	node->latency = now - asked_at;
+	node->position = p->answer.position;
+	node->timeline = p->answer.timeline;
+	node->system = to_number(slice_str(p->cluster), 10);
+	node->process = p->answer.process;
+}
+
 static void on_state_told(struct server *s PGT_UNUSED, void *arg, const struct report *error)
 {
 	struct probe *p = arg;
-	struct node *node = node_of(p);
 	usec_t now = now_of(p->watch), asked_at = p->asked_at;
 	struct err e;
 
@@ -313,8 +331,7 @@ static void on_state_told(struct server *s PGT_UNUSED, void *arg, const struct r
 		return;
 	}
 	p->asked_at = 0;
-	node->latency = now - asked_at;
-	node->seen_at = now;
+	publish(p, asked_at, now);
 	assess(p->watch);
 	if ((int)p->node == p->watch->primary)
 		on_primary_told(p->watch, asked_at, now);

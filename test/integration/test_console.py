@@ -72,8 +72,9 @@ TABLES = {
     "LIMITS": ("tenant limit allowed used left waiting refused warned next_ms changed", "sssqqiqqqi"),
     "TIERS": ("name tenants rate burst quota statement_timeout pool_size max_client_conn weight",
               "sisqssiii"),
-    "NODES": ("database node host port role lag_bytes lag latency servers active seen error",
-              "sisisqNNiiNs"),
+    "NODES": ("database node host port role lag_bytes lag latency servers active seen error asked "
+              "lsn timeline system started",
+              "sisisqNNiiNsNsqss"),
 }
 
 # Columns of 1.18 that have another name in 1.25.2.

@@ -81,6 +81,25 @@ def test_monitor_is_among_the_servers(pair, turnstile):
     assert sorted(seen) == sorted((s.port, MONITOR) for s in pair)
 
 
+def test_sample_is_the_servers_own(pair, turnstile):
+    primary, replica = pair
+    primary.sql(f"GRANT pg_monitor TO {MONITOR}")
+    t = turnstile(watched(primary, replica))
+    wait_roles(t, "primary", "replica")
+    wait_until(lambda: nodes(t)[1]["lag_bytes"] == 0)
+    for node, server in zip(nodes(t), pair):
+        system, started = server.sql(
+            "SELECT system_identifier::text, pg_postmaster_start_time() FROM pg_control_system()")[0]
+        assert node["system"] == system
+        assert node["started"].startswith(started.astimezone().strftime("%Y-%m-%d %H:%M:%S"))
+        assert node["timeline"] == 1
+        assert node["asked"] >= node["seen"]
+        assert node["latency"] > 0
+    assert nodes(t)[0]["lsn"] == nodes(t)[1]["lsn"]
+    primary.sql("SELECT pg_switch_wal()")
+    wait_until(lambda: nodes(t)[1]["lsn"] >= primary.value("SELECT pg_current_wal_lsn()::text"))
+
+
 def test_lag(pair, turnstile):
     primary, replica = pair
     t = turnstile(watched(primary, replica))
@@ -144,7 +163,8 @@ def test_node_is_not_down_because_we_were_stopped(turnstile):
     """What it has answered meanwhile is read before it is said to be silent."""
     asked, may_answer = threading.Event(), threading.Event()
     answers = {"pg_control_system": [raw.data_row("1")],
-               "pg_is_in_recovery": [raw.data_row("f", "100", None, "00000001", "8192", "16777216")]}
+               "pg_is_in_recovery": [raw.data_row("f", "100", None, "00000001", "8192", "16777216",
+                                                  "1700000000000000")]}
 
     def script(session):
         count = 0
