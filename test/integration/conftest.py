@@ -13,6 +13,33 @@ from turnstile import PgBouncer, Turnstile
 APP_USER, APP_PASSWORD, APP_DATABASE = "app", "app-password", "shop"
 
 
+def pytest_addoption(parser):
+    """--sample N: of a test with many sets of parameters, N of them, the first and the last among
+    them; of all tests (test/run.sh --fast)."""
+    parser.addoption("--sample", type=int, default=0, metavar="N")
+
+
+def _spread(items, most):
+    """`most` of the items, as far apart as can be, the same each time."""
+    if most < 2 or len(items) <= most:
+        return items[:most]
+    return [items[i * (len(items) - 1) // (most - 1)] for i in range(most)]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Carries out --sample, after `-m` and `-k`."""
+    most = config.getoption("--sample")
+    if not most:
+        return
+    functions = {}
+    for item in items:
+        functions.setdefault(item.nodeid.split("[")[0], []).append(item)
+    kept = {item for sets in functions.values() for item in _spread(sets, most)}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
 @pytest.fixture(scope="session")
 def primary():
     """A running primary with database `shop` owned by role `app`."""
