@@ -92,8 +92,9 @@ void node_set_error(struct node_set *set, struct node *node, const char *why);
 /* Where writes go: the primary; without a monitor, or before its first answer, the first node; -1
  * while there is none (a failover). */
 int node_set_primary(const struct node_set *set);
-/* The least busy healthy replica within the lag limit (0: none), or -1. */
-int node_set_replica(const struct node_set *set, usec_t max_lag);
+/* The least busy healthy replica of those that serves names, within the lag limit (0: none), or -1.
+ */
+int node_set_replica(const struct node_set *set, const bool *serves, usec_t max_lag);
 /* Whether anything could be routed at all: cheap, for the hot path. */
 static inline bool node_set_has_choice(const struct node_set *set)
 {

@@ -132,6 +132,8 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		if (step != STEP_CLOSED)
 			return step;
 	}
+	if (!lane_hear(c, text, &e))
+		return request_refuse_message(c, f, &e);
 	if (gate_guard(c, text, facts, rewritten, &e) == VERDICT_REFUSED)
 		return request_refuse_message(c, f, &e);
 	if (local_may_know(text, facts) && local_query(c, text, facts))

@@ -167,6 +167,7 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 	c->on = &relay_client_events;
 	if (id->may_switch)
 		whose_begin(c);
+	lane_enter(c);
 	list_del(&c->link);
 	c->host->nnewcomers--;
 	list_push_back(&group->clients, &c->link);
@@ -316,8 +317,8 @@ static void notify_waiting(struct client *c, usec_t now)
 
 static void sweep_waiting(struct client *c, usec_t now)
 {
-	const struct settings *set = &c->group->set;
 	struct pool *pool = c->waiter.pool;
+	const struct settings *set = pool->set;
 	struct err e;
 
 	if (set->query_wait_timeout && now - c->waiter.since >= set->query_wait_timeout) {
@@ -408,7 +409,7 @@ static void sweep_client(struct client *c, usec_t now)
 static void sweep_idle(struct pool *pool, usec_t now)
 {
 	struct group *group = pool->group;
-	const struct settings *set = &group->set;
+	const struct settings *set = pool->set;
 	bool starved = group_is_starved(group, now);
 
 	LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE]) {
@@ -459,14 +460,14 @@ static void sweep_pool(struct pool *pool, usec_t now)
 /* A pool whose node is not the right one any more lets those who wait choose again. */
 static void follow_primary(struct group *group)
 {
-	for (unsigned i = 0; i < group->npools; i++) {
-		int role = group->nodes->nodes[i].role;
+	GROUP_FOREACH_POOL (pool, group) {
+		int role = group->nodes->nodes[pool->node].role;
 
-		if (group->pools[i].nwaiting && group->npools > 1 && group->nodes->monitored &&
+		if (pool->nwaiting && group->npools > 1 && group->nodes->monitored &&
 		    (role == NODE_DOWN || role == NODE_REPLICA) &&
 		    node_set_primary(group->nodes) >= 0 &&
-		    (role == NODE_DOWN || group->pools[i].login_failed))
-			attach_scatter_waiters(&group->pools[i]);
+		    (role == NODE_DOWN || pool->login_failed))
+			attach_scatter_waiters(pool);
 	}
 }
 
@@ -490,8 +491,8 @@ static void sweep_group(struct relay *r, struct group *group, usec_t now)
 {
 	LIST_FOREACH_SAFE (at, &group->clients)
 		sweep_client(container_of(at, struct client, link), now);
-	for (unsigned i = 0; i < group->npools; i++)
-		sweep_pool(&group->pools[i], now);
+	GROUP_FOREACH_POOL (pool, group)
+		sweep_pool(pool, now);
 	if (group->hub) {
 		sweep_login(&group->hub->pool, now);
 		hub_sweep(group->hub, now);
@@ -542,8 +543,8 @@ static bool has_lost_tenant(const struct group *group, const struct config *conf
 /* What makes a server connection what it is: a change makes the old ones go when they come free. */
 static void renew_servers(struct group *group)
 {
-	for (unsigned i = 0; i < group->npools; i++)
-		group->pools[i].generation++;
+	GROUP_FOREACH_POOL (pool, group)
+		pool->generation++;
 }
 
 static void end_group(struct group *group)
@@ -581,6 +582,7 @@ static void reconfigure(struct group *group, struct config *config)
 		return;
 	}
 	group_configure(group, config, database);
+	lane_leave_gone(group);
 	look_again(group);
 	if (before.statement_timeout != group->set.statement_timeout ||
 	    before.server_tls_sslmode != group->set.server_tls_sslmode)
@@ -613,9 +615,9 @@ static void resume_group(struct group *group, void *arg PGT_UNUSED)
 {
 	usec_t now = loop_now(group->net->loop);
 
-	for (unsigned i = 0; i < group->npools; i++) {
-		attach_use_idle(&group->pools[i]);
-		attach_serve_waiters(&group->pools[i], now);
+	GROUP_FOREACH_POOL (pool, group) {
+		attach_use_idle(pool);
+		attach_serve_waiters(pool, now);
 	}
 }
 
@@ -650,8 +652,8 @@ void relay_suspend(struct relay *r, bool on)
 
 static void drop_idle(struct group *group, void *arg PGT_UNUSED)
 {
-	for (unsigned i = 0; i < group->npools; i++)
-		LIST_FOREACH_SAFE (at, &group->pools[i].slots[SLOT_IDLE])
+	GROUP_FOREACH_POOL (pool, group)
+		LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE])
 			server_drop(
 			    container_of(container_of(at, struct slot, link), struct server, slot));
 }
@@ -757,8 +759,8 @@ static unsigned sum(const struct relay *r, const char *database,
 		const struct group *group = container_of(l, struct group, link);
 
 		if (!database || !strcmp(group->name, database))
-			for (unsigned i = 0; i < group->npools; i++)
-				n += count(&group->pools[i]);
+			GROUP_FOREACH_POOL (pool, group)
+				n += count(pool);
 	}
 	return n;
 }
@@ -831,8 +833,8 @@ void relay_fini(struct relay *r)
 		group->gone = true;
 		LIST_FOREACH_SAFE (at, &group->clients)
 			client_close(container_of(at, struct client, link), NULL, "shutdown");
-		for (unsigned i = 0; i < group->npools; i++)
-			end_pool(&group->pools[i]);
+		GROUP_FOREACH_POOL (pool, group)
+			end_pool(pool);
 		if (group->hub) {
 			hub_end(group->hub);
 			end_pool(&group->hub->pool);
