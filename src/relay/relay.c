@@ -15,6 +15,7 @@
 #include "relay/whose.h"
 #include "route/nodes.h"
 #include "sql/classify.h"
+#include "sql/shape.h"
 #include "wire/frame.h"
 #include "wire/write.h"
 
@@ -39,6 +40,7 @@ void relay_init(struct relay *r, struct net *net, struct config *config,
 			     .resolver = resolver,
 			     .mailbox = mailbox };
 	r->classifier = sql_classifier_new(CLASSIFIER_ENTRIES, config->global.parse_max_size);
+	r->shapes = sql_shapes_new();
 	tenants_init(&r->tenants);
 	list_init(&r->limited);
 	list_init(&r->deferred);
@@ -186,6 +188,8 @@ static void take_out_group(struct relay *r, struct group *group)
 	hmap_remove(&r->groups, &group->link);
 	hub_free(group->hub);
 	group_free(group);
+	/* Its address may be another one's soon, and stands in their keys. */
+	sql_shapes_forget(r->shapes);
 }
 
 /* ---- cancel ---------------------------------------------------------------------------------
@@ -847,6 +851,7 @@ void relay_fini(struct relay *r)
 	tenants_fini(&r->tenants);
 	hmap_fini(&r->statements);
 	sql_classifier_free(r->classifier);
+	sql_shapes_free(r->shapes);
 	config_unref(r->config);
 	if (r->server_tls)
 		tls_context_unref(r->server_tls);
