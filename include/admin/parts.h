@@ -93,16 +93,18 @@ struct errand {
 	/* On each worker's thread; returns how much it found. */
 	unsigned (*visit)(struct relay *r, const struct errand *errand);
 	enum errand_end end;
+	/* Nothing is found any more, or it is given up; it may still fail.  NULL: nobody asks. */
+	void (*over)(struct control *control, struct errand *errand);
 	char name[COMMAND_MAX_WORD]; /* of a database or tenant; "": all */
 	uint64_t client_id;
 	struct err failure; /* why it is given up, if it is */
 	bool is_out;        /* workers are at it */
 };
 
-void run_errand(struct console *console, struct session *s, const char *tag, const char *name,
-		enum errand_end end,
-		unsigned (*visit)(struct relay *r, const struct errand *errand));
-/* A PAUSE that still waits for the database or tenant ("": for any) is over. */
+struct errand *run_errand(struct console *console, struct session *s, const char *tag,
+			  const char *name, enum errand_end end,
+			  unsigned (*visit)(struct relay *r, const struct errand *errand));
+/* One that still waits for the database or tenant ("": for any) is ended by RESUME. */
 void give_up_errands(struct console *console,
 		     unsigned (*visit)(struct relay *r, const struct errand *errand),
 		     const char *name);
@@ -120,6 +122,13 @@ void pause_tenant(struct session *s, const struct command *cmd);
 void resume_tenant(struct session *s, const struct command *cmd);
 void kill_tenant(struct session *s, const struct command *cmd);
 command_fn command_reset, command_readonly, command_readwrite, command_maintenance;
+
+/* ---- switchover.c -------------------------------------------------------------------------------
+ */
+
+command_fn command_switchover;
+/* Ends it, of a database or ("") of all.  False: none was under way. */
+bool resume_switchover(struct console *console, const char *database);
 
 /* The console ends: nothing is waited for any more. */
 void act_stop(struct console *console);

@@ -7,6 +7,7 @@
 
 #include "auth/sign.h"
 #include "relay/relay.h"
+#include "route/nodes.h"
 #include "sql/scan.h"
 
 struct buf;
@@ -104,6 +105,31 @@ void attach_on_surveyed(struct server *s);
 bool attach_has_idle(const struct pool *pool);
 extern const struct server_events relay_server_events;
 
+/* The server is not to be used any more; who has it is told why, and what became of what it asked.
+ */
+void attach_evict(struct server *s, const char *text);
+/* What the end of its server means for a client, in words for it. */
+const char *attach_outcome(const struct server *s);
+
+/* ---- failover.c: the primary goes, and another one comes ----------------------------------------
+ */
+
+/* Whether nothing begins on the pool's node, or nothing any more. */
+static inline bool failover_is_shut(const struct pool *pool)
+{
+	const struct node_set *nodes = pool->group->nodes;
+
+	return pool == &pool->group->limbo || nodes->nodes[pool->node].is_deposed ||
+	       nodes->retiring == (int)pool->node;
+}
+/* Sends those who wait where they need not choose again, and ends what uses a node that was the
+ * primary. */
+void failover_follow(struct group *group);
+/* Transactions under way on a primary that retires. */
+unsigned failover_count_busy(const struct group *group);
+/* What a request is told that has waited in limbo long enough. */
+void failover_refuse(const struct client *c, struct err *e);
+
 /* ---- replicate.c: a server for each client that replicates --------------------------------------
  */
 
@@ -191,31 +217,6 @@ struct pool *gate_peek(struct client *c, struct slice text, const struct sql_fac
 struct pool *gate_primary(const struct client *c);
 /* The least busy replica; the primary when none will do. */
 struct pool *gate_replica(struct client *c);
-
-/* ---- lane.c: in which lane a transaction runs --------------------------------------------------
- */
-
-/* The client is in its group. */
-void lane_enter(struct client *c);
-/* Where its transaction runs, or the next one would; NULL: in none. */
-struct lane *lane_of(const struct client *c);
-/* Its pool on a node. */
-struct pool *lane_pool(const struct client *c, unsigned node);
-/* The ceiling of its statement_timeout; 0: none. */
-usec_t lane_timeout_cap(const struct client *c);
-/* Whether a text may still say where it goes: all that it costs those who may not say so. */
-static inline bool lane_may_be_said(const struct client *c)
-{
-	return c->may_say_lane && !c->server && !c->chosen && c->group->config->nlanes;
-}
-/* Then: takes what it says.  False: *e. */
-bool lane_hear_text(struct client *c, struct slice text, struct err *e);
-static inline bool lane_hear(struct client *c, struct slice text, struct err *e)
-{
-	return !lane_may_be_said(c) || lane_hear_text(c, text, e);
-}
-/* After a reload: who was to go into a lane that is no more has to choose again. */
-void lane_leave_gone(struct group *group);
 
 /* ---- admit.c: may a transaction start now ------------------------------------------------------
  */
@@ -380,8 +381,8 @@ bool session_is_role(const char *name);
 bool session_has_role(const struct param_set *set);
 /* A string constant that means the same whatever the session's settings are. */
 void session_put_literal(struct buf *b, const char *s);
-/* The startup options of a server connection of the pool. */
-void session_options(const struct pool *pool, bool cap_timeout, struct buf *out);
+/* The startup options of a server connection of the group. */
+void session_options(const struct group *group, bool cap_timeout, struct buf *out);
 
 /* ---- context.c: whose statements a server of a shared pool runs --------------------------------
  */

@@ -18,7 +18,6 @@
 #include "server/server.h"
 
 struct sql_classifier;
-struct sql_shapes;
 
 struct relay {
 	struct net *net;
@@ -27,7 +26,6 @@ struct relay {
 	struct resolver *resolver;
 	struct mailbox *mailbox; /* of the thread */
 	struct sql_classifier *classifier;
-	struct sql_shapes *shapes; /* facts of Queries, by client.env_key */
 	struct hmap groups;
 	struct tenants tenants;
 	struct hmap statements; /* texts that prepared statements share, see statement.c */
@@ -71,6 +69,9 @@ void relay_suspend(struct relay *r, bool on);
 /* Lets waiting clients go on after a RESUME. */
 void relay_resume(struct relay *r, const char *database);
 /* Closes servers as they come free, idle ones now. */
+/* A primary retires: those who wait for it wait for another one, its idle connections go.  Returns
+ * how many transactions are under way there. */
+unsigned relay_retire(struct relay *r, const char *database);
 void relay_reconnect(struct relay *r, const char *database);
 /* Closes clients and servers at once. */
 void relay_kill(struct relay *r, const char *database);

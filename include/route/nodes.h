@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "config/config.h"
+#include "route/primacy.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,15 +21,17 @@ struct shared;
 struct sql_catalog;
 struct sql_leaving;
 
-/* UNKNOWN: nobody has asked yet. */
-enum node_role { NODE_UNKNOWN, NODE_PRIMARY, NODE_REPLICA, NODE_DOWN };
+/* UNKNOWN: nobody has asked yet.  FENCED: it thinks that it is the primary, and another one is. */
+enum node_role { NODE_UNKNOWN, NODE_PRIMARY, NODE_REPLICA, NODE_DOWN, NODE_FENCED };
 
 const char *node_role_name(enum node_role role);
 
 struct node {
 	char *host;
 	uint16_t port;
-	_Atomic int role;          /* enum node_role */
+	_Atomic int role;       /* enum node_role */
+	atomic_bool is_deposed; /* it is, or was, a primary in whose place there is another: nothing
+				 * runs there any more */
 	_Atomic int64_t lag_bytes; /* of a replica: behind the primary; -1: not known */
 	_Atomic usec_t lag_time; /* of a replica: age of the last transaction it replayed, 0 when it
 				  * has all that the primary has; -1: not known */
@@ -54,7 +57,14 @@ struct node_set {
 	struct shared *cluster; /* of all databases there */
 	unsigned n;
 	struct node *nodes;
-	atomic_bool monitored;    /* roles are asked; else the first node is the primary */
+	atomic_bool monitored; /* roles are asked; else the first node is the primary */
+	_Atomic int primary;   /* index; -1: there is none now */
+	_Atomic int
+	    retiring; /* SWITCHOVER: the primary, which starts no more transactions; or -1 */
+	/* Of the control thread. */
+	usec_t retiring_until; /* then it does again … */
+	bool was_kept;         /* … as it did the last time */
+	struct reign reign;
 	_Atomic unsigned version; /* of the catalog and of what leaves something */
 	_Atomic unsigned ddl;     /* counts commands that change what texts mean, as far as seen */
 	_Atomic unsigned definitions; /* and those that may bring code into tables and names … */
@@ -89,12 +99,11 @@ static inline bool node_set_is_learned(const struct node_set *set)
 }
 void node_set_error(struct node_set *set, struct node *node, const char *why);
 
-/* Where writes go: the primary; without a monitor, or before its first answer, the first node; -1
- * while there is none (a failover). */
+/* Where transactions that may write begin: on the primary; without a monitor, or when no node has
+ * ever answered it, on the first node; -1: there is none, so they wait. */
 int node_set_primary(const struct node_set *set);
-/* The least busy healthy replica of those that serves names, within the lag limit (0: none), or -1.
- */
-int node_set_replica(const struct node_set *set, const bool *serves, usec_t max_lag);
+/* The least busy healthy replica within the lag limit (0: none), or -1. */
+int node_set_replica(const struct node_set *set, usec_t max_lag);
 /* Whether anything could be routed at all: cheap, for the hot path. */
 static inline bool node_set_has_choice(const struct node_set *set)
 {

@@ -139,10 +139,13 @@ struct server {
 	usec_t xact_at;        /* when the transaction began */
 	uint32_t tainted;      /* of the relay: what would reach the next client */
 	char tx; /* 'I', 'T', 'E': of the last ReadyForQuery; 'T' from a deferred BEGIN on */
-	bool stream_swallow;       /* what of the current message is still to come goes nowhere */
-	bool skips_to_sync;        /* it ignores everything up to a Sync that is still to be sent */
-	bool said_fatal;           /* its last words were an error that ends the session */
-	bool copy_in;              /* waits for CopyData */
+	bool stream_swallow; /* what of the current message is still to come goes nowhere */
+	bool skips_to_sync;  /* it ignores everything up to a Sync that is still to be sent */
+	bool is_settling;    /* of the relay: its client's settings are brought, and nothing of
+			      * its request has been sent */
+	bool was_refused;    /* the login, by a server that takes others */
+	bool said_fatal;     /* its last words were an error that ends the session */
+	bool copy_in;        /* waits for CopyData */
 	bool asks_default_timeout; /* after login: connected without a statement_timeout of ours */
 	bool caps_timeout;         /* the startup packet asked for the tier's statement_timeout */
 	bool has_cut_request;  /* it was sent the beginning of a message whose end will not come */

@@ -20,5 +20,9 @@ struct report {
 
 /* False when the body is not a list of fields; what was read till then stays. */
 bool report_parse(struct slice body, struct report *out);
+/* Whether the server says that it goes, has crashed, or does not let anybody in yet: 57P01 to
+ * 57P03.
+ */
+bool report_is_farewell(const struct report *report);
 
 #endif

@@ -16,6 +16,7 @@ struct monitor;
 struct net;
 struct node_sets;
 struct resolver;
+struct err;
 struct node;
 struct server;
 struct server_target;
@@ -33,6 +34,14 @@ void monitor_free(struct monitor *m);
  * not known.  Borrowed until the next monitor_configure(). */
 const struct node *monitor_primary(const struct monitor *m, const char *database,
 				   struct server_target *target);
+
+/* SWITCHOVER: transactions that may write begin on no node until another one is the primary, but
+ * for no longer than failover_wait.  False: *e. */
+bool monitor_retire(struct monitor *m, const char *database, struct err *e);
+/* None is under way there any more: the time begins again.  False: it was over. */
+bool monitor_rest(struct monitor *m, const char *database);
+/* They begin on the primary that there is; database "": of all.  False: none retires. */
+bool monitor_keep(struct monitor *m, const char *database);
 
 /* For SHOW SERVERS: a connection of the monitor's that is logged in, and what it is for. */
 typedef void monitor_visit_fn(void *arg, struct server *s, const char *database, const char *user);

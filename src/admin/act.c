@@ -43,12 +43,15 @@ static void errand_forget(void *arg)
 		errand_free(errand);
 }
 
-static void errand_finish(struct errand *errand, unsigned found)
+static void errand_finish(struct control *control, struct errand *errand, unsigned found)
 {
 	struct session *s = errand->session;
-	struct err failure = errand->failure;
 	const char *tag = errand->tag;
+	struct err failure;
 
+	if (errand->over)
+		errand->over(control, errand);
+	failure = errand->failure;
 	if (errand->end == ERRAND_FINDS && !found)
 		err_set(&failure, "42704", "client not found");
 	errand_free(errand);
@@ -89,7 +92,7 @@ static void on_visited(struct control *c, void **slots, unsigned n, void *arg)
 	if (errand->end == ERRAND_UNTIL_NONE && found && errand->session && !*errand->failure.text)
 		wait_for_turn(c->console);
 	else
-		errand_finish(errand, found);
+		errand_finish(c, errand, found);
 }
 
 static void errand_go(struct control *c, struct errand *errand)
@@ -126,15 +129,16 @@ static struct errand *errand_new(struct console *console, struct session *s, con
 	return errand;
 }
 
-void run_errand(struct console *console, struct session *s, const char *tag, const char *database,
-		enum errand_end end,
-		unsigned (*visit)(struct relay *r, const struct errand *errand))
+struct errand *run_errand(struct console *console, struct session *s, const char *tag,
+			  const char *database, enum errand_end end,
+			  unsigned (*visit)(struct relay *r, const struct errand *errand))
 {
 	struct errand *errand = errand_new(console, s, tag, database);
 
 	errand->end = end;
 	errand->visit = visit;
 	errand_go(console->control, errand);
+	return errand; /* which cannot be over yet: done() is never called before this */
 }
 
 void answer_after_workers(struct session *s, const char *tag)
@@ -265,9 +269,9 @@ void give_up_errands(struct console *console,
 
 		if (errand->visit != visit || (*name && strcmp(errand->name, name)))
 			continue;
-		err_set(&errand->failure, "57014", "PAUSE was ended by RESUME");
+		err_set(&errand->failure, "57014", "%s was ended by RESUME", errand->tag);
 		if (!errand->is_out)
-			errand_finish(errand, 0);
+			errand_finish(console->control, errand, 0);
 	}
 }
 
@@ -374,6 +378,7 @@ static void command_resume(struct session *s, const struct command *cmd)
 {
 	struct console *console = s->console;
 	struct hold *h = find_hold(console, cmd->word);
+	bool was_switching;
 	struct err e;
 
 	if (cmd->owner == OWNER_TENANT) {
@@ -382,7 +387,8 @@ static void command_resume(struct session *s, const struct command *cmd)
 	}
 	if (!check_database(s, cmd->word, "resume"))
 		return;
-	if (*cmd->word && !(h && h->database->paused)) {
+	was_switching = resume_switchover(console, cmd->word);
+	if (*cmd->word && !(h && h->database->paused) && !was_switching) {
 		err_set(&e, "55000", "database %s is not paused", cmd->word);
 		session_fail(s, &e);
 		return;
@@ -391,7 +397,8 @@ static void command_resume(struct session *s, const struct command *cmd)
 		fail(s, "57P01", "pooler is shutting down");
 		return;
 	}
-	if (!*cmd->word && !console->control->suspended && !is_any_paused(console)) {
+	if (!*cmd->word && !console->control->suspended && !is_any_paused(console) &&
+	    !was_switching) {
 		fail(s, "55000", "pooler is not paused/suspended");
 		return;
 	}

@@ -17,14 +17,15 @@
 	X(INT, KEY, node, "Number of the node, in the order of the configuration.")                \
 	X(TEXT, FIRST, host, "Its host.")                                                          \
 	X(INT, FIRST, port, "Its port.")                                                           \
-	X(TEXT, FIRST, role, "primary, replica, down, or unknown: nobody has asked yet.")          \
+	X(TEXT, FIRST, role,                                                                       \
+	  "primary, replica, down, fenced: a second primary; unknown: nobody has asked yet.")      \
 	X(BIGINT, FIRST, lag_bytes, "Bytes of WAL that a replica is behind; NULL: not known.")     \
 	X(NUMERIC, FIRST, lag, "Microseconds that a replica is behind; NULL: not known.")          \
 	X(NUMERIC, FIRST, latency, "Microseconds of the last answer to the monitor.")              \
 	X(INT, FIRST, servers, "Server connections.")                                              \
 	X(INT, FIRST, active, "Of them in use.")                                                   \
 	X(NUMERIC, FIRST, seen, "Microseconds since the last answer; NULL: never.")                \
-	X(TEXT, FIRST, error, "Why it is down.")                                                   \
+	X(TEXT, FIRST, error, "Why it is down or fenced.")                                         \
 	X(NUMERIC, FIRST, asked, "Microseconds since the question to that answer was sent.")       \
 	X(TEXT, FIRST, lsn, "Of a primary: where its next WAL goes; of a replica: replayed.")      \
 	X(BIGINT, FIRST, timeline, "Of its WAL; NULL: not known, or not to be seen.")              \
@@ -51,6 +52,8 @@ static void node_row(struct node_set *set, unsigned i, usec_t now, struct table 
 	pthread_mutex_lock(&set->lock);
 	memcpy(error, node->error, sizeof(error));
 	pthread_mutex_unlock(&set->lock);
+	if (set->retiring == (int)i)
+		snprintf(error, sizeof(error), "starts no more transactions (SWITCHOVER)");
 	table_add(t, &(struct node_row){ .database = set->database,
 					 .node = i,
 					 .host = node->host,

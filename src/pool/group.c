@@ -45,7 +45,6 @@ static struct shared *login_record(const struct group *group)
 void pool_init(struct pool *pool, struct group *group, unsigned node)
 {
 	pool->group = group;
-	pool->set = &group->set;
 	pool->node = node;
 	for (unsigned state = 0; state < SLOT_NSTATES; state++)
 		list_init(&pool->slots[state]);
@@ -69,10 +68,9 @@ struct group *group_new(struct net *net, struct config *config,
 	group->nodes = node_set_ref(nodes);
 	group->npools = nodes->n;
 	group->pools = xcalloc(group->npools, sizeof(*group->pools));
-	group->serves = xcalloc(group->npools, sizeof(*group->serves));
 	for (unsigned i = 0; i < group->npools; i++)
 		pool_init(&group->pools[i], group, i);
-	list_init(&group->lanes);
+	pool_init(&group->limbo, group, 0);
 	group->database_shared = shared_get(SHARED_DATABASE, key->database);
 	group->user_shared = shared_get(SHARED_USER, key->user);
 	group->login_shared = login_record(group);
@@ -93,7 +91,6 @@ static void credential_wipe(struct credential *c)
 void group_free(struct group *group)
 {
 	group_part(group);
-	lanes_free(group);
 	for (unsigned i = 0; i < group->npools; i++)
 		turns_free(group->pools[i].turns);
 	param_sets_fini(&group->params);
@@ -106,7 +103,6 @@ void group_free(struct group *group)
 	node_set_unref(group->nodes);
 	config_unref(group->config);
 	free(group->pools);
-	free(group->serves);
 	free(group->name);
 	free(group->dbname);
 	free(group->user);
@@ -138,15 +134,20 @@ static void take_switches(struct group *group)
 	group->is_gated = group->readonly || *group->maintenance;
 }
 
-void pool_configure_turns(struct pool *pool)
+/* Whose tenants share its pools, for as long as it is there. */
+static void configure_turns(struct group *group)
 {
-	const struct group *group = pool->group;
+	bool is_fair = group->is_shared && !group->replication;
 
-	if (group->is_shared && !group->replication && !pool->turns)
-		pool->turns = turns_new();
-	if (pool->turns)
-		turns_configure(pool->turns, pool->set->default_pool_size,
-				loop_now(group->net->loop));
+	for (unsigned i = 0; i < group->npools; i++) {
+		struct pool *pool = &group->pools[i];
+
+		if (is_fair && !pool->turns)
+			pool->turns = turns_new();
+		if (pool->turns)
+			turns_configure(pool->turns, group->set.default_pool_size,
+					loop_now(group->net->loop));
+	}
 }
 
 void group_configure(struct group *group, struct config *config,
@@ -168,9 +169,7 @@ void group_configure(struct group *group, struct config *config,
 	take_switches(group);
 	if (group->replication)
 		settle_for_replication(&group->set);
-	lanes_configure(group);
-	GROUP_FOREACH_POOL (pool, group)
-		pool_configure_turns(pool);
+	configure_turns(group);
 	config_unref(old);
 }
 
@@ -190,8 +189,8 @@ bool group_is_unused(const struct group *group)
 {
 	if (group->nclients)
 		return false;
-	GROUP_FOREACH_POOL (pool, group)
-		if (pool_size(pool) || pool->nwaiting)
+	for (unsigned i = 0; i < group->npools; i++)
+		if (pool_size(&group->pools[i]) || group->pools[i].nwaiting)
 			return false;
 	return true;
 }

@@ -454,6 +454,27 @@ static void pass_error(struct server *s, const struct frame *f)
 	swallow(s, f);
 }
 
+/* The server goes, and says nothing of what becomes of what it was asked: a hint of ours does. */
+static void pass_farewell(struct server *s, const struct frame *f)
+{
+	struct buf *out = conn_output(&s->client->conn);
+	struct slice body = frame_body(f);
+	struct report report;
+	size_t begun;
+
+	if (!report_parse(body, &report) || !report_is_farewell(&report) || report.hint.n) {
+		pass(s, f);
+		return;
+	}
+	begun = msg_begin(out, f->type);
+	buf_put(out, body.p, body.n - 1); /* without the end of the list of fields */
+	buf_put_u8(out, 'H');
+	buf_put_cstr(out, attach_outcome(s));
+	buf_put_u8(out, 0);
+	msg_end(out, begun);
+	swallow(s, f);
+}
+
 /* What we have asked at the head of the queue was for a Query, not for a batch of the client's. */
 static bool was_for_query(const struct server *s)
 {
@@ -591,6 +612,8 @@ static enum step on_error(struct server *s, const struct frame *f)
 		    true; /* it is going, even if its end of the connection is still open */
 	if (head && head->note == NOTE_REFUSED && !s->said_fatal)
 		refuse(s, f);
+	else if (s->said_fatal)
+		pass_farewell(s, f);
 	else
 		pass_error(s, f);
 	if (for_query)

@@ -26,6 +26,9 @@
 /* A server with a shorter statement_timeout than this has it reset before the next client. */
 #define HASTY_TIMEOUT_MS 100
 
+/* Servers that a client may lose within a second before they have got anything of its request. */
+#define LOSSES_MAX 10
+
 static usec_t now_of(const struct server *s)
 {
 	return loop_now(s->conn.net->loop);
@@ -54,11 +57,10 @@ static struct tenant *payer(const struct client *c)
 
 /* Whether the startup packet has to ask for the tier's timeout; *ask: the default is not known, or
  * not any more, and the new connection is to tell. */
-static bool must_cap(const struct pool *pool, usec_t now, bool *ask)
+static bool must_cap(const struct group *group, usec_t now, bool *ask)
 {
-	const struct group *group = pool->group;
 	const struct shared *login = group->login_shared;
-	usec_t cap = pool_session_cap(pool);
+	usec_t cap = tenant_timeout_cap(group->tenant);
 	int64_t dflt = login->default_timeout_ms;
 
 	*ask = (cap || group->is_shared) &&
@@ -92,8 +94,8 @@ bool attach_open(struct pool *pool, const struct client *c, const struct server_
 		param_set_assign(&s->applied, c->wanted);
 	}
 	s->defaults = defaults_of(group);
-	s->caps_timeout = must_cap(pool, now, &s->asks_default_timeout);
-	session_options(pool, s->caps_timeout, &options);
+	s->caps_timeout = must_cap(group, now, &s->asks_default_timeout);
+	session_options(group, s->caps_timeout, &options);
 	target = (struct server_target){
 		.config = group->config,
 		.dial = {.host = *node->host ? node->host : group->config->global.unix_socket_dir,
@@ -127,7 +129,7 @@ static bool open_server(struct pool *pool, usec_t now)
 /* As many connections as clients wait for, no more than the limits allow. */
 void attach_serve_waiters(struct pool *pool, usec_t now)
 {
-	if (is_paused(pool) || now < pool->retry_at)
+	if (is_paused(pool) || failover_is_shut(pool) || now < pool->retry_at)
 		return;
 	if (pool->group->replication) {
 		replicate_serve(pool, now);
@@ -141,25 +143,20 @@ void attach_serve_waiters(struct pool *pool, usec_t now)
 
 void attach_keep_minimum(struct pool *pool, usec_t now)
 {
-	if (!is_paused(pool) && now >= pool->retry_at && pool_size(pool) < pool->set->min_pool_size)
+	if (!is_paused(pool) && now >= pool->retry_at &&
+	    pool_size(pool) < pool->group->set.min_pool_size)
 		open_server(pool, now);
 }
 
 /* ---- giving and taking ------------------------------------------------------------------------
  */
 
-static void count_in_lane(struct pool *pool, uint64_t waited)
-{
-	pool->given_count++;
-	pool->wait_time += waited;
-}
-
 static void give(struct server *s, struct client *c)
 {
 	usec_t now = now_of(s);
-	uint64_t waited = c->waiter.pool ? (uint64_t)(now - c->waiter.since) : 0;
 
-	c->group->counters.wait_time += waited;
+	if (c->waiter.pool)
+		c->group->counters.wait_time += (uint64_t)(now - c->waiter.since);
 	slot_begin_turn(&s->slot, &c->waiter, payer(c), now);
 	s->client = c;
 	c->server = s;
@@ -172,8 +169,6 @@ static void give(struct server *s, struct client *c)
 	if (!c->listening && !s->has_notified)
 		backend_hold(s->backend, c->pid);
 	c->group->counters.server_assignment_count++;
-	if (s->pool->lane)
-		count_in_lane(s->pool, waited);
 	atomic_fetch_add_explicit(&s->node->active, 1, memory_order_relaxed);
 }
 
@@ -185,11 +180,10 @@ static void take_away(struct server *s)
 	statement_leave_made(c);
 	slot_end_turn(&s->slot, now_of(s));
 	s->client = NULL;
-	s->carry_due = s->carried = s->checking = false;
+	s->carry_due = s->carried = s->checking = s->is_settling = false;
 	s->carrying = 0;
 	c->server = NULL;
 	c->chosen = NULL;
-	c->lane = NULL;
 	admit_leave(c);
 	c->reads_sequence = false;
 	c->prepaid = 0;
@@ -226,6 +220,7 @@ void attach_on_settled(struct server *s, const struct report *error)
 	struct client *c = s->client;
 	struct err e;
 
+	s->is_settling = false;
 	if (!error) {
 		on_in_line(c, s);
 		if (c->phase == CLIENT_READY && c->server == s)
@@ -251,8 +246,11 @@ static enum step settle_in(struct client *c, struct server *s)
 		s->carry_due = true;
 		return STEP_DONE;
 	}
-	if ((s->applied != c->wanted || s->sequence_mixed) && session_apply(c, s) == STEP_AGAIN)
-		return STEP_AGAIN;
+	if (s->applied != c->wanted || s->sequence_mixed) {
+		s->is_settling = session_apply(c, s) == STEP_AGAIN;
+		if (s->is_settling)
+			return STEP_AGAIN;
+	}
 	on_in_line(c, s);
 	return c->server == s ? STEP_DONE : STEP_AGAIN;
 }
@@ -275,7 +273,7 @@ static bool is_outdated(const struct server *s)
 static bool is_stale(const struct server *s, usec_t now)
 {
 	return s->doubtful || is_outdated(s) || is_old(s, now) || s->pool->group->gone ||
-	       !server_is_capped(s);
+	       !server_is_capped(s) || failover_is_shut(s->pool);
 }
 
 static void on_clean(struct server *s, void *arg PGT_UNUSED, const struct report *error)
@@ -323,7 +321,9 @@ static void sign(struct server *s)
 
 static struct client *next_client(struct pool *pool)
 {
-	for (struct waiter *w; !is_paused(pool) && (w = pool_next_waiter(pool));) {
+	bool is_shut = is_paused(pool) || failover_is_shut(pool);
+
+	for (struct waiter *w; !is_shut && (w = pool_next_waiter(pool));) {
 		struct client *c = client_of_waiter(w);
 
 		if (c->phase != CLIENT_WELCOME || !c->wanted->welcome)
@@ -482,10 +482,14 @@ static struct slot *best_idle(const struct client *c, struct pool *pool)
 enum step attach_acquire(struct client *c, struct pool *pool)
 {
 	usec_t now = relay_now(c);
-	struct slot *slot =
-	    !is_paused(pool) && pool_has_turn(pool, payer(c)) ? best_idle(c, pool) : NULL;
-	struct server *s = slot ? container_of(slot, struct server, slot) : NULL;
+	struct slot *slot;
+	struct server *s;
 
+	/* Chosen before the primary went. */
+	if (failover_is_shut(pool))
+		c->chosen = pool = gate_primary(c);
+	slot = !is_paused(pool) && pool_has_turn(pool, payer(c)) ? best_idle(c, pool) : NULL;
+	s = slot ? container_of(slot, struct server, slot) : NULL;
 	if (s && !needs_check(s, now)) {
 		slot_become(&s->slot, SLOT_ACTIVE, now);
 		give(s, c);
@@ -688,9 +692,16 @@ static void refuse_waiters(struct pool *pool)
 	}
 }
 
-/* It has sent no request that would make it choose again. */
-static void welcome_elsewhere(struct client *c)
+/* A client that waited, or was to be served, chooses again. */
+static void seek_again(struct client *c)
 {
+	c->looked_at = false;
+	c->chosen = NULL;
+	if (c->phase != CLIENT_WELCOME) {
+		conn_kick(&c->conn);
+		return;
+	}
+	/* It has sent no request that would make it choose. */
 	c->chosen = gate_primary(c);
 	/* Whatever comes of it, it comes by itself. */
 	(void)!attach_acquire(c, c->chosen);
@@ -705,21 +716,14 @@ void attach_scatter_waiters(struct pool *pool)
 		struct client *c = client_of_waiter(w);
 
 		waiter_leave(w, relay_now(c));
-		c->looked_at = false;
-		c->chosen = NULL;
-		if (c->phase == CLIENT_WELCOME)
-			welcome_elsewhere(c);
-		else
-			conn_kick(&c->conn);
+		seek_again(c);
 	}
 }
 
 /* Who waits here would come here again: there it stays, with the time it has waited. */
 static bool is_last_resort(const struct pool *pool)
 {
-	int primary = node_set_primary(pool->group->nodes);
-
-	return pool->node == (unsigned)(primary < 0 ? 0 : primary);
+	return (int)pool->node == node_set_primary(pool->group->nodes);
 }
 
 static void on_login_failed(struct server *s, const char *why)
@@ -749,32 +753,75 @@ static void on_login_failed(struct server *s, const char *why)
 		refuse_waiters(pool);
 }
 
-static void on_lost(struct server *s, const char *why)
+const char *attach_outcome(const struct server *s)
+{
+	if (s->replies.n)
+		return "The outcome of the statement under way is not known.";
+	return s->tx != 'I' ? "The transaction under way has been rolled back."
+			    : "No statement was under way.";
+}
+
+/* Whether the client has lost a server that had got nothing of its request, and may have another;
+ * not for ever, if it is the client's settings that servers die of. */
+static bool may_seek_again(struct client *c, const struct server *s)
+{
+	usec_t now = now_of(s);
+
+	if (!s->is_settling)
+		return false;
+	if (now - c->lost_at > USEC_PER_SEC)
+		c->losses = 0;
+	c->lost_at = now;
+	return ++c->losses <= LOSSES_MAX;
+}
+
+/* Its client is told; e NULL: it has heard why, in the server's own words. */
+static void lose(struct server *s, const struct err *e)
 {
 	struct client *c = s->client;
+	struct pool *pool = s->pool;
+	bool seeks = may_seek_again(c, s);
+
+	s->doubtful = true;
+	statement_void(s, s->replies.n, false);
+	take_away(s);
+	server_drop(s);
+	if (seeks)
+		seek_again(c);
+	else if (e)
+		client_close(c, e, e->text);
+	else
+		client_close_politely(c, "server closed the connection");
+	attach_serve_waiters(pool, now_of(s));
+}
+
+static void on_lost(struct server *s, const char *why)
+{
 	struct pool *pool = s->pool;
 	struct err e;
 
 	log_info("S-%llu: %s/%s@%s:%u: closing because: %s", (unsigned long long)s->id,
 		 pool->group->name, pool->group->user, s->node->host, s->node->port, why);
-	s->doubtful = true;
-	if (!c) {
+	if (!s->client) {
+		s->doubtful = true;
 		server_drop(s);
 		attach_serve_waiters(pool, now_of(s));
 		return;
 	}
-	statement_void(s, s->replies.n, false);
-	take_away(s);
-	server_drop(s);
-	if (s->said_fatal) {
-		/* It has heard why, in the server's own words. */
-		client_close_politely(c, "server closed the connection");
-	} else {
-		err_set(&e, "08006", "server closed the connection unexpectedly");
-		err_hint(&e, "The outcome of the statement under way is not known.");
-		client_close(c, &e, e.text);
-	}
-	attach_serve_waiters(pool, now_of(s));
+	err_set(&e, "08006", "server closed the connection unexpectedly");
+	err_hint(&e, "%s", attach_outcome(s));
+	lose(s, s->said_fatal ? NULL : &e);
+}
+
+void attach_evict(struct server *s, const char *text)
+{
+	struct err e;
+
+	err_set(&e, "57P01", "%s", text);
+	err_hint(&e, "%s", attach_outcome(s));
+	if (s->replies.n && conn_is_usable(&s->conn) && s->cancel_key_len)
+		server_cancel(s);
+	lose(s, &e);
 }
 
 static void on_ended(struct server *s, const char *why)

@@ -393,10 +393,10 @@ void hub_open(struct hub *hub, usec_t now)
 {
 	int primary = node_set_primary(hub->group->nodes);
 
-	if (hub->server || hub->group->gone || now < hub->pool.retry_at ||
+	if (hub->server || hub->group->gone || primary < 0 || now < hub->pool.retry_at ||
 	    hub->group->database_shared->paused)
 		return;
-	hub->pool.node = (unsigned)(primary < 0 ? 0 : primary);
+	hub->pool.node = (unsigned)primary;
 	attach_open(&hub->pool, NULL, &hub_server_events, &hub->server, now);
 }
 

@@ -15,7 +15,6 @@
 #include "relay/whose.h"
 #include "route/nodes.h"
 #include "sql/classify.h"
-#include "sql/shape.h"
 #include "wire/frame.h"
 #include "wire/write.h"
 
@@ -40,7 +39,6 @@ void relay_init(struct relay *r, struct net *net, struct config *config,
 			     .resolver = resolver,
 			     .mailbox = mailbox };
 	r->classifier = sql_classifier_new(CLASSIFIER_ENTRIES, config->global.parse_max_size);
-	r->shapes = sql_shapes_new();
 	tenants_init(&r->tenants);
 	list_init(&r->limited);
 	list_init(&r->deferred);
@@ -169,7 +167,6 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 	c->on = &relay_client_events;
 	if (id->may_switch)
 		whose_begin(c);
-	lane_enter(c);
 	list_del(&c->link);
 	c->host->nnewcomers--;
 	list_push_back(&group->clients, &c->link);
@@ -188,21 +185,18 @@ static void take_out_group(struct relay *r, struct group *group)
 	hmap_remove(&r->groups, &group->link);
 	hub_free(group->hub);
 	group_free(group);
-	/* Its address may be another one's soon, and stands in their keys. */
-	sql_shapes_forget(r->shapes);
 }
 
 /* ---- cancel ---------------------------------------------------------------------------------
  */
 
-/* A request in the queue never reached a server: it is answered here.  A BEGIN that has been
- * answered waits on, unless it was followed by one. */
-static void cancel_waiting(struct client *c)
+/* A request in the queue never reached a server: it is answered here, with *e.  A BEGIN that has
+ * been answered waits on, unless it was followed by one. */
+static void end_waiting(struct client *c, const struct err *e)
 {
 	struct slice in = conn_input(&c->conn);
 	enum frame_status status;
 	struct frame f = { 0 };
-	struct err e;
 
 	status = frame_peek(in.p, in.n, &f);
 	if (status != FRAME_OK && c->begin_due)
@@ -213,10 +207,9 @@ static void cancel_waiting(struct client *c)
 		listen_stop_waiting(c);
 	c->looked_at = false;
 	c->chosen = NULL;
-	err_set(&e, "57014", "canceling statement due to user request");
 	if (status != FRAME_OK)
 		return;
-	request_refuse(c, f.type, &e);
+	request_refuse(c, f.type, e);
 	conn_consume(&c->conn, f.have);
 	c->stream_left = f.len - f.have;
 	c->stream_discard = true;
@@ -254,6 +247,7 @@ static void catch_up(struct client *c)
 void relay_cancel(struct client *c)
 {
 	struct server *s;
+	struct err e;
 
 	catch_up(c);
 	if (c->phase != CLIENT_READY)
@@ -263,7 +257,8 @@ void relay_cancel(struct client *c)
 	tenant_count(c->tenant, TENANT_CANCELS, 1);
 	if (c->waiter.pool || c->retry_at || whose_is_seeking(c) ||
 	    (listen_is_waiting(c) && !(s && s->replies.n))) {
-		cancel_waiting(c);
+		err_set(&e, "57014", "canceling statement due to user request");
+		end_waiting(c, &e);
 	} else if (s && (s->question.done || s->replies.n)) {
 		c->cancel_asked = has_request(c);
 		answer_late_cancel(s);
@@ -319,12 +314,32 @@ static void notify_waiting(struct client *c, usec_t now)
 	msg_put_notice(conn_output(&c->conn), "NOTICE", &notice);
 }
 
-static void sweep_waiting(struct client *c, usec_t now)
+/* Who waits for a primary to be known has another patience, and stays when that is over. */
+static void sweep_limbo(struct client *c, usec_t now)
 {
-	struct pool *pool = c->waiter.pool;
-	const struct settings *set = pool->set;
 	struct err e;
 
+	if (now - c->waiter.since < c->group->set.failover_wait) {
+		notify_waiting(c, now);
+		return;
+	}
+	failover_refuse(c, &e);
+	if (c->phase == CLIENT_READY)
+		end_waiting(c, &e);
+	else
+		client_close(c, &e, e.text);
+}
+
+static void sweep_waiting(struct client *c, usec_t now)
+{
+	const struct settings *set = &c->group->set;
+	struct pool *pool = c->waiter.pool;
+	struct err e;
+
+	if (pool == &c->group->limbo) {
+		sweep_limbo(c, now);
+		return;
+	}
 	if (set->query_wait_timeout && now - c->waiter.since >= set->query_wait_timeout) {
 		err_set(&e, "08P01", "query_wait_timeout");
 		if (*pool->error.text && now < pool->retry_at)
@@ -413,7 +428,7 @@ static void sweep_client(struct client *c, usec_t now)
 static void sweep_idle(struct pool *pool, usec_t now)
 {
 	struct group *group = pool->group;
-	const struct settings *set = pool->set;
+	const struct settings *set = &group->set;
 	bool starved = group_is_starved(group, now);
 
 	LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE]) {
@@ -461,20 +476,6 @@ static void sweep_pool(struct pool *pool, usec_t now)
 		attach_keep_minimum(pool, now);
 }
 
-/* A pool whose node is not the right one any more lets those who wait choose again. */
-static void follow_primary(struct group *group)
-{
-	GROUP_FOREACH_POOL (pool, group) {
-		int role = group->nodes->nodes[pool->node].role;
-
-		if (pool->nwaiting && group->npools > 1 && group->nodes->monitored &&
-		    (role == NODE_DOWN || role == NODE_REPLICA) &&
-		    node_set_primary(group->nodes) >= 0 &&
-		    (role == NODE_DOWN || pool->login_failed))
-			attach_scatter_waiters(pool);
-	}
-}
-
 /* A group that nobody uses is kept for its counters, unless told otherwise. */
 static bool is_forgotten(struct group *group, usec_t now)
 {
@@ -495,13 +496,13 @@ static void sweep_group(struct relay *r, struct group *group, usec_t now)
 {
 	LIST_FOREACH_SAFE (at, &group->clients)
 		sweep_client(container_of(at, struct client, link), now);
-	GROUP_FOREACH_POOL (pool, group)
-		sweep_pool(pool, now);
+	for (unsigned i = 0; i < group->npools; i++)
+		sweep_pool(&group->pools[i], now);
 	if (group->hub) {
 		sweep_login(&group->hub->pool, now);
 		hub_sweep(group->hub, now);
 	}
-	follow_primary(group);
+	failover_follow(group);
 	if (is_forgotten(group, now))
 		take_out_group(r, group);
 }
@@ -547,8 +548,8 @@ static bool has_lost_tenant(const struct group *group, const struct config *conf
 /* What makes a server connection what it is: a change makes the old ones go when they come free. */
 static void renew_servers(struct group *group)
 {
-	GROUP_FOREACH_POOL (pool, group)
-		pool->generation++;
+	for (unsigned i = 0; i < group->npools; i++)
+		group->pools[i].generation++;
 }
 
 static void end_group(struct group *group)
@@ -586,7 +587,6 @@ static void reconfigure(struct group *group, struct config *config)
 		return;
 	}
 	group_configure(group, config, database);
-	lane_leave_gone(group);
 	look_again(group);
 	if (before.statement_timeout != group->set.statement_timeout ||
 	    before.server_tls_sslmode != group->set.server_tls_sslmode)
@@ -619,9 +619,9 @@ static void resume_group(struct group *group, void *arg PGT_UNUSED)
 {
 	usec_t now = loop_now(group->net->loop);
 
-	GROUP_FOREACH_POOL (pool, group) {
-		attach_use_idle(pool);
-		attach_serve_waiters(pool, now);
+	for (unsigned i = 0; i < group->npools; i++) {
+		attach_use_idle(&group->pools[i]);
+		attach_serve_waiters(&group->pools[i], now);
 	}
 }
 
@@ -656,8 +656,8 @@ void relay_suspend(struct relay *r, bool on)
 
 static void drop_idle(struct group *group, void *arg PGT_UNUSED)
 {
-	GROUP_FOREACH_POOL (pool, group)
-		LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE])
+	for (unsigned i = 0; i < group->npools; i++)
+		LIST_FOREACH_SAFE (at, &group->pools[i].slots[SLOT_IDLE])
 			server_drop(
 			    container_of(container_of(at, struct slot, link), struct server, slot));
 }
@@ -665,6 +665,21 @@ static void drop_idle(struct group *group, void *arg PGT_UNUSED)
 void relay_close_idle(struct relay *r, const char *database)
 {
 	each_group(r, database, drop_idle, NULL);
+}
+
+unsigned relay_retire(struct relay *r, const char *database)
+{
+	unsigned busy = 0;
+
+	HMAP_FOREACH_SAFE (l, &r->groups) {
+		struct group *group = container_of(l, struct group, link);
+
+		if (strcmp(group->name, database) != 0)
+			continue;
+		failover_follow(group);
+		busy += failover_count_busy(group);
+	}
+	return busy;
 }
 
 static void close_clients(struct group *group, const char *text)
@@ -763,8 +778,8 @@ static unsigned sum(const struct relay *r, const char *database,
 		const struct group *group = container_of(l, struct group, link);
 
 		if (!database || !strcmp(group->name, database))
-			GROUP_FOREACH_POOL (pool, group)
-				n += count(pool);
+			for (unsigned i = 0; i < group->npools; i++)
+				n += count(&group->pools[i]);
 	}
 	return n;
 }
@@ -837,8 +852,8 @@ void relay_fini(struct relay *r)
 		group->gone = true;
 		LIST_FOREACH_SAFE (at, &group->clients)
 			client_close(container_of(at, struct client, link), NULL, "shutdown");
-		GROUP_FOREACH_POOL (pool, group)
-			end_pool(pool);
+		for (unsigned i = 0; i < group->npools; i++)
+			end_pool(&group->pools[i]);
 		if (group->hub) {
 			hub_end(group->hub);
 			end_pool(&group->hub->pool);
@@ -851,7 +866,6 @@ void relay_fini(struct relay *r)
 	tenants_fini(&r->tenants);
 	hmap_fini(&r->statements);
 	sql_classifier_free(r->classifier);
-	sql_shapes_free(r->shapes);
 	config_unref(r->config);
 	if (r->server_tls)
 		tls_context_unref(r->server_tls);

@@ -18,7 +18,7 @@
 
 const char *node_role_name(enum node_role role)
 {
-	static const char *const names[] = { "unknown", "primary", "replica", "down" };
+	static const char *const names[] = { "unknown", "primary", "replica", "down", "fenced" };
 
 	return names[role];
 }
@@ -43,6 +43,8 @@ struct node_set *node_set_new(const char *database, const struct node_conf *node
 	set->database = xstrdup(database);
 	set->cluster = cluster_of(nodes);
 	set->n = (unsigned)n;
+	set->retiring = -1;
+	reign_init(&set->reign);
 	set->nodes = xcalloc(n, sizeof(*set->nodes));
 	for (size_t i = 0; i < n; i++) {
 		set->nodes[i].host = xstrdup(nodes[i].host);
@@ -142,17 +144,9 @@ void node_set_error(struct node_set *set, struct node *node, const char *why)
 
 int node_set_primary(const struct node_set *set)
 {
-	bool asked = false;
+	int primary = set->monitored ? set->primary : 0;
 
-	if (!set->monitored)
-		return 0;
-	for (unsigned i = 0; i < set->n; i++) {
-		if (set->nodes[i].role == NODE_PRIMARY)
-			return (int)i;
-		asked |= set->nodes[i].role != NODE_UNKNOWN;
-	}
-	/* A single node is where everything goes, whatever it says of itself. */
-	return asked && set->n > 1 ? -1 : 0;
+	return primary == set->retiring ? -1 : primary;
 }
 
 static bool is_fresh(const struct node *node, usec_t max_lag)
@@ -162,14 +156,14 @@ static bool is_fresh(const struct node *node, usec_t max_lag)
 	return max_lag == 0 || (lag >= 0 && lag <= max_lag);
 }
 
-int node_set_replica(const struct node_set *set, const bool *serves, usec_t max_lag)
+int node_set_replica(const struct node_set *set, usec_t max_lag)
 {
 	int best = -1;
 
 	for (unsigned i = 0; i < set->n; i++) {
 		const struct node *node = &set->nodes[i];
 
-		if (serves[i] && node->role == NODE_REPLICA && is_fresh(node, max_lag) &&
+		if (node->role == NODE_REPLICA && is_fresh(node, max_lag) &&
 		    (best < 0 || node->active < set->nodes[best].active))
 			best = (int)i;
 	}

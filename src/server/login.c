@@ -281,10 +281,11 @@ static enum step on_refusal(struct server *s, struct slice body)
 	if (report.sqlstate.n == 5)
 		memcpy(e.sqlstate, report.sqlstate.p, 5);
 	err_hint(&e, "%.*s", SLICE_FMT(report.hint));
+	/* One that is starting up or shutting down is waited for, as one that is down. */
+	s->was_refused = !report_is_farewell(&report);
 	if (s->pool) {
 		s->pool->error = e;
-		/* One that is starting up or shutting down is waited for, as one that is down. */
-		s->pool->login_failed = strcmp(e.sqlstate, "57P03") != 0;
+		s->pool->login_failed = s->was_refused;
 	}
 	return fail(s, e.text);
 }

@@ -28,3 +28,10 @@ bool report_parse(struct slice body, struct report *out)
 	}
 	return !r.failed;
 }
+
+bool report_is_farewell(const struct report *report)
+{
+	return slice_is_equal(report->sqlstate, SLICE("57P01")) ||
+	       slice_is_equal(report->sqlstate, SLICE("57P02")) ||
+	       slice_is_equal(report->sqlstate, SLICE("57P03"));
+}

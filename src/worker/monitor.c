@@ -3,7 +3,8 @@
  * monitor.c - asks each node for its role, its lag and its catalog, and tells the node sets.
  *
  * Roles are asked for, never configured.  A node counts as down as soon as it does not answer, and
- * as the primary's replica only while it belongs to the same cluster.
+ * as the primary's replica only while it belongs to the same cluster.  Who is the primary of
+ * several that think so is decided in route/primacy; while there is none, all are asked more often.
  *
  * How far a replica is behind, in time: not at all when it has replayed what the primary had
  * written when it was last asked.  Else the age of the last transaction it replayed, but no more
@@ -16,6 +17,7 @@
 #include "base/mem.h"
 #include "net/tls.h"
 #include "route/nodes.h"
+#include "route/primacy.h"
 #include "server/server.h"
 #include "sql/catalog.h"
 #include "worker/catalog_read.h"
@@ -28,6 +30,9 @@
 #define LOOK_PERIOD USEC_PER_SEC
 /* No node is given up in less time, however short the interval. */
 #define SILENCE_MIN (3 * USEC_PER_SEC)
+/* How often nodes are asked while no primary is known, and for how long they are. */
+#define URGENT_INTERVAL (100 * USEC_PER_MSEC)
+#define URGENT_TIME     (300 * USEC_PER_SEC)
 /* The catalog is read again after this time, or sooner when that failed. */
 #define CATALOG_PERIOD   (60 * USEC_PER_SEC)
 #define CATALOG_RETRY    (5 * USEC_PER_SEC)
@@ -71,12 +76,14 @@ struct answer {
 struct probe {
 	struct watch *watch;
 	unsigned node;
-	struct server *server; /* or NULL */
-	bool is_ready;         /* logged in */
-	bool has_answered;     /* on this connection */
-	usec_t asked_at;       /* the attempt or question under way; 0: none */
-	unsigned looks;        /* for its answer, in vain */
-	char cluster[24];      /* system identifier, "" while it is not known */
+	struct server *server;        /* or NULL */
+	bool is_ready;                /* logged in */
+	bool has_answered;            /* on this connection */
+	bool was_heard;               /* it has answered, or failed to */
+	bool was_refused;             /* it lives, and did not let us in when that was tried last */
+	usec_t asked_at;              /* the attempt or question under way; 0: none */
+	usec_t silence;               /* how long its answer has been looked for in vain */
+	char cluster[CLUSTER_ID_MAX]; /* system identifier, "" while it is not known */
 	struct answer answer;
 	usec_t covered_at; /* it has replayed all that was written by then; 0: not known */
 };
@@ -90,9 +97,12 @@ struct watch {
 	const char *user;
 	struct credential credential;
 	struct loop_timer timer;
+	usec_t pace;         /* of the timer */
+	usec_t urgent_since; /* 0: it is not */
 	struct probe *probes;
-	int primary;       /* index, or -1 */
-	usec_t primary_at; /* when it was asked for the position in its answer; 0: never */
+	struct claim *claims; /* what the probes know, whenever that is judged */
+	int primary;          /* index, or -1 while none answers */
+	usec_t primary_at;    /* when it was asked for the position in its answer; 0: never */
 	struct catalog_read *reading;
 	usec_t catalog_due;
 	unsigned definitions; /* of the set when .reading began */
@@ -133,69 +143,109 @@ static void set_role(struct probe *p, enum node_role role, const char *why)
 	if (!is_news)
 		return;
 	node_set_error(p->watch->set, node, why);
-	if (role == NODE_DOWN)
-		log_warning("database \"%s\": node %s:%u is down: %s", p->watch->set->database,
-			    node->host, node->port, why);
+	if (*why)
+		log_warning("database \"%s\": node %s:%u is %s: %s", p->watch->set->database,
+			    node->host, node->port, node_role_name(role), why);
 	else
 		log_info("database \"%s\": node %s:%u is %s", p->watch->set->database, node->host,
 			 node->port, node_role_name(role));
 }
 
-static bool claims_primary(const struct probe *p)
+static void gather_claims(struct watch *w)
 {
-	return p->has_answered && !p->answer.is_replica;
+	for (unsigned i = 0; i < w->set->n; i++) {
+		const struct probe *p = &w->probes[i];
+
+		w->claims[i] = (struct claim){ .is_open = !p->was_heard || p->was_refused,
+					       .has_answered = p->has_answered,
+					       .is_primary = !p->answer.is_replica,
+					       .timeline = p->answer.timeline,
+					       .position = p->answer.position,
+					       .cluster = p->cluster };
+	}
 }
 
-/* Of several that think they are primaries, the one that was promoted last. */
-static int find_primary(const struct watch *w)
+/* Nobody can ask any node, and nobody ever could: the configuration is all there is to go by. */
+static bool is_blind(const struct watch *w)
 {
-	int best = -1;
-
 	for (unsigned i = 0; i < w->set->n; i++)
-		if (claims_primary(&w->probes[i]) &&
-		    (best < 0 || w->probes[i].answer.timeline > w->probes[best].answer.timeline))
-			best = (int)i;
-	return best;
+		if (!w->probes[i].was_heard || w->set->nodes[i].seen_at)
+			return false;
+	return true;
 }
 
-/* Whether a node may serve besides the primary; why not, otherwise. */
-static bool is_kin(const struct watch *w, const struct probe *p, char *why, size_t n)
+static void log_primary(const struct watch *w, int primary)
 {
-	const struct probe *primary = w->primary < 0 ? NULL : &w->probes[w->primary];
+	const struct node_set *set = w->set;
 
-	if (!primary || p == primary)
-		return true;
-	if (*p->cluster && *primary->cluster && strcmp(p->cluster, primary->cluster))
-		snprintf(why, n, "belongs to another cluster than the primary (%s, not %s)",
-			 p->cluster, primary->cluster);
-	else if (!p->answer.is_replica)
-		snprintf(why, n, "is a second primary, on timeline %u; the other is on %u",
-			 p->answer.timeline, primary->answer.timeline);
-	else
-		return true;
-	return false;
+	if (primary < 0)
+		log_warning("database \"%s\": no primary is known: what needs it waits",
+			    set->database);
+	else if (set->reign.primary >= 0)
+		log_info("database \"%s\": the primary is %s:%u, on timeline %u", set->database,
+			 set->nodes[primary].host, set->nodes[primary].port, set->reign.timeline);
 }
+
+/* What workers go by.  Of a single node nothing depends on it: everything goes there. */
+static void publish_primary(struct watch *w, int primary)
+{
+	struct node_set *set = w->set;
+	int last = set->reign.primary;
+
+	if (set->n < 2)
+		return;
+	if (primary < 0 && is_blind(w))
+		primary = 0;
+	else if (primary >= 0 && w->probes[primary].has_answered)
+		reign_pass_to(&set->reign, primary, &w->claims[primary]);
+	if (primary == set->primary)
+		return;
+	/* Nothing more may begin on the old one before anything does on the new one. */
+	if (primary >= 0 && last >= 0 && last != primary)
+		set->nodes[last].is_deposed = true;
+	if (primary >= 0)
+		set->nodes[primary].is_deposed = false;
+	set->primary = primary;
+	log_primary(w, primary);
+	if (primary >= 0 && set->retiring >= 0 && primary != set->retiring)
+		set->retiring = -1;
+}
+
+static void publish_role(struct watch *w, unsigned node, int primary)
+{
+	static const enum node_role outcast[] = {
+		[STANDING_FENCED] = NODE_FENCED, [STANDING_FOREIGN] = NODE_DOWN
+	};
+	struct probe *p = &w->probes[node];
+	char why[160] = "";
+	enum standing standing;
+
+	standing = primacy_standing(w->claims, node, primary, &w->set->reign, why, sizeof(why));
+	w->set->nodes[node].is_deposed = standing == STANDING_FENCED;
+	if (standing != STANDING_MEMBER)
+		set_role(p, outcast[standing], why);
+	else
+		set_role(p, p->answer.is_replica ? NODE_REPLICA : NODE_PRIMARY, "");
+}
+
+static void keep_pace(struct watch *w);
 
 static void assess(struct watch *w)
 {
-	int before = w->primary;
+	int before = w->primary, primary;
 
-	w->primary = find_primary(w);
+	gather_claims(w);
+	primary = primacy_decide(w->claims, w->set->n, &w->set->reign);
+	w->primary = primary >= 0 && w->probes[primary].has_answered ? primary : -1;
 	if (w->primary != before) {
 		w->primary_at = 0;
 		w->catalog_due = 0;
 	}
-	for (unsigned i = 0; i < w->set->n; i++) {
-		struct probe *p = &w->probes[i];
-		char why[160];
-
-		if (!p->has_answered)
-			continue;
-		if (!is_kin(w, p, why, sizeof(why)))
-			set_role(p, NODE_DOWN, why);
-		else
-			set_role(p, p->answer.is_replica ? NODE_REPLICA : NODE_PRIMARY, "");
-	}
+	publish_primary(w, primary);
+	for (unsigned i = 0; i < w->set->n; i++)
+		if (w->probes[i].has_answered)
+			publish_role(w, i, primary);
+	keep_pace(w);
 }
 
 static void measure_lag(struct probe *p, usec_t now)
@@ -226,17 +276,29 @@ static void measure_lag(struct probe *p, usec_t now)
 /* ---- asking one node --------------------------------------------------------------------------
  */
 
+/* Whether it is the primary as far as is known, and only we cannot ask it: too many connections,
+ * another password. */
+static bool is_primary_unasked(const struct probe *p)
+{
+	const struct node_set *set = p->watch->set;
+
+	return p->was_refused && set->reign.primary == (int)p->node && set->primary == (int)p->node;
+}
+
 static void give_up(struct probe *p, const char *why)
 {
 	struct server *s = p->server;
 
 	p->server = NULL;
 	p->is_ready = p->has_answered = false;
+	p->was_heard = true;
+	p->was_refused = s && s->was_refused;
 	p->asked_at = 0;
 	if (s)
 		server_drop(s);
-	set_role(p, NODE_DOWN, why ? why : "the connection was closed");
 	assess(p->watch);
+	set_role(p, is_primary_unasked(p) ? NODE_PRIMARY : NODE_DOWN,
+		 why ? why : "the connection was closed");
 }
 
 static uint64_t to_number(struct slice text, int base)
@@ -331,6 +393,8 @@ static void on_state_told(struct server *s PGT_UNUSED, void *arg, const struct r
 		return;
 	}
 	p->asked_at = 0;
+	p->was_heard = true;
+	p->was_refused = false;
 	publish(p, asked_at, now);
 	assess(p->watch);
 	if ((int)p->node == p->watch->primary)
@@ -343,7 +407,7 @@ static void ask(struct probe *p)
 	struct question q = { .row = on_state, .done = on_state_told, .arg = p };
 
 	p->asked_at = now_of(p->watch);
-	p->looks = 0;
+	p->silence = 0;
 	server_ask(p->server, ask_state, &q);
 }
 
@@ -427,7 +491,7 @@ static void connect_probe(struct probe *p)
 	struct server_target target = target_of(w, p->node, *dbname ? dbname : own_dbname(w));
 
 	p->asked_at = now_of(w);
-	p->looks = 0;
+	p->silence = 0;
 	p->server = server_new(NULL, w->monitor->net, &probe_events);
 	p->server->owner = p;
 	server_connect(p->server, &target);
@@ -443,8 +507,7 @@ static usec_t patience(const struct watch *w)
 /* Counted in looks, not by the clock: what came while this process was not run is still unread. */
 static bool is_silent(struct probe *p)
 {
-	return p->asked_at &&
-	       ++p->looks * p->watch->settings.monitor_interval >= patience(p->watch);
+	return p->asked_at && (p->silence += p->watch->pace) >= patience(p->watch);
 }
 
 static void tick(struct probe *p, usec_t now)
@@ -490,11 +553,26 @@ static void read_catalog(struct watch *w)
 	w->reading = catalog_read_start(w->monitor->net, &target, on_catalog, w);
 }
 
+/* A SWITCHOVER that has waited for another primary long enough. */
+static void end_switchover(struct watch *w, usec_t now)
+{
+	struct node_set *set = w->set;
+
+	if (set->retiring < 0 || now < set->retiring_until)
+		return;
+	set->retiring = -1;
+	set->was_kept = true;
+	log_warning("database \"%s\": SWITCHOVER: no other node has become the primary in time",
+		    set->database);
+}
+
 static void on_tick(struct loop_timer *timer)
 {
 	struct watch *w = container_of(timer, struct watch, timer);
 	usec_t now = now_of(w);
 
+	end_switchover(w, now);
+	keep_pace(w);
 	for (unsigned i = 0; i < w->set->n; i++)
 		tick(&w->probes[i], now);
 	if (w->reading)
@@ -529,9 +607,36 @@ static bool find_login(struct watch *w)
 	return true;
 }
 
+/* Someone waits for another primary to show. */
+static bool is_urgent(struct watch *w)
+{
+	usec_t now = now_of(w);
+
+	if (w->set->n < 2 || (w->primary >= 0 && w->set->retiring < 0))
+		w->urgent_since = 0;
+	else if (!w->urgent_since)
+		w->urgent_since = now;
+	return w->urgent_since && now - w->urgent_since < URGENT_TIME;
+}
+
+static void keep_pace(struct watch *w)
+{
+	usec_t interval = w->settings.monitor_interval;
+	usec_t pace = is_urgent(w) && interval > URGENT_INTERVAL ? URGENT_INTERVAL : interval;
+	struct loop *loop = w->monitor->net->loop;
+
+	if (pace == w->pace)
+		return;
+	if (w->pace)
+		loop_timer_stop(loop, &w->timer);
+	loop_timer_start(loop, &w->timer, w->pace ? pace : 0, pace, on_tick);
+	w->pace = pace;
+}
+
 static void free_watch(struct watch *w)
 {
-	loop_timer_stop(w->monitor->net->loop, &w->timer);
+	if (w->pace)
+		loop_timer_stop(w->monitor->net->loop, &w->timer);
 	if (w->reading)
 		catalog_read_stop(w->reading);
 	for (unsigned i = 0; i < w->set->n; i++)
@@ -541,6 +646,7 @@ static void free_watch(struct watch *w)
 		mem_wipe(w->credential.password, strlen(w->credential.password));
 	free(w->credential.password);
 	free(w->probes);
+	free(w->claims);
 	list_del(&w->link);
 	node_set_unref(w->set);
 	free(w);
@@ -549,6 +655,7 @@ static void free_watch(struct watch *w)
 static void begin(struct watch *w)
 {
 	w->probes = xcalloc(w->set->n, sizeof(*w->probes));
+	w->claims = xcalloc(w->set->n, sizeof(*w->claims));
 	for (unsigned i = 0; i < w->set->n; i++) {
 		w->probes[i].watch = w;
 		w->probes[i].node = i;
@@ -562,9 +669,11 @@ static void begin(struct watch *w)
 		w->set->monitored = false;
 		return;
 	}
+	/* As long as nobody has been asked, it is not known which one it is. */
+	if (w->set->n > 1 && w->set->reign.primary < 0)
+		w->set->primary = -1;
 	w->set->monitored = true;
-	loop_timer_start(w->monitor->net->loop, &w->timer, 0, w->settings.monitor_interval,
-			 on_tick);
+	keep_pace(w);
 }
 
 /* The entry that a set was made from, or NULL when it has left the configuration. */
@@ -588,6 +697,65 @@ static struct watch *find_watch(const struct monitor *m, const struct node_set *
 			return w;
 	}
 	return NULL;
+}
+
+static struct watch *find_watch_of(const struct monitor *m, const char *database)
+{
+	LIST_FOREACH (at, &m->watches) {
+		struct watch *w = container_of(at, struct watch, link);
+
+		if (w->pace && !strcmp(w->set->database, database))
+			return w;
+	}
+	return NULL;
+}
+
+bool monitor_retire(struct monitor *m, const char *database, struct err *e)
+{
+	struct watch *w = find_watch_of(m, database);
+	struct node_set *set;
+
+	if (!w || w->set->n < 2)
+		return err_set(e, "55000", "database \"%s\" has no other node that is asked for",
+			       database);
+	set = w->set;
+	if (set->retiring >= 0)
+		return err_set(e, "55000", "a SWITCHOVER of database \"%s\" is under way",
+			       database);
+	if (set->primary < 0)
+		return err_set(e, "55000", "no primary of database \"%s\" is known", database);
+	set->retiring_until = now_of(w) + w->settings.failover_wait;
+	set->was_kept = false;
+	set->retiring = set->primary;
+	log_info("database \"%s\": SWITCHOVER: %s:%u starts no more transactions", database,
+		 set->nodes[set->retiring].host, set->nodes[set->retiring].port);
+	keep_pace(w);
+	return true;
+}
+
+bool monitor_rest(struct monitor *m, const char *database)
+{
+	struct watch *w = find_watch_of(m, database);
+
+	if (!w)
+		return true;
+	w->set->retiring_until = now_of(w) + w->settings.failover_wait;
+	return !w->set->was_kept;
+}
+
+bool monitor_keep(struct monitor *m, const char *database)
+{
+	bool was_retiring = false;
+
+	LIST_FOREACH (at, &m->watches) {
+		struct watch *w = container_of(at, struct watch, link);
+
+		if (*database && strcmp(w->set->database, database) != 0)
+			continue;
+		was_retiring |= w->set->retiring >= 0;
+		w->set->retiring = -1;
+	}
+	return was_retiring;
 }
 
 const struct node *monitor_primary(const struct monitor *m, const char *database,

@@ -126,7 +126,8 @@ NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
 FOREIGN = {"max_connections", "pg_hba", "current_setting", "set_config", "statement_timeout",
            "pg_stat_activity", "search_path", "standard_conforming_strings", "pg_settings",
            "current_user", "business_id", "current_business_id", "pg_basebackup", "db",
-           "log_parameter_max_length"}
+           "log_parameter_max_length", "synchronous_standby_names", "primary_conninfo",
+           "pg_ctl"}
 
 
 def settings():

@@ -228,8 +228,8 @@ def test_failover(turnstile):
             client.query("CREATE TABLE after_failover ()")
             # The old primary comes back and believes that it still is one.
             primary.start()
-            wait_until(lambda: "second primary" in (nodes(t)[0]["error"] or ""))
-            wait_roles(t, "down", "primary")
+            wait_roles(t, "fenced", "primary")
+            assert "second primary" in nodes(t)[0]["error"]
             assert client.rows("SELECT count(*) FROM after_failover") == [("0",)]
 
 

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: ISC
+#
+# test_promotion.py - the primary goes and another node takes its place: who waits, who is told, and
+# that two primaries are never both written to.
+"""Each test has servers of its own, since it breaks them.  `port` tells who answered."""
+import contextlib
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import raw
+from cluster import BINDIR, Postgres
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from rig import backends, log_in, pool_of, shop, wait_backends, wait_nodes
+from machine import run
+from turnstile import ADMIN_PASSWORD
+from waiting import wait_until
+
+WRITE = "INSERT INTO promoted VALUES (current_setting('port')) RETURNING port"
+READ = "SELECT current_setting('port')"
+SLOW = "SELECT pg_sleep(300)"  # volatile: the primary's
+
+
+@pytest.fixture
+def pair():
+    with contextlib.ExitStack() as servers:
+        primary = Postgres.primary("old")
+        servers.callback(primary.remove)
+        primary.role(APP_USER, APP_PASSWORD)
+        primary.sql(f"CREATE DATABASE {APP_DATABASE} OWNER {APP_USER}")
+        primary.sql("CREATE TABLE promoted (port text)", dbname=APP_DATABASE, user=APP_USER,
+                    password=APP_PASSWORD)
+        replica = Postgres.replica_of(primary, "new")
+        servers.callback(replica.remove)
+        replica.wait_caught_up(primary)
+        yield primary, replica
+
+
+def pooler_of(turnstile, servers, settings=None):
+    t = turnstile(shop(servers[0], {"monitor_user": APP_USER, "monitor_interval": "200ms",
+                                    "default_pool_size": 5, **(settings or {})},
+                       {"host": ",".join(s.host for s in servers),
+                        "port": ",".join(str(s.port) for s in servers)}))
+    wait_nodes(t, "primary", "replica")
+    return t
+
+
+def node(pooler, number):
+    return next(row for row in pooler.admin("SHOW NODES") if row["node"] == number)
+
+
+def wait_role(pooler, number, role):
+    wait_until(lambda: node(pooler, number)["role"] == role, 30,
+               lambda: f"{role}, but {pooler.admin('SHOW NODES')}\n{pooler.log_text()}")
+
+
+def written_to(messages):
+    assert not raw.find(messages, "E"), raw.find(messages, "E")[0].fields
+    return int(raw.find(messages, "D")[-1].row[0])
+
+
+def end_of(client):
+    """The only error of a session that it ends."""
+    errors = raw.find(client.until_closed(), "E")
+    assert len(errors) == 1, errors
+    return errors[0].fields
+
+
+def wait_waiting(pooler, count):
+    wait_until(lambda: pool_of(pooler, "cl_waiting") == count, 20,
+               lambda: f"{count} wait, but {pooler.admin('SHOW POOLS')}")
+
+
+# --- the primary is lost ----------------------------------------------------------------------------
+@pytest.mark.slow
+@pytest.mark.tsan
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_i3_what_was_not_sent_waits_for_the_next_primary(pair, turnstile, how):
+    primary, replica = pair
+    t = pooler_of(turnstile, pair)
+    with contextlib.ExitStack() as stack:
+        def client():
+            return stack.enter_context(log_in(t, timeout=60))
+
+        idle, running, between, begun = client(), client(), client(), client()
+        assert written_to(idle.query(WRITE)) == primary.port
+        replica.wait_caught_up(primary)
+        running.send(raw.query(SLOW))
+        between.rows("BEGIN")
+        between.rows("SELECT pg_sleep(0)")
+        begun.rows("BEGIN")  # answered here: no server knows of it
+        wait_until(lambda: primary.sql(f"SELECT 1 FROM pg_stat_activity WHERE query = '{SLOW}'"))
+        getattr(primary, how)()
+        end = end_of(running)
+        assert end["C"] == {"stop": "57P01", "kill": "08006"}[how]
+        assert end["H"] == "The outcome of the statement under way is not known."
+        assert end_of(between)["H"] == "The transaction under way has been rolled back."
+        wait_role(t, 0, "down")
+
+        simple, batch, late = client(), client(), client()
+        simple.send(raw.query(WRITE))
+        batch.send(raw.parse("", WRITE), raw.bind(), raw.execute(), raw.sync())
+        late.send(raw.query("BEGIN"))
+        late.until("Z")
+        late.send(raw.query(WRITE))
+        begun.send(raw.query(WRITE))
+        wait_waiting(t, 4)
+        replica.promote()
+        for waiting in (simple, batch, late, begun):
+            assert written_to(waiting.until("Z")) == replica.port
+        for done in (late, begun):
+            assert raw.kinds(done.query("COMMIT")) == "CZ"
+        assert written_to(idle.query(WRITE)) == replica.port
+    assert replica.value("SELECT count(*) FROM promoted WHERE port = %s", [str(replica.port)],
+                         dbname=APP_DATABASE) == 5
+
+
+@pytest.mark.slow
+def test_i3_a_request_whose_settings_were_on_their_way_waits_too(pair, turnstile):
+    """The server that was to get it dies before one byte of it was sent."""
+    primary, replica = pair
+    t = pooler_of(turnstile, pair, {"default_pool_size": 1})
+    with log_in(t, timeout=60) as client, log_in(t) as other:
+        # Not plain ASCII, so that it does not go in one write with the statement.
+        client.rows("SET app.mark = 'käse'")
+        other.rows("SELECT pg_sleep(0)")
+        replica.wait_caught_up(primary)
+        for pid in backends(primary, "application_name <> 'pgturnstile monitor'"):
+            os.kill(pid, signal.SIGSTOP)
+        client.send(raw.query(WRITE))
+        wait_until(lambda: pool_of(t, "sv_active") == 1)
+        primary.kill()
+        replica.promote()
+        assert written_to(client.until("Z")) == replica.port
+        assert client.rows("SHOW app.mark") == [("käse",)]
+
+
+@pytest.mark.slow
+def test_nobody_waits_longer_than_failover_wait(pair, turnstile):
+    primary, replica = pair
+    t = pooler_of(turnstile, pair, {"failover_wait": "1s"})
+    with log_in(t) as client, log_in(t) as batch, log_in(t) as begun:
+        wait_until(lambda: written_to(client.query(READ)) == replica.port)
+        assert written_to(client.query(WRITE)) == primary.port
+        begun.rows("BEGIN")
+        primary.kill()
+        wait_role(t, 0, "down")
+        for _ in range(2):
+            messages = client.query(WRITE)
+            assert raw.kinds(messages) == "EZ"
+            assert messages[0].fields["C"] == "57P03" and "is known" in messages[0].fields["M"]
+        batch.send(raw.parse("", WRITE), raw.bind(), raw.execute(), raw.sync())
+        assert raw.kinds(batch.until("Z")) == "EZ"
+        assert begun.query(WRITE)[0].fields["C"] == "57P03"
+        assert raw.kinds(begun.query("COMMIT")) == "CZ"  # ROLLBACK
+        # Reads need none.
+        assert written_to(client.query(READ)) == replica.port
+        client.send(raw.query(WRITE))
+        wait_waiting(t, 1)
+        client.cancel()
+        assert client.until("Z")[0].fields["C"] == "57014"
+        replica.promote()
+        wait_role(t, 1, "primary")
+        for each in (client, batch, begun):
+            assert written_to(each.query(WRITE)) == replica.port
+
+
+@pytest.mark.slow
+def test_the_primary_comes_back(pair, turnstile):
+    """Nobody was promoted: the same node goes on, and who waits does not wait for a retry."""
+    primary, _ = pair
+    t = pooler_of(turnstile, pair, {"server_login_retry": "300s"})
+    with log_in(t, timeout=60) as client:
+        assert written_to(client.query(WRITE)) == primary.port
+        primary.kill()
+        client.send(raw.query(WRITE))
+        wait_role(t, 0, "down")
+        wait_waiting(t, 1)
+        primary.start()
+        assert written_to(client.until("Z")) == primary.port
+
+
+# --- two primaries ----------------------------------------------------------------------------------
+@pytest.mark.slow
+@pytest.mark.tsan
+def test_i4_the_old_primary_is_fenced(pair, turnstile):
+    primary, replica = pair
+    t = pooler_of(turnstile, pair)
+    with log_in(t, timeout=60) as client, log_in(t) as running, log_in(t) as between:
+        assert written_to(client.query(WRITE)) == primary.port
+        running.send(raw.query(SLOW))
+        between.rows("BEGIN")
+        between.rows("SELECT pg_sleep(0)")
+        wait_until(lambda: primary.sql(f"SELECT 1 FROM pg_stat_activity WHERE query = '{SLOW}'"))
+        replica.promote()
+        end = end_of(running)
+        assert (end["C"], end["H"]) == ("57P01", "The outcome of the statement under way is not known.")
+        assert "is not the primary any more" in end["M"]
+        assert end_of(between)["H"] == "The transaction under way has been rolled back."
+        wait_role(t, 0, "fenced")
+        assert "is a second primary, on timeline 1; the other is on 2" in node(t, 0)["error"]
+        assert t.log_contains("is fenced: is a second primary")
+        for _ in range(5):
+            assert written_to(client.query(WRITE)) == replica.port
+        # What ran there was cancelled, and nobody is there any more but the monitor.
+        wait_backends(primary, 0, "application_name <> 'pgturnstile monitor'")
+
+        # It is no primary either when the other one is gone.
+        replica.stop()
+        wait_role(t, 1, "down")
+        client.send(raw.query(WRITE))
+        wait_waiting(t, 1)
+        assert node(t, 0)["role"] == "fenced"
+        assert "the last one is on 2" in node(t, 0)["error"]
+        replica.start()
+        assert written_to(client.until("Z")) == replica.port
+    assert primary.value("SELECT count(*) FROM promoted", dbname=APP_DATABASE) == 1
+
+
+@pytest.mark.slow
+def test_a_primary_that_refuses_the_monitor_stays_one(pair, turnstile):
+    """It refuses our login, and so it lives: what it was it still is."""
+    primary, replica = pair
+    primary.role("watcher", "watcher-password")
+    replica.wait_caught_up(primary)
+    t = pooler_of(turnstile, pair, {"monitor_user": "watcher",
+                                    "monitor_password": "watcher-password"})
+    with log_in(t) as client:
+        assert written_to(client.query(WRITE)) == primary.port
+        primary.sql("ALTER ROLE watcher NOLOGIN")
+        primary.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'watcher'")
+        wait_until(lambda: "not permitted to log in" in (node(t, 0)["error"] or ""), 20)
+        assert node(t, 0)["role"] == "primary"
+        assert written_to(client.query(WRITE)) == primary.port
+
+
+# --- SWITCHOVER -------------------------------------------------------------------------------------
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs/operations.md"
+
+
+def procedure():
+    """The commands of the section "Switchover", in order."""
+    section = OPERATIONS.read_text().split("\n## Switchover\n")[1].split("\n## ")[0]
+    return [line[4:] for line in section.splitlines() if line.startswith("    ")]
+
+
+def run_as_written(command, t, primary, replica):
+    """A line of the procedure, with our ports and directories in place of the operator's."""
+    for there, here in (("-p 6432 -U ops", f"-h {t.host} -p {t.port} -U admin"),
+                        ("/srv/old", str(primary.data)), ("/srv/new", str(replica.data)),
+                        ("pg_ctl", str(BINDIR / "pg_ctl")),
+                        ("psql", f"PGPASSWORD={ADMIN_PASSWORD} psql")):
+        command = command.replace(there, here)
+    return run(["sh", "-ec", command])
+
+
+@pytest.mark.slow
+@pytest.mark.tsan
+def test_the_documented_switchover(pair, turnstile):
+    """No client sees an error; who was in a transaction came to its end first."""
+    primary, replica = pair
+    t = pooler_of(turnstile, pair)
+    with log_in(t, timeout=60) as idle, log_in(t, timeout=60) as busy, log_in(t, timeout=60) as late, \
+            ThreadPoolExecutor(1) as console:
+        assert written_to(idle.query(WRITE)) == primary.port
+        busy.rows("BEGIN")
+        assert written_to(busy.query(WRITE)) == primary.port
+        steps = procedure()
+        assert "SWITCHOVER" in steps[0]
+        answer = console.submit(run_as_written, steps[0], t, primary, replica)
+        wait_until(lambda: "SWITCHOVER" in (node(t, 0)["error"] or ""))
+        late.send(raw.query(WRITE))
+        wait_waiting(t, 1)
+        assert written_to(busy.query(WRITE)) == primary.port
+        assert not answer.done()
+        busy.rows("COMMIT")
+        assert "SWITCHOVER" in answer.result(30)
+        assert backends(primary, "application_name <> 'pgturnstile monitor'") == []
+        for step in steps[1:]:
+            run_as_written(step, t, primary, replica)
+        assert written_to(late.until("Z")) == replica.port
+        wait_role(t, 1, "primary")
+        for each in (idle, busy):
+            assert written_to(each.query(WRITE)) == replica.port
+    assert replica.value("SELECT count(*) FROM promoted", dbname=APP_DATABASE) == 6
+
+
+@pytest.mark.slow
+def test_switchover_is_taken_back(pair, turnstile):
+    """By RESUME, or by time: then the primary goes on."""
+    primary, replica = pair
+    t = pooler_of(turnstile, pair)
+    with log_in(t, timeout=60) as client, log_in(t) as busy, ThreadPoolExecutor(1) as console:
+        busy.rows("BEGIN")
+        busy.rows("SELECT pg_sleep(0)")
+        answer = console.submit(t.admin, "SWITCHOVER shop")
+        wait_until(lambda: "SWITCHOVER" in (node(t, 0)["error"] or ""))
+        client.send(raw.query(WRITE))
+        wait_waiting(t, 1)
+        with pytest.raises(psycopg.Error, match="under way"):
+            t.admin("SWITCHOVER shop")
+        t.admin("RESUME shop")
+        assert written_to(client.until("Z")) == primary.port
+        with pytest.raises(psycopg.Error, match="SWITCHOVER was ended by RESUME"):
+            answer.result(30)
+        with pytest.raises(psycopg.Error, match="not paused"):
+            t.admin("RESUME shop")
+
+        t.reload({"pgturnstile": {"failover_wait": "1s"}})
+        wait_role(t, 0, "primary")
+        with pytest.raises(psycopg.Error, match="still under way"):
+            t.admin("SWITCHOVER shop")
+        busy.rows("COMMIT")
+        t.admin("SWITCHOVER shop")
+        wait_until(lambda: not node(t, 0)["error"], what="nobody has taken over in a second")
+        assert t.log_contains("no other node has become the primary in time") == 2
+        assert written_to(client.query(WRITE)) == primary.port
+        primary.kill()
+        wait_role(t, 0, "down")
+        with pytest.raises(psycopg.Error, match="no primary"):
+            t.admin("SWITCHOVER shop")
