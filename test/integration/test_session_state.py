@@ -343,6 +343,22 @@ def test_set_local_and_transaction_settings_do_not_pin(primary, turnstile):
         assert other.rows("SHOW work_mem") == [("4MB",)]
 
 
+def test_i2_a_text_behind_one_that_waited_for_who_notified_is_looked_at(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 3) as (notifier, client, other):
+        for text in "SET work_mem = '7MB'", "SET app.waited = 'x'":
+            notifier.query("BEGIN; NOTIFY waited")
+            client.send(raw.query("SELECT 2") + raw.query(text))
+            wait_until(lambda: pool_of(t, "cl_waiting") == 1)
+            notifier.query("COMMIT")
+            client.until("Z")
+            client.until("Z")
+            assert other.rows("SHOW work_mem") == [("4MB",)]
+            assert other.rows("SELECT coalesce(current_setting('app.waited', true), '')") == [("",)]
+        assert client.rows("SELECT current_setting('work_mem'), current_setting('app.waited')") \
+            == [("7MB", "x")]
+
+
 # --- startup settings ----------------------------------------------------------------------------
 def test_startup_settings_follow_their_client(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1}))
@@ -654,15 +670,17 @@ STRINGS = [
     "SELECT '; RESET ALL;'; RESET work_mem;; SHOW work_mem;", "SET LOCAL work_mem = DEFAULT",
     "SELECT set_config('TimeZone', NULL, false), set_config('search_path', null, true)",
     "SELECT set_config('work_mem', NULL, true); SHOW work_mem; RESET work_mem; SHOW work_mem",
+    "DO $$ BEGIN END $$; RESET TimeZone; SHOW TimeZone; SELECT set_config('work_mem', NULL, false)",
 ]
 
 
+@pytest.mark.parametrize("listens", [False, True], ids=["", "listens"])
 @pytest.mark.parametrize("text, path", [
     (text, path) for path in ('"$user", side, "odd name"', 'side,"Public" , "a""b"') for text in STRINGS
     # A list that SET would show otherwise is set by a query.
     if "SET TRANSACTION" not in text or path.startswith('"$user", ')])
 def test_i2_what_comes_behind_a_reset_sees_the_startup_packets_settings(primary, turnstile, text,
-                                                                        path):
+                                                                        path, listens):
     startup = {"TimeZone": "Asia/Tokyo", "DateStyle": "German", "client_encoding": "LATIN1",
                "search_path": path,
                "options": "-c work_mem=5MB -c app.x=first"}
@@ -673,6 +691,7 @@ def test_i2_what_comes_behind_a_reset_sees_the_startup_packets_settings(primary,
     for server in primary, t:
         with log_in(server, **startup) as client:
             told = client.parameters
+            client.query("LISTEN behind_a_reset" if listens else "")
             client.query("SET work_mem = '6MB'; SET TimeZone = 'UTC'; SET DateStyle = 'SQL';"
                          " SET search_path = pg_catalog; SET app.x = 'second'")
             messages = client.query(text) + client.query("BEGIN") + client.query(text) + \
