@@ -11,6 +11,7 @@
 
 #include "admin/command.h"
 #include "admin/table.h"
+#include "stats/latency.h"
 #include "worker/control.h"
 
 struct show_rest;
@@ -69,6 +70,15 @@ void show_each_group(struct worker *w, void (*visit)(struct group *group, struct
 typedef void show_tenant_fn(struct control *c, const char *name, const struct settings *set,
 			    struct limit_now now, struct table *t);
 void show_each_tenant(struct control *c, show_tenant_fn *add, struct table *t);
+
+/* A window of a kind as a text for MERGE_HISTOGRAM, in *room; NULL: nothing is in it. */
+const char *show_histogram(const struct latencies *of, enum latency_kind kind,
+			   enum latency_window window, struct buf *room);
+/* What latency columns are filled with, in their order; see LATENCY_COLUMNS. */
+enum { FIGURE_P50, FIGURE_P95, FIGURE_P99, FIGURE_MAX, NFIGURES };
+void show_figures(const struct histogram *h, int64_t figures[NFIGURES]);
+/* The histogram in a text, NULL: none, as above. */
+void show_figures_of(const char *text, int64_t figures[NFIGURES]);
 
 /* What a client does at the moment, one word for all SHOWs. */
 enum client_doing { CLIENT_IS_IDLE, CLIENT_IS_ACTIVE, CLIENT_IS_WAITING };

@@ -35,6 +35,7 @@ enum column_merge {
 	MERGE_FIRST, /* the first value that is not NULL */
 	MERGE_SUM,
 	MERGE_MAX,
+	MERGE_HISTOGRAM, /* of a text that histogram_put() has written; not shown */
 };
 
 struct column {
@@ -98,7 +99,7 @@ int64_t table_number(const struct table *t, unsigned row, unsigned column);
 /* NULL, or borrowed until the table is changed. */
 const char *table_text(const struct table *t, unsigned row, unsigned column);
 
-/* Appends a copy of a row of a table with the same layout. */
+/* Appends a copy of a row of a table with the same layout, or one that begins with it. */
 void table_copy_row(struct table *t, const struct table *from, unsigned row);
 /* The first row whose text in that column is this one, which the table is sorted by; or nrows. */
 unsigned table_search(const struct table *t, unsigned column, const char *text);

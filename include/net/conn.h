@@ -97,6 +97,7 @@ struct conn {
 	const char *doing;      /* what was going on, for the log */
 	bool *released;         /* while a handler runs: to be set when it releases c */
 	usec_t active_at;       /* when bytes last came or went */
+	usec_t received_at;     /* when bytes last came */
 	usec_t deadline;        /* of lingering */
 	struct conn_addr peer;
 	int fd;

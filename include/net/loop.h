@@ -49,6 +49,9 @@ void loop_stop(struct loop *loop);
 
 /* The monotonic time of this turn: read once when the loop woke up. */
 usec_t loop_now(const struct loop *loop);
+/* The monotonic time of this moment, to some ten microseconds: read anew only where the turn has
+ * gone on since. */
+usec_t loop_clock(struct loop *loop);
 
 /* end_of_turn runs before the loop blocks; woken runs after loop_wake() of any thread, once for any
  * number of wakes. */

@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "config/config.h"
+#include "pool/node_times.h"
 #include "pool/params.h"
 #include "pool/turns.h"
 #include "stats/counters.h"
@@ -75,10 +76,11 @@ struct pool {
 	unsigned count[SLOT_NSTATES];
 	struct list waiting; /* as they came */
 	unsigned nwaiting;
-	struct turns *turns; /* of the tenants that share it; NULL: who came first is next */
-	struct list mates;   /* a ring: the pools that pool_size counts together with this one */
-	usec_t retry_at;     /* no connect before: server_login_retry after a failure */
-	bool login_failed;   /* the last attempt was answered by a refusal: .error tells */
+	struct turns *turns;     /* of the tenants that share it; NULL: who came first is next */
+	struct latencies *times; /* of its node; NULL: nothing is measured */
+	struct list mates; /* a ring: the pools that pool_size counts together with this one */
+	usec_t retry_at;   /* no connect before: server_login_retry after a failure */
+	bool login_failed; /* the last attempt was answered by a refusal: .error tells */
 	struct err error;
 };
 
@@ -119,7 +121,8 @@ struct group {
 	const struct sql_catalog *catalog; /* the version of nodes' that is in use here */
 	const struct sql_leaving *leaving; /* the same; NULL: there are no such names */
 	unsigned catalog_version;
-	struct pool *pools; /* one for each node */
+	struct node_times *times; /* of the nodes of its database */
+	struct pool *pools;       /* one for each node */
 	unsigned npools;
 	struct pool limbo; /* of those who need a primary while there is none: has no servers */
 	struct hub *hub;   /* of the relay: what listens for its clients, or NULL */
@@ -220,11 +223,11 @@ struct group_key {
 uint64_t group_key_hash(const struct group_key *key);
 bool group_is_for(const struct group *group, const struct group_key *key);
 
-/* Takes references on config, tenant (NULL: none) and nodes.  database: the entry of that name or
- * of "*". */
+/* Takes references on config, tenant (NULL: none) and nodes; borrows times.  database: the entry of
+ * that name or of "*". */
 struct group *group_new(struct net *net, struct config *config,
 			const struct database_conf *database, const struct group_key *key,
-			struct tenant *tenant, struct node_set *nodes);
+			struct tenant *tenant, struct node_set *nodes, struct node_times *times);
 /* No client, server or waiter may be left. */
 void group_free(struct group *group);
 /* After a reload: resolves the settings anew. */

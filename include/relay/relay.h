@@ -27,6 +27,8 @@ struct relay {
 	struct mailbox *mailbox; /* of the thread */
 	struct sql_classifier *classifier;
 	struct hmap groups;
+	struct latency_clock latency_clock; /* of all that is measured here */
+	struct hmap node_times;             /* of groups' nodes, see pool/node_times.h */
 	struct tenants tenants;
 	struct hmap statements; /* texts that prepared statements share, see statement.c */
 	size_t statement_bytes; /* of them, and of the names that clients have for them */

@@ -137,6 +137,8 @@ struct server {
 	usec_t request_at;     /* when it was last given out */
 	usec_t query_at;       /* when the query under way was sent */
 	usec_t xact_at;        /* when the transaction began */
+	usec_t asked_at;       /* when the request under way came … */
+	usec_t begun_at;       /* … and the first one of its transaction */
 	uint32_t tainted;      /* of the relay: what would reach the next client */
 	char tx; /* 'I', 'T', 'E': of the last ReadyForQuery; 'T' from a deferred BEGIN on */
 	bool stream_swallow; /* what of the current message is still to come goes nowhere */

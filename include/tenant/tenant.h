@@ -10,6 +10,7 @@
 #define PGT_TENANT_TENANT_H
 
 #include "config/config.h"
+#include "stats/latency.h"
 #include "tenant/limit.h"
 #include "tenant/shared.h"
 
@@ -29,6 +30,7 @@ struct tenant {
 	usec_t yielded_at;        /* when this thread left a token to those of others */
 	bool is_gated;            /* its transactions have to be asked for */
 	uint64_t counts[NTENANT_COUNTS];
+	struct latencies times; /* that its clients saw on this thread */
 	struct list
 	    servers; /* of the server/: whose sessions carry its id, by server.context_link */
 	struct list shares; /* of the pool/: what it has of pools that it shares */
@@ -38,6 +40,7 @@ struct tenant {
 /* Those of one thread. */
 struct tenants {
 	struct hmap by_name;
+	struct latency_clock *clock;
 	struct list unused; /* the last one used at the end */
 	unsigned nunused;
 	unsigned version;      /* counts tenants_configure() */
@@ -47,7 +50,8 @@ struct tenants {
 /* Tenants that a thread keeps although nobody uses them. */
 #define TENANTS_KEPT 1024
 
-void tenants_init(struct tenants *table);
+/* Borrows the clock. */
+void tenants_init(struct tenants *table, struct latency_clock *clock);
 /* No reference may be left. */
 void tenants_fini(struct tenants *table);
 

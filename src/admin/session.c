@@ -228,9 +228,9 @@ static void on_shown(struct control *c, struct table *t, void *arg)
 	s->forget = NULL;
 	show = show_of(&s->portal->cmd);
 	if (s->is_simple)
-		layout_put_description(t->layout, out_of(s));
+		layout_put_description(show->shown, out_of(s));
 	if (show->more) {
-		table_init(&s->portal->rows, t->layout);
+		table_init(&s->portal->rows, show->shown);
 		s->portal->rest = show_rest_of(c, show, t);
 	} else {
 		s->portal->rows = *t;

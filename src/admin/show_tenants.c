@@ -37,8 +37,20 @@
 	X(INT, MAX, readonly,                                                                      \
 	  "1: READONLY holds for it; not counted is that for all or a database.")                  \
 	X(TEXT, FIRST, maintenance, "The message of its MAINTENANCE; NULL: it is off.")            \
-	X(INT, MAX, paused, "1: PAUSE TENANT holds it.")
+	X(INT, MAX, paused, "1: PAUSE TENANT holds it.")                                           \
+	X(NUMERIC, FIRST, query_p50,                                                               \
+	  "Microseconds that half of its queries of the last minute did not exceed.")              \
+	X(NUMERIC, FIRST, query_p95, "The same of 95 %.")                                          \
+	X(NUMERIC, FIRST, query_p99, "The same of 99 %.")                                          \
+	X(NUMERIC, FIRST, query_max, "The longest of them.")                                       \
+	X(TEXT, HISTOGRAM, queries, "All of them.")
 LAYOUT_DEFINE(tenant, TENANT_COLUMNS);
+
+/* The last column is for those before it, and only gathered. */
+static const struct layout shown_layout = { tenant_columns, PGT_NELEMS(tenant_columns) - 1 };
+
+/* Of the first of them. */
+#define QUERY_COLUMN (offsetof(struct tenant_row, query_p50) / 8)
 
 /* A row to which only what happens in groups is added; limits come from tenants_local(). */
 static struct tenant_row row_of(const char *name)
@@ -47,7 +59,11 @@ static struct tenant_row row_of(const char *name)
 				    .burst = NUMBER_NULL,
 				    .tokens = NUMBER_NULL,
 				    .quota_left = NUMBER_NULL,
-				    .max_client_conn = NUMBER_NULL };
+				    .max_client_conn = NUMBER_NULL,
+				    .query_p50 = NUMBER_NULL,
+				    .query_p95 = NUMBER_NULL,
+				    .query_p99 = NUMBER_NULL,
+				    .query_max = NUMBER_NULL };
 }
 
 static void add_counts(struct tenant_row *row, const uint64_t counts[NTENANT_COUNTS])
@@ -101,10 +117,13 @@ static void group_rows(struct group *group, struct table *t)
 static void add_tenant(const struct tenant *tenant, struct table *t)
 {
 	struct tenant_row row = row_of(tenant->name);
+	struct buf queries = { 0 };
 
 	row.business_id = tenant->business_id;
+	row.queries = show_histogram(&tenant->times, LATENCY_query, LATENCY_MINUTE, &queries);
 	add_counts(&row, tenant->counts);
 	table_add(t, &row);
+	buf_fini(&queries);
 }
 
 static void tenants_visit(struct worker *w, struct table *t)
@@ -213,9 +232,14 @@ static void add_known(struct control *c, const struct tenant_conf *tenant, void 
 static void join_gathered(const struct table *gathered, const char *name, struct table *t)
 {
 	unsigned row = table_search(gathered, 0, name);
+	int64_t figures[NFIGURES];
 
-	if (row < gathered->nrows)
-		table_copy_row(t, gathered, row);
+	if (row == gathered->nrows)
+		return;
+	table_copy_row(t, gathered, row);
+	show_figures_of(table_text(gathered, row, shown_layout.n), figures);
+	for (unsigned i = 0; i < NFIGURES; i++)
+		table_set_number(t, t->nrows - 1, QUERY_COLUMN + i, figures[i]);
 }
 
 /* gathered: what threads have told, or NULL. */
@@ -283,7 +307,8 @@ static bool tenants_more(struct control *c, struct show_rest *rest, struct table
 	return tenant != NULL;
 }
 
-const struct show show_tenants = { .shown = &tenant_layout,
+const struct show show_tenants = { .shown = &shown_layout,
+				   .gathered = &tenant_layout,
 				   .visit = tenants_visit,
 				   .more = tenants_more };
 

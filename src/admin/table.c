@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "stats/histogram.h"
 #include "wire/frame.h"
 #include "wire/write.h"
 
@@ -222,11 +223,26 @@ static int compare_rows(const void *a, const void *b, void *table)
 	return order ? order : (x > y) - (x < y);
 }
 
-static int64_t merged(enum column_merge merge, int64_t a, int64_t b)
+/* Appends the sum to the table's texts. */
+static int64_t merged_histograms(struct table *t, int64_t a, int64_t b)
+{
+	struct histogram sum = { 0 };
+	int64_t at = (int64_t)buf_len(&t->text);
+
+	histogram_take(&sum, buf_head(&t->text) + a);
+	histogram_take(&sum, buf_head(&t->text) + b);
+	histogram_put(&sum, &t->text);
+	buf_put_u8(&t->text, '\0');
+	return at;
+}
+
+static int64_t merged(struct table *t, enum column_merge merge, int64_t a, int64_t b)
 {
 	if (a == NUMBER_NULL || b == NUMBER_NULL)
 		return a == NUMBER_NULL ? b : a;
 	switch (merge) {
+	case MERGE_HISTOGRAM:
+		return merged_histograms(t, a, b);
 	case MERGE_SUM:
 		return a + b;
 	case MERGE_MAX:
@@ -266,7 +282,7 @@ void table_merge(struct table *t)
 
 			to[column] =
 			    is_new ? value
-				   : merged(t->layout->columns[column].merge, to[column], value);
+				   : merged(t, t->layout->columns[column].merge, to[column], value);
 		}
 	}
 	free(order);

@@ -244,7 +244,7 @@ static bool receive(struct conn *c)
 			report_end(c, strerror(errno));
 		return false;
 	}
-	c->active_at = loop_now(net->loop);
+	c->active_at = c->received_at = loop_now(net->loop);
 	if (c->phase == CONN_LINGERING)
 		return true;
 	if (!in_scratch) {

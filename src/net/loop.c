@@ -17,6 +17,10 @@ _Static_assert(sizeof(ev_io) <= sizeof(((struct loop_io *)0)->ev), "loop_io has 
 _Static_assert(sizeof(ev_timer) <= sizeof(((struct loop_timer *)0)->ev),
 	       "loop_timer has too little room");
 
+/* Descriptors that may be handled before loop_clock() reads the clock anew: some ten microseconds
+ * each.  One reading takes as long as to record four durations. */
+#define CLOCK_LASTS 4
+
 struct signal_hook {
 	ev_signal watcher;
 	void (*fn)(void *arg, int signum);
@@ -27,6 +31,8 @@ struct signal_hook {
 struct loop {
 	struct ev_loop *ev;
 	usec_t now;
+	usec_t clock;     /* the same, or read since then … */
+	unsigned handled; /* … which is so many descriptors ago */
 	ev_check check;
 	ev_prepare prepare;
 	ev_async async;
@@ -52,6 +58,8 @@ static void on_check(struct ev_loop *ev PGT_UNUSED, ev_check *w, int revents PGT
 	struct loop *loop = container_of(w, struct loop, check);
 
 	loop->now = clock_monotonic();
+	loop->clock = loop->now;
+	loop->handled = 0;
 }
 
 static void on_prepare(struct ev_loop *ev PGT_UNUSED, ev_prepare *w, int revents PGT_UNUSED)
@@ -77,6 +85,7 @@ struct loop *loop_new(void)
 	loop->ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
 	PGT_ASSERT(loop->ev != NULL);
 	loop->now = clock_monotonic();
+	ev_set_userdata(loop->ev, loop);
 	ev_check_init(&loop->check, on_check);
 	ev_set_priority(&loop->check, EV_MAXPRI);
 	ev_check_start(loop->ev, &loop->check);
@@ -115,6 +124,15 @@ usec_t loop_now(const struct loop *loop)
 	return loop->now;
 }
 
+usec_t loop_clock(struct loop *loop)
+{
+	if (loop->handled >= CLOCK_LASTS) {
+		loop->clock = clock_monotonic();
+		loop->handled = 0;
+	}
+	return loop->clock;
+}
+
 void loop_on_turn_end(struct loop *loop, loop_fn *end_of_turn, void *arg)
 {
 	loop->end_of_turn = end_of_turn;
@@ -132,11 +150,12 @@ void loop_wake(struct loop *loop)
 	ev_async_send(loop->ev, &loop->async);
 }
 
-static void on_io(struct ev_loop *ev PGT_UNUSED, ev_io *w, int revents)
+static void on_io(struct ev_loop *ev, ev_io *w, int revents)
 {
 	struct loop_io *io = container_of(w, struct loop_io, ev);
 
 	io->fn(io, ((revents & EV_READ) ? LOOP_READ : 0) | ((revents & EV_WRITE) ? LOOP_WRITE : 0));
+	((struct loop *)ev_userdata(ev))->handled++;
 }
 
 static int to_ev(int events)

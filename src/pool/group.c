@@ -54,7 +54,7 @@ void pool_init(struct pool *pool, struct group *group, unsigned node)
 
 struct group *group_new(struct net *net, struct config *config,
 			const struct database_conf *database, const struct group_key *key,
-			struct tenant *tenant, struct node_set *nodes)
+			struct tenant *tenant, struct node_set *nodes, struct node_times *times)
 {
 	struct group *group = xnew(struct group);
 
@@ -66,6 +66,7 @@ struct group *group_new(struct net *net, struct config *config,
 	group->tenant = tenant_ref(tenant);
 	group->replication = key->replication;
 	group->nodes = node_set_ref(nodes);
+	group->times = times;
 	group->npools = nodes->n;
 	group->pools = xcalloc(group->npools, sizeof(*group->pools));
 	for (unsigned i = 0; i < group->npools; i++)
@@ -150,6 +151,15 @@ static void configure_turns(struct group *group)
 	}
 }
 
+/* What is replicated streams for hours, and would be all that is seen. */
+static void configure_times(struct group *group)
+{
+	bool is_measured = group->set.latency_histograms && !group->replication;
+
+	for (unsigned i = 0; i < group->npools; i++)
+		group->pools[i].times = is_measured ? &group->times->at[i] : NULL;
+}
+
 void group_configure(struct group *group, struct config *config,
 		     const struct database_conf *database)
 {
@@ -170,6 +180,7 @@ void group_configure(struct group *group, struct config *config,
 	if (group->replication)
 		settle_for_replication(&group->set);
 	configure_turns(group);
+	configure_times(group);
 	config_unref(old);
 }
 

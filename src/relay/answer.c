@@ -296,7 +296,6 @@ static void note_tag(struct server *s, const struct frame *f)
 	if (discards || slice_is_equal(tag, SLICE("DEALLOCATE ALL")))
 		statement_drop_all(s);
 	if (discards) {
-		s->client->has_discarded = true;
 		/* What its startup packet asked for has come back by itself. */
 		if (!s->made_for)
 			param_set_assign(&s->applied, s->pool->group->params.empty);
@@ -640,6 +639,28 @@ static void count_cycle(struct server *s, char tx)
 	}
 }
 
+/* The request was that of the tenant whose id the server carries; its client may be another's by
+ * now. */
+static void record(struct server *s, enum latency_part part, usec_t took)
+{
+	latency_record(s->pool->times, s->context ? &s->context->times : NULL, part, took);
+}
+
+/* How long its client has waited for this ReadyForQuery.  before: where the one before it left the
+ * session. */
+static void measure_cycle(struct server *s, char before)
+{
+	usec_t now = loop_clock(s->conn.net->loop);
+	bool ended = s->tx == 'I';
+
+	record(s, before == 'I' && ended ? LATENCY_ALONE : LATENCY_WITHIN, now - s->asked_at);
+	if (before != 'I' && ended)
+		record(s, LATENCY_BLOCK, now - s->begun_at);
+	s->asked_at = now;
+	if (ended)
+		s->begun_at = now;
+}
+
 /* A cancel that comes late must not hit what we ask next in the client's name. */
 static bool must_let_cancel_pass(const struct server *s, char tx)
 {
@@ -653,6 +674,7 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	const struct reply *head = replies_head(&s->replies);
 	struct client *c = s->client;
 	char tx = f->len == 6 ? f->start[FRAME_HEADER_LEN] : 'E';
+	char before = s->tx;
 	bool listens = c->listening;
 	struct err e;
 
@@ -702,6 +724,8 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	if (s->sent.data)
 		conn_give_back(&s->conn, &s->sent);
 	count_cycle(s, s->tx);
+	if (s->pool->times)
+		measure_cycle(s, before);
 	s->pool->group->counters.asked_count++;
 	if (listens)
 		listen_on_ready(c, tx);

@@ -151,12 +151,24 @@ void attach_keep_minimum(struct pool *pool, usec_t now)
 /* ---- giving and taking ------------------------------------------------------------------------
  */
 
+static void record(struct pool *pool, struct tenant *tenant, enum latency_part part, usec_t took)
+{
+	if (pool->times)
+		latency_record(pool->times, tenant ? &tenant->times : NULL, part, took);
+}
+
+static void count_wait(struct client *c, struct pool *pool, usec_t waited)
+{
+	c->group->counters.wait_time += (uint64_t)waited;
+	record(pool, c->tenant, LATENCY_WAITED, waited);
+}
+
 static void give(struct server *s, struct client *c)
 {
 	usec_t now = now_of(s);
 
 	if (c->waiter.pool)
-		c->group->counters.wait_time += (uint64_t)(now - c->waiter.since);
+		count_wait(c, s->pool, now - c->waiter.since);
 	slot_begin_turn(&s->slot, &c->waiter, payer(c), now);
 	s->client = c;
 	c->server = s;
@@ -669,6 +681,7 @@ static void on_ready(struct server *s)
 
 	pool->login_failed = false;
 	pool->retry_at = 0;
+	record(pool, pool->group->tenant, LATENCY_CONNECTED, now_of(s) - s->slot.made_at);
 	/* A server with another version or setting than before: sessions are told when they meet
 	 * it. */
 	if (welcome && welcome != s->params)

@@ -39,7 +39,8 @@ void relay_init(struct relay *r, struct net *net, struct config *config,
 			     .resolver = resolver,
 			     .mailbox = mailbox };
 	r->classifier = sql_classifier_new(CLASSIFIER_ENTRIES, config->global.parse_max_size);
-	tenants_init(&r->tenants);
+	latency_clock_init(&r->latency_clock, now_of(r));
+	tenants_init(&r->tenants, &r->latency_clock);
 	list_init(&r->limited);
 	list_init(&r->deferred);
 }
@@ -77,8 +78,9 @@ static struct group *make_group(struct relay *r, const struct group_key *key,
 				const struct identity *id, struct tenant *tenant,
 				struct node_set *nodes)
 {
-	struct group *group = group_new(r->net, r->config, id->database_conf, key,
-					id->shares_pools ? NULL : tenant, nodes);
+	struct group *group =
+	    group_new(r->net, r->config, id->database_conf, key, id->shares_pools ? NULL : tenant,
+		      nodes, node_times_get(&r->node_times, &r->latency_clock, nodes));
 
 	group->owner = r;
 	join_others(r, group, *key);
@@ -182,9 +184,12 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 
 static void take_out_group(struct relay *r, struct group *group)
 {
+	struct node_times *times = group->times;
+
 	hmap_remove(&r->groups, &group->link);
 	hub_free(group->hub);
 	group_free(group);
+	node_times_put(&r->node_times, times);
 }
 
 /* ---- cancel ---------------------------------------------------------------------------------
@@ -509,6 +514,7 @@ static void sweep_group(struct relay *r, struct group *group, usec_t now)
 
 void relay_sweep(struct relay *r, usec_t now)
 {
+	latency_clock_sweep(&r->latency_clock, now);
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		sweep_group(r, container_of(l, struct group, link), now);
 }
@@ -863,6 +869,7 @@ void relay_fini(struct relay *r)
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		take_out_group(r, container_of(l, struct group, link));
 	hmap_fini(&r->groups);
+	hmap_fini(&r->node_times);
 	tenants_fini(&r->tenants);
 	hmap_fini(&r->statements);
 	sql_classifier_free(r->classifier);

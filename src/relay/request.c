@@ -200,8 +200,11 @@ void request_mark_query(struct client *c)
 	if (s->replies.n > s->carrying)
 		return;
 	s->query_at = now;
-	if (s->tx == 'I')
+	s->asked_at = c->conn.received_at;
+	if (s->tx == 'I') {
 		s->xact_at = now;
+		s->begun_at = s->asked_at;
+	}
 }
 
 /* Behind what ends its transaction or takes back what is guarded, a statement in the same batch
@@ -497,7 +500,6 @@ static void on_leaving(struct client *c)
 	whose_forget(c);
 	admit_forget(c);
 	pins_forget(c);
-	putback_forget(c);
 	listen_forget(c);
 	local_forget(c);
 	statement_forget_client(c);

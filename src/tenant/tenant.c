@@ -23,10 +23,10 @@ static void configure(struct tenant *t, const struct config *config, const struc
 		      t->set.paused;
 }
 
-void tenants_init(struct tenants *table)
+void tenants_init(struct tenants *table, struct latency_clock *clock)
 {
 	*table = (struct tenants){
-		.unclear = {.table = table, .refs = 1}
+		.clock = clock, .unclear = {.table = table, .refs = 1}
 	};
 	list_init(&table->unclear.servers);
 	list_init(&table->unclear.shares);
@@ -45,6 +45,7 @@ static void forget(struct tenant *t)
 		atomic_fetch_add_explicit(&t->shared->counts[i], t->counts[i],
 					  memory_order_relaxed);
 	shared_put(t->shared);
+	latencies_fini(&t->times);
 	free(t->name);
 	free(t->business_id);
 	free(t);
@@ -95,6 +96,7 @@ struct tenant *tenant_get(struct tenants *table, const struct config *config, st
 	list_init(&t->servers);
 	list_init(&t->unused);
 	list_init(&t->shares);
+	latencies_init(&t->times, table->clock, false);
 	configure(t, config, conf);
 	hmap_insert(&table->by_name, &t->link, hash);
 	return t;

@@ -12,6 +12,7 @@
 #include "sql/catalog.h"
 #include "sql/classify.h"
 #include "sql/scan.h"
+#include "stats/latency.h"
 #include "tenant/limit.h"
 #include "wire/frame.h"
 
@@ -96,16 +97,16 @@ static void bench_frame(long n)
 
 static void bench_limit(long n)
 {
-	const struct limit_rules rules = { .rate_count = 1000000000,
-					   .rate_per = USEC_PER_SEC,
-					   .quota_count = UINT64_MAX,
-					   .quota_per = 3600 * (usec_t)USEC_PER_SEC };
+	const struct limit_rules rules = {
+		.rate = {1000000000, USEC_PER_SEC, 0 },
+                  .quota = { [LIMIT_PER_HOUR] = UINT64_MAX        }
+	};
 	struct limit_state state = { 0 };
 	struct limit_now now = { .monotonic = USEC_PER_SEC, .wall = USEC_PER_SEC };
-	usec_t wait;
+	struct limit_refusal why;
 
 	for (; n-- > 0; now.monotonic++, now.wall++)
-		if (!limit_take(&state, &rules, 1, now, &wait))
+		if (!limit_take(&state, &rules, 1, now, &why))
 			abort();
 }
 
@@ -130,6 +131,30 @@ static void bench_replies(long n)
 	replies_fini(&queue);
 }
 
+/* In a turn that has gone on, what loop_clock() costs. */
+static void bench_clock(long n)
+{
+	while (n-- > 0) {
+		usec_t now = clock_monotonic();
+
+		KEEP(&now);
+	}
+}
+
+static void bench_latency(long n)
+{
+	struct latency_clock clock;
+	struct latencies of, too;
+
+	latency_clock_init(&clock, 0);
+	latencies_init(&of, &clock, true);
+	latencies_init(&too, &clock, false);
+	for (; n > 0; n--)
+		latency_record(&of, &too, LATENCY_ALONE, n & 1023);
+	latencies_fini(&of);
+	latencies_fini(&too);
+}
+
 static const struct part {
 	const char *name;
 	void (*run)(long n);
@@ -142,6 +167,8 @@ static const struct part {
 	{ "limit_take",               bench_limit           },
 	{ "hash_bytes, 56 bytes",     bench_hash            },
 	{ "replies push and pop",     bench_replies         },
+	{ "clock_monotonic",          bench_clock           },
+	{ "latency_record, for two",  bench_latency         },
 };
 
 static double cpu_ns(void)

@@ -67,8 +67,8 @@ TABLES = {
             "timezone password scram_client_key scram_server_key", "issssiqisssssbb"),
     "TENANTS": ("name business_id tier cl_active cl_waiting sv_active sv_idle statements on_replica "
                 "pinned cancels limited warned refused clamped rate burst tokens quota quota_left "
-                "statement_timeout max_client_conn readonly maintenance paused",
-                "sssiiiiqqqqqqqqsqqsqsiisi"),
+                "statement_timeout max_client_conn readonly maintenance paused query_p50 "
+                "query_p95 query_p99 query_max", "sssiiiiqqqqqqqqsqqsqsiisiNNNN"),
     "LIMITS": ("tenant limit allowed used left waiting refused warned next_ms changed", "sssqqiqqqi"),
     "TIERS": ("name tenants rate burst quota statement_timeout pool_size max_client_conn weight",
               "sisqssiii"),

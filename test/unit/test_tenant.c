@@ -50,12 +50,14 @@ static void test_kept_for_a_while(void **state PGT_UNUSED)
 {
 	char ini[512];
 	struct config *config;
+	struct latency_clock clock;
 	struct tenants table;
 	struct tenant *first;
 
 	snprintf(ini, sizeof(ini), INI, "15s");
 	config = config_of(ini);
-	tenants_init(&table);
+	latency_clock_init(&clock, 0);
+	tenants_init(&table, &clock);
 	first = get(&table, config, 0);
 	assert_ptr_equal(get(&table, config, 0), first);
 	tenant_unref(first);
@@ -84,6 +86,7 @@ static void test_another_configuration(void **state PGT_UNUSED)
 {
 	char ini[512];
 	struct config *before, *after;
+	struct latency_clock clock;
 	struct tenants table;
 	struct tenant *used, *unused;
 
@@ -91,7 +94,8 @@ static void test_another_configuration(void **state PGT_UNUSED)
 	before = config_of(ini);
 	snprintf(ini, sizeof(ini), INI, "3s");
 	after = config_of(ini);
-	tenants_init(&table);
+	latency_clock_init(&clock, 0);
+	tenants_init(&table, &clock);
 	used = get(&table, before, 1);
 	unused = get(&table, before, 2);
 	tenant_unref(unused);
