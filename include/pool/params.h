@@ -31,6 +31,7 @@ struct param_set {
 	 * no server has been asked. */
 	struct param_set *welcome;
 	unsigned n;
+	bool has_timeout;     /* statement_timeout is among them */
 	struct param items[]; /* sorted by name */
 };
 

@@ -65,6 +65,17 @@ static inline bool frame_is_whole(const struct frame *f)
 	return f->have == f->len;
 }
 
+/* How many of the n bytes at p are whole frames of this type, one behind the other.  Pure. */
+static inline size_t frame_run(const char *p, size_t n, uint8_t type)
+{
+	size_t run = 0;
+	struct frame f;
+
+	while (frame_peek(p + run, n - run, &f) == FRAME_OK && f.type == type && frame_is_whole(&f))
+		run += f.len;
+	return run;
+}
+
 /* The body of a whole frame. */
 static inline struct slice frame_body(const struct frame *f)
 {

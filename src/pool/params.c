@@ -50,6 +50,28 @@ static void set_free(struct param_set *set)
 	free(set);
 }
 
+/* Where name is, or would be put; *found tells which. */
+static unsigned position(const struct param_set *set, struct slice name, bool *found)
+{
+	unsigned low = 0, high = set->n;
+
+	while (low < high) {
+		unsigned middle = (low + high) / 2;
+		int order = compare_names(slice_str(set->items[middle].name), name);
+
+		if (order == 0) {
+			*found = true;
+			return middle;
+		}
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*found = false;
+	return low;
+}
+
 /* Takes the fresh set; returns it, or the equal one that was there before. */
 static struct param_set *intern(struct param_sets *sets, struct param_set *fresh)
 {
@@ -67,6 +89,7 @@ static struct param_set *intern(struct param_sets *sets, struct param_set *fresh
 	}
 	fresh->home = sets;
 	fresh->refs = 1;
+	(void)!position(fresh, SLICE("statement_timeout"), &fresh->has_timeout);
 	hmap_insert(&sets->all, &fresh->link, hash);
 	return fresh;
 }
@@ -112,28 +135,6 @@ void param_set_assign(struct param_set **at, struct param_set *set)
 
 	*at = set ? param_set_ref(set) : NULL;
 	param_set_unref(old);
-}
-
-/* Where name is, or would be put; *found tells which. */
-static unsigned position(const struct param_set *set, struct slice name, bool *found)
-{
-	unsigned low = 0, high = set->n;
-
-	while (low < high) {
-		unsigned middle = (low + high) / 2;
-		int order = compare_names(slice_str(set->items[middle].name), name);
-
-		if (order == 0) {
-			*found = true;
-			return middle;
-		}
-		if (order < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	*found = false;
-	return low;
 }
 
 const char *param_set_get(const struct param_set *set, struct slice name)

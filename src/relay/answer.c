@@ -103,6 +103,20 @@ static enum step pass(struct server *s, const struct frame *f)
 	return STEP_DONE;
 }
 
+/* The same of rows and the like, as many as there are: they are what large results are made of. */
+static enum step pass_run(struct server *s, const struct frame *f)
+{
+	struct slice in = conn_input(&s->conn);
+	size_t n = frame_run(in.p, in.n, f->type);
+
+	if (n <= f->len)
+		return pass(s, f);
+	s->client->group->counters.bytes_sent += n;
+	conn_send(&s->client->conn, in.p, n);
+	conn_consume(&s->conn, n);
+	return STEP_DONE;
+}
+
 static enum step swallow(struct server *s, const struct frame *f)
 {
 	conn_consume(&s->conn, f->have);
@@ -762,7 +776,7 @@ static const struct answer_rule rules[256] = {
 	[MSG_CLOSE_COMPLETE] = { on_close_complete,       true,  false},
 	[MSG_NOTIFICATION] = { on_notification,         true,  true },
 	[MSG_COMMAND_COMPLETE] = { on_command_end,          true,  false},
-	[MSG_DATA_ROW] = { pass,                    false, false},
+	[MSG_DATA_ROW] = { pass_run,                false, false},
 	[MSG_ERROR] = { on_error,                true,  true },
 	[MSG_COPY_IN] = { on_copy_in,              true,  false},
 	[MSG_COPY_BOTH] = { on_copy_both,            true,  false},
@@ -776,7 +790,7 @@ static const struct answer_rule rules[256] = {
 	[MSG_NO_DATA] = { on_description,          true,  false},
 	[MSG_PORTAL_SUSPENDED] = { on_command_end,          true,  false},
 	[MSG_PARAMETER_DESCRIPTION] = { on_parameters_described, true,  false},
-	[MSG_COPY_DATA] = { pass,                    false, false},
+	[MSG_COPY_DATA] = { pass_run,                false, false},
 	[MSG_COPY_DONE] = { pass,                    false, false},
 };
 

@@ -399,9 +399,8 @@ static void clean(struct server *s)
  * fall to one that is hardly longer than that takes. */
 static bool is_hasty(const struct server *s)
 {
-	const char *timeout = s->applied == s->pool->group->params.empty
-				  ? NULL
-				  : param_set_get(s->applied, SLICE("statement_timeout"));
+	const char *timeout =
+	    s->applied->has_timeout ? param_set_get(s->applied, SLICE("statement_timeout")) : NULL;
 	int64_t ms;
 
 	return timeout && sql_timeout_parse(slice_str(timeout), &ms) && ms > 0 &&
