@@ -114,13 +114,10 @@ const char *attach_outcome(const struct server *s);
 /* ---- failover.c: the primary goes, and another one comes ----------------------------------------
  */
 
-/* Whether nothing begins on the pool's node, or nothing any more. */
+/* Whether nothing begins on the pool's node any more. */
 static inline bool failover_is_shut(const struct pool *pool)
 {
-	const struct node_set *nodes = pool->group->nodes;
-
-	return pool == &pool->group->limbo || nodes->nodes[pool->node].is_deposed ||
-	       nodes->retiring == (int)pool->node;
+	return pool->group->nodes->nodes[pool->node].service != NODE_SERVES;
 }
 /* Sends those who wait where they need not choose again, and ends what uses a node that was the
  * primary. */

@@ -24,14 +24,17 @@ struct sql_leaving;
 /* UNKNOWN: nobody has asked yet.  FENCED: it thinks that it is the primary, and another one is. */
 enum node_role { NODE_UNKNOWN, NODE_PRIMARY, NODE_REPLICA, NODE_DOWN, NODE_FENCED };
 
+/* RETIRES: SWITCHOVER; transactions end there and none begins.  DEPOSED: it is, or was, a primary
+ * in whose place there is another; nothing runs there any more. */
+enum node_service { NODE_SERVES, NODE_RETIRES, NODE_DEPOSED };
+
 const char *node_role_name(enum node_role role);
 
 struct node {
 	char *host;
 	uint16_t port;
-	_Atomic int role;       /* enum node_role */
-	atomic_bool is_deposed; /* it is, or was, a primary in whose place there is another: nothing
-				 * runs there any more */
+	_Atomic int role;          /* enum node_role */
+	_Atomic int service;       /* enum node_service */
 	_Atomic int64_t lag_bytes; /* of a replica: behind the primary; -1: not known */
 	_Atomic usec_t lag_time; /* of a replica: age of the last transaction it replayed, 0 when it
 				  * has all that the primary has; -1: not known */
@@ -59,11 +62,10 @@ struct node_set {
 	struct node *nodes;
 	atomic_bool monitored; /* roles are asked; else the first node is the primary */
 	_Atomic int primary;   /* index; -1: there is none now */
-	_Atomic int
-	    retiring; /* SWITCHOVER: the primary, which starts no more transactions; or -1 */
 	/* Of the control thread. */
-	usec_t retiring_until; /* then it does again … */
-	bool was_kept;         /* … as it did the last time */
+	int retiring;          /* the primary that retires, or -1 … */
+	usec_t retiring_until; /* … but no longer than this … */
+	bool was_kept;         /* … which the last one did not */
 	struct reign reign;
 	_Atomic unsigned version; /* of the catalog and of what leaves something */
 	_Atomic unsigned ddl;     /* counts commands that change what texts mean, as far as seen */

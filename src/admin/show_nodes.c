@@ -52,7 +52,7 @@ static void node_row(struct node_set *set, unsigned i, usec_t now, struct table 
 	pthread_mutex_lock(&set->lock);
 	memcpy(error, node->error, sizeof(error));
 	pthread_mutex_unlock(&set->lock);
-	if (set->retiring == (int)i)
+	if (node->service == NODE_RETIRES)
 		snprintf(error, sizeof(error), "starts no more transactions (SWITCHOVER)");
 	table_add(t, &(struct node_row){ .database = set->database,
 					 .node = i,

@@ -129,7 +129,8 @@ static bool open_server(struct pool *pool, usec_t now)
 /* As many connections as clients wait for, no more than the limits allow. */
 void attach_serve_waiters(struct pool *pool, usec_t now)
 {
-	if (is_paused(pool) || failover_is_shut(pool) || now < pool->retry_at)
+	if (is_paused(pool) || pool == &pool->group->limbo || failover_is_shut(pool) ||
+	    now < pool->retry_at)
 		return;
 	if (pool->group->replication) {
 		replicate_serve(pool, now);
@@ -285,7 +286,7 @@ static bool is_outdated(const struct server *s)
 static bool is_stale(const struct server *s, usec_t now)
 {
 	return s->doubtful || is_outdated(s) || is_old(s, now) || s->pool->group->gone ||
-	       !server_is_capped(s) || failover_is_shut(s->pool);
+	       !server_is_capped(s) || s->node->service != NODE_SERVES;
 }
 
 static void on_clean(struct server *s, void *arg PGT_UNUSED, const struct report *error)
@@ -333,9 +334,7 @@ static void sign(struct server *s)
 
 static struct client *next_client(struct pool *pool)
 {
-	bool is_shut = is_paused(pool) || failover_is_shut(pool);
-
-	for (struct waiter *w; !is_shut && (w = pool_next_waiter(pool));) {
+	for (struct waiter *w; !is_paused(pool) && (w = pool_next_waiter(pool));) {
 		struct client *c = client_of_waiter(w);
 
 		if (c->phase != CLIENT_WELCOME || !c->wanted->welcome)

@@ -71,7 +71,7 @@ void failover_follow(struct group *group)
 
 		if (pool->nwaiting && waits_in_vain(group, i))
 			attach_scatter_waiters(pool);
-		if (group->nodes->nodes[i].is_deposed)
+		if (group->nodes->nodes[i].service == NODE_DEPOSED)
 			evict(pool);
 		else if (failover_is_shut(pool))
 			drop_unused(pool);
@@ -86,16 +86,18 @@ void failover_follow(struct group *group)
 
 unsigned failover_count_busy(const struct group *group)
 {
-	int node = group->nodes->retiring;
-	const struct pool *pool = node < 0 ? NULL : &group->pools[node];
-	unsigned n;
+	unsigned n = 0;
 
 	/* A stream has no end but that of its server. */
-	if (!pool || group->replication)
-		return 0;
-	n = pool->count[SLOT_TESTED] + pool->count[SLOT_CANCELED];
-	LIST_FOREACH (at, &pool->slots[SLOT_ACTIVE])
-		n += is_in_transaction_on(server_of(at));
+	for (unsigned i = 0; !group->replication && i < group->npools; i++) {
+		const struct pool *pool = &group->pools[i];
+
+		if (group->nodes->nodes[i].service != NODE_RETIRES)
+			continue;
+		n += pool->count[SLOT_TESTED] + pool->count[SLOT_CANCELED];
+		LIST_FOREACH (at, &pool->slots[SLOT_ACTIVE])
+			n += is_in_transaction_on(server_of(at));
+	}
 	return n;
 }
 

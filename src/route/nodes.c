@@ -146,7 +146,7 @@ int node_set_primary(const struct node_set *set)
 {
 	int primary = set->monitored ? set->primary : 0;
 
-	return primary == set->retiring ? -1 : primary;
+	return primary >= 0 && set->nodes[primary].service != NODE_SERVES ? -1 : primary;
 }
 
 static bool is_fresh(const struct node *node, usec_t max_lag)

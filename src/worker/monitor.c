@@ -202,13 +202,13 @@ static void publish_primary(struct watch *w, int primary)
 		return;
 	/* Nothing more may begin on the old one before anything does on the new one. */
 	if (primary >= 0 && last >= 0 && last != primary)
-		set->nodes[last].is_deposed = true;
-	if (primary >= 0)
-		set->nodes[primary].is_deposed = false;
+		set->nodes[last].service = NODE_DEPOSED;
+	if (primary >= 0 && primary != set->retiring) {
+		set->retiring = -1;
+		set->nodes[primary].service = NODE_SERVES;
+	}
 	set->primary = primary;
 	log_primary(w, primary);
-	if (primary >= 0 && set->retiring >= 0 && primary != set->retiring)
-		set->retiring = -1;
 }
 
 static void publish_role(struct watch *w, unsigned node, int primary)
@@ -221,7 +221,9 @@ static void publish_role(struct watch *w, unsigned node, int primary)
 	enum standing standing;
 
 	standing = primacy_standing(w->claims, node, primary, &w->set->reign, why, sizeof(why));
-	w->set->nodes[node].is_deposed = standing == STANDING_FENCED;
+	w->set->nodes[node].service = standing == STANDING_FENCED     ? NODE_DEPOSED
+				      : (int)node == w->set->retiring ? NODE_RETIRES
+								      : NODE_SERVES;
 	if (standing != STANDING_MEMBER)
 		set_role(p, outcast[standing], why);
 	else
@@ -553,6 +555,13 @@ static void read_catalog(struct watch *w)
 	w->reading = catalog_read_start(w->monitor->net, &target, on_catalog, w);
 }
 
+static void serve_again(struct node_set *set)
+{
+	if (set->nodes[set->retiring].service == NODE_RETIRES)
+		set->nodes[set->retiring].service = NODE_SERVES;
+	set->retiring = -1;
+}
+
 /* A SWITCHOVER that has waited for another primary long enough. */
 static void end_switchover(struct watch *w, usec_t now)
 {
@@ -560,7 +569,7 @@ static void end_switchover(struct watch *w, usec_t now)
 
 	if (set->retiring < 0 || now < set->retiring_until)
 		return;
-	set->retiring = -1;
+	serve_again(set);
 	set->was_kept = true;
 	log_warning("database \"%s\": SWITCHOVER: no other node has become the primary in time",
 		    set->database);
@@ -727,6 +736,7 @@ bool monitor_retire(struct monitor *m, const char *database, struct err *e)
 	set->retiring_until = now_of(w) + w->settings.failover_wait;
 	set->was_kept = false;
 	set->retiring = set->primary;
+	set->nodes[set->retiring].service = NODE_RETIRES;
 	log_info("database \"%s\": SWITCHOVER: %s:%u starts no more transactions", database,
 		 set->nodes[set->retiring].host, set->nodes[set->retiring].port);
 	keep_pace(w);
@@ -752,8 +762,10 @@ bool monitor_keep(struct monitor *m, const char *database)
 
 		if (*database && strcmp(w->set->database, database) != 0)
 			continue;
-		was_retiring |= w->set->retiring >= 0;
-		w->set->retiring = -1;
+		if (w->set->retiring < 0)
+			continue;
+		was_retiring = true;
+		serve_again(w->set);
 	}
 	return was_retiring;
 }

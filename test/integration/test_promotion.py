@@ -221,6 +221,64 @@ def test_i4_the_old_primary_is_fenced(pair, turnstile):
     assert primary.value("SELECT count(*) FROM promoted", dbname=APP_DATABASE) == 1
 
 
+def processes_of(server):
+    """The postmaster and its children."""
+    with open(f"/proc/{server.pid()}/task/{server.pid()}/children") as children:
+        return [server.pid(), *map(int, children.read().split())]
+
+
+@pytest.mark.slow
+def test_i4_a_primary_that_hangs_is_left(pair, turnstile):
+    """It says nothing, so nobody knows what it does; what comes of it later counts no more."""
+    primary, replica = pair
+    t = pooler_of(turnstile, pair)
+    with log_in(t, timeout=60) as client, log_in(t, timeout=60) as running:
+        assert written_to(client.query(WRITE)) == primary.port
+        replica.wait_caught_up(primary)
+        running.send(raw.query(SLOW))
+        wait_until(lambda: primary.sql(f"SELECT 1 FROM pg_stat_activity WHERE query = '{SLOW}'"))
+        frozen = processes_of(primary)
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            replica.promote()
+            end = end_of(running)
+            assert "is not the primary any more" in end["M"] and "not known" in end["H"]
+            assert written_to(client.query(WRITE)) == replica.port
+            wait_role(t, 0, "down")
+        finally:
+            for pid in frozen:
+                os.kill(pid, signal.SIGCONT)
+        wait_role(t, 0, "fenced")
+        assert written_to(client.query(WRITE)) == replica.port
+    assert primary.value("SELECT count(*) FROM promoted", dbname=APP_DATABASE) == 1
+
+
+@pytest.mark.slow
+def test_sessions_of_session_pooling_and_listeners(pair, turnstile):
+    """Who has a server of its own loses it; who listens is told; both come back."""
+    primary, replica = pair
+    config = shop(primary, {"monitor_user": APP_USER, "monitor_interval": "200ms"})
+    nodes = {"host": f"{primary.host},{replica.host}", "port": f"{primary.port},{replica.port}"}
+    config["databases"] = {APP_DATABASE: nodes, "own": {**nodes, "dbname": APP_DATABASE,
+                                                        "pool_mode": "session"}}
+    t = turnstile(config)
+    for database in (APP_DATABASE, "own"):
+        wait_nodes(t, "primary", "replica", database=database)
+    with log_in(t, dbname="own") as kept, log_in(t) as listener:
+        kept.rows("SET work_mem = '5MB'")
+        listener.rows("LISTEN promoted")
+        primary.stop()
+        assert end_of(kept)["H"] == "No statement was under way."
+        assert end_of(listener)["C"] == "57P01"
+        replica.promote()
+        with log_in(t, dbname="own", timeout=60) as kept, log_in(t, timeout=60) as listener:
+            assert written_to(kept.query(WRITE)) == replica.port
+            listener.rows("LISTEN promoted")
+            replica.sql("NOTIFY promoted", dbname=APP_DATABASE)
+            assert listener.until("A")
+
+
 @pytest.mark.slow
 def test_a_primary_that_refuses_the_monitor_stays_one(pair, turnstile):
     """It refuses our login, and so it lives: what it was it still is."""
