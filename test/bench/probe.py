@@ -11,15 +11,40 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
+import typing
 
 import rig
 
+class Scenario(typing.NamedTuple):
+    """What pgbench runs; clients and per_client, if given, instead of what the run asks for."""
+    arguments: list
+    script: str | None = None
+    clients: int | None = None
+    per_client: int | None = None
+
+    def options(self, directory, name):
+        """Those of pgbench; a script is put into the directory."""
+        if not self.script:
+            return self.arguments
+        path = pathlib.Path(directory) / f"{name}.sql"
+        path.write_text(self.script)
+        return [*self.arguments, "-f", path]
+
+
 SCENARIOS = {
-    "simple": ["-M", "simple"],
-    "extended": ["-M", "extended"],
-    "prepared": ["-M", "prepared"],
-    "connect": ["-M", "simple", "-C"],
+    "simple": Scenario(["-S", "-M", "simple"]),
+    "extended": Scenario(["-S", "-M", "extended"]),
+    "prepared": Scenario(["-S", "-M", "prepared"]),
+    "connect": Scenario(["-S", "-M", "simple", "-C"]),
+    "tpcb": Scenario(["-b", "tpcb-like", "-M", "simple"]),
+    "pipeline": Scenario(["-M", "extended"], "\\startpipeline\n" + 100 * "SELECT 2;\n"
+                         + "\\endpipeline\n", clients=8, per_client=10),
+    "rows": Scenario(["-M", "simple"], "SELECT aid, bid, abalance, filler FROM pgbench_accounts "
+                     "LIMIT 200000;\n", clients=2, per_client=2),
+    "values": Scenario(["-M", "simple"], "SELECT repeat('x', 8000000);\n", clients=2,
+                       per_client=5),
 }
 SYSCALLS = ("recvfrom", "sendto", "epoll_wait", "epoll_ctl", "read", "write", "recvmsg", "sendmsg")
 
@@ -29,14 +54,20 @@ class ProbeError(Exception):
 
 
 def pgbench(port, scenario, clients, seconds=None, per_client=None, wrapper=()):
-    """One run of pgbench -S: {"transactions", "tps", "latency_ms"}; or ProbeError."""
+    """One run of pgbench: {"transactions", "tps", "latency_ms"}; or ProbeError."""
     bound = ["-T", str(seconds)] if seconds else ["-t", str(per_client)]
-    argv = [*wrapper, rig.PG_BIN / "pgbench", "-n", "-S", *SCENARIOS[scenario], "-c", str(clients),
-            *bound]
+    with tempfile.TemporaryDirectory() as directory:
+        options = SCENARIOS[scenario].options(directory, scenario)
+        return _pgbench([*wrapper, rig.PG_BIN / "pgbench", "-n", *options, "-c",
+                         str(SCENARIOS[scenario].clients or clients), *bound], port,
+                        (seconds or 90) + 30)
+
+
+def _pgbench(argv, port, timeout):
     with subprocess.Popen(argv, env=rig.pgbench_environment(port), stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
         try:
-            output, errors = child.communicate(timeout=(seconds or 90) + 30)
+            output, errors = child.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as error:
             raise ProbeError("pgbench hangs") from error
         finally:
@@ -138,6 +169,8 @@ def _strace_count(out, pid, run):
 def instructions(bench, name, scenario, clients, per_client):
     """User instructions per transaction, counted by callgrind: a run of twice as many transactions
     less a run, so that start, logins and end cancel out."""
+    clients = SCENARIOS[scenario].clients or clients
+    per_client = SCENARIOS[scenario].per_client or per_client
     once, twice = (_callgrind_total(bench, name, scenario, clients, n * per_client) for n in (1, 2))
     return (twice - once) / (clients * per_client)
 
