@@ -97,10 +97,11 @@ struct client {
 	struct tenant *claimant; /* of whose limits it holds .claims; a reference, or NULL */
 	struct server *server;   /* it has, or NULL */
 	struct waiter waiter;
-	struct pool *chosen;                  /* where its request goes, or NULL: not decided */
-	struct param_set *base;               /* settings that its session began with */
-	struct param_set *wanted;             /* settings of its session now */
-	struct param_set *told;               /* what it knows of the server's parameters */
+	struct lane *lane;        /* that its transaction has said in a comment, or NULL */
+	struct pool *chosen;      /* where its request goes, or NULL: not decided */
+	struct param_set *base;   /* settings that its session began with */
+	struct param_set *wanted; /* settings of its session now */
+	struct param_set *told;   /* what it knows of the server's parameters */
 	struct client_statements *statements; /* NULL: it never prepared one */
 	struct statement *begin;     /* of its transaction: answered, but not sent yet; else NULL */
 	struct listening *listening; /* NULL: it listens on nothing */
@@ -151,6 +152,7 @@ struct client {
 	bool cancel_asked;   /* to be forwarded as soon as it may */
 	bool keeps_sequence; /* it has asked for currval() or lastval() */
 	bool reads_sequence; /* the transaction under way does */
+	bool may_say_lane;   /* its texts may say in which lane they run */
 	bool makes_temp;     /* its transaction has made a temporary object */
 	bool begin_failed;   /* the transaction of .begin has failed here */
 	bool begin_due;      /* .begin goes out by itself: there has been no statement for it */

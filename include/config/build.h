@@ -22,6 +22,13 @@ struct tenant_draft {
 	const char *tier; /* "" for none */
 };
 
+/* An entry that names a lane, which may stand behind it, or a lane itself. */
+struct lane_use {
+	struct place place;
+	const char *owner;
+	const char *lane;
+};
+
 struct draft {
 	struct config *config;
 	struct config_problems *problems;
@@ -30,6 +37,8 @@ struct draft {
 	size_t ntier_places;
 	struct tenant_draft *tenants; /* by index of the tenant */
 	size_t ntenants;
+	struct lane_use *lane_uses;
+	size_t nlane_uses;
 };
 
 void problem_add(struct config_problems *p, struct place where, const char *setting,
@@ -54,6 +63,7 @@ struct database_conf *config_add_database(struct config *c, struct slice name);
 struct user_conf *config_add_user(struct config *c, struct slice name);
 struct tier_conf *config_add_tier(struct config *c, struct slice name);
 struct tenant_conf *config_add_tenant(struct config *c, struct slice name);
+struct lane_conf *config_add_lane(struct config *c, struct slice name);
 struct peer_conf *config_add_peer(struct config *c);
 
 /* items with room for one more than n. */
@@ -64,6 +74,9 @@ void *items_grow(void *items, size_t n, size_t size);
 bool config_set_nodes(struct config *c, struct database_conf *d, const char *hosts,
 		      const char *ports, struct err *e);
 
+/* A lane's list of host:port.  l has no nodes yet. */
+bool config_set_lane_nodes(struct config *c, struct lane_conf *l, const char *list, struct err *e);
+
 /* Sets or replaces the value of a setting.  A string borrows text. */
 bool overrides_set(struct overrides *own, const struct setting *setting, const char *text,
 		   struct err *e);
@@ -73,6 +86,7 @@ void config_empty_database(struct database_conf *d);
 void config_empty_user(struct user_conf *u);
 void config_empty_tier(struct tier_conf *t);
 void config_empty_tenant(struct tenant_conf *t);
+void config_empty_lane(struct lane_conf *l);
 
 /* A name that a tenant is found by. */
 struct config_alias {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * config.h - one version of the configuration: settings, databases, users, tiers, tenants.
+ * config.h - one version of the configuration: settings, databases, users, tiers, tenants, lanes.
  *
  * A config is built as a candidate, checked as a whole and then never changed; threads share it by
  * reference count, and everything found in it lives as long as the reference.  A reload builds the
@@ -20,7 +20,7 @@ struct userlist;
 
 /* --- what stands in it ---------------------------------------------------------------------- */
 
-/* A value that a database, user, tier or tenant has of its own. */
+/* A value that a database, user, tier, tenant or lane has of its own. */
 struct setting_override {
 	enum setting_id id;
 	union setting_value value;
@@ -83,6 +83,17 @@ struct tenant_conf {
 	struct hlink by_business_id;
 };
 
+/* [lanes] */
+struct lane_conf {
+	const char *name;
+	struct node_conf *nodes; /* none: all of a database; port 0: any of that host */
+	size_t nnodes;
+	bool reserved; /* reads that are in no lane do not go there */
+	struct overrides own;
+	size_t index; /* in the config's list */
+	struct hlink by_name;
+};
+
 /* What the console has changed at run time: wins over what the files say, and outlives a reload. */
 struct change {
 	enum setting_scope scope; /* of a tenant, of a database, or of all: SCOPE_GLOBAL */
@@ -110,6 +121,8 @@ struct config {
 	size_t ntiers;
 	struct tenant_conf **tenants;
 	size_t ntenants;
+	struct lane_conf **lanes;
+	size_t nlanes;
 	struct peer_conf **peers;
 	size_t npeers;
 	struct change **changes; /* in the order in which they were made */
@@ -120,7 +133,8 @@ struct config {
 	struct roster *roster; /* tenants of tenant_query; NULL: none have been read */
 
 	/* private */
-	struct hmap _databases, _users, _tiers, _tenants, _tenant_ids, _tenant_users, _tenant_dbs;
+	struct hmap _databases, _users, _tiers, _tenants, _lanes;
+	struct hmap _tenant_ids, _tenant_users, _tenant_dbs;
 	struct hmap _changes;
 	struct config_alias *_aliases;
 	struct config_text *_texts;
@@ -142,6 +156,7 @@ const struct database_conf *config_database(const struct config *c, struct slice
 const struct database_conf *config_database_fallback(const struct config *c);
 const struct user_conf *config_user(const struct config *c, struct slice name);
 const struct tier_conf *config_tier(const struct config *c, struct slice name);
+const struct lane_conf *config_lane(const struct config *c, struct slice name);
 /* Tenants of the file, then of the roster. */
 const struct tenant_conf *config_tenant_by_name(const struct config *c, struct slice name);
 const struct tenant_conf *config_tenant_by_business_id(const struct config *c, struct slice id);
@@ -156,6 +171,13 @@ const struct tenant_conf *config_tenant_by_database(const struct config *c, stru
 void settings_resolve(const struct config *c, const struct database_conf *database,
 		      const struct user_conf *user, const struct tenant_conf *tenant,
 		      const struct tier_conf *tier, struct settings *out);
+
+/* Whether a node is one of the lane's. */
+bool lane_conf_has_node(const struct lane_conf *lane, const char *host, uint16_t port);
+/* Whether there is such a lane, or "".  False: *e, with the name that may be meant. */
+bool config_check_lane(const struct config *c, const char *lane, struct err *e);
+/* What holds in a lane: its own values over those. */
+void lane_conf_apply(const struct lane_conf *lane, struct settings *set);
 
 /* Whether a tenant that is not known may be asked for in a database. */
 bool config_may_look_up(const struct config *c);

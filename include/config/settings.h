@@ -169,6 +169,7 @@ enum setting_scope {
 	SCOPE_USER = 4,
 	SCOPE_TIER = 8,
 	SCOPE_TENANT = 16,
+	SCOPE_LANE = 128,
 	/* Not places, but how a setting behaves: */
 	ZERO_INHERITS =
 	    32,           /* 0 of a database or user is as if it were not there, as in PgBouncer */

@@ -70,6 +70,8 @@ struct waiter {
 
 struct pool {
 	struct group *group;
+	struct lane *lane;          /* NULL: the group's own */
+	const struct settings *set; /* the group's, or the lane's */
 	unsigned node;
 	unsigned generation; /* RECONNECT raises it: older slots are closed when they come free */
 	struct list slots[SLOT_NSTATES];
@@ -78,9 +80,11 @@ struct pool {
 	unsigned nwaiting;
 	struct turns *turns;     /* of the tenants that share it; NULL: who came first is next */
 	struct latencies *times; /* of its node; NULL: nothing is measured */
-	struct list mates; /* a ring: the pools that pool_size counts together with this one */
-	usec_t retry_at;   /* no connect before: server_login_retry after a failure */
-	bool login_failed; /* the last attempt was answered by a refusal: .error tells */
+	struct list mates;    /* a ring: the pools that pool_size counts together with this one */
+	uint64_t given_count; /* of a lane: servers given to clients … */
+	uint64_t wait_time;   /* … for which those have waited so long */
+	usec_t retry_at;      /* no connect before: server_login_retry after a failure */
+	bool login_failed;    /* the last attempt was answered by a refusal: .error tells */
 	struct err error;
 };
 
@@ -91,6 +95,18 @@ struct credential {
 	bool has_scram_keys;
 	uint8_t client_key[32];
 	uint8_t server_key[32];
+};
+
+/* What a group has in a lane: made when it is first used, and kept as long as the group is. */
+struct lane {
+	struct list link; /* of group.lanes */
+	struct group *group;
+	char *name;
+	struct settings set; /* the group's, with the lane's own over them */
+	usec_t timeout;      /* its ceiling of statement_timeout; 0: that of the tenant */
+	bool *serves;        /* by node: whether its reads go there */
+	bool gone;           /* a reload has taken it away */
+	struct pool *pools;  /* one for each node */
 };
 
 /* Reasons that the relay may have. */
@@ -124,6 +140,8 @@ struct group {
 	struct node_times *times; /* of the nodes of its database */
 	struct pool *pools;       /* one for each node */
 	unsigned npools;
+	struct list lanes; /* beside them */
+	bool *serves;      /* by node: whether reads that are in no lane go there */
 	struct pool limbo; /* of those who need a primary while there is none: has no servers */
 	struct hub *hub;   /* of the relay: what listens for its clients, or NULL */
 	struct param_sets params;
@@ -136,8 +154,27 @@ struct group {
 	bool gone; /* its database or tenant left the config: closes when its clients do */
 };
 
+/* Walks all pools of a group, those of its lanes too: the one behind pool, or NULL. */
+struct pool *group_next_pool(const struct group *group, struct pool *pool);
+#define GROUP_FOREACH_POOL(pool, group)                                                            \
+	for (struct pool *pool = group_next_pool((group), NULL); pool;                             \
+	     pool = group_next_pool((group), pool))
+
 /* An empty pool of the group on one of its nodes. */
 void pool_init(struct pool *pool, struct group *group, unsigned node);
+/* Tenants share it, or it has another size now. */
+void pool_configure_turns(struct pool *pool);
+
+/* The ceiling of statement_timeout for a tenant's statements (NULL: nobody's) there; 0: none. */
+static inline usec_t pool_timeout_cap(const struct pool *pool, const struct tenant *tenant)
+{
+	return pool->lane && pool->lane->timeout ? pool->lane->timeout : tenant_timeout_cap(tenant);
+}
+/* The same, as far as a session there begins with it: where tenants share the pool, none. */
+static inline usec_t pool_session_cap(const struct pool *pool)
+{
+	return pool->group->is_shared ? 0 : pool_timeout_cap(pool, pool->group->tenant);
+}
 
 /* ---- slots ---------------------------------------------------------------------------------- */
 
@@ -238,6 +275,14 @@ void group_configure(struct group *group, struct config *config,
 void group_join(struct group *group, struct group *other);
 /* … and with no other's any more. */
 void group_part(struct group *group);
+
+/* ---- lane.c: lanes --------------------------------------------------------------------------- */
+
+/* The group's part in a lane of its configuration; NULL: there is no such lane. */
+struct lane *group_lane(struct group *group, struct slice name);
+/* For group.c: after a reload; at the end. */
+void lanes_configure(struct group *group);
+void lanes_free(struct group *group);
 
 /* No client, no server, no waiter. */
 bool group_is_unused(const struct group *group);

@@ -15,6 +15,7 @@ struct batch_view {
 	bool complete;        /* its Sync is here */
 	bool flushed;         /* the client waits for answers before the Sync */
 	unsigned executes;    /* seen so far */
+	struct slice text;    /* of its first statement; {0}: none was seen */
 	bool replica_will_do; /* complete, and everything in it is a proven read */
 };
 

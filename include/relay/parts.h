@@ -215,6 +215,31 @@ struct pool *gate_primary(const struct client *c);
 /* The least busy replica; the primary when none will do. */
 struct pool *gate_replica(struct client *c);
 
+/* ---- lane.c: in which lane a transaction runs --------------------------------------------------
+ */
+
+/* The client is in its group. */
+void lane_enter(struct client *c);
+/* Where its transaction runs, or the next one would; NULL: in none. */
+struct lane *lane_of(const struct client *c);
+/* Its pool on a node. */
+struct pool *lane_pool(const struct client *c, unsigned node);
+/* The ceiling of its statement_timeout; 0: none. */
+usec_t lane_timeout_cap(const struct client *c);
+/* Whether a text may still say where it goes: all that it costs those who may not say so. */
+static inline bool lane_may_be_said(const struct client *c)
+{
+	return c->may_say_lane && !c->server && !c->chosen && c->group->config->nlanes;
+}
+/* Then: takes what it says.  False: *e. */
+bool lane_hear_text(struct client *c, struct slice text, struct err *e);
+static inline bool lane_hear(struct client *c, struct slice text, struct err *e)
+{
+	return !lane_may_be_said(c) || lane_hear_text(c, text, e);
+}
+/* After a reload: who was to go into a lane that is no more has to choose again. */
+void lane_leave_gone(struct group *group);
+
 /* ---- admit.c: may a transaction start now ------------------------------------------------------
  */
 
@@ -378,8 +403,8 @@ bool session_is_role(const char *name);
 bool session_has_role(const struct param_set *set);
 /* A string constant that means the same whatever the session's settings are. */
 void session_put_literal(struct buf *b, const char *s);
-/* The startup options of a server connection of the group. */
-void session_options(const struct group *group, bool cap_timeout, struct buf *out);
+/* The startup options of a server connection of the pool. */
+void session_options(const struct pool *pool, bool cap_timeout, struct buf *out);
 
 /* ---- context.c: whose statements a server of a shared pool runs --------------------------------
  */

@@ -18,6 +18,7 @@
 #include "server/server.h"
 
 struct sql_classifier;
+struct sql_shapes;
 
 struct relay {
 	struct net *net;
@@ -26,6 +27,7 @@ struct relay {
 	struct resolver *resolver;
 	struct mailbox *mailbox; /* of the thread */
 	struct sql_classifier *classifier;
+	struct sql_shapes *shapes; /* facts of Queries, by client.env_key */
 	struct hmap groups;
 	struct latency_clock latency_clock; /* of all that is measured here */
 	struct hmap node_times;             /* of groups' nodes, see pool/node_times.h */

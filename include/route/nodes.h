@@ -104,8 +104,9 @@ void node_set_error(struct node_set *set, struct node *node, const char *why);
 /* Where transactions that may write begin: on the primary; without a monitor, or when no node has
  * ever answered it, on the first node; -1: there is none, so they wait. */
 int node_set_primary(const struct node_set *set);
-/* The least busy healthy replica within the lag limit (0: none), or -1. */
-int node_set_replica(const struct node_set *set, usec_t max_lag);
+/* The least busy healthy replica of those that serves names, within the lag limit (0: none), or -1.
+ */
+int node_set_replica(const struct node_set *set, const bool *serves, usec_t max_lag);
 /* Whether anything could be routed at all: cheap, for the hot path. */
 static inline bool node_set_has_choice(const struct node_set *set)
 {

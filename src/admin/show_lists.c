@@ -31,10 +31,12 @@ LAYOUT_DEFINE(count, COUNT_COLUMNS);
 
 static void group_counts(struct group *group, struct table *t)
 {
-	struct count_row row = { .pools = group->npools, .used_clients = group->nclients };
+	struct count_row row = { .used_clients = group->nclients };
 
-	for (unsigned i = 0; i < group->npools; i++)
-		row.used_servers += pool_size(&group->pools[i]);
+	GROUP_FOREACH_POOL (pool, group) {
+		row.pools++;
+		row.used_servers += pool_size(pool);
+	}
 	if (group->hub)
 		row.used_servers += pool_size(&group->hub->pool);
 	table_add(t, &row);
@@ -92,13 +94,15 @@ static void add_mem(struct table *t, const char *name, size_t size, size_t used)
 
 static void group_mem(struct group *group, struct table *t)
 {
-	size_t servers = 0;
+	size_t servers = 0, pools = 0;
 
-	for (unsigned i = 0; i < group->npools; i++)
-		servers += pool_size(&group->pools[i]);
+	GROUP_FOREACH_POOL (pool, group) {
+		pools++;
+		servers += pool_size(pool);
+	}
 	add_mem(t, "client_cache", sizeof(struct client), group->nclients);
 	add_mem(t, "server_cache", sizeof(struct server), servers);
-	add_mem(t, "pool_cache", sizeof(struct pool), group->npools);
+	add_mem(t, "pool_cache", sizeof(struct pool), pools);
 	add_mem(t, "group_cache", sizeof(struct group), 1);
 }
 

@@ -56,8 +56,8 @@ static void group_row(struct group *group, struct table *t)
 			row.cl_active++;
 		maxwait = wait > maxwait ? wait : maxwait;
 	}
-	for (unsigned i = 0; i < group->npools; i++) {
-		const unsigned *count = group->pools[i].count;
+	GROUP_FOREACH_POOL (pool, group) {
+		const unsigned *count = pool->count;
 
 		row.sv_active += count[SLOT_ACTIVE];
 		row.sv_being_canceled += count[SLOT_CANCELED];

@@ -294,8 +294,8 @@ static void pool_servers(struct pool *pool, const char *const *words, row_fn *ad
 static void group_servers(struct group *group, const char *const *words, row_fn *add,
 			  struct table *t)
 {
-	for (unsigned i = 0; i < group->npools; i++)
-		pool_servers(&group->pools[i], words, add, t);
+	GROUP_FOREACH_POOL (pool, group)
+		pool_servers(pool, words, add, t);
 	if (group->hub)
 		pool_servers(&group->hub->pool, words, add, t);
 }

@@ -107,9 +107,9 @@ static void group_rows(struct group *group, struct table *t)
 {
 	LIST_FOREACH (at, &group->clients)
 		add_client(container_of(at, struct client, link), t);
-	for (unsigned i = 0; i < group->npools; i++) {
-		add_servers(&group->pools[i], SLOT_ACTIVE, t);
-		add_servers(&group->pools[i], SLOT_IDLE, t);
+	GROUP_FOREACH_POOL (pool, group) {
+		add_servers(pool, SLOT_ACTIVE, t);
+		add_servers(pool, SLOT_IDLE, t);
 	}
 }
 

@@ -124,6 +124,12 @@ void config_empty_tenant(struct tenant_conf *t)
 	free(t->own.items);
 }
 
+void config_empty_lane(struct lane_conf *l)
+{
+	free(l->nodes);
+	free(l->own.items);
+}
+
 /* --- entries -------------------------------------------------------------------------------- */
 
 static void index_by(struct hmap *m, struct hlink *link, const char *key)
@@ -131,7 +137,7 @@ static void index_by(struct hmap *m, struct hlink *link, const char *key)
 	hmap_insert(m, link, hash_bytes(key, strlen(key)));
 }
 
-/* The four kinds of entries differ in what they hold, not in how they are kept.  An entry that
+/* The kinds of entries differ in what they hold, not in how they are kept.  An entry that
  * comes again is emptied and keeps its place. */
 #define DEFINE_ADD(noun)                                                                           \
 	struct noun##_conf *config_add_##noun(struct config *c, struct slice name)                 \
@@ -158,6 +164,7 @@ DEFINE_ADD(database)
 DEFINE_ADD(user)
 DEFINE_ADD(tier)
 DEFINE_ADD(tenant)
+DEFINE_ADD(lane)
 
 struct peer_conf *config_add_peer(struct config *c)
 {
@@ -213,6 +220,46 @@ bool config_set_nodes(struct config *c, struct database_conf *d, const char *hos
 				       SLICE_FMT(port));
 		d->nodes[i].host = config_string(c, take_word(&hosts));
 		d->nodes[i].port = (uint16_t)number;
+	}
+	return true;
+}
+
+/* host, host:port, [address]:port. */
+static bool read_lane_node(struct config *c, struct slice word, struct node_conf *node,
+			   struct err *e)
+{
+	const char *end = word.p + word.n, *bracket = memchr(word.p, ']', word.n);
+	bool is_bracketed = bracket && *word.p == '[';
+	const char *colon = memchr(is_bracketed ? bracket : word.p, ':',
+				   (size_t)(end - (is_bracketed ? bracket : word.p)));
+	struct slice host =
+	    is_bracketed ? slice_of(word.p + 1, (size_t)(bracket - word.p - 1)) : word;
+	uint64_t port = 0;
+
+	/* An address of IPv6 without brackets has no port. */
+	if (colon && !memchr(colon + 1, ':', (size_t)(end - colon - 1))) {
+		struct slice number = slice_of(colon + 1, (size_t)(end - colon - 1));
+
+		if (!is_bracketed)
+			host.n = (size_t)(colon - word.p);
+		if (!number_parse(number, UINT16_MAX, &port) || !port)
+			return err_set(e, "22023", "\"%.*s\" is not a port from 1 to 65535",
+				       SLICE_FMT(number));
+	}
+	node->host = config_string(c, host);
+	node->port = (uint16_t)port;
+	return true;
+}
+
+bool config_set_lane_nodes(struct config *c, struct lane_conf *l, const char *list, struct err *e)
+{
+	struct slice rest = slice_str(list), word;
+
+	while (list_next(&rest, &word)) {
+		l->nodes = items_grow(l->nodes, l->nnodes, sizeof(*l->nodes));
+		if (!read_lane_node(c, word, &l->nodes[l->nnodes], e))
+			return false;
+		l->nnodes++;
 	}
 	return true;
 }

@@ -141,7 +141,7 @@ static bool check(const struct config *c, enum setting_scope scope, struct slice
 
 	settings_resolve(c, NULL, NULL, tenant, tenant ? NULL : c->unknown_tenant_tier, &set);
 	config_changes_apply(c, scope, owner, &set);
-	return settings_check_limits(&set, e);
+	return settings_check_limits(&set, e) && config_check_lane(c, set.lane, e);
 }
 
 struct config *config_with_change(struct config *c, enum setting_scope scope, struct slice owner,

@@ -7,6 +7,8 @@
 #include "auth/userlist.h"
 #include "config/build.h"
 
+#include <limits.h>
+
 /* One check of a whole config. */
 struct check {
 	const struct config *config;
@@ -226,6 +228,57 @@ static void check_limits(const struct draft *d, struct place where, const char *
 		problem_add(d->problems, where, owner, "%s", e.text);
 }
 
+bool config_check_lane(const struct config *c, const char *lane, struct err *e)
+{
+	struct nearest nearest = { .wanted = slice_str(lane), .distance = UINT_MAX };
+
+	if (!*lane || config_lane(c, slice_str(lane)))
+		return true;
+	for (size_t i = 0; i < c->nlanes; i++)
+		nearest_try(&nearest, slice_str(c->lanes[i]->name));
+	if (nearest_is_near(&nearest))
+		return err_set(e, "22023", "there is no lane \"%.100s\", did you mean %.*s?", lane,
+			       SLICE_FMT(nearest.name));
+	return err_set(e, "22023", "there is no lane \"%.100s\": add it to [lanes]", lane);
+}
+
+static bool is_node_of_any(const struct config *c, const struct node_conf *wanted)
+{
+	for (size_t i = 0; i < c->ndatabases; i++)
+		for (size_t n = 0; n < c->databases[i]->nnodes; n++) {
+			const struct node_conf *node = &c->databases[i]->nodes[n];
+
+			if (!strcmp(node->host, wanted->host) &&
+			    (!wanted->port || node->port == wanted->port))
+				return true;
+		}
+	return false;
+}
+
+static void check_lane_nodes(const struct draft *d, const struct lane_conf *lane,
+			     struct place where)
+{
+	for (size_t i = 0; i < lane->nnodes; i++)
+		if (!is_node_of_any(d->config, &lane->nodes[i]))
+			problem_add(d->problems, where, lane->name,
+				    "nodes: no database has a node \"%s:%u\": add it to its hosts",
+				    lane->nodes[i].host, lane->nodes[i].port);
+}
+
+static void check_lanes(const struct draft *d)
+{
+	for (size_t i = 0; i < d->nlane_uses; i++) {
+		const struct lane_use *use = &d->lane_uses[i];
+		const struct lane_conf *lane = config_lane(d->config, slice_str(use->lane));
+		struct err e;
+
+		if (!config_check_lane(d->config, use->lane, &e))
+			problem_add(d->problems, use->place, use->owner, "lane: %s", e.text);
+		else if (lane && use->owner == lane->name)
+			check_lane_nodes(d, lane, use->place);
+	}
+}
+
 void draft_check(const struct draft *d)
 {
 	const struct config *c = d->config;
@@ -234,4 +287,5 @@ void draft_check(const struct draft *d)
 		check_limits(d, d->tier_places[i], c->tiers[i]->name, NULL, c->tiers[i]);
 	for (size_t i = 0; i < c->ntenants; i++)
 		check_limits(d, d->tenants[i].place, c->tenants[i]->name, c->tenants[i], NULL);
+	check_lanes(d);
 }

@@ -46,6 +46,7 @@ static void free_lists(struct config *c)
 	FREE_LIST(c, user);
 	FREE_LIST(c, tier);
 	FREE_LIST(c, tenant);
+	FREE_LIST(c, lane);
 	for (size_t i = 0; i < c->npeers; i++)
 		free(c->peers[i]);
 	free(c->peers);
@@ -53,8 +54,10 @@ static void free_lists(struct config *c)
 
 static void free_indexes(struct config *c)
 {
-	struct hmap *maps[] = { &c->_databases,  &c->_users,        &c->_tiers,     &c->_tenants,
-				&c->_tenant_ids, &c->_tenant_users, &c->_tenant_dbs };
+	struct hmap *maps[] = {
+		&c->_databases, &c->_users,      &c->_tiers,        &c->_tenants,
+		&c->_lanes,     &c->_tenant_ids, &c->_tenant_users, &c->_tenant_dbs
+	};
 
 	for (size_t i = 0; i < PGT_NELEMS(maps); i++)
 		hmap_fini(maps[i]);
@@ -115,6 +118,20 @@ const struct user_conf *config_user(const struct config *c, struct slice name)
 const struct tier_conf *config_tier(const struct config *c, struct slice name)
 {
 	return CONFIG_FIND(&c->_tiers, name, struct tier_conf, by_name, name);
+}
+
+const struct lane_conf *config_lane(const struct config *c, struct slice name)
+{
+	return CONFIG_FIND(&c->_lanes, name, struct lane_conf, by_name, name);
+}
+
+bool lane_conf_has_node(const struct lane_conf *lane, const char *host, uint16_t port)
+{
+	for (size_t i = 0; i < lane->nnodes; i++)
+		if (!strcmp(lane->nodes[i].host, host) &&
+		    (!lane->nodes[i].port || lane->nodes[i].port == port))
+			return true;
+	return !lane->nnodes;
 }
 
 const struct tenant_conf *config_file_tenant(const struct config *c, struct slice name)
@@ -210,6 +227,11 @@ void settings_resolve(const struct config *c, const struct database_conf *databa
 		apply(&tier->own, out);
 	if (tenant)
 		apply(&tenant->own, out);
+}
+
+void lane_conf_apply(const struct lane_conf *lane, struct settings *set)
+{
+	apply(&lane->own, set);
 }
 
 enum tenant_pool config_tenant_pool(const struct config *c, const struct database_conf *database)

@@ -30,6 +30,7 @@ static const struct {
         { SCOPE_USER,     "users"      },
 	{ SCOPE_TIER,     "tiers"      },
         { SCOPE_TENANT,   "tenants"    },
+        { SCOPE_LANE,     "lanes"      },
 };
 
 static const char *const when_words[] = {
@@ -83,7 +84,8 @@ static const char head[] =
     "# Settings\n\n"
     "Made by `pgturnstile --describe=settings` from include/config/settings.def; do not edit.\n\n"
     "The file has the sections `[pgturnstile]` (`[pgbouncer]` is the same), `[databases]`, "
-    "`[users]`, `[tiers]`, `[tenants]` and `[peers]`, and `%include FILE`. A comment is a line "
+    "`[users]`, `[tiers]`, `[tenants]`, `[lanes]` and `[peers]`, and `%include FILE`. A comment is "
+    "a line "
     "that begins with `;` or `#`. A duration without a unit is in seconds, a size in bytes. An "
     "unknown name is an error.\n\n"
     "An entry of the other sections is `name = key=value key='value with spaces'`:\n\n"
@@ -93,10 +95,15 @@ static const char head[] =
     "    standard = statement_timeout=15s rate=20/s quota=1000/h max_client_conn=20\n\n"
     "    [tenants]\n"
     "    acme = tier=standard business_id=42 user=acme_app,acme_jobs\n\n"
+    "    [lanes]\n"
+    "    reports = nodes=10.0.0.7:5432 pool_size=4 statement_timeout=60s\n\n"
     "Besides the settings below, a database has `host` and `port` (a list of each, or one port "
     "for all hosts), `dbname`, `user`, `password`, `client_encoding`, `datestyle`, `timezone`, "
     "`application_name` and `connect_query`; a tenant has `tier`, `business_id`, and the lists "
-    "`user` and `database` of names that it is known by (its own name without them).\n\n"
+    "`user` and `database` of names that it is known by (its own name without them); a lane has "
+    "`nodes`, a list of `host:port` (of the databases' nodes; a host alone is all of its ports), "
+    "and "
+    "`reserved` (`yes`: reads that are in no lane do not go to these nodes).\n\n"
     "A user's value counts before the database's, and that before the one of `[pgturnstile]`; a "
     "tenant's counts before its tier's, and that before all others.\n";
 
@@ -147,6 +154,8 @@ static const char sample[] =
     "[tenants]\n"
     ";acme = tier=enterprise business_id=42\n"
     ";globex = tier=standard business_id=7\n\n"
+    "[lanes]\n"
+    ";reports = nodes=10.0.0.6:5432 pool_size=4 statement_timeout=60s\n\n"
     "[pgturnstile]\n";
 
 void config_describe_settings_ini(struct buf *out)

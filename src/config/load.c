@@ -104,6 +104,7 @@ struct entry {
 	const char *client_encoding, *datestyle, *timezone, *application_name, *connect_query;
 	const char *tier, *business_id, *database;
 	const char *pool_size;
+	const char *nodes, *reserved;
 	struct overrides own;
 };
 
@@ -127,6 +128,8 @@ static const struct field {
 	{ "business_id",      SCOPE_TENANT,                  offsetof(struct entry, business_id),      false},
 	{ "database",         SCOPE_TENANT,                  offsetof(struct entry, database),         false},
 	{ "pool_size",        IN_PEERS,                      offsetof(struct entry, pool_size),        false},
+	{ "nodes",            SCOPE_LANE,                    offsetof(struct entry, nodes),            false},
+	{ "reserved",         SCOPE_LANE,                    offsetof(struct entry, reserved),         false},
 };
 
 static const struct field *find_field(struct slice name, unsigned scope)
@@ -135,6 +138,15 @@ static const struct field *find_field(struct slice name, unsigned scope)
 		if (fields[i].scopes & scope && slice_is_equal(slice_str(fields[i].name), name))
 			return &fields[i];
 	return NULL;
+}
+
+/* There may be such a lane when all sections have been read. */
+static void note_lane(struct loader *l, const char *owner, const char *lane)
+{
+	struct draft *d = &l->draft;
+
+	d->lane_uses = items_grow(d->lane_uses, d->nlane_uses, sizeof(*d->lane_uses));
+	d->lane_uses[d->nlane_uses++] = (struct lane_use){ l->place, owner, lane };
 }
 
 /* One pair of an entry.  Returns whether its value is a secret. */
@@ -151,6 +163,8 @@ static bool take_pair(struct loader *l, unsigned scope, const char *owner, struc
 		*(const char **)((char *)entry + field->offset) = text;
 		return field->is_secret;
 	}
+	if (setting == &settings_table[SETTING_lane])
+		note_lane(l, owner, text);
 	if (setting) {
 		if (overrides_set(&entry->own, setting, text, &e))
 			note_later(l, setting, text);
@@ -177,12 +191,14 @@ static bool may_show(struct slice key, unsigned scope, bool is_after_secret)
 static struct entry take_pairs(struct loader *l, unsigned scope, const char *owner,
 			       struct slice pairs)
 {
-	struct entry entry = { "", "", "", "", "", "", "", "", "", "", "", "", "", "", { 0 } };
+	struct entry entry = { 0 };
 	struct slice key, value;
 	struct buf room = { 0 };
 	bool is_after_secret = false;
 	int got;
 
+	for (size_t i = 0; i < PGT_NELEMS(fields); i++)
+		*(const char **)((char *)&entry + fields[i].offset) = "";
 	while ((got = pair_next(&pairs, &key, &value, &room)) > 0) {
 		if (!may_show(key, scope, is_after_secret)) {
 			problem_add(l->draft.problems, l->place, owner,
@@ -266,6 +282,24 @@ static void take_tenant(struct loader *l, struct slice name, struct slice value)
 	d->tenants[t->index] = (struct tenant_draft){ l->place, entry.tier };
 }
 
+static void take_lane(struct loader *l, struct slice name, struct slice value)
+{
+	struct lane_conf *lane = config_add_lane(l->draft.config, name);
+	struct entry entry = take_pairs(l, SCOPE_LANE, lane->name, value);
+	struct err e;
+
+	lane->own = entry.own;
+	note_lane(l, lane->name, lane->name);
+	if (!config_set_lane_nodes(l->draft.config, lane, entry.nodes, &e))
+		problem_add(l->draft.problems, l->place, lane->name, "nodes: %s", e.text);
+	if (*entry.reserved &&
+	    !setting_type_bool.parse(&setting_type_bool, entry.reserved, &lane->reserved, &e))
+		problem_add(l->draft.problems, l->place, lane->name, "reserved: %s", e.text);
+	if (lane->reserved && !lane->nnodes)
+		problem_add(l->draft.problems, l->place, lane->name,
+			    "reserved without nodes: say which, in nodes");
+}
+
 static void take_peer(struct loader *l, struct slice name, struct slice value)
 {
 	const char *id = config_string(l->draft.config, name);
@@ -299,7 +333,8 @@ static const struct section sections[] = {
         { "users",      take_user    },
 	{ "tiers",      take_tier    },
         { "tenants",    take_tenant  },
-	{ "peers",      take_peer    },
+	{ "lanes",      take_lane    },
+        { "peers",      take_peer    },
 };
 
 /* What an unknown section holds is passed over: one problem is enough. */
@@ -456,6 +491,7 @@ struct config *config_load(const char *path, config_read_file_fn *read, void *ar
 	config_check(l.draft.config, l.draft.places, p);
 	free(l.draft.tier_places);
 	free(l.draft.tenants);
+	free(l.draft.lane_uses);
 	if (!p->nerrors)
 		return l.draft.config;
 	config_unref(l.draft.config);

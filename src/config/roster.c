@@ -420,7 +420,7 @@ enum roster_verdict roster_take(struct roster *r, const struct config *config,
 		.tier = d.tier, .own = {d.items, d.nitems}
 	};
 	settings_resolve(config, NULL, NULL, &tried, NULL, &set);
-	if (!settings_check_limits(&set, e))
+	if (!settings_check_limits(&set, e) || !config_check_lane(config, set.lane, e))
 		return ROSTER_REFUSED;
 	verdict = judge(r, config, &d, e);
 	if (verdict != ROSTER_TAKEN)

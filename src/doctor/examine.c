@@ -130,6 +130,20 @@ static bool is_on_node(const struct database_conf *d, const struct node_conf *no
 	return false;
 }
 
+/* What a pool may hold on one node, with those of lanes, which may all be on it. */
+static uint64_t size_of_pools(const struct config *c, const struct settings *set)
+{
+	uint64_t sum = set->default_pool_size + set->reserve_pool_size;
+
+	for (size_t i = 0; i < c->nlanes; i++) {
+		struct settings in_lane = *set;
+
+		lane_conf_apply(c->lanes[i], &in_lane);
+		sum += in_lane.default_pool_size;
+	}
+	return sum;
+}
+
 /* One pool for each tenant, where they have their own. */
 static uint64_t pools_of_a_user(const struct config *c, const struct database_conf *d)
 {
@@ -138,10 +152,10 @@ static uint64_t pools_of_a_user(const struct config *c, const struct database_co
 
 	settings_resolve(c, d, NULL, NULL, NULL, &set);
 	if (!c->ntenants || set.tenant_pool == TENANT_POOL_SHARED)
-		return set.default_pool_size + set.reserve_pool_size;
+		return size_of_pools(c, &set);
 	for (size_t i = 0; i < c->ntenants; i++) {
 		settings_resolve(c, d, NULL, c->tenants[i], NULL, &set);
-		sum += set.default_pool_size + set.reserve_pool_size;
+		sum += size_of_pools(c, &set);
 	}
 	return sum;
 }

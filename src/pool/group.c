@@ -45,6 +45,7 @@ static struct shared *login_record(const struct group *group)
 void pool_init(struct pool *pool, struct group *group, unsigned node)
 {
 	pool->group = group;
+	pool->set = &group->set;
 	pool->node = node;
 	for (unsigned state = 0; state < SLOT_NSTATES; state++)
 		list_init(&pool->slots[state]);
@@ -69,8 +70,10 @@ struct group *group_new(struct net *net, struct config *config,
 	group->times = times;
 	group->npools = nodes->n;
 	group->pools = xcalloc(group->npools, sizeof(*group->pools));
+	group->serves = xcalloc(group->npools, sizeof(*group->serves));
 	for (unsigned i = 0; i < group->npools; i++)
 		pool_init(&group->pools[i], group, i);
+	list_init(&group->lanes);
 	pool_init(&group->limbo, group, 0);
 	group->database_shared = shared_get(SHARED_DATABASE, key->database);
 	group->user_shared = shared_get(SHARED_USER, key->user);
@@ -92,6 +95,7 @@ static void credential_wipe(struct credential *c)
 void group_free(struct group *group)
 {
 	group_part(group);
+	lanes_free(group);
 	for (unsigned i = 0; i < group->npools; i++)
 		turns_free(group->pools[i].turns);
 	param_sets_fini(&group->params);
@@ -104,6 +108,7 @@ void group_free(struct group *group)
 	node_set_unref(group->nodes);
 	config_unref(group->config);
 	free(group->pools);
+	free(group->serves);
 	free(group->name);
 	free(group->dbname);
 	free(group->user);
@@ -135,20 +140,15 @@ static void take_switches(struct group *group)
 	group->is_gated = group->readonly || *group->maintenance;
 }
 
-/* Whose tenants share its pools, for as long as it is there. */
-static void configure_turns(struct group *group)
+void pool_configure_turns(struct pool *pool)
 {
-	bool is_fair = group->is_shared && !group->replication;
+	const struct group *group = pool->group;
 
-	for (unsigned i = 0; i < group->npools; i++) {
-		struct pool *pool = &group->pools[i];
-
-		if (is_fair && !pool->turns)
-			pool->turns = turns_new();
-		if (pool->turns)
-			turns_configure(pool->turns, group->set.default_pool_size,
-					loop_now(group->net->loop));
-	}
+	if (group->is_shared && !group->replication && !pool->turns)
+		pool->turns = turns_new();
+	if (pool->turns)
+		turns_configure(pool->turns, pool->set->default_pool_size,
+				loop_now(group->net->loop));
 }
 
 /* What is replicated streams for hours, and would be all that is seen. */
@@ -156,8 +156,8 @@ static void configure_times(struct group *group)
 {
 	bool is_measured = group->set.latency_histograms && !group->replication;
 
-	for (unsigned i = 0; i < group->npools; i++)
-		group->pools[i].times = is_measured ? &group->times->at[i] : NULL;
+	GROUP_FOREACH_POOL (pool, group)
+		pool->times = is_measured ? &group->times->at[pool->node] : NULL;
 }
 
 void group_configure(struct group *group, struct config *config,
@@ -179,7 +179,9 @@ void group_configure(struct group *group, struct config *config,
 	take_switches(group);
 	if (group->replication)
 		settle_for_replication(&group->set);
-	configure_turns(group);
+	lanes_configure(group);
+	GROUP_FOREACH_POOL (pool, group)
+		pool_configure_turns(pool);
 	configure_times(group);
 	config_unref(old);
 }
@@ -200,8 +202,8 @@ bool group_is_unused(const struct group *group)
 {
 	if (group->nclients)
 		return false;
-	for (unsigned i = 0; i < group->npools; i++)
-		if (pool_size(&group->pools[i]) || group->pools[i].nwaiting)
+	GROUP_FOREACH_POOL (pool, group)
+		if (pool_size(pool) || pool->nwaiting)
 			return false;
 	return true;
 }

@@ -58,7 +58,7 @@ static const struct waiter *longest(const struct pool *pool)
 
 static unsigned pool_limit(const struct pool *pool, usec_t now)
 {
-	const struct settings *set = &pool->group->set;
+	const struct settings *set = pool->set;
 	const struct waiter *first = set->reserve_pool_size ? longest(pool) : NULL;
 	unsigned limit = set->default_pool_size;
 

@@ -57,10 +57,11 @@ static struct tenant *payer(const struct client *c)
 
 /* Whether the startup packet has to ask for the tier's timeout; *ask: the default is not known, or
  * not any more, and the new connection is to tell. */
-static bool must_cap(const struct group *group, usec_t now, bool *ask)
+static bool must_cap(const struct pool *pool, usec_t now, bool *ask)
 {
+	const struct group *group = pool->group;
 	const struct shared *login = group->login_shared;
-	usec_t cap = tenant_timeout_cap(group->tenant);
+	usec_t cap = pool_session_cap(pool);
 	int64_t dflt = login->default_timeout_ms;
 
 	*ask = (cap || group->is_shared) &&
@@ -94,8 +95,8 @@ bool attach_open(struct pool *pool, const struct client *c, const struct server_
 		param_set_assign(&s->applied, c->wanted);
 	}
 	s->defaults = defaults_of(group);
-	s->caps_timeout = must_cap(group, now, &s->asks_default_timeout);
-	session_options(group, s->caps_timeout, &options);
+	s->caps_timeout = must_cap(pool, now, &s->asks_default_timeout);
+	session_options(pool, s->caps_timeout, &options);
 	target = (struct server_target){
 		.config = group->config,
 		.dial = {.host = *node->host ? node->host : group->config->global.unix_socket_dir,
@@ -144,8 +145,7 @@ void attach_serve_waiters(struct pool *pool, usec_t now)
 
 void attach_keep_minimum(struct pool *pool, usec_t now)
 {
-	if (!is_paused(pool) && now >= pool->retry_at &&
-	    pool_size(pool) < pool->group->set.min_pool_size)
+	if (!is_paused(pool) && now >= pool->retry_at && pool_size(pool) < pool->set->min_pool_size)
 		open_server(pool, now);
 }
 
@@ -164,12 +164,19 @@ static void count_wait(struct client *c, struct pool *pool, usec_t waited)
 	record(pool, c->tenant, LATENCY_WAITED, waited);
 }
 
+static void count_in_lane(struct pool *pool, uint64_t waited)
+{
+	pool->given_count++;
+	pool->wait_time += waited;
+}
+
 static void give(struct server *s, struct client *c)
 {
 	usec_t now = now_of(s);
+	uint64_t waited = c->waiter.pool ? (uint64_t)(now - c->waiter.since) : 0;
 
 	if (c->waiter.pool)
-		count_wait(c, s->pool, now - c->waiter.since);
+		count_wait(c, s->pool, (usec_t)waited);
 	slot_begin_turn(&s->slot, &c->waiter, payer(c), now);
 	s->client = c;
 	c->server = s;
@@ -182,6 +189,8 @@ static void give(struct server *s, struct client *c)
 	if (!c->listening && !s->has_notified)
 		backend_hold(s->backend, c->pid);
 	c->group->counters.server_assignment_count++;
+	if (s->pool->lane)
+		count_in_lane(s->pool, waited);
 	atomic_fetch_add_explicit(&s->node->active, 1, memory_order_relaxed);
 }
 
@@ -197,6 +206,7 @@ static void take_away(struct server *s)
 	s->carrying = 0;
 	c->server = NULL;
 	c->chosen = NULL;
+	c->lane = NULL;
 	admit_leave(c);
 	c->reads_sequence = false;
 	c->prepaid = 0;

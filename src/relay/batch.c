@@ -25,7 +25,14 @@ struct look {
 	struct prepared_here names[BATCH_NAMES_MAX];
 	unsigned n;
 	bool all_reads;
+	struct slice text; /* of the first statement */
 };
+
+static void note_text(struct look *look, struct slice text)
+{
+	if (!look->text.p)
+		look->text = text;
+}
 
 static void look_at_parse(struct look *look, struct slice body)
 {
@@ -38,6 +45,7 @@ static void look_at_parse(struct look *look, struct slice body)
 		look->all_reads = false;
 		return;
 	}
+	note_text(look, text);
 	sql_scan(text, &env, &facts);
 	look->names[look->n++] =
 	    (struct prepared_here){ name, gate_is_read(look->c, text, &facts) };
@@ -54,6 +62,7 @@ static bool is_read_by_name(struct look *look, struct slice name)
 	st = statement_find(look->c, name);
 	if (!st)
 		return false;
+	note_text(look, statement_text(st));
 	statement_facts(st, &facts);
 	return gate_is_read(look->c, statement_text(st), &facts);
 }
@@ -106,6 +115,7 @@ void batch_look(struct client *c, struct slice in, struct batch_view *view)
 		look_at(&look, &f, view);
 		in = slice_of(in.p + f.len, in.n - f.len);
 	}
+	view->text = look.text;
 	/* A batch that only prepares goes where its statements will be run; nobody can tell. */
 	view->replica_will_do =
 	    view->complete && !view->flushed && look.all_reads && view->executes;

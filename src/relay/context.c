@@ -45,7 +45,7 @@ static const char *timeout_for(const struct client *c, char room[SESSION_CLAMPED
 {
 	const char *own = param_set_get(c->wanted, SLICE("statement_timeout"));
 	int64_t dflt = c->group->login_shared->default_timeout_ms;
-	usec_t cap = tenant_timeout_cap(c->tenant);
+	usec_t cap = lane_timeout_cap(c);
 
 	if (own)
 		return session_clamp(c, "statement_timeout", own, room);

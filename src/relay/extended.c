@@ -37,20 +37,27 @@ static void expect_bind(struct client *c)
 static enum step start_batch(struct client *c, const struct frame *f)
 {
 	struct batch_view view = { .complete = true };
+	bool says_lane = lane_may_be_said(c);
+	struct err e;
 
 	if (request_must_wait_its_turn(c))
 		return STEP_AGAIN;
 	if (admit_is_gated(c))
 		gate_begin(c);
-	/* A BEGIN that waits has said where it goes, and its transaction is not stopped. */
-	if (is_at_start(c) && !c->begin &&
-	    (admit_is_gated(c) || (!c->server && gate_has_choice(c)))) {
+	/* A BEGIN that waits has said where it goes, but for the lane, and its transaction is not
+	 * stopped. */
+	if (is_at_start(c) && (says_lane || (!c->begin && (admit_is_gated(c) ||
+							   (!c->server && gate_has_choice(c)))))) {
 		batch_look(c, conn_input(&c->conn), &view);
 		if (!view.complete && !view.flushed && conn_input(&c->conn).n < WAITING_INPUT_MAX)
 			return STEP_AGAIN;
-		if (!c->server && !c->chosen)
+		if (says_lane && !lane_hear_text(c, view.text, &e)) {
+			request_refuse_message(c, f, &e);
+			return STEP_CLOSED;
+		}
+		if (!c->server && !c->chosen && !c->begin)
 			c->chosen = view.replica_will_do ? gate_replica(c) : gate_primary(c);
-		if (!(c->xact & XACT_ADMITTED))
+		if (!(c->xact & XACT_ADMITTED) && !c->begin)
 			c->prepaid = view.executes;
 	}
 	return request_get_server(c, f, c->chosen ? c->chosen : gate_primary(c), view.executes);

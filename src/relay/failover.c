@@ -14,14 +14,13 @@
 #include <stdio.h>
 
 /* Somebody would send who waits here away again, or who waits here would come back at once. */
-static bool waits_in_vain(const struct group *group, unsigned node)
+static bool waits_in_vain(const struct pool *pool)
 {
-	int primary = node_set_primary(group->nodes);
-	int role = group->nodes->nodes[node].role;
+	const struct node_set *nodes = pool->group->nodes;
 
-	if (!group->nodes->monitored || (int)node == primary)
+	if (!nodes->monitored || (int)pool->node == node_set_primary(nodes))
 		return false;
-	return role != NODE_REPLICA || group->pools[node].login_failed;
+	return nodes->nodes[pool->node].role != NODE_REPLICA || pool->login_failed;
 }
 
 static bool is_in_transaction_on(const struct server *s)
@@ -62,42 +61,58 @@ static void evict(struct pool *pool)
 		attach_evict(server_of(at), text);
 }
 
+static void follow(struct pool *pool)
+{
+	if (pool->nwaiting && waits_in_vain(pool))
+		attach_scatter_waiters(pool);
+	if (pool->group->nodes->nodes[pool->node].service == NODE_DEPOSED)
+		evict(pool);
+	else if (failover_is_shut(pool))
+		drop_unused(pool);
+}
+
+/* What failed before its node was the primary says nothing of now. */
+static void welcome(struct pool *pool)
+{
+	pool->retry_at = 0;
+	pool->login_failed = false;
+}
+
 void failover_follow(struct group *group)
 {
 	int primary = node_set_primary(group->nodes);
 
-	for (unsigned i = 0; group->npools > 1 && i < group->npools; i++) {
-		struct pool *pool = &group->pools[i];
-
-		if (pool->nwaiting && waits_in_vain(group, i))
-			attach_scatter_waiters(pool);
-		if (group->nodes->nodes[i].service == NODE_DEPOSED)
-			evict(pool);
-		else if (failover_is_shut(pool))
-			drop_unused(pool);
-	}
+	if (group->npools > 1)
+		GROUP_FOREACH_POOL (pool, group)
+			follow(pool);
 	if (primary < 0 || !group->limbo.nwaiting)
 		return;
-	/* What failed before it was the primary says nothing of now. */
-	group->pools[primary].retry_at = 0;
-	group->pools[primary].login_failed = false;
+	GROUP_FOREACH_POOL (pool, group)
+		if ((int)pool->node == primary)
+			welcome(pool);
 	attach_scatter_waiters(&group->limbo);
+}
+
+static unsigned count_busy(const struct pool *pool)
+{
+	unsigned n = pool->count[SLOT_TESTED] + pool->count[SLOT_CANCELED];
+
+	LIST_FOREACH (at, &pool->slots[SLOT_ACTIVE])
+		n += is_in_transaction_on(server_of(at));
+	return n;
 }
 
 unsigned failover_count_busy(const struct group *group)
 {
+	const struct node *nodes = group->nodes->nodes;
 	unsigned n = 0;
 
 	/* A stream has no end but that of its server. */
-	for (unsigned i = 0; !group->replication && i < group->npools; i++) {
-		const struct pool *pool = &group->pools[i];
-
-		if (group->nodes->nodes[i].service != NODE_RETIRES)
-			continue;
-		n += pool->count[SLOT_TESTED] + pool->count[SLOT_CANCELED];
-		LIST_FOREACH (at, &pool->slots[SLOT_ACTIVE])
-			n += is_in_transaction_on(server_of(at));
-	}
+	if (group->replication)
+		return 0;
+	GROUP_FOREACH_POOL (pool, group)
+		if (nodes[pool->node].service == NODE_RETIRES)
+			n += count_busy(pool);
 	return n;
 }
 

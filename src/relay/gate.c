@@ -159,13 +159,15 @@ static bool forbid(struct client *c, struct err *e, const char *why)
 
 void gate_note_clamp(struct client *c)
 {
+	const struct lane *lane = c->server ? c->server->pool->lane : lane_of(c);
+	bool is_lane = lane && lane->timeout;
 	struct err notice;
 
 	c->group->counters.clamped_count++;
 	tenant_count(c->tenant, TENANT_CLAMPED, 1);
-	err_set(&notice, "01000",
-		"statement_timeout lowered to %lld ms, the limit of tenant \"%s\"",
-		(long long)(tenant_timeout_cap(c->tenant) / USEC_PER_MSEC), tenant_name(c->tenant));
+	err_set(&notice, "01000", "statement_timeout lowered to %lld ms, the limit of %s \"%s\"",
+		(long long)(lane_timeout_cap(c) / USEC_PER_MSEC), is_lane ? "lane" : "tenant",
+		is_lane ? lane->name : tenant_name(c->tenant));
 	msg_put_notice(conn_output(&c->conn), "NOTICE", &notice);
 }
 
@@ -173,7 +175,7 @@ void gate_note_clamp(struct client *c)
  */
 static bool exceeds_cap(const struct client *c, struct slice value)
 {
-	usec_t cap = tenant_timeout_cap(c->tenant);
+	usec_t cap = lane_timeout_cap(c);
 	int64_t ms;
 
 	return cap && sql_timeout_parse(value, &ms) && ms >= 0 &&
@@ -190,8 +192,8 @@ static void replace_value(const struct client *c, struct slice text,
 	struct buf next = { 0 };
 
 	buf_put(&next, from.p, change->at);
-	buf_printf(&next, "%s%lld%s", quote,
-		   (long long)(tenant_timeout_cap(c->tenant) / USEC_PER_MSEC), quote);
+	buf_printf(&next, "%s%lld%s", quote, (long long)(lane_timeout_cap(c) / USEC_PER_MSEC),
+		   quote);
 	buf_put(&next, from.p + change->at + change->len, from.n - change->at - change->len);
 	buf_fini(out);
 	*out = next;
@@ -232,7 +234,7 @@ static bool guard_tenant(struct client *c, const struct sql_change *change, stru
 static bool guard_timeout(struct client *c, struct slice text, const struct sql_change *change,
 			  struct buf *rewritten, struct err *e)
 {
-	if (!tenant_timeout_cap(c->tenant))
+	if (!lane_timeout_cap(c))
 		return true;
 	/* Later connections would start from it, until it is seen that they need the ceiling. */
 	if (change->scope == SCOPE_CATALOG)
@@ -382,8 +384,8 @@ static void replace_param(const struct client *c, struct slice after_names, stru
 {
 	size_t at = (size_t)(value.p - after_names.p);
 	char text[32];
-	int n = snprintf(text, sizeof(text), "%lld",
-			 (long long)(tenant_timeout_cap(c->tenant) / USEC_PER_MSEC));
+	int n =
+	    snprintf(text, sizeof(text), "%lld", (long long)(lane_timeout_cap(c) / USEC_PER_MSEC));
 
 	buf_put(rewritten, after_names.p, at - 4);
 	buf_put_u32(rewritten, (uint32_t)n);
@@ -648,19 +650,20 @@ struct pool *gate_primary(const struct client *c)
 {
 	int primary = node_set_primary(c->group->nodes);
 
-	return primary < 0 ? &c->group->limbo : &c->group->pools[primary];
+	return primary < 0 ? &c->group->limbo : lane_pool(c, (unsigned)primary);
 }
 
 static struct pool *replica_or_primary(const struct client *c)
 {
-	int replica = node_set_replica(c->group->nodes, c->group->set.max_replica_lag);
+	const struct lane *lane = lane_of(c);
+	const struct group *group = c->group;
+	int replica =
+	    lane ? node_set_replica(group->nodes, lane->serves, lane->set.max_replica_lag)
+		 : node_set_replica(group->nodes, group->serves, group->set.max_replica_lag);
+	struct pool *pool = replica < 0 ? NULL : lane_pool(c, (unsigned)replica);
 
-	if (replica < 0)
-		return gate_primary(c);
 	/* One that has just failed to connect is not asked again at once. */
-	if (relay_now(c) < c->group->pools[replica].retry_at)
-		return gate_primary(c);
-	return &c->group->pools[replica];
+	return pool && relay_now(c) >= pool->retry_at ? pool : gate_primary(c);
 }
 
 static struct pool *counted(struct client *c, struct pool *pool)

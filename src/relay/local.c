@@ -310,6 +310,7 @@ void local_forget(struct client *c)
 	list_del(&c->begin_link);
 	statement_unref(c->begin);
 	c->begin = NULL;
+	c->lane = NULL;
 	c->begin_failed = c->begin_due = false;
 }
 

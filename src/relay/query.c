@@ -15,6 +15,7 @@
 #include "relay/request.h"
 #include "relay/statement.h"
 #include "relay/whose.h"
+#include "sql/shape.h"
 #include "wire/frame.h"
 #include "wire/read.h"
 #include "wire/write.h"
@@ -132,6 +133,8 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		if (step != STEP_CLOSED)
 			return step;
 	}
+	if (!lane_hear(c, text, &e))
+		return request_refuse_message(c, f, &e);
 	if (gate_guard(c, text, facts, rewritten, &e) == VERDICT_REFUSED)
 		return request_refuse_message(c, f, &e);
 	if (local_may_know(text, facts) && local_query(c, text, facts))
@@ -248,7 +251,7 @@ enum step query_on_query(struct client *c, const struct frame *f)
 		return request_protocol_error(c, "invalid Query message");
 	text.n = strlen(text.p);
 	env = gate_env(c);
-	sql_scan(text, &env, &facts);
+	sql_shapes_scan(relay_of(c)->shapes, c->env_key, text, &env, &facts);
 	step = run_query(c, f, text, &facts, &rewritten);
 	buf_fini(&rewritten);
 	return step;

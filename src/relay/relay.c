@@ -15,6 +15,7 @@
 #include "relay/whose.h"
 #include "route/nodes.h"
 #include "sql/classify.h"
+#include "sql/shape.h"
 #include "wire/frame.h"
 #include "wire/write.h"
 
@@ -39,6 +40,7 @@ void relay_init(struct relay *r, struct net *net, struct config *config,
 			     .resolver = resolver,
 			     .mailbox = mailbox };
 	r->classifier = sql_classifier_new(CLASSIFIER_ENTRIES, config->global.parse_max_size);
+	r->shapes = sql_shapes_new();
 	latency_clock_init(&r->latency_clock, now_of(r));
 	tenants_init(&r->tenants, &r->latency_clock);
 	list_init(&r->limited);
@@ -169,6 +171,7 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 	c->on = &relay_client_events;
 	if (id->may_switch)
 		whose_begin(c);
+	lane_enter(c);
 	list_del(&c->link);
 	c->host->nnewcomers--;
 	list_push_back(&group->clients, &c->link);
@@ -190,6 +193,8 @@ static void take_out_group(struct relay *r, struct group *group)
 	hub_free(group->hub);
 	group_free(group);
 	node_times_put(&r->node_times, times);
+	/* Its address may be another one's soon, and stands in their keys. */
+	sql_shapes_forget(r->shapes);
 }
 
 /* ---- cancel ---------------------------------------------------------------------------------
@@ -337,8 +342,8 @@ static void sweep_limbo(struct client *c, usec_t now)
 
 static void sweep_waiting(struct client *c, usec_t now)
 {
-	const struct settings *set = &c->group->set;
 	struct pool *pool = c->waiter.pool;
+	const struct settings *set = pool->set;
 	struct err e;
 
 	if (pool == &c->group->limbo) {
@@ -433,7 +438,7 @@ static void sweep_client(struct client *c, usec_t now)
 static void sweep_idle(struct pool *pool, usec_t now)
 {
 	struct group *group = pool->group;
-	const struct settings *set = &group->set;
+	const struct settings *set = pool->set;
 	bool starved = group_is_starved(group, now);
 
 	LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE]) {
@@ -501,8 +506,8 @@ static void sweep_group(struct relay *r, struct group *group, usec_t now)
 {
 	LIST_FOREACH_SAFE (at, &group->clients)
 		sweep_client(container_of(at, struct client, link), now);
-	for (unsigned i = 0; i < group->npools; i++)
-		sweep_pool(&group->pools[i], now);
+	GROUP_FOREACH_POOL (pool, group)
+		sweep_pool(pool, now);
 	if (group->hub) {
 		sweep_login(&group->hub->pool, now);
 		hub_sweep(group->hub, now);
@@ -554,8 +559,8 @@ static bool has_lost_tenant(const struct group *group, const struct config *conf
 /* What makes a server connection what it is: a change makes the old ones go when they come free. */
 static void renew_servers(struct group *group)
 {
-	for (unsigned i = 0; i < group->npools; i++)
-		group->pools[i].generation++;
+	GROUP_FOREACH_POOL (pool, group)
+		pool->generation++;
 }
 
 static void end_group(struct group *group)
@@ -593,6 +598,7 @@ static void reconfigure(struct group *group, struct config *config)
 		return;
 	}
 	group_configure(group, config, database);
+	lane_leave_gone(group);
 	look_again(group);
 	if (before.statement_timeout != group->set.statement_timeout ||
 	    before.server_tls_sslmode != group->set.server_tls_sslmode)
@@ -625,9 +631,9 @@ static void resume_group(struct group *group, void *arg PGT_UNUSED)
 {
 	usec_t now = loop_now(group->net->loop);
 
-	for (unsigned i = 0; i < group->npools; i++) {
-		attach_use_idle(&group->pools[i]);
-		attach_serve_waiters(&group->pools[i], now);
+	GROUP_FOREACH_POOL (pool, group) {
+		attach_use_idle(pool);
+		attach_serve_waiters(pool, now);
 	}
 }
 
@@ -662,8 +668,8 @@ void relay_suspend(struct relay *r, bool on)
 
 static void drop_idle(struct group *group, void *arg PGT_UNUSED)
 {
-	for (unsigned i = 0; i < group->npools; i++)
-		LIST_FOREACH_SAFE (at, &group->pools[i].slots[SLOT_IDLE])
+	GROUP_FOREACH_POOL (pool, group)
+		LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE])
 			server_drop(
 			    container_of(container_of(at, struct slot, link), struct server, slot));
 }
@@ -784,8 +790,8 @@ static unsigned sum(const struct relay *r, const char *database,
 		const struct group *group = container_of(l, struct group, link);
 
 		if (!database || !strcmp(group->name, database))
-			for (unsigned i = 0; i < group->npools; i++)
-				n += count(&group->pools[i]);
+			GROUP_FOREACH_POOL (pool, group)
+				n += count(pool);
 	}
 	return n;
 }
@@ -858,8 +864,8 @@ void relay_fini(struct relay *r)
 		group->gone = true;
 		LIST_FOREACH_SAFE (at, &group->clients)
 			client_close(container_of(at, struct client, link), NULL, "shutdown");
-		for (unsigned i = 0; i < group->npools; i++)
-			end_pool(&group->pools[i]);
+		GROUP_FOREACH_POOL (pool, group)
+			end_pool(pool);
 		if (group->hub) {
 			hub_end(group->hub);
 			end_pool(&group->hub->pool);
@@ -873,6 +879,7 @@ void relay_fini(struct relay *r)
 	tenants_fini(&r->tenants);
 	hmap_fini(&r->statements);
 	sql_classifier_free(r->classifier);
+	sql_shapes_free(r->shapes);
 	config_unref(r->config);
 	if (r->server_tls)
 		tls_context_unref(r->server_tls);

@@ -107,6 +107,8 @@ enum step request_refuse_message(struct client *c, const struct frame *f, const 
 	request_refuse(c, f->type, e);
 	if (!c->server) {
 		c->chosen = NULL;
+		if (!c->begin)
+			c->lane = NULL;
 		admit_leave(c);
 	}
 	c->prepaid = 0;

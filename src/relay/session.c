@@ -66,7 +66,7 @@ static usec_t timeout_ceiling(const struct client *c, const char *value)
 	const struct group *group = c->group;
 	const char *base = param_set_get(c->base, SLICE("statement_timeout"));
 	int64_t dflt = group->login_shared->default_timeout_ms;
-	usec_t cap = tenant_timeout_cap(c->tenant);
+	usec_t cap = lane_timeout_cap(c);
 
 	if (!base || strcmp(base, value) != 0)
 		return cap;
@@ -298,18 +298,17 @@ void session_tell(struct client *c, struct server *s)
 	c->env_known = false;
 }
 
-void session_options(const struct group *group, bool cap_timeout, struct buf *out)
+void session_options(const struct pool *pool, bool cap_timeout, struct buf *out)
 {
+	const struct group *group = pool->group;
 	char ms[32];
 
-	if (!group->has_tenants)
-		return;
 	/* Of a shared pool nobody's, so that RESET makes it so. */
-	options_put(out, group->set.tenant_setting,
-		    group->tenant ? group->tenant->business_id : "");
+	if (group->has_tenants)
+		options_put(out, group->set.tenant_setting,
+			    group->tenant ? group->tenant->business_id : "");
 	if (!cap_timeout)
 		return;
-	snprintf(ms, sizeof(ms), "%lld",
-		 (long long)(tenant_timeout_cap(group->tenant) / USEC_PER_MSEC));
+	snprintf(ms, sizeof(ms), "%lld", (long long)(pool_session_cap(pool) / USEC_PER_MSEC));
 	options_put(out, "statement_timeout", ms);
 }

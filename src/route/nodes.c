@@ -156,14 +156,14 @@ static bool is_fresh(const struct node *node, usec_t max_lag)
 	return max_lag == 0 || (lag >= 0 && lag <= max_lag);
 }
 
-int node_set_replica(const struct node_set *set, usec_t max_lag)
+int node_set_replica(const struct node_set *set, const bool *serves, usec_t max_lag)
 {
 	int best = -1;
 
 	for (unsigned i = 0; i < set->n; i++) {
 		const struct node *node = &set->nodes[i];
 
-		if (node->role == NODE_REPLICA && is_fresh(node, max_lag) &&
+		if (serves[i] && node->role == NODE_REPLICA && is_fresh(node, max_lag) &&
 		    (best < 0 || node->active < set->nodes[best].active))
 			best = (int)i;
 	}

@@ -361,7 +361,7 @@ void server_set_context(struct server *s, struct tenant *tenant)
 bool server_is_capped(const struct server *s)
 {
 	const struct group *group = s->pool->group;
-	usec_t cap = tenant_timeout_cap(group->tenant);
+	usec_t cap = pool_session_cap(s->pool);
 	int64_t dflt = group->login_shared->default_timeout_ms;
 
 	return !cap || s->caps_timeout || (dflt > 0 && dflt * USEC_PER_MSEC <= cap);

@@ -9,6 +9,7 @@
 #include "sql/choice.h"
 #include "sql/control.h"
 #include "sql/scan.h"
+#include "sql/shape.h"
 #include "sql/stream_guard.h"
 #include "sql/timeout.h"
 
@@ -76,6 +77,27 @@ static void check_guard(struct slice text, size_t cut)
 	PGT_ASSERT(whole.found == parts.found);
 }
 
+/* The shape of a text is a text that tells the same. */
+static void check_shape(struct slice text, const struct sql_env *env, const struct sql_facts *f)
+{
+	char shape[SQL_SHAPE_MAX + 1], again[SQL_SHAPE_MAX];
+	size_t n = sql_shape(text, env, shape);
+	struct sql_facts of_shape;
+
+	if (!n)
+		return;
+	PGT_ASSERT(n <= text.n);
+	shape[n] = '\0';
+	PGT_ASSERT(sql_shape(slice_of(shape, n), env, again) == n && !memcmp(shape, again, n));
+	sql_scan(slice_of(shape, n), env, &of_shape);
+	PGT_ASSERT(sql_facts_are_of_shape(f) == sql_facts_are_of_shape(&of_shape));
+	if (!sql_facts_are_of_shape(f))
+		return;
+	PGT_ASSERT(f->kind == of_shape.kind && f->sequence == of_shape.sequence);
+	PGT_ASSERT(f->nesting == of_shape.nesting && f->chain == of_shape.chain);
+	PGT_ASSERT(memcmp(f->fingerprint, of_shape.fingerprint, sizeof(f->fingerprint)) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct sql_env env = { .ascii_safe = true, .wants_fingerprint = true };
@@ -88,10 +110,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	env.standard_strings = data[0] & 1;
 	env.tenant_setting = data[0] & 2 ? "app.id" : NULL;
 	/* A block of exactly its size, so that ASan sees a read past its end. */
-	copy = xmalloc(size - 1);
+	copy = xmalloc(size);
 	memcpy(copy, data + 1, size - 1);
+	copy[size - 1] = '\0';
 	text = slice_of(copy, size - 1);
-	check_controls(text, &env);
 	sql_scan(text, &env, &f);
 	sql_scan(text, &env, &again);
 	PGT_ASSERT(memcmp(f.fingerprint, again.fingerprint, sizeof(f.fingerprint)) == 0);
@@ -99,6 +121,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_changes(&f, text);
 	check_choice(text, &env, &f);
 	check_guard(text, text.n * data[0] / 256);
+	/* Texts that a Query can hold. */
+	if (strlen(copy) == text.n) {
+		check_controls(text, &env);
+		check_shape(text, &env, &f);
+	}
 	free(copy);
 	return 0;
 }

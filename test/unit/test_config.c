@@ -460,6 +460,47 @@ static void test_tenants_are_found(void **state)
 		      "[tiers]\n");
 }
 
+static void test_lanes_are_found(void **state)
+{
+	struct config *c =
+	    load_good(AUTH "[databases]\nshop = host=a,b,::1 port=1,2,3\n"
+			   "[tiers]\nfree = lane=reports\n"
+			   "[lanes]\nreports = nodes='a:1, b, [::1]:3' statement_timeout=1h\n"
+			   "jobs = pool_size=2\n");
+	const struct lane_conf *reports = config_lane(c, SLICE("reports"));
+	struct settings s = c->global;
+
+	assert_true(lane_conf_has_node(reports, "a", 1));
+	assert_true(lane_conf_has_node(reports, "b", 2));
+	assert_true(lane_conf_has_node(reports, "::1", 3));
+	assert_false(lane_conf_has_node(reports, "a", 2));
+	assert_true(lane_conf_has_node(config_lane(c, SLICE("jobs")), "a", 2));
+	lane_conf_apply(reports, &s);
+	assert_int_equal(s.statement_timeout, 3600 * USEC_PER_SEC);
+	assert_int_equal(s.default_pool_size, 20);
+	assert_null(config_lane(c, SLICE("report")));
+	config_unref(c);
+}
+
+static void test_what_is_wrong_with_lanes(void **state)
+{
+	expect_errors(AUTH "tenant_by = user\n"
+			   "[databases]\nshop = host=a port=1 lane=report\n"
+			   "[users]\napp = lane=exports\n"
+			   "[tenants]\nacme = business_id=42 lane=Reports\n"
+			   "[lanes]\nreports = nodes=a:2\n"
+			   "jobs = reserved=yes\n"
+			   "more = nodes=a:x rate=1/s\n",
+		      "t.ini:12: jobs: reserved without nodes: say which, in nodes\n"
+		      "t.ini:13: more: unknown setting \"rate\"\n"
+		      "t.ini:13: more: nodes: \"x\" is not a port from 1 to 65535\n"
+		      "t.ini:5: shop: lane: there is no lane \"report\", did you mean reports?\n"
+		      "t.ini:7: app: lane: there is no lane \"exports\", did you mean reports?\n"
+		      "t.ini:9: acme: lane: there is no lane \"Reports\", did you mean reports?\n"
+		      "t.ini:11: reports: nodes: no database has a node \"a:2\": add it to its "
+		      "hosts\n");
+}
+
 /* --- a pgbouncer.ini ------------------------------------------------------------------------ */
 
 static void test_a_pgbouncer_ini_loads_as_it_is(void **state)
@@ -775,6 +816,8 @@ int main(void)
 		cmocka_unit_test(test_what_the_console_changes_of_a_tenant),
 		cmocka_unit_test(test_changes_that_make_no_sense),
 		cmocka_unit_test(test_i8_a_reload_keeps_what_only_a_start_can_change),
+		cmocka_unit_test(test_lanes_are_found),
+		cmocka_unit_test(test_what_is_wrong_with_lanes),
 		cmocka_unit_test(test_upstream_with_a_password),
 		cmocka_unit_test(test_upstream_without_a_password_is_for_this_machine_only),
 		cmocka_unit_test(test_upstream_that_is_not_well_formed),

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * shape.c - texts that differ in literals only have their facts looked up.
+ *
+ * A scan costs some 30 instructions a byte, a look at the shape five.  Where one byte could make
+ * the lexer see other tokens than this file does, there is no shape, and the text is scanned.
+ * test/fuzz/fuzz_scan.c holds both against each other.
+ */
+#include "sql/shape.h"
+
+#include "base/mem.h"
+
+#include <stdlib.h>
+
+/* ---- the shape of a text ------------------------------------------------------------------------
+ */
+
+enum mark {
+	M_PLAIN,
+	M_DIGIT,
+	M_QUOTE,
+	M_DQUOTE,
+	M_COMMENT, /* two of them, or one and a star */
+	M_STRANGE,
+	M_DOLLAR,
+	M_MARKS = 0xf,
+	/* Between these a literal is one by itself. */
+	M_BEFORE = 0x10,
+	M_BEHIND = 0x20,
+	M_AROUND = M_BEFORE | M_BEHIND,
+};
+
+static const uint8_t mark_of[256] = {
+	['0' ... '9'] = M_DIGIT, ['\''] = M_QUOTE,  ['"'] = M_DQUOTE,
+	['-'] = M_COMMENT,       ['/'] = M_COMMENT, ['\\'] = M_STRANGE,
+	['\0'] = M_STRANGE,      ['$'] = M_DOLLAR,  [' '] = M_AROUND,
+	['\t'] = M_AROUND,       ['\n'] = M_AROUND, ['\r'] = M_AROUND,
+	[','] = M_AROUND,        ['='] = M_AROUND,  ['<'] = M_AROUND,
+	['>'] = M_AROUND,        ['('] = M_BEFORE,  ['['] = M_BEFORE,
+	['+'] = M_BEFORE,        ['*'] = M_BEFORE,  [')'] = M_BEHIND,
+	[']'] = M_BEHIND,        [';'] = M_BEHIND,  [':'] = M_BEHIND, /* of a cast */
+};
+
+struct shaping {
+	const char *p, *start, *end;
+	const char *from; /* where what has not been copied begins */
+	char *out;
+	bool keeps_words; /* strings with letters */
+};
+
+static inline enum mark mark_at(const char *p)
+{
+	return mark_of[(uint8_t)*p] & M_MARKS;
+}
+
+/* The NUL behind the text has a mark, so nobody counts. */
+static inline const char *skip_plain(const char *p)
+{
+	while (mark_at(p) == M_PLAIN)
+		p++;
+	return p;
+}
+
+static bool stands_alone(const struct shaping *s, const char *behind)
+{
+	return (s->p == s->start || (mark_of[(uint8_t)s->p[-1]] & M_BEFORE)) &&
+	       (behind == s->end || (mark_of[(uint8_t)*behind] & M_BEHIND));
+}
+
+/* Instead of what stands from p to behind. */
+static void replace(struct shaping *s, const char *behind, const char *by, size_t n)
+{
+	size_t before = (size_t)(s->p - s->from);
+
+	memcpy(s->out, s->from, before);
+	memcpy(s->out + before, by, n);
+	s->out += before + n;
+	s->p = s->from = behind;
+}
+
+static const char *skip_digits(const char *p, const char *end)
+{
+	while (p < end && mark_at(p) == M_DIGIT)
+		p++;
+	return p;
+}
+
+/* Digits of a name or of an odd number stay. */
+static void take_digits(struct shaping *s)
+{
+	const char *behind = skip_digits(s->p, s->end);
+
+	if (s->end - behind > 1 && *behind == '.' && mark_at(behind + 1) == M_DIGIT)
+		behind = skip_digits(behind + 1, s->end);
+	if (stands_alone(s, behind))
+		replace(s, behind, "0", 1);
+	else
+		s->p = behind;
+}
+
+/* What may stand in a string that stays out though strings with letters do not. */
+static bool spells_nothing(struct slice string)
+{
+	for (size_t i = 0; i < string.n; i++)
+		if (mark_at(string.p + i) != M_DIGIT && !strchr("-:. +", string.p[i]))
+			return false;
+	return true;
+}
+
+/* Whether the string goes on behind white space. */
+static bool goes_on(const char *p, const char *end)
+{
+	while (p < end && strchr(" \t\n\v\f\r", *p))
+		p++;
+	return p < end && *p == '\'';
+}
+
+/* False: it is not as plain as it looks. */
+static bool take_string(struct shaping *s)
+{
+	const char *body = s->p + 1;
+	const char *close = memchr(body, '\'', (size_t)(s->end - body));
+
+	if (!close || memchr(body, '\\', (size_t)(close - body)) || !stands_alone(s, close + 1) ||
+	    goes_on(close + 1, s->end))
+		return false;
+	if (s->keeps_words && !spells_nothing(slice_of(body, (size_t)(close - body))))
+		s->p = close + 1;
+	else
+		replace(s, close + 1, "''", 2);
+	return true;
+}
+
+static bool take_quoted(struct shaping *s)
+{
+	const char *close = memchr(s->p + 1, '"', (size_t)(s->end - s->p - 1));
+
+	if (!close || (s->p > s->start && s->p[-1] == '&'))
+		return false;
+	s->p = close + 1;
+	return true;
+}
+
+/* Whether a comment may begin here, or an operator be cut where none is. */
+static bool is_comment(const struct shaping *s)
+{
+	return s->p + 1 < s->end && (mark_at(s->p + 1) == M_COMMENT || s->p[1] == '*');
+}
+
+/* What stands at a byte with a mark.  False: the text has no shape. */
+static bool take_marked(struct shaping *s)
+{
+	switch (mark_at(s->p)) {
+	case M_DIGIT:
+		take_digits(s);
+		return true;
+	case M_QUOTE:
+		return take_string(s);
+	case M_DQUOTE:
+		return take_quoted(s);
+	case M_COMMENT:
+		return !is_comment(s) && s->p++;
+	case M_DOLLAR: /* of a parameter */
+		return s->p + 1 < s->end && mark_at(s->p + 1) == M_DIGIT &&
+		       (s->p = skip_digits(s->p + 1, s->end));
+	default:
+		return false;
+	}
+}
+
+size_t sql_shape(struct slice text, const struct sql_env *env, char out[SQL_SHAPE_MAX])
+{
+	struct shaping s = { .p = text.p,
+			     .start = text.p,
+			     .end = text.p + text.n,
+			     .from = text.p,
+			     .out = out,
+			     .keeps_words = env->tenant_setting };
+
+	if (text.n > SQL_SHAPE_MAX || !env->ascii_safe)
+		return 0;
+	while ((s.p = skip_plain(s.p)) != s.end)
+		if (!take_marked(&s))
+			return 0;
+	replace(&s, s.end, "", 0);
+	return (size_t)(s.out - out);
+}
+
+/* ---- what is remembered -------------------------------------------------------------------------
+ */
+
+/* A power of two.  What is not used takes no memory. */
+#define SHAPES 512
+
+struct shape {
+	uint64_t meaning;
+	uint64_t generation; /* of the table when it was made; 0: never */
+	uint32_t len;
+	bool has_fingerprint;
+	uint8_t kind, sequence;
+	unsigned nesting, chain;
+	uint64_t fingerprint[2];
+	char text[SQL_SHAPE_MAX];
+};
+
+struct sql_shapes {
+	uint64_t generation;
+	struct shape shapes[SHAPES];
+};
+
+struct sql_shapes *sql_shapes_new(void)
+{
+	struct sql_shapes *shapes = xnew(struct sql_shapes);
+
+	shapes->generation = 1;
+	return shapes;
+}
+
+void sql_shapes_free(struct sql_shapes *shapes)
+{
+	free(shapes);
+}
+
+void sql_shapes_forget(struct sql_shapes *shapes)
+{
+	shapes->generation++;
+}
+
+bool sql_facts_are_of_shape(const struct sql_facts *f)
+{
+	return f->kind >= SQL_KIND_SELECT && f->kind <= SQL_KIND_DELETE && f->statements == 1 &&
+	       !f->effects && !f->flags && f->hint == SQL_HINT_NONE && !f->is_exact &&
+	       !f->begin_read_only && !f->begin_read_write && !f->begin_serializable &&
+	       !f->nnames && !f->too_many_names && !f->asks_prepared && !f->sets_many &&
+	       !f->sets_unnamed && !f->sets_path && !f->resets && !f->resets_early &&
+	       !f->settings_len && !f->nchanges && !f->too_many_changes;
+}
+
+/* Texts are compared in full, so that a poor hash makes nothing worse than a scan. */
+static struct shape *slot_of(struct sql_shapes *shapes, uint64_t meaning, const char *p, size_t n)
+{
+	const uint64_t odd = 0x9e3779b97f4a7c15ull;
+	uint64_t h = meaning ^ n, word = 0;
+
+	for (; n >= sizeof(word); p += sizeof(word), n -= sizeof(word)) {
+		memcpy(&word, p, sizeof(word));
+		h = (h ^ word) * odd;
+		h ^= h >> 32;
+	}
+	word = 0;
+	memcpy(&word, p, n);
+	h = (h ^ word) * odd;
+	return &shapes->shapes[h >> 32 & (SHAPES - 1)];
+}
+
+static void recall(const struct shape *s, struct sql_facts *f)
+{
+	memset(f, 0, offsetof(struct sql_facts, changes));
+	f->kind = (enum sql_kind)s->kind;
+	f->statements = 1;
+	f->sequence = s->sequence;
+	f->nesting = s->nesting;
+	f->chain = s->chain;
+	f->fingerprint[0] = s->fingerprint[0];
+	f->fingerprint[1] = s->fingerprint[1];
+}
+
+static void remember(struct sql_shapes *shapes, struct shape *s, uint64_t meaning, const char *p,
+		     size_t n, const struct sql_facts *f, bool has_fingerprint)
+{
+	s->meaning = meaning;
+	s->generation = shapes->generation;
+	s->len = (uint32_t)n;
+	s->has_fingerprint = has_fingerprint;
+	s->kind = (uint8_t)f->kind;
+	s->sequence = f->sequence;
+	s->nesting = f->nesting;
+	s->chain = f->chain;
+	s->fingerprint[0] = f->fingerprint[0];
+	s->fingerprint[1] = f->fingerprint[1];
+	memcpy(s->text, p, n);
+}
+
+void sql_shapes_scan(struct sql_shapes *shapes, uint64_t meaning, struct slice text,
+		     const struct sql_env *env, struct sql_facts *f)
+{
+	char room[SQL_SHAPE_MAX];
+	size_t n = sql_shape(text, env, room);
+	struct shape *s = n ? slot_of(shapes, meaning, room, n) : NULL;
+
+	if (s && s->generation == shapes->generation && s->meaning == meaning && s->len == n &&
+	    (s->has_fingerprint || !env->wants_fingerprint) && !memcmp(s->text, room, n)) {
+		recall(s, f);
+		return;
+	}
+	sql_scan(text, env, f);
+	if (s && sql_facts_are_of_shape(f))
+		remember(shapes, s, meaning, room, n, f, env->wants_fingerprint);
+}

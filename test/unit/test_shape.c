@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * test_shape.c - the shape of a text, and facts that are looked up by it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/assert.h"
+#include "sql/shape.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct sql_env plain = { .standard_strings = true, .ascii_safe = true };
+static const struct sql_env guarded = { .standard_strings = true,
+					.ascii_safe = true,
+					.tenant_setting = "app.id" };
+
+static const char *shape_of(const char *text, const struct sql_env *env)
+{
+	static char out[SQL_SHAPE_MAX + 1];
+
+	out[sql_shape(slice_str(text), env, out)] = '\0';
+	return out;
+}
+
+static void check(const struct sql_env *env, const char *text, const char *expected)
+{
+	const char *got = shape_of(text, env);
+
+	if (strcmp(got, expected) != 0)
+		fail_msg("%s: got %s, not %s", text, got, expected);
+}
+
+static void test_literals_are_left_out(void **state PGT_UNUSED)
+{
+	check(&plain, "SELECT a FROM t WHERE id = 12345;", "SELECT a FROM t WHERE id = 0;");
+	check(&plain, "SELECT 1.5, 2 ,3)", "SELECT 0, 0 ,0)");
+	check(&plain, "SELECT 5::int, 'a'::text", "SELECT 0::int, ''::text");
+	check(&plain, "INSERT INTO t VALUES ('x', 'y z', 9)", "INSERT INTO t VALUES ('', '', 0)");
+	check(&plain, "SELECT \"a'1\" FROM \"T 2\" LIMIT 3", "SELECT \"a'1\" FROM \"T 2\" LIMIT 0");
+	check(&plain, "", "");
+	check(&plain, "SELECT 7", "SELECT 0");
+	check(&plain, "SELECT \303\244 = 'b\303\244'", "SELECT \303\244 = ''");
+}
+
+static void test_what_is_no_literal_by_itself_stays(void **state PGT_UNUSED)
+{
+	check(&plain, "SELECT t1.c2, a3$4, $5", "SELECT t1.c2, a3$4, $5");
+	check(&plain, "SELECT 1e5, 0x1F, 1_000, 1., .5", "SELECT 1e5, 0x1F, 1_000, 1., .5");
+	check(&plain, "SELECT 1-2 / 3", "SELECT 1-2 / 0");
+}
+
+static void test_texts_without_a_shape(void **state PGT_UNUSED)
+{
+	static const char *const texts[] = {
+		"SELECT 1 -- '",      "SELECT /* 1 */ 2", "SELECT E'a'",       "SELECT N'a'",
+		"SELECT U&'a'",       "SELECT U&\"a\"",   "SELECT B'1'",       "SELECT $$a$$",
+		"SELECT $a$ ' $a$",   "SELECT 'a\\' b'",  "SELECT 'O''Brien'", "SELECT 'a'\n'b'",
+		"SELECT 'a' \n\t'b'", "SELECT 'a",        "SELECT \"a",        "SELECT a\\b",
+		"SELECT 'a'b",        "SELECT 1 --",
+	};
+	static char longer[SQL_SHAPE_MAX + 2];
+	struct sql_env unsafe = plain;
+
+	for (size_t i = 0; i < PGT_NELEMS(texts); i++)
+		check(&plain, texts[i], "");
+	memset(longer, 'a', SQL_SHAPE_MAX + 1);
+	check(&plain, longer, "");
+	assert_int_equal(strlen(shape_of(longer + 1, &plain)), SQL_SHAPE_MAX);
+	unsafe.ascii_safe = false;
+	check(&unsafe, "SELECT 1", "");
+}
+
+static void test_i1_strings_that_could_spell_the_setting_stay(void **state PGT_UNUSED)
+{
+	check(&guarded, "SELECT f('app.id', 5)", "SELECT f('app.id', 0)");
+	check(&guarded, "SELECT f('2026-11-26 10:00:00+01', '')", "SELECT f('', '')");
+	check(&guarded, "SELECT f('app.'\n'1')", "");
+}
+
+static struct sql_facts look(struct sql_shapes *shapes, uint64_t meaning, const char *text,
+			     const struct sql_env *env)
+{
+	struct sql_facts f;
+
+	memset(&f, 0xa5, sizeof(f));
+	sql_shapes_scan(shapes, meaning, slice_str(text), env, &f);
+	return f;
+}
+
+/* Facts, as far as they are filled. */
+static void assert_same(const struct sql_facts *a, const struct sql_facts *b)
+{
+	assert_memory_equal(a, b, offsetof(struct sql_facts, changes));
+	assert_int_equal(a->nchanges + a->nnames + a->settings_len, 0);
+}
+
+static void test_facts_are_those_of_a_scan(void **state PGT_UNUSED)
+{
+	static const char *const texts[] = {
+		"SELECT a FROM t WHERE id = 1",
+		"SELECT a FROM t WHERE id = 22",
+		"INSERT INTO t VALUES (1, 'x')",
+		"INSERT INTO t VALUES (2, 'yy')",
+		"UPDATE t SET a = 1 WHERE id = ((2))",
+		"UPDATE t SET a = 7 WHERE id = ((8))",
+		"DELETE FROM t WHERE id = 3",
+		"SELECT currval('a')",
+		"SELECT currval('b')",
+	};
+	struct sql_shapes *shapes = sql_shapes_new();
+
+	for (size_t i = 0; i < PGT_NELEMS(texts); i++) {
+		struct sql_facts got = look(shapes, 1, texts[i], &plain), again, scanned;
+
+		again = look(shapes, 1, texts[i], &plain);
+		sql_scan(slice_str(texts[i]), &plain, &scanned);
+		assert_same(&got, &scanned);
+		assert_same(&again, &scanned);
+	}
+	sql_shapes_free(shapes);
+}
+
+/* A text whose facts hold something of its literals is scanned each time. */
+static void test_literals_that_matter_are_seen(void **state PGT_UNUSED)
+{
+	struct sql_shapes *shapes = sql_shapes_new();
+	struct sql_facts f;
+
+	look(shapes, 1, "SELECT set_config('a.b', '1', false)", &plain);
+	f = look(shapes, 1, "SELECT set_config('c.d', '1', false)", &plain);
+	assert_string_equal(f.settings, "c.d");
+	look(shapes, 1, "SELECT 'x'", &guarded);
+	f = look(shapes, 1, "SELECT 'set app.id to 2'", &guarded);
+	assert_true(f.flags & SQL_GUARD_UNDECIDED);
+	look(shapes, 1, "SELECT 1; CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+	     &plain);
+	f = look(shapes, 1, "SELECT 1; DO 'BEGIN END'", &plain);
+	assert_true(f.effects & SQL_EFFECT_BLOCK);
+	sql_shapes_free(shapes);
+}
+
+static void test_another_meaning_is_another_text(void **state PGT_UNUSED)
+{
+	struct sql_shapes *shapes = sql_shapes_new();
+	struct sql_env wants = plain;
+	struct sql_facts f;
+
+	look(shapes, 1, "SELECT 'set app.id to 2'", &plain);
+	f = look(shapes, 2, "SELECT 'set app.id to 2'", &guarded);
+	assert_true(f.flags & SQL_GUARD_UNDECIDED);
+	wants.wants_fingerprint = true;
+	f = look(shapes, 1, "SELECT 'set app.id to 2'", &wants);
+	assert_true(f.fingerprint[0]);
+	sql_shapes_forget(shapes);
+	f = look(shapes, 1, "SELECT 'set app.id to 2'", &guarded);
+	assert_true(f.flags & SQL_GUARD_UNDECIDED);
+	sql_shapes_free(shapes);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_literals_are_left_out),
+		cmocka_unit_test(test_what_is_no_literal_by_itself_stays),
+		cmocka_unit_test(test_texts_without_a_shape),
+		cmocka_unit_test(test_i1_strings_that_could_spell_the_setting_stay),
+		cmocka_unit_test(test_facts_are_those_of_a_scan),
+		cmocka_unit_test(test_literals_that_matter_are_seen),
+		cmocka_unit_test(test_another_meaning_is_another_text),
+	};
+
+	return cmocka_run_group_tests_name("shape", tests, NULL, NULL);
+}
