@@ -106,10 +106,11 @@ struct client {
 	struct statement *begin;     /* of its transaction: answered, but not sent yet; else NULL */
 	struct listening *listening; /* NULL: it listens on nothing */
 	struct named_portal *named;  /* that it bound to a text with names, or NULL */
-	struct session_notes *notes; /* of its pins; NULL: it never had any */
-	struct sql_stream_guard *guard; /* watches a text that is too long to be held */
-	void *console;                  /* of the admin console */
-	char *user;                     /* as it said it */
+	struct putback_portal *putbacks; /* that will take settings back; NULL: none */
+	struct session_notes *notes;     /* of its pins; NULL: it never had any */
+	struct sql_stream_guard *guard;  /* watches a text that is too long to be held */
+	void *console;                   /* of the admin console */
+	char *user;                      /* as it said it */
 	uint64_t id;
 	usec_t connected_at;
 	usec_t request_at;
@@ -145,6 +146,7 @@ struct client {
 	bool batch_goes_on; /* its batch may leave a transaction or a COPY under way */
 	bool said_goodbye;  /* with Terminate, not by hanging up */
 	bool resets;        /* what it began with has to be set again before its ReadyForQuery */
+	bool has_discarded; /* … with the role that DISCARD ALL has brought back */
 	bool has_reset;     /* … and what takes it back is on its way */
 	bool counts_tags; /* each statement of the Query under way costs a token when it has run */
 	bool turn_missed; /* has a request that waits for the answers before it */

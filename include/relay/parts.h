@@ -368,6 +368,17 @@ bool putback_is_next(const struct putback *back);
 /* It has been answered; whether it was. */
 bool putback_takes(struct putback *back);
 
+/* In the extended protocol: a portal of the client that started with settings of its own is being
+ * bound to a statement that takes some back.  False: what that takes back cannot be set again
+ * behind its Execute. */
+bool putback_bind(struct client *c, struct slice portal, struct statement *st);
+/* The portal is bound anew, closed, or executed: its statement with its reference, or NULL. */
+struct statement *putback_unbind(struct client *c, struct slice portal);
+/* Behind the Execute.  Takes the reference. */
+void putback_send(struct client *c, struct statement *st);
+/* The client's portals are gone. */
+void putback_forget(struct client *c);
+
 /* ---- relay.c --------------------------------------------------------------------------------
  */
 

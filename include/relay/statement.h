@@ -155,8 +155,8 @@ struct statement *statement_intern(struct client *c, struct slice body);
 /* Runs a deferred BEGIN on the client's server.  Without a Sync: when it fails, the server ignores
  * what comes behind it, a Query too. */
 void statement_begin(struct client *c, struct statement *begin);
-/* What may come behind it, unseen too: a Query; or the end of its portal, which would be there for
- * an extended message that names it (a Query drops it). */
+/* What may come behind it, unseen too: a Query of ours, and before that the end of its portal, which
+ * would be there for an extended message that names it (a Query that runs something drops it). */
 void statement_ask_unseen(struct client *c, const char *text);
 void statement_close_unseen(struct client *c);
 /* Close of a statement. */

@@ -25,10 +25,11 @@ void msg_put_query(struct buf *b, const char *sql);
 void msg_put_parse(struct buf *b, const char *name, const char *sql);
 /* Describe or Close; what: 'S' statement, 'P' portal. */
 void msg_put_target(struct buf *b, uint8_t type, char what, const char *name);
-/* Bind of a statement to the unnamed portal; values as text, NULL for NULL. */
-void msg_put_bind(struct buf *b, const char *name, const char *const *values, unsigned n);
-/* All rows of the unnamed portal. */
-void msg_put_execute(struct buf *b);
+/* Bind of a statement; values as text, NULL for NULL. */
+void msg_put_bind(struct buf *b, const char *portal, const char *name, const char *const *values,
+		  unsigned n);
+/* All rows of a portal. */
+void msg_put_execute(struct buf *b, const char *portal);
 /* tx_status: 'I', 'T' or 'E'. */
 void msg_put_ready(struct buf *b, char tx_status);
 void msg_put_command_complete(struct buf *b, const char *tag);

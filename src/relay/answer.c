@@ -310,6 +310,7 @@ static void note_tag(struct server *s, const struct frame *f)
 	if (discards || slice_is_equal(tag, SLICE("DEALLOCATE ALL")))
 		statement_drop_all(s);
 	if (discards) {
+		s->client->has_discarded = true;
 		/* What its startup packet asked for has come back by itself. */
 		if (!s->made_for)
 			param_set_assign(&s->applied, s->pool->group->params.empty);

@@ -146,9 +146,9 @@ static void run(struct server *s, const char *name, const char *const *values, u
 {
 	struct buf *out = conn_output(&s->conn);
 
-	msg_put_bind(out, name, values, n);
+	msg_put_bind(out, "", name, values, n);
 	expect(s, REPLY_BIND, note);
-	msg_put_execute(out);
+	msg_put_execute(out, "");
 	expect(s, REPLY_EXECUTE, note);
 }
 

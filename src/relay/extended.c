@@ -42,6 +42,8 @@ static enum step start_batch(struct client *c, const struct frame *f)
 
 	if (request_must_wait_its_turn(c))
 		return STEP_AGAIN;
+	if (c->putbacks && is_at_start(c))
+		putback_forget(c); /* with their transaction */
 	if (admit_is_gated(c))
 		gate_begin(c);
 	/* A BEGIN that waits has said where it goes, but for the lane, and its transaction is not
@@ -349,6 +351,20 @@ static bool may_bind(struct client *c, const struct statement *st, struct slice 
 	return gate_may_write(c, statement_text(st), &facts, e);
 }
 
+/* What the session may leave with it, and what it takes back. */
+static void note_bind(struct client *c, struct slice portal, struct statement *st,
+		      const struct sql_facts *facts)
+{
+	bool resets = c->resets;
+
+	pins_note(c, facts, statement_text(st));
+	if (!c->base->n || resets || !c->resets || context_is_reset(c->group, facts))
+		return;
+	/* DISCARD ALL has committed when what comes behind it in its batch fails. */
+	if (putback_bind(c, portal, st))
+		c->resets = facts->effects & (SQL_EFFECT_BLOCK | SQL_EFFECT_DISCARD_ALL);
+}
+
 static enum step run_bind(struct client *c, const struct frame *f, struct slice portal,
 			  struct slice name, struct buf *rewritten)
 {
@@ -389,6 +405,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	c->group->counters.bind_count += name.n > 0;
 	if (c->named)
 		named_unbind(c, portal);
+	if (c->putbacks)
+		statement_unref(putback_unbind(c, portal));
 	if (listen_minds_bind(c, st)) {
 		step = request_on_listen(c, f, listen_bind(c, st, &e), &e);
 		if (step != STEP_CLOSED)
@@ -400,7 +418,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 			return request_refuse_message(c, f, &e);
 		if (!pins_allow(c, &facts, &e))
 			return request_refuse_message(c, f, &e);
-		pins_note(c, &facts, statement_text(st));
+		note_bind(c, portal, st, &facts);
 		c->server->will_forget |= request_forgets_statements(facts.effects);
 	}
 	c->batch_goes_on |= !st || (st->effects & CONTEXT_MAY_GO_ON);
@@ -492,6 +510,8 @@ enum step extended_on_close(struct client *c, const struct frame *f)
 	}
 	if (what == 'P' && c->listening)
 		listen_on_close_sent(c, name);
+	if (what == 'P' && c->putbacks)
+		statement_unref(putback_unbind(c, name));
 	request_expect(c, REPLY_CLOSE);
 	return request_pass(c, f);
 }
@@ -535,6 +555,7 @@ static enum whose_way execute_whose(struct client *c, const struct frame *f, str
 
 enum step extended_on_execute(struct client *c, const struct frame *f)
 {
+	struct statement *back = NULL;
 	enum step step;
 	struct err e;
 
@@ -564,7 +585,12 @@ enum step extended_on_execute(struct client *c, const struct frame *f)
 		request_expect(c, REPLY_EXECUTE);
 	if (c->listening)
 		listen_on_execute_sent(c, portal_of(f));
-	return request_pass(c, f);
+	if (c->putbacks)
+		back = putback_unbind(c, portal_of(f));
+	step = request_pass(c, f);
+	if (back)
+		putback_send(c, back);
+	return step;
 }
 
 enum step extended_on_flush(struct client *c, const struct frame *f)

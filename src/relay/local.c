@@ -353,12 +353,13 @@ void local_send_begin(struct client *c, uint8_t type)
 	s->asked_at = c->conn.received_at;
 	s->xact_at = s->begun_at = c->begin_at;
 	statement_begin(c, c->begin);
+	/* A Query of the client's ends its portal. */
+	if (c->begin_failed || c->begin_due || type != MSG_QUERY)
+		statement_close_unseen(c);
 	if (c->begin_failed)
 		statement_ask_unseen(c, REFUSED_TEXT);
 	else if (c->begin_due)
 		statement_ask_unseen(c, "");
-	else if (type != MSG_QUERY)
-		statement_close_unseen(c);
 	s->tx = 'T'; /* a server whose BEGIN fails is not used on */
 	c->group->counters.begin_late_count += c->begin_due;
 	local_forget(c);

@@ -295,7 +295,7 @@ void statement_begin(struct client *c, struct statement *begin)
 	buf_put_u16(out, 0);
 	msg_end(out, m);
 	expect_unseen(s, REPLY_BIND, NULL);
-	msg_put_execute(out);
+	msg_put_execute(out, "");
 	expect_unseen(s, REPLY_EXECUTE, statement_ref(begin));
 }
 

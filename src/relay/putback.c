@@ -3,20 +3,30 @@
  * putback.c - RESET and SET … DEFAULT in the text of a session that began with settings of its own.
  *
  * The server would go back to what its connection began with.  So the text gets the session's own
- * values: in the place of DEFAULT, or in a command of ours behind it, whose answer is swallowed.
- * What comes behind them in the text finds everything in its place.  Where this cannot be done,
- * session_restore() puts things right when the text has ended.
+ * values: in the place of DEFAULT, or in a command of ours behind it, whose answer is swallowed; in
+ * the extended protocol, where a text is one command, behind its Execute.  What comes next finds
+ * everything in its place.  Where this cannot be done, session_restore() puts things right when the
+ * text or batch has ended.
  */
 #include "base/mem.h"
 #include "relay/parts.h"
+#include "relay/statement.h"
 #include "sql/lex.h"
 #include "sql/resets.h"
+#include "wire/frame.h"
+#include "wire/write.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 
 /* Commands of ours in one text. */
 #define PUT_MAX 64
+
+/* Portals of a client that take something back, and have not been executed. */
+#define PORTALS_MAX 16
+
+/* Our own on the server, so that none of the client's is in the way. */
+#define OWN_PORTAL SQL_OWN_STATEMENTS "putback"
 
 /* Which answers of a Query are ours: counted from 0, ascending. */
 struct putback {
@@ -108,10 +118,10 @@ static void put_command(const struct client *c, const struct param *p, bool is_l
 	struct buf value = { 0 };
 
 	if (put_value(c, p, &value)) {
-		buf_printf(out, "; SET %s \"%s\" TO %s", is_local ? "LOCAL" : "SESSION", p->name,
+		buf_printf(out, "SET %s \"%s\" TO %s", is_local ? "LOCAL" : "SESSION", p->name,
 			   buf_cstr(&value));
 	} else {
-		buf_printf(out, "%s", "; SELECT WHERE pg_catalog.set_config(");
+		buf_printf(out, "%s", "SELECT WHERE pg_catalog.set_config(");
 		session_put_literal(out, p->name);
 		buf_put(out, ", ", 2);
 		session_put_literal(out, p->value);
@@ -120,9 +130,17 @@ static void put_command(const struct client *c, const struct param *p, bool is_l
 	buf_fini(&value);
 }
 
+/* Who is the session's user again, has the role again too that it began with. */
+static bool takes_role(const struct sql_reset *r)
+{
+	return !strcmp(r->name, "session_authorization") || !strcmp(r->name, "role");
+}
+
 static bool takes(const struct sql_reset *r, const struct param *p)
 {
-	return *r->name ? !strcasecmp(p->name, r->name) : !session_is_role(p->name);
+	if (session_is_role(p->name))
+		return takes_role(r) && !strcasecmp(p->name, "role");
+	return !*r->name || !strcasecmp(p->name, r->name);
 }
 
 /* For each setting that is taken back. */
@@ -138,6 +156,7 @@ static bool put_commands(const struct client *c, const struct sql_reset *r, stru
 			return false;
 		back->ours[back->n] = r->nth + back->n + 1;
 		back->n++;
+		buf_put(out, "; ", 2);
 		put_command(c, p, r->is_local, out);
 	}
 	return true;
@@ -166,18 +185,25 @@ static bool put_in_place(const struct client *c, const struct sql_reset *r, stru
 	return true;
 }
 
-static bool rewrite(struct client *c, struct slice text, struct putback *back, struct buf *out)
+static bool find(struct client *c, struct slice text, struct sql_reset items[SQL_RESETS_MAX],
+		 unsigned *n)
 {
 	struct sql_env env = gate_env(c);
+
+	return sql_find_resets(text, &(struct lex_env){ env.standard_strings, env.ascii_safe },
+			       items, n);
+}
+
+static bool rewrite(struct client *c, struct slice text, struct putback *back, struct buf *out)
+{
 	struct sql_reset items[SQL_RESETS_MAX];
 	size_t done = 0;
 	unsigned n;
 
-	if (!sql_find_resets(text, &(struct lex_env){ env.standard_strings, env.ascii_safe }, items,
-			     &n))
+	if (!find(c, text, items, &n))
 		return false;
 	for (unsigned i = 0; i < n; i++) {
-		if (session_is_role(items[i].name))
+		if (items[i].in_call && !strcmp(items[i].name, "session_authorization"))
 			return false;
 		if (items[i].by_set && put_in_place(c, &items[i], text, &done, out))
 			continue;
@@ -220,4 +246,108 @@ bool putback_takes(struct putback *back)
 	back->seen++;
 	back->next += is_ours;
 	return is_ours;
+}
+
+/* ---- the extended protocol ----------------------------------------------------------------------
+ */
+
+struct putback_portal {
+	struct putback_portal *next; /* of the client */
+	struct statement *statement;
+	char name[];
+};
+
+/* What the text of one command takes back.  False: nobody knows, or its own words have done it. */
+static bool find_one(struct client *c, const struct statement *st, struct sql_reset *r)
+{
+	struct sql_reset items[SQL_RESETS_MAX];
+	unsigned n;
+
+	*r = (struct sql_reset){ .nth = 0 };
+	if (st->effects & SQL_EFFECT_DISCARD_ALL)
+		return true; /* as RESET ALL */
+	if (!find(c, statement_text(st), items, &n) || n != 1 || items[0].in_call)
+		return false;
+	*r = items[0];
+	return true;
+}
+
+bool putback_bind(struct client *c, struct slice portal, struct statement *st)
+{
+	struct putback_portal *p;
+	struct sql_reset r;
+	unsigned n = 0;
+
+	for (p = c->putbacks; p; p = p->next)
+		n++;
+	if (n == PORTALS_MAX || !find_one(c, st, &r))
+		return false;
+	p = xcalloc(1, sizeof(*p) + portal.n + 1);
+	memcpy(p->name, portal.p, portal.n);
+	p->statement = statement_ref(st);
+	p->next = c->putbacks;
+	c->putbacks = p;
+	/* Whether it outlives its batch is known when that has been answered. */
+	c->server->will_forget = true;
+	return true;
+}
+
+struct statement *putback_unbind(struct client *c, struct slice portal)
+{
+	struct putback_portal **at = &c->putbacks, *p;
+	struct statement *st;
+
+	while (*at && !slice_is_equal(slice_str((*at)->name), portal))
+		at = &(*at)->next;
+	p = *at;
+	if (!p)
+		return NULL;
+	*at = p->next;
+	st = p->statement;
+	free(p);
+	return st;
+}
+
+void putback_forget(struct client *c)
+{
+	while (c->putbacks)
+		statement_unref(putback_unbind(c, slice_str(c->putbacks->name)));
+}
+
+static void expect(struct server *s, enum reply_kind kind)
+{
+	replies_push(&s->replies, (struct reply){ .kind = (uint8_t)kind, .way = REPLY_SWALLOW });
+}
+
+/* Runs a command by a portal of our own and the unnamed statement. */
+static void run(struct server *s, const char *command)
+{
+	struct buf *out = conn_output(&s->conn);
+
+	s->unnamed_id = UNNAMED_UNKNOWN;
+	msg_put_parse(out, "", command);
+	expect(s, REPLY_PARSE);
+	msg_put_bind(out, OWN_PORTAL, "", NULL, 0);
+	expect(s, REPLY_BIND);
+	msg_put_execute(out, OWN_PORTAL);
+	expect(s, REPLY_EXECUTE);
+	msg_put_target(out, MSG_CLOSE, 'P', OWN_PORTAL);
+	expect(s, REPLY_CLOSE);
+}
+
+void putback_send(struct client *c, struct statement *st)
+{
+	struct sql_reset r;
+
+	if (find_one(c, st, &r))
+		for (unsigned i = 0; i < c->base->n; i++) {
+			struct buf command = { 0 };
+
+			if (!takes(&r, &c->base->items[i]))
+				continue;
+			put_command(c, &c->base->items[i], r.is_local, &command);
+			run(c->server, buf_cstr(&command));
+			buf_fini(&command);
+		}
+	statement_unref(st);
 }

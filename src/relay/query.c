@@ -105,15 +105,15 @@ static struct putback *put_back(struct client *c, struct slice text, const struc
 {
 	struct putback *back = NULL;
 
-	if (facts->nnames || c->listening || (facts->flags & SQL_UNCLEAN) ||
-	    (facts->effects & (SQL_EFFECT_BLOCK | SQL_EFFECT_DISCARD_ALL)) ||
+	if (facts->nnames || (facts->flags & SQL_UNCLEAN) ||
+	    (facts->effects & SQL_EFFECT_DISCARD_ALL) ||
 	    context_is_reset(c->group, facts)) /* a tenant's id is put back by session_restore() */
 		return NULL;
 	if (buf_len(rewritten))
 		text = buf_peek(rewritten);
-	/* The tenant's context is no part of the text, and is brought back behind it. */
+	/* What code takes back, which may be in the same text, is not seen here. */
 	if (putback_rewrite(c, text, &back, rewritten))
-		c->resets = context_is_reset(c->group, facts);
+		c->resets = facts->effects & SQL_EFFECT_BLOCK;
 	return back;
 }
 
@@ -215,7 +215,6 @@ static enum step run_waited_query(struct client *c, const struct frame *f)
 {
 	struct buf nothing = { 0 };
 
-	c->looked_at = false;
 	if (c->server->carry_due)
 		carry_send(c);
 	forget_on_server(c, 0);
@@ -229,14 +228,16 @@ enum step query_on_query(struct client *c, const struct frame *f)
 {
 	struct buf rewritten = { 0 };
 	struct sql_facts facts;
+	bool looked_at = c->looked_at;
 	struct sql_env env;
 	struct slice text;
 	enum step step;
 	struct err e;
 
+	c->looked_at = false; /* whatever becomes of it now, the next one was not */
 	if (c->host->config->global.disable_pqexec)
 		return request_protocol_error(c, "simple queries are disabled (disable_pqexec)");
-	if (c->looked_at && c->server && !c->server->has_notified)
+	if (looked_at && c->server && !c->server->has_notified)
 		return run_waited_query(c, f);
 	if (request_must_wait_its_turn(c))
 		return STEP_AGAIN;

@@ -512,6 +512,7 @@ static void on_leaving(struct client *c)
 	whose_forget(c);
 	admit_forget(c);
 	pins_forget(c);
+	putback_forget(c);
 	listen_forget(c);
 	local_forget(c);
 	statement_forget_client(c);

@@ -217,12 +217,17 @@ static void put_restoring(struct buf *sql, const struct client *c)
 	}
 	if (!first)
 		buf_printf(sql, "%s", RESTORE_WHERE);
+	if (c->has_discarded && param_set_get(c->base, SLICE("role"))) {
+		buf_printf(sql, "%s", first ? "SET ROLE " : "; SET ROLE ");
+		session_put_literal(sql, param_set_get(c->base, SLICE("role")));
+	}
 }
 
 static void on_restored(struct server *s, void *arg PGT_UNUSED, const struct report *error)
 {
 	struct client *c = s->client;
 
+	c->has_discarded = false;
 	/* As with settings that cannot be brought to a server. */
 	if (error) {
 		attach_on_settled(s, error);
@@ -273,6 +278,7 @@ bool session_restore(struct client *c, struct server *s)
 	/* What has failed is undone. */
 	if (s->tx != 'E' && (ask_for_context(c, s) || ask_for_base(c, s)))
 		return true;
+	c->has_discarded = false;
 	session_tell(c, s);
 	return false;
 }

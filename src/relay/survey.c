@@ -126,14 +126,16 @@ static void take(struct survey *survey, struct slice name, struct slice value)
 	survey->found = next;
 }
 
-/* The value as it is said, or nothing where it is what a session begins with. */
-static struct slice without_default(const struct group *group, struct slice name,
-				    struct slice value)
+/* The value as it is said, or nothing where it is what a server begins with: a session that began
+ * with a role, and has none, has to say so. */
+static struct slice without_default(const struct group *group, const struct client *c,
+				    struct slice name, struct slice value)
 {
-	bool is_default =
-	    (slice_is_equal_nocase(name, SLICE("role")) && slice_is_equal(value, SLICE("none"))) ||
-	    (slice_is_equal_nocase(name, SLICE("session_authorization")) &&
-	     slice_is_equal(value, slice_str(group->user)));
+	bool has_role = c && param_set_get(c->base, SLICE("role"));
+	bool is_default = (!has_role && slice_is_equal_nocase(name, SLICE("role")) &&
+			   slice_is_equal(value, SLICE("none"))) ||
+			  (slice_is_equal_nocase(name, SLICE("session_authorization")) &&
+			   slice_is_equal(value, slice_str(group->user)));
 
 	return is_default ? slice_of(NULL, 0) : value;
 }
@@ -166,7 +168,7 @@ static void on_setting(struct server *s, struct slice name, struct slice value)
 		survey->timeout = TIMEOUT_OWN;
 	if (!slice_is_ascii(value) && !speaks_as_the_server(s))
 		survey->unreadable = true;
-	take(survey, name, without_default(group, name, value));
+	take(survey, name, without_default(group, s->client, name, value));
 }
 
 /* Of a reason's number. */

@@ -55,10 +55,10 @@ void server_ask_bound(struct server *s, const char *sql, const char *const *valu
 	buf_clear(&s->question_error);
 	s->unnamed_id = UNNAMED_UNKNOWN;
 	msg_put_parse(out, "", sql);
-	msg_put_bind(out, "", values, n);
+	msg_put_bind(out, "", "", values, n);
 	if (q->columns)
 		msg_put_target(out, MSG_DESCRIBE, 'P', "");
-	msg_put_execute(out);
+	msg_put_execute(out, "");
 	msg_put_empty(out, MSG_SYNC);
 }
 

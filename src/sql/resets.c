@@ -67,6 +67,10 @@ static bool judge_reset(const struct command *c, struct sql_reset *r)
 		strcpy(r->name, "timezone");
 		return true;
 	}
+	if (is_word(c, 1, "session") && is_word(c, 2, "authorization")) {
+		strcpy(r->name, "session_authorization");
+		return true;
+	}
 	return c->n <= TOKENS_MAX && take_name(c, 1, r->name) == c->n;
 }
 
@@ -91,6 +95,9 @@ static bool judge_set(const struct command *c, const char *text, struct sql_rese
 		i += 2;
 		if (!is_word(c, i, "local") && !is_word(c, i, "default"))
 			return false;
+	} else if (i == 2 && is_word(c, 2, "authorization") && c->n == 4) {
+		strcpy(r->name, "session_authorization");
+		return is_word(c, 3, "default"); /* another word for RESET */
 	} else if (is_word(c, i, "names")) {
 		strcpy(r->name, "client_encoding");
 		if (++i < c->n && !is_word(c, i, "default"))

@@ -54,11 +54,12 @@ void msg_put_target(struct buf *b, uint8_t type, char what, const char *name)
 	msg_end(b, m);
 }
 
-void msg_put_bind(struct buf *b, const char *name, const char *const *values, unsigned n)
+void msg_put_bind(struct buf *b, const char *portal, const char *name, const char *const *values,
+		  unsigned n)
 {
 	size_t m = msg_begin(b, MSG_BIND);
 
-	buf_put_cstr(b, "");
+	buf_put_cstr(b, portal);
 	buf_put_cstr(b, name);
 	buf_put_u16(b, 0);
 	buf_put_u16(b, (uint16_t)n);
@@ -72,11 +73,11 @@ void msg_put_bind(struct buf *b, const char *name, const char *const *values, un
 	msg_end(b, m);
 }
 
-void msg_put_execute(struct buf *b)
+void msg_put_execute(struct buf *b, const char *portal)
 {
 	size_t m = msg_begin(b, MSG_EXECUTE);
 
-	buf_put_cstr(b, "");
+	buf_put_cstr(b, portal);
 	buf_put_u32(b, 0);
 	msg_end(b, m);
 }

@@ -79,16 +79,13 @@ NOT_COMPARED = [
      "the first use of its name makes a placeholder on a server for good, whoever used it"),
     ("custom settings that a function sets under a name put together at run time",
      "such settings are in no list of the server's: nobody else sees them, and they are lost"),
-    ("a role in the startup packet",
-     "not taken apart yet: a session that has ended it with SET SESSION AUTHORIZATION or SET ROLE NONE"
-     " gets it back, as it has to after RESET ROLE"),
     ("settings of extensions, such as plpgsql.check_asserts",
      "they are there once a server has loaded the extension, for whomever"),
     ("prepared statements of the protocol in pg_prepared_statements",
      "a server has those of all clients, under names of our own; they are left out"),
-    ("RESET in the extended protocol of a session with settings in its startup packet, within a"
-     " transaction or in front of others in its batch, and after app.x = ''",
-     "what it began with is set again by a query when the batch has ended; see ADR 11"),
+    ("app.x = '' in a session with settings in its startup packet",
+     "what code has taken back is set again by a query behind it, which cannot tell it from that; see"
+     " ADR 11"),
     ("pg_listening_channels() in a named statement", "refused: a server does not know who listens"),
     ("statements of the protocol described or bound for the first time in a failed transaction",
      "a server that lacks one cannot be given it until the transaction has ended"),

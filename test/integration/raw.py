@@ -173,6 +173,10 @@ def bind_complete():
     return message("2")
 
 
+def close_complete():
+    return message("3")
+
+
 def error(sqlstate, text, severity="ERROR"):
     return message("E", f"S{severity}", f"V{severity}", f"C{sqlstate}", f"M{text}", b"\0")
 

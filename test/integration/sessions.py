@@ -6,9 +6,8 @@
 # session names that others could see (tables, channels, lock keys) has the session's own number.
 """Session.random(seed, number): how it starts, and its steps."""
 import random
-import re
 import struct
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import raw
 
@@ -271,7 +270,7 @@ def settings_locally(a):
 def custom(a):
     name, value = a.pick("app.x", "app.y", '"app"."Odd Name"'), a.pick("'1'", "'two'", "''", "'é'")
     plain_name = name.replace('"', "")
-    if a.begins and value == "''":  # as RESET leaves it
+    if a.begins and value == "''":  # as RESET in code leaves it
         value = "'3'"
     return [a.say(a.pick(
         f"SET {name} = {value}", f"SET {name} = {value}", f"RESET {name}", f"SET LOCAL {name} = {value}",
@@ -537,8 +536,7 @@ def pipeline(a):
     """Several requests in one write.  No portal from before is used, over which PostgreSQL 15 may
     crash when something in front of it has failed the transaction."""
     parts = [part for _ in range(a.rng.randint(2, 4))
-             for part in a.pick(plain, begin, end, transaction, named,
-                                *([] if a.begins else [settings, custom]))(a)]
+             for part in a.pick(plain, begin, end, transaction, named, settings, custom)(a)]
     return [Step(b"".join(part.send for part in parts), ready=sum(part.ready for part in parts),
                  when="IT")]
 
@@ -623,7 +621,7 @@ STARTUPS = {
     "application_name": ("first", "it's \\ \"odd\""), "TimeZone": ("Asia/Tokyo", "Europe/Berlin"),
     "DateStyle": ("German", "SQL, DMY"), "client_encoding": ("LATIN1", "UTF8", "SQL_ASCII"),
     "extra_float_digits": ("0", "3"), "search_path": ("side, public", '"odd name", public'),
-    "statement_timeout": ("30min",), "IntervalStyle": ("iso_8601",),
+    "statement_timeout": ("30min",), "IntervalStyle": ("iso_8601",), "role": ("clerk",),
     "idle_in_transaction_session_timeout": ("1h",), "default_transaction_read_only": ("off", "on"),
     "options": ("-c work_mem=1MB", "-c statement_timeout=1h --lock-timeout=1h", "-c app.x=start",
                 "-c search_path=side,public -c bytea_output=escape",
@@ -640,14 +638,6 @@ ODD_STARTUPS = (
     {"role": "nobody_at_all"}, {"session_authorization": "clerk"},
     {"DateStyle": "Nonsense"}, {"work_mem": "1"}, {"log_statement": "all"},
 )
-
-
-def said_apart(session, step):
-    """Whoever began with settings of its own is taken back to them by a query where a batch of the
-    extended protocol says RESET; so it says that outside of a transaction."""
-    goes_back = re.search(r"\b(RESET|DISCARD|NULL)\b", str(step).upper())
-    apart = session.startup and goes_back and step.ready and not str(step).startswith("Q ")
-    return replace(step, when="I") if apart else step
 
 
 @dataclass
@@ -683,7 +673,6 @@ class Session:
                 session.steps += probe(number, [rng.choice(sorted(PROBES))])
             else:
                 session.steps += KINDS[rng.choice(chosen)][1](a)
-        session.steps = [said_apart(session, step) for step in session.steps]
         session.steps += [a.simple("ROLLBACK", "E")] + probe(number, PROBES)
         session.leaves = rng.choice(("terminates", "terminates", "hangs up", "resets"))
         return session

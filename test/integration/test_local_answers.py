@@ -500,6 +500,16 @@ def test_cancel_of_a_first_batch_in_the_queue(hurried):
         assert client.query("ROLLBACK")[-1].body == b"I"
 
 
+def test_i2_a_late_begin_leaves_no_portal(primary, hurried):
+    """Not the one that it was run by, which a Describe or Execute without a name would find."""
+    for message in raw.describe("P", ""), raw.execute():
+        with log_in(hurried) as client:
+            client.query("BEGIN")
+            wait_backends(primary, 1, "state = 'idle in transaction'")
+            client.send(message + raw.sync())
+            assert sqlstate(client.until("Z")) == "34000"
+
+
 def test_query_wait_timeout(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1, "begin_defer_max": "1ms"}))
     with clients(t, 2) as (busy, client):
@@ -709,6 +719,8 @@ class Scripted:
                     session.send(raw.parse_complete())
                 elif message.kind == "B":
                     session.send(raw.bind_complete())
+                elif message.kind == "C":
+                    session.send(raw.close_complete())
                 elif message.kind == "E":
                     self._on_begin(session)
                 elif message.kind == "Q":

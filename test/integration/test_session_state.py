@@ -343,6 +343,22 @@ def test_set_local_and_transaction_settings_do_not_pin(primary, turnstile):
         assert other.rows("SHOW work_mem") == [("4MB",)]
 
 
+def test_i2_a_text_behind_one_that_waited_for_who_notified_is_looked_at(primary, turnstile):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 3) as (notifier, client, other):
+        for text in "SET work_mem = '7MB'", "SET app.waited = 'x'":
+            notifier.query("BEGIN; NOTIFY waited")
+            client.send(raw.query("SELECT 2") + raw.query(text))
+            wait_until(lambda: pool_of(t, "cl_waiting") == 1)
+            notifier.query("COMMIT")
+            client.until("Z")
+            client.until("Z")
+            assert other.rows("SHOW work_mem") == [("4MB",)]
+            assert other.rows("SELECT coalesce(current_setting('app.waited', true), '')") == [("",)]
+        assert client.rows("SELECT current_setting('work_mem'), current_setting('app.waited')") \
+            == [("7MB", "x")]
+
+
 # --- startup settings ----------------------------------------------------------------------------
 def test_startup_settings_follow_their_client(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1}))
@@ -615,6 +631,41 @@ def test_i2_nothing_runs_when_its_settings_cannot_be_brought(primary, turnstile,
         assert other.rows("SELECT count(*) FROM carried") == [("0",)]
 
 
+# What ends, or brings back, the role that a startup packet has asked for.
+ROLES = ["SET SESSION AUTHORIZATION app", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE",
+         "RESET SESSION AUTHORIZATION", "SET ROLE NONE", "SET ROLE app", "DISCARD ALL", "RESET ALL",
+         "SELECT set_config('role', 'none', false)", "SELECT set_config('role', NULL, false)",
+         "SET LOCAL ROLE NONE", "BEGIN; SET ROLE NONE; ROLLBACK", "SET ROLE NONE; RESET ROLE",
+         "DO $$ BEGIN SET ROLE NONE; END $$"]
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize("text", ROLES)
+def test_i2_a_role_of_the_startup_packet(primary, turnstile, member, text, extended):
+    look = "SELECT current_user, session_user, current_setting('role')"
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    seen = []
+    with log_in(t) as other:
+        for server in primary, t:
+            with log_in(server, role=member) as client:
+                rows = client.rows(look)
+                for again in text, text, "RESET ROLE", text:
+                    client.prepared(again) if extended and ";" not in again else client.query(again)
+                    rows += client.rows(look)
+                    assert other.rows(look) == [(APP_USER, APP_USER, "none")]
+                    rows += client.rows(look)
+                client.query("BEGIN")
+                for again in text, "RESET ROLE", text:
+                    client.prepared(again) if extended and ";" not in again else client.query(again)
+                    rows += client.rows(look) if again != "DISCARD ALL" else []
+                    if again == "DISCARD ALL":
+                        client.query("ROLLBACK; BEGIN")
+                client.query("ROLLBACK")
+                seen.append(rows + client.rows(look))
+    assert seen[1] == seen[0]
+    assert seen[0][0][0] == member
+
+
 @pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
 def test_settings_and_what_must_not_be_in_a_transaction(primary, turnstile, extended):
     t = turnstile(shop(primary, {"default_pool_size": 1}))
@@ -654,15 +705,17 @@ STRINGS = [
     "SELECT '; RESET ALL;'; RESET work_mem;; SHOW work_mem;", "SET LOCAL work_mem = DEFAULT",
     "SELECT set_config('TimeZone', NULL, false), set_config('search_path', null, true)",
     "SELECT set_config('work_mem', NULL, true); SHOW work_mem; RESET work_mem; SHOW work_mem",
+    "DO $$ BEGIN END $$; RESET TimeZone; SHOW TimeZone; SELECT set_config('work_mem', NULL, false)",
 ]
 
 
+@pytest.mark.parametrize("listens", [False, True], ids=["", "listens"])
 @pytest.mark.parametrize("text, path", [
     (text, path) for path in ('"$user", side, "odd name"', 'side,"Public" , "a""b"') for text in STRINGS
     # A list that SET would show otherwise is set by a query.
     if "SET TRANSACTION" not in text or path.startswith('"$user", ')])
 def test_i2_what_comes_behind_a_reset_sees_the_startup_packets_settings(primary, turnstile, text,
-                                                                        path):
+                                                                        path, listens):
     startup = {"TimeZone": "Asia/Tokyo", "DateStyle": "German", "client_encoding": "LATIN1",
                "search_path": path,
                "options": "-c work_mem=5MB -c app.x=first"}
@@ -673,10 +726,78 @@ def test_i2_what_comes_behind_a_reset_sees_the_startup_packets_settings(primary,
     for server in primary, t:
         with log_in(server, **startup) as client:
             told = client.parameters
+            client.query("LISTEN behind_a_reset" if listens else "")
             client.query("SET work_mem = '6MB'; SET TimeZone = 'UTC'; SET DateStyle = 'SQL';"
                          " SET search_path = pg_catalog; SET app.x = 'second'")
             messages = client.query(text) + client.query("BEGIN") + client.query(text) + \
                 client.query("ROLLBACK") + client.query(look)
+            told.update(m.strings[:2] for m in raw.find(messages, "S"))
+            seen.append((essence(m for m in messages if m.kind != "S"), dict(told)))
+    assert seen[1] == seen[0]
+
+
+def batch_of(*texts):
+    """One batch, of a statement each."""
+    return b"".join(raw.parse("", text) + raw.bind() + raw.describe("P") + raw.execute()
+                    for text in texts) + raw.sync()
+
+
+# In the extended protocol, of a session that has begun with settings and has set them otherwise.
+BATCHES = {
+    "in front of others": batch_of("RESET TimeZone", "SHOW TimeZone", "RESET ALL", "SHOW work_mem",
+                                   "SHOW app.x", "SHOW search_path"),
+    "no query": raw.query("BEGIN") + batch_of("RESET ALL") + batch_of("RESET DateStyle", "RESET app.x")
+    + raw.query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE") + raw.query("COMMIT"),
+    "undone": raw.query("BEGIN") + batch_of("RESET ALL") + raw.query("SAVEPOINT a; SET work_mem = '7MB'")
+    + batch_of("RESET work_mem") + raw.query("SHOW work_mem") + raw.query("ROLLBACK TO a; SHOW work_mem")
+    + raw.query("ROLLBACK"),
+    "discard": batch_of("DISCARD ALL", "SHOW work_mem", "SHOW app.x"),
+    "discard and fail": batch_of("DISCARD ALL", "SHOW work_mem", "SELECT 1/0", "SHOW work_mem"),
+    "empty": batch_of("RESET ALL", "SET app.x = ''", "SHOW app.x"),
+    "nothing of ours": batch_of("RESET lock_timeout", "RESET SESSION AUTHORIZATION", "SHOW work_mem"),
+    "fails": batch_of("RESET nonsense", "SHOW work_mem"),
+    "bound before": raw.parse("one", "RESET work_mem") + raw.parse("two", "RESET TimeZone")
+    + raw.parse("show", "SHOW work_mem") + raw.bind("a", "one") + raw.bind("b", "two")
+    + raw.bind("", "show") + raw.execute("a") + raw.execute("") + raw.execute("b") + raw.execute("a")
+    + raw.sync(),
+    "bound long before": raw.query("BEGIN") + raw.parse("", "RESET work_mem") + raw.bind("a") + raw.sync()
+    + raw.query("SHOW work_mem") + raw.execute("a") + raw.sync() + raw.query("SHOW work_mem")
+    + raw.query("COMMIT"),
+    "closed or bound anew": raw.query("BEGIN") + raw.parse("one", "RESET work_mem") + raw.bind("a", "one")
+    + raw.close("P", "a") + raw.bind("b", "one") + raw.close("P", "b")
+    + raw.parse("", "SHOW work_mem") + raw.bind("b") + raw.execute("b") + raw.sync()
+    + raw.query("DECLARE a CURSOR FOR SELECT 1") + raw.execute("a") + raw.sync()
+    + raw.query("SHOW work_mem") + raw.query("COMMIT"),
+    "gone with its transaction": raw.parse("", "RESET work_mem") + raw.bind("a") + raw.sync()
+    + batch_of("BEGIN", "DECLARE a CURSOR FOR SELECT 1") + raw.execute("a") + raw.sync()
+    + raw.query("SHOW work_mem") + raw.query("COMMIT"),
+    "a portal left open": raw.parse("rows", "SELECT generate_series(1, 5)") + raw.bind("", "rows")
+    + raw.execute("", 2) + raw.parse("one", "RESET work_mem") + raw.bind("a", "one") + raw.execute("a")
+    + raw.execute("", 2) + raw.sync(),
+    "the unnamed one again": raw.parse("", "RESET work_mem") + raw.bind() + raw.execute() + raw.bind()
+    + raw.execute() + raw.sync() + raw.describe("S", "") + raw.bind() + raw.execute() + raw.sync(),
+    "many": raw.parse("one", "RESET work_mem") + b"".join(raw.bind(f"p{i}", "one") for i in range(20))
+    + b"".join(raw.execute(f"p{i}") for i in range(20)) + raw.sync(),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_i2_reset_in_the_extended_protocol_goes_back_at_once(primary, turnstile, name):
+    startup = {"TimeZone": "Asia/Tokyo", "DateStyle": "German", "search_path": '"$user", side',
+               "options": "-c work_mem=5MB -c app.x=first"}
+    look = "SELECT current_setting('TimeZone'), current_setting('DateStyle')," \
+        " current_setting('work_mem'), current_setting('app.x'), current_setting('search_path')"
+    cycles = 1 + sum(BATCHES[name].count(end) for end in (raw.sync(), b"Q\0\0"))
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    seen = []
+    for server in primary, t:
+        with log_in(server, **startup) as client:
+            told = client.parameters
+            client.query("SET work_mem = '6MB'; SET TimeZone = 'UTC'; SET DateStyle = 'SQL';"
+                         " SET search_path = pg_catalog; SET app.x = 'second'")
+            client.send(BATCHES[name] + raw.query(look))
+            messages = [m for _ in range(cycles) for m in client.until("Z")]
+            messages += client.query(look)
             told.update(m.strings[:2] for m in raw.find(messages, "S"))
             seen.append((essence(m for m in messages if m.kind != "S"), dict(told)))
     assert seen[1] == seen[0]

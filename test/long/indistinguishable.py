@@ -5,7 +5,8 @@
 #
 # Two processes play at once, each with servers of its own.  What has been played is written down, so
 # that a run that was stopped goes on where it was: PGT_STATE names the file, which `rm` forgets.
-"""Progress on stdout; PGT_SESSIONS, PGT_SECONDS and PGT_KINDS change how many, how long, what."""
+"""Progress on stdout; PGT_SESSIONS, PGT_SECONDS, PGT_KINDS and PGT_SEED change how many sessions, how
+long, of what, and from which seed on."""
 import json
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ import indistinguishable as i2
 SESSIONS = int(os.environ.get("PGT_SESSIONS", "20000"))
 SECONDS = int(os.environ.get("PGT_SECONDS", "2100"))
 KINDS = os.environ.get("PGT_KINDS", "")
+FIRST = int(os.environ.get("PGT_SEED", "0"))
 STATE = Path(os.environ.get("PGT_STATE", "indistinguishable.state"))
 POOLERS = [{}, {"max_prepared_statements": 2, "workers": 1}]
 FAR = 1_000_000  # seeds of one process
@@ -38,7 +40,7 @@ def play(number, state, deadline, told):
             for played in range(state["played"], share):
                 if time.time() > deadline:
                     break
-                state["failures"] += i2.play_seeds(scene, [number * FAR + played], kinds)
+                state["failures"] += i2.play_seeds(scene, [FIRST + number * FAR + played], kinds)
                 state["played"] = played + 1
                 told.put((number, dict(state)))
 

@@ -125,20 +125,23 @@ static void test_resets(void **state PGT_UNUSED)
 	static const struct {
 		const char *text, *found;
 	} rows[] = {
-		{"reset a",					    "0 a ;"                     },
-		{ "; select 1;; RESET \"A\".b -- so",                  "1 a.b ;"                   },
-		{ "reset all; reset time zone",                        "0  ;1 timezone ;"          },
-		{ "set a = default; set local B to DEFAULT",           "0 a default;1 b L DEFAULT;"},
-		{ "set session local = default",                       "0 local default;"          },
-		{ "set time zone local; set local time zone 'x'",      "0 timezone local;"         },
+		{"reset a",							 "0 a ;"                            },
+		{ "; select 1;; RESET \"A\".b -- so",                               "1 a.b ;"                          },
+		{ "reset all; reset time zone",                                     "0  ;1 timezone ;"                 },
+		{ "set a = default; set local B to DEFAULT",                        "0 a default;1 b L DEFAULT;"       },
+		{ "set session local = default",                                    "0 local default;"                 },
+		{ "set time zone local; set local time zone 'x'",                   "0 timezone local;"                },
 		{ "set names; set names 'x'; set names default",
-                 "0 client_encoding ;2 client_encoding default;"                                   },
-		{ "set a = 1; select (1; reset b); set b = 'default'", ""                          },
-		{ "reset b; select set_config('a', null, false)",      "0 b ;1 a null;"            },
-		{ "select set_config('a', 'b', false), null",          ""                          },
-		{ "create function f() begin atomic select 1; end",    "?"                         },
-		{ "reset a; select 'x",                                "?"                         },
-		{ "reset a.b.c.d.e.f",                                 ""                          },
+                 "0 client_encoding ;2 client_encoding default;"                                                       },
+		{ "set a = 1; select (1; reset b); set b = 'default'",              ""                                 },
+		{ "reset b; select set_config('a', null, false)",                   "0 b ;1 a null;"                   },
+		{ "select set_config('a', 'b', false), null",                       ""                                 },
+		{ "create function f() begin atomic select 1; end",                 "?"                                },
+		{ "reset a; select 'x",					     "?"                                },
+		{ "reset session authorization; reset role",                        "0 session_authorization ;1 role ;"},
+		{ "set session authorization default; set session authorization x",
+                 "0 session_authorization ;"									   },
+		{ "reset a.b.c.d.e.f",					      ""                                 },
 	};
 	char text[200];
 
