@@ -8,6 +8,7 @@
 #include "auth/sign.h"
 #include "relay/relay.h"
 #include "route/nodes.h"
+#include "server/server.h"
 #include "sql/scan.h"
 
 struct buf;
@@ -34,7 +35,8 @@ enum reply_note {
 	NOTE_TOLD,  /* Describe of a client's name: the struct statement_name */
 	NOTE_TEXT,  /* Query or Execute of a text that names prepared statements: the struct naming
 		     */
-	NOTE_BEGIN, /* a deferred BEGIN, or what goes with it; its Execute: the struct statement */
+	NOTE_BEGIN, /* a deferred BEGIN, or what goes with it; the Execute with which it has come
+		       into effect: the struct statement */
 	NOTE_CARRY, /* settings that go ahead of a request */
 	NOTE_CHECK, /* whether the tenant's id is what it was made */
 	NOTE_PUTBACK, /* Query of a text with commands of ours in it: the struct putback */
@@ -97,9 +99,7 @@ void attach_keep_minimum(struct pool *pool, usec_t now);
 void attach_scatter_waiters(struct pool *pool);
 /* The server has answered session_apply()'s question. */
 void attach_on_settled(struct server *s, const struct report *error);
-/* The server has answered context_check(). */
-void attach_on_checked(struct server *s);
-/* The server has answered a survey. */
+/* The server has answered a survey, or context_check(). */
 void attach_on_surveyed(struct server *s);
 /* Whether a client that asks for a server of the pool now would get one without a question. */
 bool attach_has_idle(const struct pool *pool);
@@ -420,11 +420,15 @@ void session_options(const struct pool *pool, bool cap_timeout, struct buf *out)
 /* ---- context.c: whose statements a server of a shared pool runs --------------------------------
  */
 
+/* The id, its signature, the timeout. */
+#define CONTEXT_MAX 3
+
 /* What of a tenant's context a server lacks: pairs of name and value (NULL: the server's default).
  * Borrowed from the client, and good as long as the struct. */
 struct context {
-	const char *values[6];
+	const char *values[2 * CONTEXT_MAX];
 	unsigned n; /* pairs */
+	struct tenant *tenant;
 	const char *timeout;
 	bool is_signed; /* a signature is among them, which context_sign() makes */
 	char signature[SIGN_MAX];
@@ -442,12 +446,23 @@ struct context {
  * encoding that session has.  False: *e. */
 bool context_may_carry(const struct group *group, const struct tenant *tenant, struct err *e);
 void context_find(const struct client *c, const struct server *s, struct context *x);
+/* The same, of what goes with the client's own BEGIN and ends with its transaction: of a session
+ * that has chosen its tenant in it (ADR 20). */
+void context_find_local(const struct client *c, const struct server *s, struct context *x);
 /* Before what was found is sent: a signature costs more than a look. */
 void context_sign(const struct client *c, struct server *s, struct context *x);
 /* Before the first statement of a transaction: has what the client's server lacks carried. */
 void context_look(struct client *c);
 /* What was found is on its way. */
 void context_brought(const struct client *c, struct server *s, const struct context *x);
+void context_brought_local(const struct client *c, struct server *s, const struct context *x);
+/* The transaction has ended, and with it what went with its BEGIN. */
+void context_leave(struct server *s);
+static inline void context_end(struct server *s)
+{
+	if (s->context_is_local)
+		context_leave(s);
+}
 /* Nobody knows what the session carries. */
 void context_forget(struct server *s);
 /* Whether a text takes back what it carries. */
@@ -455,8 +470,10 @@ bool context_is_reset(const struct group *group, const struct sql_facts *facts);
 /* After such a text: has it set again in the transaction under way.  False: nothing was asked. */
 bool context_restore(struct client *c, struct server *s, const struct question *q);
 /* tenant_context_check: whether the server has still to be asked, and asks it when it owes nothing;
- * attach_on_checked() goes on. */
+ * attach_on_surveyed() goes on. */
 bool context_check_is_due(const struct client *c);
+/* The parameters of CONTEXT_CHECK_TEXT. */
+void context_put_check(const struct server *s, const char *values[2]);
 void context_check(struct client *c);
 /* Whether the transaction ends with a Query of these facts.  tx: of the server before it. */
 bool context_ends_with(const struct sql_facts *facts, char tx);
@@ -485,7 +502,10 @@ void carry_send(struct client *c);
 /* tenant_context_check, behind a request: fails when the id is another one. */
 void carry_check(struct client *c);
 /* SELECT of n set_config() calls, names and values as parameters. */
-void carry_put_text(struct buf *sql, unsigned n);
+void carry_put_text(struct buf *sql, unsigned n, bool is_local);
+/* Runs a deferred BEGIN, and with it what its transaction has of the tenant's context.  Without a
+ * Sync: when any of it fails, the server ignores what comes behind, a Query too. */
+void carry_begin(struct client *c, struct statement *begin);
 
 /* ---- learn.c: code that may leave something -----------------------------------------------------
  */

@@ -53,6 +53,9 @@ struct statement {
 	unsigned changes;   /* times that its result was found to have become another */
 	uint64_t result;    /* a digest of what it is by now; 0: not known */
 	bool is_exact;
+	/* COMMIT or ROLLBACK, with which no server finds fault.  As an unnamed one too it is kept
+	 * by name there: it has no plan that could grow old, and what is unnamed there stays. */
+	bool is_kept_end;
 	bool begin_read_only, begin_serializable;
 	enum sql_hint hint;
 	unsigned nesting, chain;
@@ -155,8 +158,9 @@ struct statement *statement_intern(struct client *c, struct slice body);
 /* Runs a deferred BEGIN on the client's server.  Without a Sync: when it fails, the server ignores
  * what comes behind it, a Query too. */
 void statement_begin(struct client *c, struct statement *begin);
-/* What may come behind it, unseen too: a Query of ours, and before that the end of its portal, which
- * would be there for an extended message that names it (a Query that runs something drops it). */
+/* What may come behind it, unseen too: a Query of ours, and before that the end of its portal,
+ * which would be there for an extended message that names it (a Query that runs something drops
+ * it). */
 void statement_ask_unseen(struct client *c, const char *text);
 void statement_close_unseen(struct client *c);
 /* Close of a statement. */

@@ -119,6 +119,7 @@ struct server {
 	/* What of statement_timeout a session has that carries a tenant's: text; "": the server's
 	 * default. */
 	char timeout[SERVER_TIMEOUT_MAX];
+	char timeout_after[SERVER_TIMEOUT_MAX]; /* … where .context_is_local, once that ends */
 	struct buf sent; /* the batch under way, if it may have to be sent again */
 	uint64_t batch;  /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
 	uint64_t id;
@@ -163,6 +164,8 @@ struct server {
 	bool checking;         /* whether its tenant's id is what it was made: asked … */
 	bool checked;          /* … since its last statement */
 	bool changed;          /* … and it was not: nobody\'s server any more */
+	bool context_is_local; /* .context ends with the transaction; then it is nobody's … */
+	bool context_is_mixed; /* … or not known, since it was set again for the session too */
 	bool carry_due;        /* the client's settings go ahead of its next message … */
 	bool carried;          /* … have gone, and it is told of the rest when it is ready */
 	bool is_unbound;       /* row-level security does not bind its role, and it has to */

@@ -684,6 +684,13 @@ static bool must_let_cancel_pass(const struct server *s, char tx)
 	return s->cancel && s->replies.n <= 1 && (c->resets || (tx == 'I' && survey_is_due(c)));
 }
 
+static void note_tx(struct server *s, char tx)
+{
+	s->tx = tx;
+	if (tx == 'I')
+		context_end(s);
+}
+
 static enum step on_ready(struct server *s, const struct frame *f)
 {
 	const struct reply *head = replies_head(&s->replies);
@@ -696,7 +703,7 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	if (head && head->way == REPLY_SWALLOW) {
 		/* Of a batch that has been sent again, or behind a late BEGIN. */
 		pop(s);
-		s->tx = tx;
+		note_tx(s, tx);
 		s->batch++;
 		s->checking = false;
 		swallow(s, f);
@@ -723,7 +730,7 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	} else {
 		return broken(s, "the server was ready although nobody asked");
 	}
-	s->tx = tx;
+	note_tx(s, tx);
 	s->copy_in = false;
 	if (c->whose)
 		whose_on_ready(c, tx);

@@ -618,11 +618,6 @@ void attach_settle(struct server *s)
 	}
 }
 
-void attach_on_checked(struct server *s)
-{
-	attach_on_surveyed(s);
-}
-
 void attach_on_surveyed(struct server *s)
 {
 	struct client *c = s->client;

@@ -8,6 +8,9 @@
  * run under other settings than its session's; and since it is committed, neither a failure of the
  * request nor a command that must not be in a transaction comes into touch with it (ADR 5).
  *
+ * A tenant that is chosen in a transaction goes with the BEGIN of that instead, and ends with it
+ * (ADR 20).
+ *
  * Values are parameters, not text, which others may read in pg_stat_activity.  Knows what differs;
  * what it is used for is session.c's, what becomes of it answer.c's.
  */
@@ -27,12 +30,15 @@ enum {
 	CARRY_BEGIN_READ,
 	CARRY_COMMIT,
 	CARRY_CHECK,
-	CARRY_SET /* one setting; the next one two … */
+	CARRY_SET, /* one setting; the next one two … */
+	CARRY_SETS = 4,
+	CARRY_LOCAL = CARRY_SET + CARRY_SETS, /* the same, up to the end of the transaction */
+	CARRY_LOCALS = CONTEXT_MAX,
+	CARRY_KEPT = CARRY_LOCAL + CARRY_LOCALS
 };
-#define CARRY_SETS 4
 static const struct {
 	const char *name, *text;
-} kept[CARRY_SET + CARRY_SETS] = {
+} kept[CARRY_KEPT] = {
 	[CARRY_BEGIN] = {SQL_OWN_STATEMENTS "begin",       "BEGIN"           },
 	[CARRY_BEGIN_READ] = { SQL_OWN_STATEMENTS "begin_read",
                          "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"   },
@@ -42,6 +48,9 @@ static const struct {
 	[CARRY_SET + 1] = { SQL_OWN_STATEMENTS "set_2",      NULL              },
 	[CARRY_SET + 2] = { SQL_OWN_STATEMENTS "set_3",      NULL              },
 	[CARRY_SET + 3] = { SQL_OWN_STATEMENTS "set_4",      NULL              },
+	[CARRY_LOCAL] = { SQL_OWN_STATEMENTS "local_1",    NULL              },
+	[CARRY_LOCAL + 1] = { SQL_OWN_STATEMENTS "local_2",    NULL              },
+	[CARRY_LOCAL + 2] = { SQL_OWN_STATEMENTS "local_3",    NULL              },
 };
 
 struct differences {
@@ -153,45 +162,54 @@ static void run(struct server *s, const char *name, const char *const *values, u
 }
 
 /* Without rows in its answer, which would have to be told from the client's. */
-void carry_put_text(struct buf *sql, unsigned n)
+void carry_put_text(struct buf *sql, unsigned n, bool is_local)
 {
 	buf_printf(sql, "%s", "SELECT WHERE pg_catalog.concat(");
 	for (unsigned i = 0; i < n; i++)
-		buf_printf(sql, "%spg_catalog.set_config($%u, $%u, false)", i ? ", " : "",
-			   2 * i + 1, 2 * i + 2);
+		buf_printf(sql, "%spg_catalog.set_config($%u, $%u, %s)", i ? ", " : "", 2 * i + 1,
+			   2 * i + 2, is_local ? "true" : "false");
 	buf_printf(sql, "%s", ") IS NULL");
+}
+
+/* Its own text, or the one that sets n settings. */
+static void require_kept(struct server *s, unsigned i, unsigned n, enum reply_note note)
+{
+	struct buf sql = { 0 };
+
+	if (s->carry_parsed & 1u << i)
+		return;
+	s->carry_parsed |= (uint16_t)(1u << i);
+	if (!kept[i].text)
+		carry_put_text(&sql, n, i >= CARRY_LOCAL);
+	parse(s, kept[i].name, kept[i].text ? kept[i].text : buf_cstr(&sql), note);
+	buf_fini(&sql);
 }
 
 static void run_kept(struct server *s, unsigned i, const char *const *values, unsigned n,
 		     enum reply_note note)
 {
-	if (!(s->carry_parsed & 1u << i))
-		parse(s, kept[i].name, kept[i].text, note);
-	s->carry_parsed |= (uint16_t)(1u << i);
+	require_kept(s, i, n / 2, note);
 	run(s, kept[i].name, values, n, note);
 }
 
-static void parse_set(struct server *s, const char *name, unsigned n)
+/* More settings at once than are worth a statement that is kept. */
+static void set_many(struct server *s, const struct differences *d)
 {
 	struct buf sql = { 0 };
 
-	carry_put_text(&sql, n);
-	parse(s, name, buf_cstr(&sql), NOTE_CARRY);
+	carry_put_text(&sql, d->n, false);
+	parse(s, "", buf_cstr(&sql), NOTE_CARRY);
 	buf_fini(&sql);
+	s->unnamed_id = UNNAMED_UNKNOWN;
+	run(s, "", d->values, 2 * d->n, NOTE_CARRY);
 }
 
 static void set(struct server *s, const struct differences *d)
 {
-	unsigned i = CARRY_SET + d->n - 1;
-	const char *name = d->n <= CARRY_SETS ? kept[i].name : "";
-
-	if (!*name || !(s->carry_parsed & 1u << i))
-		parse_set(s, name, d->n);
-	if (*name)
-		s->carry_parsed |= (uint16_t)(1u << i);
+	if (d->n <= CARRY_SETS)
+		run_kept(s, CARRY_SET + d->n - 1, d->values, 2 * d->n, NOTE_CARRY);
 	else
-		s->unnamed_id = UNNAMED_UNKNOWN;
-	run(s, name, d->values, 2 * d->n, NOTE_CARRY);
+		set_many(s, d);
 }
 
 /* An extended message that names the unnamed portal must not find ours. */
@@ -204,9 +222,9 @@ static void close_portal(struct server *s)
 void carry_check(struct client *c)
 {
 	struct server *s = c->server;
-	const char *const values[] = { c->group->set.tenant_setting,
-				       c->tenant ? c->tenant->business_id : "" };
+	const char *values[2];
 
+	context_put_check(s, values);
 	run_kept(s, CARRY_CHECK, values, 2, NOTE_CHECK);
 	msg_put_empty(conn_output(&s->conn), MSG_SYNC);
 	replies_push(&s->replies, (struct reply){ .kind = REPLY_SYNC, .way = REPLY_SWALLOW });
@@ -231,4 +249,38 @@ void carry_send(struct client *c)
 	s->carry_due = false;
 	context_brought(c, s, &d.context);
 	param_set_assign(&s->applied, c->wanted);
+}
+
+/* ---- a BEGIN that has waited --------------------------------------------------------------------
+ */
+
+/* One without modes, by the words that it was made of. */
+static bool is_plain(const struct statement *begin)
+{
+	static const char *const texts[] = { "begin", "begin transaction", "begin work",
+					     "start transaction" };
+
+	for (size_t i = 0; i < PGT_NELEMS(texts); i++)
+		if (slice_is_equal(statement_text(begin), slice_str(texts[i])))
+			return true;
+	return false;
+}
+
+void carry_begin(struct client *c, struct statement *begin)
+{
+	struct server *s = c->server;
+	struct context x;
+
+	if (is_plain(begin))
+		run_kept(s, CARRY_BEGIN, NULL, 0, NOTE_BEGIN);
+	else
+		statement_begin(c, begin);
+	context_find_local(c, s, &x);
+	if (x.n) {
+		context_sign(c, s, &x);
+		run_kept(s, CARRY_LOCAL + x.n - 1, x.values, 2 * x.n, NOTE_BEGIN);
+		context_brought_local(c, s, &x);
+	}
+	/* It has been answered when all that belongs to it has. */
+	replies_at(&s->replies, s->replies.n - 1)->subject = statement_ref(begin);
 }

@@ -412,6 +412,9 @@ enum whose_way whose_query(struct client *c, struct slice text, const struct sql
 	c->whose->is_apart = is_apart(facts);
 	if (prepares_guarded(facts))
 		return refuse_prepare(c, e);
+	/* Behind a BEGIN that the server has it would be too late to choose. */
+	if (facts->kind == SQL_KIND_BEGIN && must_wait(c))
+		return WHOSE_WAITS;
 	if (sets_tenant(facts)) {
 		if (must_wait(c))
 			return WHOSE_WAITS;

@@ -5,7 +5,9 @@
  * A server's session carries the id of one tenant, the ceiling of its timeout, and nothing of any
  * other.  Both stay on it from one transaction to the next, so that a tenant which comes back finds
  * them there; for another one they go ahead of its first statement (carry.c), which does not run
- * unless they are in force (I1, ADR 13).  What may have changed them is treated as if it had.
+ * unless they are in force (I1, ADR 13).  Those of a tenant that is chosen in a transaction go with
+ * its BEGIN, and then the server is nobody's again (ADR 20).  What may have changed them is treated
+ * as if it had.
  *
  * Knows what has to be there and when it is due, not which client comes next.
  */
@@ -13,6 +15,7 @@
 #include "base/mem.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "relay/whose.h"
 #include "server/signature.h"
 #include "sql/timeout.h"
 
@@ -75,28 +78,74 @@ static void add(struct context *x, const char *name, const char *value)
 	x->n++;
 }
 
-void context_find(const struct client *c, const struct server *s, struct context *x)
+/* Whether the tenant's context goes with the client's own BEGIN: where the session has chosen it in
+ * this transaction, and the server is not its tenant's already. */
+static bool goes_with_begin(const struct client *c, const struct server *s)
 {
-	bool moves = s->context != c->tenant;
+	return c->begin && c->tenant && c->whose && s->context != c->tenant && whose_is_pending(c);
+}
 
+/* Whose the session on the server has to be ahead of the request. */
+static struct tenant *ahead(const struct client *c, const struct server *s)
+{
+	return goes_with_begin(c, s) ? NULL : c->tenant;
+}
+
+static void find_for(const struct client *c, const struct server *s, struct tenant *tenant,
+		     struct context *x)
+{
+	bool moves = s->context != tenant;
+
+	x->tenant = tenant;
 	x->n = 0;
-	if (!c->group->is_shared)
-		return;
 	if (moves)
-		add(x, c->group->set.tenant_setting, c->tenant ? c->tenant->business_id : "");
+		add(x, c->group->set.tenant_setting, tenant ? tenant->business_id : "");
 	x->is_signed = signature_is_lacking(s, moves);
 	*x->signature = '\0';
 	if (x->is_signed)
 		add(x, SIGN_SETTING, x->signature);
+}
+
+static void find_timeout(const struct client *c, const struct server *s, struct context *x)
+{
 	x->timeout = timeout_for(c, x->room);
 	if (strcmp(x->timeout, s->timeout) != 0)
 		add(x, "statement_timeout", *x->timeout ? x->timeout : NULL);
 }
 
+void context_find(const struct client *c, const struct server *s, struct context *x)
+{
+	x->n = 0;
+	if (!c->group->is_shared)
+		return;
+	find_for(c, s, ahead(c, s), x);
+	x->timeout = s->timeout;
+	/* One of the session's own belongs to its settings, and stays with them. */
+	if (!goes_with_begin(c, s) || param_set_get(c->wanted, SLICE("statement_timeout")))
+		find_timeout(c, s, x);
+}
+
+void context_find_local(const struct client *c, const struct server *s, struct context *x)
+{
+	x->n = 0;
+	if (!c->group->is_shared || !goes_with_begin(c, s))
+		return;
+	find_for(c, s, c->tenant, x);
+	find_timeout(c, s, x);
+}
+
 void context_sign(const struct client *c, struct server *s, struct context *x)
 {
 	if (c->group->is_shared && x->is_signed)
-		signature_make(s, c->tenant, x->signature);
+		signature_make(s, x->tenant, x->signature);
+}
+
+/* Whether the server lacks nothing, as far as that is seen at a glance. */
+static bool is_in_line(const struct client *c, const struct server *s)
+{
+	return s->context == ahead(c, s) && s->applied == c->wanted &&
+	       (goes_with_begin(c, s) || s->context_version == tenants_of(s)->version) &&
+	       !signature_is_lacking(s, false);
 }
 
 void context_look(struct client *c)
@@ -104,9 +153,7 @@ void context_look(struct client *c)
 	struct server *s = c->server;
 	struct context x;
 
-	if (!c->group->is_shared || c->phase != CLIENT_READY ||
-	    (s->context == c->tenant && s->applied == c->wanted &&
-	     s->context_version == tenants_of(s)->version && !signature_is_lacking(s, false)))
+	if (!c->group->is_shared || c->phase != CLIENT_READY || is_in_line(c, s))
 		return;
 	context_find(c, s, &x);
 	if (x.n)
@@ -119,9 +166,30 @@ void context_brought(const struct client *c, struct server *s, const struct cont
 {
 	if (!c->group->is_shared)
 		return;
-	server_set_context(s, c->tenant);
-	keep_timeout(s, x->timeout);
+	server_set_context(s, x->tenant);
+	if (x->timeout != s->timeout)
+		keep_timeout(s, x->timeout);
 	s->context_version = tenants_of(s)->version;
+}
+
+void context_brought_local(const struct client *c, struct server *s, const struct context *x)
+{
+	memcpy(s->timeout_after, s->timeout, sizeof(s->timeout));
+	context_brought(c, s, x);
+	s->context_is_local = true;
+	s->context_is_mixed = false;
+}
+
+void context_leave(struct server *s)
+{
+	if (s->context_is_mixed) {
+		context_forget(s);
+		return;
+	}
+	server_set_context(s, NULL);
+	memcpy(s->timeout, s->timeout_after, sizeof(s->timeout));
+	s->context_version = tenants_of(s)->version - 1; /* that timeout may be anybody's */
+	s->context_is_local = false;
 }
 
 void context_forget(struct server *s)
@@ -131,6 +199,7 @@ void context_forget(struct server *s)
 		return;
 	server_set_context(s, &tenants_of(s)->unclear);
 	keep_timeout(s, TIMEOUT_UNCLEAR);
+	s->context_is_local = false;
 }
 
 bool context_is_reset(const struct group *group, const struct sql_facts *facts)
@@ -143,6 +212,7 @@ bool context_is_reset(const struct group *group, const struct sql_facts *facts)
 
 bool context_restore(struct client *c, struct server *s, const struct question *q)
 {
+	bool was_local = s->context_is_local;
 	struct buf sql = { 0 };
 	struct context x;
 
@@ -154,10 +224,12 @@ bool context_restore(struct client *c, struct server *s, const struct question *
 		return false;
 	context_find(c, s, &x);
 	context_sign(c, s, &x);
-	carry_put_text(&sql, x.n);
+	carry_put_text(&sql, x.n, false);
 	server_ask_bound(s, buf_cstr(&sql), x.values, 2 * x.n, q);
 	buf_fini(&sql);
 	context_brought(c, s, &x);
+	/* A ROLLBACK takes this back too, and then it is nobody's. */
+	s->context_is_local = s->context_is_mixed = was_local;
 	return true;
 }
 
@@ -182,7 +254,7 @@ static bool must_check(const struct client *c)
 	const struct server *s = c->server;
 
 	return c->group->set.tenant_context_check == CONTEXT_CHECK_ON_RELEASE &&
-	       c->group->has_tenants && s->context == c->tenant && !s->carry_due;
+	       c->group->has_tenants && s->context != &tenants_of(s)->unclear;
 }
 
 bool context_check_is_due(const struct client *c)
@@ -190,20 +262,26 @@ bool context_check_is_due(const struct client *c)
 	return !c->server->checked && must_check(c);
 }
 
+void context_put_check(const struct server *s, const char *values[2])
+{
+	values[0] = s->pool->group->set.tenant_setting;
+	values[1] = s->context && !s->context_is_local ? s->context->business_id : "";
+}
+
 static void on_checked(struct server *s, void *arg PGT_UNUSED, const struct report *error)
 {
 	if (error)
 		context_is_changed(s);
-	attach_on_checked(s);
+	attach_on_surveyed(s);
 }
 
 void context_check(struct client *c)
 {
 	const struct question q = { .done = on_checked };
-	const char *const values[] = { c->group->set.tenant_setting,
-				       c->tenant ? c->tenant->business_id : "" };
+	const char *values[2];
 
 	c->server->checked = true;
+	context_put_check(c->server, values);
 	server_ask_bound(c->server, CONTEXT_CHECK_TEXT, values, 2, &q);
 }
 
@@ -242,6 +320,7 @@ void context_is_changed(struct server *s)
 struct slot *context_slot(const struct client *c, const struct pool *pool)
 {
 	struct list *oldest = list_last(&pool->slots[SLOT_IDLE]);
+	struct server *newest;
 
 	if (!oldest || !c->group->is_shared)
 		return NULL;
@@ -252,6 +331,9 @@ struct slot *context_slot(const struct client *c, const struct pool *pool)
 			if (s->pool == pool && s->slot.state == SLOT_IDLE)
 				return &s->slot;
 		}
+	newest = container_of(list_first(&pool->slots[SLOT_IDLE]), struct server, slot.link);
+	if (!newest->context)
+		return &newest->slot;
 	/* The others' are kept for them as long as possible. */
 	return container_of(oldest, struct slot, link);
 }

@@ -352,7 +352,7 @@ void local_send_begin(struct client *c, uint8_t type)
 	s->query_at = relay_now(c);
 	s->asked_at = c->conn.received_at;
 	s->xact_at = s->begun_at = c->begin_at;
-	statement_begin(c, c->begin);
+	carry_begin(c, c->begin);
 	/* A Query of the client's ends its portal. */
 	if (c->begin_failed || c->begin_due || type != MSG_QUERY)
 		statement_close_unseen(c);

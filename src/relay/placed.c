@@ -155,7 +155,7 @@ struct server_statement *placed_require(struct client *c, struct statement *st)
 	}
 	if (ss) {
 		placed_touch(s, ss);
-		s->reuses = true;
+		s->reuses |= !st->is_kept_end;
 		return ss;
 	}
 	ss = placed_add(s, st, c->group->set.max_prepared_statements);
@@ -224,6 +224,10 @@ struct slice statement_require(struct client *c, struct slice name, struct buf *
 
 	c->server->bound = 0;
 	c->server->bound_portal = 0;
+	if (!name.n && st && st->is_kept_end) {
+		ss = placed_require(c, st);
+		return slice_of(ss->name, ss->name_len);
+	}
 	if (!name.n) {
 		require_unnamed(c, st);
 		return slice_of("", 1);
@@ -270,12 +274,11 @@ void statement_end_batch(struct server *s)
 	evict(s, s->pool->group->set.max_prepared_statements, true);
 }
 
-static void expect_unseen(struct server *s, enum reply_kind kind, struct statement *begin)
+static void expect_unseen(struct server *s, enum reply_kind kind)
 {
-	replies_push(&s->replies, (struct reply){ .kind = (uint8_t)kind,
-						  .way = REPLY_SWALLOW,
-						  .note = NOTE_BEGIN,
-						  .subject = begin });
+	replies_push(
+	    &s->replies,
+	    (struct reply){ .kind = (uint8_t)kind, .way = REPLY_SWALLOW, .note = NOTE_BEGIN });
 }
 
 void statement_begin(struct client *c, struct statement *begin)
@@ -294,22 +297,22 @@ void statement_begin(struct client *c, struct statement *begin)
 	buf_put_u16(out, 0);
 	buf_put_u16(out, 0);
 	msg_end(out, m);
-	expect_unseen(s, REPLY_BIND, NULL);
+	expect_unseen(s, REPLY_BIND);
 	msg_put_execute(out, "");
-	expect_unseen(s, REPLY_EXECUTE, statement_ref(begin));
+	expect_unseen(s, REPLY_EXECUTE);
 }
 
 void statement_ask_unseen(struct client *c, const char *text)
 {
 	statement_drop_unnamed(c);
 	msg_put_query(conn_output(&c->server->conn), text);
-	expect_unseen(c->server, REPLY_QUERY, NULL);
+	expect_unseen(c->server, REPLY_QUERY);
 }
 
 void statement_close_unseen(struct client *c)
 {
 	msg_put_target(conn_output(&c->server->conn), MSG_CLOSE, 'P', "");
-	expect_unseen(c->server, REPLY_CLOSE, NULL);
+	expect_unseen(c->server, REPLY_CLOSE);
 }
 
 /* ---- by what the server calls them

@@ -89,6 +89,15 @@ struct statement *statement_lookup(struct client *c, struct slice body)
 	return lookup(c, body, hash_body(c, body));
 }
 
+static bool is_kept_end(const struct statement *st)
+{
+	struct slice text = statement_text(st);
+
+	return (st->kind == SQL_KIND_COMMIT || st->kind == SQL_KIND_ROLLBACK) && st->is_exact &&
+	       !memchr(text.p, ';', text.n) && slice_is_ascii(text) &&
+	       st->len == text.n + sizeof("\0\0"); /* it declares no types */
+}
+
 /* The same, made if need be, with a reference. */
 static struct statement *intern(struct client *c, struct slice body, const struct sql_facts *facts)
 {
@@ -127,6 +136,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	memcpy(st->body, body.p, body.n);
 	memcpy(st->body + body.n, facts->settings, facts->settings_len);
 	st->text_len = strnlen(st->body, body.n);
+	st->is_kept_end = is_kept_end(st);
 	hmap_insert(&r->statements, &st->link, hash);
 	r->statement_bytes += statement_size(st);
 	return st;
@@ -356,13 +366,15 @@ static void parse_unnamed(struct client *c, struct statement *st)
 	struct statement *before = statements_of(c)->unnamed;
 	struct reply r = { .kind = REPLY_PARSE, .note = NOTE_UNNAMED, .subject = before };
 
-	if (s->unnamed_id == st->id && !may_refuse_all(s)) {
+	if (st->is_kept_end && !may_refuse_all(s)) {
+		r.way = REPLY_MAKE;
+	} else if (s->unnamed_id == st->id && !may_refuse_all(s)) {
 		r.way = REPLY_MAKE; /* it is what the server has */
 	} else {
 		r.way = REPLY_PASS;
 		placed_send_parse(s, "", st);
+		s->unnamed_id = st->id;
 	}
-	s->unnamed_id = st->id;
 	s->unnamed_in = placed_batch(s);
 	statement_unnamed_set(c, st);
 	replies_push(&s->replies, r);

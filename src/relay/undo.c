@@ -29,7 +29,7 @@ void statement_on_reply(struct server *s, const struct reply *r)
 	}
 	if (r->note == NOTE_UNNAMED || r->note == NOTE_BEGIN)
 		statement_unref(r->subject);
-	if (r->note == NOTE_BEGIN && r->kind == REPLY_EXECUTE)
+	if (r->note == NOTE_BEGIN && r->subject)
 		s->begins_in_batch = false;
 	if (r->note == NOTE_INJECTED && r->kind == REPLY_CLOSE)
 		placed_free(r->subject);
