@@ -80,6 +80,7 @@ struct pool {
 	unsigned nwaiting;
 	struct turns *turns;     /* of the tenants that share it; NULL: who came first is next */
 	struct latencies *times; /* of its node; NULL: nothing is measured */
+	struct list holding; /* of relay.holding, while it keeps servers for who comes back at once */
 	struct list mates;    /* a ring: the pools that pool_size counts together with this one */
 	uint64_t given_count; /* of a lane: servers given to clients … */
 	uint64_t wait_time;   /* … for which those have waited so long */
@@ -162,6 +163,8 @@ struct pool *group_next_pool(const struct group *group, struct pool *pool);
 
 /* An empty pool of the group on one of its nodes. */
 void pool_init(struct pool *pool, struct group *group, unsigned node);
+/* No slots and no waiters are left. */
+void pool_fini(struct pool *pool);
 /* Tenants share it, or it has another size now. */
 void pool_configure_turns(struct pool *pool);
 
@@ -224,8 +227,17 @@ static inline unsigned pool_ready_waiters(const struct pool *pool)
 /* Whether somebody of this tenant need not wait if there is a server. */
 static inline bool pool_has_turn(const struct pool *pool, const struct tenant *tenant)
 {
-	return pool->turns ? !pool->turns->nready && turns_has_room(pool->turns, tenant)
-			   : !pool->nwaiting;
+	const struct turns *turns = pool->turns;
+
+	if (!turns)
+		return !pool->nwaiting;
+	return (!turns->nready || turns_is_held(turns, tenant)) && turns_has_room(turns, tenant);
+}
+
+/* Servers that stay idle although others wait. */
+static inline unsigned pool_holds(const struct pool *pool)
+{
+	return pool->turns ? pool->turns->nholds : 0;
 }
 
 /* A client has been given the slot; it may have waited for it, and waits no more. */

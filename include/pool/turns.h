@@ -21,6 +21,7 @@ struct share {
 	struct list link;      /* of tenant.shares */
 	struct list state;     /* of turns.active or turns.resting */
 	struct heap_link next; /* of turns.next, by .paid, while one of its waiters may go */
+	struct list hold;      /* of turns.holds, while a server is kept for it */
 	struct turns *turns;
 	struct tenant *tenant; /* a reference */
 	struct list waiting;
@@ -30,12 +31,17 @@ struct share {
 	int64_t paid;    /* virtual time at which its next turn begins */
 	usec_t usual;    /* about how long a turn takes */
 	usec_t rests_since;
+	usec_t left_at;    /* its last turn ended, and it has not come since; else 0 */
+	usec_t away;       /* about how long it stays away then */
+	usec_t hold_until; /* of the last hold */
 };
 
 struct turns {
 	struct heap next;
 	struct list active;  /* shares that wait or hold something */
 	struct list resting; /* the others, the longest first: what they have paid is remembered */
+	struct list holds;   /* shares that a server is kept for, the first to end first … */
+	unsigned nholds;     /* … so many */
 	unsigned pool_size;  /* 0: no limit */
 	unsigned nready;     /* waiters that would take a server now */
 	int64_t clock;       /* virtual time: where the last turn began that somebody waited for */
@@ -73,11 +79,17 @@ bool turns_has_room(const struct turns *turns, const struct tenant *tenant);
 /* The same, of one that waits. */
 bool turns_may_go(const struct turn_wait *w);
 
+/* Whether a server is kept for one of this tenant that does not wait. */
+bool turns_is_held(const struct turns *turns, const struct tenant *tenant);
+/* Ends what has lasted long enough; whether any is left. */
+bool turns_end_holds(struct turns *turns, usec_t now);
+
 /* A server is given to a tenant's client; was_next: turns_next() has said so. */
 void turns_begin(struct turns *turns, struct turn *turn, struct tenant *tenant, bool was_next,
 		 usec_t now);
 /* A turn that lasts pays for what it has had so far. */
 void turn_pay(struct turn *turn, usec_t now);
+/* So many servers as turns.nholds should stay idle from here on, although others wait. */
 void turn_end(struct turn *turn, usec_t now);
 
 /* Forgets who has rested for long. */

@@ -384,6 +384,8 @@ void putback_forget(struct client *c);
 
 /* Makes sure that clients which wait for a limit are looked at in time. */
 void relay_watch_limits(struct relay *r);
+/* Makes sure that what the pool keeps idle for who comes back at once goes to others in time. */
+void relay_watch_holds(struct relay *r, struct pool *pool);
 
 /* ---- session.c: settings of a session ----------------------------------------------------------
  */

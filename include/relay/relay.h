@@ -38,6 +38,9 @@ struct relay {
 	struct list limited; /* clients that wait for a limit, by client.limit_link */
 	struct loop_timer limit_timer;
 	bool limit_timer_runs;
+	struct list holding; /* pools that keep servers idle for a moment, by pool.holding */
+	struct loop_timer hold_timer;
+	bool hold_timer_runs;
 	struct list
 	    deferred; /* clients whose BEGIN waits, by client.begin_link; the oldest first */
 	struct loop_timer defer_timer;

@@ -51,6 +51,13 @@ void pool_init(struct pool *pool, struct group *group, unsigned node)
 		list_init(&pool->slots[state]);
 	list_init(&pool->waiting);
 	list_init(&pool->mates);
+	list_init(&pool->holding);
+}
+
+void pool_fini(struct pool *pool)
+{
+	list_del(&pool->holding);
+	turns_free(pool->turns);
 }
 
 struct group *group_new(struct net *net, struct config *config,
@@ -97,7 +104,7 @@ void group_free(struct group *group)
 	group_part(group);
 	lanes_free(group);
 	for (unsigned i = 0; i < group->npools; i++)
-		turns_free(group->pools[i].turns);
+		pool_fini(&group->pools[i]);
 	param_sets_fini(&group->params);
 	credential_wipe(&group->credential);
 	shared_put(group->database_shared);

@@ -117,7 +117,7 @@ static void lane_free(struct lane *lane)
 {
 	list_del(&lane->link);
 	for (unsigned i = 0; i < lane->group->npools; i++)
-		turns_free(lane->pools[i].turns);
+		pool_fini(&lane->pools[i]);
 	free(lane->pools);
 	free(lane->serves);
 	free(lane->name);

@@ -22,6 +22,10 @@
 #define DEBT_MAX (30 * USEC_PER_SEC)
 /* For how long a share that is not used is remembered. */
 #define REST_MAX (10 * USEC_PER_SEC)
+/* For how long a server is kept for a tenant that comes back at once, and what of a tenant's
+ * absences counts. */
+#define HOLD_MAX USEC_PER_MSEC
+#define AWAY_MAX (2 * HOLD_MAX)
 /* Of how many turns, about, the usual one is the mean, and what is the most of one in it: one that
  * lasts pays as it goes on. */
 #define MEMORY    8
@@ -33,6 +37,7 @@ struct turns *turns_new(void)
 
 	list_init(&turns->active);
 	list_init(&turns->resting);
+	list_init(&turns->holds);
 	turns->usual = LEAST;
 	return turns;
 }
@@ -42,9 +47,16 @@ static struct share *share_at(struct list *state)
 	return container_of(state, struct share, state);
 }
 
+static void end_hold(struct share *share)
+{
+	share->turns->nholds -= list_is_linked(&share->hold);
+	list_del(&share->hold);
+}
+
 static void share_free(struct share *share)
 {
 	PGT_ASSERT(!share->held && !share->nwaiting);
+	end_hold(share);
 	list_del(&share->link);
 	list_del(&share->state);
 	tenant_unref(share->tenant);
@@ -85,6 +97,8 @@ static struct share *share_of(struct turns *turns, struct tenant *tenant)
 	share->turns = turns;
 	share->tenant = tenant_ref(tenant);
 	share->usual = turns->usual;
+	share->away = AWAY_MAX;
+	list_init(&share->hold);
 	list_init(&share->waiting);
 	list_push_back(&tenant->shares, &share->link);
 	list_push_back(&turns->active, &share->state);
@@ -121,6 +135,15 @@ static void count_ready(struct turns *turns, unsigned before, unsigned after, us
 	turns->nready += after - before;
 }
 
+/* Where one begins that comes anew: no further than who is next, who may have got back since the
+ * clock was set what its turns did not take. */
+static int64_t front(const struct turns *turns)
+{
+	const struct heap_link *next = turns->next.root;
+
+	return next && next->key < turns->clock ? next->key : turns->clock;
+}
+
 /* Something of it has changed: puts it where it belongs.  Who begins to wait has no claim to what
  * it did not ask for before. */
 static void settle(struct share *share, usec_t now)
@@ -129,8 +152,8 @@ static void settle(struct share *share, usec_t now)
 	unsigned room = room_of(share);
 	unsigned nready = share->nwaiting < room ? share->nwaiting : room;
 
-	if (nready && !share->nready && share->paid < turns->clock)
-		share->paid = turns->clock;
+	if (nready && !share->nready && share->paid < front(turns))
+		share->paid = front(turns);
 	if (nready != share->nready) {
 		count_ready(turns, share->nready, nready, now);
 		share->nready = nready;
@@ -143,13 +166,79 @@ static void settle(struct share *share, usec_t now)
 	}
 }
 
-static void wake(struct share *share)
+static void learn(usec_t *usual, usec_t took)
 {
+	*usual += ((took < USUAL_MAX ? took : USUAL_MAX) - *usual) / MEMORY;
+	if (*usual < LEAST)
+		*usual = LEAST;
+}
+
+static void come_back(struct share *share, usec_t now)
+{
+	usec_t away = now - share->left_at;
+
+	learn(&share->away, away < AWAY_MAX ? away : AWAY_MAX);
+	share->left_at = 0;
+	end_hold(share);
+}
+
+static void wake(struct share *share, usec_t now)
+{
+	if (share->left_at)
+		come_back(share, now);
 	if (share->held || share->nwaiting)
 		return;
 	list_del(&share->state);
 	list_push_back(&share->turns->active, &share->state);
 }
+
+/* ---- who comes back at once -------------------------------------------------------------------
+ */
+
+/* Somebody waits, but the tenant would be next, if it only were there; and as a rule it is, before
+ * half a turn is over. */
+static bool is_worth_a_hold(const struct share *share)
+{
+	const struct turns *turns = share->turns;
+	int64_t begin = share->paid > front(turns) ? share->paid : front(turns);
+
+	return turns->next.root && begin <= turns->next.root->key && share->away <= HOLD_MAX &&
+	       share->away * 2 <= share->usual;
+}
+
+static void leave(struct share *share, usec_t now)
+{
+	if (share->held || share->nwaiting)
+		return;
+	share->left_at = now;
+	if (!is_worth_a_hold(share))
+		return;
+	share->hold_until = now + HOLD_MAX;
+	list_push_back(&share->turns->holds, &share->hold);
+	share->turns->nholds++;
+}
+
+bool turns_is_held(const struct turns *turns, const struct tenant *tenant)
+{
+	const struct share *share = turns->nholds ? find(turns, tenant) : NULL;
+
+	return share && list_is_linked(&share->hold);
+}
+
+bool turns_end_holds(struct turns *turns, usec_t now)
+{
+	LIST_FOREACH_SAFE (at, &turns->holds) {
+		struct share *share = container_of(at, struct share, hold);
+
+		if (now < share->hold_until)
+			return true;
+		end_hold(share);
+	}
+	return false;
+}
+
+/* ---- rest -------------------------------------------------------------------------------------
+ */
 
 static void rest_if_idle(struct share *share, usec_t now)
 {
@@ -183,7 +272,7 @@ void turns_wait(struct turns *turns, struct turn_wait *w, struct tenant *tenant,
 {
 	struct share *share = share_of(turns, tenant);
 
-	wake(share);
+	wake(share, now);
 	w->share = share;
 	list_push_back(&share->waiting, &w->link);
 	share->nwaiting++;
@@ -245,7 +334,7 @@ void turns_begin(struct turns *turns, struct turn *turn, struct tenant *tenant, 
 	/* One that others wait for, and that was not chosen, says nothing of how far they are. */
 	if ((was_next || !turns->nready) && begin > turns->clock)
 		turns->clock = begin;
-	wake(share);
+	wake(share, now);
 	*turn = (struct turn){
 		.share = share, .since = now, .wanted = wanted_at(turns, now), .paid = share->usual
 	};
@@ -272,13 +361,6 @@ void turn_pay(struct turn *turn, usec_t now)
 	settle(share, now);
 }
 
-static void learn(usec_t *usual, usec_t took)
-{
-	*usual += ((took < USUAL_MAX ? took : USUAL_MAX) - *usual) / MEMORY;
-	if (*usual < LEAST)
-		*usual = LEAST;
-}
-
 void turn_end(struct turn *turn, usec_t now)
 {
 	struct share *share = turn->share;
@@ -290,5 +372,6 @@ void turn_end(struct turn *turn, usec_t now)
 	turn->share = NULL;
 	share->held--;
 	settle(share, now);
+	leave(share, now);
 	rest_if_idle(share, now);
 }

@@ -356,11 +356,20 @@ static struct client *next_client(struct pool *pool)
 	return NULL;
 }
 
+/* Whether it has to stay idle, although others wait, for a tenant that comes back at once. */
+static bool is_held_back(const struct server *s)
+{
+	const struct pool *pool = s->pool;
+	unsigned others = pool->count[SLOT_IDLE] - (s->slot.state == SLOT_IDLE);
+
+	return pool_holds(pool) > others;
+}
+
 /* Puts it where the next client finds it, or gives it to one who waits. */
 static void offer(struct server *s)
 {
-	bool is_own = s->made_for != 0;
-	struct client *c = is_own ? replicate_owner(s) : next_client(s->pool);
+	bool is_own = s->made_for != 0, is_held = is_held_back(s);
+	struct client *c = is_own ? replicate_owner(s) : is_held ? NULL : next_client(s->pool);
 	usec_t now = now_of(s);
 
 	if (is_own ? !c || is_paused(s->pool)
@@ -371,7 +380,9 @@ static void offer(struct server *s)
 	if (!c) {
 		if (s->slot.state != SLOT_IDLE)
 			slot_become(&s->slot, SLOT_IDLE, now);
-		if (group_is_starved(s->pool->group, now))
+		if (is_held)
+			relay_watch_holds(s->pool->group->owner, s->pool);
+		else if (group_is_starved(s->pool->group, now))
 			server_drop(s);
 		return;
 	}
@@ -440,7 +451,8 @@ void attach_use_idle(struct pool *pool)
 {
 	struct slot *slot;
 
-	while (next_client(pool) && (slot = pool_idle(pool)))
+	while (pool->count[SLOT_IDLE] > pool_holds(pool) && next_client(pool) &&
+	       (slot = pool_idle(pool)))
 		attach_recycle(container_of(slot, struct server, slot));
 }
 

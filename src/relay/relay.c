@@ -25,6 +25,8 @@
 #define CLASSIFIER_ENTRIES 8192
 /* How often clients that wait for a limit are looked at. */
 #define LIMIT_TICK (5 * USEC_PER_MSEC)
+/* And servers that are kept idle for a moment. */
+#define HOLD_TICK USEC_PER_MSEC
 
 static usec_t now_of(const struct relay *r)
 {
@@ -45,6 +47,7 @@ void relay_init(struct relay *r, struct net *net, struct config *config,
 	tenants_init(&r->tenants, &r->latency_clock);
 	list_init(&r->limited);
 	list_init(&r->deferred);
+	list_init(&r->holding);
 }
 
 /* ---- groups -------------------------------------------------------------------------------------
@@ -295,6 +298,36 @@ void relay_watch_limits(struct relay *r)
 		return;
 	loop_timer_start(r->net->loop, &r->limit_timer, LIMIT_TICK, LIMIT_TICK, on_limit_tick);
 	r->limit_timer_runs = true;
+}
+
+/* ---- servers that are kept for who comes back at once ---------------------------------------
+ */
+
+static void on_hold_tick(struct loop_timer *timer)
+{
+	struct relay *r = container_of(timer, struct relay, hold_timer);
+
+	if (list_is_empty(&r->holding)) {
+		loop_timer_stop(r->net->loop, &r->hold_timer);
+		r->hold_timer_runs = false;
+	}
+	LIST_FOREACH_SAFE (at, &r->holding) {
+		struct pool *pool = container_of(at, struct pool, holding);
+
+		if (!turns_end_holds(pool->turns, now_of(r)))
+			list_del(at);
+		attach_use_idle(pool);
+	}
+}
+
+void relay_watch_holds(struct relay *r, struct pool *pool)
+{
+	if (!list_is_linked(&pool->holding))
+		list_push_back(&r->holding, &pool->holding);
+	if (r->hold_timer_runs)
+		return;
+	loop_timer_start(r->net->loop, &r->hold_timer, HOLD_TICK, HOLD_TICK, on_hold_tick);
+	r->hold_timer_runs = true;
 }
 
 static const char reconfigured[] = "the configuration of this database or tenant has changed";
@@ -858,6 +891,8 @@ void relay_fini(struct relay *r)
 		loop_timer_stop(r->net->loop, &r->limit_timer);
 	if (r->defer_timer_runs)
 		loop_timer_stop(r->net->loop, &r->defer_timer);
+	if (r->hold_timer_runs)
+		loop_timer_stop(r->net->loop, &r->hold_timer);
 	HMAP_FOREACH_SAFE (l, &r->groups) {
 		struct group *group = container_of(l, struct group, link);
 

@@ -261,6 +261,129 @@ static void test_a_flood_does_not_keep_others_waiting(void **state)
 }
 
 /* What was used while nobody waited is not held against a tenant, however long it took. */
+/* ---- who comes back at once -------------------------------------------------------------------
+ */
+
+/* Two servers whose turns begin and end together, one tenant that always waits, and one that is
+ * away for some time behind each of its turns. */
+struct duet {
+	struct turns *turns;
+	struct tenant *noisy, *quiet;
+	struct turn_wait noisy_wait, quiet_wait;
+	struct turn seats[2];
+	usec_t now;
+};
+
+static void duet_begin(struct duet *s, unsigned quiet_weight)
+{
+	*s = (struct duet){ .now = USEC_PER_SEC };
+	s->turns = turns_new();
+	turns_configure(s->turns, 2, s->now);
+	s->noisy = tenant_new(1);
+	s->quiet = tenant_new(quiet_weight);
+	list_init(&s->noisy_wait.link);
+	list_init(&s->quiet_wait.link);
+	turns_wait(s->turns, &s->noisy_wait, s->noisy, s->now);
+	turns_wait(s->turns, &s->quiet_wait, s->quiet, s->now);
+}
+
+static void duet_end(struct duet *s)
+{
+	turns_leave(&s->noisy_wait, s->now);
+	if (s->quiet_wait.share)
+		turns_leave(&s->quiet_wait, s->now);
+	turns_free(s->turns);
+	assert_int_equal(s->noisy->refs, 1);
+	assert_int_equal(s->quiet->refs, 1);
+	free(s->noisy);
+	free(s->quiet);
+}
+
+static void give_next(struct duet *s, struct turn *seat)
+{
+	struct turn_wait *next = turns_next(s->turns);
+	struct tenant *tenant = next->share->tenant;
+
+	turns_leave(next, s->now);
+	turns_begin(s->turns, seat, tenant, true, s->now);
+	if (tenant == s->noisy)
+		turns_wait(s->turns, &s->noisy_wait, s->noisy, s->now);
+}
+
+/* Both servers are given out, but for what is held, the quiet tenant comes, and all turns end. */
+static bool duet_go_on(struct duet *s, usec_t takes, usec_t away)
+{
+	bool is_held;
+
+	for (unsigned i = s->turns->nholds; i < 2; i++)
+		give_next(s, &s->seats[i]);
+	s->now += away;
+	is_held = turns_is_held(s->turns, s->quiet);
+	if (is_held)
+		turns_begin(s->turns, &s->seats[0], s->quiet, false, s->now);
+	else if (!s->quiet_wait.share && s->seats[0].share->tenant == s->noisy &&
+		 s->seats[1].share->tenant == s->noisy)
+		turns_wait(s->turns, &s->quiet_wait, s->quiet, s->now);
+	s->now += takes - away;
+	turn_end(&s->seats[0], s->now);
+	turn_end(&s->seats[1], s->now);
+	return is_held;
+}
+
+static void test_who_comes_back_at_once_finds_its_server(void **state)
+{
+	struct duet s;
+
+	(void)state;
+	duet_begin(&s, 1);
+	for (unsigned i = 0; i < 60; i++)
+		duet_go_on(&s, 2 * MSEC, MSEC / 10);
+	for (unsigned i = 0; i < 60; i++)
+		assert_true(duet_go_on(&s, 2 * MSEC, MSEC / 10));
+	/* Not for ever. */
+	assert_int_equal(s.turns->nholds, 1);
+	assert_true(turns_end_holds(s.turns, s.now + MSEC - 1));
+	assert_false(turns_end_holds(s.turns, s.now + MSEC));
+	assert_int_equal(s.turns->nholds, 0);
+	assert_false(turns_is_held(s.turns, s.quiet));
+	duet_end(&s);
+}
+
+static void assert_nothing_is_held(usec_t takes, usec_t away, unsigned weight)
+{
+	struct duet s;
+
+	duet_begin(&s, weight);
+	for (unsigned i = 0; i < 200; i++)
+		assert_false(duet_go_on(&s, takes, away));
+	duet_end(&s);
+}
+
+/* … for who stays away longer than half a turn, or than a millisecond. */
+static void test_who_stays_away_finds_none(void **state)
+{
+	(void)state;
+	assert_nothing_is_held(2 * MSEC, MSEC + MSEC / 2, 1);
+	assert_nothing_is_held(100 * MSEC, 10 * MSEC, 1);
+	assert_nothing_is_held(MSEC / 10, MSEC * 8 / 100, 1);
+}
+
+/* … for who has had more than its share. */
+static void test_who_would_not_be_next_finds_none(void **state)
+{
+	struct duet s;
+	unsigned held = 0;
+
+	(void)state;
+	duet_begin(&s, 1);
+	s.noisy->set.weight = 20;
+	for (unsigned i = 0; i < 1000; i++)
+		held += duet_go_on(&s, 2 * MSEC, MSEC / 10);
+	/* Its share is one of 21 parts of two servers. */
+	assert_true(held <= 110);
+	duet_end(&s);
+}
+
 static void test_what_nobody_wanted_is_free(void **state)
 {
 	const unsigned counts[] = { 29, 20 }, weights[] = { 1, 1 };
@@ -412,6 +535,9 @@ int main(void)
 		cmocka_unit_test(test_weights_are_kept),
 		cmocka_unit_test(test_time_counts_and_not_turns),
 		cmocka_unit_test(test_a_flood_does_not_keep_others_waiting),
+		cmocka_unit_test(test_who_comes_back_at_once_finds_its_server),
+		cmocka_unit_test(test_who_stays_away_finds_none),
+		cmocka_unit_test(test_who_would_not_be_next_finds_none),
 		cmocka_unit_test(test_what_nobody_wanted_is_free),
 		cmocka_unit_test(test_nothing_is_saved_up),
 		cmocka_unit_test(test_first_come_first_served_within_a_tenant),
