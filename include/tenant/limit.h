@@ -91,6 +91,8 @@ void limit_charge_exec(struct limit_state *state, const struct limit_rules *rule
 void limit_charge_bytes(struct limit_state *state, const struct limit_rules *rules, uint64_t n,
 			usec_t now);
 
+/* Whether anything was taken that has not come back yet. */
+bool limit_owes(const struct limit_state *state, usec_t now);
 /* Other rules: what was taken of a bucket stays taken.  Any thread. */
 void limit_rescale(struct limit_state *state, const struct limit_rules *old,
 		   const struct limit_rules *new, usec_t now);

@@ -4,7 +4,8 @@
  *
  * A record is found by name under a lock, on cold paths only (a group of pools is made, a console
  * command runs), and used through atomics from then on.  It lives as long as somebody holds a
- * reference; a tenant's lives as long as the process, because its bucket and quota must.  A slot of
+ * reference; that of a tenant which is known lives as long as the process, because its bucket and
+ * quota must, and of those that anybody may name the last SHARED_STRANGERS are kept.  A slot of
  * a limit is reserved before the connection is made, so that the sum is never exceeded, at any
  * instant (I5).
  */
@@ -12,6 +13,7 @@
 #define PGT_TENANT_SHARED_H
 
 #include "base/hash.h"
+#include "base/list.h"
 #include "base/slice.h"
 #include "tenant/limit.h"
 
@@ -21,7 +23,7 @@
 enum shared_kind {
 	SHARED_DATABASE, /* by the name clients use */
 	SHARED_USER,     /* by the name on the server */
-	SHARED_TENANT,   /* never freed */
+	SHARED_TENANT,   /* kept without references */
 	SHARED_LOGIN,    /* by database and user */
 	SHARED_CLUSTER,  /* by host and port of its first node */
 	SHARED_NKINDS
@@ -55,6 +57,8 @@ struct shared {
 		};
 		/* of a tenant */
 		struct {
+			struct list stranger; /* without references, not known */
+			atomic_bool is_known; /* to a configuration, or a ledger */
 			struct limit_state limit;
 			_Atomic unsigned transactions; /* under way, where they are limited */
 			_Atomic unsigned held;         /* servers of shared pools, the same */
@@ -85,6 +89,11 @@ struct limit_tally {
 	_Atomic unsigned waiting[NLIMITS];
 };
 
+/* Tenants that nobody knows and that are remembered all the same, after their last session: the
+ * ones that left last.  Who may name tenants as it likes (unknown_tenant) would else fill the
+ * memory (I6), and has a new quota under a new name anyway. */
+#define SHARED_STRANGERS 10000
+
 /* Clients of the whole process. */
 extern _Atomic unsigned shared_clients;
 
@@ -93,6 +102,12 @@ struct shared *shared_get(enum shared_kind kind, struct slice name);
 /* Finds it or returns NULL. */
 struct shared *shared_find(enum shared_kind kind, struct slice name);
 void shared_put(struct shared *s);
+
+/* Of those of a kind that wants picks under the lock, a reference each; the list is the caller's.
+ */
+struct shared **shared_pick(enum shared_kind kind,
+			    bool (*wants)(const void *arg, const struct shared *s), const void *arg,
+			    size_t *n);
 
 /* Calls visit for each record of a kind, under the lock: it must be short and not come back here.
  */

@@ -156,6 +156,7 @@ static bool take_line(struct slice line, usec_t wall, bool apply)
 
 	if (ok && apply) {
 		s = shared_get(SHARED_TENANT, buf_peek(&name));
+		s->is_known = true;
 		restore(s, LIMIT_PER_HOUR, hour_begin, hour, wall);
 		restore(s, LIMIT_PER_DAY, day_begin, day, wall);
 		shared_put(s);

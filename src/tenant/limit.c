@@ -108,6 +108,12 @@ static void rescale(_Atomic int64_t *full_at, const struct limit_bucket *old,
 	} while (!atomic_compare_exchange_weak(full_at, &seen, next));
 }
 
+bool limit_owes(const struct limit_state *state, usec_t now)
+{
+	return state->full_at > now * 1000 || state->exec_full_at > now * 1000 ||
+	       state->bytes_full_at > now * 1000;
+}
+
 void limit_rescale(struct limit_state *state, const struct limit_rules *old,
 		   const struct limit_rules *new, usec_t now)
 {

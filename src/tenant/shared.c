@@ -16,15 +16,52 @@ _Atomic unsigned shared_clients;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct hmap records[SHARED_NKINDS];
 
+static struct list strangers = { &strangers, &strangers }; /* the one that left last at the end */
+static size_t nstrangers;
+
+static bool is_stranger(const struct shared *s)
+{
+	return s->kind == SHARED_TENANT && list_is_linked(&s->stranger);
+}
+
+static struct shared *ref_locked(struct shared *s)
+{
+	if (is_stranger(s)) {
+		list_del(&s->stranger);
+		nstrangers--;
+	}
+	s->refs++;
+	return s;
+}
+
+static void free_locked(struct shared *s)
+{
+	hmap_remove(&records[s->kind], &s->link);
+	if (!records[s->kind].count)
+		hmap_fini(&records[s->kind]);
+	if (s->kind == SHARED_TENANT)
+		free(atomic_load(&s->tally));
+	free(s);
+}
+
+static void forget_strangers(void)
+{
+	while (nstrangers > SHARED_STRANGERS) {
+		struct list *oldest = list_first(&strangers);
+
+		list_del(oldest);
+		nstrangers--;
+		free_locked(container_of(oldest, struct shared, stranger));
+	}
+}
+
 static struct shared *find_locked(enum shared_kind kind, struct slice name, uint64_t hash)
 {
 	for (struct hlink *l = hmap_first(&records[kind], hash); l; l = hmap_next(l)) {
 		struct shared *s = container_of(l, struct shared, link);
 
-		if (slice_is_equal(slice_str(s->name), name)) {
-			s->refs++;
-			return s;
-		}
+		if (slice_is_equal(slice_str(s->name), name))
+			return ref_locked(s);
 	}
 	return NULL;
 }
@@ -53,6 +90,8 @@ struct shared *shared_get(enum shared_kind kind, struct slice name)
 		memcpy(s->name, name.p, name.n);
 		if (kind == SHARED_LOGIN)
 			s->default_timeout_ms = -1;
+		if (kind == SHARED_TENANT)
+			list_init(&s->stranger);
 		hmap_insert(&records[kind], &s->link, hash);
 	}
 	pthread_mutex_unlock(&lock);
@@ -67,10 +106,11 @@ void shared_put(struct shared *s)
 	/* A tenant's record outlives its sessions: leaving and coming back must not refill a bucket
 	 * or a quota. */
 	if (--s->refs == 0 && s->kind != SHARED_TENANT) {
-		hmap_remove(&records[s->kind], &s->link);
-		if (!records[s->kind].count)
-			hmap_fini(&records[s->kind]);
-		free(s);
+		free_locked(s);
+	} else if (!s->refs && !s->is_known) {
+		list_push_back(&strangers, &s->stranger);
+		nstrangers++;
+		forget_strangers();
 	}
 	pthread_mutex_unlock(&lock);
 }
@@ -81,6 +121,26 @@ void shared_visit(enum shared_kind kind, void (*visit)(void *arg, struct shared 
 	for (struct hlink *l = hmap_walk(&records[kind], NULL); l; l = hmap_walk(&records[kind], l))
 		visit(arg, container_of(l, struct shared, link));
 	pthread_mutex_unlock(&lock);
+}
+
+struct shared **shared_pick(enum shared_kind kind,
+			    bool (*wants)(const void *arg, const struct shared *s), const void *arg,
+			    size_t *n)
+{
+	struct shared **list;
+
+	*n = 0;
+	pthread_mutex_lock(&lock);
+	list = xcalloc(records[kind].count + 1, sizeof(struct shared *));
+	for (struct hlink *l = hmap_walk(&records[kind], NULL); l;
+	     l = hmap_walk(&records[kind], l)) {
+		struct shared *s = container_of(l, struct shared, link);
+
+		if (wants(arg, s))
+			list[(*n)++] = ref_locked(s);
+	}
+	pthread_mutex_unlock(&lock);
+	return list;
 }
 
 struct limit_tally *shared_tally(struct shared *s)

@@ -18,6 +18,7 @@ static void configure(struct tenant *t, const struct config *config, const struc
 			 &t->set);
 	config_changes_apply(config, SCOPE_TENANT, slice_str(t->name), &t->set);
 	t->rules = settings_limit_rules(&t->set);
+	atomic_store_explicit(&t->shared->is_known, conf != NULL, memory_order_relaxed);
 	t->is_gated = limit_is_any(&t->rules) || t->set.max_transactions ||
 		      t->set.tenant_max_server_conn || t->set.readonly || *t->set.maintenance ||
 		      t->set.paused;
@@ -133,11 +134,6 @@ void tenants_configure(struct tenants *table, const struct config *config)
 	}
 }
 
-struct rescaling {
-	const struct config *old, *new;
-	usec_t now;
-};
-
 static struct limit_rules rules_of(const struct config *config, const char *name)
 {
 	const struct tenant_conf *conf = config_tenant_by_name(config, slice_str(name));
@@ -148,19 +144,25 @@ static struct limit_rules rules_of(const struct config *config, const char *name
 	return settings_limit_rules(&set);
 }
 
-static void rescale(void *arg, struct shared *s)
+static bool is_in_debt(const void *arg, const struct shared *s)
 {
-	const struct rescaling *r = arg;
-	const struct limit_rules old = rules_of(r->old, s->name), new = rules_of(r->new, s->name);
-
-	limit_rescale(&s->limit, &old, &new, r->now);
+	return limit_owes(&s->limit, *(const usec_t *)arg);
 }
 
 void tenants_rescale(const struct config *old, const struct config *new, usec_t now)
 {
-	struct rescaling r = { old, new, now };
+	size_t n;
+	struct shared **debtors = shared_pick(SHARED_TENANT, is_in_debt, &now, &n);
 
-	shared_visit(SHARED_TENANT, rescale, &r);
+	for (size_t i = 0; i < n; i++) {
+		struct shared *s = debtors[i];
+		const struct limit_rules before = rules_of(old, s->name),
+					 after = rules_of(new, s->name);
+
+		limit_rescale(&s->limit, &before, &after, now);
+		shared_put(s);
+	}
+	free(debtors);
 }
 
 const char *tenant_name(const struct tenant *tenant)

@@ -298,6 +298,18 @@ def test_an_unknown_tenant_in_a_tier(ledger, turnstile):
         assert sqlstate(ask(client, q(f"SET {SETTING} = 'acme'"))[0]) == "28000"
 
 
+def test_i6_who_names_ever_new_tenants_does_not_fill_the_memory(ledger, turnstile):
+    t = turnstile(switching(ledger, {"unknown_tenant": "guests", "workers": 1}, {"guests": {"rate": "5/s"}}))
+    with log_in(t) as client:
+        for first in range(0, 12_500, 500):
+            client.send(*(q(f"SET {SETTING} = 'visitor {i}'") for i in range(first, first + 500)))
+            for _ in range(500):
+                assert sqlstate(client.until("Z")) is None
+    known = {row["name"] for row in t.admin("SHOW TENANTS")}
+    assert "visitor 12499" in known and "visitor 0" not in known
+    assert len(known) <= 10_000 + 1024 + len(TENANTS) + 1
+
+
 def test_only_with_permission(ledger, turnstile):
     t = turnstile(switching(ledger, changes={"users": {APP_USER: {"tenant_switch": "no"}}}))
     with pytest.raises(raw.LoginRefused) as refused:

@@ -82,6 +82,43 @@ static void test_kept_for_a_while(void **state PGT_UNUSED)
 	config_unref(config);
 }
 
+static bool is_remembered(const char *name)
+{
+	struct shared *s = shared_find(SHARED_TENANT, slice_str(name));
+
+	shared_put(s);
+	return s != NULL;
+}
+
+static void test_i6_strangers_are_forgotten(void **state PGT_UNUSED)
+{
+	struct tenants table;
+	struct tenant *present;
+	struct config *config;
+	char ini[512], name[32];
+
+	snprintf(ini, sizeof(ini), INI "[tenants]\nknown = business_id=7\n", "15s");
+	config = config_of(ini);
+	tenants_init(&table);
+	tenant_unref(tenant_get(&table, config, SLICE("known"), "7",
+				config_tenant_by_name(config, SLICE("known"))));
+	present = tenant_get(&table, config, SLICE("present"), "8", NULL);
+	for (unsigned i = 0; i < SHARED_STRANGERS + TENANTS_KEPT + 3; i++) {
+		snprintf(name, sizeof(name), "stranger %u", i);
+		tenant_unref(tenant_get(&table, config, slice_str(name), name, NULL));
+		/* One that comes again is not the oldest any more. */
+		assert_true(is_remembered("stranger 0"));
+	}
+	assert_false(is_remembered("stranger 1"));
+	assert_false(is_remembered("stranger 2"));
+	assert_true(is_remembered("stranger 4"));
+	assert_true(is_remembered("present"));
+	assert_true(is_remembered("known"));
+	tenant_unref(present);
+	tenants_fini(&table);
+	config_unref(config);
+}
+
 static void test_another_configuration(void **state PGT_UNUSED)
 {
 	char ini[512];
@@ -115,6 +152,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_kept_for_a_while),
+		cmocka_unit_test(test_i6_strangers_are_forgotten),
 		cmocka_unit_test(test_another_configuration),
 	};
 
