@@ -80,8 +80,9 @@ struct pool {
 	unsigned nwaiting;
 	struct turns *turns;     /* of the tenants that share it; NULL: who came first is next */
 	struct latencies *times; /* of its node; NULL: nothing is measured */
-	struct list holding; /* of relay.holding, while it keeps servers for who comes back at once */
-	struct list mates;    /* a ring: the pools that pool_size counts together with this one */
+	struct list
+	    holding;       /* of relay.holding, while it keeps servers for who comes back at once */
+	struct list mates; /* a ring: the pools that pool_size counts together with this one */
 	uint64_t given_count; /* of a lane: servers given to clients … */
 	uint64_t wait_time;   /* … for which those have waited so long */
 	usec_t retry_at;      /* no connect before: server_login_retry after a failure */
