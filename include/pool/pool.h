@@ -166,8 +166,8 @@ struct pool *group_next_pool(const struct group *group, struct pool *pool);
 void pool_init(struct pool *pool, struct group *group, unsigned node);
 /* No slots and no waiters are left. */
 void pool_fini(struct pool *pool);
-/* Tenants share it, or it has another size now. */
-void pool_configure_turns(struct pool *pool);
+/* After its group is configured: whether tenants share it, its size, whether it is measured. */
+void pool_configure(struct pool *pool);
 
 /* The ceiling of statement_timeout for a tenant's statements (NULL: nobody's) there; 0: none. */
 static inline usec_t pool_timeout_cap(const struct pool *pool, const struct tenant *tenant)

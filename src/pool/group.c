@@ -147,24 +147,22 @@ static void take_switches(struct group *group)
 	group->is_gated = group->readonly || *group->maintenance;
 }
 
-void pool_configure_turns(struct pool *pool)
+/* What is replicated streams for hours, and would be all that is seen. */
+static bool is_measured(const struct group *group)
+{
+	return group->set.latency_histograms && !group->replication;
+}
+
+void pool_configure(struct pool *pool)
 {
 	const struct group *group = pool->group;
 
+	pool->times = is_measured(group) ? &group->times->at[pool->node] : NULL;
 	if (group->is_shared && !group->replication && !pool->turns)
 		pool->turns = turns_new();
 	if (pool->turns)
 		turns_configure(pool->turns, pool->set->default_pool_size,
 				loop_now(group->net->loop));
-}
-
-/* What is replicated streams for hours, and would be all that is seen. */
-static void configure_times(struct group *group)
-{
-	bool is_measured = group->set.latency_histograms && !group->replication;
-
-	GROUP_FOREACH_POOL (pool, group)
-		pool->times = is_measured ? &group->times->at[pool->node] : NULL;
 }
 
 void group_configure(struct group *group, struct config *config,
@@ -188,8 +186,7 @@ void group_configure(struct group *group, struct config *config,
 		settle_for_replication(&group->set);
 	lanes_configure(group);
 	GROUP_FOREACH_POOL (pool, group)
-		pool_configure_turns(pool);
-	configure_times(group);
+		pool_configure(pool);
 	config_unref(old);
 }
 

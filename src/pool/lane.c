@@ -98,7 +98,7 @@ static struct lane *lane_new(struct group *group, struct slice name)
 	list_push_back(&group->lanes, &lane->link);
 	lane_configure(lane);
 	for (unsigned i = 0; i < group->npools; i++)
-		pool_configure_turns(&lane->pools[i]);
+		pool_configure(&lane->pools[i]);
 	return lane;
 }
 

@@ -99,7 +99,7 @@ static void test_i6_strangers_are_forgotten(void **state PGT_UNUSED)
 
 	snprintf(ini, sizeof(ini), INI "[tenants]\nknown = business_id=7\n", "15s");
 	config = config_of(ini);
-	tenants_init(&table);
+	tenants_init(&table, NULL);
 	tenant_unref(tenant_get(&table, config, SLICE("known"), "7",
 				config_tenant_by_name(config, SLICE("known"))));
 	present = tenant_get(&table, config, SLICE("present"), "8", NULL);
