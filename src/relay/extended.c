@@ -447,28 +447,30 @@ enum step extended_on_bind(struct client *c, const struct frame *f)
 	return step;
 }
 
-/* Describe and Close: a letter that says of what, and its name. */
-static bool read_target(const struct frame *f, uint8_t *what, struct slice *name)
+/* Describe and Close: a letter that says of what, and its name.  STEP_DONE: they are read. */
+static enum step read_target(struct client *c, const struct frame *f, uint8_t *what,
+			     struct slice *name)
 {
 	struct reader r = reader_of(frame_body(f));
 
+	if (!frame_is_whole(f) && f->len <= WAITING_INPUT_MAX)
+		return STEP_AGAIN;
 	*what = read_u8(&r);
 	*name = read_cstr(&r);
-	return read_is_complete(&r) && (*what == 'S' || *what == 'P');
+	if (frame_is_whole(f) && read_is_complete(&r) && (*what == 'S' || *what == 'P'))
+		return STEP_DONE;
+	return request_protocol_error(c, f->type == MSG_DESCRIBE ? "invalid Describe message"
+								 : "invalid Close message");
 }
 
 enum step extended_on_describe(struct client *c, const struct frame *f)
 {
 	struct slice name;
-	enum step step;
 	uint8_t what;
+	enum step step = read_target(c, f, &what, &name);
 
-	if (!frame_is_whole(f))
-		return f->len > WAITING_INPUT_MAX
-			   ? request_protocol_error(c, "invalid Describe message")
-			   : STEP_AGAIN;
-	if (!read_target(f, &what, &name))
-		return request_protocol_error(c, "invalid Describe message");
+	if (step != STEP_DONE)
+		return step;
 	if (what == 'S' && must_settle(c, name))
 		return STEP_AGAIN;
 	if (c->whose && whose_describe(c, what, name) == WHOSE_ANSWERED)
@@ -488,15 +490,11 @@ enum step extended_on_describe(struct client *c, const struct frame *f)
 enum step extended_on_close(struct client *c, const struct frame *f)
 {
 	struct slice name;
-	enum step step;
 	uint8_t what;
+	enum step step = read_target(c, f, &what, &name);
 
-	if (!frame_is_whole(f))
-		return f->len > WAITING_INPUT_MAX
-			   ? request_protocol_error(c, "invalid Close message")
-			   : STEP_AGAIN;
-	if (!read_target(f, &what, &name))
-		return request_protocol_error(c, "invalid Close message");
+	if (step != STEP_DONE)
+		return step;
 	if (what == 'S' && name.n && must_settle(c, name))
 		return STEP_AGAIN;
 	if (c->whose && whose_close(c, what, name) == WHOSE_ANSWERED)

@@ -29,16 +29,16 @@ def both_pools(request, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "pool", request.param)
 
 
-def make_ledger(primary, ids=tuple(TENANTS.values())):
-    """The table `ledger`: each tenant has ROWS_EACH rows, and sees no others."""
+def make_ledger(primary, ids=tuple(TENANTS.values()), table="ledger"):
+    """The table: each tenant has ROWS_EACH rows, and sees no others."""
     statements = [
-        "DROP TABLE IF EXISTS ledger",
-        "CREATE TABLE ledger (id serial, business_id text NOT NULL, note text)",
-        "INSERT INTO ledger (business_id) SELECT b FROM unnest(%s::text[]) AS b,"
+        f"DROP TABLE IF EXISTS {table}",
+        f"CREATE TABLE {table} (id serial PRIMARY KEY, business_id text NOT NULL, note text)",
+        f"INSERT INTO {table} (business_id) SELECT b FROM unnest(%s::text[]) AS b,"
         f" generate_series(1, {ROWS_EACH})",
-        "ALTER TABLE ledger ENABLE ROW LEVEL SECURITY",
-        f"CREATE POLICY own ON ledger USING (business_id = current_setting('{SETTING}', true))",
-        f"GRANT ALL ON ledger, ledger_id_seq TO {APP_USER}",
+        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY own ON {table} USING (business_id = current_setting('{SETTING}', true))",
+        f"GRANT ALL ON {table}, {table}_id_seq TO {APP_USER}",
     ]
     with primary.connect(APP_DATABASE) as connection:
         for statement in statements:

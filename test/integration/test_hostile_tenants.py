@@ -14,7 +14,7 @@ import pytest
 import raw
 from conftest import APP_DATABASE, APP_USER
 from rig import log_in, sqlstate
-from tenancy import ROWS_EACH, SETTING, TENANTS, enter, errors, show, tenants
+from tenancy import SETTING, TENANTS, enter, errors, make_ledger, show, tenants
 from test_tenant_switch import SYNC, ask, exact, run, switching
 
 ACME, GLOBEX, INITECH = TENANTS["acme"], TENANTS["globex"], TENANTS["initech"]
@@ -27,17 +27,7 @@ q, p, b, d, e = raw.query, raw.parse, raw.bind, raw.describe, raw.execute
 
 @pytest.fixture(scope="module")
 def ledger(primary):
-    with primary.connect(APP_DATABASE) as connection:
-        for statement in [
-                f"DROP TABLE IF EXISTS {TABLE}",
-                f"CREATE TABLE {TABLE} (id serial PRIMARY KEY, business_id text NOT NULL)",
-                f"INSERT INTO {TABLE} (business_id) SELECT b FROM unnest(ARRAY['42', '7', '1001'])"
-                f" AS b, generate_series(1, {ROWS_EACH})",
-                f"ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY",
-                f"CREATE POLICY own ON {TABLE}"
-                f" USING (business_id = current_setting('{SETTING}', true))",
-                f"GRANT ALL ON {TABLE}, {TABLE}_id_seq TO {APP_USER}"]:
-            connection.execute(statement)
+    make_ledger(primary, table=TABLE)
     return primary
 
 

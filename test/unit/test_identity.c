@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "config_rig.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,28 +23,11 @@
 	"client_tls_sslmode = allow\nclient_tls_key_file = k.pem\nclient_tls_cert_file = c.pem\n"
 #define SHOP "[databases]\nshop = host=127.0.0.1\nacme_db = host=127.0.0.1 dbname=shop user=owner\n"
 
-static bool read_text(void *arg, const char *path PGT_UNUSED, bool is_secret PGT_UNUSED,
-		      struct buf *text, struct err *e PGT_UNUSED)
-{
-	buf_put_slice(text, slice_str(arg));
-	return true;
-}
-
 /* settings: of the tenants; "": there are none. */
 static struct config *config_of(const char *settings)
 {
-	struct config_problems p = { 0 };
-	struct buf text = { 0 };
-	struct config *c;
-
-	buf_printf(&text, "[pgturnstile]\nauth_type = trust\n%s\n%s%s", settings,
-		   *settings ? TIERS TENANTS : "", SHOP);
-	c = config_load("t.ini", read_text, (void *)(uintptr_t)buf_cstr(&text), &p);
-	if (p.nerrors)
-		fail_msg("%s", buf_cstr(&p.errors));
-	config_problems_fini(&p);
-	buf_fini(&text);
-	return c;
+	return config_of_format("[pgturnstile]\nauth_type = trust\n%s\n%s%s", settings,
+				*settings ? TIERS TENANTS : "", SHOP);
 }
 
 /* packet: "name=value" words that end with NULL. */

@@ -5,6 +5,7 @@
 #include "config/roster.h"
 
 #include "base/assert.h"
+#include "config_rig.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,31 +17,14 @@
 #define NAMES_MAX 8
 #define GOLD      "gold = rate=100/s\n"
 
-static bool read_text(void *arg, const char *path PGT_UNUSED, bool is_secret PGT_UNUSED,
-		      struct buf *text, struct err *e PGT_UNUSED)
-{
-	buf_put_slice(text, slice_str(arg));
-	return true;
-}
-
 static struct config *config_of(const char *tiers)
 {
-	struct config_problems p = { 0 };
-	struct buf text = { 0 };
-	struct config *c;
-
-	buf_printf(&text,
-		   "[pgturnstile]\nauth_type = trust\ntenant_by = user, user_suffix\n"
-		   "tenant_query = SELECT 1\nmonitor_user = m\n"
-		   "[databases]\nshop = host=127.0.0.1\n"
-		   "[tiers]\nbasic = weight=1\n%s[tenants]\nacme = tier=basic business_id=42\n",
-		   tiers);
-	c = config_load("t.ini", read_text, (void *)(uintptr_t)buf_cstr(&text), &p);
-	if (p.nerrors)
-		fail_msg("%s", buf_cstr(&p.errors));
-	config_problems_fini(&p);
-	buf_fini(&text);
-	return c;
+	return config_of_format("[pgturnstile]\nauth_type = trust\ntenant_by = user, user_suffix\n"
+				"tenant_query = SELECT 1\nmonitor_user = m\n"
+				"[databases]\nshop = host=127.0.0.1\n"
+				"[tiers]\nbasic = weight=1\n%s"
+				"[tenants]\nacme = tier=basic business_id=42\n",
+				tiers);
 }
 
 static unsigned slices_of(const char *const texts[], struct slice out[NAMES_MAX])

@@ -5,6 +5,7 @@
 #include "tenant/tenant.h"
 
 #include "base/mem.h"
+#include "config_rig.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,26 +14,6 @@
 #include <cmocka.h>
 
 #include <stdio.h>
-
-static bool read_text(void *arg, const char *path PGT_UNUSED, bool is_secret PGT_UNUSED,
-		      struct buf *text, struct err *e PGT_UNUSED)
-{
-	buf_put_slice(text, slice_str(arg));
-	return true;
-}
-
-static struct config *config_of(const char *ini)
-{
-	struct config_problems problems = { 0 };
-	struct config *config =
-	    config_load("test.ini", read_text, (void *)(uintptr_t)ini, &problems);
-
-	if (!config)
-		print_message("%s", buf_cstr(&problems.errors));
-	assert_non_null(config);
-	config_problems_fini(&problems);
-	return config;
-}
 
 #define INI                                                                                        \
 	"[pgturnstile]\nauth_type = trust\ntenant_by = user\nunknown_tenant = t\n"                 \
@@ -55,7 +36,7 @@ static void test_kept_for_a_while(void **state PGT_UNUSED)
 	struct tenant *first;
 
 	snprintf(ini, sizeof(ini), INI, "15s");
-	config = config_of(ini);
+	config = config_of_text(ini);
 	latency_clock_init(&clock, 0);
 	tenants_init(&table, &clock);
 	first = get(&table, config, 0);
@@ -128,9 +109,9 @@ static void test_another_configuration(void **state PGT_UNUSED)
 	struct tenant *used, *unused;
 
 	snprintf(ini, sizeof(ini), INI, "15s");
-	before = config_of(ini);
+	before = config_of_text(ini);
 	snprintf(ini, sizeof(ini), INI, "3s");
-	after = config_of(ini);
+	after = config_of_text(ini);
 	latency_clock_init(&clock, 0);
 	tenants_init(&table, &clock);
 	used = get(&table, before, 1);
