@@ -142,6 +142,8 @@ struct client {
 	bool unnamed_is_read;      /* its unnamed statement, where names are not mapped */
 	bool counted;              /* in shared_clients and the shared records */
 	bool in_batch;             /* extended messages without their Sync yet */
+	bool is_routed;            /* its request goes to a replica, and has not gone yet */
+	bool was_rescued;          /* it has come back from there, and goes to the primary */
 	bool looked_at; /* its request may be sent as it is, when the queue has a server for it */
 	bool batch_goes_on; /* its batch may leave a transaction or a COPY under way */
 	bool said_goodbye;  /* with Terminate, not by hanging up */

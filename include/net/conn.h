@@ -142,6 +142,8 @@ static inline struct slice conn_input(const struct conn *c)
 
 /* Drops the first n of them.  They may still be borrowed until the event ends. */
 void conn_consume(struct conn *c, size_t n);
+/* Puts bytes in front of those that wait; not from within its own readable(). */
+void conn_unread(struct conn *c, struct slice bytes);
 /* Has readable() called again, at the end of this turn, for bytes that were left waiting. */
 void conn_kick(struct conn *c);
 /* Handles at once what has come and was not received yet; not from within a handler.  It may be
@@ -166,6 +168,9 @@ static inline size_t conn_unsent(const struct conn *c)
 {
 	return buf_len(&c->out) + c->borrowed_len;
 }
+
+/* Takes back what was put behind the first n of them in this event. */
+void conn_unsend(struct conn *c, size_t n);
 
 /* Stops and resumes receiving. */
 void conn_pause(struct conn *c);

@@ -81,6 +81,9 @@ enum step attach_acquire(struct client *c, struct pool *pool) PGT_MUST_USE;
 void attach_settle(struct server *s);
 /* The client goes away. */
 void attach_abandon(struct client *c);
+/* What the server was asked will be asked elsewhere: it goes, and nothing was asked.  What the
+ * client has claimed of its limits it keeps. */
+void attach_withdraw(struct client *c);
 /* Nobody uses the server: reset, check, the next client, or the idle list. */
 void attach_recycle(struct server *s);
 /* The client's session keeps it: pins, session pooling. */
@@ -207,13 +210,15 @@ bool gate_may_write_unseen(struct client *c, struct err *e);
 bool gate_has_choice(const struct client *c);
 /* Whether the text is a proven read. */
 bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts);
+/* A replica has refused it as a write: none of its shape goes there any more. */
+void gate_remember_write(struct client *c, struct slice text);
 /* The pool for a transaction that starts with this text. */
 struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts);
 /* The same, for one that is not sent there. */
 struct pool *gate_peek(struct client *c, struct slice text, const struct sql_facts *facts);
 struct pool *gate_primary(const struct client *c);
-/* The least busy replica; the primary when none will do. */
-struct pool *gate_replica(struct client *c);
+/* The same for one of which it is known whether it reads only. */
+struct pool *gate_choose_known(struct client *c, bool is_read);
 
 /* ---- lane.c: in which lane a transaction runs --------------------------------------------------
  */
@@ -341,6 +346,9 @@ void local_fail(struct client *c);
 /* The same for one that was sent, on a server that is not the client's any more.  Takes the
  * reference. */
 void local_take_failed(struct client *c, struct statement *begin);
+/* One that went to a replica, and of which nobody has heard there, waits again.  Takes the
+ * reference. */
+void local_take_back(struct client *c, struct statement *begin);
 /* It will never be sent.  Harmless without one. */
 void local_forget(struct client *c);
 /* A BEGIN that is due could not be sent, and can now. */

@@ -23,6 +23,7 @@ struct cancel;
 struct server;
 struct server_login;
 struct sql_leaving;
+struct statement;
 struct survey;
 
 struct server_events {
@@ -121,7 +122,11 @@ struct server {
 	char timeout[SERVER_TIMEOUT_MAX];
 	char timeout_after[SERVER_TIMEOUT_MAX]; /* … where .context_is_local, once that ends */
 	struct buf sent; /* the batch under way, if it may have to be sent again */
-	uint64_t batch;  /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
+	/* Of the relay, on a replica: what its client has asked, as that has sent it … */
+	struct buf asked;
+	struct statement *asked_begin; /* … with the BEGIN that went ahead, or NULL … */
+	size_t answer_at;              /* … and where its answer begins in the client's output */
+	uint64_t batch; /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
 	uint64_t id;
 	uint64_t sequence_user; /* the client that has used it last */
 	uint64_t made_for;      /* the only client that may have it: replication; 0: any */
@@ -153,6 +158,7 @@ struct server {
 	bool caps_timeout;         /* the startup packet asked for the tier's statement_timeout */
 	bool has_cut_request;  /* it was sent the beginning of a message whose end will not come */
 	bool will_forget;      /* so does the batch under way, from its Sync on */
+	bool may_rescue;       /* nothing of the answer to .asked has gone out */
 	bool reuses;           /* the batch under way uses a statement parsed before it */
 	bool forgets;          /* a DISCARD ALL or DEALLOCATE ALL is under way */
 	bool begins_in_batch;  /* a deferred BEGIN is to be answered, and its batch has its Sync */

@@ -571,6 +571,19 @@ void conn_consume(struct conn *c, size_t n)
 	}
 }
 
+void conn_unread(struct conn *c, struct slice bytes)
+{
+	struct buf behind = c->in;
+
+	PGT_ASSERT(!c->cur);
+	c->in = (struct buf){ 0 };
+	buffer_take(c->net, &c->in);
+	buf_put_slice(&c->in, bytes);
+	buf_put_slice(&c->in, buf_peek(&behind));
+	buf_clear(&behind);
+	buffer_give_back(c->net, &behind);
+}
+
 void conn_kick(struct conn *c)
 {
 	if (!list_is_linked(&c->kick_link))
@@ -598,6 +611,16 @@ void conn_send(struct conn *c, const char *p, size_t n)
 		buf_put(conn_output(c), p, n);
 	}
 	mark_dirty(c);
+}
+
+void conn_unsend(struct conn *c, size_t n)
+{
+	if (n >= conn_unsent(c))
+		return;
+	if (c->borrowed_len)
+		c->borrowed_len = n;
+	else
+		c->out.end = c->out.start + n;
 }
 
 void conn_give_back(struct conn *c, struct buf *kept)

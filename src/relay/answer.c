@@ -16,6 +16,7 @@
 #include "relay/parts.h"
 #include "relay/pins.h"
 #include "relay/replan.h"
+#include "relay/rescue.h"
 #include "relay/statement.h"
 #include "relay/whose.h"
 #include "route/nodes.h"
@@ -401,6 +402,8 @@ static enum step on_copy_both(struct server *s, const struct frame *f)
 /* What is said to a command of ours is nobody else's. */
 static enum step on_notice(struct server *s, const struct frame *f)
 {
+	if (rescue_on_notice(s, f))
+		return STEP_CLOSED;
 	return s->carrying ? swallow(s, f) : pass(s, f);
 }
 
@@ -410,6 +413,7 @@ static enum step on_parameter(struct server *s, const struct frame *f)
 	/* Whether it stays so is known when the session has back what it began with. */
 	if (s->client->resets || s->carried)
 		return swallow(s, f);
+	rescue_forget(s);
 	if (s->client->phase == CLIENT_READY) {
 		param_set_assign(&s->client->told, s->params);
 		s->client->env_known = false;
@@ -610,6 +614,8 @@ static enum step on_error(struct server *s, const struct frame *f)
 	 */
 	if (s->client->touched & TOUCHED_NAMED)
 		s->client->touched |= TOUCHED_SETTINGS;
+	if (frame_is_whole(f) && rescue_on_error(s, f))
+		return STEP_CLOSED;
 	if ((s->carrying || answer_owes_begin(s)) && !s->said_fatal)
 		return ahead_failed(s, f, begin_owed(s));
 	if (frame_is_whole(f) && replan_on_error(s, f))
@@ -790,7 +796,7 @@ static const struct answer_rule rules[256] = {
 	[MSG_COPY_BOTH] = { on_copy_both,            true,  false},
 	[MSG_COPY_OUT] = { pass,                    false, false},
 	[MSG_EMPTY_QUERY] = { on_command_end,          true,  false},
-	[MSG_NOTICE] = { on_notice,               false, true },
+	[MSG_NOTICE] = { on_notice,               true,  true },
 	[MSG_PARAMETER_STATUS] = { on_parameter,            true,  true },
 	[MSG_ROW_DESCRIPTION] = { on_description,          true,  false},
 	[MSG_FUNCTION_RESULT] = { pass,                    false, false},
@@ -899,11 +905,13 @@ void answer_on_readable(struct server *s)
 	}
 	/* They go out with what the server says next, in one write; nobody waits for them before.
 	 */
+	rescue_before_answers(s);
 	answer_made_ones(s);
 	while (step == STEP_DONE)
 		step = next(s);
 	if (step == STEP_CLOSED || s->client != c)
 		return;
+	rescue_behind_answers(s);
 	if (before)
 		admit_note_bytes(c, before - conn_input(&s->conn).n);
 	if (c->whose)

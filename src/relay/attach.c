@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "relay/rescue.h"
 #include "relay/statement.h"
 #include "route/nodes.h"
 #include "server/backends.h"
@@ -204,9 +205,11 @@ static void take_away(struct server *s)
 	s->client = NULL;
 	s->carry_due = s->carried = s->checking = s->is_settling = false;
 	s->carrying = 0;
+	rescue_forget(s);
 	c->server = NULL;
 	c->chosen = NULL;
 	c->lane = NULL;
+	c->was_rescued = false;
 	admit_leave(c);
 	c->reads_sequence = false;
 	c->prepaid = 0;
@@ -686,6 +689,27 @@ void attach_abandon(struct client *c)
 	server_drop(s);
 }
 
+void attach_withdraw(struct client *c)
+{
+	struct server *s = c->server;
+	struct pool *pool = s->pool;
+	struct lane *lane = c->lane;
+	uint8_t claims = c->claims, xact = c->xact;
+
+	if (admit_is_gated(c))
+		admit_note_time(c, now_of(s) - s->query_at);
+	statement_void(s, s->replies.n, false);
+	s->doubtful = true;
+	c->claims = 0;
+	take_away(s);
+	c->lane = lane;
+	c->claims = claims;
+	c->xact = xact & XACT_ADMITTED;
+	c->has_cut_answer = false;
+	server_drop(s);
+	attach_serve_waiters(pool, relay_now(c));
+}
+
 /* ---- events of servers --------------------------------------------------------------------------
  */
 
@@ -836,6 +860,8 @@ static void on_lost(struct server *s, const char *why)
 		attach_serve_waiters(pool, now_of(s));
 		return;
 	}
+	if (rescue_on_lost(s))
+		return;
 	err_set(&e, "08006", "server closed the connection unexpectedly");
 	err_hint(&e, "%s", attach_outcome(s));
 	lose(s, s->said_fatal ? NULL : &e);

@@ -58,7 +58,7 @@ static enum step start_batch(struct client *c, const struct frame *f)
 			return STEP_CLOSED;
 		}
 		if (!c->server && !c->chosen && !c->begin)
-			c->chosen = view.replica_will_do ? gate_replica(c) : gate_primary(c);
+			c->chosen = gate_choose_known(c, view.replica_will_do);
 		if (!(c->xact & XACT_ADMITTED) && !c->begin)
 			c->prepaid = view.executes;
 	}

@@ -660,18 +660,27 @@ static struct pool *replica_or_primary(const struct client *c)
 	int replica =
 	    lane ? node_set_replica(group->nodes, lane->serves, lane->set.max_replica_lag)
 		 : node_set_replica(group->nodes, group->serves, group->set.max_replica_lag);
-	struct pool *pool = replica < 0 ? NULL : lane_pool(c, (unsigned)replica);
+	struct pool *pool = replica < 0 || c->was_rescued ? NULL : lane_pool(c, (unsigned)replica);
 
 	/* One that has just failed to connect is not asked again at once. */
 	return pool && relay_now(c) >= pool->retry_at ? pool : gate_primary(c);
 }
 
-static struct pool *counted(struct client *c, struct pool *pool)
-{
-	bool is_replica = pool != gate_primary(c);
+/* Why a transaction goes where it goes. */
+enum route_reason { ROUTED_READ, ROUTED_HINT, ROUTED_WRITE };
 
-	c->group->counters.replica_count += is_replica;
-	tenant_count(c->tenant, TENANT_ON_REPLICA, is_replica);
+static struct pool *counted(struct client *c, enum route_reason why)
+{
+	struct pool *primary = gate_primary(c);
+	struct pool *pool = why == ROUTED_READ ? replica_or_primary(c) : primary;
+	struct counters *counters = &c->group->counters;
+
+	c->is_routed = pool != primary;
+	counters->replica_count += c->is_routed;
+	counters->routed_hint_count += why == ROUTED_HINT;
+	counters->routed_write_count += why == ROUTED_WRITE;
+	counters->routed_unfit_count += why == ROUTED_READ && !c->is_routed;
+	tenant_count(c->tenant, TENANT_ON_REPLICA, c->is_routed);
 	return pool;
 }
 
@@ -683,22 +692,40 @@ bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *f
 	       SQL_CLASS_READ;
 }
 
+void gate_remember_write(struct client *c, struct slice text)
+{
+	struct sql_env env = gate_env(c);
+	struct sql_facts facts;
+
+	env.wants_fingerprint = true;
+	sql_scan(text, &env, &facts);
+	sql_classifier_remember_write(relay_of(c)->classifier, catalog_of(c->group), &facts);
+}
+
+static enum route_reason reason_of(struct client *c, struct slice text,
+				   const struct sql_facts *facts)
+{
+	if (facts->hint == SQL_HINT_PRIMARY)
+		return ROUTED_HINT;
+	if (facts->begin_read_only && facts->statements == 1 && !facts->begin_serializable)
+		return ROUTED_READ;
+	return gate_is_read(c, text, facts) ? ROUTED_READ : ROUTED_WRITE;
+}
+
 struct pool *gate_peek(struct client *c, struct slice text, const struct sql_facts *facts)
 {
-	if (!gate_has_choice(c))
-		return gate_primary(c);
-	if (facts->begin_read_only && facts->statements == 1 && !facts->begin_serializable &&
-	    facts->hint != SQL_HINT_PRIMARY)
-		return replica_or_primary(c);
-	return gate_is_read(c, text, facts) ? replica_or_primary(c) : gate_primary(c);
+	return gate_has_choice(c) && reason_of(c, text, facts) == ROUTED_READ
+		   ? replica_or_primary(c)
+		   : gate_primary(c);
 }
 
 struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts)
 {
-	return gate_has_choice(c) ? counted(c, gate_peek(c, text, facts)) : gate_primary(c);
+	return gate_has_choice(c) ? counted(c, reason_of(c, text, facts)) : gate_primary(c);
 }
 
-struct pool *gate_replica(struct client *c)
+struct pool *gate_choose_known(struct client *c, bool is_read)
 {
-	return counted(c, replica_or_primary(c));
+	return gate_has_choice(c) ? counted(c, is_read ? ROUTED_READ : ROUTED_WRITE)
+				  : gate_primary(c);
 }

@@ -339,9 +339,20 @@ void local_take_failed(struct client *c, struct statement *begin)
 	local_fail(c);
 }
 
+void local_take_back(struct client *c, struct statement *begin)
+{
+	c->begin = begin;
+	c->begin_at = relay_now(c);
+	c->begin_reads = true;
+	if (c->whose)
+		return;
+	list_push_back(&relay_of(c)->deferred, &c->begin_link);
+	arm(relay_of(c));
+}
+
 struct pool *local_pool(struct client *c)
 {
-	return c->begin_reads && gate_has_choice(c) ? gate_replica(c) : gate_primary(c);
+	return gate_choose_known(c, c->begin_reads);
 }
 
 void local_send_begin(struct client *c, uint8_t type)
@@ -349,6 +360,8 @@ void local_send_begin(struct client *c, uint8_t type)
 	struct server *s = c->server;
 
 	PGT_ASSERT(s->tx == 'I');
+	if (c->is_routed && !c->begin_failed && !c->begin_due)
+		s->asked_begin = statement_ref(c->begin);
 	s->query_at = relay_now(c);
 	s->asked_at = c->conn.received_at;
 	s->xact_at = s->begun_at = c->begin_at;

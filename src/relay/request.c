@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "relay/rescue.h"
 #include "relay/statement.h"
 #include "relay/whose.h"
 #include "sql/stream_guard.h"
@@ -199,6 +200,8 @@ void request_mark_query(struct client *c)
 
 	PGT_ASSERT(!s->carry_due && s->context == c->tenant); /* I1 */
 	s->checked = false;
+	if (c->is_routed)
+		rescue_keep(c);
 	if (s->replies.n > s->carrying)
 		return;
 	s->query_at = now;

@@ -225,6 +225,7 @@ static void server_free(struct server *s)
 		tls_context_unref(s->tls_context);
 	buf_fini(&s->question_error);
 	buf_fini(&s->sent);
+	buf_fini(&s->asked);
 	mem_wipe(s->cancel_key, sizeof(s->cancel_key));
 	if (s->on->freed)
 		s->on->freed(s);

@@ -112,6 +112,53 @@ static void test_what_the_handler_left_comes_again(void **state)
 	buf_fini(&line);
 }
 
+static void leave_all(struct end *end)
+{
+}
+
+static void test_what_was_read_is_read_again(void **state)
+{
+	struct end end;
+	int fd = end_open(&end, &rig);
+
+	say(fd, "first");
+	UNTIL(&rig, buf_len(&end.got) == 5);
+	conn_unread(&end.conn, SLICE("again"));
+	conn_kick(&end.conn);
+	say(fd, "second");
+	UNTIL(&rig, buf_len(&end.got) == 16);
+	assert_true(slice_is_equal(buf_peek(&end.got), SLICE("firstagainsecond")));
+	end.on_readable = leave_all;
+	say(fd, " left");
+	UNTIL(&rig, buf_len(&end.conn.in) == 5);
+	conn_unread(&end.conn, SLICE("before what is"));
+	assert_true(slice_is_equal(conn_input(&end.conn), SLICE("before what is left")));
+	close(fd);
+	UNTIL(&rig, end.nfreed);
+}
+
+static void test_what_was_not_sent_yet_is_taken_back(void **state)
+{
+	struct end end;
+	struct buf heard = { 0 };
+	int fd = end_open(&end, &rig);
+
+	conn_send(&end.conn, "kept lost", 9);
+	conn_unsend(&end.conn, 5);
+	conn_unsend(&end.conn, 100);
+	buf_put(conn_output(&end.conn), "built", 5);
+	buf_put(conn_output(&end.conn), "lost", 4);
+	conn_unsend(&end.conn, 10);
+	UNTIL(&rig, has_said(fd, &heard, "kept built"));
+	conn_send(&end.conn, "all of it", 9);
+	conn_unsend(&end.conn, 0);
+	conn_send(&end.conn, ".", 1);
+	UNTIL(&rig, has_said(fd, &heard, "kept built."));
+	close(fd);
+	UNTIL(&rig, end.nfreed);
+	buf_fini(&heard);
+}
+
 static void test_partial_writes_arrive_in_order(void **state)
 {
 	struct end end;
@@ -454,6 +501,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_echo_keeps_no_buffer),
 		TEST(test_what_the_handler_left_comes_again),
+		TEST(test_what_was_read_is_read_again),
+		TEST(test_what_was_not_sent_yet_is_taken_back),
 		TEST(test_partial_writes_arrive_in_order),
 		TEST(test_i6_slow_reader_pauses_the_writer),
 		TEST(test_bytes_borrowed_of_two_connections),

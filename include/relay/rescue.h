@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * rescue.h - what fails on a replica, and would not have on the primary, is asked there instead.
+ *
+ * A request that begins a transaction on a replica is kept as the client has sent it until the
+ * first byte of its answer goes out.  If it fails before that because it was a replica's (it writes
+ * after all, it stood in the way of recovery, the server went away), it is put back in front of the
+ * client's input, and handled anew as if it had just come, for the primary.  Once; in no
+ * transaction that has run anything; never what a primary was asked.  See
+ * docs/adr/0023-rescue.md.
+ */
+#ifndef PGT_RELAY_RESCUE_H
+#define PGT_RELAY_RESCUE_H
+
+#include "client/client.h"
+#include "relay/parts.h"
+#include "server/server.h"
+
+struct frame;
+
+/* The request at hand is about to go to the client's server, which is a replica's: keeps it, if it
+ * could be asked again. */
+void rescue_keep(struct client *c);
+/* It has been answered, or begun to be, or nobody waits for that any more. */
+void rescue_forget(struct server *s);
+
+/* Around what the server says. */
+static inline void rescue_before_answers(struct server *s)
+{
+	if (s->may_rescue)
+		s->answer_at = conn_unsent(&s->client->conn);
+}
+static inline void rescue_behind_answers(struct server *s)
+{
+	if (s->may_rescue && conn_unsent(&s->client->conn) > s->answer_at)
+		rescue_forget(s);
+}
+
+/* An error, a warning, the end of the connection.  True: the request has been taken back, and the
+ * server is not the client's any more. */
+bool rescue_on_error(struct server *s, const struct frame *f) PGT_MUST_USE;
+bool rescue_on_notice(struct server *s, const struct frame *f) PGT_MUST_USE;
+bool rescue_on_lost(struct server *s) PGT_MUST_USE;
+
+#endif

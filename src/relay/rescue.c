@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * rescue.c - what fails on a replica, and would not have on the primary, is asked there instead.
+ *
+ * Knows by which errors that is told, and which of a batch's statements failed.  How a request is
+ * handled it does not know: it comes again, that is all.
+ */
+#include "relay/rescue.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "relay/statement.h"
+#include "route/nodes.h"
+#include "wire/frame.h"
+#include "wire/read.h"
+
+#include <strings.h>
+
+/* Why a request is asked again. */
+enum cause {
+	CAUSE_NONE,
+	CAUSE_WRITE,    /* it writes */
+	CAUSE_RECOVERY, /* it cannot be run as long as a server recovers */
+	CAUSE_CONFLICT, /* what it reads was taken away by recovery */
+	CAUSE_LOST,     /* the server has gone away, or is about to */
+};
+
+/* ---- the messages of a request ------------------------------------------------------------------
+ */
+
+static bool next_frame(struct slice *in, struct frame *f)
+{
+	if (frame_peek(in->p, in->n, f) != FRAME_OK || !frame_is_whole(f))
+		return false;
+	*in = slice_of(in->p + f->len, in->n - f->len);
+	return true;
+}
+
+static bool ends_request(const struct frame *f)
+{
+	return f->type == MSG_SYNC || f->type == MSG_QUERY || f->type == MSG_FUNCTION_CALL;
+}
+
+/* Of the request at the beginning of the input; 0 when its end is not here, or answers are waited
+ * for before that. */
+static size_t request_len(struct slice in)
+{
+	struct slice rest = in;
+	struct frame f = { 0 };
+
+	while (next_frame(&rest, &f) && f.type != MSG_FLUSH)
+		if (ends_request(&f))
+			return in.n - rest.n;
+	return 0;
+}
+
+static uint32_t count_frames(struct slice in, uint8_t type)
+{
+	struct frame f;
+	uint32_t n = 0;
+
+	while (next_frame(&in, &f))
+		n += f.type == type;
+	return n;
+}
+
+/* Up to the n-th message of a type (from 0), and with it: *f. */
+static bool take_up_to(struct slice *in, uint8_t type, uint32_t n, struct frame *f)
+{
+	struct slice rest = *in;
+
+	while (next_frame(&rest, f)) {
+		if (f->type != type || n--)
+			continue;
+		*in = slice_of(in->p, in->n - rest.n);
+		return true;
+	}
+	return false;
+}
+
+static struct slice first_name(const struct frame *f)
+{
+	struct reader r = reader_of(frame_body(f));
+
+	return read_cstr(&r);
+}
+
+static struct slice second_name(const struct frame *f)
+{
+	struct reader r = reader_of(frame_body(f));
+
+	read_cstr(&r);
+	return read_cstr(&r);
+}
+
+/* The last message of a type whose body begins with this name. */
+static bool find_last(struct slice in, uint8_t type, struct slice name, struct frame *last)
+{
+	struct frame f;
+	bool found = false;
+
+	while (next_frame(&in, &f)) {
+		if (f.type != type || !slice_is_equal(first_name(&f), name))
+			continue;
+		*last = f;
+		found = true;
+	}
+	return found;
+}
+
+/* ---- keeping it ---------------------------------------------------------------------------------
+ */
+
+void rescue_forget(struct server *s)
+{
+	s->may_rescue = false;
+	buf_clear(&s->asked);
+	statement_unref(s->asked_begin);
+	s->asked_begin = NULL;
+}
+
+static bool is_replicas(const struct server *s, const struct client *c)
+{
+	return (int)s->pool->node != node_set_primary(c->group->nodes);
+}
+
+/* At the start of a transaction of which no server but this one knows. */
+static bool is_rescuable(const struct client *c)
+{
+	const struct server *s = c->server;
+
+	return is_replicas(s, c) && (s->tx == 'I' || s->asked_begin) && !c->was_rescued &&
+	       !c->pins && !c->listening;
+}
+
+void rescue_keep(struct client *c)
+{
+	struct server *s = c->server;
+	struct slice in = conn_input(&c->conn);
+	size_t n = is_rescuable(c) ? request_len(in) : 0;
+
+	c->is_routed = false;
+	if (!n || n > c->group->set.rescue_max_size) {
+		rescue_forget(s);
+		return;
+	}
+	buf_clear(&s->asked);
+	buf_put(&s->asked, in.p, n);
+	s->may_rescue = true;
+}
+
+/* ---- why it failed ------------------------------------------------------------------------------
+ */
+
+static bool has_word(struct slice text, struct slice word)
+{
+	return text.n && memmem(text.p, text.n, word.p, word.n);
+}
+
+/* Where the server's words are in another language, by the place in its source. */
+static bool is_about_recovery(const struct report *report)
+{
+	static const char *const routines[] = {
+		"get_relation_info",                  /* an unlogged or temporary table */
+		"LockAcquireExtended",                /* LOCK TABLE */
+		"GetSerializableTransactionSnapshot", /* SERIALIZABLE */
+	};
+
+	if (has_word(report->message, SLICE("recovery")) ||
+	    has_word(report->message, SLICE("hot standby")))
+		return true;
+	for (size_t i = 0; i < PGT_NELEMS(routines); i++)
+		if (slice_is_equal(report->routine, slice_str(routines[i])))
+			return true;
+	return false;
+}
+
+static bool is_state(const struct report *report, const char *state)
+{
+	return slice_is_equal(report->sqlstate, slice_str(state));
+}
+
+/* Going, or not there yet: 57P01 to 57P03. */
+static bool is_leaving(const struct report *report)
+{
+	return is_state(report, "57P01") || is_state(report, "57P02") || is_state(report, "57P03");
+}
+
+static bool is_fatal(const struct report *report)
+{
+	return slice_is_equal(report->severity, SLICE("FATAL")) ||
+	       slice_is_equal(report->severity, SLICE("PANIC"));
+}
+
+static enum cause cause_of(const struct report *report)
+{
+	if (is_state(report, "40001") || is_state(report, "40P01"))
+		return CAUSE_CONFLICT;
+	if (is_leaving(report) || is_fatal(report))
+		return CAUSE_LOST;
+	if (is_state(report, "25006"))
+		return CAUSE_WRITE;
+	if ((is_state(report, "0A000") || is_state(report, "55000") || is_state(report, "XX000")) &&
+	    is_about_recovery(report))
+		return CAUSE_RECOVERY;
+	return CAUSE_NONE;
+}
+
+/* The client has said that it reads only, so that is the answer that it gets anywhere. */
+static bool asked_to_read(const struct server *s)
+{
+	static const char *const no[] = { "off", "false", "no", "0" };
+	const char *dflt = param_set_get(s->client->wanted, SLICE("default_transaction_read_only"));
+
+	if (s->asked_begin)
+		return true;
+	for (size_t i = 0; dflt && i < PGT_NELEMS(no); i++)
+		if (!strcasecmp(dflt, no[i]))
+			return false;
+	return dflt != NULL;
+}
+
+/* ---- what of it failed ----------------------------------------------------------------------
+ */
+
+/* How many answers to messages of a kind the client is still owed. */
+static uint32_t count_owed(const struct replies *q, uint8_t kind)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < q->n; i++) {
+		const struct reply *r = replies_at(q, i);
+
+		n += r->kind == kind && r->way != REPLY_SWALLOW;
+	}
+	return n;
+}
+
+/* Of a batch: the Bind of what failed, or of what failed when it was run; in *in what is up to it.
+ */
+static bool find_failed_bind(const struct server *s, struct slice *in, struct frame *bind)
+{
+	const struct reply *head = replies_head(&s->replies);
+	uint8_t type = head->kind == REPLY_EXECUTE ? MSG_EXECUTE : MSG_BIND;
+	uint32_t n = count_frames(*in, type), owed = count_owed(&s->replies, head->kind);
+
+	if ((head->kind != REPLY_EXECUTE && head->kind != REPLY_BIND) || owed > n ||
+	    !take_up_to(in, type, n - owed, bind))
+		return false;
+	return type == MSG_BIND || find_last(*in, MSG_BIND, first_name(bind), bind);
+}
+
+static void learn_from_batch(const struct server *s, struct slice in)
+{
+	const struct statement *st;
+	struct frame bind, parse;
+
+	if (!find_failed_bind(s, &in, &bind))
+		return;
+	if (find_last(in, MSG_PARSE, second_name(&bind), &parse)) {
+		gate_remember_write(s->client, second_name(&parse));
+		return;
+	}
+	st = statement_find(s->client, second_name(&bind));
+	if (st)
+		gate_remember_write(s->client, statement_text(st));
+}
+
+/* Its shape is the primary's from now on. */
+static void learn(const struct server *s, struct slice asked)
+{
+	const struct reply *head = replies_head(&s->replies);
+	struct frame f;
+
+	if (!head)
+		return;
+	if (head->kind != REPLY_QUERY)
+		learn_from_batch(s, asked);
+	else if (next_frame(&asked, &f) && f.type == MSG_QUERY)
+		gate_remember_write(s->client, first_name(&f));
+}
+
+/* ---- asking it again ----------------------------------------------------------------------------
+ */
+
+/* What of it has been handled.  The rest waits in the client's input still, when its server could
+ * not take more. */
+static struct slice part_handled(const struct client *c, struct slice asked)
+{
+	size_t left = c->in_batch ? request_len(conn_input(&c->conn)) : 0;
+
+	return slice_of(asked.p, left < asked.n ? asked.n - left : 0);
+}
+
+/* How many of its statements it has parsed so far. */
+static uint32_t count_parsed(const struct server *s, struct slice asked)
+{
+	uint32_t n = count_frames(asked, MSG_PARSE), owed = count_owed(&s->replies, REPLY_PARSE);
+
+	return n > owed ? n - owed : 0;
+}
+
+/* The names that it has given to the first n are free again. */
+static void forget_names(struct client *c, struct slice asked, uint32_t n)
+{
+	struct frame f;
+
+	while (n && next_frame(&asked, &f)) {
+		if (f.type != MSG_PARSE)
+			continue;
+		n--;
+		if (first_name(&f).n)
+			statement_forget(c, first_name(&f));
+	}
+}
+
+static void count(struct counters *counters, enum cause cause)
+{
+	counters->rescued_write_count += cause == CAUSE_WRITE;
+	counters->rescued_recovery_count += cause == CAUSE_RECOVERY;
+	counters->rescued_conflict_count += cause == CAUSE_CONFLICT;
+	counters->rescued_lost_count += cause == CAUSE_LOST;
+}
+
+static void ask_again(struct server *s, enum cause cause)
+{
+	struct client *c = s->client;
+	struct statement *begin = s->asked_begin;
+	struct buf asked = s->asked;
+	struct slice handled = part_handled(c, buf_peek(&asked));
+	uint32_t parsed = count_parsed(s, handled);
+
+	log_debug("C-%llu: S-%llu: asks the primary again", (unsigned long long)c->id,
+		  (unsigned long long)s->id);
+	count(&c->group->counters, cause);
+	if (cause == CAUSE_WRITE || cause == CAUSE_RECOVERY)
+		learn(s, buf_peek(&asked));
+	s->asked = (struct buf){ 0 };
+	s->asked_begin = NULL;
+	conn_unsend(&c->conn, s->answer_at);
+	attach_withdraw(c);
+	/* What it has closed behind that is there again by now. */
+	forget_names(c, handled, parsed);
+	if (begin)
+		local_take_back(c, begin);
+	/* Its Executes are paid for. */
+	c->prepaid = admit_is_gated(c) ? count_frames(handled, MSG_EXECUTE) : 0;
+	c->in_batch = c->batch_goes_on = c->looked_at = false;
+	c->was_rescued = true;
+	c->chosen = gate_primary(c);
+	c->group->counters.bytes_received -= handled.n;
+	conn_unread(&c->conn, handled);
+	buf_fini(&asked);
+	conn_resume(&c->conn);
+	conn_kick(&c->conn);
+}
+
+/* Nothing else depends on what becomes of it here: no cancel that was meant for it, nothing of
+ * which only a part has been sent. */
+static bool can_ask_again(const struct server *s)
+{
+	const struct client *c = s->client;
+
+	return s->may_rescue && c->phase == CLIENT_READY && !c->stream_left && !c->cancel_asked &&
+	       !s->cancel && !c->resets && !c->conn.cur;
+}
+
+static bool rescue(struct server *s, enum cause cause)
+{
+	if (!can_ask_again(s)) {
+		s->client->group->counters.unrescued_count++;
+		return false;
+	}
+	ask_again(s, cause);
+	return true;
+}
+
+bool rescue_on_error(struct server *s, const struct frame *f)
+{
+	const struct reply *head = replies_head(&s->replies);
+	struct report report;
+	enum cause cause;
+
+	if (!s->may_rescue && !is_replicas(s, s->client))
+		return false;
+	report_parse(frame_body(f), &report);
+	cause = cause_of(&report);
+	if (cause == CAUSE_NONE || (cause == CAUSE_WRITE && asked_to_read(s)))
+		return false;
+	/* What goes ahead of a request has failed: that is told elsewhere. */
+	if (head && head->way == REPLY_SWALLOW && !is_fatal(&report))
+		return false;
+	return rescue(s, cause);
+}
+
+bool rescue_on_notice(struct server *s, const struct frame *f)
+{
+	struct report report;
+
+	if (!s->may_rescue || !frame_is_whole(f))
+		return false;
+	report_parse(frame_body(f), &report);
+	return is_leaving(&report) && rescue(s, CAUSE_LOST);
+}
+
+bool rescue_on_lost(struct server *s)
+{
+	return s->may_rescue && rescue(s, CAUSE_LOST);
+}

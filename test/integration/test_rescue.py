@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: ISC
+#
+# test_rescue.py - what fails because it was asked on a replica is asked on the primary, once (I3).
+"""Functions that are not what the catalog says, servers that go away, reads that recovery cancels."""
+import os
+import signal
+
+import psycopg
+import pytest
+
+import raw
+from conftest import APP_DATABASE, APP_USER
+from rig import clients, log_in, shop, wait_nodes
+from tenancy import SETTING, enter, errors, tenants
+from turnstile import merge
+from waiting import wait_until
+
+SCHEMA = f"""
+CREATE TABLE rescued (note text DEFAULT 'x', port text DEFAULT current_setting('port'),
+                      business_id text DEFAULT current_setting('{SETTING}', true));
+CREATE TABLE rescue_rows AS SELECT generate_series(1, 1000) AS i;
+CREATE UNLOGGED TABLE rescue_unlogged AS SELECT 1 AS i;
+CREATE FUNCTION rescue_insert(note text) RETURNS text LANGUAGE plpgsql AS
+  $$ BEGIN INSERT INTO rescued VALUES (note); RETURN current_setting('port'); END $$;
+-- Writes, whatever it says: what it calls is seen by nobody but the server that runs it.
+CREATE FUNCTION rescue_hidden(note text) RETURNS text STABLE LANGUAGE plpgsql AS
+  $$ BEGIN RETURN rescue_insert(note); END $$;
+CREATE FUNCTION rescue_unlogged_rows() RETURNS bigint STABLE LANGUAGE plpgsql AS
+  $$ BEGIN RETURN count(*) FROM rescue_unlogged; END $$;
+-- Where it was, once it gets to the end, which it does on the primary only.
+CREATE FUNCTION rescue_slow(i int DEFAULT 0) RETURNS text STABLE LANGUAGE plpgsql AS
+  $$ BEGIN
+       IF pg_is_in_recovery() THEN PERFORM pg_sleep(60); END IF;
+       RETURN current_setting('port');
+     END $$;
+-- A long read of a table, on the replica only.
+CREATE FUNCTION rescue_read() RETURNS text STABLE LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM count(*) FROM rescue_rows; RETURN rescue_slow(); END $$;
+GRANT ALL ON rescued, rescue_rows, rescue_unlogged TO {APP_USER};
+"""
+HIDDEN = "SELECT rescue_hidden('n')"
+SLOW = "SELECT rescue_slow()"
+
+
+@pytest.fixture(scope="module")
+def pair(primary, replica):
+    with primary.connect(APP_DATABASE) as connection:
+        connection.execute(SCHEMA)
+    replica.wait_caught_up(primary)
+    return primary, replica
+
+
+@pytest.fixture(autouse=True)
+def _empty(pair):
+    pair[0].sql("TRUNCATE rescued", dbname=APP_DATABASE)
+    pair[1].wait_caught_up(pair[0])
+
+
+def routed(pair, settings=None):
+    primary, replica = pair
+    return shop(primary, {"monitor_user": APP_USER, "monitor_interval": "200ms", **(settings or {})},
+                {"host": f"{primary.host},{replica.host}", "port": f"{primary.port},{replica.port}"})
+
+
+@pytest.fixture
+def start(pair, turnstile):
+    def start(settings=None, config=None):
+        t = turnstile(config or routed(pair, settings))
+        with log_in_any(t, config) as client:
+            wait_routed(client, pair[1])
+        return t
+    return start
+
+
+def log_in_any(t, config):
+    return enter(t, "acme") if config else log_in(t)
+
+
+def wait_routed(client, node):
+    wait_until(lambda: client.rows("SELECT current_setting('port')") == [(str(node.port),)], 30,
+               "reads reach the node")
+
+
+def rescued(t):
+    """How often what was asked again, by reason; and what could not be."""
+    rows = [row for row in t.admin("SHOW ROUTES") if row["database"] == APP_DATABASE]
+    return {row["reason"].split(": ")[-1]: row["count"] for row in rows
+            if "rescued" in row["reason"] and row["count"]}
+
+
+def notes(pair):
+    return [row for row in pair[0].sql("SELECT note, port FROM rescued", dbname=APP_DATABASE)]
+
+
+def ask(client, how, sql):
+    if how == "simple":
+        return client.query(sql)
+    if how == "extended":
+        return client.prepared(sql)
+    if how == "named":
+        return client.prepared(sql, name="mine")
+    client.send(raw.parse("", "SELECT 5"), raw.bind(), raw.describe("P"), raw.execute(),
+                raw.parse("again", sql), raw.bind("p", "again"), raw.describe("P", "p"),
+                raw.execute("p"), raw.close("S", "again"), raw.sync(), raw.query("SELECT 6"))
+    return client.until("Z") + client.until("Z")
+
+
+HOW = pytest.mark.parametrize("how", ["simple", "extended", "named", "pipelined"])
+
+
+@pytest.mark.tsan
+@HOW
+def test_i3_a_hidden_write_runs_once_on_the_primary(pair, start, how):
+    t = start()
+    with log_in(t) as client, log_in(pair[0]) as direct:
+        got, expected = ask(client, how, HIDDEN), ask(direct, how, HIDDEN)
+    assert raw.kinds(got).replace("S", "") == raw.kinds(expected) and not errors(got)
+    assert notes(pair) == [("n", str(pair[0].port))] * 2
+    assert rescued(t) == {"write": 1}
+
+
+@HOW
+def test_i4_its_shape_goes_to_the_primary_from_then_on(pair, start, how):
+    t = start({"workers": 1})
+    with clients(t, 2) as (client, other):
+        ask(client, how, HIDDEN)
+        ask(other, "simple", "SELECT rescue_hidden('another literal')")
+        ask(other, "extended", HIDDEN)
+        assert rescued(t) == {"write": 1}
+        wait_routed(client, pair[1])
+    assert len(notes(pair)) == 3
+
+
+def test_i3_only_what_failed_of_a_batch_is_the_primarys(pair, start):
+    t = start({"workers": 1})
+    with log_in(t) as client:
+        ask(client, "pipelined", HIDDEN)
+        assert rescued(t) == {"write": 1}
+        reads = [client.prepared("SELECT 5"), client.query("SELECT 5")]
+        assert all(raw.find(m, "D")[0].row == ("5",) for m in reads)
+        assert {client.rows("SELECT current_setting('port') WHERE 5 = 5")[0][0],
+                raw.find(client.prepared("SELECT 5"), "D")[0].row[0]} == {str(pair[1].port), "5"}
+
+
+@HOW
+def test_i3_what_recovery_forbids_is_asked_on_the_primary(pair, start, how):
+    t = start()
+    with log_in(t) as client:
+        messages = ask(client, how, "SELECT rescue_unlogged_rows()")
+    assert not errors(messages) and ("1",) in [m.row for m in raw.find(messages, "D")]
+    assert rescued(t) == {"recovery": 1}
+
+
+def wait_busy(replica, count=1):
+    """The replica is at work for clients."""
+    wait_until(lambda: len(busy(replica)) >= count, what="the replica is at work")
+
+
+def busy(replica):
+    return [pid for pid, in replica.sql("SELECT pid FROM pg_stat_activity WHERE state = 'active'"
+                                        f" AND usename = '{APP_USER}' AND wait_event = 'PgSleep'")]
+
+
+def terminate(replica):
+    replica.sql(f"SELECT pg_terminate_backend({busy(replica)[0]})")
+
+
+def stop(how):
+    return lambda replica: replica.stop(how)
+
+
+def kill_backend(replica):
+    os.kill(busy(replica)[0], signal.SIGKILL)
+
+
+def kill_all(replica):
+    replica.kill()
+
+
+@pytest.fixture
+def restarted(pair):
+    yield
+    if not pair[1].is_running():
+        pair[1].start()
+    wait_until(lambda: answers(pair[1]), 30, "the replica is back")
+    pair[1].wait_caught_up(pair[0])
+
+
+def answers(server):
+    try:
+        return server.value("SELECT 1") == 1
+    except psycopg.OperationalError:
+        return False
+
+
+GOES = {"terminated": terminate, "fast": stop(signal.SIGINT), "immediate": stop(signal.SIGQUIT),
+        "crashed": kill_backend, "killed": kill_all}
+
+
+def send(client, how, sql):
+    if how == "simple":
+        client.send(raw.query(sql))
+    elif how == "extended":
+        client.send(raw.parse("", sql), raw.bind(), raw.describe("P"), raw.execute(), raw.sync())
+    elif how == "named":
+        client.send(raw.parse("mine", sql), raw.bind("", "mine"), raw.describe("P"), raw.execute(),
+                    raw.sync())
+    else:
+        client.send(raw.parse("", "SELECT 5"), raw.bind(), raw.execute(), raw.parse("", sql),
+                    raw.bind(), raw.execute(), raw.sync(), raw.query("SELECT 6"))
+
+
+@HOW
+@pytest.mark.parametrize("goes", GOES)
+def test_i3_a_replica_that_goes_away_is_not_seen(pair, start, restarted, how, goes):
+    primary, replica = pair
+    t = start()
+    with log_in(t) as client:
+        send(client, how, SLOW)
+        wait_busy(replica)
+        GOES[goes](replica)
+        messages = client.until("Z")
+        assert not errors(messages), errors(messages)
+        assert raw.find(messages, "D")[-1].row == (str(primary.port),)
+        assert not raw.find(messages, "N")
+        if how == "pipelined":
+            assert raw.find(client.until("Z"), "D")[0].row == ("6",)
+        assert rescued(t) == {"lost": 1}
+        assert client.rows("SELECT 7") == [("7",)]
+
+
+@HOW
+def test_i3_a_read_that_recovery_cancels_is_asked_on_the_primary(pair, start, how):
+    primary, replica = pair
+    replica.sql("ALTER SYSTEM SET max_standby_streaming_delay = '10ms'")
+    replica.sql("SELECT pg_reload_conf()")
+    try:
+        t = start()
+        with log_in(t) as client:
+            send(client, how, "SELECT rescue_read()")
+            wait_busy(replica)
+            primary.sql("TRUNCATE rescue_rows", dbname=APP_DATABASE)
+            messages = client.until("Z")
+            assert not errors(messages)
+            assert raw.find(messages, "D")[-1].row == (str(primary.port),)
+            assert rescued(t) == {"conflict": 1}
+    finally:
+        replica.sql("ALTER SYSTEM RESET max_standby_streaming_delay")
+        replica.sql("SELECT pg_reload_conf()")
+
+
+def test_i3_behind_the_first_byte_of_an_answer_nothing_is_asked_again(pair, start):
+    t = start()
+    with log_in(t) as client:
+        client.send(raw.query("SELECT repeat('x', 100000) FROM generate_series(1, 100) AS i"
+                              " UNION ALL SELECT rescue_slow()"))
+        wait_busy(pair[1])
+        first = client.message()
+        terminate(pair[1])
+        messages = [first, *client.until_closed()]
+        assert errors(messages) == ["57P01"] and "TD" in raw.kinds(messages)
+        assert rescued(t) == {"not rescued": 1}
+
+
+def test_i3_who_asked_to_read_only_gets_its_own_error(pair, start):
+    t = start()
+    with log_in(t) as client:
+        client.query("BEGIN READ ONLY")
+        assert errors(client.query(HIDDEN)) == ["25006"]
+        assert errors(client.query("SELECT 2")) == ["25P02"]
+        client.query("ROLLBACK")
+        client.query("SET default_transaction_read_only = on")
+        assert errors(client.query(HIDDEN)) == ["25006"]
+        client.query("RESET default_transaction_read_only")
+        assert notes(pair) == [] and rescued(t) == {}
+        assert not errors(client.query(HIDDEN))
+        assert rescued(t) == {"write": 1}
+
+
+@pytest.mark.parametrize("how", ["simple", "extended"])
+def test_i3_a_read_only_transaction_begins_anew_where_nothing_has_run(pair, start, how):
+    primary, replica = pair
+    t = start()
+    with log_in(t) as client:
+        client.query("BEGIN READ ONLY")
+        send(client, how, SLOW)
+        wait_busy(replica)
+        terminate(replica)
+        messages = client.until("Z")
+        assert raw.find(messages, "D")[-1].row == (str(primary.port),)
+        assert messages[-1].body == b"T"
+        assert client.rows("SHOW transaction_read_only") == [("on",)]
+        assert raw.find(client.query("COMMIT"), "Z")[0].body == b"I"
+        assert rescued(t) == {"lost": 1}
+
+
+def test_i3_never_in_the_middle_of_a_transaction(pair, start):
+    t = start()
+    with log_in(t) as client:
+        client.query("BEGIN READ ONLY")
+        client.query("SELECT 2")
+        client.send(raw.query(SLOW))
+        wait_busy(pair[1])
+        terminate(pair[1])
+        assert errors(client.until_closed()) == ["57P01"]
+        assert rescued(t) == {"not rescued": 1}
+
+
+def test_i3_settings_and_prepared_statements_come_along(pair, start):
+    t = start()
+    with log_in(t) as client:
+        client.query("SET work_mem = '1234kB'")
+        client.query(f"SET {SETTING} = '77'")
+        client.send(raw.parse("kept", "SELECT rescue_hidden($1), current_setting('work_mem')"),
+                    raw.sync())
+        client.until("Z")
+        client.send(raw.bind("", "kept", ["a"]), raw.execute(), raw.sync())
+        assert raw.find(client.until("Z"), "D")[0].row[1] == "1234kB"
+        client.send(raw.bind("", "kept", ["b"]), raw.execute(), raw.sync())
+        client.until("Z")
+        assert rescued(t) == {"write": 1}
+    rows = pair[0].sql("SELECT note, business_id FROM rescued", dbname=APP_DATABASE)
+    assert rows == [("a", "77"), ("b", "77")]
+
+
+@pytest.mark.parametrize("pool", ["dedicated", "shared"])
+def test_i1_the_tenants_context_comes_along(pair, start, pool):
+    primary, replica = pair
+    config = merge(
+        tenants(primary, {"monitor_user": APP_USER, "monitor_interval": "200ms",
+                          "tenant_pool": pool}, {"basic": {"rate": "1000/h", "burst": 1000}}),
+        {"databases": {APP_DATABASE: {"host": f"{primary.host},{replica.host}",
+                                      "port": f"{primary.port},{replica.port}"}}})
+    t = start(config=config)
+    with enter(t, "acme") as acme, enter(t, "globex") as globex:
+        globex.query(HIDDEN)
+        acme.query("SELECT rescue_hidden(a, 1) FROM (SELECT 'x') AS s(a)")  # no such function
+        acme.query("SELECT rescue_hidden(a) FROM (SELECT 'of acme'::text) AS s(a)")
+        before = used(t, "globex")
+        globex.prepared("SELECT rescue_hidden(a) FROM (VALUES ('of globex'::text)) AS s(a)")
+        assert used(t, "globex") - before == 1
+    rows = primary.sql("SELECT note, business_id FROM rescued ORDER BY 1", dbname=APP_DATABASE)
+    assert rows == [("n", "7"), ("of acme", "42"), ("of globex", "7")]
+
+
+def used(t, tenant):
+    return next(r for r in t.admin("SHOW TENANTS") if r["name"] == tenant)["statements"]
+
+
+def test_a_cancelled_request_is_not_asked_again(pair, start):
+    t = start()
+    with log_in(t) as client:
+        client.send(raw.query(SLOW))
+        wait_busy(pair[1])
+        client.cancel()
+        assert errors(client.until("Z")) == ["57014"]
+        assert rescued(t) == {}
+
+
+@pytest.mark.parametrize("size, outcome", [("0", ["25006"]), ("20", ["25006"]), ("16kB", [])])
+def test_rescue_max_size(pair, start, size, outcome):
+    t = start({"rescue_max_size": size})
+    with log_in(t) as client:
+        assert errors(client.query(HIDDEN)) == outcome
+        assert client.rows("SELECT 2") == [("2",)]
+
+
+def test_a_request_in_pieces_is_kept_whole(pair, start):
+    t = start()
+    with log_in(t) as client:
+        batch = raw.parse("a", HIDDEN) + raw.bind("", "a") + raw.execute() + raw.sync()
+        for i in range(len(batch)):
+            client.send(batch[i:i + 1])
+        assert not errors(client.until("Z"))
+        client.send(raw.bind("", "a"), raw.execute(), raw.sync())
+        assert not errors(client.until("Z"))
+    assert len(notes(pair)) == 2
