@@ -117,23 +117,24 @@ struct quotas {
 #define TLS_PROTOCOLS_ALL    15u
 
 /* The C type of each type word of settings.def. */
-typedef unsigned setting_uint_t;         /* 0 … 2^31-1 */
-typedef unsigned setting_count_t;        /* 1 … 2^31-1 */
-typedef unsigned setting_percent_t;      /* 1 … 100 */
-typedef unsigned setting_workers_t;      /* 0: auto */
-typedef unsigned setting_filemode_t;     /* octal */
-typedef uint16_t setting_port_t;         /* 0 … 65535 */
-typedef usec_t setting_usec_t;           /* 0 … 100 years */
-typedef uint64_t setting_bytes_t;        /* 0 … 2^40 */
-typedef bool setting_bool_t;             /* PgBouncer's words: 0 1 no yes off on false true */
-typedef const char *setting_str_t;       /* never NULL; "" is "not set" */
-typedef const char *setting_secret_t;    /* the same; never shown */
-typedef const char *setting_list_t;      /* words between commas: list_next() */
-typedef const char *setting_guc_t;       /* a lower case dotted name */
-typedef struct rate setting_rate_t;      /* N/s, N/m, N/h, N/d */
-typedef struct rate setting_timeshare_t; /* a duration per time, count in microseconds */
-typedef struct rate setting_bandwidth_t; /* a size per time */
-typedef struct quotas setting_quota_t;   /* N/h, N/d, or both */
+typedef unsigned setting_uint_t;          /* 0 … 2^31-1 */
+typedef unsigned setting_count_t;         /* 1 … 2^31-1 */
+typedef unsigned setting_percent_t;       /* 1 … 100 */
+typedef unsigned setting_workers_t;       /* 0: auto */
+typedef unsigned setting_filemode_t;      /* octal */
+typedef uint16_t setting_port_t;          /* 1 … 65535 */
+typedef uint16_t setting_optional_port_t; /* the same, or 0 */
+typedef usec_t setting_usec_t;            /* 0 … 100 years */
+typedef uint64_t setting_bytes_t;         /* 0 … 2^40 */
+typedef bool setting_bool_t;              /* PgBouncer's words: 0 1 no yes off on false true */
+typedef const char *setting_str_t;        /* never NULL; "" is "not set" */
+typedef const char *setting_secret_t;     /* the same; never shown */
+typedef const char *setting_list_t;       /* words between commas: list_next() */
+typedef const char *setting_guc_t;        /* a lower case dotted name */
+typedef struct rate setting_rate_t;       /* N/s, N/m, N/h, N/d */
+typedef struct rate setting_timeshare_t;  /* a duration per time, count in microseconds */
+typedef struct rate setting_bandwidth_t;  /* a size per time */
+typedef struct quotas setting_quota_t;    /* N/h, N/d, or both */
 typedef struct tenant_by setting_tenant_by_t;
 typedef unsigned setting_tls_protocols_t; /* TLS_PROTOCOL_* */
 typedef int setting_pool_mode_t;          /* enum pool_mode, and so on */

@@ -13,6 +13,7 @@ extern const struct setting_type setting_type_percent;
 extern const struct setting_type setting_type_workers;
 extern const struct setting_type setting_type_filemode;
 extern const struct setting_type setting_type_port;
+extern const struct setting_type setting_type_optional_port;
 extern const struct setting_type setting_type_usec;
 extern const struct setting_type setting_type_bytes;
 extern const struct setting_type setting_type_bool;

@@ -6,7 +6,8 @@
  * timeline wins, because only a promotion begins a new one; on the same timeline the one that is
  * the primary already, else the one that has written most.  Timelines are remembered, so that a
  * primary that was superseded is not taken for one when it comes back alone; and so is the cluster,
- * which is that of the first node in the list that is a primary.
+ * which is that of the first node in the list that is a primary.  Where Patroni is asked, no node
+ * is the primary that it says is not the leader.
  */
 #ifndef PGT_ROUTE_PRIMACY_H
 #define PGT_ROUTE_PRIMACY_H
@@ -20,11 +21,15 @@
 /* A system identifier is a number of 64 bits. */
 #define CLUSTER_ID_MAX 24
 
+/* What Patroni says of a node, where it is asked. */
+enum vouch { VOUCH_NONE, VOUCH_LEADER, VOUCH_DENIED };
+
 /* What a node said of itself when it was last asked. */
 struct claim {
 	bool is_open; /* it lives, as far as is known, but has not been heard: it may be anything */
 	bool has_answered;
 	bool is_primary; /* not in recovery */
+	enum vouch vouch;
 	uint32_t timeline;
 	uint64_t position;   /* in the log, in bytes */
 	const char *cluster; /* system identifier; "": not known */
@@ -46,6 +51,7 @@ int primacy_decide(const struct claim *claims, unsigned n, const struct reign *r
 
 enum standing {
 	STANDING_MEMBER,  /* the primary, or a replica that may serve beside it */
+	STANDING_DENIED,  /* a primary that Patroni does not know as the leader */
 	STANDING_FENCED,  /* another primary of the same cluster: nothing may be written there */
 	STANDING_FOREIGN, /* of another cluster */
 };

@@ -187,6 +187,16 @@ const struct setting_type setting_type_port = {
 	.format = format_port,
 };
 
+const struct setting_type setting_type_optional_port = {
+	.name = "port",
+	.syntax = "a port from 1 to 65535, or 0",
+	.size = sizeof(setting_optional_port_t),
+	.min = 0,
+	.max = UINT16_MAX,
+	.parse = parse_port,
+	.format = format_port,
+};
+
 static bool parse_filemode(const struct setting_type *type, const char *text, void *at,
 			   struct err *e)
 {

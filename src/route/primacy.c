@@ -30,8 +30,8 @@ static bool differ(const char *a, const char *b)
 
 static bool is_candidate(const struct claim *claim, const struct reign *reign)
 {
-	return claim->has_answered && claim->is_primary && claim->timeline >= reign->timeline &&
-	       !differ(claim->cluster, reign->cluster);
+	return claim->has_answered && claim->is_primary && claim->vouch != VOUCH_DENIED &&
+	       claim->timeline >= reign->timeline && !differ(claim->cluster, reign->cluster);
 }
 
 /* Whether a candidate is to be preferred to an earlier one in the list. */
@@ -59,7 +59,7 @@ int primacy_decide(const struct claim *claims, unsigned n, const struct reign *r
 			best = i;
 	}
 	/* It counts as it was while it cannot be asked, unless another one has been promoted. */
-	if (last >= 0 && claims[last].is_open &&
+	if (last >= 0 && claims[last].is_open && claims[last].vouch != VOUCH_DENIED &&
 	    (best < 0 || claims[best].timeline == reign->timeline))
 		return last;
 	return best;
@@ -76,6 +76,11 @@ enum standing primacy_standing(const struct claim *claims, unsigned node, int pr
 		snprintf(why, n, "belongs to another cluster than the primary (%s, not %s)",
 			 claim->cluster, reign->cluster);
 		return STANDING_FOREIGN;
+	}
+	if (claim->is_primary && primary < 0 && claim->vouch == VOUCH_DENIED &&
+	    claim->timeline >= reign->timeline) {
+		snprintf(why, n, "is not the leader, says Patroni");
+		return STANDING_DENIED;
 	}
 	if (!claim->is_primary || reign->primary < 0)
 		return STANDING_MEMBER;

@@ -21,6 +21,7 @@
 #include "server/server.h"
 #include "sql/catalog.h"
 #include "worker/catalog_read.h"
+#include "worker/patroni.h"
 #include "worker/sets.h"
 
 #include <stdio.h>
@@ -76,11 +77,13 @@ struct answer {
 struct probe {
 	struct watch *watch;
 	unsigned node;
-	struct server *server;        /* or NULL */
-	bool is_ready;                /* logged in */
-	bool has_answered;            /* on this connection */
-	bool was_heard;               /* it has answered, or failed to */
-	bool was_refused;             /* it lives, and did not let us in when that was tried last */
+	struct server *server; /* or NULL */
+	bool is_ready;         /* logged in */
+	bool has_answered;     /* on this connection */
+	bool was_heard;        /* it has answered, or failed to */
+	bool was_refused;      /* it lives, and did not let us in when that was tried last */
+	struct patroni_question *patroni; /* under way, or NULL */
+	enum vouch vouch;
 	usec_t asked_at;              /* the attempt or question under way; 0: none */
 	usec_t silence;               /* how long its answer has been looked for in vain */
 	char cluster[CLUSTER_ID_MAX]; /* system identifier, "" while it is not known */
@@ -159,6 +162,7 @@ static void gather_claims(struct watch *w)
 		w->claims[i] = (struct claim){ .is_open = !p->was_heard || p->was_refused,
 					       .has_answered = p->has_answered,
 					       .is_primary = !p->answer.is_replica,
+					       .vouch = p->vouch,
 					       .timeline = p->answer.timeline,
 					       .position = p->answer.position,
 					       .cluster = p->cluster };
@@ -213,9 +217,9 @@ static void publish_primary(struct watch *w, int primary)
 
 static void publish_role(struct watch *w, unsigned node, int primary)
 {
-	static const enum node_role outcast[] = {
-		[STANDING_FENCED] = NODE_FENCED, [STANDING_FOREIGN] = NODE_DOWN
-	};
+	static const enum node_role outcast[] = { [STANDING_DENIED] = NODE_FENCED,
+						  [STANDING_FENCED] = NODE_FENCED,
+						  [STANDING_FOREIGN] = NODE_DOWN };
 	struct probe *p = &w->probes[node];
 	char why[160] = "";
 	enum standing standing;
@@ -512,10 +516,32 @@ static bool is_silent(struct probe *p)
 	return p->asked_at && (p->silence += p->watch->pace) >= patience(p->watch);
 }
 
+static void on_vouched(void *arg, enum vouch vouch)
+{
+	struct probe *p = arg;
+
+	p->patroni = NULL;
+	if (vouch == p->vouch)
+		return;
+	p->vouch = vouch;
+	assess(p->watch);
+}
+
+static void ask_patroni(struct probe *p)
+{
+	const struct watch *w = p->watch;
+	struct dial_target target = target_of(w, p->node, "").dial;
+
+	target.port = w->settings.patroni_port;
+	if (target.port && *target.host != '/' && !p->patroni)
+		p->patroni = patroni_ask(w->monitor->net, &target, on_vouched, p);
+}
+
 static void tick(struct probe *p, usec_t now)
 {
 	char why[64];
 
+	ask_patroni(p);
 	if (!p->server) {
 		connect_probe(p);
 	} else if (is_silent(p)) {
@@ -648,9 +674,12 @@ static void free_watch(struct watch *w)
 		loop_timer_stop(w->monitor->net->loop, &w->timer);
 	if (w->reading)
 		catalog_read_stop(w->reading);
-	for (unsigned i = 0; i < w->set->n; i++)
+	for (unsigned i = 0; i < w->set->n; i++) {
 		if (w->probes[i].server)
 			server_drop(w->probes[i].server);
+		if (w->probes[i].patroni)
+			patroni_stop(w->probes[i].patroni);
+	}
 	if (w->credential.password)
 		mem_wipe(w->credential.password, strlen(w->credential.password));
 	free(w->credential.password);

@@ -4,8 +4,10 @@
 # that two primaries are never both written to.
 """Each test has servers of its own, since it breaks them.  `port` tells who answered."""
 import contextlib
+import http.server
 import os
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import raw
 from cluster import BINDIR, Postgres
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import backends, log_in, pool_of, shop, wait_backends, wait_nodes
-from machine import run
+from machine import Port, run
 from turnstile import ADMIN_PASSWORD
 from waiting import wait_until
 
@@ -294,6 +296,83 @@ def test_a_primary_that_refuses_the_monitor_stays_one(pair, turnstile):
         wait_until(lambda: "not permitted to log in" in (node(t, 0)["error"] or ""), 20)
         assert node(t, 0)["role"] == "primary"
         assert written_to(client.query(WRITE)) == primary.port
+
+
+# --- Patroni ------------------------------------------------------------------------------------------
+class Patroni:
+    """What its REST API says on two addresses of loopback, at one port: who is the leader."""
+
+    hosts = ("127.0.0.1", "127.0.0.2")
+
+    def __init__(self):
+        self.leader, self.asked, self.port = self.hosts[0], set(), Port()
+        patroni = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                host = self.server.server_address[0]
+                patroni.asked.add((host, self.path))
+                self.send_response(200 if host == patroni.leader else 503)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.servers = [http.server.ThreadingHTTPServer((host, self.port.number), Handler)
+                        for host in self.hosts]
+        for server in self.servers:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def stop(self):
+        for server in self.servers:
+            server.shutdown()
+            server.server_close()
+        self.port.release()
+
+
+@pytest.mark.slow
+def test_i4_what_patroni_does_not_call_the_leader_is_not_written_to(turnstile):
+    with contextlib.ExitStack() as stack:
+        primary = Postgres.primary("old")
+        stack.callback(primary.remove)
+        primary.role(APP_USER, APP_PASSWORD)
+        primary.sql(f"CREATE DATABASE {APP_DATABASE} OWNER {APP_USER}")
+        primary.sql("CREATE TABLE promoted (port text)", dbname=APP_DATABASE, user=APP_USER,
+                    password=APP_PASSWORD)
+        replica = Postgres.replica_of(primary, "new",
+                                      {"listen_addresses": ",".join(Patroni.hosts)})
+        stack.callback(replica.remove)
+        replica.wait_caught_up(primary)
+        patroni = Patroni()
+        stopping = stack.enter_context(contextlib.ExitStack())
+        stopping.callback(patroni.stop)
+        t = turnstile(shop(primary, {"monitor_user": APP_USER, "monitor_interval": "200ms"},
+                           {"host": ",".join(Patroni.hosts),
+                            "port": f"{primary.port},{replica.port}",
+                            "patroni_port": patroni.port.number}))
+        wait_nodes(t, "primary", "replica")
+        assert patroni.asked == {(host, "/primary") for host in Patroni.hosts}
+        client = stack.enter_context(log_in(t, timeout=60))
+        assert written_to(client.query(WRITE)) == primary.port
+
+        # It has lost its lock, and has not noticed.
+        patroni.leader = None
+        wait_role(t, 0, "fenced")
+        assert "is not the leader, says Patroni" in node(t, 0)["error"]
+        client.send(raw.query(WRITE))
+        wait_waiting(t, 1)
+        # Somebody promotes by hand, and Patroni knows nothing of it.
+        replica.promote()
+        wait_role(t, 1, "fenced")
+        assert pool_of(t, "cl_waiting") == 1
+        patroni.leader = Patroni.hosts[1]
+        assert written_to(client.until("Z")) == replica.port
+
+        # Without its word, what the databases say counts.
+        stopping.close()
+        for _ in range(5):
+            assert written_to(client.query(WRITE)) == replica.port
+        wait_role(t, 1, "primary")
 
 
 # --- SWITCHOVER -------------------------------------------------------------------------------------

@@ -33,8 +33,8 @@ class Writer(threading.Thread):
         super().__init__(daemon=True)
         self.pooler, self.number, self.stopped, self.serial = pooler, number, stopped, 0
         self.acknowledged = []  # (serial, port, when)
-        self.errors = []        # (when the request was sent, when it came, SQLSTATE, hint)
-        self.sent_at = 0.0
+        self.errors = []        # (when its transaction was begun, when it came, SQLSTATE, hint)
+        self.begun_at = 0.0
         self.form = (self.simple, self.extended, self.transaction)[number % 3]
 
     def run(self):
@@ -45,15 +45,15 @@ class Writer(threading.Thread):
                     if self.number % 2:
                         self.ask(client, raw.query("SET work_mem = '5MB'"))
                     while not self.stopped.is_set():
+                        self.begun_at = time.monotonic()
                         self.form(client)
             except Refused as refused:
-                self.errors.append((self.sent_at, time.monotonic(), *refused.args))
+                self.errors.append((self.begun_at, time.monotonic(), *refused.args))
             except (EOFError, OSError, raw.LoginRefused) as error:
-                self.errors.append((self.sent_at, time.monotonic(), repr(error), ""))
+                self.errors.append((self.begun_at, time.monotonic(), repr(error), ""))
 
     def ask(self, client, request):
         """The port that answered, if any did."""
-        self.sent_at = time.monotonic()
         client.send(request)
         port = None
         while (got := client.message()).kind != "Z":
@@ -211,7 +211,7 @@ def report_errors(table, name, writers, idle, gone):
     errors = [(w.number, *error) for w in writers for error in w.errors]
     table.add(f"{name}: errors of {IDLE} idle clients", 0, len(idle), not idle)
     late = [error for error in errors if error[1] > gone]
-    table.add(f"{name}: errors for what was sent when the primary was gone", 0, len(late), not late)
+    table.add(f"{name}: errors for what was begun when the primary was gone", 0, len(late), not late)
     clear = [e for e in errors if e[3] in ("57P01", "57P02", "08006") and e[4] in (UNKNOWN, ROLLED_BACK)]
     table.add(f"{name}: errors that do not say what became of the request", 0,
               len(errors) - len(clear), len(errors) == len(clear))

@@ -144,6 +144,23 @@ static void test_the_first_decision_waits_for_those_before(void **state)
 	check_standing(before, 1, -1, reign_of(-1, 0), STANDING_MEMBER, "");
 }
 
+static void test_i4_patroni_may_say_no(void **state)
+{
+	struct claim claims[] = { PRIMARY(1, 900), PRIMARY(2, 100) };
+	struct claim alone[] = { OPEN, REPLICA };
+
+	(void)state;
+	claims[1].vouch = VOUCH_DENIED;
+	check(claims, 2, reign_of(0, 1), 0);
+	check(claims, 2, reign_of(1, 2), -1);
+	check_standing(claims, 1, -1, reign_of(1, 2), STANDING_DENIED, "says Patroni");
+	check_standing(claims, 0, -1, reign_of(1, 2), STANDING_FENCED, "the last one is on 2");
+	claims[1].vouch = VOUCH_LEADER;
+	check(claims, 2, reign_of(0, 1), 1);
+	alone[0].vouch = VOUCH_DENIED;
+	check(alone, 2, reign_of(0, 1), -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -155,6 +172,7 @@ int main(void)
 		cmocka_unit_test(test_i4_strangers_are_none),
 		cmocka_unit_test(test_one_that_cannot_be_asked_stays_the_primary),
 		cmocka_unit_test(test_the_first_decision_waits_for_those_before),
+		cmocka_unit_test(test_i4_patroni_may_say_no),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
