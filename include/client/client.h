@@ -139,6 +139,7 @@ struct client {
 	bool stream_discard;       /* the bytes of stream_left go nowhere; else to the server */
 	bool skips_to_sync;        /* an error was answered here: nothing counts up to its Sync */
 	bool is_woken;             /* has left the list of those who wait, and not asked yet */
+	bool owes_snapshot;        /* its transaction has parsed a query of which no server knows */
 	bool unnamed_is_read;      /* its unnamed statement, where names are not mapped */
 	bool counted;              /* in shared_clients and the shared records */
 	bool in_batch;             /* extended messages without their Sync yet */

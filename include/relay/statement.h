@@ -151,6 +151,15 @@ void statement_leave_made(struct client *c);
 const struct statement *statement_of_serial(const struct server *s, uint64_t serial);
 const char *statement_name_of(const struct server *s, const struct statement *st);
 
+/* Whether a command may not come behind the snapshot that its transaction owes
+ * (client.owes_snapshot): then the server takes it first. */
+static inline bool statement_minds_snapshot(enum sql_kind kind)
+{
+	return kind == SQL_KIND_BEGIN || kind == SQL_KIND_SET_TRANSACTION || kind == SQL_KIND_SET;
+}
+/* Whether it has to wait until it is known that the transaction has not failed. */
+bool statement_must_know(struct client *c, enum sql_kind kind);
+void statement_take_snapshot(struct client *c);
 /* A batch that has prepared more than a server may keep comes to its Sync. */
 void statement_end_batch(struct server *s);
 /* The statement of a Parse body of ours, made if need be; a new reference. */

@@ -654,6 +654,7 @@ static void count_cycle(struct server *s, char tx)
 		admit_note_time(s->client, now - s->query_at);
 	s->query_at = now;
 	if (tx == 'I') {
+		s->client->owes_snapshot = false;
 		counters->xact_count++;
 		counters->xact_time += (uint64_t)(now - s->xact_at);
 		s->xact_at = now;

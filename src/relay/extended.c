@@ -378,6 +378,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		return step;
 	if (st && st->meaning != gate_meaning(c))
 		statement_look_again(c, st);
+	if (c->owes_snapshot && st && statement_must_know(c, st->kind))
+		return STEP_AGAIN;
 	if (c->in_batch && c->resets && !gate_allow_behind_reset(c, &e))
 		return request_refuse_message(c, f, &e);
 	if (st && st->guards_params && !guard_bind(c, f, st, name, rewritten, &step))
@@ -421,6 +423,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		note_bind(c, portal, st, &facts);
 		c->server->will_forget |= request_forgets_statements(facts.effects);
 	}
+	if (c->owes_snapshot && st && statement_minds_snapshot(st->kind))
+		statement_take_snapshot(c);
 	c->batch_goes_on |= !st || (st->effects & CONTEXT_MAY_GO_ON);
 	step = buf_len(rewritten) ? send_rewritten_bind(c, f, portal, name, rewritten)
 				  : pass_renamed(c, f, name);

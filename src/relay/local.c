@@ -286,7 +286,8 @@ bool local_may_set_modes(struct client *c, struct slice text)
 	struct sql_facts facts;
 	char modes[BEGIN_MAX];
 
-	return c->begin && !c->begin_failed && add_modes(c, text, modes, &facts);
+	return c->begin && !c->begin_failed && !c->owes_snapshot &&
+	       add_modes(c, text, modes, &facts);
 }
 
 bool local_set_modes(struct client *c, struct slice text)
@@ -294,8 +295,11 @@ bool local_set_modes(struct client *c, struct slice text)
 	struct statement *before = c->begin;
 	struct sql_facts facts;
 	char modes[BEGIN_MAX];
-	size_t n = c->begin && !c->begin_failed ? add_modes(c, text, modes, &facts) : 0;
+	size_t n;
 
+	if (!c->begin || c->begin_failed || c->owes_snapshot)
+		return false;
+	n = add_modes(c, text, modes, &facts);
 	if (!n)
 		return false;
 	c->begin = begin_of(c, modes, n);
@@ -320,6 +324,7 @@ const char *local_end(struct client *c, enum sql_kind kind)
 	bool commits = kind == SQL_KIND_COMMIT && !c->begin_failed;
 
 	local_forget(c);
+	c->owes_snapshot = false;
 	if (c->whose)
 		whose_end(c, commits);
 	c->group->counters.xact_empty_count++;

@@ -269,6 +269,25 @@ struct slice statement_require_void(struct client *c, unsigned i, struct buf *od
 	return buf_peek(odd);
 }
 
+bool statement_must_know(struct client *c, enum sql_kind kind)
+{
+	const struct server *s = c->server;
+
+	c->turn_missed |= statement_minds_snapshot(kind) && s && s->replies.ncycles && !s->copy_in;
+	return c->turn_missed;
+}
+
+/* Not in a failed transaction, where it would fail before what fails anyway. */
+void statement_take_snapshot(struct client *c)
+{
+	c->owes_snapshot = false;
+	if (c->server->tx != 'T')
+		return;
+	c->server->unnamed_id = UNNAMED_UNKNOWN;
+	msg_put_parse(conn_output(&c->server->conn), "", "SELECT");
+	expect_swallowed(c->server, REPLY_PARSE);
+}
+
 void statement_end_batch(struct server *s)
 {
 	evict(s, s->pool->group->set.max_prepared_statements, true);

@@ -143,6 +143,8 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		return request_refuse_message(c, f, &e);
 	if (has_names && must_wait_for_names(c))
 		return STEP_AGAIN;
+	if (c->owes_snapshot && statement_must_know(c, facts->kind))
+		return STEP_AGAIN;
 	if (has_names && is_quiet(c) && named_is_ours(c, facts))
 		return run_deallocate(c, f, facts);
 	if (facts->nnames && !named_may_run(c, facts, &e))
@@ -179,6 +181,8 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		gate_note_clamp(c);
 	if (has_names)
 		naming = rename_query(c, text, facts, rewritten);
+	if (c->owes_snapshot && statement_minds_snapshot(facts->kind))
+		statement_take_snapshot(c);
 	forget_on_server(c, facts->effects);
 	ends = c->group->set.tenant_context_check && context_ends_with(facts, c->server->tx);
 	step = back ? send_query(c, f, rewritten, NOTE_PUTBACK, back)

@@ -360,6 +360,16 @@ static bool may_refuse_all(const struct server *s)
 	return s->tx == 'E' || s->replies.ncycles;
 }
 
+/* No server parses it, which would have taken the transaction's snapshot. */
+static void note_unparsed(struct client *c, const struct statement *st)
+{
+	const uint64_t queries = 1ull << SQL_KIND_SELECT | 1ull << SQL_KIND_INSERT |
+				 1ull << SQL_KIND_UPDATE | 1ull << SQL_KIND_DELETE |
+				 1ull << SQL_KIND_EXPLAIN | 1ull << SQL_KIND_DECLARE;
+
+	c->owes_snapshot |= is_in_transaction(c) && (queries >> st->kind & 1);
+}
+
 static void parse_unnamed(struct client *c, struct statement *st)
 {
 	struct server *s = c->server;
@@ -370,6 +380,7 @@ static void parse_unnamed(struct client *c, struct statement *st)
 		r.way = REPLY_MAKE;
 	} else if (s->unnamed_id == st->id && !may_refuse_all(s)) {
 		r.way = REPLY_MAKE; /* it is what the server has */
+		note_unparsed(c, st);
 	} else {
 		r.way = REPLY_PASS;
 		placed_send_parse(s, "", st);
@@ -398,6 +409,7 @@ static void parse_named(struct client *c, struct slice name, struct statement *s
 	if (ss) {
 		placed_touch(s, ss);
 		r.way = REPLY_MAKE;
+		note_unparsed(c, st);
 	} else {
 		ss = placed_add(s, st, c->group->set.max_prepared_statements);
 		placed_send_parse(s, ss->name, st);
@@ -407,18 +419,18 @@ static void parse_named(struct client *c, struct slice name, struct statement *s
 }
 
 /* A name that there is already.  The server itself refuses, after all that it would find wrong
- * before that: it is asked to parse under the name that the statement has there. */
+ * before that: it is asked to parse under a name that is taken there. */
 static void parse_again(struct client *c, struct slice name, struct slice body)
 {
 	struct server *s = c->server;
 	struct buf odd = { 0 }, *out;
 	struct err *e = xnew(struct err);
-	struct slice known = statement_require(c, name, &odd);
+	struct slice taken = statement_require_void(c, 0, &odd);
 	size_t m;
 
 	out = conn_output(&s->conn);
 	m = msg_begin(out, MSG_PARSE);
-	buf_put_slice(out, known);
+	buf_put_slice(out, taken);
 	buf_put_slice(out, body);
 	msg_end(out, m);
 	buf_fini(&odd);
@@ -450,6 +462,7 @@ bool statement_parse_here(struct client *c, struct slice name, struct statement 
 	if (!name.n || !st->is_proven || statement_name_find(c, name))
 		return false;
 	c->group->counters.client_parse_count++;
+	note_unparsed(c, st);
 	n = name_new(name, statement_ref(st));
 	statement_name_list(c, n);
 	statement_name_unref(n);

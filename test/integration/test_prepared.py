@@ -320,6 +320,61 @@ def test_show_prepared(primary, turnstile):
     wait_until(lambda: not t.admin("SHOW PREPARED"))
 
 
+@pytest.mark.parametrize("late", ["1ms", "1h"])
+@pytest.mark.parametrize("behind", [
+    raw.query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"), raw.query("SET transaction_read_only = off"),
+    raw.query("BEGIN ISOLATION LEVEL SERIALIZABLE"), raw.query("SET TRANSACTION READ WRITE; SELECT 2"),
+    raw.parse("", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE") + raw.bind() + raw.execute() + SYNC,
+    raw.query("SELECT 3"), raw.query("COMMIT") + raw.query("SET TRANSACTION READ WRITE"),
+    raw.parse("", "RELEASE nothing") + raw.bind() + raw.execute() + SYNC
+    + 2 * raw.query("SET TRANSACTION READ WRITE") + raw.query("SHOW work_mem")
+], ids=["level", "setting", "begin", "several", "batch", "query", "over", "failed"])
+def test_i2_a_statement_that_is_known_counts_as_a_query_all_the_same(primary, turnstile, behind, late):
+    """Parse takes a snapshot, behind which there is no SET TRANSACTION."""
+    t = turnstile(shop(primary, {"begin_defer_max": late}))
+    texts = "SELECT 2", "BEGIN", "INSERT INTO pg_class SELECT * FROM pg_class", "SHOW work_mem"
+    seen = []
+    for server in primary, t:
+        for text in texts:
+            for begin in "BEGIN READ ONLY", "BEGIN ISOLATION LEVEL REPEATABLE READ; SAVEPOINT a":
+                with clients(server, 2) as (one, two):
+                    prepare(one, "", text)
+                    prepare(one, "a", text)
+                    for name in "a", "b", "":
+                        two.query(begin)
+                        two.send(raw.close("S", name), raw.parse(name, text), SYNC)
+                        two.until("Z")
+                        two.send(behind + raw.query("SHOW transaction_isolation") + raw.query("ROLLBACK"))
+                        messages = []
+                        while not any(m.text == "ROLLBACK" for m in raw.find(messages, "C")):
+                            messages += two.until("Z")
+                        seen.append(essence(messages))
+    assert seen[len(seen) // 2:] == seen[:len(seen) // 2]
+
+
+def test_a_name_is_taken_whatever_its_statement_has_become(primary, turnstile):
+    """The server has forgotten it, and could not parse it any more."""
+    t = turnstile(shop(primary, {"max_prepared_statements": 1, "default_pool_size": 1}))
+    seen = []
+    for server in primary, t:
+        primary.sql("DROP TABLE IF EXISTS taken; CREATE TABLE taken (v int); GRANT ALL ON taken TO PUBLIC",
+                    dbname=APP_DATABASE)
+        with log_in(server) as client:
+            prepare(client, "b", "SELECT v FROM taken")
+            prepare(client, "other", "SELECT 2")
+            client.query("SET search_path = pg_catalog")
+            for text in "SELECT 3", "SELEC", "SELECT nothing", "":
+                client.send(raw.parse("b", text), raw.parse("", "SELECT 4"), SYNC)
+                seen.append(sqlstate(client.until("Z")))
+            client.query("BEGIN; SELECT 1/0")
+            client.send(raw.parse("b", "SELECT 3"), SYNC)
+            seen.append(sqlstate(client.until("Z")))
+            client.query("ROLLBACK; RESET search_path")
+            assert run(client, "b") == []
+    assert seen == 2 * ["42P05", "42601", "42703", "42P05", "25P02"]
+
+
+
 def test_not_mapped(primary, turnstile):
     """max_prepared_statements = 0: names go through, and the server stays with its client."""
     t = turnstile(shop(primary, {"max_prepared_statements": 0}))
