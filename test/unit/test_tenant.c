@@ -76,10 +76,9 @@ static void test_i6_strangers_are_forgotten(void **state PGT_UNUSED)
 	struct tenants table;
 	struct tenant *present;
 	struct config *config;
-	char ini[512], name[32];
+	char name[32];
 
-	snprintf(ini, sizeof(ini), INI "[tenants]\nknown = business_id=7\n", "15s");
-	config = config_of(ini);
+	config = config_of_format(INI "[tenants]\nknown = business_id=7\n", "15s");
 	tenants_init(&table, NULL);
 	tenant_unref(tenant_get(&table, config, SLICE("known"), "7",
 				config_tenant_by_name(config, SLICE("known"))));
