@@ -10,9 +10,9 @@
 set -eu
 
 build='build-essential autoconf automake pkg-config
-    libev-dev libssl-dev libinih-dev libpg-query-dev libsystemd-dev libpq-dev'
+    libev-dev libssl-dev libinih-dev libpg-query-dev libsystemd-dev libpq-dev libmicrohttpd-dev'
 demo='python3 postgresql-15 util-linux'
-tests='libcmocka-dev pgbouncer
+tests='libcmocka-dev pgbouncer prometheus prometheus-pgbouncer-exporter
     python3-psycopg python3-pytest python3-pytest-xdist python3-pytest-timeout
     python3-psycopg2 python3-asyncpg python3-sqlalchemy python3-django libdbd-pg-perl ruby-pg
     clang clang-format-14 libclang-rt-14-dev'
@@ -79,19 +79,25 @@ if is_missing postgresql-15; then
     apt_install postgresql-common
     $as_root sed -i "$no_main_cluster" "$createcluster"
 fi
-if is_missing pgbouncer && has_systemd; then
-    $as_root systemctl mask pgbouncer.service
-fi
+services=
+for service in pgbouncer prometheus prometheus-pgbouncer-exporter; do
+    if is_missing "$service"; then services="$services $service"; fi
+done
+for service in $services; do
+    if has_systemd; then
+        $as_root systemctl mask "$service.service"
+    fi
+done
 status=0
 # shellcheck disable=SC2086 # a list of words
 apt_install $missing || status=$?
-if is_missing pgbouncer; then
+for service in $services; do
     if has_systemd; then
-        $as_root systemctl unmask pgbouncer.service
-        $as_root systemctl disable pgbouncer.service || true
-    elif [ -x /etc/init.d/pgbouncer ]; then
-        $as_root /etc/init.d/pgbouncer stop || true
-        $as_root update-rc.d pgbouncer disable
+        $as_root systemctl unmask "$service.service"
+        $as_root systemctl disable "$service.service" || true
+    elif [ -x "/etc/init.d/$service" ]; then
+        $as_root "/etc/init.d/$service" stop || true
+        $as_root update-rc.d "$service" disable
     fi
-fi
+done
 exit $status

@@ -40,6 +40,10 @@ extern const struct show *const shows[NSHOWS];
 extern const struct show fake_shows[NFAKES];
 /* What SHOW STATS and its sisters gather: counters of each database. */
 extern const struct show show_counters;
+/* For metrics: histograms since the start, as texts in the last column. */
+extern const struct show show_latency_totals;
+/* The rows of SHOW TENANTS of those that have sent most statements. */
+extern const struct show show_top_tenants;
 
 /* Takes the table over. */
 typedef void show_done_fn(struct control *c, struct table *t, void *arg);

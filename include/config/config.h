@@ -129,6 +129,8 @@ struct config {
 	size_t nchanges;
 	struct userlist *userlist;   /* of auth_file; empty without one, never NULL */
 	struct sign_keys *sign_keys; /* of context_signing_key_file; NULL without one */
+	bool has_http_token;
+	uint8_t http_token[32];                      /* its SHA-256 */
 	const struct tier_conf *unknown_tenant_tier; /* NULL: unknown tenants are refused */
 	struct roster *roster; /* tenants of tenant_query; NULL: none have been read */
 

@@ -16,6 +16,7 @@
 
 struct console;
 struct control;
+struct http;
 struct monitor;
 struct node_sets;
 struct tenant_source;
@@ -37,6 +38,9 @@ struct control_hooks {
 	bool (*console_enter)(struct control *c, struct client *client, struct err *e);
 	void (*console_pause)(struct control *c);
 	void (*console_resume)(struct control *c);
+	/* Metrics, see http/http.h. */
+	void (*http_start)(struct control *c);
+	void (*http_stop)(struct control *c);
 	/* For whoever supervises the process. */
 	void (*tell)(enum control_state state);
 };
@@ -47,6 +51,7 @@ struct control_options {
 	unsigned verbosity; /* -v on the command line; `verbose` may ask for more */
 	bool log_to_stderr;
 	const struct control_hooks *hooks;
+	struct http *http; /* of http/; NULL: it serves nothing */
 };
 
 struct control {

@@ -70,7 +70,9 @@ static const char head[] =
     "sent as fast as the client reads; until then a table waits in memory, about 300 bytes for "
     "each row.\n\n"
     "Names, columns, their order and types are those of PgBouncer " CONSOLE_VERSION
-    "; what is ours in them stands at the end (DATABASES: readonly, maintenance). Its database and "
+    "; what is ours in them stands at the end (DATABASES: readonly, maintenance), and behind it "
+    "what "
+    "older exporters ask for (STATS: total_requests, DATABASES: reserve_pool). Its database and "
     "user `pgbouncer` in the tables are the console itself. Our own data has "
     "its own commands: TENANTS, TIERS, LIMITS, NODES, SAVINGS, LISTENERS, PINS, PIN_COUNTS, "
     "PREPARED.\n";

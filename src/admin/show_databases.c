@@ -26,7 +26,8 @@
 	X(INT, MAX, disabled, "1: DISABLE refuses its clients.")                                   \
 	X(INT, MAX, readonly, "1: READONLY holds, of it or of all.")                               \
 	X(TEXT, FIRST, maintenance,                                                                \
-	  "The message of its MAINTENANCE, or of that of all; NULL: it is off.")
+	  "The message of its MAINTENANCE, or of that of all; NULL: it is off.")                   \
+	X(INT, FIRST, reserve_pool, "reserve_pool_size, by its older name.")
 LAYOUT_DEFINE(database, DATABASE_COLUMNS);
 
 /* Names of records are collected first: nothing may be looked up under their lock. */
@@ -74,7 +75,7 @@ static void database_row(struct control *c, const char *name, const struct datab
 	row.force_user = *d->user ? d->user : NULL;
 	row.pool_size = set.default_pool_size;
 	row.min_pool_size = set.min_pool_size;
-	row.reserve_pool_size = set.reserve_pool_size;
+	row.reserve_pool_size = row.reserve_pool = set.reserve_pool_size;
 	row.server_lifetime = set.server_lifetime / USEC_PER_SEC;
 	row.pool_mode = show_override(&d->own, SETTING_pool_mode, &mode);
 	if (d->nnodes > 1)

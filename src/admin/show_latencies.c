@@ -135,6 +135,41 @@ const struct show show_latencies = { .shown = &node_latency_layout,
 				     .visit = node_parts,
 				     .derive = derive_figures };
 
+/* ---- since the start --------------------------------------------------------------------------
+ */
+
+#define TOTAL_COLUMNS(X)                                                                           \
+	NODE_KEYS(X)                                                                               \
+	X(TEXT, KEY, kind, "query, transaction, wait or connect.")                                 \
+	X(TEXT, HISTOGRAM, histogram, "All of them.")
+LAYOUT_DEFINE(total, TOTAL_COLUMNS);
+
+static void total_parts(struct worker *w, struct table *t)
+{
+	const struct hmap *all = &w->relay.node_times;
+	struct buf room = { 0 };
+
+	for (struct hlink *l = hmap_walk(all, NULL); l; l = hmap_walk(all, l)) {
+		const struct node_times *times = container_of(l, struct node_times, link);
+
+		for (unsigned i = 0; i < times->nodes->n * NLATENCIES; i++) {
+			unsigned node = i / NLATENCIES, kind = i % NLATENCIES;
+			const char *text =
+			    show_histogram(&times->at[node], kind, LATENCY_TOTAL, &room);
+
+			if (text)
+				table_add(t,
+					  &(struct total_row){ .database = times->nodes->database,
+							       .node = node,
+							       .kind = latency_kind_name(kind),
+							       .histogram = text });
+		}
+	}
+	buf_fini(&room);
+}
+
+const struct show show_latency_totals = { .shown = &total_layout, .visit = total_parts };
+
 /* ---- tenants ----------------------------------------------------------------------------------
  */
 

@@ -168,7 +168,9 @@ static void all_figures(const struct console *console, const struct table *now, 
 	X(NUMERIC, SUM, avg_bind_count, "A second.")
 #define STATS_COLUMNS(X)                                                                           \
 	X(TEXT, KEY, database, "Database, as clients say it.")                                     \
-	STAT_TOTALS(X) STAT_AVERAGES(X)
+	STAT_TOTALS(X)                                                                             \
+	STAT_AVERAGES(X)                                                                           \
+	X(NUMERIC, SUM, total_requests, "total_query_count, by its name before PgBouncer 1.8.")
 LAYOUT_DEFINE(stats, STATS_COLUMNS);
 
 static void stats_derive(struct control *c, const struct table *gathered, struct table *shown)
@@ -183,6 +185,7 @@ static void stats_derive(struct control *c, const struct table *gathered, struct
 			table_set_number(shown, at, 1 + i, f.total[i]);
 			table_set_number(shown, at, 1 + NSTATS + i, f.average[i]);
 		}
+		table_set_number(shown, at, 1 + 2 * NSTATS, f.total[COUNTER_query_count]);
 	}
 }
 

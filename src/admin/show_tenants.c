@@ -312,6 +312,62 @@ const struct show show_tenants = { .shown = &shown_layout,
 				   .visit = tenants_visit,
 				   .more = tenants_more };
 
+/* ---- those that have sent most ----------------------------------------------------------------
+ */
+
+struct ranked {
+	const char *name;
+	int64_t statements;
+};
+
+static int compare_ranks(const void *a, const void *b)
+{
+	const struct ranked *x = a, *y = b;
+
+	if (x->statements != y->statements)
+		return x->statements < y->statements ? 1 : -1;
+	return strcmp(x->name, y->name);
+}
+
+/* On threads that have it now, and on those that have forgotten it. */
+static struct ranked rank(const struct table *gathered, unsigned row)
+{
+	const unsigned column = offsetof(struct tenant_row, statements) / 8;
+	struct ranked ranked = { table_text(gathered, row, 0),
+				 table_number(gathered, row, column) };
+	struct shared *s = shared_find(SHARED_TENANT, slice_str(ranked.name));
+
+	if (s)
+		ranked.statements += (int64_t)atomic_load(&s->counts[TENANT_STATEMENTS]);
+	shared_put(s);
+	return ranked;
+}
+
+/* Of tenants that a thread knows: that is, that are connected, or were not long ago. */
+static void top_tenants_derive(struct control *c, const struct table *gathered, struct table *shown)
+{
+	struct ranked *ranks = xcalloc(gathered->nrows + 1, sizeof(*ranks));
+	struct limit_now now = { loop_now(c->loop), clock_wall() };
+	unsigned most = c->config->global.metrics_tenants;
+
+	for (unsigned row = 0; row < gathered->nrows; row++)
+		ranks[row] = rank(gathered, row);
+	qsort(ranks, gathered->nrows, sizeof(*ranks), compare_ranks);
+	for (unsigned i = 0; i < gathered->nrows && i < most; i++) {
+		add_one(c, ranks[i].name,
+			config_tenant_by_name(c->config, slice_str(ranks[i].name)), tenant_limits,
+			now, shown);
+		join_gathered(gathered, ranks[i].name, shown);
+	}
+	table_merge(shown);
+	free(ranks);
+}
+
+const struct show show_top_tenants = { .shown = &shown_layout,
+				       .gathered = &tenant_layout,
+				       .visit = tenants_visit,
+				       .derive = top_tenants_derive };
+
 /* ---- tiers ------------------------------------------------------------------------------------
  */
 

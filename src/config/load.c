@@ -14,9 +14,12 @@
 #include "config/types.h"
 
 #include <limits.h>
+#include <openssl/evp.h>
 #include <stdlib.h>
 
 #define INCLUDE_DEPTH_MAX 10
+/* Characters that a token of http_token_file has at the least. */
+#define HTTP_TOKEN_MIN 16
 
 /* A file that is being read, and the one that includes it. */
 struct source {
@@ -472,6 +475,34 @@ static void load_sign_keys(struct loader *l)
 	wipe(&text);
 }
 
+/* Kept as its digest only. */
+static void load_http_token(struct loader *l)
+{
+	struct config *c = l->draft.config;
+	const char *path = c->global.http_token_file;
+	struct buf text = { 0 };
+	struct slice token;
+	struct err e;
+
+	if (!*path)
+		return;
+	if (!l->read(l->arg, path, true, &text, &e)) {
+		problem_add(l->draft.problems, l->draft.places[SETTING_http_token_file],
+			    "http_token_file", "%s cannot be read: %s", path, e.text);
+		wipe(&text);
+		return;
+	}
+	token = buf_peek(&text);
+	while (token.n && (token.p[token.n - 1] == '\n' || token.p[token.n - 1] == '\r'))
+		token.n--;
+	c->has_http_token = token.n >= HTTP_TOKEN_MIN && EVP_Digest(token.p, token.n, c->http_token,
+								    NULL, EVP_sha256(), NULL) == 1;
+	if (!c->has_http_token)
+		problem_add(l->draft.problems, (struct place){ path, 1 }, "http_token_file",
+			    "a token has %d characters or more", HTTP_TOKEN_MIN);
+	wipe(&text);
+}
+
 struct config *config_load(const char *path, config_read_file_fn *read, void *arg,
 			   struct config_problems *p)
 {
@@ -486,6 +517,7 @@ struct config *config_load(const char *path, config_read_file_fn *read, void *ar
 	load_file(&l, path, NULL);
 	load_userlist(&l);
 	load_sign_keys(&l);
+	load_http_token(&l);
 	draft_link(&l.draft);
 	draft_check(&l.draft);
 	config_check(l.draft.config, l.draft.places, p);

@@ -135,6 +135,39 @@ const struct setting_type setting_type_percent = {
 	.format = format_unsigned,
 };
 
+#define TOP_MAX 10000
+
+static bool parse_top(const struct setting_type *type, const char *text, void *at, struct err *e)
+{
+	struct slice prefix = SLICE("top:");
+	uint64_t v = 0;
+
+	if (strcmp(text, "none") != 0 &&
+	    (!slice_starts_with(slice_str(text), prefix) ||
+	     !number_parse(slice_str(text + prefix.n), TOP_MAX, &v) || !v))
+		return refuse(type, text, e);
+	*(setting_top_t *)at = (unsigned)v;
+	return true;
+}
+
+static void format_top(const struct setting_type *type PGT_UNUSED, const void *at, struct buf *out)
+{
+	unsigned v = *(const setting_top_t *)at;
+
+	if (v)
+		buf_printf(out, "top:%u", v);
+	else
+		buf_printf(out, "none");
+}
+
+const struct setting_type setting_type_top = {
+	.name = "selection",
+	.syntax = "top:1 to top:10000, or none",
+	.size = sizeof(setting_top_t),
+	.parse = parse_top,
+	.format = format_top,
+};
+
 static bool parse_workers(const struct setting_type *type, const char *text, void *at,
 			  struct err *e)
 {

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "doctor/doctor.h"
 #include "doctor/findings.h"
+#include "http/http.h"
 #include "main/options.h"
 #include "main/process.h"
 #include "worker/control.h"
@@ -36,6 +37,8 @@ static const struct control_hooks hooks = { .console_start = console_start,
 					    .console_enter = console_enter,
 					    .console_pause = console_pause,
 					    .console_resume = console_resume,
+					    .http_start = http_start,
+					    .http_stop = http_stop,
 					    .tell = tell };
 
 static const struct {
@@ -46,6 +49,7 @@ static const struct {
 	{ "ini",     config_describe_settings_ini     },
 	{ "admin",   console_describe_markdown        },
 	{ "doctor",  findings_describe_markdown       },
+	{ "metrics", metrics_describe_markdown        },
 };
 
 static int describe(const char *what)
@@ -60,9 +64,10 @@ static int describe(const char *what)
 		buf_fini(&page);
 		return EXIT_SUCCESS;
 	}
-	fprintf(stderr,
-		"pgturnstile: --describe knows settings, ini, admin and doctor, not \"%s\"\n",
-		what);
+	fprintf(
+	    stderr,
+	    "pgturnstile: --describe knows settings, ini, admin, doctor and metrics, not \"%s\"\n",
+	    what);
 	return EXIT_FAILURE;
 }
 
@@ -130,8 +135,7 @@ static void prepare_limits(const struct config *config)
 }
 
 /* Takes the setup. */
-static int serve(const struct options *o, const struct control_options *control,
-		 struct setup *setup)
+static int serve(const struct options *o, struct control_options *control, struct setup *setup)
 {
 	struct listeners listeners;
 	struct pidfile pidfile;
@@ -143,6 +147,7 @@ static int serve(const struct options *o, const struct control_options *control,
 	/* From the first file that has to be removed on, a signal waits for who handles it. */
 	process_hold_signals();
 	ok = pidfile_take(&pidfile, path, &e) &&
+	     http_open(&control->http, &setup->config->global, &e) &&
 	     open_listeners(&listeners, &setup->config->global, &e) &&
 	     (!o->daemon || process_daemonise(&e));
 	if (ok) {
@@ -151,6 +156,7 @@ static int serve(const struct options *o, const struct control_options *control,
 		control_run(control, setup, &listeners);
 		process_show_memory();
 	}
+	http_free(control->http);
 	setup_unref(setup);
 	pidfile_remove(&pidfile);
 	free(path);

@@ -544,6 +544,7 @@ static void start(struct control *c)
 	c->options.hooks->console_start(c);
 	for (unsigned i = 0; i < c->nworkers; i++)
 		worker_start(&c->workers[i]);
+	c->options.hooks->http_start(c);
 	handle_signals(c);
 	loop_timer_start(c->loop, &c->sweep, SWEEP_PERIOD, SWEEP_PERIOD, on_sweep);
 }
@@ -565,6 +566,7 @@ static void stop_workers(struct control *c)
 static void stop(struct control *c)
 {
 	c->is_over = true;
+	c->options.hooks->http_stop(c);
 	c->options.hooks->console_stop(c);
 	LIST_FOREACH_SAFE (at, &c->host.newcomers)
 		client_close(container_of(at, struct client, link), NULL, "shutdown");

@@ -34,7 +34,7 @@ TABLES = {
               "total_client_parse_count total_server_parse_count total_bind_count "
               "avg_server_assignment_count avg_xact_count avg_query_count avg_recv avg_sent "
               "avg_xact_time avg_query_time avg_wait_time avg_client_parse_count "
-              "avg_server_parse_count avg_bind_count", "s" + 22 * "N"),
+              "avg_server_parse_count avg_bind_count total_requests", "s" + 23 * "N"),
     "STATS_TOTALS": (f"database {COUNTS} {STATEMENTS}", "s" + 11 * "N"),
     "STATS_AVERAGES": (f"database {COUNTS} avg_client_parse_count avg_server_parse_count "
                        "avg_bind_count", "s" + 11 * "N"),
@@ -52,7 +52,7 @@ TABLES = {
     "DATABASES": ("name host port database force_user pool_size min_pool_size reserve_pool_size "
                   "server_lifetime pool_mode load_balance_hosts max_connections "
                   "current_connections max_client_connections current_client_connections paused "
-                  "disabled readonly maintenance", "ssissiiiissiiiiiiis"),
+                  "disabled readonly maintenance reserve_pool", "ssissiiiissiiiiiiisi"),
     "USERS": ("name pool_size reserve_pool_size pool_mode max_user_connections "
               "current_connections max_user_client_connections current_client_connections",
               "ssssiiii"),
@@ -77,7 +77,7 @@ TABLES = {
               "sisisqNNiiNsNsqss"),
 }
 
-# Columns of 1.18 that have another name in 1.25.2.
+# Columns of 1.18 that have another name in 1.25.2: they stand at the end.
 RENAMED = {"DATABASES": {"reserve_pool"}}
 
 ADMIN_COMMANDS = ["RELOAD", "PAUSE", "PAUSE shop", "RESUME", "RESUME shop", "DISABLE shop",
@@ -145,8 +145,8 @@ def test_columns_of_pgbouncer_1_18_are_there_in_its_order(primary, t, pgbouncer)
                 continue
             now = [(c.name, c.type_code) for c in ours.execute(f"SHOW {name}").description]
             names = {column for column, _ in now}
-            assert {column for column, _ in was} - names == RENAMED.get(name, set())
-            kept = {column for column, _ in was} & names
+            assert {column for column, _ in was} <= names
+            kept = {column for column, _ in was} - RENAMED.get(name, set())
             assert [c for c in now if c[0] in kept] == [c for c in was if c[0] in kept], name
         lists = [row[0] for row in theirs.execute("SHOW LISTS").fetchall()]
         assert [row[0] for row in ours.execute("SHOW LISTS").fetchall() if row[0] in lists] == lists

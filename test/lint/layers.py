@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
-ONLY_IN = {"ev.h": "src/net/loop.c", "openssl/ssl.h": "src/net/tls.c"}
+ONLY_IN = {"ev.h": "src/net/loop.c", "openssl/ssl.h": "src/net/tls.c",
+           "microhttpd.h": "src/http/http.c"}
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]')
 
 

@@ -172,6 +172,19 @@ static void test_sizes(void **state)
 	expect_shown(global("parse_max_size"), "32q", NULL);
 }
 
+static void test_the_busiest(void **state)
+{
+	const struct setting *s = &settings_table[SETTING_metrics_tenants];
+
+	expect_shown(s, "top:1", "top:1");
+	expect_shown(s, "top:10000", "top:10000");
+	expect_shown(s, "none", "none");
+	expect_shown(s, "top:0", NULL);
+	expect_shown(s, "top:10001", NULL);
+	expect_shown(s, "top:", NULL);
+	expect_shown(s, "50", NULL);
+}
+
 static void test_rates(void **state)
 {
 	const struct setting *rate = settings_find(SLICE("rate"), SCOPE_TIER);
@@ -312,6 +325,7 @@ int main(void)
 		cmocka_unit_test(test_every_row_is_whole),
 		cmocka_unit_test(test_durations),
 		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_the_busiest),
 		cmocka_unit_test(test_rates),
 		cmocka_unit_test(test_words_and_lists),
 		cmocka_unit_test(test_i9_secrets_are_not_shown),

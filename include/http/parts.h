@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * parts.h - what the files of http/ need of each other.  Private to the folder.
+ */
+#ifndef PGT_HTTP_PARTS_H
+#define PGT_HTTP_PARTS_H
+
+#include "admin/show.h"
+#include "http/metrics.def"
+
+enum source {
+#define X(table, labels) SOURCE_##table,
+	METRIC_SOURCES(X)
+#undef X
+	    NSOURCES
+};
+
+extern const struct show *const source_shows[NSOURCES];
+const char *source_name(enum source source);
+
+/* Tables by enum source; of those that were not gathered, layout is NULL. */
+struct tables {
+	struct table of[NSOURCES];
+	struct table readiness;
+};
+
+/* One row for each reason why clients should not be sent here. */
+extern const struct show show_readiness;
+void readiness_put(struct buf *out, const struct table *t, bool with_names);
+
+/* As OpenMetrics, or else in Prometheus' own text format, which names counters otherwise. */
+void metrics_put(struct buf *out, const struct tables *tables, bool is_open);
+/* {"table": [{"column": value …} …] …} of all that were gathered. */
+void json_put(struct buf *out, const struct tables *tables);
+
+/* ---- pages.c: what is served ------------------------------------------------------------------
+ */
+
+struct page;
+
+/* What a request wants, and its answer. */
+struct request {
+	struct list link;
+	const struct page *page;
+	char *token; /* that it shows, or NULL */
+	bool wants_open;
+	unsigned status; /* 0: no answer yet */
+	const char *type;
+	struct buf body;
+};
+
+typedef void answered_fn(struct request *r);
+
+/* NULL: there is none. */
+const struct page *page_find(const char *path);
+/* Answers it, now or later, and then calls answered(). */
+void page_serve(struct control *c, struct request *r, answered_fn *answered);
+
+#endif

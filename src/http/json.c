@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * json.c - tables as JSON, RFC 8259.
+ *
+ * Texts of tables are UTF-8.
+ */
+#include "http/parts.h"
+
+#include <inttypes.h>
+
+static void put_string(struct buf *out, const char *s)
+{
+	buf_put_u8(out, '"');
+	for (; *s; s++) {
+		if ((uint8_t)*s < 0x20)
+			buf_printf(out, "\\u%04x", (unsigned)*s);
+		else if (*s == '"' || *s == '\\')
+			buf_printf(out, "\\%c", *s);
+		else
+			buf_put_u8(out, (uint8_t)*s);
+	}
+	buf_put_u8(out, '"');
+}
+
+static void put_value(struct buf *out, const struct table *t, unsigned row, unsigned column)
+{
+	enum column_type type = t->layout->columns[column].type;
+
+	if (table_number(t, row, column) == NUMBER_NULL)
+		buf_printf(out, "null");
+	else if (type == COLUMN_TEXT)
+		put_string(out, table_text(t, row, column));
+	else
+		buf_printf(out, "%" PRId64, table_number(t, row, column));
+}
+
+static void put_row(struct buf *out, const struct table *t, unsigned row)
+{
+	buf_put_u8(out, '{');
+	for (unsigned i = 0; i < t->layout->n; i++) {
+		buf_printf(out, "%s\"%s\":", i ? "," : "", t->layout->columns[i].name);
+		put_value(out, t, row, i);
+	}
+	buf_put_u8(out, '}');
+}
+
+void json_put(struct buf *out, const struct tables *tables)
+{
+	const char *between = "";
+
+	buf_put_u8(out, '{');
+	for (unsigned i = 0; i < NSOURCES; i++) {
+		const struct table *t = &tables->of[i];
+
+		if (!t->layout)
+			continue;
+		buf_printf(out, "%s\n\"%s\":[", between, source_name(i));
+		between = ",";
+		for (unsigned row = 0; row < t->nrows; row++) {
+			buf_printf(out, "%s\n", row ? "," : "");
+			put_row(out, t, row);
+		}
+		buf_put_u8(out, ']');
+	}
+	buf_printf(out, "}\n");
+}
