@@ -50,6 +50,7 @@ enum auth_type {
 };
 
 enum route { ROUTE_AUTO, ROUTE_PRIMARY };
+enum route_mode { ROUTE_MODE_ROUTE, ROUTE_MODE_OBSERVE };
 
 enum session_state { SESSION_STATE_PIN, SESSION_STATE_REJECT, SESSION_STATE_LOG };
 
@@ -142,6 +143,7 @@ typedef int setting_pool_mode_t;          /* enum pool_mode, and so on */
 typedef int setting_sslmode_t;
 typedef int setting_auth_type_t;
 typedef int setting_route_t;
+typedef int setting_route_mode_t;
 typedef int setting_listen_lost_t;
 typedef int setting_rate_limit_mode_t;
 typedef int setting_session_state_t;

@@ -42,6 +42,10 @@ void sql_catalog_builder_free(struct sql_catalog_builder *b);
 /* Frees the builder; the catalog comes with one reference, the caller's. */
 struct sql_catalog *sql_catalog_builder_finish(struct sql_catalog_builder *b);
 
+/* Whatever the catalog says, functions of this name count as volatile or not; the name is of one
+ * schema (`schema.name`) or of all.  Of a catalog that nobody else has yet. */
+void sql_catalog_decide(struct sql_catalog *c, struct slice name, bool is_volatile);
+
 /* Any thread; the last unref frees.  NULL is allowed and does nothing. */
 const struct sql_catalog *sql_catalog_ref(const struct sql_catalog *c);
 void sql_catalog_unref(const struct sql_catalog *c);

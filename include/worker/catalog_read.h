@@ -16,7 +16,7 @@ struct sql_leaving;
 
 /* What a reading gives: references for the callee. */
 struct catalogs {
-	const struct sql_catalog *catalog;
+	struct sql_catalog *catalog;
 	const struct sql_leaving *leaving;
 };
 

@@ -25,6 +25,8 @@ static const struct {
 } reasons[] = {
 	{"replica",  "read",              COUNTER_replica_count,
          "proven to read only, or in a READ ONLY transaction"                                               },
+	{ "primary", "observed",          COUNTER_observed_count,
+         "would go to a replica, but route_mode = observe"                                                  },
 	{ "primary", "write",             COUNTER_routed_write_count,     "not proven to read only"         },
 	{ "primary", "hint",              COUNTER_routed_hint_count,      "its comment asks for the primary"},
 	{ "primary", "no replica",        COUNTER_routed_unfit_count,

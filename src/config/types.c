@@ -701,6 +701,13 @@ static const struct setting_word route_words[] = {
 };
 WORDS_TYPE(route, "auto or primary");
 
+static const struct setting_word route_mode_words[] = {
+	{"route",    ROUTE_MODE_ROUTE,   NULL},
+	{ "observe", ROUTE_MODE_OBSERVE, NULL},
+	{ NULL,      0,                  NULL},
+};
+WORDS_TYPE(route_mode, "route or observe");
+
 static const struct setting_word session_state_words[] = {
 	{"pin",     SESSION_STATE_PIN,    NULL},
 	{ "reject", SESSION_STATE_REJECT, NULL},

@@ -669,19 +669,26 @@ static struct pool *replica_or_primary(const struct client *c)
 /* Why a transaction goes where it goes. */
 enum route_reason { ROUTED_READ, ROUTED_HINT, ROUTED_WRITE };
 
+static bool is_observed(const struct client *c)
+{
+	return c->group->set.route_mode == ROUTE_MODE_OBSERVE;
+}
+
 static struct pool *counted(struct client *c, enum route_reason why)
 {
 	struct pool *primary = gate_primary(c);
 	struct pool *pool = why == ROUTED_READ ? replica_or_primary(c) : primary;
 	struct counters *counters = &c->group->counters;
+	bool has_replica = pool != primary;
 
-	c->is_routed = pool != primary;
+	c->is_routed = has_replica && !is_observed(c);
 	counters->replica_count += c->is_routed;
+	counters->observed_count += has_replica && !c->is_routed;
 	counters->routed_hint_count += why == ROUTED_HINT;
 	counters->routed_write_count += why == ROUTED_WRITE;
-	counters->routed_unfit_count += why == ROUTED_READ && !c->is_routed;
+	counters->routed_unfit_count += why == ROUTED_READ && !has_replica;
 	tenant_count(c->tenant, TENANT_ON_REPLICA, c->is_routed);
-	return pool;
+	return c->is_routed ? pool : primary;
 }
 
 bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts)
@@ -714,7 +721,7 @@ static enum route_reason reason_of(struct client *c, struct slice text,
 
 struct pool *gate_peek(struct client *c, struct slice text, const struct sql_facts *facts)
 {
-	return gate_has_choice(c) && reason_of(c, text, facts) == ROUTED_READ
+	return gate_has_choice(c) && !is_observed(c) && reason_of(c, text, facts) == ROUTED_READ
 		   ? replica_or_primary(c)
 		   : gate_primary(c);
 }

@@ -128,6 +128,44 @@ void sql_catalog_builder_relation(struct sql_catalog_builder *b, struct slice sc
 	entry_add(&b->catalog->relations, SLICE(""), name, true);
 }
 
+static bool is_named(const struct entry *e, struct slice schema, struct slice name)
+{
+	return slice_is_equal(e->name, name) && (!schema.n || slice_is_equal(e->schema, schema));
+}
+
+/* Of all schemas together: as the worst of them. */
+static void sum_up(struct hmap *functions, struct slice name)
+{
+	struct entry *sum = entry_find(functions, SLICE(""), name);
+	bool is_unsafe = false;
+
+	HMAP_FOREACH_SAFE (l, functions) {
+		const struct entry *e = (struct entry *)l;
+
+		is_unsafe |= e != sum && slice_is_equal(e->name, name) && e->is_unsafe;
+	}
+	if (sum)
+		sum->is_unsafe = is_unsafe;
+}
+
+void sql_catalog_decide(struct sql_catalog *c, struct slice name, bool is_volatile)
+{
+	const char *dot = memchr(name.p, '.', name.n);
+	struct slice schema = SLICE("");
+
+	if (dot) {
+		schema = slice_of(name.p, (size_t)(dot - name.p));
+		name = slice_of(dot + 1, name.n - schema.n - 1);
+	}
+	HMAP_FOREACH_SAFE (l, &c->functions) {
+		struct entry *e = (struct entry *)l;
+
+		if (is_named(e, schema, name))
+			e->is_unsafe = is_volatile;
+	}
+	sum_up(&c->functions, name);
+}
+
 void sql_catalog_builder_free(struct sql_catalog_builder *b)
 {
 	sql_catalog_unref(sql_catalog_builder_finish(b));

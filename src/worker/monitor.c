@@ -556,6 +556,14 @@ static void tick(struct probe *p, usec_t now)
 /* ---- the catalog of the primary ---------------------------------------------------------------
  */
 
+static void decide(struct sql_catalog *catalog, const char *names, bool is_volatile)
+{
+	struct slice rest = slice_str(names), name;
+
+	while (list_next(&rest, &name))
+		sql_catalog_decide(catalog, name, is_volatile);
+}
+
 static void on_catalog(void *arg, const struct catalogs *catalogs, const char *why)
 {
 	struct watch *w = arg;
@@ -563,6 +571,8 @@ static void on_catalog(void *arg, const struct catalogs *catalogs, const char *w
 	w->reading = NULL;
 	w->catalog_due = now_of(w) + (catalogs ? CATALOG_PERIOD : CATALOG_RETRY);
 	if (catalogs) {
+		decide(catalogs->catalog, w->settings.read_functions, false);
+		decide(catalogs->catalog, w->settings.write_functions, true);
 		node_set_publish_catalog(w->set, catalogs->catalog);
 		node_set_publish_leaving(w->set, catalogs->leaving, w->definitions);
 		w->set->learned_at = now_of(w);

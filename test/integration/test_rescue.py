@@ -375,3 +375,49 @@ def test_a_request_in_pieces_is_kept_whole(pair, start):
         client.send(raw.bind("", "a"), raw.execute(), raw.sync())
         assert not errors(client.until("Z"))
     assert len(notes(pair)) == 2
+
+
+def test_route_mode_observe_sends_nothing_to_a_replica_and_counts(pair, start, turnstile):
+    primary, replica = pair
+    t = turnstile(routed(pair, {"route_mode": "observe"}))
+    with log_in(t) as client:
+        wait_nodes(t, "primary", "replica")
+        wait_until(lambda: client.rows("SELECT 2") and reasons(t)["observed"], 30,
+                   "what could go to a replica is counted")
+        before = reasons(t)
+        for sql in ["SELECT current_setting('port')", HIDDEN, "SELECT 2 FROM rescue_rows LIMIT 1"]:
+            assert not errors(ask(client, "simple", sql)) and not errors(ask(client, "named", sql))
+            client.query("DEALLOCATE ALL")
+        client.query("BEGIN READ ONLY")
+        assert client.rows("SELECT current_setting('port')") == [(str(primary.port),)]
+        client.query("COMMIT")
+        client.query("INSERT INTO rescued VALUES ('w')")
+        after = reasons(t)
+    assert after["observed"] - before["observed"] == 7
+    assert after["read"] == 0 and after["write"] > before["write"]
+    assert {port for _, port in notes(pair)} == {str(primary.port)}
+    assert rescued(t) == {}
+    t.reload({"pgturnstile": {"route_mode": "route"}})
+    with log_in(t) as client:
+        wait_routed(client, replica)
+
+
+def reasons(t):
+    return {row["reason"]: row["count"] for row in t.admin("SHOW ROUTES")
+            if row["database"] == APP_DATABASE}
+
+
+def test_functions_are_what_the_operator_says(pair, start):
+    t = start({"read_functions": "clock_timestamp, public.rescue_insert",
+               "write_functions": "rescue_hidden"})
+    with log_in(t) as client:
+        before = reasons(t)
+        client.query("SELECT clock_timestamp()")
+        assert reasons(t)["read"] == before["read"] + 1
+        assert not errors(client.query(HIDDEN)) and rescued(t) == {}
+        assert not errors(client.query("SELECT rescue_insert('n')"))
+        assert rescued(t) == {"write": 1}
+    t.reload({"pgturnstile": {"read_functions": "", "write_functions": ""}})
+    with log_in(t) as client:
+        wait_until(lambda: client.query("SELECT clock_timestamp()")
+                   and reasons(t)["write"] > before["write"] + 3, 30, "it is a write again")

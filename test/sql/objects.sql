@@ -1,3 +1,5 @@
+-- SPDX-License-Identifier: ISC
+--
 -- The objects that the shapes of this folder name; made by the role that runs them.
 CREATE TABLE t (id int PRIMARY KEY, a int, b text);
 INSERT INTO t SELECT n, n, n::text FROM generate_series(1, 10) n;

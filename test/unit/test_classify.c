@@ -159,6 +159,46 @@ static unsigned count_wrong(struct fixture *f, const char *path, enum sql_class 
 	return wrong;
 }
 
+static enum sql_safety decided(const char *names[][2], size_t n, const char *schema)
+{
+	struct sql_catalog_builder *b = sql_catalog_builder_new();
+	struct sql_catalog *c;
+	enum sql_safety safety;
+
+	sql_catalog_builder_function(b, SLICE("public"), SLICE("f"), true);
+	sql_catalog_builder_function(b, SLICE("other"), SLICE("f"), false);
+	c = sql_catalog_builder_finish(b);
+	for (size_t i = 0; i < n; i++)
+		sql_catalog_decide(c, slice_str(names[i][0]), *names[i][1] == 'w');
+	safety = sql_catalog_function(c, slice_str(schema), SLICE("f"));
+	sql_catalog_unref(c);
+	return safety;
+}
+
+static void test_the_operator_decides(void **state)
+{
+	const char *reads[][2] = {
+		{"f", "r"}
+	};
+	const char *one[][2] = {
+		{"public.f", "r"},
+                { "none.f",  "w"},
+                { "g",       "w"}
+	};
+	const char *both[][2] = {
+		{"f",        "r"},
+                { "other.f", "w"}
+	};
+
+	assert_int_equal(decided(NULL, 0, ""), SQL_SAFETY_UNSAFE);
+	assert_int_equal(decided(reads, 1, ""), SQL_SAFETY_SAFE);
+	assert_int_equal(decided(reads, 1, "public"), SQL_SAFETY_SAFE);
+	assert_int_equal(decided(one, 3, ""), SQL_SAFETY_SAFE);
+	assert_int_equal(decided(both, 2, "other"), SQL_SAFETY_UNSAFE);
+	assert_int_equal(decided(both, 2, "public"), SQL_SAFETY_SAFE);
+	assert_int_equal(decided(both, 2, ""), SQL_SAFETY_UNSAFE);
+}
+
 static void test_i4_no_write_shape_is_a_read(void **state)
 {
 	unsigned lines;
@@ -341,6 +381,7 @@ static void test_other_lexical_rules_are_no_read(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(test_the_operator_decides),
 		T(test_i4_no_write_shape_is_a_read),
 #ifdef HAVE_PG_QUERY
 		T(test_read_shapes_are_reads),
