@@ -163,6 +163,15 @@ void answer_on_readable(struct server *s);
 void answer_go_on(struct server *s);
 /* Sends the answers at the head of the queue that no server gives. */
 void answer_made_ones(struct server *s);
+/* A string of so many statements goes to the client's server next. */
+static inline void answer_note_many(struct server *s, unsigned statements)
+{
+	if (statements < 2)
+		return;
+	if (s->batch > s->many_until || s->many < statements)
+		s->many = statements;
+	s->many_until = s->batch + s->replies.ncycles;
+}
 /* A cancel that the client has asked for goes as soon as it can hit nothing but its request, or
  * what that stands and falls with. */
 void answer_late_cancel(struct server *s);

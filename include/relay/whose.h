@@ -24,6 +24,7 @@ struct whose {
 	struct tenant *pending; /* when that commits */
 	struct list portals;    /* bound here, by portal_here.link */
 	char *sought;           /* the id that was looked up last, or is being; NULL: none … */
+	usec_t sought_at;       /* … since then … */
 	struct err *why_not;    /* … could not be, because of this */
 	bool is_answered;       /* … was, or could not be */
 	bool by_set, by_comment;
@@ -49,7 +50,9 @@ bool whose_must_seek(struct client *c, struct slice id);
 /* A request waits for that. */
 bool whose_is_seeking(const struct client *c);
 /* It is known now, if anybody knows it; why_not: nobody could be asked. */
-void whose_tenant_told(struct client *c, const struct err *why_not);
+void whose_tenant_told(struct client *c, struct slice id, const struct err *why_not);
+/* A request has waited too long for that: it is refused. */
+void whose_sweep(struct client *c, usec_t now);
 /* The tenant of this id, with a reference.  NULL: *e. */
 struct tenant *whose_find(struct client *c, struct slice id, struct err *e);
 /* It is the client's from here on: is_local ends with the transaction.  Borrowed, or NULL.  False:

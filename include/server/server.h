@@ -142,6 +142,9 @@ struct server {
 	size_t stream_left;    /* bytes of the current message that are still to come */
 	usec_t request_at;     /* when it was last given out */
 	usec_t query_at;       /* when the query under way was sent */
+	usec_t overdue_at;     /* when it was cancelled for lasting too long; 0: it was not */
+	uint64_t many_until;   /* up to that batch a string may run … */
+	uint32_t many;         /* … so many statements; 0: one */
 	usec_t xact_at;        /* when the transaction began */
 	usec_t asked_at;       /* when the request under way came … */
 	usec_t begun_at;       /* … and the first one of its transaction */

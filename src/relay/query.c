@@ -163,8 +163,9 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		sequence_expect(c, facts->sequence);
 	step = request_get_server(c, f, c->chosen, facts->statements);
 	if (step != STEP_DONE) {
-		c->looked_at = c->waiter.pool && !c->begin && !facts->effects && !facts->sequence &&
-			       !facts->resets && !buf_len(rewritten) && !has_names && !c->listening;
+		c->looked_at = c->waiter.pool && !c->begin && facts->statements < 2 &&
+			       !facts->effects && !facts->sequence && !facts->resets &&
+			       !buf_len(rewritten) && !has_names && !c->listening;
 		return request_not_yet(c, step);
 	}
 	touches = facts->effects || facts->sequence;
@@ -185,6 +186,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		statement_take_snapshot(c);
 	forget_on_server(c, facts->effects);
 	ends = c->group->set.tenant_context_check && context_ends_with(facts, c->server->tx);
+	answer_note_many(c->server, facts->statements);
 	step = back ? send_query(c, f, rewritten, NOTE_PUTBACK, back)
 		    : send_query(c, f, rewritten, NOTE_TEXT, naming);
 	if (ends)
@@ -211,6 +213,7 @@ static enum step on_long_query(struct client *c, const struct frame *f)
 	c->counts_tags = admit_is_gated(c);
 	c->prepaid = !is_at_start(c) ? 0 : c->counts_tags;
 	forget_on_server(c, 0);
+	answer_note_many(c->server, UINT32_MAX);
 	return send_query(c, f, &nothing, NOTE_NONE, NULL);
 }
 

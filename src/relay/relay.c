@@ -27,6 +27,8 @@
 #define LIMIT_TICK (5 * USEC_PER_MSEC)
 /* And servers that are kept idle for a moment. */
 #define HOLD_TICK USEC_PER_MSEC
+/* How far a statement may be beyond its ceiling, which is the server's to keep. */
+#define CEILING_GRACE (2 * USEC_PER_SEC)
 
 static usec_t now_of(const struct relay *r)
 {
@@ -406,14 +408,53 @@ static bool sweep_listening(struct client *c, usec_t now)
 	return true;
 }
 
+/* How many statements run up to the next ReadyForQuery: each may take as long, and the server may
+ * tell of none before all have ended. */
+static uint64_t under_way(const struct server *s)
+{
+	uint64_t n = 0;
+
+	if (s->many && s->batch <= s->many_until)
+		return s->many;
+	for (uint32_t i = 0; i < s->replies.n; i++) {
+		const struct reply *r = replies_at(&s->replies, i);
+
+		n += r->kind == REPLY_EXECUTE;
+		if (r->kind == REPLY_SYNC || r->kind == REPLY_QUERY || r->kind == REPLY_FUNCTION)
+			break;
+	}
+	return n ? n : 1;
+}
+
+/* A statement that has lasted longer than its ceiling, since the session that ran it was given
+ * another by code that nobody sees: the server's own timer does not stop it. */
+static void hold_to_ceiling(struct client *c, usec_t now)
+{
+	usec_t cap = lane_timeout_cap(c);
+	struct server *s = c->server;
+
+	if (!cap || c->group->replication || now - s->query_at < cap + CEILING_GRACE ||
+	    now - s->overdue_at < CEILING_GRACE || !has_request(c) ||
+	    (uint64_t)(now - s->query_at - CEILING_GRACE) / (uint64_t)cap < under_way(s))
+		return;
+	log_warning("C-%llu: %s: a statement has lasted longer than its ceiling, and is cancelled",
+		    (unsigned long long)c->id, c->user);
+	c->group->counters.overdue_count++;
+	s->overdue_at = now;
+	c->cancel_asked = true;
+	answer_late_cancel(s);
+}
+
 static void sweep_attached(struct client *c, usec_t now)
 {
 	const struct settings *set = &c->group->set;
-	const struct server *s = c->server;
+	struct server *s = c->server;
 	bool busy = s->replies.n > 0;
 
 	if (s->slot.turn.share)
-		turn_pay(&c->server->slot.turn, now);
+		turn_pay(&s->slot.turn, now);
+	if (busy)
+		hold_to_ceiling(c, now);
 	if (set->query_timeout && busy && now - s->query_at >= set->query_timeout)
 		close_for(c, "57014", "query_timeout");
 	else if (set->idle_transaction_timeout && !busy && s->tx != 'I' &&
@@ -456,6 +497,8 @@ static void sweep_client(struct client *c, usec_t now)
 	}
 	if (c->listening && sweep_listening(c, now))
 		return;
+	if (c->whose)
+		whose_sweep(c, now);
 	if (c->begin)
 		sweep_deferred(c, now);
 	else if (c->server && c->phase == CLIENT_READY)

@@ -136,6 +136,7 @@ bool whose_must_seek(struct client *c, struct slice id)
 		return true;
 	forget_sought(w);
 	w->sought = xmemdup0(id.p, id.n);
+	w->sought_at = relay_now(c);
 	w->is_answered = false;
 	c->host->seek_tenant(c, id);
 	return true;
@@ -146,13 +147,31 @@ bool whose_is_seeking(const struct client *c)
 	return c->whose && c->whose->sought && !c->whose->is_answered;
 }
 
-void whose_tenant_told(struct client *c, const struct err *why_not)
+void whose_tenant_told(struct client *c, struct slice id, const struct err *why_not)
 {
 	struct whose *w = c->whose;
 
+	/* Nobody waits for that any more. */
+	if (!whose_is_seeking(c) || !is_sought(w, id))
+		return;
 	w->is_answered = true;
 	w->why_not = err_copy(why_not);
 	conn_kick(&c->conn);
+}
+
+void whose_sweep(struct client *c, usec_t now)
+{
+	usec_t limit = c->group->set.query_wait_timeout;
+	struct err e;
+
+	if (!limit || !whose_is_seeking(c) || !conn_input(&c->conn).n ||
+	    now - c->whose->sought_at < limit)
+		return;
+	err_set(&e, "57P03",
+		"tenant \"%.100s\" could not be looked up in time (query_wait_timeout)",
+		c->whose->sought);
+	err_hint(&e, "SHOW TENANT_QUERY on the console says what is wrong.");
+	whose_tenant_told(c, slice_str(c->whose->sought), &e);
 }
 
 /* An answer counts once. */

@@ -237,7 +237,7 @@ static void deliver_told(struct mail *mail, void *receiver)
 	struct client *c = w->is_over ? NULL : find_asker(w, m);
 
 	if (c && c->whose)
-		whose_tenant_told(c, m->why_not);
+		whose_tenant_told(c, slice_of(m->said, m->len), m->why_not);
 	else if (c && c->phase == CLIENT_STARTUP)
 		client_tenant_told(c, m->why_not);
 	net_flush(&w->net);

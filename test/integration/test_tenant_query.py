@@ -452,6 +452,22 @@ def test_i7_a_lookup_is_cancelled(switching, server):
     assert switching.rows(f"SELECT current_setting('{SETTING}'), 2") == [("88", "2")]
 
 
+def test_i3_a_lookup_has_its_time(switching, server):
+    t = switching.pooler
+    with server.connect(APP_DATABASE, autocommit=False) as holder:
+        holder.execute(f"LOCK TABLE {TABLE}")
+        with t.run_with_config({"pgturnstile": {"query_wait_timeout": "200ms"}}):
+            switching.send(raw.query(f"SET {SETTING} = '88'"), raw.query(f"SET {SETTING} = '42'"))
+            messages = switching.until("Z")
+            assert sqlstate(messages) == "57P03"
+            assert "query_wait_timeout" in raw.find(messages, "E")[0].fields["M"]
+            assert raw.kinds(switching.until("Z")) == "CZ"
+        assert source(t)["waiting"] == 1
+    wait_until(lambda: source(t)["waiting"] == 0)
+    assert switching.rows(f"SELECT current_setting('{SETTING}'), 2") == [("42", "2")]
+    assert raw.kinds(switching.query(f"SET {SETTING} = '88'")) == "CZ"
+
+
 # --- a database that does not answer -------------------------------------------------------------
 @pytest.fixture
 def own_server():

@@ -274,3 +274,40 @@ def test_a_timeout_that_was_set_follows_its_session(primary, turnstile):
             for _ in range(2):
                 assert show(other, "statement_timeout") == "7s"
                 assert show(client, "statement_timeout") == "10s"
+
+
+# --- past the server's own timer -----------------------------------------------------------------
+@pytest.fixture
+def slipping(primary):
+    """A function of which no text says that it lifts the timeout."""
+    primary.sql("CREATE OR REPLACE FUNCTION timeouts_slip() RETURNS text LANGUAGE sql AS"
+                " $$SELECT set_config('statement' || '_timeout', '0', false)$$",
+                dbname=APP_DATABASE)
+    return primary
+
+
+@pytest.mark.parametrize("protocol", ["query", "prepared"])
+def test_what_slips_past_is_cancelled(slipping, turnstile, protocol):
+    t = turnstile(tier(slipping, "500ms", tenant_pool="dedicated"))
+    with enter(t, "acme") as client:
+        client.query("BEGIN")
+        client.rows("SELECT timeouts_slip()")
+        assert show(client, "statement_timeout") == "0"
+        began = time.monotonic()
+        messages = getattr(client, protocol)("SELECT pg_sleep(60)")
+        assert errors(messages) == ["57014"] and messages[-1].body == b"E"
+        assert 2 < time.monotonic() - began < 50
+        client.query("ROLLBACK")
+        assert show(client, "statement_timeout") == "500ms"
+    assert t.log_contains("longer than its ceiling")
+
+
+def test_each_statement_of_a_string_has_its_time(primary, turnstile):
+    t = turnstile(tier(primary, "2s"))
+    with enter(t, "acme") as client:
+        messages = client.query(";".join(["SELECT pg_sleep(0.9)"] * 6))
+        assert not errors(messages)
+        client.send(*[raw.parse("", "SELECT pg_sleep(0.9)"), raw.bind(), raw.execute()] * 6,
+                    raw.sync())
+        assert not errors(client.until("Z"))
+    assert not t.log_contains("longer than its ceiling")
