@@ -4,6 +4,8 @@
 """Functions that are not what the catalog says, servers that go away, reads that recovery cancels."""
 import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -421,3 +423,46 @@ def test_functions_are_what_the_operator_says(pair, start):
     with log_in(t) as client:
         wait_until(lambda: client.query("SELECT clock_timestamp()")
                    and reasons(t)["write"] > before["write"] + 3, 30, "it is a write again")
+
+
+@pytest.mark.slow
+def test_i3_reads_under_load_never_see_a_replica_go(pair, start, restarted):
+    """Killed, stopped, its sessions terminated, and back each time, with clients at work."""
+    primary, replica = pair
+    t = start({"default_pool_size": 8, "server_login_retry": "100ms"})
+    stop_now, wrong, counts = threading.Event(), [], [0] * 8
+
+    def work(i):
+        with log_in(t, timeout=30) as client:
+            client.send(raw.parse("mine", "SELECT count(*), $1::int FROM generate_series(1, 2000)"),
+                        raw.sync())
+            client.until("Z")
+            while not stop_now.is_set():
+                if i % 2:
+                    client.send(raw.query(f"SELECT count(*), {i} FROM generate_series(1, 2000)"))
+                else:
+                    client.send(raw.bind("", "mine", [str(i)]), raw.execute(), raw.sync())
+                messages = client.until("Z")
+                if raw.find(messages, "E") or raw.find(messages, "D")[0].row != ("2000", str(i)):
+                    wrong.append(messages)
+                counts[i] += 1
+
+    with ThreadPoolExecutor(len(counts)) as pool:
+        workers = [pool.submit(work, i) for i in range(len(counts))]
+        try:
+            for goes in (replica.kill, replica.stop, lambda: replica.stop(signal.SIGQUIT)):
+                goes()
+                seen = sum(counts)
+                wait_until(lambda: sum(counts) > seen + 50, 30, "reads go on")
+                replica.start()
+                before = reasons(t)["read"]
+                wait_until(lambda: reasons(t)["read"] > before + 50, 30, "the replica is used again")
+            for _ in range(10):
+                replica.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                            f" WHERE usename = '{APP_USER}'")
+        finally:
+            stop_now.set()
+        for worker in workers:
+            worker.result()
+    assert wrong == []
+    assert rescued(t).get("lost", 0) > 0 and "not rescued" not in rescued(t), rescued(t)

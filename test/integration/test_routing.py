@@ -157,3 +157,18 @@ def test_a_replica_that_lags_too_far_gets_no_reads(pair, turnstile):
         finally:
             replica.resume_replay()
         wait_routed(client, replica)
+
+
+@pytest.mark.parametrize("depth", [150, 5000, 100000])
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+def test_i4_deep_texts_are_the_servers_to_judge(pair, turnstile, depth, extended):
+    """Too deep, or too long, to be parsed here: they go to the primary as they are."""
+    primary, replica = pair
+    text = f"SELECT {'(' * depth}current_setting('port'){')' * depth}"
+    with clients(turnstile(routed(pair)), 2) as (client, other), log_in(primary) as direct:
+        wait_routed(other, replica)
+        got, expected = (c.prepared(text) if extended else c.query(text) for c in (client, direct))
+        assert errors(got) == errors(expected)
+        if not errors(got):
+            assert raw.find(got, "D")[0].row == (str((replica if depth < 200 else primary).port),)
+        assert answered_by(client) == answered_by(other) == replica.port
