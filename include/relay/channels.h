@@ -13,11 +13,15 @@
 
 struct buf;
 struct client;
+struct statement;
 
 /* Whether the text may call it, and the answer would be another one than its server's. */
 bool channels_are_asked(const struct client *c, struct slice text);
 /* The text with each call replaced by the set that it would give on a connection of the client's
  * own; nothing where there is none. */
 void channels_rewrite(struct client *c, struct slice text, struct buf *out);
+/* The same of a prepared statement, which asks anew each time that it is bound: what it is now,
+ * with a reference; NULL: as it is. */
+struct statement *channels_statement(struct client *c, const struct statement *st);
 
 #endif

@@ -65,8 +65,8 @@ enum listen_way listen_query(struct client *c, struct slice text, struct sql_fac
 /* It has been sent, with these facts left: its answer will tell what came of it. */
 void listen_on_query_sent(struct client *c, struct slice text, const struct sql_facts *facts);
 /* A Parse: the text that the server is given instead, in *rewritten. */
-enum listen_way listen_parse(struct client *c, struct slice name, struct slice text,
-			     struct sql_facts *facts, struct buf *rewritten, struct err *e);
+enum listen_way listen_parse(struct client *c, struct slice text, struct sql_facts *facts,
+			     struct buf *rewritten, struct err *e);
 /* Whether a Bind of this statement (NULL: not known) concerns listening. */
 bool listen_minds_bind(const struct client *c, const struct statement *st);
 /* A Bind that does: before it is sent, with nothing changed; and when it has been. */

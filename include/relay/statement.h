@@ -101,6 +101,8 @@ struct statement *statement_find(const struct client *c, struct slice name);
  * the server finds nothing either.  name has its NUL behind it; odd is room for a name, and belongs
  * to the caller. */
 struct slice statement_require(struct client *c, struct slice name, struct buf *odd);
+/* The same of a statement that is meant in its place. */
+struct slice statement_require_other(struct client *c, struct statement *st);
 /* The name that the server has for one that stands for none of the client's statements: the same,
  * or one that is none of ours. */
 struct slice statement_escape(struct slice name, struct buf *odd);

@@ -9,6 +9,7 @@
 
 #include "relay/listen.h"
 #include "relay/parts.h"
+#include "relay/statement.h"
 #include "sql/lex.h"
 #include "sql/stream_guard.h"
 
@@ -234,6 +235,23 @@ void channels_rewrite(struct client *c, struct slice text, struct buf *out)
 	}
 	if (done != text.p)
 		buf_put(out, done, (size_t)(text.p + text.n - done));
+}
+
+struct statement *channels_statement(struct client *c, const struct statement *st)
+{
+	struct statement *now = NULL;
+	struct buf body = { 0 };
+
+	if (st->has_names || !channels_are_asked(c, statement_text(st)))
+		return NULL;
+	channels_rewrite(c, statement_text(st), &body);
+	if (buf_len(&body)) {
+		/* The text's NUL, and the types of parameters. */
+		buf_put(&body, st->body + st->text_len, st->len - st->text_len);
+		now = statement_intern(c, buf_peek(&body));
+	}
+	buf_fini(&body);
+	return now;
 }
 
 bool channels_are_asked(const struct client *c, struct slice text)

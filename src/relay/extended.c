@@ -8,6 +8,7 @@
  * Source: PostgreSQL manual, "Extended Query".
  */
 #include "relay/batch.h"
+#include "relay/channels.h"
 #include "relay/listen.h"
 #include "relay/named.h"
 #include "relay/parts.h"
@@ -173,8 +174,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 		return step;
 	is_clamped = buf_len(rewritten) > 0;
 	if (is_mapped && (c->listening || facts.kind == SQL_KIND_LISTEN)) {
-		step =
-		    request_on_listen(c, f, listen_parse(c, name, text, &facts, rewritten, &e), &e);
+		step = request_on_listen(c, f, listen_parse(c, text, &facts, rewritten, &e), &e);
 		if (step != STEP_CLOSED)
 			return step;
 	}
@@ -241,11 +241,14 @@ enum step extended_on_parse(struct client *c, const struct frame *f)
 	return step;
 }
 
-/* A message whose statement's name stands at name.p; everything else stays as it is. */
-static enum step pass_renamed(struct client *c, const struct frame *f, struct slice name)
+/* A message whose statement's name stands at name.p; everything else stays as it is.  now: what is
+ * meant instead, or NULL. */
+static enum step pass_renamed(struct client *c, const struct frame *f, struct slice name,
+			      struct statement *now)
 {
 	struct buf odd = { 0 };
-	struct slice there = statement_require(c, name, &odd);
+	struct slice there =
+	    now ? statement_require_other(c, now) : statement_require(c, name, &odd);
 	struct buf *out = conn_output(&c->server->conn);
 	size_t before = (size_t)(name.p - f->start), after = before + name.n + 1;
 	uint32_t len = htonl((uint32_t)(f->len - 1 - name.n - 1 + there.n));
@@ -369,6 +372,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 			  struct slice name, struct buf *rewritten)
 {
 	struct statement *st = statement_is_mapped(c) ? statement_find(c, name) : NULL;
+	struct statement *now = NULL;
 	struct sql_facts facts;
 	bool had_begin;
 	enum step step;
@@ -426,8 +430,11 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	if (c->owes_snapshot && st && statement_minds_snapshot(st->kind))
 		statement_take_snapshot(c);
 	c->batch_goes_on |= !st || (st->effects & CONTEXT_MAY_GO_ON);
+	if (c->listening && st)
+		now = channels_statement(c, st);
 	step = buf_len(rewritten) ? send_rewritten_bind(c, f, portal, name, rewritten)
-				  : pass_renamed(c, f, name);
+				  : pass_renamed(c, f, name, now);
+	statement_unref(now);
 	statement_note_portal(c, portal);
 	expect_bind(c);
 	if (c->listening)
@@ -486,7 +493,7 @@ enum step extended_on_describe(struct client *c, const struct frame *f)
 		statement_expect_told_portal(c, name);
 		return request_pass(c, f);
 	}
-	step = pass_renamed(c, f, name);
+	step = pass_renamed(c, f, name, NULL);
 	statement_expect_told(c, name);
 	return step;
 }

@@ -481,24 +481,13 @@ void listen_on_query_sent(struct client *c, struct slice text, const struct sql_
 		expect_controls(c, items, kept);
 }
 
-enum listen_way listen_parse(struct client *c, struct slice name, struct slice text,
-			     struct sql_facts *facts, struct buf *rewritten, struct err *e)
+enum listen_way listen_parse(struct client *c, struct slice text, struct sql_facts *facts,
+			     struct buf *rewritten, struct err *e)
 {
 	struct sql_control control;
 	struct listening *l;
 	enum listen_way way;
 
-	if (channels_are_asked(c, text) && !buf_len(rewritten)) {
-		if (name.n) {
-			err_set(e, "0A000",
-				CHANNELS_FUNCTION "() in a named prepared statement is not "
-						  "supported in transaction pooling");
-			err_hint(e, "Ask with an unnamed statement, or a simple query.");
-			return LISTEN_REFUSED;
-		}
-		channels_rewrite(c, text, rewritten);
-		return LISTEN_PASSES;
-	}
 	if (facts->kind != SQL_KIND_LISTEN || (facts->flags & SQL_UNCLEAN) || !may_be_virtual(c) ||
 	    !read_command(c, text, facts, &control))
 		return LISTEN_PASSES;

@@ -240,6 +240,15 @@ struct slice statement_require(struct client *c, struct slice name, struct buf *
 	return slice_of(ss->name, ss->name_len);
 }
 
+struct slice statement_require_other(struct client *c, struct statement *st)
+{
+	const struct server_statement *ss = placed_require(c, st);
+
+	c->server->bound = 0;
+	c->server->bound_portal = 0;
+	return slice_of(ss->name, ss->name_len);
+}
+
 struct slice statement_escape(struct slice name, struct buf *odd)
 {
 	if (!slice_starts_with(name, SLICE(SQL_OWN_STATEMENTS)))

@@ -86,7 +86,6 @@ NOT_COMPARED = [
     ("app.x = '' in a session with settings in its startup packet",
      "what code has taken back is set again by a query behind it, which cannot tell it from that; see"
      " ADR 11"),
-    ("pg_listening_channels() in a named statement", "refused: a server does not know who listens"),
     ("statements of the protocol described or bound for the first time in a failed transaction",
      "a server that lacks one cannot be given it until the transaction has ended"),
     ("what a session says when its server hangs up, and what comes behind that",

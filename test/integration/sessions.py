@@ -447,7 +447,9 @@ def listen(a):
     name = a.pick(f"ch{a.n}", f"ch{a.n}", f'"Odd {a.n}"')
     bare = name.strip('"')
     if a.rng.random() < 0.1:
-        return [a.simple("SELECT pg_listening_channels() ORDER BY 1")]
+        return [a.say(a.pick("SELECT pg_listening_channels() ORDER BY 1",
+                             "SELECT count(c), min(c) FROM pg_listening_channels() c",
+                             "SELECT * FROM (SELECT pg_listening_channels()) c ORDER BY 1"))]
     return [a.say(a.pick(
         f"LISTEN {name}", f"LISTEN {name}", f"UNLISTEN {name}", "UNLISTEN *", f"NOTIFY {name}",
         f"NOTIFY {name}, 'hello'", f"SELECT pg_notify('{bare}', 'from a function')",

@@ -415,13 +415,27 @@ def test_pg_listening_channels(primary, turnstile, text):
     ])
 
 
-def test_pg_listening_channels_in_a_named_statement_is_refused(primary, turnstile):
-    t = turnstile(shop(primary))
-    with log_in(t) as client:
-        client.query("LISTEN x")
-        answer = client.prepared("SELECT pg_listening_channels()", name="channels")
-        assert sqlstate(answer) == "0A000"
-        assert client.rows("SELECT pg_listening_channels()") == [("x",)]
+@pytest.mark.parametrize("name", ["", "channels"])
+def test_pg_listening_channels_in_a_prepared_statement(primary, turnstile, name):
+    """It asks each time that it is bound, and is described as it was written."""
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    text = "SELECT n, pg_listening_channels() FROM generate_series(1, $1::int) n WHERE $2::text = 'x'"
+    use = raw.describe("S", name) + raw.bind("", name, ["1", "x"]) + raw.describe("P") + raw.execute() \
+        + raw.sync()
+    seen = []
+    for server in primary, t:
+        with clients(server, 2) as (client, other):
+            client.send(raw.parse(name, text) + use)
+            seen.append(essence(client.until("Z")))
+            for change in "LISTEN x", "LISTEN y", "BEGIN; LISTEN z", "COMMIT", "UNLISTEN x", "UNLISTEN *":
+                client.query(change)
+                other.query("LISTEN others")
+                if name:
+                    client.send(use + use)
+                else:
+                    client.send(raw.parse("", text) + use + use)
+                seen += [essence(client.until("Z")), essence(client.until("Z"))]
+    assert seen[len(seen) // 2:] == seen[:len(seen) // 2]
 
 
 # --- those who leave --------------------------------------------------------------------------
