@@ -116,8 +116,8 @@ static inline void latency_record(struct latencies *of, struct latencies *too,
 /* Adds what a window has. */
 void latency_read(const struct latencies *of, enum latency_kind kind, enum latency_window window,
 		  struct histogram *h);
-/* Whether it has anything: cheap. */
-bool latency_is_any(const struct latencies *of, enum latency_kind kind);
+/* Whether a window may have anything: cheap, since most tenants have nothing in the last minute. */
+bool latency_is_any(const struct latencies *of, enum latency_kind kind, enum latency_window window);
 
 const char *latency_kind_name(enum latency_kind kind);
 

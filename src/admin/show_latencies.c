@@ -15,7 +15,7 @@ const char *show_histogram(const struct latencies *of, enum latency_kind kind,
 {
 	struct histogram h = { 0 };
 
-	if (!latency_is_any(of, kind))
+	if (!latency_is_any(of, kind, window))
 		return NULL;
 	latency_read(of, kind, window, &h);
 	if (!histogram_count(&h))

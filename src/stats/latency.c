@@ -231,10 +231,14 @@ void latency_read(const struct latencies *of, enum latency_kind kind, enum laten
 			read_series(of->parts[part], of->clock->minute, window, h);
 }
 
-bool latency_is_any(const struct latencies *of, enum latency_kind kind)
+bool latency_is_any(const struct latencies *of, enum latency_kind kind, enum latency_window window)
 {
-	for (unsigned part = 0; part < NLATENCY_PARTS; part++)
-		if (of->parts[part] && (parts_of[kind] >> part & 1))
+	for (unsigned part = 0; part < NLATENCY_PARTS; part++) {
+		const struct latency *l = of->parts[part];
+
+		if (l && (parts_of[kind] >> part & 1) &&
+		    (window != LATENCY_MINUTE || of->clock->minute - l->minute <= 1))
 			return true;
+	}
 	return false;
 }

@@ -10,8 +10,9 @@ from rig import backends, log_in, shop, wait_backends
 from tenancy import enter, make_ledger, tenants
 from turnstile import ADMIN_USER
 
-SLEEP = "SELECT pg_sleep(0.3)"
-SLEPT = range(300_000, 2_000_000)
+# Longer than anything else takes on a busy machine.
+SLEEP, LONG = "SELECT pg_sleep(1)", 1_000_000
+SLEPT = range(LONG, 10 * LONG)
 
 
 @pytest.fixture(params=["dedicated", "shared"])
@@ -45,10 +46,10 @@ def test_queries_of_a_tenant(pooler):
         acme.rows(SLEEP)
         globex.rows("SELECT 2")
     row, other = tenant_row(pooler, "acme"), tenant_row(pooler, "globex")
-    assert row["query_p50"] < 300_000 and row["query_max"] in SLEPT
+    assert row["query_p50"] < LONG and row["query_max"] in SLEPT
     assert row["query_p95"] == row["query_p99"]
     assert abs(row["query_p99"] / row["query_max"] - 1) < 0.02
-    assert other["query_max"] < 300_000
+    assert other["query_max"] < LONG
     assert tenant_row(pooler, "initech")["query_p50"] is None
     for period in "1m", "1h":
         told = figures(pooler, "query", period, tenant="acme")
@@ -65,7 +66,7 @@ def test_a_transaction_is_as_long_as_from_its_first_request_to_its_end(pooler):
             acme.send(raw.query(text))
             acme.until("Z")
     told = figures(pooler, "transaction", tenant="acme")
-    assert told["count"] == 2 and told["p50"] < 300_000 and told["max"] in range(600_000, 4_000_000)
+    assert told["count"] == 2 and told["p50"] < LONG and told["max"] in range(2 * LONG, 20 * LONG)
     # BEGIN was answered here.
     assert figures(pooler, "query", tenant="acme")["count"] == 5
 
@@ -108,7 +109,7 @@ def test_requests_in_a_pipeline_are_measured_one_by_one(pooler):
         for _ in range(3):
             acme.until("Z")
     told = figures(pooler, "query", tenant="acme")
-    assert told["count"] == 4 and told["p50"] < 300_000 and told["max"] in SLEPT
+    assert told["count"] == 4 and told["p50"] < LONG and told["max"] in SLEPT
 
 
 def test_what_is_answered_here_is_not_counted(pooler):
@@ -131,7 +132,7 @@ def test_threads_are_added_up(primary, turnstile):
             client.rows(SLEEP if name == "globex" else "SELECT 3")
     total = figures(pooler, "query")
     assert total["count"] == 6 and total["max"] == tenant_row(pooler, "globex")["query_max"]
-    assert total["p50"] < 300_000 < total["p95"]
+    assert total["p50"] < LONG < total["p95"]
 
 
 def test_it_can_be_turned_off_and_on(pooler):

@@ -227,8 +227,11 @@ static void test_windows_empty_although_nothing_comes(void **state)
 	record(&rig, LATENCY_ALONE, 500);
 	latency_clock_sweep(&rig.clock, BEGIN + MINUTE);
 	expect(&rig, 1, 1, 1);
+	assert_true(latency_is_any(&rig.tenant, LATENCY_query, LATENCY_MINUTE));
 	latency_clock_sweep(&rig.clock, BEGIN + 2 * MINUTE);
 	expect(&rig, 0, 1, 1);
+	assert_false(latency_is_any(&rig.tenant, LATENCY_query, LATENCY_MINUTE));
+	assert_true(latency_is_any(&rig.tenant, LATENCY_query, LATENCY_HOUR));
 	latency_clock_sweep(&rig.clock, BEGIN + HOUR);
 	expect(&rig, 0, 1, 1);
 	latency_clock_sweep(&rig.clock, BEGIN + 2 * HOUR);
@@ -268,8 +271,8 @@ static void test_kinds(void **state)
 	assert_int_equal(count_of(&rig.tenant, LATENCY_query, LATENCY_MINUTE), 3);
 	assert_int_equal(count_of(&rig.tenant, LATENCY_transaction, LATENCY_MINUTE), 2);
 	assert_int_equal(count_of(&rig.tenant, LATENCY_wait, LATENCY_MINUTE), 1);
-	assert_false(latency_is_any(&rig.tenant, LATENCY_connect));
-	assert_true(latency_is_any(&rig.tenant, LATENCY_wait));
+	assert_false(latency_is_any(&rig.tenant, LATENCY_connect, LATENCY_HOUR));
+	assert_true(latency_is_any(&rig.tenant, LATENCY_wait, LATENCY_MINUTE));
 	rig_fini(&rig);
 }
 
