@@ -82,6 +82,7 @@ struct probe {
 	bool has_answered;     /* on this connection */
 	bool was_heard;        /* it has answered, or failed to */
 	bool was_refused;      /* it lives, and did not let us in when that was tried last */
+	usec_t retry_at;       /* no attempt before: who refuses us is not pestered */
 	struct patroni_question *patroni; /* under way, or NULL */
 	enum vouch vouch;
 	usec_t asked_at;              /* the attempt or question under way; 0: none */
@@ -299,6 +300,8 @@ static void give_up(struct probe *p, const char *why)
 	p->is_ready = p->has_answered = false;
 	p->was_heard = true;
 	p->was_refused = s && s->was_refused;
+	p->retry_at =
+	    p->was_refused ? now_of(p->watch) + p->watch->settings.monitor_interval / 2 : 0;
 	p->asked_at = 0;
 	if (s)
 		server_drop(s);
@@ -543,7 +546,8 @@ static void tick(struct probe *p, usec_t now)
 
 	ask_patroni(p);
 	if (!p->server) {
-		connect_probe(p);
+		if (now >= p->retry_at)
+			connect_probe(p);
 	} else if (is_silent(p)) {
 		snprintf(why, sizeof(why), "no answer for %lld s",
 			 (long long)((now - p->asked_at) / USEC_PER_SEC));

@@ -8,6 +8,7 @@ import http.server
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from rig import backends, log_in, pool_of, shop, wait_backends, wait_nodes
 from machine import Port, run
 from turnstile import ADMIN_PASSWORD
 from waiting import wait_until
+from writers import Writer, counts, told
 
 WRITE = "INSERT INTO promoted VALUES (current_setting('port')) RETURNING port"
 READ = "SELECT current_setting('port')"
@@ -184,6 +186,37 @@ def test_the_primary_comes_back(pair, turnstile):
         wait_waiting(t, 1)
         primary.start()
         assert written_to(client.until("Z")) == primary.port
+
+
+@pytest.mark.slow
+def test_failover_under_load(pair, turnstile):
+    """A short `test/long/failover.py`: who waits sees nothing, and what was acknowledged is there."""
+    primary, replica = pair
+    primary.sql("CREATE TABLE ledger (client int, serial int); GRANT ALL ON ledger TO " + APP_USER,
+                dbname=APP_DATABASE)
+    t = pooler_of(turnstile, pair)
+    stopped = threading.Event()
+    clients = [Writer(t, (APP_USER, APP_DATABASE, APP_PASSWORD), n, stopped) for n in range(20)]
+    for writer in clients:
+        writer.start()
+    try:
+        wait_until(lambda: all(w.serial > 20 for w in clients), 60)
+        primary.stop()
+        gone = time.monotonic()
+        replica.promote()
+        wait_until(lambda: all(w.acknowledged[-1][1] == replica.port for w in clients), 60,
+                   lambda: [(w.acknowledged[-1], w.errors) for w in clients])
+    finally:
+        stopped.set()
+        for writer in clients:
+            writer.join()
+    errors = [error for w in clients for error in w.errors]
+    assert len(errors) <= 5, "there were five servers"
+    assert all(len(w.errors) <= 1 for w in clients)
+    assert all(begun < gone and state in ("57P01", "08006") and hint for begun, _, state, hint in errors)
+    rows = counts(replica, APP_DATABASE)
+    assert told(clients, primary.port, replica.port) <= rows.keys()
+    assert set(rows.values()) == {1}
 
 
 # --- two primaries ----------------------------------------------------------------------------------

@@ -13,77 +13,13 @@ import psycopg
 
 from stage import DATABASE, PASSWORD, USER, Stage, Table, raw
 from waiting import wait_until
+from writers import INSERT, Writer, counts, told
 
 ROUNDS = int(os.environ.get("PGT_ROUNDS", "1"))
 CLIENTS, IDLE, POOL, INTERVAL = 100, 20, 10, 1.0
 BEFORE, AFTER = 5.0, 8.0
-INSERT = "INSERT INTO ledger VALUES ({}, {}) RETURNING current_setting('port')"
 UNKNOWN, ROLLED_BACK = "The outcome of the statement under way is not known.", \
     "The transaction under way has been rolled back."
-
-
-class Refused(Exception):
-    """What a request was answered with, when that was an error."""
-
-
-class Writer(threading.Thread):
-    """Writes rows of its own, one after the other; comes back when its connection is closed."""
-
-    def __init__(self, pooler, number, stopped):
-        super().__init__(daemon=True)
-        self.pooler, self.number, self.stopped, self.serial = pooler, number, stopped, 0
-        self.acknowledged = []  # (serial, port, when)
-        self.errors = []        # (when its transaction was begun, when it came, SQLSTATE, hint)
-        self.begun_at = 0.0
-        self.form = (self.simple, self.extended, self.transaction)[number % 3]
-
-    def run(self):
-        while not self.stopped.is_set():
-            try:
-                with raw.RawClient(self.pooler.port, self.pooler.host, 60.0) as client:
-                    client.login(USER, DATABASE, PASSWORD)
-                    if self.number % 2:
-                        self.ask(client, raw.query("SET work_mem = '5MB'"))
-                    while not self.stopped.is_set():
-                        self.begun_at = time.monotonic()
-                        self.form(client)
-            except Refused as refused:
-                self.errors.append((self.begun_at, time.monotonic(), *refused.args))
-            except (EOFError, OSError, raw.LoginRefused) as error:
-                self.errors.append((self.begun_at, time.monotonic(), repr(error), ""))
-
-    def ask(self, client, request):
-        """The port that answered, if any did."""
-        client.send(request)
-        port = None
-        while (got := client.message()).kind != "Z":
-            if got.kind == "E":
-                raise Refused(got.fields["C"], got.fields.get("H", ""))
-            if got.kind == "D":
-                port = int(got.row[0])
-        return port
-
-    def insert(self):
-        self.serial += 1
-        return INSERT.format(self.number, self.serial)
-
-    def note(self, *serials, port):
-        self.acknowledged += [(serial, port, time.monotonic()) for serial in serials]
-
-    def simple(self, client):
-        port = self.ask(client, raw.query(self.insert()))
-        self.note(self.serial, port=port)
-
-    def extended(self, client):
-        port = self.ask(client, raw.parse("", self.insert()) + raw.bind() + raw.execute() + raw.sync())
-        self.note(self.serial, port=port)
-
-    def transaction(self, client):
-        self.ask(client, raw.query("BEGIN"))
-        port = self.ask(client, raw.query(self.insert()))
-        self.ask(client, raw.query(self.insert()))
-        self.ask(client, raw.query("COMMIT"))
-        self.note(self.serial - 1, self.serial, port=port)
 
 
 class Acceptance(threading.Thread):
@@ -172,7 +108,7 @@ def play(stage, go, synchronous):
     pooler = pooler_before(stage, primary, replica)
     idle = log_in_idle(stage, pooler)
     stopped = threading.Event()
-    writers = [Writer(pooler, n, stopped) for n in range(CLIENTS)]
+    writers = [Writer(pooler, (USER, DATABASE, PASSWORD), n, stopped) for n in range(CLIENTS)]
     acceptance = Acceptance(replica)
     for writer in writers:
         writer.start()
@@ -191,19 +127,13 @@ def play(stage, go, synchronous):
     return writers, errors_of_idle(idle), went, gone, acceptance.at, (primary, replica, pooler)
 
 
-def rows_on(node):
-    return node.sql("SELECT client, serial, count(*) FROM ledger WHERE client >= 0 GROUP BY 1, 2",
-                    dbname=DATABASE)
-
-
-def report_losses(table, name, writers, node, ports):
+def report_losses(table, name, writers, node, *ports):
     """Every acknowledged row of these ports is there, and none is there twice."""
-    rows = rows_on(node)
-    there = {(client, serial) for client, serial, _ in rows}
-    told = {(w.number, serial) for w in writers for serial, port, _ in w.acknowledged if port in ports}
-    table.add(f"{name}: acknowledged writes lost", 0, f"{len(told - there)} of {len(told)}",
-              told and told <= there)
-    twice = sum(count > 1 for _, _, count in rows)
+    rows, acknowledged = counts(node, DATABASE), told(writers, *ports)
+    lost_rows = acknowledged - rows.keys()
+    table.add(f"{name}: acknowledged writes lost", 0, f"{len(lost_rows)} of {len(acknowledged)}",
+              acknowledged and not lost_rows)
+    twice = sum(count > 1 for count in rows.values())
     table.add(f"{name}: rows written twice", 0, f"{twice} of {len(rows)}", not twice)
 
 
@@ -237,7 +167,7 @@ def lost(table, name, go, synchronous):
     with Stage() as stage:
         writers, idle, went, gone, accepted, (primary, replica, _) = play(stage, go, synchronous)
         report_errors(table, name, writers, idle, gone)
-        report_losses(table, name, writers, replica, (primary.port, replica.port))
+        report_losses(table, name, writers, replica, primary.port, replica.port)
         report_resumption(table, name, writers, replica.port, accepted)
         print(f"{name}: gone after {gone - went:.2f} s, promoted node accepts after {accepted - gone:.2f} s")
 
@@ -255,7 +185,7 @@ def superseded(table, name):
         table.add(f"{name}: errors of one client, and in all", f"<= 1, <= {POOL}",
                   f"{most}, {sum(len(w.errors) for w in writers)}",
                   most <= 1 and sum(len(w.errors) for w in writers) <= POOL)
-        report_losses(table, name, writers, replica, (replica.port,))
+        report_losses(table, name, writers, replica, replica.port)
         report_resumption(table, name, writers, replica.port, accepted)
         fenced = pooler.admin("SHOW NODES")[0]
         table.add(f"{name}: the old primary in SHOW NODES", "fenced", f"{fenced['role']}: {fenced['error']}",
