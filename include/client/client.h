@@ -159,6 +159,7 @@ struct client {
 	bool reads_sequence; /* the transaction under way does */
 	bool may_say_lane;   /* its texts may say in which lane they run */
 	bool makes_temp;     /* its transaction has made a temporary object */
+	bool only_reads;     /* its transaction has, so far: early_commit */
 	bool begin_failed;   /* the transaction of .begin has failed here */
 	bool begin_due;      /* .begin goes out by itself: there has been no statement for it */
 	bool begin_reads;    /* a replica will do for the transaction of .begin */

@@ -38,6 +38,7 @@ enum reply_note {
 	NOTE_BEGIN, /* a deferred BEGIN, or what goes with it; the Execute with which it has come
 		       into effect: the struct statement */
 	NOTE_CARRY, /* settings that go ahead of a request */
+	NOTE_EARLY, /* a COMMIT that the client has been told of */
 	NOTE_CHECK, /* whether the tenant's id is what it was made */
 	NOTE_PUTBACK, /* Query of a text with commands of ours in it: the struct putback */
 };
@@ -522,6 +523,8 @@ void carry_send(struct client *c);
 void carry_check(struct client *c);
 /* SELECT of n set_config() calls, names and values as parameters. */
 void carry_put_text(struct buf *sql, unsigned n, bool is_local);
+/* A COMMIT that the client has been told of, by itself. */
+void carry_commit(struct server *s);
 /* Runs a deferred BEGIN, and with it what its transaction has of the tenant's context.  Without a
  * Sync: when any of it fails, the server ignores what comes behind, a Query too. */
 void carry_begin(struct client *c, struct statement *begin);

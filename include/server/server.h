@@ -84,6 +84,9 @@ struct server_statement {
 #define UNNAMED_NONE    0
 #define UNNAMED_UNKNOWN UINT64_MAX
 
+/* What transactions of its session are by default, where the session has not said so itself. */
+enum server_isolation { ISOLATION_UNKNOWN, ISOLATION_READ_COMMITTED, ISOLATION_OTHER };
+
 struct server {
 	struct conn conn;
 	struct slot slot;
@@ -173,6 +176,7 @@ struct server {
 	bool checking;         /* whether its tenant's id is what it was made: asked … */
 	bool checked;          /* … since its last statement */
 	bool changed;          /* … and it was not: nobody\'s server any more */
+	bool commits_early;    /* its client has been told of a COMMIT that it has not answered */
 	bool context_is_local; /* .context ends with the transaction; then it is nobody's … */
 	bool context_is_mixed; /* … or not known, since it was set again for the session too */
 	bool carry_due;        /* the client's settings go ahead of its next message … */
@@ -181,6 +185,8 @@ struct server {
 	bool doubtful;         /* its state is not known for sure: to be closed, not reused */
 	uint8_t carrying;      /* replies that are owed to what carries settings */
 	uint16_t carry_parsed; /* which of its statements the server has: carry.c */
+	uint8_t early_run;     /* such COMMITs since its client got it, as far as they count */
+	uint8_t isolation;     /* enum server_isolation */
 	uint8_t loose_syncs;   /* Syncs that a COPY may have eaten or not */
 };
 
@@ -212,6 +218,10 @@ void server_ask(struct server *s, const char *sql, const struct question *q);
 /* The same of one text with parameters, which no other session can read. */
 void server_ask_bound(struct server *s, const char *sql, const char *const *values, unsigned n,
 		      const struct question *q);
+
+/* What a server that nobody has any more still owes, up to a ReadyForQuery, is awaited as the
+ * answer to a question. */
+void server_await(struct server *s, const struct question *q);
 
 /* Its session carries this tenant's id from now on. */
 void server_set_context(struct server *s, struct tenant *tenant);

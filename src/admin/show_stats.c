@@ -297,6 +297,8 @@ const struct show show_totals = { .shown = &sum_layout, GATHER_COUNTERS, .derive
 	X(NUMERIC, SUM, begins_late, "Of these, sent by themselves after begin_defer_max.")        \
 	X(NUMERIC, SUM, empty_transactions,                                                        \
 	  "COMMIT or ROLLBACK of a transaction that ran nothing.")                                 \
+	X(NUMERIC, SUM, early_commits,                                                             \
+	  "COMMITs that were acknowledged while on their way: early_commit. They are made.")       \
 	X(NUMERIC, SUM, empty_queries, "Queries without a statement.")                             \
 	X(NUMERIC, SUM, pings, "SELECT 1 while a server was at hand.")                             \
 	X(NUMERIC, SUM, sets,                                                                      \
@@ -316,6 +318,7 @@ static void savings_row(struct group *group, struct table *t)
 				   .begins_deferred = (int64_t)counters->begin_deferred_count,
 				   .begins_late = (int64_t)counters->begin_late_count,
 				   .empty_transactions = (int64_t)counters->xact_empty_count,
+				   .early_commits = (int64_t)counters->early_count,
 				   .empty_queries = (int64_t)counters->empty_count,
 				   .pings = (int64_t)counters->ping_count,
 				   .sets = (int64_t)counters->set_count,

@@ -11,6 +11,7 @@
  */
 #include "base/log.h"
 #include "base/mem.h"
+#include "relay/early.h"
 #include "relay/listen.h"
 #include "relay/named.h"
 #include "relay/parts.h"
@@ -59,7 +60,7 @@ static void pop(struct server *s)
 	replies_pop(&s->replies);
 	if (r.has_controls)
 		listen_on_answered(s->client);
-	if (r.note == NOTE_CARRY)
+	if (r.note == NOTE_CARRY || r.note == NOTE_EARLY)
 		on_carried(s);
 	else if (r.note == NOTE_REFUSED || r.note == NOTE_PUTBACK)
 		free(r.subject);
@@ -610,6 +611,10 @@ static enum step on_error(struct server *s, const struct frame *f)
 		void_to_sync(s);
 		return swallow(s, f);
 	}
+	if (head && head->note == NOTE_EARLY && (!s->said_fatal || early_is_all(s->client))) {
+		early_failed(s);
+		return swallow(s, f);
+	}
 	/* Not everything that the texts name was set, so nothing but the settings tells what was.
 	 */
 	if (s->client->touched & TOUCHED_NAMED)
@@ -708,9 +713,15 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	struct err e;
 
 	if (head && head->way == REPLY_SWALLOW) {
-		/* Of a batch that has been sent again, or behind a late BEGIN. */
+		/* Of a batch that has been sent again, behind a late BEGIN, or of a COMMIT that
+		 * the client knows of: what it has begun since is ahead of that. */
+		bool is_early = head->note == NOTE_EARLY;
+
 		pop(s);
-		note_tx(s, tx);
+		if (!is_early)
+			note_tx(s, tx);
+		else if (!early_ended(s, tx))
+			return STEP_CLOSED;
 		s->batch++;
 		s->checking = false;
 		swallow(s, f);

@@ -8,6 +8,7 @@
  */
 #include "base/log.h"
 #include "base/mem.h"
+#include "relay/early.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
 #include "relay/rescue.h"
@@ -180,6 +181,7 @@ static void give(struct server *s, struct client *c)
 		count_wait(c, s->pool, (usec_t)waited);
 	slot_begin_turn(&s->slot, &c->waiter, payer(c), now);
 	s->client = c;
+	s->early_run = 0;
 	c->server = s;
 	if (s->sequence_user != c->id)
 		sequence_on_given(c, s);
@@ -203,7 +205,7 @@ static void take_away(struct server *s)
 	statement_leave_made(c);
 	slot_end_turn(&s->slot, now_of(s));
 	s->client = NULL;
-	s->carry_due = s->carried = s->checking = s->is_settling = false;
+	s->carry_due = s->carried = s->checking = s->is_settling = s->commits_early = false;
 	s->carrying = 0;
 	rescue_forget(s);
 	c->server = NULL;
@@ -211,7 +213,7 @@ static void take_away(struct server *s)
 	c->lane = NULL;
 	c->was_rescued = false;
 	admit_leave(c);
-	c->reads_sequence = false;
+	c->reads_sequence = c->only_reads = false;
 	c->prepaid = 0;
 	atomic_fetch_sub_explicit(&s->node->active, 1, memory_order_relaxed);
 	conn_resume(&s->conn);
@@ -596,6 +598,10 @@ void attach_settle(struct server *s)
 		survey_begin(c, s);
 		return;
 	}
+	if (early_must_ask(c)) {
+		early_ask(s);
+		return;
+	}
 	if (context_check_is_due(c)) {
 		context_check(c);
 		return;
@@ -652,16 +658,32 @@ static bool leaves_in_survey(const struct client *c, const struct server *s)
 	return s->survey && !c->in_batch && !c->stream_left && conn_is_usable(&s->conn);
 }
 
+/* Nothing but a COMMIT that it was told of is still to be answered. */
+static bool leaves_early(const struct client *c, const struct server *s)
+{
+	return early_is_all(c) && !s->stream_left && conn_is_usable(&s->conn);
+}
+
+static void await_commit(struct server *s)
+{
+	const struct question q = { .done = on_clean };
+
+	slot_become(&s->slot, SLOT_TESTED, now_of(s));
+	server_await(s, &q);
+	conn_kick(&s->conn);
+}
+
 void attach_abandon(struct client *c)
 {
 	struct server *s = c->server;
-	bool clean, in_survey;
+	bool clean, in_survey, is_early;
 
 	if (!s)
 		return;
 	if (s->replies.n && admit_is_gated(c))
 		admit_note_time(c, now_of(s) - s->query_at);
 	in_survey = leaves_in_survey(c, s);
+	is_early = leaves_early(c, s);
 	clean = is_quiet(s) && !c->stream_left && !c->in_batch && conn_is_usable(&s->conn) &&
 		!conn_input(&s->conn).n;
 	s->has_cut_request = c->stream_left && !c->stream_discard;
@@ -672,6 +694,10 @@ void attach_abandon(struct client *c)
 	take_away(s);
 	if (in_survey) {
 		slot_become(&s->slot, SLOT_TESTED, now_of(s));
+		return;
+	}
+	if (is_early) {
+		await_commit(s);
 		return;
 	}
 	if (clean) {
@@ -832,7 +858,7 @@ static void lose(struct server *s, const struct err *e)
 {
 	struct client *c = s->client;
 	struct pool *pool = s->pool;
-	bool seeks = may_seek_again(c, s);
+	bool seeks = may_seek_again(c, s), is_told = early_is_all(c);
 
 	s->doubtful = true;
 	statement_void(s, s->replies.n, false);
@@ -840,6 +866,8 @@ static void lose(struct server *s, const struct err *e)
 	server_drop(s);
 	if (seeks)
 		seek_again(c);
+	else if (is_told)
+		conn_kick(&c->conn);
 	else if (e)
 		client_close(c, e, e->text);
 	else

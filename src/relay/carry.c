@@ -140,7 +140,7 @@ static void expect(struct server *s, enum reply_kind kind, enum reply_note note)
 	replies_push(
 	    &s->replies,
 	    (struct reply){ .kind = (uint8_t)kind, .way = REPLY_SWALLOW, .note = (uint8_t)note });
-	s->carrying += note == NOTE_CARRY;
+	s->carrying += note == NOTE_CARRY || note == NOTE_EARLY;
 }
 
 static void parse(struct server *s, const char *name, const char *text, enum reply_note note)
@@ -217,6 +217,13 @@ static void close_portal(struct server *s)
 {
 	msg_put_target(conn_output(&s->conn), MSG_CLOSE, 'P', "");
 	expect(s, REPLY_CLOSE, NOTE_CARRY);
+}
+
+void carry_commit(struct server *s)
+{
+	run_kept(s, CARRY_COMMIT, NULL, 0, NOTE_EARLY);
+	msg_put_empty(conn_output(&s->conn), MSG_SYNC);
+	expect(s, REPLY_SYNC, NOTE_EARLY);
 }
 
 void carry_check(struct client *c)

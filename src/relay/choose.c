@@ -10,6 +10,7 @@
  * judge.
  */
 #include "base/mem.h"
+#include "relay/early.h"
 #include "relay/parts.h"
 #include "relay/statement.h"
 #include "relay/whose.h"
@@ -147,7 +148,8 @@ static bool may_be_here(struct client *c, struct slice text, const struct local 
 	case LOCAL_MODES:
 		return is_open(c) && local_may_set_modes(c, text);
 	case LOCAL_END:
-		return is_at_start(c) && c->begin;
+		return (is_at_start(c) && c->begin) ||
+		       (facts->kind == SQL_KIND_COMMIT && early_is_possible(c));
 	default:
 		return false;
 	}
@@ -666,7 +668,7 @@ enum whose_way whose_describe(struct client *c, uint8_t what, struct slice name)
 
 	if (what == 'S')
 		return describe_statement(c, name);
-	if (!p || !is_at_start(c))
+	if (!p || !(is_at_start(c) || early_is_possible(c)))
 		return WHOSE_PASSES;
 	describe_result(c, &p->local, p->format);
 	return WHOSE_ANSWERED;
@@ -678,8 +680,12 @@ static const char *run_control(struct client *c, const struct portal_here *p)
 	struct sql_facts facts;
 
 	statement_facts(p->statement, &facts);
-	if (p->local.what == LOCAL_END)
+	if (p->local.what == LOCAL_END && c->begin)
 		return local_end(c, facts.kind);
+	if (p->local.what == LOCAL_END) {
+		c->group->counters.xact_count++;
+		return early_commit(c);
+	}
 	if (p->local.what == LOCAL_BEGIN)
 		return local_begin(c, text, &facts);
 	local_set_modes(c, text);
@@ -739,7 +745,8 @@ enum whose_way whose_execute(struct client *c, struct slice portal, uint32_t max
 
 enum whose_way whose_close(struct client *c, uint8_t what, struct slice name)
 {
-	bool is_here = what == 'P' && is_at_start(c) && find_portal(c, name);
+	bool is_here =
+	    what == 'P' && (is_at_start(c) || early_is_possible(c)) && find_portal(c, name);
 
 	if (c->server && !is_here)
 		return WHOSE_PASSES;

@@ -9,6 +9,7 @@
  */
 #include "relay/batch.h"
 #include "relay/channels.h"
+#include "relay/early.h"
 #include "relay/listen.h"
 #include "relay/named.h"
 #include "relay/parts.h"
@@ -100,6 +101,7 @@ static enum step on_long_parse(struct client *c, const struct frame *f)
 	if (gate_must_look(c) && !request_watch_long_text(c, f))
 		return request_found_in_long_text(c);
 	c->server->unnamed_id = UNNAMED_UNKNOWN;
+	c->only_reads = false;
 	request_expect(c, REPLY_PARSE);
 	return request_pass(c, f);
 }
@@ -429,6 +431,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	}
 	if (c->owes_snapshot && st && statement_minds_snapshot(st->kind))
 		statement_take_snapshot(c);
+	if (c->only_reads)
+		early_look_at_bind(c, st);
 	c->batch_goes_on |= !st || (st->effects & CONTEXT_MAY_GO_ON);
 	if (c->listening && st)
 		now = channels_statement(c, st);

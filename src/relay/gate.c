@@ -132,7 +132,9 @@ struct sql_env gate_env(struct client *c)
 				 .ascii_safe = c->env_ascii_safe && !c->env_unsure,
 				 .tenant_setting =
 				     has_tenant(c) ? c->group->set.tenant_setting : NULL,
-				 .wants_fingerprint = !c->server && gate_has_choice(c) };
+				 .wants_fingerprint = (!c->server && gate_has_choice(c)) ||
+						      c->only_reads ||
+						      (c->begin && c->group->set.early_commit) };
 }
 
 bool gate_must_look(const struct client *c)

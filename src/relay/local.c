@@ -12,6 +12,7 @@
  * valid in its encoding.
  */
 #include "base/mem.h"
+#include "relay/early.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
 #include "relay/statement.h"
@@ -370,6 +371,7 @@ void local_send_begin(struct client *c, uint8_t type)
 	s->query_at = relay_now(c);
 	s->asked_at = c->conn.received_at;
 	s->xact_at = s->begun_at = c->begin_at;
+	early_begin(c);
 	carry_begin(c, c->begin);
 	/* A Query of the client's ends its portal. */
 	if (c->begin_failed || c->begin_due || type != MSG_QUERY)
@@ -393,7 +395,7 @@ static bool may_answer(const struct client *c)
 	const struct server *s = c->server;
 
 	return c->group->set.pool_mode != POOL_MODE_SESSION && !c->listening && is_at_start(c) &&
-	       (!s || (!s->stream_left && attach_keeps(c)));
+	       (!s || s->commits_early || (!s->stream_left && attach_keeps(c)));
 }
 
 static bool answer_set(struct client *c, struct slice text)
@@ -422,7 +424,11 @@ static bool answer_here(struct client *c, struct slice text, const struct sql_fa
 
 bool local_query(struct client *c, struct slice text, const struct sql_facts *facts)
 {
-	if (facts->statements > 1 || facts->flags || !may_answer(c) || !slice_is_ascii(text))
+	if (facts->statements > 1 || facts->flags || !slice_is_ascii(text))
+		return false;
+	if (facts->kind == SQL_KIND_COMMIT && facts->is_exact && early_is_possible(c))
+		return answer_tag(c, early_commit(c));
+	if (!may_answer(c))
 		return false;
 	if (facts->kind == SQL_KIND_BEGIN)
 		return !c->begin && defer(c, text, facts);

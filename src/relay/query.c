@@ -8,6 +8,7 @@
  *
  * Source: PostgreSQL manual, "Simple Query" and "Function Call".
  */
+#include "relay/early.h"
 #include "relay/listen.h"
 #include "relay/named.h"
 #include "relay/parts.h"
@@ -185,6 +186,8 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	if (c->owes_snapshot && statement_minds_snapshot(facts->kind))
 		statement_take_snapshot(c);
 	forget_on_server(c, facts->effects);
+	if (c->only_reads)
+		early_look(c, text, facts);
 	ends = c->group->set.tenant_context_check && context_ends_with(facts, c->server->tx);
 	answer_note_many(c->server, facts->statements);
 	step = back ? send_query(c, f, rewritten, NOTE_PUTBACK, back)
@@ -214,6 +217,7 @@ static enum step on_long_query(struct client *c, const struct frame *f)
 	c->prepaid = !is_at_start(c) ? 0 : c->counts_tags;
 	forget_on_server(c, 0);
 	answer_note_many(c->server, UINT32_MAX);
+	c->only_reads = false;
 	return send_query(c, f, &nothing, NOTE_NONE, NULL);
 }
 
@@ -286,6 +290,7 @@ enum step query_on_function_call(struct client *c, const struct frame *f)
 	gate_note_call(c, oid);
 	if (!is_at_start(c))
 		admit_charge(c, 1);
+	c->only_reads = false;
 	request_mark_query(c);
 	expect_ready(c, &(struct reply){ .kind = REPLY_FUNCTION, .way = REPLY_PASS });
 	return request_pass(c, f);

@@ -13,6 +13,7 @@
 #include "relay/request.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "relay/early.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
 #include "relay/rescue.h"
@@ -45,7 +46,8 @@ bool request_must_wait_its_turn(struct client *c)
 	if (!s || !s->replies.n || c->in_batch)
 		return false;
 	c->turn_missed = admit_is_gated(c) || (gate_has_choice(c) && !c->pins) ||
-			 (c->whose && whose_is_pending(c));
+			 (s->commits_early && early_must_yield(s)) ||
+			 (c->whose && s->replies.n > s->carrying && whose_is_pending(c));
 	return c->turn_missed;
 }
 

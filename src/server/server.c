@@ -45,6 +45,13 @@ void server_ask(struct server *s, const char *sql, const struct question *q)
 	msg_put_query(conn_output(&s->conn), sql);
 }
 
+void server_await(struct server *s, const struct question *q)
+{
+	PGT_ASSERT(!s->question.done && q->done);
+	s->question = *q;
+	buf_clear(&s->question_error);
+}
+
 void server_ask_bound(struct server *s, const char *sql, const char *const *values, unsigned n,
 		      const struct question *q)
 {

@@ -48,14 +48,15 @@ def run(pooler, script, seconds):
     return float(re.search(r"tps = ([\d.]+)", done.stdout).group(1))
 
 
-def poolers(stage, host, port):
+def poolers(stage, host, port, **settings):
     common = {"pool_mode": "transaction", "default_pool_size": SERVERS, "max_client_conn": 200}
     databases = {DATABASE: {"host": host, "port": port}}
     bouncer = PgBouncer({"pgbouncer": common, "databases": databases}, {USER: PASSWORD})
     stage.callback(bouncer.remove)
     bouncer.start()
     ours = stage.turnstile({
-        "pgturnstile": {**common, "workers": 1, "tenant_by": "set", "tenant_pool": "shared"},
+        "pgturnstile": {**common, "workers": 1, "tenant_by": "set", "tenant_pool": "shared",
+                        **settings},
         "databases": databases, "users": {USER: {"tenant_switch": "yes"}},
         "tiers": {"standard": {"statement_timeout": "30s"}},
         "tenants": {f"t{n}": {"tier": "standard", "business_id": n}
@@ -95,6 +96,10 @@ def main():
         compare(table, "loopback", 1.5, pair, script)
         far = poolers(stage, primary.host, far_away(stage, primary))
         compare(table, "1 ms to the server", 1.9, far, script)
+        # What is a read is known from the catalog.
+        early = poolers(stage, primary.host, far_away(stage, primary), early_commit="yes",
+                        monitor_user="postgres")
+        compare(table, "1 ms to the server, early_commit", 3, early, script)
     return table.finish()
 
 
