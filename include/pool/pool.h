@@ -111,8 +111,17 @@ struct lane {
 	struct pool *pools;  /* one for each node */
 };
 
-/* Reasons that the relay may have. */
-#define GROUP_PINS_MAX 16
+/* Reasons that the relay may have, and tenants of a group that they are counted for; the others are
+ * counted together, under no name. */
+#define GROUP_PINS_MAX    16
+#define GROUP_PINNERS_MAX 1000
+
+/* How often sessions of a tenant kept a server. */
+struct pinner {
+	struct hlink link; /* of group.pinners, by .tenant */
+	uint64_t counts[GROUP_PINS_MAX];
+	char tenant[];
+};
 
 struct group {
 	struct hlink link; /* in the worker's table */
@@ -150,9 +159,9 @@ struct group {
 	struct list clients; /* logged in, all of them */
 	unsigned nclients;
 	struct counters counters;
-	uint64_t pin_counts[GROUP_PINS_MAX]; /* of the relay: sessions by why they kept a server */
-	usec_t idle_since;                   /* without clients and servers; 0: in use */
-	bool reads_sequences;                /* a client has asked for currval() or lastval() */
+	struct hmap pinners;  /* of the relay: sessions by tenant and by why they kept a server */
+	usec_t idle_since;    /* without clients and servers; 0: in use */
+	bool reads_sequences; /* a client has asked for currval() or lastval() */
 	bool gone; /* its database or tenant left the config: closes when its clients do */
 };
 
@@ -296,6 +305,9 @@ struct lane *group_lane(struct group *group, struct slice name);
 /* For group.c: after a reload; at the end. */
 void lanes_configure(struct group *group);
 void lanes_free(struct group *group);
+
+/* Where to count a session of the tenant (NULL: nobody's) that keeps a server. */
+struct pinner *group_pinner(struct group *group, const struct tenant *tenant);
 
 /* No client, no server, no waiter. */
 bool group_is_unused(const struct group *group);

@@ -64,26 +64,49 @@ const struct show show_pins = { .shown = &pin_layout, .visit = pins_visit };
 	X(BIGINT, SUM, total, "Times that a session began to.")
 LAYOUT_DEFINE(pin_count, PIN_COUNT_COLUMNS);
 
-static int64_t count_now(const struct group *group, enum pin_reason reason)
+static struct pin_count_row row_of(const struct group *group, const char *tenant,
+				   enum pin_reason reason)
 {
-	int64_t n = 0;
+	return (struct pin_count_row){ .database = group->name,
+				       .user = group->user,
+				       .tenant = tenant,
+				       .reason = pin_name(reason) };
+}
 
-	LIST_FOREACH (at, &group->clients)
-		n += client_pin(container_of(at, struct client, link), reason) != NULL;
-	return n;
+static void add_totals(const struct group *group, const struct pinner *p, struct table *t)
+{
+	for (unsigned i = 0; i < NPINS; i++) {
+		struct pin_count_row row = row_of(group, p->tenant, i);
+
+		row.total = (int64_t)p->counts[i];
+		if (row.total)
+			table_add(t, &row);
+	}
+}
+
+/* Added to the totals of its tenant and reason. */
+static void add_now(const struct client *c, struct table *t)
+{
+	for (unsigned i = 0; i < NPINS; i++) {
+		struct pin_count_row row = row_of(c->group, tenant_name(c->tenant), i);
+
+		row.now = 1;
+		if (client_pin(c, i))
+			table_add(t, &row);
+	}
 }
 
 static void group_counts(struct group *group, struct table *t)
 {
-	for (unsigned i = 0; i < NPINS; i++)
-		if (group->pin_counts[i])
-			table_add(
-			    t, &(struct pin_count_row){ .database = group->name,
-							.user = group->user,
-							.tenant = tenant_name(group->tenant),
-							.reason = pin_name(i),
-							.now = count_now(group, i),
-							.total = (int64_t)group->pin_counts[i] });
+	for (struct hlink *l = hmap_walk(&group->pinners, NULL); l;
+	     l = hmap_walk(&group->pinners, l))
+		add_totals(group, container_of(l, struct pinner, link), t);
+	LIST_FOREACH (at, &group->clients) {
+		const struct client *c = container_of(at, struct client, link);
+
+		if (c->pins)
+			add_now(c, t);
+	}
 }
 
 static void pin_counts_visit(struct worker *w, struct table *t)

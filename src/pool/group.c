@@ -99,12 +99,22 @@ static void credential_wipe(struct credential *c)
 	mem_wipe(c, sizeof(*c));
 }
 
+static void forget_pinners(struct group *group)
+{
+	HMAP_FOREACH_SAFE (l, &group->pinners) {
+		hmap_remove(&group->pinners, l);
+		free(container_of(l, struct pinner, link));
+	}
+	hmap_fini(&group->pinners);
+}
+
 void group_free(struct group *group)
 {
 	group_part(group);
 	lanes_free(group);
 	for (unsigned i = 0; i < group->npools; i++)
 		pool_fini(&group->pools[i]);
+	forget_pinners(group);
 	param_sets_fini(&group->params);
 	credential_wipe(&group->credential);
 	shared_put(group->database_shared);
@@ -188,6 +198,36 @@ void group_configure(struct group *group, struct config *config,
 	GROUP_FOREACH_POOL (pool, group)
 		pool_configure(pool);
 	config_unref(old);
+}
+
+static struct pinner *find_pinner(const struct group *group, const char *tenant)
+{
+	struct hlink *l = hmap_first(&group->pinners, hash_bytes(tenant, strlen(tenant)));
+
+	for (; l; l = hmap_next(l)) {
+		struct pinner *p = container_of(l, struct pinner, link);
+
+		if (!strcmp(p->tenant, tenant))
+			return p;
+	}
+	return NULL;
+}
+
+struct pinner *group_pinner(struct group *group, const struct tenant *tenant)
+{
+	const char *name = tenant_name(tenant);
+	struct pinner *p = find_pinner(group, name);
+
+	if (!p && group->pinners.count >= GROUP_PINNERS_MAX) {
+		name = "";
+		p = find_pinner(group, name);
+	}
+	if (p)
+		return p;
+	p = xcalloc(1, sizeof(*p) + strlen(name) + 1);
+	strcpy(p->tenant, name);
+	hmap_insert(&group->pinners, &p->link, hash_bytes(name, strlen(name)));
+	return p;
 }
 
 void group_join(struct group *group, struct group *other)

@@ -94,7 +94,7 @@ static void become_pinned(struct client *c, enum pin_reason reason)
 	struct group *group = c->group;
 
 	notes_of(c)->pins[reason].since = relay_now(c);
-	group->pin_counts[reason]++;
+	group_pinner(group, c->tenant)->counts[reason]++;
 	if (!c->pins) {
 		group->counters.pinned_count++;
 		tenant_count(c->tenant, TENANT_PINNED, 1);

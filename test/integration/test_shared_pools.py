@@ -186,6 +186,21 @@ def test_a_server_is_kept_for_its_last_tenant(ledger, turnstile):
         assert (held["acme"], held["globex"], held["initech"]) == (1, 0, 1)
 
 
+def test_who_keeps_servers_is_told_by_tenant(ledger, turnstile):
+    t = turnstile(shared(ledger, {"default_pool_size": 3}))
+
+    def counts():
+        return {(row["tenant"], row["reason"]): (row["now"], row["total"])
+                for row in t.admin("SHOW PIN_COUNTS")}
+
+    with clients(t, "acme", "acme", "globex") as (first, second, globex):
+        for client in (first, second, globex):
+            client.query("CREATE TEMP TABLE kept_by_tenant (id int)")
+        assert counts() == {("acme", "temp"): (2, 2), ("globex", "temp"): (1, 1)}
+        first.query("DROP TABLE kept_by_tenant")
+        wait_until(lambda: counts() == {("acme", "temp"): (1, 2), ("globex", "temp"): (1, 1)})
+
+
 def test_no_id_can_be_read_in_the_texts_of_others(ledger, turnstile):
     """A watcher of the same role polls pg_stat_activity while ids travel."""
     secret = {"spy": "1", **{f"t{i}": f"secret-{i}-id" for i in range(8)}}
