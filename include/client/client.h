@@ -123,6 +123,9 @@ struct client {
 	size_t stream_left;       /* bytes of the message under way that are still to come */
 	uint64_t env_meaning;     /* of the functions and DDL that env_key is made with */
 	uint64_t env_key;      /* equal for clients to whom a text means the same, when env_known */
+	uint64_t fence;        /* of its writes, with read_your_writes = session: route/fence.h */
+	int64_t covered_by;    /* the process of the replica that was chosen because it has what was
+				* written; 0: any will do */
 	uint64_t path_changes; /* times that path_unsure was set */
 	uint32_t pid;          /* of its cancel key; 0: none yet */
 	uint32_t pins;         /* why it keeps its server: bits of enum pin_reason */
@@ -131,10 +134,11 @@ struct client {
 	unsigned prepaid;          /* Executes that were charged when their batch began */
 	uint8_t secret[CLIENT_KEY_LONG];
 	uint8_t secret_len;
-	uint8_t xact;              /* of the transaction under way: bits XACT_… of the relay */
-	uint8_t claims;            /* of its tenant's limits: bits CLAIM_… of the relay */
-	uint8_t waits_for;         /* enum limit_kind + 1, or for a switch; 0: it does not */
-	uint8_t phase;             /* enum client_phase */
+	uint8_t xact;      /* of the transaction under way: bits XACT_… of the relay */
+	uint8_t claims;    /* of its tenant's limits: bits CLAIM_… of the relay */
+	uint8_t waits_for; /* enum limit_kind + 1, or for a switch; 0: it does not */
+	uint8_t phase;     /* enum client_phase */
+	uint8_t reads;     /* whether its request is proven to read only: enum reads of the relay */
 	uint8_t prepared_sequence; /* as prepared_effects: enum sql_sequence */
 	bool stream_discard;       /* the bytes of stream_left go nowhere; else to the server */
 	bool skips_to_sync;        /* an error was answered here: nothing counts up to its Sync */

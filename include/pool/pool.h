@@ -162,6 +162,7 @@ struct group {
 	struct hmap pinners;  /* of the relay: sessions by tenant and by why they kept a server */
 	usec_t idle_since;    /* without clients and servers; 0: in use */
 	bool reads_sequences; /* a client has asked for currval() or lastval() */
+	bool has_fence;       /* its writes matter to who reads on replicas */
 	bool gone; /* its database or tenant left the config: closes when its clients do */
 };
 

@@ -218,11 +218,14 @@ bool gate_may_write(struct client *c, struct slice text, const struct sql_facts 
 bool gate_may_write_unseen(struct client *c, struct err *e);
 /* Whether a choice of nodes depends on what is asked. */
 bool gate_has_choice(const struct client *c);
-/* Whether the text is a proven read. */
+/* Whether the text is a proven read, whatever it says of the route … */
+bool gate_is_proven(struct client *c, struct slice text, const struct sql_facts *facts);
+/* … and does not ask for the primary. */
 bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts);
 /* A replica has refused it as a write: none of its shape goes there any more. */
 void gate_remember_write(struct client *c, struct slice text);
-/* The pool for a transaction that starts with this text. */
+/* The pool for a transaction that starts with this text.  NULL: the client waits for a replica that
+ * has what it has written, and is asked again (fence_wait). */
 struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts);
 /* The same, for one that is not sent there. */
 struct pool *gate_peek(struct client *c, struct slice text, const struct sql_facts *facts);
@@ -254,6 +257,62 @@ static inline bool lane_hear(struct client *c, struct slice text, struct err *e)
 }
 /* After a reload: who was to go into a lane that is no more has to choose again. */
 void lane_leave_gone(struct group *group);
+
+/* ---- fence.c: who reads finds what was written --------------------------------------------------
+ */
+
+struct node_wish;
+
+/* Of client.reads: what is known of the request under way. */
+enum reads {
+	READS_NOT,    /* it may write */
+	READS_SO_FAR, /* nothing of its batch does yet; each Bind is looked at */
+	READS_PROVEN, /* all of it reads */
+};
+
+/* Something has come from the client's server, and has not been passed on. */
+void fence_note(struct server *s);
+static inline void fence_on_answer(struct server *s)
+{
+	if (s->writes)
+		fence_note(s);
+}
+/* The request under way goes out. */
+static inline void fence_on_request(const struct client *c)
+{
+	if (c->reads == READS_NOT)
+		c->server->writes |= c->group->has_fence;
+}
+/* … of which nothing is known. */
+static inline void fence_on_unseen(struct client *c)
+{
+	c->reads = READS_NOT;
+	fence_on_request(c);
+}
+/* A batch or transaction begins, of which nothing is known yet.  What a replica has refused may
+ * write, whatever was proven. */
+static inline void fence_begin_batch(struct client *c)
+{
+	c->reads = c->was_rescued ? READS_NOT : READS_SO_FAR;
+}
+/* The request that is about to be given a node reads. */
+static inline void fence_is_proven(struct client *c)
+{
+	c->reads = c->was_rescued ? READS_NOT : READS_PROVEN;
+}
+/* A text is about to be sent to the server that the client has: whether it reads. */
+void fence_look(struct client *c, struct slice text, const struct sql_facts *facts);
+/* The same for a Bind; st: its statement, or NULL: not known. */
+void fence_look_bound(struct client *c, const struct statement *st);
+/* What a read of the client asks of a replica. */
+void fence_wish(const struct client *c, struct node_wish *wish);
+/* Whether the client's read may run there: on the process that has what was written. */
+static inline bool fence_fits(const struct client *c, const struct server *s)
+{
+	return !c->covered_by || c->covered_by == s->process;
+}
+/* It may not: the primary's pool, where it goes instead. */
+struct pool *fence_go_back(struct client *c);
 
 /* ---- admit.c: may a transaction start now ------------------------------------------------------
  */
@@ -296,6 +355,10 @@ static inline void admit_leave(struct client *c)
 	if (c->claims)
 		admit_release(c, CLAIM_TRANSACTION | CLAIM_SERVER);
 }
+/* Its read waits for a replica, for a moment.  False: it has done so long enough. */
+bool admit_wait_for_replica(struct client *c);
+/* It waits for none any more. */
+void admit_has_node(struct client *c);
 /* It waits no more, and has no transaction. */
 void admit_forget(struct client *c);
 /* Those who may go on by now are looked at again. */

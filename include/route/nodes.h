@@ -43,15 +43,19 @@ struct node {
 	_Atomic usec_t seen_at;  /* … and when the answer came; 0: never */
 	_Atomic usec_t latency;  /* of that answer */
 	/* What it said then, which holds for this process of the server only. */
-	_Atomic uint64_t position; /* in the log: a primary's next record, what a replica has
-				    * replayed */
-	_Atomic uint32_t timeline; /* 0: not known; of a replica: that it receives */
-	_Atomic uint64_t system;   /* identifier of its cluster; 0: not known */
-	_Atomic int64_t process;   /* when the server was started, in microseconds since 1970; 0:
-				    * not known */
-	_Atomic unsigned servers;  /* connections of all pools */
-	_Atomic unsigned active;   /* in use, for the least busy choice */
-	char error[200];           /* why it is down, under the set's lock */
+	_Atomic uint64_t position;  /* in the log: a primary's next record, what a replica has
+				     * replayed */
+	_Atomic uint32_t timeline;  /* 0: not known; of a replica: that it receives */
+	_Atomic uint64_t system;    /* identifier of its cluster; 0: not known */
+	_Atomic int64_t process;    /* when the server was started, in microseconds since 1970; 0:
+				     * not known */
+	_Atomic uint64_t covers;    /* of a replica: the last question to the primary whose answer
+				     * it has replayed (route/fence.h); 0: not known */
+	_Atomic int64_t stranger;   /* another process that a connection has met there; 0: none */
+	_Atomic usec_t stranger_at; /* the last time */
+	_Atomic unsigned servers;   /* connections of all pools */
+	_Atomic unsigned active;    /* in use, for the least busy choice */
+	char error[200];            /* why it is down, under the set's lock */
 };
 
 struct node_set {
@@ -73,6 +77,8 @@ struct node_set {
 	_Atomic unsigned learned;  /* … up to this one it is known what that leaves, or nobody can
 				      tell */
 	_Atomic usec_t learned_at; /* monotonic; when that was asked last */
+	atomic_bool unsure; /* writes go to another server than the monitor asks: no replica can
+			     * be said to have them */
 	pthread_mutex_t lock;
 	const struct sql_catalog *catalog; /* or NULL as long as it was not read */
 	const struct sql_leaving *leaving; /* the same */
@@ -104,9 +110,22 @@ void node_set_error(struct node_set *set, struct node *node, const char *why);
 /* Where transactions that may write begin: on the primary; without a monitor, or when no node has
  * ever answered it, on the first node; -1: there is none, so they wait. */
 int node_set_primary(const struct node_set *set);
-/* The least busy healthy replica of those that serves names, within the lag limit (0: none), or -1.
- */
-int node_set_replica(const struct node_set *set, const bool *serves, usec_t max_lag);
+
+/* What a read asks of a replica. */
+struct node_wish {
+	const bool *serves;     /* for each node, whether it will do */
+	usec_t max_lag;         /* 0: however far behind */
+	uint64_t max_lag_bytes; /* the same */
+	bool is_fenced;
+	uint64_t fence;  /* that it has to cover */
+	int64_t process; /* told: which it is, where it matters (is_fenced) … */
+	bool lacks;      /* … or that one would have done but for the fence */
+};
+
+/* The least busy healthy replica of that kind, or -1. */
+int node_set_replica(const struct node_set *set, struct node_wish *wish);
+/* A connection has met this process there.  False: it is another than the one that is asked. */
+bool node_set_meet(struct node_set *set, struct node *node, int64_t process);
 /* Whether anything could be routed at all: cheap, for the hot path. */
 static inline bool node_set_has_choice(const struct node_set *set)
 {

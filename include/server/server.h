@@ -136,6 +136,7 @@ struct server {
 	uint32_t pid;
 	struct backend *backend; /* who has this process, for all threads; NULL: the monitor's */
 	uint64_t started_at;     /* its process, in microseconds since 1970; 0: not asked */
+	int64_t process;         /* when the whole server was started, the same; 0: not asked */
 	uint64_t signed_by;      /* mark of the keys that its tenant is signed with; 0: it is not */
 	/* Of a signature under way: who waits for it. */
 	void (*signature_done)(struct server *s, void *arg, const struct report *error);
@@ -169,6 +170,7 @@ struct server {
 	bool forgets;          /* a DISCARD ALL or DEALLOCATE ALL is under way */
 	bool begins_in_batch;  /* a deferred BEGIN is to be answered, and its batch has its Sync */
 	bool sequence_mixed;   /* currval() and lastval() may tell values of several clients */
+	bool writes;           /* its client may have written since it was given to it */
 	bool has_notified;     /* its client may have, by NOTIFY or pg_notify() */
 	bool has_ddl;          /* its transaction has changed what texts mean … */
 	bool has_definition;   /* … and what code stands behind names */

@@ -60,6 +60,7 @@ struct shared {
 			struct list stranger; /* without references, not known */
 			atomic_bool is_known; /* to a configuration, or a ledger */
 			struct limit_state limit;
+			_Atomic uint64_t fence;        /* of its writes: route/fence.h */
 			_Atomic unsigned transactions; /* under way, where they are limited */
 			_Atomic unsigned held;         /* servers of shared pools, the same */
 			/* the thread's tenant that was woken for a token last */
@@ -77,6 +78,8 @@ struct shared {
 			 * asked for; -1: not known */
 			_Atomic int64_t default_timeout_ms;
 			_Atomic usec_t default_timeout_at;
+			/* of a login: the same as a tenant's, where there are none */
+			_Atomic uint64_t login_fence;
 		};
 	};
 	char name[];

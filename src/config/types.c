@@ -708,6 +708,14 @@ static const struct setting_word route_mode_words[] = {
 };
 WORDS_TYPE(route_mode, "route or observe");
 
+static const struct setting_word read_your_writes_words[] = {
+	{"tenant",   READ_YOUR_WRITES_TENANT,  NULL},
+	{ "session", READ_YOUR_WRITES_SESSION, NULL},
+	{ "off",     READ_YOUR_WRITES_OFF,     NULL},
+	{ NULL,      0,			NULL},
+};
+WORDS_TYPE(read_your_writes, "tenant, session or off");
+
 static const struct setting_word session_state_words[] = {
 	{"pin",     SESSION_STATE_PIN,    NULL},
 	{ "reject", SESSION_STATE_REJECT, NULL},

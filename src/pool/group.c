@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "net/conn.h"
+#include "route/fence.h"
 #include "route/nodes.h"
 #include "sql/catalog.h"
 #include "sql/leaving.h"
@@ -85,6 +86,8 @@ struct group *group_new(struct net *net, struct config *config,
 	group->database_shared = shared_get(SHARED_DATABASE, key->database);
 	group->user_shared = shared_get(SHARED_USER, key->user);
 	group->login_shared = login_record(group);
+	/* The record may be a new one, and its user not new. */
+	fence_raise(&group->login_shared->login_fence);
 	param_sets_init(&group->params);
 	list_init(&group->clients);
 	group_configure(group, config, database);
@@ -157,6 +160,17 @@ static void take_switches(struct group *group)
 	group->is_gated = group->readonly || *group->maintenance;
 }
 
+/* A tenant may write to one database what it reads in another. */
+static bool has_fence(const struct group *group)
+{
+	const struct config *config = group->config;
+	bool has_replicas = group->nodes->n > 1;
+
+	for (size_t i = 0; i < config->ndatabases && group->has_tenants && !has_replicas; i++)
+		has_replicas = config->databases[i]->nnodes > 1;
+	return has_replicas && group->set.read_your_writes != READ_YOUR_WRITES_OFF;
+}
+
 /* What is replicated streams for hours, and would be all that is seen. */
 static bool is_measured(const struct group *group)
 {
@@ -192,6 +206,7 @@ void group_configure(struct group *group, struct config *config,
 	config_changes_apply(config, SCOPE_TENANT, slice_str(tenant_name(group->tenant)),
 			     &group->set);
 	take_switches(group);
+	group->has_fence = has_fence(group);
 	if (group->replication)
 		settle_for_replication(&group->set);
 	lanes_configure(group);

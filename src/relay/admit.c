@@ -22,7 +22,11 @@
 #define FOREVER (INT64_MAX / 2)
 
 /* Of client.waits_for, beside the limits. */
-#define WAITS_FOR_SWITCH (NLIMITS + 1)
+#define WAITS_FOR_SWITCH  (NLIMITS + 1)
+#define WAITS_FOR_REPLICA (NLIMITS + 2)
+
+/* How often a read looks whether there is a replica for it. */
+#define REPLICA_LOOK (5 * USEC_PER_MSEC)
 
 static struct limit_now limit_now(const struct client *c)
 {
@@ -37,7 +41,7 @@ static bool is_slot(enum limit_kind kind)
 
 static bool waits_for_limit(const struct client *c)
 {
-	return c->waits_for && c->waits_for != WAITS_FOR_SWITCH;
+	return c->waits_for && c->waits_for < WAITS_FOR_SWITCH;
 }
 
 static bool waits_for_slot(const struct client *c)
@@ -110,7 +114,7 @@ static void wake(struct client *c)
 	c->is_woken = true;
 	if (c->waits_at)
 		c->waits_at->nwoken++;
-	if (!admit_is_gated(c))
+	if (!admit_is_gated(c) && c->waits_for != WAITS_FOR_REPLICA)
 		stop_waiting(c);
 	conn_resume(&c->conn);
 	conn_kick(&c->conn);
@@ -477,6 +481,27 @@ void admit_note_bytes(struct client *c, size_t n)
 {
 	if (c->tenant)
 		limit_charge_bytes(&c->tenant->shared->limit, &c->tenant->rules, n, relay_now(c));
+}
+
+/* ---- a read behind the fence ------------------------------------------------------------------
+ */
+
+bool admit_wait_for_replica(struct client *c)
+{
+	usec_t max = c->group->set.fence_wait;
+	usec_t waited = c->waits_for == WAITS_FOR_REPLICA ? relay_now(c) - c->limit_since : 0;
+
+	/* A BEGIN that is late already is not made later. */
+	if (waited >= max || c->begin_due || (c->waits_for && c->waits_for != WAITS_FOR_REPLICA))
+		return false;
+	wait_for(c, WAITS_FOR_REPLICA, max - waited < REPLICA_LOOK ? max - waited : REPLICA_LOOK);
+	return true;
+}
+
+void admit_has_node(struct client *c)
+{
+	if (c->waits_for == WAITS_FOR_REPLICA)
+		stop_waiting(c);
 }
 
 void admit_forget(struct client *c)

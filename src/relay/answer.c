@@ -915,6 +915,7 @@ void answer_on_readable(struct server *s)
 		conn_pause(&s->conn);
 		return;
 	}
+	fence_on_answer(s);
 	/* They go out with what the server says next, in one write; nobody waits for them before.
 	 */
 	rescue_before_answers(s);

@@ -187,6 +187,7 @@ static void give(struct server *s, struct client *c)
 		sequence_on_given(c, s);
 	s->request_at = now;
 	s->xact_at = now;
+	s->writes = false;
 	/* Else it gets its number on it once nothing that the last one sent is on its way any more:
 	 * listen_take_server(). */
 	if (!c->listening && !s->has_notified)
@@ -212,6 +213,8 @@ static void take_away(struct server *s)
 	c->chosen = NULL;
 	c->lane = NULL;
 	c->was_rescued = false;
+	c->covered_by = 0;
+	c->reads = READS_NOT;
 	admit_leave(c);
 	c->reads_sequence = c->only_reads = false;
 	c->prepaid = 0;
@@ -370,11 +373,24 @@ static bool is_held_back(const struct server *s)
 	return pool_holds(pool) > others;
 }
 
+/* The one who waits and may have it; those who may not try elsewhere. */
+static struct client *next_client_for(struct server *s)
+{
+	struct client *c;
+
+	while ((c = next_client(s->pool)) && !fence_fits(c, s)) {
+		waiter_leave(&c->waiter, relay_now(c));
+		fence_go_back(c);
+		conn_kick(&c->conn);
+	}
+	return c;
+}
+
 /* Puts it where the next client finds it, or gives it to one who waits. */
 static void offer(struct server *s)
 {
 	bool is_own = s->made_for != 0, is_held = is_held_back(s);
-	struct client *c = is_own ? replicate_owner(s) : is_held ? NULL : next_client(s->pool);
+	struct client *c = is_own ? replicate_owner(s) : is_held ? NULL : next_client_for(s);
 	usec_t now = now_of(s);
 
 	if (is_own ? !c || is_paused(s->pool)
@@ -527,6 +543,8 @@ enum step attach_acquire(struct client *c, struct pool *pool)
 		c->chosen = pool = gate_primary(c);
 	slot = !is_paused(pool) && pool_has_turn(pool, payer(c)) ? best_idle(c, pool) : NULL;
 	s = slot ? container_of(slot, struct server, slot) : NULL;
+	if (s && !fence_fits(c, s))
+		return attach_acquire(c, fence_go_back(c));
 	if (s && !needs_check(s, now)) {
 		slot_become(&s->slot, SLOT_ACTIVE, now);
 		give(s, c);
@@ -613,6 +631,8 @@ void attach_settle(struct server *s)
 	admit_end(c);
 	c->prepaid = 0;
 	c->chosen = NULL;
+	c->reads = READS_NOT;
+	s->writes = false;
 	if (s->changed && attach_keeps(c)) {
 		s->on->ended(s, "its state is not known any more");
 		return;
@@ -682,6 +702,7 @@ void attach_abandon(struct client *c)
 		return;
 	if (s->replies.n && admit_is_gated(c))
 		admit_note_time(c, now_of(s) - s->query_at);
+	fence_on_answer(s);
 	in_survey = leaves_in_survey(c, s);
 	is_early = leaves_early(c, s);
 	clean = is_quiet(s) && !c->stream_left && !c->in_batch && conn_is_usable(&s->conn) &&
@@ -747,6 +768,7 @@ static void on_ready(struct server *s)
 	pool->login_failed = false;
 	pool->retry_at = 0;
 	record(pool, pool->group->tenant, LATENCY_CONNECTED, now_of(s) - s->slot.made_at);
+	node_set_meet(pool->group->nodes, s->node, s->process);
 	/* A server with another version or setting than before: sessions are told when they meet
 	 * it. */
 	if (welcome && welcome != s->params)
@@ -861,6 +883,7 @@ static void lose(struct server *s, const struct err *e)
 	bool seeks = may_seek_again(c, s), is_told = early_is_all(c);
 
 	s->doubtful = true;
+	fence_on_answer(s);
 	statement_void(s, s->replies.n, false);
 	take_away(s);
 	server_drop(s);

@@ -46,6 +46,8 @@ static enum step start_batch(struct client *c, const struct frame *f)
 		return STEP_AGAIN;
 	if (c->putbacks && is_at_start(c))
 		putback_forget(c); /* with their transaction */
+	if (c->server || !c->chosen)
+		fence_begin_batch(c);
 	if (admit_is_gated(c))
 		gate_begin(c);
 	/* A BEGIN that waits has said where it goes, but for the lane, and its transaction is not
@@ -61,6 +63,8 @@ static enum step start_batch(struct client *c, const struct frame *f)
 		}
 		if (!c->server && !c->chosen && !c->begin)
 			c->chosen = gate_choose_known(c, view.replica_will_do);
+		if (!c->server && !c->chosen && !c->begin)
+			return STEP_AGAIN;
 		if (!(c->xact & XACT_ADMITTED) && !c->begin)
 			c->prepaid = view.executes;
 	}
@@ -100,6 +104,7 @@ static enum step on_long_parse(struct client *c, const struct frame *f)
 		return request_refuse_message(c, f, &e);
 	if (gate_must_look(c) && !request_watch_long_text(c, f))
 		return request_found_in_long_text(c);
+	fence_on_unseen(c);
 	c->server->unnamed_id = UNNAMED_UNKNOWN;
 	c->only_reads = false;
 	request_expect(c, REPLY_PARSE);
@@ -403,6 +408,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		st = statement_find(c, name);
 	if ((c->xact & XACT_READS) && !may_bind(c, st, name, &e))
 		return request_refuse_message(c, f, &e);
+	fence_look_bound(c, st);
 	if (!statement_is_mapped(c)) {
 		c->group->counters.bind_count += name.n > 0;
 		request_expect(c, REPLY_BIND);

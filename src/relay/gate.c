@@ -132,9 +132,9 @@ struct sql_env gate_env(struct client *c)
 				 .ascii_safe = c->env_ascii_safe && !c->env_unsure,
 				 .tenant_setting =
 				     has_tenant(c) ? c->group->set.tenant_setting : NULL,
-				 .wants_fingerprint = (!c->server && gate_has_choice(c)) ||
-						      c->only_reads ||
-						      (c->begin && c->group->set.early_commit) };
+				 .wants_fingerprint =
+				     ((!c->server || !c->server->writes) && gate_has_choice(c)) ||
+				     c->only_reads || (c->begin && c->group->set.early_commit) };
 }
 
 bool gate_must_look(const struct client *c)
@@ -609,8 +609,7 @@ static bool is_proven_read(struct client *c, struct slice text)
 
 	env.wants_fingerprint = true;
 	sql_scan(text, &env, &facts);
-	facts.hint = SQL_HINT_NONE;
-	return gate_is_read(c, text, &facts);
+	return gate_is_proven(c, text, &facts);
 }
 
 bool gate_may_write(struct client *c, struct slice text, const struct sql_facts *facts,
@@ -655,15 +654,14 @@ struct pool *gate_primary(const struct client *c)
 	return primary < 0 ? &c->group->limbo : lane_pool(c, (unsigned)primary);
 }
 
-static struct pool *replica_or_primary(const struct client *c)
+static struct pool *replica_or_primary(const struct client *c, struct node_wish *wish)
 {
-	const struct lane *lane = lane_of(c);
-	const struct group *group = c->group;
-	int replica =
-	    lane ? node_set_replica(group->nodes, lane->serves, lane->set.max_replica_lag)
-		 : node_set_replica(group->nodes, group->serves, group->set.max_replica_lag);
-	struct pool *pool = replica < 0 || c->was_rescued ? NULL : lane_pool(c, (unsigned)replica);
+	struct pool *pool;
+	int replica;
 
+	fence_wish(c, wish);
+	replica = node_set_replica(c->group->nodes, wish);
+	pool = replica < 0 || c->was_rescued ? NULL : lane_pool(c, (unsigned)replica);
 	/* One that has just failed to connect is not asked again at once. */
 	return pool && relay_now(c) >= pool->retry_at ? pool : gate_primary(c);
 }
@@ -678,17 +676,25 @@ static bool is_observed(const struct client *c)
 
 static struct pool *counted(struct client *c, enum route_reason why)
 {
-	struct pool *primary = gate_primary(c);
-	struct pool *pool = why == ROUTED_READ ? replica_or_primary(c) : primary;
+	struct pool *primary = gate_primary(c), *pool = primary;
 	struct counters *counters = &c->group->counters;
-	bool has_replica = pool != primary;
+	struct node_wish wish = { 0 };
+	bool has_replica;
 
+	if (why == ROUTED_READ)
+		pool = replica_or_primary(c, &wish);
+	has_replica = pool != primary;
 	c->is_routed = has_replica && !is_observed(c);
+	c->covered_by = c->is_routed ? wish.process : 0;
+	if (!has_replica && wish.lacks && !is_observed(c) && admit_wait_for_replica(c))
+		return NULL;
+	admit_has_node(c);
 	counters->replica_count += c->is_routed;
 	counters->observed_count += has_replica && !c->is_routed;
 	counters->routed_hint_count += why == ROUTED_HINT;
 	counters->routed_write_count += why == ROUTED_WRITE;
-	counters->routed_unfit_count += why == ROUTED_READ && !has_replica;
+	counters->routed_unfit_count += why == ROUTED_READ && !has_replica && !wish.lacks;
+	counters->routed_fenced_count += !has_replica && wish.lacks;
 	tenant_count(c->tenant, TENANT_ON_REPLICA, c->is_routed);
 	return c->is_routed ? pool : primary;
 }
@@ -711,6 +717,17 @@ void gate_remember_write(struct client *c, struct slice text)
 	sql_classifier_remember_write(relay_of(c)->classifier, catalog_of(c->group), &facts);
 }
 
+bool gate_is_proven(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	struct sql_facts unhinted;
+
+	if (facts->hint != SQL_HINT_PRIMARY)
+		return gate_is_read(c, text, facts);
+	unhinted = *facts;
+	unhinted.hint = SQL_HINT_NONE;
+	return gate_is_read(c, text, &unhinted);
+}
+
 static enum route_reason reason_of(struct client *c, struct slice text,
 				   const struct sql_facts *facts)
 {
@@ -723,18 +740,32 @@ static enum route_reason reason_of(struct client *c, struct slice text,
 
 struct pool *gate_peek(struct client *c, struct slice text, const struct sql_facts *facts)
 {
+	struct node_wish wish;
+
 	return gate_has_choice(c) && !is_observed(c) && reason_of(c, text, facts) == ROUTED_READ
-		   ? replica_or_primary(c)
+		   ? replica_or_primary(c, &wish)
 		   : gate_primary(c);
 }
 
 struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts)
 {
-	return gate_has_choice(c) ? counted(c, reason_of(c, text, facts)) : gate_primary(c);
+	enum route_reason why;
+
+	c->reads = READS_NOT;
+	c->covered_by = 0;
+	if (!gate_has_choice(c))
+		return gate_primary(c);
+	why = reason_of(c, text, facts);
+	if (why == ROUTED_READ || (why == ROUTED_HINT && gate_is_proven(c, text, facts)))
+		fence_is_proven(c);
+	return counted(c, why);
 }
 
 struct pool *gate_choose_known(struct client *c, bool is_read)
 {
-	return gate_has_choice(c) ? counted(c, is_read ? ROUTED_READ : ROUTED_WRITE)
-				  : gate_primary(c);
+	if (!gate_has_choice(c))
+		return gate_primary(c);
+	if (is_read)
+		fence_is_proven(c);
+	return counted(c, is_read ? ROUTED_READ : ROUTED_WRITE);
 }

@@ -358,7 +358,11 @@ void local_take_back(struct client *c, struct statement *begin)
 
 struct pool *local_pool(struct client *c)
 {
-	return gate_choose_known(c, c->begin_reads);
+	struct pool *pool = gate_choose_known(c, c->begin_reads);
+
+	/* Nothing stops a READ ONLY transaction from becoming another one at its beginning. */
+	fence_begin_batch(c);
+	return pool;
 }
 
 void local_send_begin(struct client *c, uint8_t type)

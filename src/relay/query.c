@@ -158,8 +158,9 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	}
 	if (facts->asks_prepared && statement_is_mapped(c))
 		request_hide_statements(c, text, rewritten);
-	if (is_at_start(c) && !c->server && !c->chosen && !c->begin)
-		c->chosen = gate_choose(c, text, facts);
+	if (is_at_start(c) && !c->server && !c->chosen && !c->begin &&
+	    !(c->chosen = gate_choose(c, text, facts)))
+		return STEP_AGAIN;
 	if (facts->sequence)
 		sequence_expect(c, facts->sequence);
 	step = request_get_server(c, f, c->chosen, facts->statements);
@@ -169,6 +170,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 			       !buf_len(rewritten) && !has_names && !c->listening;
 		return request_not_yet(c, step);
 	}
+	fence_look(c, text, facts);
 	touches = facts->effects || facts->sequence;
 	if (touches && !pins_allow(c, facts, &e))
 		return request_refuse_message(c, f, &e);
@@ -210,6 +212,7 @@ static enum step on_long_query(struct client *c, const struct frame *f)
 	step = request_get_server(c, f, gate_primary(c), 1);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);
+	fence_on_unseen(c);
 	if (gate_must_look(c) && !request_watch_long_text(c, f))
 		return request_found_in_long_text(c);
 	/* One is paid for; how many there are, the server tells. */
@@ -288,6 +291,7 @@ enum step query_on_function_call(struct client *c, const struct frame *f)
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);
 	gate_note_call(c, oid);
+	fence_on_unseen(c);
 	if (!is_at_start(c))
 		admit_charge(c, 1);
 	c->only_reads = false;

@@ -132,6 +132,8 @@ static inline enum step acquire(struct client *c, uint8_t type, struct pool *poo
 			c->chosen = pool;
 		else if (!c->chosen)
 			c->chosen = local_pool(c);
+		if (!c->chosen)
+			return STEP_AGAIN;
 		c->request_at = relay_now(c);
 		step = attach_acquire(c, c->chosen);
 	}
@@ -204,6 +206,7 @@ void request_mark_query(struct client *c)
 	s->checked = false;
 	if (c->is_routed)
 		rescue_keep(c);
+	fence_on_request(c);
 	if (s->replies.n > s->carrying)
 		return;
 	s->query_at = now;

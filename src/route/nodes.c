@@ -149,23 +149,54 @@ int node_set_primary(const struct node_set *set)
 	return primary >= 0 && set->nodes[primary].service != NODE_SERVES ? -1 : primary;
 }
 
-static bool is_fresh(const struct node *node, usec_t max_lag)
+static bool is_fresh(const struct node *node, const struct node_wish *wish)
 {
 	usec_t lag = node->lag_time;
+	int64_t bytes = node->lag_bytes;
 
-	return max_lag == 0 || (lag >= 0 && lag <= max_lag);
+	return (!wish->max_lag || (lag >= 0 && lag <= wish->max_lag)) &&
+	       (!wish->max_lag_bytes || (bytes >= 0 && (uint64_t)bytes <= wish->max_lag_bytes));
 }
 
-int node_set_replica(const struct node_set *set, const bool *serves, usec_t max_lag)
+/* What it covers is of the process that it was before and after that was looked at. */
+static bool covers(const struct node *node, uint64_t fence, int64_t *process)
+{
+	*process = node->process;
+	return node->covers > fence && node->process == *process;
+}
+
+int node_set_replica(const struct node_set *set, struct node_wish *wish)
 {
 	int best = -1;
 
+	wish->process = 0;
+	wish->lacks = false;
 	for (unsigned i = 0; i < set->n; i++) {
 		const struct node *node = &set->nodes[i];
+		int64_t process = 0;
 
-		if (serves[i] && node->role == NODE_REPLICA && is_fresh(node, max_lag) &&
-		    (best < 0 || node->active < set->nodes[best].active))
-			best = (int)i;
+		if (!wish->serves[i] || node->role != NODE_REPLICA || !is_fresh(node, wish) ||
+		    (best >= 0 && node->active >= set->nodes[best].active))
+			continue;
+		if (wish->is_fenced && (set->unsure || !covers(node, wish->fence, &process))) {
+			wish->lacks = true;
+			continue;
+		}
+		best = (int)i;
+		wish->process = process;
 	}
 	return best;
+}
+
+bool node_set_meet(struct node_set *set, struct node *node, int64_t process)
+{
+	int64_t asked = node->process;
+
+	if (!asked || !process || asked == process)
+		return true;
+	node->stranger_at = clock_monotonic();
+	node->stranger = process;
+	if (node->role != NODE_REPLICA)
+		set->unsure = true;
+	return false;
 }

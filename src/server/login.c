@@ -30,6 +30,11 @@
 static const char ask_default_timeout[] =
     "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'";
 
+/* Asked first where it matters which process a replica is. */
+static const char ask_process[] =
+    "SELECT pg_catalog.round(extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
+    " OPERATOR(pg_catalog.*) 1000000)";
+
 enum login_step {
 	LOGIN_AUTH,       /* sent the startup packet, or an answer to a request */
 	LOGIN_SASL_FIRST, /* sent client-first */
@@ -399,17 +404,46 @@ static void run_connect_query(struct server *s)
 		bring_signature(s);
 }
 
-static enum step on_session_ready(struct server *s)
+static void look_at_defaults(struct server *s)
 {
 	struct question q = { .row = on_timeout_row, .done = on_timeout_known };
 
-	if (s->login->step != LOGIN_SETUP)
-		return fail(s, "the server was ready before it let us in");
-	s->tx = 'I';
 	if (s->pool && s->asks_default_timeout)
 		server_ask(s, ask_default_timeout, &q);
 	else
 		check_role(s);
+}
+
+static void on_process_row(struct server *s, void *arg PGT_UNUSED, const struct slice *columns,
+			   unsigned n)
+{
+	char room[24] = "";
+
+	if (n != 1 || !columns[0].p || columns[0].n >= sizeof(room))
+		return;
+	memcpy(room, columns[0].p, columns[0].n);
+	s->process = strtoll(room, NULL, 10);
+}
+
+/* Who does not tell is no process that a replica was seen to be. */
+static void on_process_told(struct server *s, void *arg PGT_UNUSED,
+			    const struct report *error PGT_UNUSED)
+{
+	look_at_defaults(s);
+}
+
+static enum step on_session_ready(struct server *s)
+{
+	struct question q = { .row = on_process_row, .done = on_process_told };
+
+	if (s->login->step != LOGIN_SETUP)
+		return fail(s, "the server was ready before it let us in");
+	s->tx = 'I';
+	if (s->pool && s->pool->group->has_fence && s->pool->group->npools > 1 &&
+	    !s->login->target.replication)
+		server_ask(s, ask_process, &q);
+	else
+		look_at_defaults(s);
 	return STEP_CLOSED; /* what comes now is not ours any more */
 }
 

@@ -6,6 +6,8 @@
  * as the primary's replica only while it belongs to the same cluster.  Who is the primary of
  * several that think so is decided in route/primacy; while there is none, all are asked more often.
  *
+ * What replicas have of what was written is told by numbers: route/fence.h.
+ *
  * How far a replica is behind, in time: not at all when it has replayed what the primary had
  * written when it was last asked.  Else the age of the last transaction it replayed, but no more
  * than the time since it was last known to have everything, which is right on an idle primary too.
@@ -16,6 +18,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/tls.h"
+#include "route/fence.h"
 #include "route/nodes.h"
 #include "route/primacy.h"
 #include "server/server.h"
@@ -34,32 +37,44 @@
 /* How often nodes are asked while no primary is known, and for how long they are. */
 #define URGENT_INTERVAL (100 * USEC_PER_MSEC)
 #define URGENT_TIME     (300 * USEC_PER_SEC)
+/* A process that was met instead of the one asked counts for so long. */
+#define STRANGER_TIME (60 * USEC_PER_SEC)
 /* The catalog is read again after this time, or sooner when that failed. */
 #define CATALOG_PERIOD   (60 * USEC_PER_SEC)
 #define CATALOG_RETRY    (5 * USEC_PER_SEC)
 
 #define APPLICATION_NAME "pgturnstile monitor"
 
-static const char ask_cluster[] = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
+static const char ask_cluster[] =
+    "SELECT system_identifier, pg_catalog.has_function_privilege("
+    "'pg_catalog.pg_control_checkpoint()', 'EXECUTE') FROM pg_catalog.pg_control_system()";
 
 /* Role; position in bytes, written or replayed; seconds since the last transaction replayed was
- * committed; timeline that is written, or received (NULL for who may not see it); bytes of a page
- * and of a segment of its log; when the server was started. */
-static const char ask_state[] =
-    "SELECT pg_catalog.pg_is_in_recovery(),"
-    " pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery()"
-    " THEN pg_catalog.pg_last_wal_replay_lsn()"
-    " ELSE pg_catalog.pg_current_wal_insert_lsn() END, '0/0'),"
-    " pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()"
-    " OPERATOR(pg_catalog.-) pg_catalog.pg_last_xact_replay_timestamp()),"
-    " CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.to_hex(("
-    "SELECT received_tli FROM pg_catalog.pg_stat_get_wal_receiver())) ELSE pg_catalog.substr("
-    "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END,"
-    " pg_catalog.current_setting('wal_block_size'),"
-    " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),"
-    " pg_catalog.round(extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
-    " OPERATOR(pg_catalog.*) 1000000)";
+ * committed; timeline that is written, or of what is replayed; bytes of a page and of a segment of
+ * its log; when the server was started. */
+#define ASK_STATE(replayed_timeline)                                                               \
+	"SELECT pg_catalog.pg_is_in_recovery(),"                                                   \
+	" pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery()"                     \
+	" THEN pg_catalog.pg_last_wal_replay_lsn()"                                                \
+	" ELSE pg_catalog.pg_current_wal_insert_lsn() END, '0/0'),"                                \
+	" pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()"                              \
+	" OPERATOR(pg_catalog.-) pg_catalog.pg_last_xact_replay_timestamp()),"                     \
+	" CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.to_hex(" replayed_timeline      \
+	") ELSE pg_catalog.substr(pg_catalog.pg_walfile_name("                                     \
+	"pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END,"                                      \
+	" pg_catalog.current_setting('wal_block_size'),"                                           \
+	" pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),"               \
+	" pg_catalog.round(extract(epoch FROM pg_catalog.pg_postmaster_start_time())"              \
+	" OPERATOR(pg_catalog.*) 1000000)"
 #define STATE_COLUMNS 7
+
+/* What it receives, which pg_read_all_stats may see; else that of its last restartpoint, which
+ * comes late; else none. */
+#define RECEIVED_TIMELINE "(SELECT received_tli FROM pg_catalog.pg_stat_get_wal_receiver())"
+static const char ask_state[] =
+    ASK_STATE("coalesce(" RECEIVED_TIMELINE
+	      ", (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()))");
+static const char ask_state_modestly[] = ASK_STATE(RECEIVED_TIMELINE);
 
 /* Headers of a page of the log (xlog_internal.h): of the first one of a segment, and of others. */
 #define LONG_PAGE_HEADER  40
@@ -80,6 +95,7 @@ struct probe {
 	struct server *server; /* or NULL */
 	bool is_ready;         /* logged in */
 	bool has_answered;     /* on this connection */
+	bool may_see_control;  /* of its cluster */
 	bool was_heard;        /* it has answered, or failed to */
 	bool was_refused;      /* it lives, and did not let us in when that was tried last */
 	usec_t retry_at;       /* no attempt before: who refuses us is not pestered */
@@ -89,6 +105,8 @@ struct probe {
 	usec_t silence;               /* how long its answer has been looked for in vain */
 	char cluster[CLUSTER_ID_MAX]; /* system identifier, "" while it is not known */
 	struct answer answer;
+	uint64_t question; /* its number: route/fence.h */
+	int64_t stranger;  /* that was known at the node when it was asked */
 	usec_t covered_at; /* it has replayed all that was written by then; 0: not known */
 };
 
@@ -104,9 +122,10 @@ struct watch {
 	usec_t pace;         /* of the timer */
 	usec_t urgent_since; /* 0: it is not */
 	struct probe *probes;
-	struct claim *claims; /* what the probes know, whenever that is judged */
-	int primary;          /* index, or -1 while none answers */
-	usec_t primary_at;    /* when it was asked for the position in its answer; 0: never */
+	struct claim *claims;   /* what the probes know, whenever that is judged */
+	int primary;            /* index, or -1 while none answers */
+	struct fence_line line; /* of its log */
+	usec_t primary_at;      /* when it was asked for the position in its answer; 0: never */
 	struct catalog_read *reading;
 	usec_t catalog_due;
 	unsigned definitions; /* of the set when .reading began */
@@ -136,6 +155,9 @@ static struct node *node_of(const struct probe *p)
 
 /* ---- what nodes are ---------------------------------------------------------------------------
  */
+
+/* One name, or address, behind which several servers answer. */
+#define IS_SEVERAL "different servers answer here: reads of what was written go to the primary"
 
 static void set_role(struct probe *p, enum node_role role, const char *why)
 {
@@ -191,6 +213,13 @@ static void log_primary(const struct watch *w, int primary)
 			 set->nodes[primary].host, set->nodes[primary].port, set->reign.timeline);
 }
 
+/* The process that a connection has met was another one, and the one asked then still answers. */
+static bool is_several(const struct probe *p)
+{
+	return p->stranger && p->stranger != p->answer.process &&
+	       p->stranger == node_of(p)->stranger;
+}
+
 /* What workers go by.  Of a single node nothing depends on it: everything goes there. */
 static void publish_primary(struct watch *w, int primary)
 {
@@ -232,7 +261,8 @@ static void publish_role(struct watch *w, unsigned node, int primary)
 	if (standing != STANDING_MEMBER)
 		set_role(p, outcast[standing], why);
 	else
-		set_role(p, p->answer.is_replica ? NODE_REPLICA : NODE_PRIMARY, "");
+		set_role(p, p->answer.is_replica ? NODE_REPLICA : NODE_PRIMARY,
+			 is_several(p) ? IS_SEVERAL : "");
 }
 
 static void keep_pace(struct watch *w);
@@ -280,6 +310,65 @@ static void measure_lag(struct probe *p, usec_t now)
 	node->lag_time = lag;
 }
 
+/* ---- what replicas have of what was written ----------------------------------------------------
+ */
+
+static void cover_nothing(struct watch *w)
+{
+	for (unsigned i = 0; i < w->set->n; i++)
+		w->set->nodes[i].covers = 0;
+}
+
+/* Where positions in two logs mean the same. */
+static bool is_of_line(const struct fence_line *line, const struct node *node)
+{
+	return line->n && node->system && node->system == line->origin.system && node->timeline &&
+	       node->timeline == line->origin.timeline;
+}
+
+static void cover(const struct probe *p)
+{
+	const struct fence_line *line = &p->watch->line;
+	struct node *node = node_of(p);
+	uint64_t covered;
+
+	if (!p->has_answered || !p->answer.is_replica || !is_of_line(line, node))
+		return;
+	covered = fence_line_covered(line, p->answer.position);
+	if (covered > node->covers)
+		node->covers = covered;
+}
+
+/* A process met by a connection that nobody has met for a while; or that is the one asked now. */
+static void forget_stranger(struct probe *p, usec_t now)
+{
+	struct node *node = node_of(p);
+
+	if (!node->stranger ||
+	    (node->stranger != p->answer.process && now - node->stranger_at < STRANGER_TIME))
+		return;
+	node->stranger = 0;
+	if ((int)p->node == p->watch->primary)
+		p->watch->set->unsure = false;
+}
+
+static void follow_log(struct probe *p, usec_t now)
+{
+	struct watch *w = p->watch;
+	const struct node *node = node_of(p);
+	struct fence_origin origin = { p->node, node->system, node->timeline, node->process };
+
+	if ((int)p->node == w->primary) {
+		if (fence_line_add(&w->line, &origin, p->question, p->answer.position))
+			cover_nothing(w);
+		for (unsigned i = 0; i < w->set->n; i++)
+			cover(&w->probes[i]);
+	} else {
+		cover(p);
+	}
+	forget_stranger(p, now);
+}
+
 /* ---- asking one node --------------------------------------------------------------------------
  */
 
@@ -302,6 +391,8 @@ static void give_up(struct probe *p, const char *why)
 	p->was_refused = s && s->was_refused;
 	p->retry_at =
 	    p->was_refused ? now_of(p->watch) + p->watch->settings.monitor_interval / 2 : 0;
+	/* It may come back with less, even if it is the same postmaster's. */
+	node_of(p)->covers = 0;
 	p->asked_at = 0;
 	if (s)
 		server_drop(s);
@@ -387,6 +478,9 @@ static void publish(const struct probe *p, usec_t asked_at, usec_t now)
 	node->position = p->answer.position;
 	node->timeline = p->answer.timeline;
 	node->system = to_number(slice_str(p->cluster), 10);
+	/* What the one before had replayed, this one may not have. */
+	if (node->process != p->answer.process)
+		node->covers = 0;
 	node->process = p->answer.process;
 }
 
@@ -406,6 +500,7 @@ static void on_state_told(struct server *s PGT_UNUSED, void *arg, const struct r
 	p->was_refused = false;
 	publish(p, asked_at, now);
 	assess(p->watch);
+	follow_log(p, now);
 	if ((int)p->node == p->watch->primary)
 		on_primary_told(p->watch, asked_at, now);
 	measure_lag(p, now);
@@ -417,7 +512,9 @@ static void ask(struct probe *p)
 
 	p->asked_at = now_of(p->watch);
 	p->silence = 0;
-	server_ask(p->server, ask_state, &q);
+	p->stranger = node_of(p)->stranger;
+	p->question = fence_ask();
+	server_ask(p->server, p->may_see_control ? ask_state : ask_state_modestly, &q);
 }
 
 static void on_cluster(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
@@ -425,8 +522,10 @@ static void on_cluster(struct server *s PGT_UNUSED, void *arg, const struct slic
 {
 	struct probe *p = arg;
 
-	if (n == 1 && columns[0].p && columns[0].n < sizeof(p->cluster))
-		memcpy(p->cluster, columns[0].p, columns[0].n);
+	if (n != 2 || !columns[0].p || columns[0].n >= sizeof(p->cluster))
+		return;
+	memcpy(p->cluster, columns[0].p, columns[0].n);
+	p->may_see_control = slice_is_equal(columns[1], SLICE("t"));
 }
 
 /* Who may not ask goes on without it. */
@@ -442,6 +541,7 @@ static void on_ready(struct server *s)
 	struct question q = { .row = on_cluster, .done = on_cluster_told, .arg = p };
 
 	p->is_ready = true;
+	p->may_see_control = false;
 	memset(p->cluster, 0, sizeof(p->cluster));
 	server_ask(s, ask_cluster, &q);
 }

@@ -23,7 +23,8 @@ def nodes(*servers):
     return {"host": ",".join(s.host for s in servers), "port": ",".join(str(s.port) for s in servers)}
 
 
-MONITOR = {"monitor_user": APP_USER, "monitor_interval": "200ms", "server_login_retry": "200ms"}
+MONITOR = {"monitor_user": APP_USER, "monitor_interval": "200ms", "server_login_retry": "200ms",
+           "read_your_writes": "off"}
 
 
 @pytest.fixture(scope="module")

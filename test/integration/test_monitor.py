@@ -83,7 +83,6 @@ def test_monitor_is_among_the_servers(pair, turnstile):
 
 def test_sample_is_the_servers_own(pair, turnstile):
     primary, replica = pair
-    primary.sql(f"GRANT pg_monitor TO {MONITOR}")
     t = turnstile(watched(primary, replica))
     wait_roles(t, "primary", "replica")
     wait_until(lambda: nodes(t)[1]["lag_bytes"] == 0)
@@ -162,7 +161,7 @@ def test_node_that_never_answers_is_down(pair, turnstile):
 def test_node_is_not_down_because_we_were_stopped(turnstile):
     """What it has answered meanwhile is read before it is said to be silent."""
     asked, may_answer = threading.Event(), threading.Event()
-    answers = {"pg_control_system": [raw.data_row("1")],
+    answers = {"pg_control_system": [raw.data_row("1", "t")],
                "pg_is_in_recovery": [raw.data_row("f", "100", None, "00000001", "8192", "16777216",
                                                   "1700000000000000")]}
 

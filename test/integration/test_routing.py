@@ -25,7 +25,8 @@ def pair(primary, replica):
 
 def routed(pair, settings=None, database=None):
     primary, replica = pair
-    return shop(primary, {"monitor_user": APP_USER, "monitor_interval": "200ms", **(settings or {})},
+    return shop(primary, {"monitor_user": APP_USER, "monitor_interval": "200ms",
+                           "read_your_writes": "off", **(settings or {})},
                 {"host": f"{primary.host},{replica.host}", "port": f"{primary.port},{replica.port}",
                  **(database or {})})
 
