@@ -226,7 +226,8 @@ def routed(tables, replica, turnstile):
     def start(lane=None, changes=None):
         lane = {"nodes": f"{replica.host}:{replica.port}", **(lane or {})}
         t = turnstile(merge(
-            laned(tables, lane, {"monitor_user": APP_USER, "monitor_interval": "200ms"}, changes),
+            laned(tables, lane, {"monitor_user": APP_USER, "monitor_interval": "200ms", "read_your_writes": "off"},
+                  changes),
             {"databases": {APP_DATABASE: {"host": f"{tables.host},{replica.host}",
                                           "port": f"{tables.port},{replica.port}"}}}))
         wait_nodes(t, "primary", "replica")
