@@ -85,6 +85,8 @@ def test_i4_what_was_written_is_read(pair, turnstile, write):
     with clients(t, 2) as (client, other):
         settled(t, client, pair)
         with stopped(replica):
+            # Whatever becomes of the write, it is behind this.
+            primary.sql("INSERT INTO written VALUES (7)", dbname=APP_DATABASE)
             client.query(write)
             for _ in range(3):
                 assert answered_by(client) == primary.port
