@@ -30,7 +30,7 @@ static const struct {
 	{ "primary", "write",             COUNTER_routed_write_count,     "not proven to read only"         },
 	{ "primary", "hint",              COUNTER_routed_hint_count,      "its comment asks for the primary"},
 	{ "primary", "fence",             COUNTER_routed_fenced_count,
-	  "reads of what no replica has replayed yet" },
+         "reads of what no replica has replayed yet"							},
 	{ "primary", "no replica",        COUNTER_routed_unfit_count,
          "reads only, but no replica will do"							       },
 	{ "primary", "rescued: write",    COUNTER_rescued_write_count,
