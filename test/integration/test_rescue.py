@@ -60,7 +60,7 @@ def _empty(pair):
 
 def routed(pair, settings=None):
     primary, replica = pair
-    return shop(primary, {"monitor_user": APP_USER, "monitor_interval": "200ms", **(settings or {})},
+    return shop(primary, {"monitor_user": APP_USER, "monitor_interval": "200ms", "read_your_writes": "off", **(settings or {})},
                 {"host": f"{primary.host},{replica.host}", "port": f"{primary.port},{replica.port}"})
 
 
