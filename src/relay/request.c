@@ -45,7 +45,7 @@ bool request_must_wait_its_turn(struct client *c)
 
 	if (!s || !s->replies.n || c->in_batch)
 		return false;
-	c->turn_missed = admit_is_gated(c) || (gate_has_choice(c) && !c->pins) ||
+	c->turn_missed = admit_is_gated(c) || (gate_has_choice(c) && !c->pins) || s->may_rescue ||
 			 (s->commits_early && early_must_yield(s)) ||
 			 (c->whose && s->replies.n > s->carrying && whose_is_pending(c));
 	return c->turn_missed;
@@ -490,8 +490,10 @@ void request_process(struct client *c)
 		step = next(c);
 		/* A long row of them, with nothing for the server between, must not fill the queue.
 		 */
-		if (c->server && c->server->replies.n > PIPELINE_MAX)
+		if (c->server && c->server->replies.n > PIPELINE_MAX) {
 			answer_made_ones(c->server);
+			rescue_forget(c->server);
+		}
 	}
 	if (c->phase != CLIENT_READY)
 		return;

@@ -355,6 +355,55 @@ static void ask_again(struct server *s, enum cause cause)
 	conn_kick(&c->conn);
 }
 
+/* The statement that a message is about; false: none. */
+static bool statement_name_in(const struct frame *f, struct slice *name)
+{
+	struct reader r = reader_of(frame_body(f));
+
+	switch (f->type) {
+	case MSG_PARSE:
+		break;
+	case MSG_BIND:
+		read_cstr(&r);
+		break;
+	case MSG_DESCRIBE:
+	case MSG_CLOSE:
+		if (read_u8(&r) != 'S')
+			return false;
+		break;
+	default:
+		return false;
+	}
+	*name = read_cstr(&r);
+	return true;
+}
+
+/* Whether what stands before uses a statement of this name, and has not made it itself. */
+static bool uses_old(struct slice before, struct slice name)
+{
+	struct frame f;
+	struct slice found;
+
+	while (next_frame(&before, &f))
+		if (statement_name_in(&f, &found) && slice_is_equal(found, name))
+			return f.type == MSG_BIND || f.type == MSG_DESCRIBE;
+	return false;
+}
+
+/* Whether it uses a statement of before, and then closes it or gives its name to another: the
+ * second time the name would not stand for the same. */
+static bool takes_away_what_it_used(struct slice asked)
+{
+	struct slice rest = asked, name;
+	struct frame f;
+
+	while (next_frame(&rest, &f))
+		if ((f.type == MSG_PARSE || f.type == MSG_CLOSE) && statement_name_in(&f, &name) &&
+		    uses_old(slice_of(asked.p, (size_t)(f.start - asked.p)), name))
+			return true;
+	return false;
+}
+
 /* Nothing else depends on what becomes of it here: no cancel that was meant for it, nothing of
  * which only a part has been sent. */
 static bool can_ask_again(const struct server *s)
@@ -362,7 +411,8 @@ static bool can_ask_again(const struct server *s)
 	const struct client *c = s->client;
 
 	return s->may_rescue && c->phase == CLIENT_READY && !c->stream_left && !c->cancel_asked &&
-	       !s->cancel && !c->resets && !c->conn.cur;
+	       !s->cancel && !c->resets && !c->conn.cur &&
+	       !takes_away_what_it_used(buf_peek(&s->asked));
 }
 
 static bool rescue(struct server *s, enum cause cause)
@@ -405,5 +455,9 @@ bool rescue_on_notice(struct server *s, const struct frame *f)
 
 bool rescue_on_lost(struct server *s)
 {
-	return s->may_rescue && rescue(s, CAUSE_LOST);
+	if (!s->may_rescue)
+		return false;
+	/* What has not gone out yet is older than the request. */
+	s->answer_at = conn_unsent(&s->client->conn);
+	return rescue(s, CAUSE_LOST);
 }

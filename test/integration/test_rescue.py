@@ -466,3 +466,41 @@ def test_i3_reads_under_load_never_see_a_replica_go(pair, start, restarted):
             worker.result()
     assert wrong == []
     assert rescued(t).get("lost", 0) > 0 and "not rescued" not in rescued(t), rescued(t)
+
+
+REPLACED = {
+    "the unnamed statement is another": [raw.parse("", HIDDEN), raw.bind()],
+    "a closed name is another": [raw.close("S", "old"), raw.parse("old", HIDDEN), raw.bind("", "old")],
+    "a name is closed": [raw.close("S", "old"), raw.parse("", HIDDEN), raw.bind()],
+}
+
+
+@pytest.mark.parametrize("how", REPLACED)
+def test_i3_a_batch_that_replaces_what_it_used_is_not_asked_again(pair, start, how):
+    """The second time the name would stand for something else: for what writes, maybe."""
+    t = start()
+    with log_in(t) as client:
+        name = "old" if "name" in how and "unnamed" not in how else ""
+        client.send(raw.parse(name, "SELECT 'first'"), raw.sync())
+        client.until("Z")
+        client.send(raw.bind("", name), raw.execute(), *REPLACED[how], raw.execute(), raw.sync())
+        messages = client.until("Z")
+        assert [m.row for m in raw.find(messages, "D")] == [("first",)]
+        assert errors(messages) == ["25006"]
+        assert notes(pair) == [] and rescued(t) == {"not rescued": 1}
+
+
+def test_i3_what_is_sent_behind_it_after_a_reload_is_answered_too(pair, start, restarted):
+    t = start({"workers": 1})
+    with clients(t, 2) as (client, other):
+        client.send(raw.query(SLOW))
+        wait_busy(pair[1])
+        t.reload({"pgturnstile": {"route": "primary"}})
+        client.send(raw.query("INSERT INTO rescued VALUES ('behind')"), raw.query("SELECT 2"))
+        other.rows("SELECT 3")
+        other.rows("SELECT 4")
+        terminate(pair[1])
+        answers = [client.until("Z") for _ in range(3)]
+        assert not any(errors(messages) for messages in answers)
+        assert notes(pair) == [("behind", str(pair[0].port))]
+        assert rescued(t) == {"lost": 1}
