@@ -192,7 +192,8 @@ struct sql_facts {
 				    white space only; keyed by base/hash.h; 0, 0: not asked for */
 	unsigned nnames;
 	bool too_many_names;
-	bool asks_prepared; /* names pg_prepared_statements */
+	bool asks_prepared;    /* names pg_prepared_statements */
+	bool calls_set_config; /* its literals are in what is told here */
 	bool sets_many; /* RESET, SESSION CHARACTERISTICS …: other settings than .settings too */
 	bool sets_unnamed; /* a setting whose name the text does not tell */
 	bool sets_path; /* search_path or who the session acts as, if only for the transaction: what

@@ -62,6 +62,7 @@ static void judge_set_config(struct scan *s, const struct arg arg[3])
 				.len = arg[1].end - arg[1].at };
 	struct setting_name name = { .failed = !arg[0].is_single || arg[0].w != W_STRING };
 
+	s->f->calls_set_config = true;
 	if (!name.failed)
 		setting_name_add(&name, &arg[0].first);
 	if (!local)

@@ -135,6 +135,11 @@ static void test_literals_that_matter_are_seen(void **state PGT_UNUSED)
 	look(shapes, 1, "SELECT set_config('a.b', '1', false)", &plain);
 	f = look(shapes, 1, "SELECT set_config('c.d', '1', false)", &plain);
 	assert_string_equal(f.settings, "c.d");
+	look(shapes, 1, "SELECT set_config('a.b', '1', true)", &plain);
+	f = look(shapes, 1, "SELECT set_config('search_path', '1', true)", &plain);
+	assert_true(f.sets_path);
+	f = look(shapes, 1, "SELECT set_config('transaction_read_only', '1', true)", &plain);
+	assert_true(f.flags & SQL_SETS_READ_ONLY);
 	look(shapes, 1, "SELECT 'x'", &guarded);
 	f = look(shapes, 1, "SELECT 'set app.id to 2'", &guarded);
 	assert_true(f.flags & SQL_GUARD_UNDECIDED);
