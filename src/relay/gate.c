@@ -53,7 +53,7 @@ static uint64_t add_path(const struct client *c, uint64_t key)
 		const char *value = param_set_get(c->wanted, slice_str(names[i]));
 
 		if (value)
-			key = hash_more(key, value, strlen(value) + 1);
+			key = hash_more(key + i, value, strlen(value) + 1);
 	}
 	if (c->path_unsure || (c->pins & PIN_BIT(PIN_TEMP))) {
 		key = hash_more(key, &c->id, sizeof(c->id));
@@ -113,8 +113,8 @@ static void learn_env(struct client *c, uint64_t meaning)
 	c->env_standard_strings = !strings || strcmp(strings, "off") != 0;
 	c->env_ascii_safe = !*encoding || is_ascii_safe(slice_str(encoding));
 	c->env_is_utf8 = !strcasecmp(encoding, "UTF8");
-	c->env_key = hash_more(meaning + (uint64_t)(uintptr_t)c->group + c->env_standard_strings,
-			       encoding, strlen(encoding));
+	c->env_key = hash_more(meaning, &c->group, sizeof(c->group));
+	c->env_key = hash_more(c->env_key + c->env_standard_strings, encoding, strlen(encoding));
 	c->env_key = add_path(c, c->env_key);
 	c->env_meaning = meaning;
 	c->env_known = true;

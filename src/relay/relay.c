@@ -625,10 +625,13 @@ static const struct database_conf *entry_for(const struct group *group, struct c
 	return database;
 }
 
-/* Whether the new version does not know the group's tenant any more, or by another id. */
+/* Whether the new version does not know the group's tenant any more, or by another id, or tells ids
+ * by another setting: servers have the old one, and texts were read with it in mind. */
 static bool has_lost_tenant(const struct group *group, const struct config *config)
 {
 	return group->has_tenants != (config->global.tenant_by.n > 0) ||
+	       (group->has_tenants &&
+		strcmp(group->set.tenant_setting, config->global.tenant_setting)) ||
 	       (group->tenant && group->tenant->gone);
 }
 

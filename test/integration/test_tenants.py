@@ -552,3 +552,15 @@ def test_reload_without_the_tenant(ledger, turnstile):
     enter(t, "acme").close()
     t.reload({"tenants": {"acme": None}})
     assert refusal(t, user="app.acme")["C"] == "28000"
+
+
+def test_i1_reload_tells_ids_by_another_setting(ledger, turnstile):
+    """What servers have of the old one is nobody's any more."""
+    t = turnstile(tenants(ledger, {"default_pool_size": 1}))
+    with enter(t, "acme") as old:
+        assert old.rows("SELECT DISTINCT business_id FROM ledger") == [(OWN,)]
+        t.reload({"pgturnstile": {"tenant_setting": "app.other_id"}})
+        with enter(t, "globex") as client:
+            assert client.rows("SELECT DISTINCT business_id FROM ledger") == []
+            assert show(client, "app.other_id") == OTHER
+        assert errors(old.until_closed()) == ["57P01"]
