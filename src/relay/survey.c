@@ -17,6 +17,7 @@
 
 /* What a row says, beside the number of a pin's reason. */
 #define ROW_SETTING "s"
+#define ROW_LACKS   "l" /* statements of ours */
 
 struct survey {
 	struct param_set *found; /* settings of the session on this server */
@@ -100,6 +101,20 @@ static void put_own_id(struct buf *sql, const struct group *group)
 		buf_printf(sql, "RESET \"%s\"; ", group->set.tenant_setting);
 }
 
+/* What code says of statements, DEALLOCATE ALL maybe, no text shows. */
+static void put_statements(struct buf *sql, const struct server *s)
+{
+	size_t n = s->statements.count + (size_t)__builtin_popcount(s->carry_parsed);
+
+	put_union(sql);
+	buf_printf(sql,
+		   "SELECT '" ROW_LACKS "', ''::pg_catalog.text, '' WHERE %zu "
+		   "OPERATOR(pg_catalog.>) (SELECT pg_catalog.count(*) FROM "
+		   "pg_catalog.pg_prepared_statements WHERE NOT from_sql AND "
+		   "pg_catalog.left(name, %zu) OPERATOR(pg_catalog.=) '" SQL_OWN_STATEMENTS "')",
+		   n, strlen(SQL_OWN_STATEMENTS));
+}
+
 static void put_question(struct buf *sql, const struct client *c, const struct server *s)
 {
 	if (c->touched & TOUCHED_SETTINGS)
@@ -113,6 +128,8 @@ static void put_question(struct buf *sql, const struct client *c, const struct s
 		buf_printf(sql, "SELECT '%u', ''::pg_catalog.text, '' WHERE EXISTS (%s)", i,
 			   pin_question(i));
 	}
+	if (c->touched & TAINT_UNSEEN)
+		put_statements(sql, s);
 }
 
 /* ---- the answer ---------------------------------------------------------------------------------
@@ -187,6 +204,8 @@ static void on_row(struct server *s, void *arg PGT_UNUSED, const struct slice *c
 		return;
 	if (slice_is_equal(columns[0], SLICE(ROW_SETTING)))
 		on_setting(s, columns[1], columns[2]);
+	else if (slice_is_equal(columns[0], SLICE(ROW_LACKS)))
+		s->doubtful = true;
 	else
 		s->survey->pins |= pin_of(columns[0]);
 }

@@ -257,3 +257,20 @@ def test_a_catalog_that_cannot_be_asked_stops_nobody(turnstile):
         with log_in(t) as client:
             assert raw.kinds(client.query("SELECT 2")) == "CZ"
         t.wait_log("not for you")
+
+
+def test_i2_code_that_deallocates_is_not_felt_by_the_next(primary, turnstile):
+    """Statements that we keep, and those of others, are looked for behind what nobody sees."""
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with clients(t, 2) as (client, other):
+        client.query("SET work_mem = '1234kB'")
+        client.prepared("SELECT 5", name="mine")
+        server = pid_of(client)
+        other.query("DO $$ BEGIN END $$")
+        assert pid_of(client) == server
+        for code in ("DEALLOCATE ALL", "DEALLOCATE pgt_begin"):
+            pid_of(client)  # brings work_mem
+            assert not sqlstate(other.query(f"DO $$ BEGIN EXECUTE '{code}'; END $$"))
+            client.send(raw.bind("", "mine"), raw.execute(), raw.sync())
+            assert raw.find(client.until("Z"), "D")[0].row == ("5",)
+            assert client.rows("SHOW work_mem") == [("1234kB",)]
