@@ -25,6 +25,7 @@
 
 /* Scrapers and load balancers are few. */
 #define CONNECTIONS_MAX  64
+#define OF_ONE_ADDRESS   32 /* or one that holds them all would hide us from health checks */
 #define CONNECTION_BYTES 16384
 #define IDLE_SECONDS     30
 
@@ -245,9 +246,10 @@ void http_start(struct control *c)
 	http->daemon = MHD_start_daemon(
 	    flags, 0, NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
 	    MHD_OPTION_LISTEN_SOCKET, http->fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-	    MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-	    (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
-	    MHD_OPTION_END);
+	    MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
+	    MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)OF_ONE_ADDRESS,
+	    MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
+	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_END);
 	if (!http->daemon) {
 		log_error("http: cannot serve on %s", http->listen);
 		return;

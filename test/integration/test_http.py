@@ -425,3 +425,17 @@ def test_debians_exporter_finds_all_that_it_knows(primary, turnstile, port):
     for name in listed:
         assert re.search(rf"^pgbouncer_{name}[ {{]", body, re.M), name
     assert re.search(rf'^pgbouncer_requests_total{{database="{APP_DATABASE}"}} 1\.0$', body, re.M)
+
+
+def test_one_address_does_not_take_all_connections(primary, turnstile, port):
+    """A health check from elsewhere is answered whatever somebody holds open."""
+    turnstile(shop(primary, {"http_listen": port}))
+    with contextlib.ExitStack() as held:
+        for _ in range(80):
+            sock = held.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+            with contextlib.suppress(OSError):  # it is closed already
+                sock.sendall(b"GET /heal")
+        other = http.client.HTTPConnection("127.0.0.1", port, 10, source_address=("127.0.0.2", 0))
+        held.callback(other.close)
+        other.request("GET", "/healthz")
+        assert other.getresponse().read() == b"ok\n"
