@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "relay/statement.h"
+#include "relay/whose.h"
 #include "route/nodes.h"
 #include "wire/frame.h"
 #include "wire/read.h"
@@ -346,6 +347,8 @@ static void ask_again(struct server *s, enum cause cause)
 	/* Its Executes are paid for. */
 	c->prepaid = admit_is_gated(c) ? count_frames(handled, MSG_EXECUTE) : 0;
 	c->in_batch = c->batch_goes_on = c->looked_at = false;
+	if (c->whose)
+		c->whose->has_end = false; /* it comes again too */
 	c->was_rescued = true;
 	c->chosen = gate_primary(c);
 	c->group->counters.bytes_received -= handled.n;

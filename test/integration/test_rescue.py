@@ -504,3 +504,24 @@ def test_i3_what_is_sent_behind_it_after_a_reload_is_answered_too(pair, start, r
         assert not any(errors(messages) for messages in answers)
         assert notes(pair) == [("behind", str(pair[0].port))]
         assert rescued(t) == {"lost": 1}
+
+
+def test_i1_a_batch_that_chooses_its_tenant_and_ends_comes_again_whole(pair, start, restarted):
+    primary, replica = pair
+    t = start(config=merge(
+        tenants(primary, {"monitor_user": APP_USER, "monitor_interval": "200ms", "read_your_writes": "off",
+                          "tenant_pool": "shared", "tenant_by": "user_suffix, set"}),
+        {"users": {APP_USER: {"tenant_switch": "yes"}},
+         "databases": {APP_DATABASE: {"host": f"{primary.host},{replica.host}",
+                                      "port": f"{primary.port},{replica.port}"}}}))
+    texts = ["BEGIN READ ONLY", f"SELECT set_config('{SETTING}', '7', true)",
+             f"SELECT rescue_slow(), current_setting('{SETTING}')", "COMMIT"]
+    with log_in(t) as client:
+        client.send(*(raw.parse("", text) + raw.bind() + raw.execute() for text in texts), raw.sync())
+        wait_busy(replica)
+        terminate(replica)
+        messages = client.until("Z")
+        assert not errors(messages), raw.find(messages, "E")[0].fields
+        assert [m.row for m in raw.find(messages, "D")] == [("7",), (str(primary.port), "7")]
+        assert messages[-1].body == b"I" and rescued(t) == {"lost": 1}
+        assert errors(client.query("SELECT 2")) == ["42501"]
