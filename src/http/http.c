@@ -221,7 +221,7 @@ static void on_completed(void *arg PGT_UNUSED, struct MHD_Connection *connection
 	*memo = NULL;
 }
 
-static void on_log(void *arg PGT_UNUSED, const char *format, va_list args)
+static void PGT_PRINTF(2, 0) on_log(void *arg PGT_UNUSED, const char *format, va_list args)
 {
 	char text[256];
 	int n = vsnprintf(text, sizeof(text), format, args);
