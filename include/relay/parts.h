@@ -550,7 +550,8 @@ static inline void context_end(struct server *s)
 void context_forget(struct server *s);
 /* Whether a text takes back what it carries. */
 bool context_is_reset(const struct group *group, const struct sql_facts *facts);
-/* After such a text: has it set again in the transaction under way.  False: nothing was asked. */
+/* After such a text: has it set again in the transaction under way, and the timeout lowered to the
+ * ceiling if it is beyond.  False: nothing was asked. */
 bool context_restore(struct client *c, struct server *s, const struct question *q);
 /* tenant_context_check: whether the server has still to be asked, and asks it when it owes nothing;
  * attach_on_surveyed() goes on. */
@@ -564,8 +565,8 @@ bool context_ends_with(const struct sql_facts *facts, char tx);
 void context_check_behind(struct client *c);
 /* The id is another one. */
 void context_is_changed(struct server *s);
-/* Whether a setting that a survey has found is not the session's. */
-bool context_is_ours(const struct server *s, struct slice name, struct slice value);
+/* Whether the statement_timeout that a survey has found is the one that was brought. */
+bool context_has_brought(const struct server *s, struct slice timeout);
 /* A survey has found this statement_timeout of the session's own, or none. */
 void context_found_timeout(struct server *s, const char *value);
 /* Whether a setting of the session is brought with the tenant's. */

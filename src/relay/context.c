@@ -42,11 +42,13 @@ bool context_brings(const struct group *group, const char *name)
 	return group->is_shared && !strcasecmp(name, "statement_timeout");
 }
 
-/* What the session's timeout has to be: its own within the ceiling, else the ceiling where what the
- * role or the database has by default is beyond it.  "": that default. */
-static const char *timeout_for(const struct client *c, char room[SESSION_CLAMPED_MAX])
+/* What the session's timeout has to be: its own, as these settings have it, within the ceiling,
+ * else the ceiling where what the role or the database has by default is beyond it.  "": that
+ * default. */
+static const char *timeout_for(const struct client *c, const struct param_set *settings,
+			       char room[SESSION_CLAMPED_MAX])
 {
-	const char *own = param_set_get(c->wanted, SLICE("statement_timeout"));
+	const char *own = param_set_get(settings, SLICE("statement_timeout"));
 	int64_t dflt = c->group->login_shared->default_timeout_ms;
 	usec_t cap = lane_timeout_cap(c);
 
@@ -108,7 +110,7 @@ static void find_for(const struct client *c, const struct server *s, struct tena
 
 static void find_timeout(const struct client *c, const struct server *s, struct context *x)
 {
-	x->timeout = timeout_for(c, x->room);
+	x->timeout = timeout_for(c, c->wanted, x->room);
 	if (strcmp(x->timeout, s->timeout) != 0)
 		add(x, "statement_timeout", *x->timeout ? x->timeout : NULL);
 }
@@ -180,15 +182,20 @@ void context_brought_local(const struct client *c, struct server *s, const struc
 	s->context_is_mixed = false;
 }
 
+/* Even where it is its tenant's. */
+static void look_again(struct server *s)
+{
+	s->context_version = tenants_of(s)->version - 1;
+}
+
 void context_leave(struct server *s)
 {
-	if (s->context_is_mixed) {
+	if (s->context_is_mixed)
 		context_forget(s);
-		return;
-	}
-	server_set_context(s, NULL);
+	else
+		server_set_context(s, NULL);
 	memcpy(s->timeout, s->timeout_after, sizeof(s->timeout));
-	s->context_version = tenants_of(s)->version - 1; /* that timeout may be anybody's */
+	look_again(s); /* that timeout may be anybody's */
 	s->context_is_local = false;
 }
 
@@ -210,21 +217,82 @@ bool context_is_reset(const struct group *group, const struct sql_facts *facts)
 			      (facts->effects & (SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_BLOCK)));
 }
 
+static void put_set(struct buf *sql, const char *value, bool is_local)
+{
+	buf_printf(sql, "%s", "pg_catalog.set_config(name, ");
+	session_put_literal(sql, value);
+	buf_printf(sql, ", %s)", is_local ? "true" : "false");
+}
+
+/* Without any, what the session began with is there again: for the session, and lowered for the
+ * transaction only. */
+static void put_unset(struct buf *sql, const struct client *c)
+{
+	const char *base = param_set_get(c->base, SLICE("statement_timeout"));
+	char room[SESSION_CLAMPED_MAX];
+	const char *lowered = timeout_for(c, c->base, room);
+
+	if (!*lowered)
+		return;
+	buf_printf(sql, "%s",
+		   " WHEN source OPERATOR(pg_catalog.<>) 'session' THEN pg_catalog.concat(");
+	if (base) {
+		put_set(sql, base, false);
+		buf_put(sql, ", ", 2);
+	}
+	put_set(sql, lowered, true);
+	buf_put(sql, ")", 1);
+}
+
+static void put_beyond(struct buf *sql, const struct client *c)
+{
+	long long cap = (long long)(lane_timeout_cap(c) / USEC_PER_MSEC);
+	char room[SESSION_CLAMPED_MAX];
+
+	if (!cap)
+		return;
+	snprintf(room, sizeof(room), "%lld", cap);
+	buf_printf(sql,
+		   " WHEN setting::pg_catalog.int8 OPERATOR(pg_catalog.=) 0 OR "
+		   "setting::pg_catalog.int8 OPERATOR(pg_catalog.>) %s THEN ",
+		   room);
+	put_set(sql, room, true);
+}
+
+/* A timeout that the transaction has set stays, up to the ceiling: what the session has behind it
+ * the server says then.  Goes behind carry_put_text()'s condition, which is never true. */
+static void put_timeout(struct buf *sql, const struct client *c)
+{
+	buf_printf(sql, "%s", " OR pg_catalog.concat((SELECT CASE WHEN false THEN ''");
+	put_unset(sql, c);
+	put_beyond(sql, c);
+	buf_printf(sql, "%s",
+		   " END FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) "
+		   "'statement_timeout')) IS NULL");
+}
+
 bool context_restore(struct client *c, struct server *s, const struct question *q)
 {
 	bool was_local = s->context_is_local;
+	char timeout[SERVER_TIMEOUT_MAX];
 	struct buf sql = { 0 };
 	struct context x;
 
+	memcpy(timeout, s->timeout, sizeof(timeout));
 	context_forget(s);
 	if (!c->group->is_shared)
 		return false;
+	/* The survey to come tells it from one of the session's own by what was brought. */
+	if (c->touched & TOUCHED_SETTINGS)
+		memcpy(s->timeout, timeout, sizeof(timeout));
 	/* Outside of a transaction it goes ahead of the next statement. */
 	if (s->tx != 'T')
 		return false;
-	context_find(c, s, &x);
+	find_for(c, s, ahead(c, s), &x);
+	x.timeout = s->timeout;
 	context_sign(c, s, &x);
 	carry_put_text(&sql, x.n, false);
+	put_timeout(&sql, c);
 	server_ask_bound(s, buf_cstr(&sql), x.values, 2 * x.n, q);
 	buf_fini(&sql);
 	context_brought(c, s, &x);
@@ -233,20 +301,20 @@ bool context_restore(struct client *c, struct server *s, const struct question *
 	return true;
 }
 
-bool context_is_ours(const struct server *s, struct slice name, struct slice value)
+bool context_has_brought(const struct server *s, struct slice timeout)
 {
 	int64_t ours, found;
 
-	return s->pool->group->is_shared && slice_is_equal(name, SLICE("statement_timeout")) &&
-	       sql_timeout_parse(slice_str(s->timeout), &ours) &&
-	       sql_timeout_parse(value, &found) && ours == found &&
-	       !param_set_get(s->applied, name);
+	return s->pool->group->is_shared && sql_timeout_parse(slice_str(s->timeout), &ours) &&
+	       sql_timeout_parse(timeout, &found) && ours == found;
 }
 
 void context_found_timeout(struct server *s, const char *value)
 {
-	if (s->pool->group->is_shared)
-		keep_timeout(s, value ? value : "");
+	if (!s->pool->group->is_shared)
+		return;
+	keep_timeout(s, value ? value : "");
+	look_again(s);
 }
 
 static bool must_check(const struct client *c)

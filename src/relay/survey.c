@@ -24,7 +24,8 @@ struct survey {
 	uint32_t asked;
 	uint32_t pins;
 	enum { TIMEOUT_NONE, TIMEOUT_TENANTS, TIMEOUT_OWN } timeout;
-	bool unreadable; /* a value that cannot be given to another server as it is */
+	bool names_timeout; /* a text has, so that what there is now is the session's */
+	bool unreadable;    /* a value that cannot be given to another server as it is */
 };
 
 void survey_free(struct survey *survey)
@@ -78,6 +79,21 @@ static void put_touched(struct buf *sql, const struct session_notes *notes, bool
 			put_named(sql, left.p);
 		left = slice_of(left.p + n, left.n - n);
 	}
+}
+
+/* Whether the session has set it itself, were it to what was brought. */
+static bool names_timeout(const struct session_notes *notes)
+{
+	struct slice left = notes ? buf_peek(&notes->names) : slice_of("", 0);
+
+	while (left.n) {
+		size_t n = strlen(left.p) + 1;
+
+		if (!strcasecmp(left.p, "statement_timeout"))
+			return true;
+		left = slice_of(left.p + n, left.n - n);
+	}
+	return false;
 }
 
 static void put_settings(struct buf *sql, const struct client *c, const struct server *s)
@@ -165,6 +181,22 @@ static bool speaks_as_the_server(const struct server *s)
 	return client && server && !strcmp(client, server);
 }
 
+/* False: it is the tenant's.  What stands there of the session's own may have been lowered for this
+ * tenant, and is not for the next. */
+static bool on_timeout(struct server *s, struct slice *value)
+{
+	const char *own = param_set_get(s->applied, SLICE("statement_timeout"));
+
+	if (!context_has_brought(s, *value) || (own && s->survey->names_timeout)) {
+		s->survey->timeout = TIMEOUT_OWN;
+		return true;
+	}
+	s->survey->timeout = TIMEOUT_TENANTS;
+	if (own)
+		*value = slice_str(own);
+	return own != NULL;
+}
+
 static void on_setting(struct server *s, struct slice name, struct slice value)
 {
 	const struct group *group = s->pool->group;
@@ -177,12 +209,8 @@ static void on_setting(struct server *s, struct slice name, struct slice value)
 			signature_forget(s); /* a client's own idea of it */
 		return;
 	}
-	if (context_is_ours(s, name, value)) {
-		survey->timeout = TIMEOUT_TENANTS;
+	if (slice_is_equal(name, SLICE("statement_timeout")) && !on_timeout(s, &value))
 		return;
-	}
-	if (slice_is_equal(name, SLICE("statement_timeout")))
-		survey->timeout = TIMEOUT_OWN;
 	if (!slice_is_ascii(value) && !speaks_as_the_server(s))
 		survey->unreadable = true;
 	take(survey, name, without_default(group, s->client, name, value));
@@ -220,14 +248,15 @@ static void put_in(struct param_set **set, const char *name, const char *value)
 
 /* What the session wants on any server: what it has now, and what it began with.  A RESET that
  * nobody has seen goes back to that; of a setting of our own it leaves the empty string.  A timeout
- * beyond the tenant's ceiling, which only code that no text shows can have set, is lowered. */
+ * beyond the tenant's ceiling, which only code that no text shows can have set, is lowered; in a
+ * shared pool that is done for each tenant as it comes (context.c). */
 static struct param_set *wanted_after(const struct client *c, struct param_set *found, bool unseen)
 {
 	struct param_set *wanted = param_set_ref(found);
 	const char *timeout = param_set_get(found, SLICE("statement_timeout"));
 	char room[SESSION_CLAMPED_MAX];
 
-	if (timeout)
+	if (timeout && !c->group->is_shared)
 		put_in(&wanted, "statement_timeout",
 		       session_clamp(c, "statement_timeout", timeout, room));
 	for (unsigned i = 0; i < c->base->n; i++) {
@@ -342,6 +371,7 @@ void survey_begin(struct client *c, struct server *s)
 	buf_fini(&question);
 	s->survey = xnew(struct survey);
 	s->survey->asked = c->touched;
+	s->survey->names_timeout = names_timeout(c->notes);
 	s->survey->found =
 	    param_set_ref(c->touched & TOUCHED_SETTINGS ? c->group->params.empty : s->applied);
 	c->touched = 0;

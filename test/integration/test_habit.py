@@ -181,6 +181,50 @@ def test_a_ceiling_is_that_of_the_transaction(ledger, turnstile):
         assert show(client, "statement_timeout") == "5s"
 
 
+@pytest.fixture
+def tiers(ledger, turnstile):
+    """acme's ceiling is 15s, globex's 3s."""
+    return turnstile(habit(ledger, {}, {"basic": {"statement_timeout": "15s"}, "fast": {"statement_timeout": "3s"}},
+                           {"tenants": {"globex": {"tier": "fast", "business_id": GLOBEX}}}))
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+@pytest.mark.parametrize("text", ["SET work_mem = '5MB'", "DO $$ BEGIN END $$", "CREATE TEMP TABLE t () ON COMMIT DROP",
+                                  "SET LOCAL statement_timeout = '1s'"])
+def test_a_lowered_timeout_is_lowered_for_its_tenant_only(tiers, text, end):
+    with log_in(tiers) as client, log_in(tiers) as nobody:
+        simple(client, "SET statement_timeout = '5s'")
+        for _ in range(2):
+            simple(client, "BEGIN"), choose(client, GLOBEX)
+            assert show(client, "statement_timeout") == "3s"
+            assert not errors(simple(client, text))
+            simple(client, end)
+            simple(client, "BEGIN"), choose(client, ACME)
+            assert show(client, "statement_timeout") == "5s"
+            simple(client, "COMMIT")
+            assert show(nobody, "statement_timeout") == "0"
+            assert show(client, "statement_timeout") == "5s"
+
+
+def test_a_timeout_that_is_said_for_a_tenant_is_the_sessions(tiers):
+    with log_in(tiers) as client:
+        simple(client, "SET statement_timeout = '5s'")
+        simple(client, "BEGIN"), choose(client, GLOBEX)
+        simple(client, "SET statement_timeout = '3s'"), simple(client, "COMMIT")
+        simple(client, "BEGIN"), choose(client, ACME)
+        assert show(client, "statement_timeout") == "3s"
+
+
+def test_a_ceiling_is_none_of_the_sessions(tiers):
+    """What the session has not set is not taken for its own behind code that may have."""
+    with log_in(tiers) as client:
+        simple(client, "BEGIN"), choose(client, GLOBEX)
+        simple(client, "DO $$ BEGIN END $$"), simple(client, "COMMIT")
+        assert show(client, "statement_timeout") == "0"
+        simple(client, "BEGIN"), choose(client, ACME)
+        assert show(client, "statement_timeout") == "15s"
+
+
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
 @pytest.mark.parametrize("run", [simple, extended])
 def test_i1_what_no_text_shows_is_found_when_the_transaction_has_ended(ledger, turnstile, run, end):

@@ -466,6 +466,34 @@ def test_a_ceiling_is_that_of_the_tenant_chosen(ledger, turnstile):
         assert show(client, "statement_timeout") == "30s"
 
 
+SWITCH_TIERS = {"tiers": {"fast": {"statement_timeout": "3s"}, "basic": {"statement_timeout": "15s"}},
+                "changes": {"tenants": {"globex": {"tier": "fast", "business_id": GLOBEX}}}}
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+@pytest.mark.parametrize("text", ["SET work_mem = '5MB'", "SET LOCAL statement_timeout = '1s'", "DO $$ BEGIN END $$",
+                                  "CREATE TEMP TABLE switch_temp () ON COMMIT DROP"])
+def test_a_ceiling_is_not_that_of_the_tenant_before(ledger, turnstile, text, end):
+    """What a transaction has left is asked about, and then the timeout stands there as it was lowered."""
+    with log_in(turnstile(switching(ledger, **SWITCH_TIERS))) as client:
+        ask(client, q(f"SET {SETTING} = '42'"), q("SET statement_timeout = '5s'"))
+        for _ in range(2):
+            ask(client, q(f"SET {SETTING} = '7'"), q("BEGIN"))
+            assert show(client, "statement_timeout") == "3s"
+            assert not errors(ask(client, q(text))[0])
+            ask(client, q(end))
+            assert show(client, "statement_timeout") == "3s"
+            ask(client, q(f"SET {SETTING} = '42'"))
+            assert show(client, "statement_timeout") == "5s"
+
+
+def test_a_timeout_that_is_said_under_a_ceiling_is_the_sessions(ledger, turnstile):
+    with log_in(turnstile(switching(ledger, **SWITCH_TIERS))) as client:
+        ask(client, q(f"SET {SETTING} = '42'"), q("SET statement_timeout = '5s'"), q(f"SET {SETTING} = '7'"),
+            q("BEGIN"), q("SET statement_timeout = '3s'"), q("COMMIT"), q(f"SET {SETTING} = '42'"))
+        assert show(client, "statement_timeout") == "3s"
+
+
 # --- comments ----------------------------------------------------------------------------------
 @pytest.fixture
 def commenter(ledger, turnstile):
