@@ -146,7 +146,7 @@ def test_i3_a_request_whose_settings_were_on_their_way_waits_too(pair, turnstile
 @pytest.mark.slow
 def test_nobody_waits_longer_than_failover_wait(pair, turnstile):
     primary, replica = pair
-    t = pooler_of(turnstile, pair, {"failover_wait": "1s"})
+    t = pooler_of(turnstile, pair, {"failover_wait": "1s", "read_your_writes": "off"})
     with log_in(t) as client, log_in(t) as batch, log_in(t) as begun:
         wait_until(lambda: written_to(client.query(READ)) == replica.port)
         assert written_to(client.query(WRITE)) == primary.port
