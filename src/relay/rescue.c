@@ -181,12 +181,6 @@ static bool is_state(const struct report *report, const char *state)
 	return slice_is_equal(report->sqlstate, slice_str(state));
 }
 
-/* Going, or not there yet: 57P01 to 57P03. */
-static bool is_leaving(const struct report *report)
-{
-	return is_state(report, "57P01") || is_state(report, "57P02") || is_state(report, "57P03");
-}
-
 static bool is_fatal(const struct report *report)
 {
 	return slice_is_equal(report->severity, SLICE("FATAL")) ||
@@ -197,7 +191,7 @@ static enum cause cause_of(const struct report *report)
 {
 	if (is_state(report, "40001") || is_state(report, "40P01"))
 		return CAUSE_CONFLICT;
-	if (is_leaving(report) || is_fatal(report))
+	if (report_is_farewell(report) || is_fatal(report))
 		return CAUSE_LOST;
 	if (is_state(report, "25006"))
 		return CAUSE_WRITE;
@@ -453,7 +447,7 @@ bool rescue_on_notice(struct server *s, const struct frame *f)
 	if (!s->may_rescue || !frame_is_whole(f))
 		return false;
 	report_parse(frame_body(f), &report);
-	return is_leaving(&report) && rescue(s, CAUSE_LOST);
+	return report_is_farewell(&report) && rescue(s, CAUSE_LOST);
 }
 
 bool rescue_on_lost(struct server *s)
