@@ -394,9 +394,16 @@ static bool may_commit(const struct sql_facts *facts)
 		facts->kind != SQL_KIND_ROLLBACK_TO && facts->kind != SQL_KIND_ROLLBACK);
 }
 
+/* A PREPARE TRANSACTION, or another one for which it is too early, behind a LISTEN that the server
+ * has not seen. */
+static bool is_two_phase(const struct listening *l, const struct sql_facts *facts)
+{
+	return facts->kind == SQL_KIND_TWO_PHASE && l->journal.n && l->client->server->tx == 'T';
+}
+
 static bool forbids_prepare(const struct listening *l, const struct sql_facts *facts, struct err *e)
 {
-	if (facts->kind != SQL_KIND_TWO_PHASE || !l->journal.n || l->client->server->tx != 'T')
+	if (!is_two_phase(l, facts))
 		return false;
 	err_set(e, "0A000",
 		"cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY");
@@ -417,8 +424,12 @@ static enum listen_way look_at_query(struct client *c, struct slice text, struct
 		return command(c, &control, facts, rewritten, e);
 	if (!l)
 		return LISTEN_PASSES;
-	if (journal_is_full(l, e) || forbids_prepare(l, facts, e))
+	if (journal_is_full(l, e))
 		return LISTEN_REFUSED;
+	/* The server refuses it too then, and ends the transaction with that as nothing else does.
+	 */
+	if (is_two_phase(l, facts))
+		statement_ask_unseen(c, "NOTIFY pgturnstile");
 	if (channels_are_asked(c, text) && !buf_len(rewritten))
 		channels_rewrite(c, text, rewritten);
 	return may_commit(facts) ? arm(l, e) : LISTEN_PASSES;

@@ -239,6 +239,15 @@ def test_a_transaction_that_listens_cannot_be_prepared(primary, turnstile):
             assert client.rows("SELECT pg_listening_channels()") == []
 
 
+def test_i2_what_cannot_be_prepared_has_ended(primary, turnstile):
+    """As the server does it, which has seen a LISTEN or none."""
+    t = turnstile(shop(primary))
+    same_in_both(primary, t, "a", [("a", text) for text in [
+        "BEGIN", "LISTEN x", "COMMIT PREPARED 'p'", "ROLLBACK",
+        "BEGIN", "LISTEN x", "SELECT 2", "PREPARE TRANSACTION 'p'", "SELECT 3",
+        "ROLLBACK PREPARED 'p'", "SELECT pg_listening_channels()"]])
+
+
 @pytest.mark.parametrize("texts", [
     ["LISTEN x"], ["LISTEN x", "NOTIFY x, 'own'"], ["LISTEN x", "SELECT 1/0"],
     ["SELECT 1", "LISTEN x", "UNLISTEN *", "LISTEN y"], ["BEGIN", "LISTEN x", "COMMIT"],
@@ -766,7 +775,7 @@ def test_the_connection_is_to_the_primary(turnstile):
     second = Postgres.replica_of(first)
     try:
         t = turnstile({**shop(first, {"monitor_interval": "50ms", "server_login_retry": "100ms",
-                                      "monitor_user": APP_USER}),
+                                      "monitor_user": APP_USER, "read_your_writes": "off"}),
                        "databases": {APP_DATABASE: {
                            "host": f"{second.host},{first.host}",
                            "port": f"{second.port},{first.port}"}}})

@@ -41,7 +41,8 @@ def pooler(database, turnstile):
     primary, replica = database
     t = turnstile({
         "pgturnstile": {"pool_mode": "transaction", "server_tls_sslmode": "disable", "workers": 1,
-                        "monitor_user": APP_USER, "max_replica_lag": 0},
+                        "monitor_user": APP_USER, "max_replica_lag": 0,
+                        "read_your_writes": "off"},
         "databases": {DATABASE: {"host": f"{primary.host},{replica.host}",
                                  "port": f"{primary.port},{replica.port}"}}})
     with log_in(t, dbname=DATABASE) as client:

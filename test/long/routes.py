@@ -69,6 +69,7 @@ def main():
         replica.wait_caught_up(primary)
         pooler = stage.turnstile(
             {"pgturnstile": {"pool_mode": "transaction", "monitor_user": USER, "max_replica_lag": 0,
+                             "read_your_writes": "off",
                              "max_client_conn": 300},
              "databases": {DATABASE: {"host": f"{primary.host},{replica.host}",
                                       "port": f"{primary.port},{replica.port}"}}})
