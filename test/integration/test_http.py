@@ -126,10 +126,10 @@ def test_every_metric_is_documented_and_there(primary, turnstile, port):
 
 
 def test_nodes(primary, replica, turnstile, port):
-    primary.role("watcher", "watcher-password")
-    primary.sql("GRANT pg_monitor TO watcher")
-    pooler = turnstile(shop(primary, {"http_listen": port, "monitor_user": "watcher",
-                                      "monitor_password": "watcher-password",
+    primary.role("scrape_asker", "scrape_asker-password")
+    primary.sql("GRANT pg_monitor TO scrape_asker")
+    pooler = turnstile(shop(primary, {"http_listen": port, "monitor_user": "scrape_asker",
+                                      "monitor_password": "scrape_asker-password",
                                       "monitor_interval": "100ms"},
                             {"host": f"{primary.host},{replica.host}",
                              "port": f"{primary.port},{replica.port}"}))
