@@ -210,7 +210,7 @@ fast)
     build plain
     check
     check_format
-    integration -m 'not slow' --sample 2
+    integration -m 'not slow' --sample 2 -n 4 # they wait more than they work
     ;;
 full)
     build asan --enable-sanitizers=address,undefined

@@ -47,11 +47,17 @@ class Port:
         self._lock.close()
 
 
-def listens(port):
-    """Whether anybody listens on TCP `port`; asks the kernel, so that nobody sees a connection."""
+def listened_at(port):
+    """The addresses at which TCP `port` is listened on, in the kernel's spelling."""
     tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
     rows = (line.split() for t in tables if t.exists() for line in t.read_text().splitlines()[1:])
-    return any(row[3] == "0A" and int(row[1].rsplit(":", 1)[1], 16) == port for row in rows)
+    ends = (row[1].rsplit(":", 1) for row in rows if row[3] == "0A")
+    return [address for address, number in ends if int(number, 16) == port]
+
+
+def listens(port):
+    """Whether anybody listens on TCP `port`; asks the kernel, so that nobody sees a connection."""
+    return listened_at(port) != []
 
 
 def scratch_dir(name):
