@@ -703,6 +703,24 @@ static void note_tx(struct server *s, char tx)
 		context_end(s);
 }
 
+/* Of a batch that has been sent again, behind a late BEGIN, or of a COMMIT that the client knows
+ * of: what it has begun since is ahead of that. */
+static PGT_NOINLINE enum step on_unseen_ready(struct server *s, const struct frame *f, char tx)
+{
+	bool is_early = replies_head(&s->replies)->note == NOTE_EARLY;
+
+	pop(s);
+	if (!is_early)
+		note_tx(s, tx);
+	else if (!early_ended(s, tx))
+		return STEP_CLOSED;
+	s->batch++;
+	s->checking = false;
+	swallow(s, f);
+	answer_made_ones(s);
+	return STEP_DONE;
+}
+
 static enum step on_ready(struct server *s, const struct frame *f)
 {
 	const struct reply *head = replies_head(&s->replies);
@@ -712,22 +730,8 @@ static enum step on_ready(struct server *s, const struct frame *f)
 	bool listens = c->listening;
 	struct err e;
 
-	if (head && head->way == REPLY_SWALLOW) {
-		/* Of a batch that has been sent again, behind a late BEGIN, or of a COMMIT that
-		 * the client knows of: what it has begun since is ahead of that. */
-		bool is_early = head->note == NOTE_EARLY;
-
-		pop(s);
-		if (!is_early)
-			note_tx(s, tx);
-		else if (!early_ended(s, tx))
-			return STEP_CLOSED;
-		s->batch++;
-		s->checking = false;
-		swallow(s, f);
-		answer_made_ones(s);
-		return STEP_DONE;
-	}
+	if (head && head->way == REPLY_SWALLOW)
+		return on_unseen_ready(s, f, tx);
 	if (must_let_cancel_pass(s, tx) ||
 	    (listens && tx == 'I' && listen_before_ready(c) == STEP_AGAIN)) {
 		conn_pause(&s->conn);

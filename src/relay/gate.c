@@ -99,8 +99,8 @@ uint64_t gate_meaning(struct client *c)
 {
 	uint64_t ddl = atomic_load_explicit(&c->group->nodes->ddl, memory_order_relaxed);
 
-	return sql_leaving_id(leaving_of(c->group)) + (ddl << 32) +
-	       node_set_is_learned(c->group->nodes);
+	return sql_leaving_id(leaving_of(c->group)) * 2 + node_set_is_learned(c->group->nodes) +
+	       (ddl << 32);
 }
 
 static void learn_env(struct client *c, uint64_t meaning)
@@ -654,7 +654,8 @@ struct pool *gate_primary(const struct client *c)
 	return primary < 0 ? &c->group->limbo : lane_pool(c, (unsigned)primary);
 }
 
-static struct pool *replica_or_primary(const struct client *c, struct node_wish *wish)
+/* NULL: none will do. */
+static struct pool *find_replica(const struct client *c, struct node_wish *wish)
 {
 	struct pool *pool;
 	int replica;
@@ -663,7 +664,7 @@ static struct pool *replica_or_primary(const struct client *c, struct node_wish 
 	replica = node_set_replica(c->group->nodes, wish);
 	pool = replica < 0 || c->was_rescued ? NULL : lane_pool(c, (unsigned)replica);
 	/* One that has just failed to connect is not asked again at once. */
-	return pool && relay_now(c) >= pool->retry_at ? pool : gate_primary(c);
+	return pool && relay_now(c) >= pool->retry_at ? pool : NULL;
 }
 
 /* Why a transaction goes where it goes. */
@@ -676,14 +677,11 @@ static bool is_observed(const struct client *c)
 
 static struct pool *counted(struct client *c, enum route_reason why)
 {
-	struct pool *primary = gate_primary(c), *pool = primary;
 	struct counters *counters = &c->group->counters;
 	struct node_wish wish = { 0 };
-	bool has_replica;
+	struct pool *replica = why == ROUTED_READ ? find_replica(c, &wish) : NULL;
+	bool has_replica = replica;
 
-	if (why == ROUTED_READ)
-		pool = replica_or_primary(c, &wish);
-	has_replica = pool != primary;
 	c->is_routed = has_replica && !is_observed(c);
 	c->covered_by = c->is_routed ? wish.process : 0;
 	if (!has_replica && wish.lacks && !is_observed(c) && admit_wait_for_replica(c))
@@ -696,7 +694,7 @@ static struct pool *counted(struct client *c, enum route_reason why)
 	counters->routed_unfit_count += why == ROUTED_READ && !has_replica && !wish.lacks;
 	counters->routed_fenced_count += !has_replica && wish.lacks;
 	tenant_count(c->tenant, TENANT_ON_REPLICA, c->is_routed);
-	return c->is_routed ? pool : primary;
+	return c->is_routed ? replica : gate_primary(c);
 }
 
 bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts)
@@ -740,11 +738,12 @@ static enum route_reason reason_of(struct client *c, struct slice text,
 
 struct pool *gate_peek(struct client *c, struct slice text, const struct sql_facts *facts)
 {
+	struct pool *replica = NULL;
 	struct node_wish wish;
 
-	return gate_has_choice(c) && !is_observed(c) && reason_of(c, text, facts) == ROUTED_READ
-		   ? replica_or_primary(c, &wish)
-		   : gate_primary(c);
+	if (gate_has_choice(c) && !is_observed(c) && reason_of(c, text, facts) == ROUTED_READ)
+		replica = find_replica(c, &wish);
+	return replica ? replica : gate_primary(c);
 }
 
 struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts)
