@@ -72,6 +72,25 @@ static inline bool is_in_transaction(const struct client *c)
 	return c->begin || (c->server && c->server->tx != 'I');
 }
 
+/* ---- relay.c, sweep.c, operate.c: groups and the whole of a client ------------------------------
+ */
+
+/* Nobody uses the group any more: frees it. */
+void relay_take_out_group(struct relay *r, struct group *group);
+/* A request in the queue never reached a server: it is answered here, with *e.  A BEGIN that has
+ * been answered waits on, unless it was followed by one. */
+void relay_end_waiting(struct client *c, const struct err *e);
+/* Something of the client's own is to be answered, not only what we asked in its name. */
+bool relay_has_request(const struct client *c);
+/* Ends the client with a FATAL error; text is its reason in the log, too. */
+void relay_close_client(struct client *c, const char *sqlstate, const char *text);
+/* What those are told whose database or tenant is another one after a reload. */
+extern const char relay_reconfigured[];
+/* Makes sure that clients which wait for a limit are looked at in time. */
+void relay_watch_limits(struct relay *r);
+/* Makes sure that what the pool keeps idle for who comes back at once goes to others in time. */
+void relay_watch_holds(struct relay *r, struct pool *pool);
+
 /* ---- attach.c: servers for clients ------------------------------------------------------------
  */
 
@@ -89,31 +108,51 @@ void attach_withdraw(struct client *c);
 void attach_recycle(struct server *s);
 /* The client's session keeps it: pins, session pooling. */
 bool attach_keeps(const struct client *c);
-/* Starts a connection of the pool for whoever handles its events; *made is set before any of them.
- * c: the client that is to have it, with what it wants, or NULL.  False: a limit is reached. */
-bool attach_open(struct pool *pool, const struct client *c, const struct server_events *on,
-		 struct server **made, usec_t now);
-/* Starts connections for those who wait, as far as limits allow. */
-void attach_serve_waiters(struct pool *pool, usec_t now);
 /* After a RESUME, or when a tenant may have more servers: idle ones for those who wait. */
 void attach_use_idle(struct pool *pool);
-/* min_pool_size. */
-void attach_keep_minimum(struct pool *pool, usec_t now);
-/* Those who wait for this pool are sent to choose again. */
-void attach_scatter_waiters(struct pool *pool);
 /* The server has answered session_apply()'s question. */
 void attach_on_settled(struct server *s, const struct report *error);
 /* The server has answered a survey, or context_check(). */
 void attach_on_surveyed(struct server *s);
 /* Whether a client that asks for a server of the pool now would get one without a question. */
 bool attach_has_idle(const struct pool *pool);
+
+/* A client, from its place in the queue. */
+static inline struct client *attach_waiting(struct waiter *w)
+{
+	return container_of(w, struct client, waiter);
+}
+static inline bool attach_is_paused(const struct pool *pool)
+{
+	return pool->group->database_shared->paused;
+}
+/* The client has no server any more; what becomes of the server is the caller's to say. */
+void attach_take_away(struct server *s);
+/* Something took so long, for a tenant or NULL. */
+void attach_record(struct pool *pool, struct tenant *tenant, enum latency_part part, usec_t took);
+
+/* ---- supply.c: connections of a pool ------------------------------------------------------------
+ */
+
+/* Starts a connection of the pool for whoever handles its events; *made is set before any of them.
+ * c: the client that is to have it, with what it wants, or NULL.  False: a limit is reached. */
+bool supply_open(struct pool *pool, const struct client *c, const struct server_events *on,
+		 struct server **made, usec_t now);
+/* Starts connections for those who wait, as far as limits allow. */
+void supply_serve_waiters(struct pool *pool, usec_t now);
+/* min_pool_size. */
+void supply_keep_minimum(struct pool *pool, usec_t now);
+/* Those who wait for this pool are sent to choose again. */
+void supply_scatter_waiters(struct pool *pool);
+/* A number for what the group's sessions begin with now. */
+unsigned supply_defaults(const struct group *group);
 extern const struct server_events relay_server_events;
 
 /* The server is not to be used any more; who has it is told why, and what became of what it asked.
  */
-void attach_evict(struct server *s, const char *text);
+void supply_evict(struct server *s, const char *text);
 /* What the end of its server means for a client, in words for it. */
-const char *attach_outcome(const struct server *s);
+const char *supply_outcome(const struct server *s);
 
 /* ---- failover.c: the primary goes, and another one comes ----------------------------------------
  */
@@ -459,14 +498,6 @@ struct statement *putback_unbind(struct client *c, struct slice portal);
 void putback_send(struct client *c, struct statement *st);
 /* The client's portals are gone. */
 void putback_forget(struct client *c);
-
-/* ---- relay.c --------------------------------------------------------------------------------
- */
-
-/* Makes sure that clients which wait for a limit are looked at in time. */
-void relay_watch_limits(struct relay *r);
-/* Makes sure that what the pool keeps idle for who comes back at once goes to others in time. */
-void relay_watch_holds(struct relay *r, struct pool *pool);
 
 /* ---- session.c: settings of a session ----------------------------------------------------------
  */

@@ -6,8 +6,6 @@
  * transaction and holds nothing of the session.  What is not certain is not given on: the
  * connection is closed instead (I2).  Knows states and queues, not what messages say.
  */
-#include "base/log.h"
-#include "base/mem.h"
 #include "relay/early.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
@@ -16,34 +14,14 @@
 #include "route/nodes.h"
 #include "server/backends.h"
 #include "server/signature.h"
-#include "sql/leaving.h"
 #include "sql/timeout.h"
-#include "wire/write.h"
-
-#include <stdlib.h>
-
-/* The default statement_timeout of a role is asked for again after this time. */
-#define DEFAULT_TIMEOUT_TTL (300 * USEC_PER_SEC)
 
 /* A server with a shorter statement_timeout than this has it reset before the next client. */
 #define HASTY_TIMEOUT_MS 100
 
-/* Servers that a client may lose within a second before they have got anything of its request. */
-#define LOSSES_MAX 10
-
 static usec_t now_of(const struct server *s)
 {
 	return loop_now(s->conn.net->loop);
-}
-
-static struct client *client_of_waiter(struct waiter *w)
-{
-	return container_of(w, struct client, waiter);
-}
-
-static bool is_paused(const struct pool *pool)
-{
-	return pool->group->database_shared->paused;
 }
 
 /* Who pays for a turn of its. */
@@ -54,107 +32,10 @@ static struct tenant *payer(const struct client *c)
 	return c->tenant ? c->tenant : &r->tenants.unclear;
 }
 
-/* ---- connections ------------------------------------------------------------------------------
- */
-
-/* Whether the startup packet has to ask for the tier's timeout; *ask: the default is not known, or
- * not any more, and the new connection is to tell. */
-static bool must_cap(const struct pool *pool, usec_t now, bool *ask)
-{
-	const struct group *group = pool->group;
-	const struct shared *login = group->login_shared;
-	usec_t cap = pool_session_cap(pool);
-	int64_t dflt = login->default_timeout_ms;
-
-	*ask = (cap || group->is_shared) &&
-	       (dflt < 0 || now - login->default_timeout_at > DEFAULT_TIMEOUT_TTL);
-	return cap && !*ask && (dflt == 0 || dflt * USEC_PER_MSEC > cap);
-}
-
-/* A number for what the group's sessions begin with now. */
-static unsigned defaults_of(const struct group *group)
-{
-	return atomic_load_explicit(&group->login_shared->defaults, memory_order_relaxed) +
-	       atomic_load_explicit(&group->nodes->cluster->defaults, memory_order_relaxed);
-}
-
-bool attach_open(struct pool *pool, const struct client *c, const struct server_events *on,
-		 struct server **made, usec_t now)
-{
-	struct group *group = pool->group;
-	struct relay *r = group->owner;
-	struct node *node = &group->nodes->nodes[pool->node];
-	struct server *s = server_new(pool, group->net, on);
-	struct buf options = { 0 };
-	struct server_target target;
-
-	if (!pool_reserve(pool, &s->slot, now)) {
-		server_discard(s);
-		return false;
-	}
-	if (c) {
-		s->made_for = c->id;
-		param_set_assign(&s->applied, c->wanted);
-	}
-	s->defaults = defaults_of(group);
-	s->caps_timeout = must_cap(pool, now, &s->asks_default_timeout);
-	session_options(pool, s->caps_timeout, &options);
-	target = (struct server_target){
-		.config = group->config,
-		.dial = {.host = *node->host ? node->host : group->config->global.unix_socket_dir,
-                         .port = node->port,
-                         .set = &group->set,
-                         .tls = r->server_tls,
-                         .resolver = r->resolver,
-                         .mailbox = r->mailbox},
-		.node = node,
-		.dbname = group->dbname,
-		.user = group->user,
-		.replication = group->replication,
-		.credential = &group->credential,
-		.database = group->database_conf,
-		.options = buf_cstr(&options),
-		.application_name = group->database_conf->application_name
-	};
-	*made = s;
-	server_connect(s, &target);
-	buf_fini(&options);
-	return true;
-}
-
-static bool open_server(struct pool *pool, usec_t now)
-{
-	struct server *made;
-
-	return attach_open(pool, NULL, &relay_server_events, &made, now);
-}
-
-/* As many connections as clients wait for, no more than the limits allow. */
-void attach_serve_waiters(struct pool *pool, usec_t now)
-{
-	if (is_paused(pool) || pool == &pool->group->limbo || failover_is_shut(pool) ||
-	    now < pool->retry_at)
-		return;
-	if (pool->group->replication) {
-		replicate_serve(pool, now);
-		return;
-	}
-	while (pool->count[SLOT_LOGIN] + pool->count[SLOT_TESTED] < pool_ready_waiters(pool) &&
-	       now >= pool->retry_at && pool_has_room(pool, now))
-		if (!open_server(pool, now))
-			return;
-}
-
-void attach_keep_minimum(struct pool *pool, usec_t now)
-{
-	if (!is_paused(pool) && now >= pool->retry_at && pool_size(pool) < pool->set->min_pool_size)
-		open_server(pool, now);
-}
-
 /* ---- giving and taking ------------------------------------------------------------------------
  */
 
-static void record(struct pool *pool, struct tenant *tenant, enum latency_part part, usec_t took)
+void attach_record(struct pool *pool, struct tenant *tenant, enum latency_part part, usec_t took)
 {
 	if (pool->times)
 		latency_record(pool->times, tenant ? &tenant->times : NULL, part, took);
@@ -163,7 +44,7 @@ static void record(struct pool *pool, struct tenant *tenant, enum latency_part p
 static void count_wait(struct client *c, struct pool *pool, usec_t waited)
 {
 	c->group->counters.wait_time += (uint64_t)waited;
-	record(pool, c->tenant, LATENCY_WAITED, waited);
+	attach_record(pool, c->tenant, LATENCY_WAITED, waited);
 }
 
 static void count_in_lane(struct pool *pool, uint64_t waited)
@@ -198,7 +79,7 @@ static void give(struct server *s, struct client *c)
 	atomic_fetch_add_explicit(&s->node->active, 1, memory_order_relaxed);
 }
 
-static void take_away(struct server *s)
+void attach_take_away(struct server *s)
 {
 	struct client *c = s->client;
 
@@ -230,7 +111,7 @@ static void welcome(struct client *c, struct server *s)
 		return;
 	}
 	param_set_assign(&c->wanted->welcome, s->params);
-	take_away(s);
+	attach_take_away(s);
 	client_welcome(c, c->wanted->welcome);
 	attach_recycle(s);
 }
@@ -263,7 +144,7 @@ void attach_on_settled(struct server *s, const struct report *error)
 		memcpy(e.sqlstate, error->sqlstate.p, 5);
 	err_hint(&e, "%.*s", SLICE_FMT(error->hint));
 	s->doubtful = true;
-	take_away(s);
+	attach_take_away(s);
 	attach_recycle(s);
 	client_close(c, &e, e.text);
 }
@@ -298,7 +179,7 @@ static bool is_old(const struct server *s, usec_t now)
 static bool is_outdated(const struct server *s)
 {
 	return s->slot.generation != s->pool->generation ||
-	       s->defaults != defaults_of(s->pool->group);
+	       s->defaults != supply_defaults(s->pool->group);
 }
 
 static bool is_stale(const struct server *s, usec_t now)
@@ -352,8 +233,8 @@ static void sign(struct server *s)
 
 static struct client *next_client(struct pool *pool)
 {
-	for (struct waiter *w; !is_paused(pool) && (w = pool_next_waiter(pool));) {
-		struct client *c = client_of_waiter(w);
+	for (struct waiter *w; !attach_is_paused(pool) && (w = pool_next_waiter(pool));) {
+		struct client *c = attach_waiting(w);
 
 		if (c->phase != CLIENT_WELCOME || !c->wanted->welcome)
 			return c;
@@ -393,7 +274,7 @@ static void offer(struct server *s)
 	struct client *c = is_own ? replicate_owner(s) : is_held ? NULL : next_client_for(s);
 	usec_t now = now_of(s);
 
-	if (is_own ? !c || is_paused(s->pool)
+	if (is_own ? !c || attach_is_paused(s->pool)
 		   : !list_is_empty(&s->pool->mates) && replicate_needs_room(s->pool, c, now)) {
 		server_drop(s);
 		return;
@@ -422,7 +303,7 @@ static void drop_and_replace(struct server *s)
 	struct pool *pool = s->pool;
 
 	server_drop(s);
-	attach_serve_waiters(pool, loop_now(pool->group->net->loop));
+	supply_serve_waiters(pool, loop_now(pool->group->net->loop));
 }
 
 static void clean(struct server *s)
@@ -490,7 +371,7 @@ static bool needs_check(const struct server *s, usec_t now)
 bool attach_has_idle(const struct pool *pool)
 {
 	const struct slot *slot =
-	    is_paused(pool) || pool_ready_waiters(pool) ? NULL : pool_idle(pool);
+	    attach_is_paused(pool) || pool_ready_waiters(pool) ? NULL : pool_idle(pool);
 	const struct server *s = slot ? container_of(slot, struct server, slot) : NULL;
 
 	return s && !needs_check(s, now_of(s)) && conn_is_usable(&s->conn) && !s->doubtful;
@@ -541,7 +422,7 @@ enum step attach_acquire(struct client *c, struct pool *pool)
 	/* Chosen before the primary went. */
 	if (failover_is_shut(pool))
 		c->chosen = pool = gate_primary(c);
-	slot = !is_paused(pool) && pool_has_turn(pool, payer(c)) ? best_idle(c, pool) : NULL;
+	slot = !attach_is_paused(pool) && pool_has_turn(pool, payer(c)) ? best_idle(c, pool) : NULL;
 	s = slot ? container_of(slot, struct server, slot) : NULL;
 	if (s && !fence_fits(c, s))
 		return attach_acquire(c, fence_go_back(c));
@@ -555,7 +436,7 @@ enum step attach_acquire(struct client *c, struct pool *pool)
 	pool_wait(pool, &c->waiter, payer(c), now);
 	if (s)
 		check(s);
-	attach_serve_waiters(pool, now);
+	supply_serve_waiters(pool, now);
 	return STEP_AGAIN;
 }
 
@@ -649,7 +530,7 @@ void attach_settle(struct server *s)
 			conn_kick(&c->conn);
 		return;
 	}
-	take_away(s);
+	attach_take_away(s);
 	if (s->pool->group->set.server_reset_query_always)
 		s->tainted |= TAINT_SESSION;
 	attach_recycle(s);
@@ -712,7 +593,7 @@ void attach_abandon(struct client *c)
 	s->tainted |= c->pins;
 	if (c->group->set.pool_mode == POOL_MODE_SESSION)
 		s->tainted |= TAINT_SESSION;
-	take_away(s);
+	attach_take_away(s);
 	if (in_survey) {
 		slot_become(&s->slot, SLOT_TESTED, now_of(s));
 		return;
@@ -748,238 +629,11 @@ void attach_withdraw(struct client *c)
 	statement_void(s, s->replies.n, false);
 	s->doubtful = true;
 	c->claims = 0;
-	take_away(s);
+	attach_take_away(s);
 	c->lane = lane;
 	c->claims = claims;
 	c->xact = xact & XACT_ADMITTED;
 	c->has_cut_answer = false;
 	server_drop(s);
-	attach_serve_waiters(pool, relay_now(c));
+	supply_serve_waiters(pool, relay_now(c));
 }
-
-/* ---- events of servers --------------------------------------------------------------------------
- */
-
-static void on_ready(struct server *s)
-{
-	struct pool *pool = s->pool;
-	struct param_set *welcome = pool->group->params.empty->welcome;
-
-	pool->login_failed = false;
-	pool->retry_at = 0;
-	record(pool, pool->group->tenant, LATENCY_CONNECTED, now_of(s) - s->slot.made_at);
-	node_set_meet(pool->group->nodes, s->node, s->process);
-	/* A server with another version or setting than before: sessions are told when they meet
-	 * it. */
-	if (welcome && welcome != s->params)
-		param_sets_forget_welcomes(&pool->group->params);
-	attach_recycle(s);
-}
-
-static void on_drained(struct server *s)
-{
-	if (s->client)
-		conn_resume(&s->client->conn);
-}
-
-/* Those who waited for a refused login get the refusal; those whose own session is up wait. */
-static void refuse_waiters(struct pool *pool)
-{
-	while (pool->nwaiting && !pool_size_ready(pool)) {
-		struct client *c = client_of_waiter(pool_first_waiter(pool));
-
-		client_close(c, &pool->error, pool->error.text);
-	}
-}
-
-/* A client that waited, or was to be served, chooses again. */
-static void seek_again(struct client *c)
-{
-	c->looked_at = false;
-	c->chosen = NULL;
-	if (c->phase != CLIENT_WELCOME) {
-		conn_kick(&c->conn);
-		return;
-	}
-	/* It has sent no request that would make it choose. */
-	c->chosen = gate_primary(c);
-	/* Whatever comes of it, it comes by itself. */
-	(void)!attach_acquire(c, c->chosen);
-}
-
-void attach_scatter_waiters(struct pool *pool)
-{
-	struct waiter *w;
-
-	/* Some may come to wait here again, so not until there is nobody. */
-	for (unsigned n = pool->nwaiting; n && (w = pool_first_waiter(pool)); n--) {
-		struct client *c = client_of_waiter(w);
-
-		waiter_leave(w, relay_now(c));
-		seek_again(c);
-	}
-}
-
-/* Who waits here would come here again: there it stays, with the time it has waited. */
-static bool is_last_resort(const struct pool *pool)
-{
-	return (int)pool->node == node_set_primary(pool->group->nodes);
-}
-
-static void on_login_failed(struct server *s, const char *why)
-{
-	struct pool *pool = s->pool;
-	usec_t now = now_of(s);
-	bool refused = pool->login_failed;
-
-	if (!why) { /* it has told what the next one must ask for */
-		server_drop(s);
-		attach_serve_waiters(pool, now);
-		return;
-	}
-	log_warning("S-%llu: %s/%s@%s:%u: cannot log in: %s", (unsigned long long)s->id,
-		    pool->group->name, pool->group->user, s->node->host, s->node->port, why);
-	if (refused && s->made_for) {
-		replicate_refuse(s);
-		return;
-	}
-	pool->retry_at = now + pool->group->set.server_login_retry;
-	if (!refused)
-		err_set(&pool->error, "08001", "server login failed: %s", why);
-	server_drop(s);
-	if (!is_last_resort(pool))
-		attach_scatter_waiters(pool);
-	else if (refused)
-		refuse_waiters(pool);
-}
-
-const char *attach_outcome(const struct server *s)
-{
-	if (s->replies.n)
-		return "The outcome of the statement under way is not known.";
-	return s->tx != 'I' ? "The transaction under way has been rolled back."
-			    : "No statement was under way.";
-}
-
-/* Whether the client has lost a server that had got nothing of its request, and may have another;
- * not for ever, if it is the client's settings that servers die of. */
-static bool may_seek_again(struct client *c, const struct server *s)
-{
-	usec_t now = now_of(s);
-
-	if (!s->is_settling)
-		return false;
-	if (now - c->lost_at > USEC_PER_SEC)
-		c->losses = 0;
-	c->lost_at = now;
-	return ++c->losses <= LOSSES_MAX;
-}
-
-/* Its client is told; e NULL: it has heard why, in the server's own words. */
-static void lose(struct server *s, const struct err *e)
-{
-	struct client *c = s->client;
-	struct pool *pool = s->pool;
-	bool seeks = may_seek_again(c, s), is_told = early_is_all(c);
-
-	s->doubtful = true;
-	fence_on_answer(s);
-	statement_void(s, s->replies.n, false);
-	take_away(s);
-	server_drop(s);
-	if (seeks)
-		seek_again(c);
-	else if (is_told)
-		conn_kick(&c->conn);
-	else if (e)
-		client_close(c, e, e->text);
-	else
-		client_close_politely(c, "server closed the connection");
-	attach_serve_waiters(pool, now_of(s));
-}
-
-static void on_lost(struct server *s, const char *why)
-{
-	struct pool *pool = s->pool;
-	struct err e;
-
-	log_info("S-%llu: %s/%s@%s:%u: closing because: %s", (unsigned long long)s->id,
-		 pool->group->name, pool->group->user, s->node->host, s->node->port, why);
-	if (!s->client) {
-		s->doubtful = true;
-		server_drop(s);
-		attach_serve_waiters(pool, now_of(s));
-		return;
-	}
-	if (rescue_on_lost(s))
-		return;
-	err_set(&e, "08006", "server closed the connection unexpectedly");
-	err_hint(&e, "%s", attach_outcome(s));
-	lose(s, s->said_fatal ? NULL : &e);
-}
-
-void attach_evict(struct server *s, const char *text)
-{
-	struct err e;
-
-	err_set(&e, "57P01", "%s", text);
-	err_hint(&e, "%s", attach_outcome(s));
-	if (s->replies.n && conn_is_usable(&s->conn) && s->cancel_key_len)
-		server_cancel(s);
-	lose(s, &e);
-}
-
-static void on_ended(struct server *s, const char *why)
-{
-	if (s->slot.state == SLOT_LOGIN)
-		on_login_failed(s, why);
-	else
-		on_lost(s, why);
-}
-
-static void on_readable(struct server *s)
-{
-	if (s->client)
-		answer_on_readable(s);
-	else if (!server_on_idle_bytes(s))
-		on_lost(s, "it said goodbye, or something that makes no sense");
-}
-
-static void on_cancel_over(struct server *s)
-{
-	if (s->slot.state == SLOT_CANCELED) {
-		attach_recycle(s);
-	} else if (s->client) {
-		conn_kick(&s->client->conn);
-		/* Its last answer may have waited for this. */
-		conn_resume(&s->conn);
-		conn_kick(&s->conn);
-	}
-}
-
-static void on_statement_gone(struct server *s PGT_UNUSED, void *subject)
-{
-	statement_leave_server(subject);
-}
-
-static void on_freed(struct server *s)
-{
-	usec_t now = now_of(s);
-
-	survey_free(s->survey);
-	sql_leaving_unref(s->learning);
-	/* Its slot is free: somebody may have waited for just that. */
-	LIST_FOREACH (at, &s->pool->mates)
-		attach_serve_waiters(container_of(at, struct pool, mates), now);
-	/* Its tenant may have another one now. */
-	attach_use_idle(s->pool);
-	attach_serve_waiters(s->pool, now);
-}
-
-const struct server_events relay_server_events = { .ready = on_ready,
-						   .readable = on_readable,
-						   .drained = on_drained,
-						   .ended = on_ended,
-						   .cancel_over = on_cancel_over,
-						   .statement_gone = on_statement_gone,
-						   .freed = on_freed };

@@ -58,13 +58,13 @@ static void evict(struct pool *pool)
 	snprintf(text, sizeof(text), "terminating connection: %s:%u is not the primary any more",
 		 node->host, node->port);
 	LIST_FOREACH_SAFE (at, &pool->slots[SLOT_ACTIVE])
-		attach_evict(server_of(at), text);
+		supply_evict(server_of(at), text);
 }
 
 static void follow(struct pool *pool)
 {
 	if (pool->nwaiting && waits_in_vain(pool))
-		attach_scatter_waiters(pool);
+		supply_scatter_waiters(pool);
 	if (pool->group->nodes->nodes[pool->node].service == NODE_DEPOSED)
 		evict(pool);
 	else if (failover_is_shut(pool))
@@ -90,7 +90,7 @@ void failover_follow(struct group *group)
 	GROUP_FOREACH_POOL (pool, group)
 		if ((int)pool->node == primary)
 			welcome(pool);
-	attach_scatter_waiters(&group->limbo);
+	supply_scatter_waiters(&group->limbo);
 }
 
 static unsigned count_busy(const struct pool *pool)

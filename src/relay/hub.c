@@ -397,7 +397,7 @@ void hub_open(struct hub *hub, usec_t now)
 	    hub->group->database_shared->paused)
 		return;
 	hub->pool.node = (unsigned)primary;
-	attach_open(&hub->pool, NULL, &hub_server_events, &hub->server, now);
+	supply_open(&hub->pool, NULL, &hub_server_events, &hub->server, now);
 }
 
 /* ---- the sweep ----------------------------------------------------------------------------------

@@ -94,5 +94,5 @@ void lane_leave_gone(struct group *group)
 	}
 	GROUP_FOREACH_POOL (pool, group)
 		if (pool->lane && pool->lane->gone)
-			attach_scatter_waiters(pool);
+			supply_scatter_waiters(pool);
 }

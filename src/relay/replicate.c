@@ -71,7 +71,7 @@ void replicate_serve(struct pool *pool, usec_t now)
 			make_room(pool);
 			return;
 		}
-		if (!attach_open(pool, c, &relay_server_events, &made, now))
+		if (!supply_open(pool, c, &relay_server_events, &made, now))
 			return;
 	}
 }

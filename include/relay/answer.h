@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * answer.h - what the handlers of a server's messages share.  Private to the folder.
+ *
+ * A handler says STEP_DONE when the message has been dealt with, STEP_AGAIN when it has to come
+ * again later and nothing was changed, STEP_CLOSED when the server or its client is gone.
+ */
+#ifndef PGT_RELAY_ANSWER_H
+#define PGT_RELAY_ANSWER_H
+
+#include "relay/parts.h"
+#include "wire/frame.h"
+
+/* ---- every handler ----------------------------------------------------------------------------
+ */
+
+/* Passes the message on as far as it is here. */
+static inline enum step answer_pass(struct server *s, const struct frame *f)
+{
+	s->client->group->counters.bytes_sent += f->len;
+	conn_send(&s->client->conn, f->start, f->have);
+	conn_consume(&s->conn, f->have);
+	s->stream_left = f->len - f->have;
+	s->stream_swallow = false;
+	return STEP_DONE;
+}
+
+static inline enum step answer_swallow(struct server *s, const struct frame *f)
+{
+	conn_consume(&s->conn, f->have);
+	s->stream_left = f->len - f->have;
+	s->stream_swallow = true;
+	return STEP_DONE;
+}
+
+static inline void answer_count_statement(struct client *c)
+{
+	c->group->counters.query_count++;
+	tenant_count(c->tenant, TENANT_STATEMENTS, 1);
+}
+
+/* Nothing more of this message or conversation makes sense: ends both. */
+enum step answer_broken(struct server *s, const char *why);
+/* What the head of the queue stands for has been answered. */
+void answer_pop(struct server *s);
+
+/* Servers have other definitions now. */
+void answer_note_ddl(struct server *s);
+
+/* ---- failure.c: ErrorResponse -----------------------------------------------------------------
+ */
+
+enum step failure_on_error(struct server *s, const struct frame *f);
+
+/* ---- cycle.c: ReadyForQuery -------------------------------------------------------------------
+ */
+
+enum step cycle_on_ready(struct server *s, const struct frame *f);
+
+#endif

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * assess.c - what nodes are by what they said: who is the primary, who belongs to it, and how far
+ * behind it is; published for the workers.
+ *
+ * A node counts as down as soon as it does not answer, and as the primary's replica only while it
+ * belongs to the same cluster.  Who is the primary of several that think so is decided in
+ * route/primacy.  What replicas have of what was written is told by numbers: route/fence.h.
+ *
+ * How far a replica is behind, in time: not at all when it has replayed what the primary had
+ * written when it was last asked.  Else the age of the last transaction it replayed, but no more
+ * than the time since it was last known to have everything, which is right on an idle primary too.
+ */
+#include "base/log.h"
+#include "base/mem.h"
+#include "route/fence.h"
+#include "route/nodes.h"
+#include "route/primacy.h"
+#include "server/server.h"
+#include "worker/watch.h"
+
+/* A process that was met instead of the one asked counts for so long. */
+#define STRANGER_TIME (60 * USEC_PER_SEC)
+
+/* One name, or address, behind which several servers answer. */
+#define IS_SEVERAL "different servers answer here: reads of what was written go to the primary"
+
+void assess_set_role(struct probe *p, enum node_role role, const char *why)
+{
+	struct node *node = probe_node(p);
+	enum node_role before = (enum node_role)atomic_exchange(&node->role, (int)role);
+	/* Written by this thread alone, so that it may be read here without the lock. */
+	bool is_news = before != role || strncmp(node->error, why, sizeof(node->error) - 1) != 0;
+
+	if (!is_news)
+		return;
+	node_set_error(p->watch->set, node, why);
+	if (*why)
+		log_warning("database \"%s\": node %s:%u is %s: %s", p->watch->set->database,
+			    node->host, node->port, node_role_name(role), why);
+	else
+		log_info("database \"%s\": node %s:%u is %s", p->watch->set->database, node->host,
+			 node->port, node_role_name(role));
+}
+
+static void gather_claims(struct watch *w)
+{
+	for (unsigned i = 0; i < w->set->n; i++) {
+		const struct probe *p = &w->probes[i];
+
+		w->claims[i] = (struct claim){ .is_open = !p->was_heard || p->was_refused,
+					       .has_answered = p->has_answered,
+					       .is_primary = !p->answer.is_replica,
+					       .vouch = p->vouch,
+					       .timeline = p->answer.timeline,
+					       .position = p->answer.position,
+					       .cluster = p->cluster };
+	}
+}
+
+/* Nobody can ask any node, and nobody ever could: the configuration is all there is to go by. */
+static bool is_blind(const struct watch *w)
+{
+	for (unsigned i = 0; i < w->set->n; i++)
+		if (!w->probes[i].was_heard || w->set->nodes[i].seen_at)
+			return false;
+	return true;
+}
+
+static void log_primary(const struct watch *w, int primary)
+{
+	const struct node_set *set = w->set;
+
+	if (primary < 0)
+		log_warning("database \"%s\": no primary is known: what needs it waits",
+			    set->database);
+	else if (set->reign.primary >= 0)
+		log_info("database \"%s\": the primary is %s:%u, on timeline %u", set->database,
+			 set->nodes[primary].host, set->nodes[primary].port, set->reign.timeline);
+}
+
+/* The process that a connection has met was another one, and the one asked then still answers. */
+static bool is_several(const struct probe *p)
+{
+	return p->stranger && p->stranger != p->answer.process &&
+	       p->stranger == probe_node(p)->stranger;
+}
+
+/* What workers go by.  Of a single node nothing depends on it: everything goes there. */
+static void publish_primary(struct watch *w, int primary)
+{
+	struct node_set *set = w->set;
+	int last = set->reign.primary;
+
+	if (set->n < 2)
+		return;
+	if (primary < 0 && is_blind(w))
+		primary = 0;
+	else if (primary >= 0 && w->probes[primary].has_answered)
+		reign_pass_to(&set->reign, primary, &w->claims[primary]);
+	if (primary == set->primary)
+		return;
+	/* Nothing more may begin on the old one before anything does on the new one. */
+	if (primary >= 0 && last >= 0 && last != primary)
+		set->nodes[last].service = NODE_DEPOSED;
+	if (primary >= 0 && primary != set->retiring) {
+		set->retiring = -1;
+		set->nodes[primary].service = NODE_SERVES;
+	}
+	set->primary = primary;
+	log_primary(w, primary);
+}
+
+static void publish_role(struct watch *w, unsigned node, int primary)
+{
+	static const enum node_role outcast[] = { [STANDING_DENIED] = NODE_FENCED,
+						  [STANDING_FENCED] = NODE_FENCED,
+						  [STANDING_FOREIGN] = NODE_DOWN };
+	struct probe *p = &w->probes[node];
+	char why[160] = "";
+	enum standing standing;
+
+	standing = primacy_standing(w->claims, node, primary, &w->set->reign, why, sizeof(why));
+	w->set->nodes[node].service = standing == STANDING_FENCED     ? NODE_DEPOSED
+				      : (int)node == w->set->retiring ? NODE_RETIRES
+								      : NODE_SERVES;
+	if (standing != STANDING_MEMBER)
+		assess_set_role(p, outcast[standing], why);
+	else
+		assess_set_role(p, p->answer.is_replica ? NODE_REPLICA : NODE_PRIMARY,
+				is_several(p) ? IS_SEVERAL : "");
+}
+
+void assess_nodes(struct watch *w)
+{
+	int before = w->primary, primary;
+
+	gather_claims(w);
+	primary = primacy_decide(w->claims, w->set->n, &w->set->reign);
+	w->primary = primary >= 0 && w->probes[primary].has_answered ? primary : -1;
+	if (w->primary != before) {
+		w->primary_at = 0;
+		w->catalog_due = 0;
+	}
+	publish_primary(w, primary);
+	for (unsigned i = 0; i < w->set->n; i++)
+		if (w->probes[i].has_answered)
+			publish_role(w, i, primary);
+	watch_keep_pace(w);
+}
+
+void assess_lag(struct probe *p, usec_t now)
+{
+	const struct watch *w = p->watch;
+	struct node *node = probe_node(p);
+	uint64_t written, replayed = p->answer.position;
+	usec_t lag = p->answer.replay_age;
+
+	if (!p->answer.is_replica) {
+		node->lag_bytes = -1;
+		node->lag_time = -1;
+		return;
+	}
+	if (w->primary < 0 || !w->primary_at)
+		return;
+	written = w->probes[w->primary].answer.position;
+	node->lag_bytes = written > replayed ? (int64_t)(written - replayed) : 0;
+	if (replayed >= written) {
+		p->covered_at = w->primary_at;
+		lag = 0;
+	} else if (p->covered_at && (lag < 0 || lag > now - p->covered_at)) {
+		lag = now - p->covered_at;
+	}
+	node->lag_time = lag;
+}
+
+/* ---- what replicas have of what was written ----------------------------------------------------
+ */
+
+static void cover_nothing(struct watch *w)
+{
+	for (unsigned i = 0; i < w->set->n; i++)
+		w->set->nodes[i].covers = 0;
+}
+
+/* Where positions in two logs mean the same. */
+static bool is_of_line(const struct fence_line *line, const struct node *node)
+{
+	return line->n && node->system && node->system == line->origin.system && node->timeline &&
+	       node->timeline == line->origin.timeline;
+}
+
+static void cover(const struct probe *p)
+{
+	const struct fence_line *line = &p->watch->line;
+	struct node *node = probe_node(p);
+	uint64_t covered;
+
+	if (!p->has_answered || !p->answer.is_replica || !is_of_line(line, node))
+		return;
+	covered = fence_line_covered(line, p->answer.position);
+	if (covered > node->covers)
+		node->covers = covered;
+}
+
+/* A process met by a connection that nobody has met for a while; or that is the one asked now. */
+static void forget_stranger(struct probe *p, usec_t now)
+{
+	struct node *node = probe_node(p);
+
+	if (!node->stranger ||
+	    (node->stranger != p->answer.process && now - node->stranger_at < STRANGER_TIME))
+		return;
+	node->stranger = 0;
+	if ((int)p->node == p->watch->primary)
+		p->watch->set->unsure = false;
+}
+
+void assess_log(struct probe *p, usec_t now)
+{
+	struct watch *w = p->watch;
+	const struct node *node = probe_node(p);
+	struct fence_origin origin = { p->node, node->system, node->timeline, node->process };
+
+	if ((int)p->node == w->primary) {
+		if (fence_line_add(&w->line, &origin, p->question, p->answer.position))
+			cover_nothing(w);
+		for (unsigned i = 0; i < w->set->n; i++)
+			cover(&w->probes[i]);
+	} else {
+		cover(p);
+	}
+	forget_stranger(p, now);
+}

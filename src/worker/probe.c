@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * probe.c - asks one node what it is: its role, how far its log is, whose cluster it belongs to.
+ *
+ * A connection of its own, and a question at each tick.  Knows what a node says of itself; what
+ * that makes of it among the others is assess.c's.
+ */
+#include "base/mem.h"
+#include "route/fence.h"
+#include "route/nodes.h"
+#include "route/primacy.h"
+#include "server/server.h"
+#include "worker/patroni.h"
+#include "worker/watch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* No node is given up in less time, however short the interval. */
+#define SILENCE_MIN (3 * USEC_PER_SEC)
+
+static const char ask_cluster[] =
+    "SELECT system_identifier, pg_catalog.has_function_privilege("
+    "'pg_catalog.pg_control_checkpoint()', 'EXECUTE') FROM pg_catalog.pg_control_system()";
+
+/* Role; position in bytes, written or replayed; seconds since the last transaction replayed was
+ * committed; timeline that is written, or of what is replayed; bytes of a page and of a segment of
+ * its log; when the server was started. */
+#define ASK_STATE(replayed_timeline)                                                               \
+	"SELECT pg_catalog.pg_is_in_recovery(),"                                                   \
+	" pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery()"                     \
+	" THEN pg_catalog.pg_last_wal_replay_lsn()"                                                \
+	" ELSE pg_catalog.pg_current_wal_insert_lsn() END, '0/0'),"                                \
+	" pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()"                              \
+	" OPERATOR(pg_catalog.-) pg_catalog.pg_last_xact_replay_timestamp()),"                     \
+	" CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.to_hex(" replayed_timeline      \
+	") ELSE pg_catalog.substr(pg_catalog.pg_walfile_name("                                     \
+	"pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END,"                                      \
+	" pg_catalog.current_setting('wal_block_size'),"                                           \
+	" pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),"               \
+	" pg_catalog.round(extract(epoch FROM pg_catalog.pg_postmaster_start_time())"              \
+	" OPERATOR(pg_catalog.*) 1000000)"
+#define STATE_COLUMNS 7
+
+/* What it receives, which pg_read_all_stats may see; else that of its last restartpoint, which
+ * comes late; else none. */
+#define RECEIVED_TIMELINE "(SELECT received_tli FROM pg_catalog.pg_stat_get_wal_receiver())"
+static const char ask_state[] =
+    ASK_STATE("coalesce(" RECEIVED_TIMELINE
+	      ", (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()))");
+static const char ask_state_modestly[] = ASK_STATE(RECEIVED_TIMELINE);
+
+/* Headers of a page of the log (xlog_internal.h): of the first one of a segment, and of others. */
+#define LONG_PAGE_HEADER  40
+#define SHORT_PAGE_HEADER 24
+
+/* Whether it is the primary as far as is known, and only we cannot ask it: too many connections,
+ * another password. */
+static bool is_primary_unasked(const struct probe *p)
+{
+	const struct node_set *set = p->watch->set;
+
+	return p->was_refused && set->reign.primary == (int)p->node && set->primary == (int)p->node;
+}
+
+static void give_up(struct probe *p, const char *why)
+{
+	struct server *s = p->server;
+
+	p->server = NULL;
+	p->is_ready = p->has_answered = false;
+	p->was_heard = true;
+	p->was_refused = s && s->was_refused;
+	p->retry_at =
+	    p->was_refused ? watch_now(p->watch) + p->watch->settings.monitor_interval / 2 : 0;
+	/* It may come back with less, even if it is the same postmaster's. */
+	probe_node(p)->covers = 0;
+	p->asked_at = 0;
+	if (s)
+		server_drop(s);
+	assess_nodes(p->watch);
+	assess_set_role(p, is_primary_unasked(p) ? NODE_PRIMARY : NODE_DOWN,
+			why ? why : "the connection was closed");
+}
+
+static uint64_t to_number(struct slice text, int base)
+{
+	char room[40] = "";
+
+	if (text.p && text.n < sizeof(room))
+		memcpy(room, text.p, text.n);
+	return strtoull(room, NULL, base);
+}
+
+static usec_t to_usec(struct slice seconds)
+{
+	char room[40] = "";
+	double value;
+
+	if (!seconds.p || seconds.n >= sizeof(room))
+		return -1;
+	memcpy(room, seconds.p, seconds.n);
+	value = strtod(room, NULL);
+	/* Infinity and NaN are no times, and no replica's last transaction is of the future. */
+	return value >= 0 && value < INT32_MAX ? (usec_t)(value * (double)USEC_PER_SEC) : -1;
+}
+
+/* An idle primary may stand behind the header of a page that has no record yet.  What is replayed
+ * stands before it, and is all there is. */
+static uint64_t without_header(uint64_t position, uint64_t page, uint64_t segment)
+{
+	if (segment && position % segment == LONG_PAGE_HEADER)
+		return position - LONG_PAGE_HEADER;
+	if (page && position % page == SHORT_PAGE_HEADER)
+		return position - SHORT_PAGE_HEADER;
+	return position;
+}
+
+static void on_state(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
+		     unsigned n)
+{
+	struct probe *p = arg;
+
+	if (n != STATE_COLUMNS)
+		return;
+	p->answer = (struct answer){ .is_replica = slice_is_equal(columns[0], SLICE("t")),
+				     .position = without_header(to_number(columns[1], 10),
+								to_number(columns[4], 10),
+								to_number(columns[5], 10)),
+				     .replay_age = to_usec(columns[2]),
+				     .timeline = (uint32_t)to_number(columns[3], 16),
+				     .process = (int64_t)to_number(columns[6], 10) };
+	p->has_answered = true;
+}
+
+/* A replica that answered before the primary need not be asked again. */
+static void measure_all(struct watch *w, usec_t now)
+{
+	for (unsigned i = 0; i < w->set->n; i++)
+		if (w->probes[i].has_answered)
+			assess_lag(&w->probes[i], now);
+}
+
+static void on_primary_told(struct watch *w, usec_t asked_at, usec_t now)
+{
+	bool is_first = !w->primary_at;
+
+	w->primary_at = asked_at;
+	if (is_first)
+		measure_all(w, now);
+}
+
+static void publish(const struct probe *p, usec_t asked_at, usec_t now)
+{
+	struct node *node = probe_node(p);
+
+	node->asked_at = asked_at;
+	node->seen_at = now;
+	node->latency = now - asked_at;
+	node->position = p->answer.position;
+	node->timeline = p->answer.timeline;
+	node->system = to_number(slice_str(p->cluster), 10);
+	/* What the one before had replayed, this one may not have. */
+	if (node->process != p->answer.process)
+		node->covers = 0;
+	node->process = p->answer.process;
+}
+
+static void on_state_told(struct server *s PGT_UNUSED, void *arg, const struct report *error)
+{
+	struct probe *p = arg;
+	usec_t now = watch_now(p->watch), asked_at = p->asked_at;
+	struct err e;
+
+	if (error) {
+		err_set(&e, "58000", "%.*s", SLICE_FMT(error->message));
+		give_up(p, e.text);
+		return;
+	}
+	p->asked_at = 0;
+	p->was_heard = true;
+	p->was_refused = false;
+	publish(p, asked_at, now);
+	assess_nodes(p->watch);
+	assess_log(p, now);
+	if ((int)p->node == p->watch->primary)
+		on_primary_told(p->watch, asked_at, now);
+	assess_lag(p, now);
+}
+
+static void ask(struct probe *p)
+{
+	struct question q = { .row = on_state, .done = on_state_told, .arg = p };
+
+	p->asked_at = watch_now(p->watch);
+	p->silence = 0;
+	p->stranger = probe_node(p)->stranger;
+	p->question = fence_ask();
+	server_ask(p->server, p->may_see_control ? ask_state : ask_state_modestly, &q);
+}
+
+static void on_cluster(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
+		       unsigned n)
+{
+	struct probe *p = arg;
+
+	if (n != 2 || !columns[0].p || columns[0].n >= sizeof(p->cluster))
+		return;
+	memcpy(p->cluster, columns[0].p, columns[0].n);
+	p->may_see_control = slice_is_equal(columns[1], SLICE("t"));
+}
+
+/* Who may not ask goes on without it. */
+static void on_cluster_told(struct server *s PGT_UNUSED, void *arg,
+			    const struct report *error PGT_UNUSED)
+{
+	ask(arg);
+}
+
+static void on_ready(struct server *s)
+{
+	struct probe *p = s->owner;
+	struct question q = { .row = on_cluster, .done = on_cluster_told, .arg = p };
+
+	p->is_ready = true;
+	p->may_see_control = false;
+	memset(p->cluster, 0, sizeof(p->cluster));
+	server_ask(s, ask_cluster, &q);
+}
+
+static void on_readable(struct server *s)
+{
+	if (!server_on_idle_bytes(s))
+		give_up(s->owner, "the server says what nobody asked for");
+}
+
+static void on_ended(struct server *s, const char *why)
+{
+	give_up(s->owner, why);
+}
+
+static void on_nothing(struct server *s PGT_UNUSED)
+{
+}
+
+static const struct server_events probe_events = { .ready = on_ready,
+						   .readable = on_readable,
+						   .drained = on_nothing,
+						   .ended = on_ended,
+						   .cancel_over = on_nothing };
+
+static void connect_probe(struct probe *p)
+{
+	const struct watch *w = p->watch;
+	const char *dbname = w->settings.monitor_dbname;
+	struct server_target target =
+	    watch_target(w, p->node, *dbname ? dbname : watch_own_dbname(w));
+
+	p->asked_at = watch_now(w);
+	p->silence = 0;
+	p->server = server_new(NULL, w->monitor->net, &probe_events);
+	p->server->owner = p;
+	server_connect(p->server, &target);
+}
+
+static usec_t patience(const struct watch *w)
+{
+	usec_t three = 3 * w->settings.monitor_interval;
+
+	return three > SILENCE_MIN ? three : SILENCE_MIN;
+}
+
+/* Counted in looks, not by the clock: what came while this process was not run is still unread. */
+static bool is_silent(struct probe *p)
+{
+	return p->asked_at && (p->silence += p->watch->pace) >= patience(p->watch);
+}
+
+static void on_vouched(void *arg, enum vouch vouch)
+{
+	struct probe *p = arg;
+
+	p->patroni = NULL;
+	if (vouch == p->vouch)
+		return;
+	p->vouch = vouch;
+	assess_nodes(p->watch);
+}
+
+static void ask_patroni(struct probe *p)
+{
+	const struct watch *w = p->watch;
+	struct dial_target target = watch_target(w, p->node, "").dial;
+
+	target.port = w->settings.patroni_port;
+	if (target.port && *target.host != '/' && !p->patroni)
+		p->patroni = patroni_ask(w->monitor->net, &target, on_vouched, p);
+}
+
+void probe_tick(struct probe *p, usec_t now)
+{
+	char why[64];
+
+	ask_patroni(p);
+	if (!p->server) {
+		if (now >= p->retry_at)
+			connect_probe(p);
+	} else if (is_silent(p)) {
+		snprintf(why, sizeof(why), "no answer for %lld s",
+			 (long long)((now - p->asked_at) / USEC_PER_SEC));
+		give_up(p, why);
+	} else if (p->is_ready && !p->asked_at) {
+		ask(p);
+	}
+}
