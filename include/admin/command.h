@@ -81,7 +81,7 @@ extern const struct command_spec command_specs[NCOMMANDS];
 extern const struct show_spec show_specs[NSHOWS];
 extern const struct fake_spec fake_specs[NFAKES];
 /* Whom a command is about. */
-enum owner { OWNER_ALL, OWNER_DATABASE, OWNER_TENANT };
+enum owner { OWNER_ALL, OWNER_DATABASE, OWNER_TENANT, OWNER_NODE };
 
 /* "[db]" …, by enum argument; "" for none. */
 extern const char *const argument_usages[];

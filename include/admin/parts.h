@@ -114,6 +114,11 @@ void answer_after_workers(struct session *s, const char *tag);
  * False: it has been answered. */
 bool check_database(struct session *s, const char *name, const char *what);
 
+/* ---- set_node.c ---------------------------------------------------------------------------------
+ */
+
+void set_node(struct session *s, const struct command *cmd);
+
 /* ---- switch.c: tenants' settings, and switches --------------------------------------------------
  */
 

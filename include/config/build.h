@@ -74,6 +74,10 @@ void *items_grow(void *items, size_t n, size_t size);
 bool config_set_nodes(struct config *c, struct database_conf *d, const char *hosts,
 		      const char *ports, struct err *e);
 
+/* node_weight= and node_zone=, in the same way; of nodes that are set. */
+bool config_set_weights(struct database_conf *d, const char *weights, struct err *e);
+bool config_set_zones(struct config *c, struct database_conf *d, const char *zones, struct err *e);
+
 /* A lane's list of host:port.  l has no nodes yet. */
 bool config_set_lane_nodes(struct config *c, struct lane_conf *l, const char *list, struct err *e);
 

@@ -31,9 +31,14 @@ struct overrides {
 	size_t n;
 };
 
+#define NODE_WEIGHT_MAX 1000u
+
 struct node_conf {
 	const char *host; /* name, address, or directory of a Unix socket; "": unix_socket_dir */
 	uint16_t port;
+	/* Of the nodes of a database: */
+	unsigned weight;  /* its share of the reads among others; 0: it gets no new ones */
+	const char *zone; /* where it stands; "": not said */
 };
 
 /* [databases].  Strings are never NULL; "" is "not given". */

@@ -86,6 +86,7 @@ struct pool {
 	uint64_t given_count; /* of a lane: servers given to clients … */
 	uint64_t wait_time;   /* … for which those have waited so long */
 	usec_t retry_at;      /* no connect before: server_login_retry after a failure */
+	unsigned comebacks;   /* of its node, that it knows of */
 	bool login_failed;    /* the last attempt was answered by a refusal: .error tells */
 	struct err error;
 };

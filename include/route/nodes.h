@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "config/config.h"
+#include "route/health.h"
 #include "route/primacy.h"
 
 #include <pthread.h>
@@ -33,6 +34,8 @@ const char *node_role_name(enum node_role role);
 struct node {
 	char *host;
 	uint16_t port;
+	_Atomic unsigned weight;   /* its share of reads; 0: none */
+	atomic_bool is_near;       /* in this process's zone */
 	_Atomic int role;          /* enum node_role */
 	_Atomic int service;       /* enum node_service */
 	_Atomic int64_t lag_bytes; /* of a replica: behind the primary; -1: not known */
@@ -53,9 +56,14 @@ struct node {
 				     * it has replayed (route/fence.h); 0: not known */
 	_Atomic int64_t stranger;   /* another process that a connection has met there; 0: none */
 	_Atomic usec_t stranger_at; /* the last time */
+	_Atomic unsigned comebacks; /* how often it has answered after it did not */
 	_Atomic unsigned servers;   /* connections of all pools */
 	_Atomic unsigned active;    /* in use, for the least busy choice */
 	char error[200];            /* why it is down, under the set's lock */
+	/* Of the control thread. */
+	struct health health;
+	char *zone;      /* "": not said */
+	int said_weight; /* on the console, and holds until a restart; -1: none */
 };
 
 struct node_set {
@@ -88,6 +96,11 @@ struct node_set {
 struct node_set *node_set_new(const char *database, const struct node_conf *nodes, size_t n);
 struct node_set *node_set_ref(struct node_set *set);
 void node_set_unref(struct node_set *set);
+/* What the configuration says of the same nodes besides, and of where this process stands.  Control
+ * thread. */
+void node_set_adopt(struct node_set *set, const struct node_conf *nodes, const char *zone);
+/* The console says a weight.  Control thread. */
+void node_weigh(struct node *node, unsigned weight);
 /* The same hosts and ports in the same order. */
 bool node_set_matches(const struct node_set *set, const struct node_conf *nodes, size_t n);
 
@@ -116,13 +129,15 @@ struct node_wish {
 	const bool *serves;     /* for each node, whether it will do */
 	usec_t max_lag;         /* 0: however far behind */
 	uint64_t max_lag_bytes; /* the same */
+	unsigned turn; /* another one each time, so that those that are equally busy take turns */
 	bool is_fenced;
 	uint64_t fence;  /* that it has to cover */
 	int64_t process; /* told: which it is, where it matters (is_fenced) … */
 	bool lacks;      /* … or that one would have done but for the fence */
 };
 
-/* The least busy healthy replica of that kind, or -1. */
+/* The healthy replica of that kind that is nearest, and of those has least to do for its weight; or
+ * -1. */
 int node_set_replica(const struct node_set *set, struct node_wish *wish);
 /* A connection has met this process there.  False: it is another than the one that is asked. */
 bool node_set_meet(struct node_set *set, struct node *node, int64_t process);

@@ -28,7 +28,8 @@ enum vouch { VOUCH_NONE, VOUCH_LEADER, VOUCH_DENIED };
 struct claim {
 	bool is_open; /* it lives, as far as is known, but has not been heard: it may be anything */
 	bool has_answered;
-	bool is_primary; /* not in recovery */
+	bool is_primary;   /* not in recovery */
+	bool is_unsettled; /* it was something else a moment ago, and this before: route/health.h */
 	enum vouch vouch;
 	uint32_t timeline;
 	uint64_t position;   /* in the log, in bytes */
@@ -50,10 +51,11 @@ void reign_pass_to(struct reign *reign, int node, const struct claim *claim);
 int primacy_decide(const struct claim *claims, unsigned n, const struct reign *reign) PGT_MUST_USE;
 
 enum standing {
-	STANDING_MEMBER,  /* the primary, or a replica that may serve beside it */
-	STANDING_DENIED,  /* a primary that Patroni does not know as the leader */
-	STANDING_FENCED,  /* another primary of the same cluster: nothing may be written there */
-	STANDING_FOREIGN, /* of another cluster */
+	STANDING_MEMBER,    /* the primary, or a replica that may serve beside it */
+	STANDING_DENIED,    /* a primary that Patroni does not know as the leader */
+	STANDING_UNSETTLED, /* a primary that may not be one for long */
+	STANDING_FENCED,    /* another primary of the same cluster: nothing may be written there */
+	STANDING_FOREIGN,   /* of another cluster */
 };
 
 /* What a node that has answered is beside the primary (or -1), and why, unless it is a member. */

@@ -336,6 +336,8 @@ static void command_set(struct session *s, const struct command *cmd)
 
 	if (cmd->owner == OWNER_TENANT)
 		set_tenant(s, cmd);
+	else if (cmd->owner == OWNER_NODE)
+		set_node(s, cmd);
 	else if (control_set(s->console->control, slice_str(cmd->word), cmd->value, &e))
 		answer_after_workers(s, "SET");
 	else

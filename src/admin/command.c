@@ -209,18 +209,29 @@ static bool parse_owner(struct slice *rest, struct command *out, struct slice te
 	return take_name(rest, out, is_word(&t, "tenant") ? OWNER_TENANT : OWNER_DATABASE, text, e);
 }
 
-/* Whether TENANT and a name come, not something that is called tenant. */
-static bool is_tenant_next(struct slice rest)
+/* Whether such a word and a name come, not something that is called so. */
+static bool is_owner_next(struct slice rest, const char *word)
 {
 	struct token t = next_token(&rest), name = next_token(&rest);
 
-	return is_word(&t, "tenant") && name.kind == TOKEN_WORD && !is_word(&name, "to");
+	return is_word(&t, word) && name.kind == TOKEN_WORD && !is_word(&name, "to");
+}
+
+static bool is_tenant_next(struct slice rest)
+{
+	return is_owner_next(rest, "tenant");
 }
 
 static bool parse_tenant(struct slice *rest, struct command *out, struct slice text, struct err *e)
 {
 	next_token(rest);
 	return take_name(rest, out, OWNER_TENANT, text, e);
+}
+
+static bool parse_node(struct slice *rest, struct command *out, struct slice text, struct err *e)
+{
+	next_token(rest);
+	return take_name(rest, out, OWNER_NODE, text, e);
 }
 
 static bool expect_end(struct slice *rest, struct slice text, struct err *e)
@@ -269,6 +280,8 @@ static bool parse_setting(struct slice *rest, struct command *out, struct slice 
 	struct token key, equals, value;
 
 	if (is_tenant_next(*rest) && !parse_tenant(rest, out, text, e))
+		return false;
+	if (is_owner_next(*rest, "node") && !parse_node(rest, out, text, e))
 		return false;
 	key = next_token(rest);
 	equals = next_token(rest);

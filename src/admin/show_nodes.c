@@ -30,12 +30,45 @@
 	X(TEXT, FIRST, lsn, "Of a primary: where its next WAL goes; of a replica: replayed.")      \
 	X(BIGINT, FIRST, timeline, "Of its WAL; NULL: not known, or not to be seen.")              \
 	X(TEXT, FIRST, system, "System identifier of its cluster; NULL: not known.")               \
-	X(TIME, FIRST, started, "When its server was started.")
+	X(TIME, FIRST, started, "When its server was started.")                                    \
+	X(INT, FIRST, weight, "Its share of the reads among others; 0: it gets no new ones.")      \
+	X(TEXT, FIRST, zone, "Its zone (node_zone); NULL: not said.")                              \
+	X(INT, FIRST, failures, "How many times in a row it has failed to answer the monitor.")    \
+	X(TEXT, FIRST, state, "What it is used for, and if it is not, what that waits for.")
 LAYOUT_DEFINE(node, NODE_COLUMNS);
 
 static int64_t known(int64_t value)
 {
 	return value < 0 ? NUMBER_NULL : value;
+}
+
+static const char *state_of(const struct node_set *set, unsigned i)
+{
+	const struct node *node = &set->nodes[i];
+
+	if (node->service == NODE_RETIRES)
+		return "starts no more transactions (SWITCHOVER)";
+	switch ((enum node_role)node->role) {
+	case NODE_UNKNOWN:
+		return "was not asked yet";
+	case NODE_DOWN:
+		return node->health.answers ? "comes back: answers, not yet often enough"
+					    : "is down";
+	case NODE_FENCED:
+		return "is not written to, and not read from";
+	case NODE_PRIMARY:
+		return health_is_doubtful(&node->health) ? "takes writes, in doubt: is asked again"
+		       : node_set_primary(set) == (int)i ? "takes writes"
+							 : "is not the primary yet";
+	case NODE_REPLICA:
+		break;
+	}
+	if (!node->weight)
+		return node->active ? "gets no new reads (weight 0), ends those it has"
+				    : "gets no reads (weight 0)";
+	if (health_is_doubtful(&node->health))
+		return "takes reads, in doubt: is asked again";
+	return node->lag_time < 0 ? "waits until its lag is known" : "takes reads";
 }
 
 static void node_row(struct node_set *set, unsigned i, usec_t now, struct table *t)
@@ -70,7 +103,11 @@ static void node_row(struct node_set *set, unsigned i, usec_t now, struct table 
 					 .lsn = seen_at ? lsn : NULL,
 					 .timeline = timeline ? (int64_t)timeline : NUMBER_NULL,
 					 .system = system ? name : NULL,
-					 .started = process ? process : NUMBER_NULL });
+					 .started = process ? process : NUMBER_NULL,
+					 .weight = node->weight,
+					 .zone = *node->zone ? node->zone : NULL,
+					 .failures = node->health.failures,
+					 .state = state_of(set, i) });
 }
 
 static void add_known(struct control *c, struct table *t)
@@ -94,18 +131,22 @@ static void nodes_local(struct control *c, struct table *t)
 		const struct database_conf *d = c->config->databases[i];
 
 		for (size_t n = 0; strcmp(d->name, "*") && n < d->nnodes; n++)
-			table_add(t, &(struct node_row){ .database = d->name,
-							 .node = (int64_t)n,
-							 .host = d->nodes[n].host,
-							 .port = d->nodes[n].port,
-							 .role = node_role_name(NODE_UNKNOWN),
-							 .lag_bytes = NUMBER_NULL,
-							 .lag = NUMBER_NULL,
-							 .latency = NUMBER_NULL,
-							 .seen = NUMBER_NULL,
-							 .asked = NUMBER_NULL,
-							 .timeline = NUMBER_NULL,
-							 .started = NUMBER_NULL });
+			table_add(t, &(struct node_row){
+					 .database = d->name,
+					 .node = (int64_t)n,
+					 .host = d->nodes[n].host,
+					 .port = d->nodes[n].port,
+					 .role = node_role_name(NODE_UNKNOWN),
+					 .lag_bytes = NUMBER_NULL,
+					 .lag = NUMBER_NULL,
+					 .latency = NUMBER_NULL,
+					 .seen = NUMBER_NULL,
+					 .asked = NUMBER_NULL,
+					 .timeline = NUMBER_NULL,
+					 .started = NUMBER_NULL,
+					 .weight = d->nodes[n].weight,
+					 .zone = *d->nodes[n].zone ? d->nodes[n].zone : NULL,
+					 .state = "was not asked yet" });
 	}
 }
 

@@ -199,18 +199,28 @@ static struct slice take_word(const char **list)
 	return word;
 }
 
+/* Whether a list has a word for each node, or one for all. */
+static bool is_for_all(const struct database_conf *d, const char *list, const char *what,
+		       struct err *e)
+{
+	size_t n = count_words(list);
+
+	return n == 1 || n == d->nnodes ||
+	       err_set(e, "22023",
+		       "%zu %ss for %zu hosts: give one %s for each host, "
+		       "or one for all",
+		       n, what, d->nnodes, what);
+}
+
 bool config_set_nodes(struct config *c, struct database_conf *d, const char *hosts,
 		      const char *ports, struct err *e)
 {
-	size_t nports = count_words(ports);
-
 	d->nnodes = count_words(hosts);
 	d->nodes = xcalloc(d->nnodes, sizeof(*d->nodes));
-	if (nports != 1 && nports != d->nnodes)
-		return err_set(e, "22023",
-			       "%zu ports for %zu hosts: give one port for each host, "
-			       "or one for all",
-			       nports, d->nnodes);
+	for (size_t i = 0; i < d->nnodes; i++)
+		d->nodes[i] = (struct node_conf){ .host = "", .weight = 1, .zone = "" };
+	if (!is_for_all(d, ports, "port", e))
+		return false;
 	for (size_t i = 0; i < d->nnodes; i++) {
 		struct slice port = take_word(&ports);
 		uint64_t number = 5432;
@@ -221,6 +231,31 @@ bool config_set_nodes(struct config *c, struct database_conf *d, const char *hos
 		d->nodes[i].host = config_string(c, take_word(&hosts));
 		d->nodes[i].port = (uint16_t)number;
 	}
+	return true;
+}
+
+bool config_set_weights(struct database_conf *d, const char *weights, struct err *e)
+{
+	if (!is_for_all(d, weights, "weight", e))
+		return false;
+	for (size_t i = 0; i < d->nnodes; i++) {
+		struct slice weight = take_word(&weights);
+		uint64_t number = 1;
+
+		if (weight.n && !number_parse(weight, NODE_WEIGHT_MAX, &number))
+			return err_set(e, "22023", "\"%.*s\" is not a weight from 0 to %u",
+				       SLICE_FMT(weight), NODE_WEIGHT_MAX);
+		d->nodes[i].weight = (unsigned)number;
+	}
+	return true;
+}
+
+bool config_set_zones(struct config *c, struct database_conf *d, const char *zones, struct err *e)
+{
+	if (!is_for_all(d, zones, "zone", e))
+		return false;
+	for (size_t i = 0; i < d->nnodes; i++)
+		d->nodes[i].zone = config_string(c, take_word(&zones));
 	return true;
 }
 

@@ -103,7 +103,7 @@ static void take_global(struct loader *l, struct slice name, struct slice value)
 
 /* What an entry may hold besides settings. */
 struct entry {
-	const char *host, *port, *dbname, *user, *password;
+	const char *host, *port, *weight, *zone, *dbname, *user, *password;
 	const char *client_encoding, *datestyle, *timezone, *application_name, *connect_query;
 	const char *tier, *business_id, *database;
 	const char *pool_size;
@@ -119,6 +119,8 @@ static const struct field {
 } fields[] = {
 	{"host",              SCOPE_DATABASE | IN_PEERS,     offsetof(struct entry, host),             false},
 	{ "port",             SCOPE_DATABASE | IN_PEERS,     offsetof(struct entry, port),             false},
+	{ "node_weight",      SCOPE_DATABASE,                offsetof(struct entry, weight),           false},
+	{ "node_zone",        SCOPE_DATABASE,                offsetof(struct entry, zone),             false},
 	{ "dbname",           SCOPE_DATABASE,                offsetof(struct entry, dbname),           false},
 	{ "user",             SCOPE_DATABASE | SCOPE_TENANT, offsetof(struct entry, user),             false},
 	{ "password",         SCOPE_DATABASE,                offsetof(struct entry, password),         true },
@@ -249,6 +251,10 @@ static void take_database(struct loader *l, struct slice name, struct slice valu
 	d->own = entry.own;
 	if (!config_set_nodes(c, d, entry.host, entry.port, &e))
 		problem_add(l->draft.problems, l->place, d->name, "port: %s", e.text);
+	else if (!config_set_weights(d, entry.weight, &e))
+		problem_add(l->draft.problems, l->place, d->name, "node_weight: %s", e.text);
+	else if (!config_set_zones(c, d, entry.zone, &e))
+		problem_add(l->draft.problems, l->place, d->name, "node_zone: %s", e.text);
 }
 
 static void take_user(struct loader *l, struct slice name, struct slice value)
@@ -322,8 +328,9 @@ static void take_peer(struct loader *l, struct slice name, struct slice value)
 	if (!*entry.host)
 		problem_add(l->draft.problems, l->place, id, "host is missing");
 	*peer = (struct peer_conf){
-		(unsigned)number, {entry.host, (uint16_t)port},
-                 (unsigned)pool_size
+		.id = (unsigned)number,
+		.node = {.host = entry.host, .port = (uint16_t)port},
+		.pool_size = (unsigned)pool_size
 	};
 }
 

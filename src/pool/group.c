@@ -48,6 +48,7 @@ void pool_init(struct pool *pool, struct group *group, unsigned node)
 	pool->group = group;
 	pool->set = &group->set;
 	pool->node = node;
+	pool->comebacks = group->nodes->nodes[node].comebacks;
 	for (unsigned state = 0; state < SLOT_NSTATES; state++)
 		list_init(&pool->slots[state]);
 	list_init(&pool->waiting);

@@ -61,21 +61,28 @@ static void evict(struct pool *pool)
 		supply_evict(server_of(at), text);
 }
 
-static void follow(struct pool *pool)
-{
-	if (pool->nwaiting && waits_in_vain(pool))
-		supply_scatter_waiters(pool);
-	if (pool->group->nodes->nodes[pool->node].service == NODE_DEPOSED)
-		evict(pool);
-	else if (failover_is_shut(pool))
-		drop_unused(pool);
-}
-
-/* What failed before its node was the primary says nothing of now. */
+/* What failed before its node was the primary, or was heard again, says nothing of now. */
 static void welcome(struct pool *pool)
 {
 	pool->retry_at = 0;
 	pool->login_failed = false;
+}
+
+static void follow(struct pool *pool)
+{
+	const struct node *node = &pool->group->nodes->nodes[pool->node];
+	unsigned comebacks = atomic_load_explicit(&node->comebacks, memory_order_relaxed);
+
+	if (comebacks != pool->comebacks) {
+		pool->comebacks = comebacks;
+		welcome(pool);
+	}
+	if (pool->nwaiting && waits_in_vain(pool))
+		supply_scatter_waiters(pool);
+	if (node->service == NODE_DEPOSED)
+		evict(pool);
+	else if (failover_is_shut(pool))
+		drop_unused(pool);
 }
 
 void failover_follow(struct group *group)

@@ -91,11 +91,13 @@ void fence_wish(const struct client *c, struct node_wish *wish)
 	const struct lane *lane = lane_of(c);
 	const struct settings *set = lane ? &lane->set : &c->group->set;
 
-	*wish = (struct node_wish){ .serves = lane ? lane->serves : c->group->serves,
-				    .max_lag = set->max_replica_lag,
-				    .max_lag_bytes = set->max_replica_lag_bytes,
-				    .is_fenced =
-					c->group->set.read_your_writes != READ_YOUR_WRITES_OFF };
+	*wish = (struct node_wish){
+		.serves = lane ? lane->serves : c->group->serves,
+		.max_lag = set->max_replica_lag,
+		.max_lag_bytes = set->max_replica_lag_bytes,
+		.turn = (unsigned)(c->group->counters.replica_count + c->group->key_hash),
+		.is_fenced = c->group->set.read_your_writes != READ_YOUR_WRITES_OFF
+	};
 	if (wish->is_fenced)
 		wish->fence = is_sessions(c) ? c->fence : *record_of(c);
 }

@@ -49,6 +49,9 @@ struct node_set *node_set_new(const char *database, const struct node_conf *node
 	for (size_t i = 0; i < n; i++) {
 		set->nodes[i].host = xstrdup(nodes[i].host);
 		set->nodes[i].port = nodes[i].port;
+		set->nodes[i].weight = nodes[i].weight;
+		set->nodes[i].zone = xstrdup(nodes[i].zone);
+		set->nodes[i].said_weight = -1;
 		set->nodes[i].lag_bytes = -1;
 		set->nodes[i].lag_time = -1;
 	}
@@ -68,13 +71,34 @@ void node_set_unref(struct node_set *set)
 		return;
 	sql_catalog_unref(set->catalog);
 	sql_leaving_unref(set->leaving);
-	for (unsigned i = 0; i < set->n; i++)
+	for (unsigned i = 0; i < set->n; i++) {
 		free(set->nodes[i].host);
+		free(set->nodes[i].zone);
+	}
 	pthread_mutex_destroy(&set->lock);
 	shared_put(set->cluster);
 	free(set->nodes);
 	free(set->database);
 	free(set);
+}
+
+void node_set_adopt(struct node_set *set, const struct node_conf *nodes, const char *zone)
+{
+	for (unsigned i = 0; i < set->n; i++) {
+		struct node *node = &set->nodes[i];
+
+		free(node->zone);
+		node->zone = xstrdup(nodes[i].zone);
+		node->is_near = *zone && !strcmp(node->zone, zone);
+		node->weight =
+		    node->said_weight < 0 ? nodes[i].weight : (unsigned)node->said_weight;
+	}
+}
+
+void node_weigh(struct node *node, unsigned weight)
+{
+	node->said_weight = (int)weight;
+	node->weight = weight;
 }
 
 bool node_set_matches(const struct node_set *set, const struct node_conf *nodes, size_t n)
@@ -165,27 +189,92 @@ static bool covers(const struct node *node, uint64_t fence, int64_t *process)
 	return node->covers > fence && node->process == *process;
 }
 
+/* Whether a replica will do; *process, if it matters, is what it has to be. */
+static bool will_do(const struct node_set *set, unsigned i, struct node_wish *wish,
+		    int64_t *process)
+{
+	const struct node *node = &set->nodes[i];
+
+	*process = 0;
+	if (!wish->serves[i] || node->role != NODE_REPLICA || !node->weight ||
+	    !is_fresh(node, wish))
+		return false;
+	if (wish->is_fenced && (set->unsure || !covers(node, wish->fence, process))) {
+		wish->lacks = true;
+		return false;
+	}
+	return true;
+}
+
+/* What is looked at of a node once, since others change it meanwhile. */
+struct load {
+	bool is_near;
+	uint64_t active, weight;
+};
+
+static struct load load_of(const struct node *node)
+{
+	return (struct load){ node->is_near, node->active, node->weight };
+}
+
+/* Below 0: a is to be preferred; 0: they take turns. */
+static int compare(const struct load *a, const struct load *b)
+{
+	uint64_t ours = a->active * b->weight, theirs = b->active * a->weight;
+
+	if (a->is_near != b->is_near)
+		return a->is_near ? -1 : 1;
+	return ours < theirs ? -1 : ours > theirs;
+}
+
+/* Of those that are as good as the best one: whose turn it is, by weight.  They may have changed
+ * since, so that it is nobody's: -1. */
+static int whose_turn(const struct node_set *set, struct node_wish *wish, const struct load *least,
+		      uint64_t together)
+{
+	uint64_t turn = wish->turn % together;
+
+	for (unsigned i = 0; i < set->n; i++) {
+		struct load load = load_of(&set->nodes[i]);
+		int64_t process;
+
+		if (compare(&load, least) || !will_do(set, i, wish, &process))
+			continue;
+		if (turn < load.weight) {
+			wish->process = process;
+			return (int)i;
+		}
+		turn -= load.weight;
+	}
+	return -1;
+}
+
 int node_set_replica(const struct node_set *set, struct node_wish *wish)
 {
-	int best = -1;
+	struct load least = { 0 };
+	uint64_t together = 0;
+	int best = -1, other;
 
 	wish->process = 0;
 	wish->lacks = false;
 	for (unsigned i = 0; i < set->n; i++) {
-		const struct node *node = &set->nodes[i];
-		int64_t process = 0;
+		struct load load = load_of(&set->nodes[i]);
+		int order = best < 0 ? -1 : compare(&load, &least);
+		int64_t process;
 
-		if (!wish->serves[i] || node->role != NODE_REPLICA || !is_fresh(node, wish) ||
-		    (best >= 0 && node->active >= set->nodes[best].active))
+		if (order > 0 || !will_do(set, i, wish, &process))
 			continue;
-		if (wish->is_fenced && (set->unsure || !covers(node, wish->fence, &process))) {
-			wish->lacks = true;
-			continue;
+		together = order ? load.weight : together + load.weight;
+		if (order) {
+			best = (int)i;
+			least = load;
+			wish->process = process;
 		}
-		best = (int)i;
-		wish->process = process;
 	}
-	return best;
+	if (best < 0 || together == least.weight)
+		return best;
+	other = whose_turn(set, wish, &least, together);
+	return other < 0 ? best : other;
 }
 
 bool node_set_meet(struct node_set *set, struct node *node, int64_t process)

@@ -31,7 +31,8 @@ static bool differ(const char *a, const char *b)
 static bool is_candidate(const struct claim *claim, const struct reign *reign)
 {
 	return claim->has_answered && claim->is_primary && claim->vouch != VOUCH_DENIED &&
-	       claim->timeline >= reign->timeline && !differ(claim->cluster, reign->cluster);
+	       !claim->is_unsettled && claim->timeline >= reign->timeline &&
+	       !differ(claim->cluster, reign->cluster);
 }
 
 /* Whether a candidate is to be preferred to an earlier one in the list. */
@@ -81,6 +82,10 @@ enum standing primacy_standing(const struct claim *claims, unsigned node, int pr
 	    claim->timeline >= reign->timeline) {
 		snprintf(why, n, "is not the leader, says Patroni");
 		return STANDING_DENIED;
+	}
+	if (claim->is_primary && claim->is_unsettled && primary < 0) {
+		snprintf(why, n, "changes its role to and fro (node_settle_time)");
+		return STANDING_UNSETTLED;
 	}
 	if (!claim->is_primary || reign->primary < 0)
 		return STANDING_MEMBER;

@@ -3,9 +3,10 @@
  * assess.c - what nodes are by what they said: who is the primary, who belongs to it, and how far
  * behind it is; published for the workers.
  *
- * A node counts as down as soon as it does not answer, and as the primary's replica only while it
- * belongs to the same cluster.  Who is the primary of several that think so is decided in
- * route/primacy.  What replicas have of what was written is told by numbers: route/fence.h.
+ * Whether a node that does not answer is down, and when it is back, is decided in route/health; it
+ * is the primary's replica only while it belongs to the same cluster.  Who is the primary of
+ * several that think so is decided in route/primacy.  What replicas have of what was written is
+ * told by numbers: route/fence.h.
  *
  * How far a replica is behind, in time: not at all when it has replayed what the primary had
  * written when it was last asked.  Else the age of the last transaction it replayed, but no more
@@ -23,7 +24,9 @@
 #define STRANGER_TIME (60 * USEC_PER_SEC)
 
 /* One name, or address, behind which several servers answer. */
-#define IS_SEVERAL "different servers answer here: reads of what was written go to the primary"
+#define IS_SEVERAL      "different servers answer here: reads of what was written go to the primary"
+
+#define IS_NOT_YET_BACK "answers again, but not yet often enough (node_answers)"
 
 void assess_set_role(struct probe *p, enum node_role role, const char *why)
 {
@@ -43,18 +46,29 @@ void assess_set_role(struct probe *p, enum node_role role, const char *why)
 			 node->port, node_role_name(role));
 }
 
+/* Whether it lives, as far as is known, although it has not been heard. */
+static bool is_open(const struct probe *p)
+{
+	return !p->was_heard || p->was_refused ||
+	       (!p->has_answered && health_is_doubtful(&probe_node(p)->health));
+}
+
 static void gather_claims(struct watch *w)
 {
 	for (unsigned i = 0; i < w->set->n; i++) {
 		const struct probe *p = &w->probes[i];
+		const struct health *health = &probe_node(p)->health;
 
-		w->claims[i] = (struct claim){ .is_open = !p->was_heard || p->was_refused,
-					       .has_answered = p->has_answered,
-					       .is_primary = !p->answer.is_replica,
-					       .vouch = p->vouch,
-					       .timeline = p->answer.timeline,
-					       .position = p->answer.position,
-					       .cluster = p->cluster };
+		w->claims[i] =
+		    (struct claim){ .is_open = is_open(p),
+				    .has_answered = p->has_answered,
+				    .is_primary = !p->answer.is_replica,
+				    .is_unsettled = health_is_unsettled(
+					health, w->settings.node_settle_time, watch_now(w)),
+				    .vouch = p->vouch,
+				    .timeline = p->answer.timeline,
+				    .position = p->answer.position,
+				    .cluster = p->cluster };
 	}
 }
 
@@ -114,6 +128,7 @@ static void publish_primary(struct watch *w, int primary)
 static void publish_role(struct watch *w, unsigned node, int primary)
 {
 	static const enum node_role outcast[] = { [STANDING_DENIED] = NODE_FENCED,
+						  [STANDING_UNSETTLED] = NODE_FENCED,
 						  [STANDING_FENCED] = NODE_FENCED,
 						  [STANDING_FOREIGN] = NODE_DOWN };
 	struct probe *p = &w->probes[node];
@@ -126,6 +141,8 @@ static void publish_role(struct watch *w, unsigned node, int primary)
 								      : NODE_SERVES;
 	if (standing != STANDING_MEMBER)
 		assess_set_role(p, outcast[standing], why);
+	else if (probe_node(p)->health.is_out)
+		assess_set_role(p, NODE_DOWN, IS_NOT_YET_BACK);
 	else
 		assess_set_role(p, p->answer.is_replica ? NODE_REPLICA : NODE_PRIMARY,
 				is_several(p) ? IS_SEVERAL : "");

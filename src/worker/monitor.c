@@ -3,8 +3,8 @@
  * monitor.c - which databases are watched: when their nodes are asked, when the catalog of the
  * primary is read, and what operators ask of them.
  *
- * Roles are asked for, never configured.  While there is no primary, all nodes are asked more
- * often.
+ * Roles are asked for, never configured.  While there is no primary, or a node is in doubt, all are
+ * asked more often.
  */
 #include "worker/monitor.h"
 
@@ -159,12 +159,20 @@ static bool find_login(struct watch *w)
 	return true;
 }
 
-/* Someone waits for another primary to show. */
+static bool has_doubtful(const struct watch *w)
+{
+	for (unsigned i = 0; i < w->set->n; i++)
+		if (health_is_doubtful(&w->set->nodes[i].health))
+			return true;
+	return false;
+}
+
+/* Someone waits for another primary to show, or it is to be known soon whether a node is down. */
 static bool is_urgent(struct watch *w)
 {
 	usec_t now = watch_now(w);
 
-	if (w->set->n < 2 || (w->primary >= 0 && w->set->retiring < 0))
+	if (w->set->n < 2 || (w->primary >= 0 && w->set->retiring < 0 && !has_doubtful(w)))
 		w->urgent_since = 0;
 	else if (!w->urgent_since)
 		w->urgent_since = now;
@@ -339,6 +347,7 @@ static struct watch *watch(struct monitor *m, struct node_set *set,
 	w->set = node_set_ref(set);
 	w->database = database;
 	settings_resolve(m->config, database, NULL, NULL, NULL, &w->settings);
+	node_set_adopt(set, database->nodes, m->config->global.zone);
 	list_push_back(&m->watches, &w->link);
 	begin(w);
 	return w;

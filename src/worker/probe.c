@@ -5,6 +5,7 @@
  * A connection of its own, and a question at each tick.  Knows what a node says of itself; what
  * that makes of it among the others is assess.c's.
  */
+#include "base/log.h"
 #include "base/mem.h"
 #include "route/fence.h"
 #include "route/nodes.h"
@@ -63,8 +64,10 @@ static bool is_primary_unasked(const struct probe *p)
 	return p->was_refused && set->reign.primary == (int)p->node && set->primary == (int)p->node;
 }
 
-static void give_up(struct probe *p, const char *why)
+/* is_sure: that says enough. */
+static void give_up(struct probe *p, const char *why, bool is_sure)
 {
+	struct node *node = probe_node(p);
 	struct server *s = p->server;
 
 	p->server = NULL;
@@ -73,14 +76,19 @@ static void give_up(struct probe *p, const char *why)
 	p->was_refused = s && s->was_refused;
 	p->retry_at =
 	    p->was_refused ? watch_now(p->watch) + p->watch->settings.monitor_interval / 2 : 0;
+	health_fail(&node->health, p->watch->settings.node_failures, is_sure);
 	/* It may come back with less, even if it is the same postmaster's. */
-	probe_node(p)->covers = 0;
+	node->covers = 0;
 	p->asked_at = 0;
 	if (s)
 		server_drop(s);
 	assess_nodes(p->watch);
-	assess_set_role(p, is_primary_unasked(p) ? NODE_PRIMARY : NODE_DOWN,
-			why ? why : "the connection was closed");
+	why = why ? why : "the connection was closed";
+	if (node->health.is_out)
+		assess_set_role(p, is_primary_unasked(p) ? NODE_PRIMARY : NODE_DOWN, why);
+	else
+		log_info("database \"%s\": node %s:%u is asked again: %s", p->watch->set->database,
+			 node->host, node->port, why);
 }
 
 static uint64_t to_number(struct slice text, int base)
@@ -166,6 +174,16 @@ static void publish(const struct probe *p, usec_t asked_at, usec_t now)
 	node->process = p->answer.process;
 }
 
+static void note_health(const struct probe *p, usec_t now)
+{
+	const struct settings *set = &p->watch->settings;
+	struct node *node = probe_node(p);
+
+	node->comebacks += node->health.failures != 0;
+	health_answer(&node->health, !p->answer.is_replica, set->node_answers,
+		      set->node_settle_time, now);
+}
+
 static void on_state_told(struct server *s PGT_UNUSED, void *arg, const struct report *error)
 {
 	struct probe *p = arg;
@@ -174,12 +192,13 @@ static void on_state_told(struct server *s PGT_UNUSED, void *arg, const struct r
 
 	if (error) {
 		err_set(&e, "58000", "%.*s", SLICE_FMT(error->message));
-		give_up(p, e.text);
+		give_up(p, e.text, false);
 		return;
 	}
 	p->asked_at = 0;
 	p->was_heard = true;
 	p->was_refused = false;
+	note_health(p, now);
 	publish(p, asked_at, now);
 	assess_nodes(p->watch);
 	assess_log(p, now);
@@ -231,12 +250,12 @@ static void on_ready(struct server *s)
 static void on_readable(struct server *s)
 {
 	if (!server_on_idle_bytes(s))
-		give_up(s->owner, "the server says what nobody asked for");
+		give_up(s->owner, "the server says what nobody asked for", false);
 }
 
 static void on_ended(struct server *s, const char *why)
 {
-	give_up(s->owner, why);
+	give_up(s->owner, why, false);
 }
 
 static void on_nothing(struct server *s PGT_UNUSED)
@@ -308,7 +327,7 @@ void probe_tick(struct probe *p, usec_t now)
 	} else if (is_silent(p)) {
 		snprintf(why, sizeof(why), "no answer for %lld s",
 			 (long long)((now - p->asked_at) / USEC_PER_SEC));
-		give_up(p, why);
+		give_up(p, why, true);
 	} else if (p->is_ready && !p->asked_at) {
 		ask(p);
 	}

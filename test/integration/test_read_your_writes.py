@@ -6,8 +6,6 @@
 # stale for sure; `port` tells who answered.
 """A real primary and a real replica that replays when it is told to."""
 import contextlib
-import socket
-import threading
 
 import pytest
 
@@ -15,6 +13,7 @@ import raw
 from cluster import Postgres
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import clients, log_in, shop, wait_nodes
+from switch import Switch
 from tenancy import TENANTS, errors
 from turnstile import merge
 from waiting import wait_until
@@ -312,38 +311,6 @@ def test_max_replica_lag_in_bytes(pair, turnstile):
 
 
 # ---- which server it is --------------------------------------------------------------------------
-
-class Switch:
-    """One address behind which one of several servers answers: whichever is set."""
-
-    host = "127.0.0.1"
-
-    def __init__(self, target):
-        self.target = target
-        self._listener = socket.create_server((self.host, 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                inner, _ = self._listener.accept()
-                outer = socket.create_connection((self.target.host, self.target.port))
-                for pair in ((inner, outer), (outer, inner)):
-                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
-
-    @staticmethod
-    def _pump(source, sink):
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self):
-        self._listener.close()
-
 
 @pytest.fixture(scope="module")
 def second(primary):

@@ -151,6 +151,22 @@ static void test_settings_of_tenants(void **state)
 		       "invalid command 'SET TENANT acme rate', use SHOW HELP;");
 }
 
+static void test_settings_of_nodes(void **state)
+{
+	struct command cmd = parsed("SET NODE 10.0.0.5:5432 weight = 0");
+
+	assert_int_equal(cmd.id, COMMAND_set);
+	assert_int_equal(cmd.owner, OWNER_NODE);
+	assert_string_equal(cmd.name, "10.0.0.5:5432");
+	assert_string_equal(cmd.word, "weight");
+	assert_string_equal(cmd.value, "0");
+	expect_owner("set node \"[::1]:5432\" weight to 3", COMMAND_set, OWNER_NODE, "[::1]:5432",
+		     "3");
+	expect_setting("SET node = x", "node", "x");
+	expect_refusal("SET NODE a:1 weight",
+		       "invalid command 'SET NODE a:1 weight', use SHOW HELP;");
+}
+
 static void test_refusals_have_pgbouncers_words(void **state)
 {
 	expect_refusal("FROBNICATE", "invalid command 'FROBNICATE', use SHOW HELP;");
@@ -365,6 +381,7 @@ int main(void)
 		cmocka_unit_test(test_settings),
 		cmocka_unit_test(test_tenants_and_databases_are_told_apart),
 		cmocka_unit_test(test_settings_of_tenants),
+		cmocka_unit_test(test_settings_of_nodes),
 		cmocka_unit_test(test_refusals_have_pgbouncers_words),
 		cmocka_unit_test(test_one_command_a_message),
 		cmocka_unit_test(test_i6_long_words_are_refused),

@@ -71,6 +71,19 @@ static void test_the_only_one(void **state)
 	check_standing(claims, 0, 1, reign_of(1, 1), STANDING_MEMBER, "");
 }
 
+static void test_who_goes_to_and_fro_is_not_written_to(void **state)
+{
+	struct claim claims[] = { PRIMARY(1, 100), REPLICA, PRIMARY(1, 50) };
+
+	(void)state;
+	claims[0].is_unsettled = true;
+	check(claims, 2, reign_of(0, 1), -1);
+	check_standing(claims, 0, -1, reign_of(0, 1), STANDING_UNSETTLED, "to and fro");
+	/* There is never a second one beside it. */
+	check(claims, 3, reign_of(0, 1), 2);
+	check_standing(claims, 0, 2, reign_of(2, 1), STANDING_FENCED, "second primary");
+}
+
 static void test_nobody_is_one(void **state)
 {
 	const struct claim claims[] = { DEAD, REPLICA };
@@ -165,6 +178,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_only_one),
+		cmocka_unit_test(test_who_goes_to_and_fro_is_not_written_to),
 		cmocka_unit_test(test_nobody_is_one),
 		cmocka_unit_test(test_i4_the_highest_timeline_wins),
 		cmocka_unit_test(test_i4_on_one_timeline_the_primary_stays_the_primary),

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * test_nodes.c - which replica a read goes to: by what it has to do, its weight and its zone.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/assert.h"
+#include "route/nodes.h"
+
+#define N 4
+
+/* A primary and three replicas, of these weights and zones; this process stands in zone "a". */
+static struct node_set *set_of(const unsigned *weights, const char *const *zones)
+{
+	struct node_conf conf[N];
+	struct node_set *set;
+
+	for (unsigned i = 0; i < N; i++)
+		conf[i] = (struct node_conf){ .host = "h",
+					      .port = (uint16_t)(i + 1),
+					      .weight = weights[i],
+					      .zone = zones ? zones[i] : "" };
+	set = node_set_new("shop", conf, N);
+	node_set_adopt(set, conf, "a");
+	set->nodes[0].role = NODE_PRIMARY;
+	for (unsigned i = 1; i < N; i++)
+		set->nodes[i].role = NODE_REPLICA;
+	return set;
+}
+
+static int choose(const struct node_set *set, unsigned turn)
+{
+	static const bool serves[N] = { true, true, true, true };
+	struct node_wish wish = { .serves = serves, .turn = turn };
+
+	return node_set_replica(set, &wish);
+}
+
+/* How often each of them is chosen in so many turns. */
+static void check_shares(const struct node_set *set, unsigned turns, const unsigned *expected)
+{
+	unsigned counts[N] = { 0 };
+
+	for (unsigned turn = 0; turn < turns; turn++)
+		counts[choose(set, turn)]++;
+	assert_memory_equal(counts, expected, sizeof(counts));
+}
+
+static void test_idle_replicas_take_turns_by_weight(void **state PGT_UNUSED)
+{
+	struct node_set *equal = set_of((const unsigned[N]){ 1, 1, 1, 1 }, NULL);
+	struct node_set *set = set_of((const unsigned[N]){ 9, 1, 3, 2 }, NULL);
+
+	check_shares(equal, 60, (const unsigned[N]){ 0, 20, 20, 20 });
+	check_shares(set, 60, (const unsigned[N]){ 0, 10, 30, 20 });
+	node_set_unref(equal);
+	node_set_unref(set);
+}
+
+static void test_who_has_less_to_do_for_its_weight_is_chosen(void **state PGT_UNUSED)
+{
+	struct node_set *set = set_of((const unsigned[N]){ 1, 1, 3, 1 }, NULL);
+
+	set->nodes[1].active = 1;
+	set->nodes[2].active = 2;
+	set->nodes[3].active = 1;
+	check_shares(set, 10, (const unsigned[N]){ 0, 0, 10, 0 });
+	set->nodes[2].active = 4;
+	check_shares(set, 10, (const unsigned[N]){ 0, 5, 0, 5 });
+	node_set_unref(set);
+}
+
+static void test_work_under_way_is_shared_by_weight(void **state PGT_UNUSED)
+{
+	struct node_set *set = set_of((const unsigned[N]){ 1, 1, 2, 5 }, NULL);
+
+	for (unsigned turn = 0; turn < 80; turn++)
+		set->nodes[choose(set, turn)].active++;
+	assert_int_equal(set->nodes[1].active, 10);
+	assert_int_equal(set->nodes[2].active, 20);
+	assert_int_equal(set->nodes[3].active, 50);
+	node_set_unref(set);
+}
+
+static void test_no_weight_no_reads(void **state PGT_UNUSED)
+{
+	struct node_set *set = set_of((const unsigned[N]){ 1, 0, 1, 0 }, NULL);
+
+	check_shares(set, 10, (const unsigned[N]){ 0, 0, 10, 0 });
+	node_weigh(&set->nodes[2], 0);
+	assert_int_equal(choose(set, 0), -1);
+	node_weigh(&set->nodes[1], 1);
+	assert_int_equal(choose(set, 0), 1);
+	node_set_unref(set);
+}
+
+static void test_ones_own_zone_comes_first(void **state PGT_UNUSED)
+{
+	static const char *const zones[N] = { "a", "b", "a", "b" };
+	struct node_set *set = set_of((const unsigned[N]){ 1, 1, 1, 1 }, zones);
+
+	set->nodes[2].active = 100;
+	assert_int_equal(choose(set, 0), 2);
+	set->nodes[2].role = NODE_DOWN;
+	check_shares(set, 10, (const unsigned[N]){ 0, 5, 0, 5 });
+	set->nodes[2].role = NODE_REPLICA;
+	assert_int_equal(choose(set, 0), 2);
+	node_set_unref(set);
+}
+
+static void test_i4_near_is_nothing_without_what_was_written(void **state PGT_UNUSED)
+{
+	static const char *const zones[N] = { "a", "b", "a", "b" };
+	static const bool serves[N] = { true, true, true, true };
+	struct node_set *set = set_of((const unsigned[N]){ 1, 1, 1, 1 }, zones);
+	struct node_wish wish = { .serves = serves, .is_fenced = true, .fence = 5 };
+
+	set->nodes[3].covers = 6;
+	set->nodes[3].process = 77;
+	for (wish.turn = 0; wish.turn < 6; wish.turn++) {
+		assert_int_equal(node_set_replica(set, &wish), 3);
+		assert_int_equal(wish.process, 77);
+	}
+	node_set_unref(set);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_idle_replicas_take_turns_by_weight),
+		cmocka_unit_test(test_who_has_less_to_do_for_its_weight_is_chosen),
+		cmocka_unit_test(test_work_under_way_is_shared_by_weight),
+		cmocka_unit_test(test_no_weight_no_reads),
+		cmocka_unit_test(test_ones_own_zone_comes_first),
+		cmocka_unit_test(test_i4_near_is_nothing_without_what_was_written),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
