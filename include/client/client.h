@@ -146,6 +146,7 @@ struct client {
 	bool owes_snapshot;        /* its transaction has parsed a query of which no server knows */
 	bool unnamed_is_read;      /* its unnamed statement, where names are not mapped */
 	bool counted;              /* in shared_clients and the shared records */
+	bool is_stranger;          /* has not proved who it is: counted as one */
 	bool in_batch;             /* extended messages without their Sync yet */
 	bool is_routed;            /* its request goes to a replica, and has not gone yet */
 	bool was_rescued;          /* it has come back from there, and goes to the primary */
@@ -176,7 +177,15 @@ struct client {
 	bool env_is_utf8;
 };
 
-/* A new connection. */
+/* Connections of the process that have not proved who they are may be this many, those that are
+ * told so when there are more included; 0: no limit.  Those who have proved it have
+ * max_client_conn. */
+unsigned client_strangers_max(const struct settings *set);
+unsigned client_strangers(void);
+/* It has proved who it is. */
+void client_vouch(struct client *c);
+
+/* A new connection: a stranger. */
 struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer);
 
 /* Ends it: an error for the peer (NULL: none), then the goodbye.  Safe in any phase and from any

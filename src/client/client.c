@@ -16,6 +16,11 @@
 /* How long a client may take to read its last error. */
 #define FAREWELL_PATIENCE (5 * USEC_PER_SEC)
 
+/* Room for cancel requests and logins where max_client_conn leaves little. */
+#define STRANGERS_MIN 256
+
+static _Atomic unsigned strangers;
+
 static struct client *client_of(struct conn *conn)
 {
 	return container_of(conn, struct client, conn);
@@ -71,6 +76,7 @@ static void on_freed(struct conn *conn)
 {
 	struct client *c = client_of(conn);
 
+	client_vouch(c);
 	client_login_free(c->login);
 	mem_wipe(c->secret, sizeof(c->secret));
 	free(c->user);
@@ -84,6 +90,25 @@ static const struct conn_events client_conn_events = { .readable = on_readable,
 						       .direct_tls = on_direct_tls,
 						       .freed = on_freed };
 
+unsigned client_strangers_max(const struct settings *set)
+{
+	unsigned max = set->max_client_conn;
+
+	return max && max < STRANGERS_MIN ? STRANGERS_MIN : max;
+}
+
+unsigned client_strangers(void)
+{
+	return atomic_load(&strangers);
+}
+
+void client_vouch(struct client *c)
+{
+	if (c->is_stranger)
+		atomic_fetch_sub(&strangers, 1);
+	c->is_stranger = false;
+}
+
 struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer)
 {
 	static _Atomic uint64_t last_id;
@@ -92,6 +117,8 @@ struct client *client_new(struct client_host *host, int fd, const struct conn_ad
 	c->host = host;
 	c->id = atomic_fetch_add(&last_id, 1) + 1;
 	c->login = client_login_new();
+	c->is_stranger = true;
+	atomic_fetch_add(&strangers, 1);
 	waiter_init(&c->waiter);
 	list_init(&c->link);
 	list_init(&c->limit_link);

@@ -199,6 +199,7 @@ static enum step proved(struct client *c)
 				   "the configuration has changed, please connect again");
 	if (login->id.is_refused)
 		return refuse(c, &login->id.refusal);
+	client_vouch(c);
 	msg_put_authentication(conn_output(&c->conn), AUTH_OK);
 	c->phase = CLIENT_WELCOME;
 	if (!c->host->enter(c, &e))

@@ -43,8 +43,8 @@ static const struct database_conf *entry_for(const struct group *group, struct c
 	if (!database || !node_set_matches(group->nodes, database->nodes, database->nnodes))
 		return NULL;
 	dbname = *database->dbname ? database->dbname : group->name;
-	if (strcmp(dbname, group->dbname) ||
-	    (*database->user && strcmp(database->user, group->user)))
+	/* Without a user of its own, too, clients would go on as the one that it had. */
+	if (strcmp(dbname, group->dbname) || strcmp(database->user, group->database_conf->user))
 		return NULL;
 	return database;
 }

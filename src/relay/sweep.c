@@ -221,17 +221,19 @@ static void sweep_deferred(struct client *c, usec_t now)
 		relay_close_client(c, "25P04", "transaction timeout");
 }
 
-/* One whose tenant a reload has taken away, in a pool that stays, may end its transaction. */
-static bool has_lost_its_tenant(const struct client *c)
+/* One whose group a reload has ended, or whose tenant it has taken away in a pool that stays, may
+ * end its transaction.  No server would serve the next one. */
+static bool has_lost_its_place(const struct client *c)
 {
-	return c->tenant && c->tenant->gone && !(c->server && is_in_transaction(c));
+	return (c->group->gone || (c->tenant && c->tenant->gone)) &&
+	       !(c->server && is_in_transaction(c));
 }
 
 static void sweep_client(struct client *c, usec_t now)
 {
 	const struct settings *set = &c->group->set;
 
-	if (has_lost_its_tenant(c)) {
+	if (has_lost_its_place(c)) {
 		relay_close_client(c, "57P01", relay_reconfigured);
 		return;
 	}

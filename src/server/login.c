@@ -48,7 +48,8 @@ struct server_login {
 	char *options;
 	struct scram_client scram;
 	bool has_scram;
-	bool proved; /* of SCRAM: the server has shown that it knows the secret */
+	bool is_asked; /* has asked for a proof, which it may do once */
+	bool proved;   /* of SCRAM: the server has shown that it knows the secret */
 	bool told_timeout;
 };
 
@@ -190,7 +191,7 @@ static enum step begin_scram(struct server *s, struct slice mechanisms)
 	struct buf first = { 0 }, *out;
 	size_t m;
 
-	if (!offers_scram(mechanisms) || login->has_scram)
+	if (!offers_scram(mechanisms))
 		return give_up(s, "the server offers no SASL mechanism that we know");
 	if (c->has_password && !md5_is_hash(slice_str(c->password)))
 		scram_client_init_password(&login->scram, slice_str(c->password));
@@ -245,14 +246,21 @@ static enum step finish_scram(struct server *s, struct slice server_final)
 	return STEP_DONE;
 }
 
+/* A second one would have another answer: bytes without end for few, or what SCRAM did not show. */
+static bool is_request(uint32_t code)
+{
+	return code != AUTH_OK && code != AUTH_SASL_CONTINUE && code != AUTH_SASL_FINAL;
+}
+
 static enum step on_authentication(struct server *s, struct slice body)
 {
 	struct reader r = reader_of(body);
 	uint32_t code = read_u32(&r);
 	struct slice rest = read_bytes(&r, read_left(&r));
 
-	if (r.failed || s->login->step == LOGIN_SETUP)
+	if (r.failed || s->login->step == LOGIN_SETUP || (s->login->is_asked && is_request(code)))
 		return fail(s, "the server sent an authentication message out of order");
+	s->login->is_asked = true;
 	switch (code) {
 	case AUTH_OK:
 		if (s->login->has_scram && !s->login->proved)
@@ -283,6 +291,8 @@ static enum step on_refusal(struct server *s, struct slice body)
 
 	report_parse(body, &report);
 	err_set(&e, "08001", "%.*s", SLICE_FMT(report.message));
+	if (!*e.text)
+		err_set(&e, "08001", "the server refuses the login and does not say why");
 	if (report.sqlstate.n == 5)
 		memcpy(e.sqlstate, report.sqlstate.p, 5);
 	err_hint(&e, "%.*s", SLICE_FMT(report.hint));

@@ -479,12 +479,14 @@ class FakeServer:
     """A server on `.port` that logs clients in and hands each session to `script(session)`.
 
     login: "trust", "plain", "md5", "scram", or a function of the session that does it all.
+    tls_answer: what it says to an SSLRequest; it does not speak TLS.
     What the script raises is raised again by close(), which leaving the `with` block calls.
     Each connection has its own thread; the script ends when it likes, and the connection with it.
     """
 
-    def __init__(self, script=answer_queries, login="trust", secret="", parameters=None):
-        self._script, self._secret = script, secret
+    def __init__(self, script=answer_queries, login="trust", secret="", parameters=None,
+                 tls_answer=b"N"):
+        self._script, self._secret, self._tls_answer = script, secret, tls_answer
         self._login = login if callable(login) else getattr(self, f"_login_{login}")
         self.parameters = {"server_version": "15.0", "client_encoding": "UTF8",
                            "server_encoding": "UTF8", "standard_conforming_strings": "on",
@@ -557,7 +559,7 @@ class FakeServer:
                 self.cancels.append((struct.unpack_from("!i", body)[0], body[4:]))
                 return None
             if code in (80877103, 80877104):
-                stream.send(b"N")
+                stream.send(self._tls_answer)
                 continue
             words = [word.decode() for word in body.split(b"\0")]
             parameters = dict(zip(words[0:-2:2], words[1:-2:2]))

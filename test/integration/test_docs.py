@@ -20,6 +20,7 @@ import pytest
 
 from cluster import BINDIR, Postgres
 from machine import run, scratch_dir
+from named import missing_tests, named_tests
 from turnstile import TOP, Turnstile
 
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
@@ -174,10 +175,16 @@ def test_settings_named_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_tests_named_exist(page):
+    assert not missing_tests(page, page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_names_in_code_style_exist(page):
     """Settings, columns, fields, functions: whatever a page names stands in the sources."""
-    named = {code.rstrip("()") for code in CODE.findall(page.read_text())}
-    named = {code for code in named if NAME.fullmatch(code)}
+    text = page.read_text()
+    named = {code.rstrip("()") for code in CODE.findall(text)}
+    named = {code for code in named if NAME.fullmatch(code)} - {n for _, n in named_tests(text)}
     # Names of metrics are put together; test_http.py compares them with what is served.
     named -= {code for code in named if code.startswith("pgturnstile_") and page.name == "metrics.md"}
     unknown = named - identifiers() - FOREIGN

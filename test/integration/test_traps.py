@@ -11,6 +11,7 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE
+from named import missing_tests, named_tests
 from rig import clients, essence, log_in, same_as_direct, shop, sqlstate
 
 HERE = Path(__file__).resolve().parent
@@ -28,12 +29,8 @@ def test_every_trap_has_tests_that_exist():
     rows = re.findall(r"^\| (\d+) \|[^|]*\|(.*)\|$", text[text.index("## The traps"):], re.M)
     assert [int(number) for number, _ in rows] == list(range(1, 21))
     for number, tests in rows:
-        named = re.findall(r"\[(test_\w+\.py)\]\(\1\)((?: `test_\w+`,?)+)", tests)
-        assert named, f"trap {number} has no test"
-        for file, names in named:
-            defined = set(re.findall(r"^def (test_\w+)\(", (HERE / file).read_text(), re.M))
-            missing = set(re.findall(r"`(\w+)`", names)) - defined
-            assert not missing, f"trap {number}: {file} has no {missing}"
+        assert named_tests(tests), f"trap {number} has no test"
+        assert not missing_tests(HERE / "README.md", tests), f"trap {number}"
 
 
 # --- statements ----------------------------------------------------------------------------------
