@@ -143,8 +143,18 @@ void act_left_alone(struct console *console);
 /* ---- describe.c ---------------------------------------------------------------------------------
  */
 
+/* A word of commands.def as it is written. */
+void put_upper(struct buf *out, const char *word);
 /* The notice that SHOW HELP is. */
 void help_put_notice(struct buf *out);
+
+/* ---- show_events.c -----------------------------------------------------------------------------
+ */
+
+/* A command has been answered, and not with an error. */
+void events_note_command(const struct session *s, const struct command *cmd);
+/* The kinds there are, for docs/admin.md. */
+void events_describe(struct buf *out);
 
 /* ---- show_stats.c ------------------------------------------------------------------------------
  */

@@ -11,6 +11,7 @@
 #ifndef PGT_CLIENT_CLIENT_H
 #define PGT_CLIENT_CLIENT_H
 
+#include "base/log.h"
 #include "client/identity.h"
 #include "net/conn.h"
 #include "pool/pool.h"
@@ -187,6 +188,9 @@ void client_vouch(struct client *c);
 
 /* A new connection: a stranger. */
 struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer);
+
+/* For lines in the log; its address goes into *room. */
+struct log_about client_about(const struct client *c, char room[LOG_ADDRESS_MAX]);
 
 /* Ends it: an error for the peer (NULL: none), then the goodbye.  Safe in any phase and from any
  * handler; leaving() is called first. */

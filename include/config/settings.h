@@ -148,6 +148,7 @@ typedef int setting_route_mode_t;
 typedef int setting_read_your_writes_t;
 typedef int setting_listen_lost_t;
 typedef int setting_rate_limit_mode_t;
+typedef int setting_log_format_t;
 typedef int setting_session_state_t;
 typedef int setting_backend_pid_t;
 typedef int setting_sequence_state_t;

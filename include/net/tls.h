@@ -36,6 +36,8 @@ struct tls_context *tls_context_new(const struct tls_options *options, struct er
 /* Any thread, for both; unref of NULL does nothing. */
 struct tls_context *tls_context_ref(struct tls_context *ctx);
 void tls_context_unref(struct tls_context *ctx);
+/* Both none counts as the same. */
+bool tls_context_has_same_certificate(const struct tls_context *a, const struct tls_context *b);
 
 /* A session over fd, which stays the caller's; holds a reference to ctx.  The process must ignore
  * SIGPIPE.  As client: sni is the host's name as configured, sent when it is not an address;

@@ -398,6 +398,9 @@ static inline void admit_leave(struct client *c)
 bool admit_wait_for_replica(struct client *c);
 /* It waits for none any more. */
 void admit_has_node(struct client *c);
+/* An event, at most one each second and tenant. */
+void admit_say_limit(struct tenant *t, const struct group *group, enum limit_kind kind,
+		     const char *outcome, usec_t now);
 /* It waits no more, and has no transaction. */
 void admit_forget(struct client *c);
 /* Those who may go on by now are looked at again. */

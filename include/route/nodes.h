@@ -10,6 +10,7 @@
 #define PGT_ROUTE_NODES_H
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "config/config.h"
 #include "route/health.h"
 #include "route/primacy.h"
@@ -91,6 +92,9 @@ struct node_set {
 	const struct sql_catalog *catalog; /* or NULL as long as it was not read */
 	const struct sql_leaving *leaving; /* the same */
 };
+
+/* Its "host:port" in *room, which it returns. */
+const char *node_address(const struct node *node, char room[LOG_ADDRESS_MAX]);
 
 /* One reference, the caller's. */
 struct node_set *node_set_new(const char *database, const struct node_conf *nodes, size_t n);

@@ -27,6 +27,7 @@ struct tenant {
 	unsigned nqueued;         /* sessions of this thread that wait for one of its slots … */
 	unsigned nthirsty;        /* … or for tokens … */
 	unsigned nwoken;          /* … and of them those that were told to try again, and will */
+	usec_t limit_said_at;     /* when an event said that it is over a limit */
 	usec_t yielded_at;        /* when this thread left a token to those of others */
 	bool is_gated;            /* its transactions have to be asked for */
 	uint64_t counts[NTENANT_COUNTS];

@@ -12,6 +12,7 @@
 #include "admin/parts.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "stats/event.h"
 #include "tenant/shared.h"
 
 #include <stdlib.h>
@@ -557,6 +558,7 @@ void console_pause(struct control *control)
 		log_info("already suspended/paused");
 		return;
 	}
+	event_say(EVENT_pause, &(struct log_about){ 0 }, "PAUSE, by a signal");
 	console->paused = true;
 	pause_all(console);
 	run_errand(console, NULL, "PAUSE", "", ERRAND_ONCE, visit_pause);
@@ -568,6 +570,7 @@ void console_resume(struct control *control)
 
 	if (control->suspended)
 		control_suspend(control, false);
+	event_say(EVENT_resume, &(struct log_about){ 0 }, "RESUME, by a signal");
 	resume(console, "");
 	run_errand(console, NULL, "RESUME", "", ERRAND_ONCE, visit_resume);
 }
@@ -577,7 +580,8 @@ void act_left_alone(struct console *console)
 	/* Nobody could log in any more to end it. */
 	if (!console->control->suspended || console->control->shutdown != SHUTDOWN_NOT)
 		return;
-	log_info("admin disappeared when suspended, doing RESUME");
+	event_say(EVENT_resume, &(struct log_about){ 0 },
+		  "admin disappeared when suspended, doing RESUME");
 	control_suspend(console->control, false);
 }
 

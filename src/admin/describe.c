@@ -10,7 +10,7 @@
 
 #include <ctype.h>
 
-static void put_upper(struct buf *out, const char *word)
+void put_upper(struct buf *out, const char *word)
 {
 	for (; *word; word++)
 		buf_put_u8(out, (uint8_t)toupper((unsigned char)*word));
@@ -75,7 +75,7 @@ static const char head[] =
     "older exporters ask for (STATS: total_requests, DATABASES: reserve_pool). Its database and "
     "user `pgbouncer` in the tables are the console itself. Our own data has "
     "its own commands: TENANTS, TIERS, LIMITS, NODES, SAVINGS, LISTENERS, PINS, PIN_COUNTS, "
-    "PREPARED.\n";
+    "PREPARED, EVENTS.\n";
 
 static void put_access(struct buf *out, enum access access)
 {
@@ -112,6 +112,8 @@ static void put_show(struct buf *out, unsigned id)
 	for (unsigned i = 0; i < layout->n; i++)
 		buf_printf(out, "| %s | %s | %s |\n", layout->columns[i].name,
 			   column_type_name(layout->columns[i].type), layout->columns[i].doc);
+	if (id == SHOW_events)
+		events_describe(out);
 }
 
 void console_describe_markdown(struct buf *out)

@@ -118,6 +118,8 @@ static void finish(struct session *s)
 void session_complete(struct session *s, const char *tag)
 {
 	msg_put_command_complete(out_of(s), tag);
+	if (s->portal)
+		events_note_command(s, &s->portal->cmd);
 	finish(s);
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "stats/histogram.h"
 #include "wire/frame.h"
 #include "wire/write.h"
@@ -84,29 +85,6 @@ unsigned table_add_empty(struct table *t)
 void table_set_number(struct table *t, unsigned row, unsigned column, int64_t number)
 {
 	*cell(t, row, column) = number;
-}
-
-/* Bytes of the UTF-8 character at p, which ends at a NUL at the latest; 0: it is none.  RFC 3629.
- */
-static size_t utf8_len(const char *p)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	uint8_t lead = (uint8_t)*p;
-	size_t n = lead < 0x80       ? 1
-		   : lead >> 5 == 6  ? 2
-		   : lead >> 4 == 14 ? 3
-		   : lead >> 3 == 30 ? 4
-				     : 0;
-	uint32_t code = n > 1 ? lead & (0x7fu >> n) : lead;
-
-	for (size_t i = 1; i < n; i++) {
-		if (((uint8_t)p[i] & 0xc0) != 0x80)
-			return 0;
-		code = code << 6 | ((uint8_t)p[i] & 0x3f);
-	}
-	if (n && (code < least[n] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)))
-		return 0;
-	return n;
 }
 
 /* Names that clients choose may be any bytes, but what is shown must be UTF-8, or no driver would

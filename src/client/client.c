@@ -11,6 +11,7 @@
 #include "client/login.h"
 #include "wire/write.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* How long a client may take to read its last error. */
@@ -133,16 +134,30 @@ struct client *client_new(struct client_host *host, int fd, const struct conn_ad
 	return c;
 }
 
+struct log_about client_about(const struct client *c, char room[LOG_ADDRESS_MAX])
+{
+	char host[INET6_ADDRSTRLEN];
+
+	conn_addr_text(&c->conn.peer, host);
+	snprintf(room, LOG_ADDRESS_MAX, "%s:%u", host, c->conn.peer.port);
+	return (struct log_about){ .client = c->id,
+				   .database = c->group ? c->group->name : NULL,
+				   .user = c->user,
+				   .tenant = c->tenant ? c->tenant->name : NULL,
+				   .address = room };
+}
+
 static void log_end(const struct client *c, const char *why)
 {
-	char addr[INET6_ADDRSTRLEN];
+	char address[LOG_ADDRESS_MAX];
+	struct log_about about;
 
 	if (!c->host->config->global.log_disconnections || !c->user)
 		return;
-	conn_addr_text(&c->conn.peer, addr);
-	log_info("C-%llu: %s@%s:%u closing because: %s (age=%llds)", (unsigned long long)c->id,
-		 c->user, addr, c->conn.peer.port, why,
-		 (long long)((loop_now(c->conn.net->loop) - c->connected_at) / USEC_PER_SEC));
+	about = client_about(c, address);
+	about.reason = why;
+	log_about(LOG_LEVEL_INFO, &about, "closing because: %s (age=%llds)", why,
+		  (long long)((loop_now(c->conn.net->loop) - c->connected_at) / USEC_PER_SEC));
 }
 
 /* Takes it out of everything.  False: it was closed before. */

@@ -17,6 +17,7 @@
 #include "base/random.h"
 #include "net/sockopt.h"
 #include "net/tls.h"
+#include "stats/event.h"
 #include "wire/frame.h"
 #include "wire/read.h"
 #include "wire/write.h"
@@ -138,9 +139,15 @@ static void scram_secret_of(struct client *c, struct scram_secret *out)
 
 static enum step refuse(struct client *c, const struct err *e)
 {
+	char address[LOG_ADDRESS_MAX];
+	const struct log_about about = client_about(c, address);
+
 	if (c->host->config->global.log_pooler_errors)
-		log_warning("C-%llu: login of \"%s\" refused: %s", (unsigned long long)c->id,
-			    c->user ? c->user : "", e->text);
+		log_about(LOG_LEVEL_WARNING, &about, "login of \"%s\" refused: %s",
+			  c->user ? c->user : "", e->text);
+	event_count(EVENT_logins, &(struct log_about){ .reason = e->text },
+		    "%u logins were refused within ten seconds, the last one of \"%s\" from %s: %s",
+		    event_specs[EVENT_logins].burst, c->user ? c->user : "", address, e->text);
 	client_close(c, e, e->text);
 	return STEP_CLOSED;
 }
@@ -230,11 +237,10 @@ void client_welcome(struct client *c, struct param_set *told)
 	if (c->group)
 		c->group->counters.client_login_count++;
 	if (c->host->config->global.log_connections) {
-		char addr[INET6_ADDRSTRLEN];
+		char address[LOG_ADDRESS_MAX];
+		const struct log_about about = client_about(c, address);
 
-		conn_addr_text(&c->conn.peer, addr);
-		log_info("C-%llu: %s@%s:%u login%s%s", (unsigned long long)c->id, c->user, addr,
-			 c->conn.peer.port, c->group ? " to " : "", c->group ? c->group->name : "");
+		log_about(LOG_LEVEL_INFO, &about, "login");
 	}
 	conn_resume(&c->conn);
 	if (conn_input(&c->conn).n)

@@ -7,6 +7,8 @@
  */
 #include "config/types.h"
 
+#include "base/log.h"
+
 #include <inttypes.h>
 #include <syslog.h>
 
@@ -751,6 +753,13 @@ static const struct setting_word rate_limit_mode_words[] = {
 	{ NULL,     0,                  NULL},
 };
 WORDS_TYPE(rate_limit_mode, "enforce or warn");
+
+static const struct setting_word log_format_words[] = {
+	{"text",  LOG_FORMAT_TEXT, NULL},
+	{ "json", LOG_FORMAT_JSON, NULL},
+	{ NULL,   0,               NULL},
+};
+WORDS_TYPE(log_format, "text or json");
 
 static const struct setting_word load_balance_hosts_words[] = {
 	{"round-robin", LOAD_BALANCE_ROUND_ROBIN, NULL},

@@ -4,23 +4,10 @@
  *
  * Texts of tables are UTF-8.
  */
+#include "base/json.h"
 #include "http/parts.h"
 
 #include <inttypes.h>
-
-static void put_string(struct buf *out, const char *s)
-{
-	buf_put_u8(out, '"');
-	for (; *s; s++) {
-		if ((uint8_t)*s < 0x20)
-			buf_printf(out, "\\u%04x", (unsigned)*s);
-		else if (*s == '"' || *s == '\\')
-			buf_printf(out, "\\%c", *s);
-		else
-			buf_put_u8(out, (uint8_t)*s);
-	}
-	buf_put_u8(out, '"');
-}
 
 static void put_value(struct buf *out, const struct table *t, unsigned row, unsigned column)
 {
@@ -29,7 +16,7 @@ static void put_value(struct buf *out, const struct table *t, unsigned row, unsi
 	if (table_number(t, row, column) == NUMBER_NULL)
 		buf_printf(out, "null");
 	else if (type == COLUMN_TEXT)
-		put_string(out, table_text(t, row, column));
+		json_put_string(out, table_text(t, row, column));
 	else
 		buf_printf(out, "%" PRId64, table_number(t, row, column));
 }

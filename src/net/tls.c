@@ -267,6 +267,13 @@ void tls_context_unref(struct tls_context *ctx)
 	free(ctx);
 }
 
+bool tls_context_has_same_certificate(const struct tls_context *a, const struct tls_context *b)
+{
+	const X509 *x = SSL_CTX_get0_certificate(a->ssl), *y = SSL_CTX_get0_certificate(b->ssl);
+
+	return x == y || (x && y && !X509_cmp(x, y));
+}
+
 /* ---- sessions ------------------------------------------------------------------------------- */
 
 static bool is_address(const char *host)

@@ -13,6 +13,7 @@
  */
 #include "base/mem.h"
 #include "relay/parts.h"
+#include "stats/event.h"
 #include "tenant/shared.h"
 #include "wire/write.h"
 
@@ -270,11 +271,26 @@ static double shown_seconds(usec_t wait)
 	return (double)((wait + tenth - 1) / tenth) / 10;
 }
 
+/* At most once a second, so that a flood of refusals costs no more than that. */
+void admit_say_limit(struct tenant *t, const struct group *group, enum limit_kind kind,
+		     const char *outcome, usec_t now)
+{
+	if (now - t->limit_said_at < USEC_PER_SEC)
+		return;
+	t->limit_said_at = now;
+	event_say(EVENT_limit,
+		  &(struct log_about){
+		      .database = group->name, .tenant = t->name, .reason = limit_name(kind) },
+		  "limit \"%s\" is reached: %s", limit_name(kind), outcome);
+}
+
 static void warn(struct client *c, unsigned n, const struct limit_refusal *why)
 {
 	const char *name = limit_name(why->kind);
 	struct err notice;
 
+	admit_say_limit(c->tenant, c->group, why->kind,
+			"transactions run nevertheless (rate_limit_mode = warn)", relay_now(c));
 	c->group->counters.warned_count += n;
 	atomic_fetch_add(&shared_tally(c->tenant->shared)->warned[why->kind], n);
 	if (is_slot(why->kind))
@@ -296,6 +312,7 @@ static enum verdict refuse(struct client *c, const struct limit_refusal *why, st
 
 	stop_waiting(c);
 	release_unused(c);
+	admit_say_limit(c->tenant, c->group, why->kind, "transactions are refused", relay_now(c));
 	c->group->counters.limited_count++;
 	atomic_fetch_add(&shared_tally(c->tenant->shared)->refused[why->kind], 1);
 	if (is_slot(why->kind)) {

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "relay/parts.h"
 #include "route/nodes.h"
+#include "stats/event.h"
 
 #include <stdlib.h>
 
@@ -99,6 +100,12 @@ static void become_pinned(struct client *c, enum pin_reason reason)
 		group->counters.pinned_count++;
 		tenant_count(c->tenant, TENANT_PINNED, 1);
 	}
+	event_count(EVENT_pins,
+		    &(struct log_about){ .database = group->name, .reason = reasons[reason].name },
+		    "%u sessions have begun to keep a server within ten seconds, the last one%s%s "
+		    "because of %s",
+		    event_specs[EVENT_pins].burst, c->tenant ? " of tenant " : "",
+		    tenant_name(c->tenant), reasons[reason].name);
 	log_debug("C-%llu: %s keeps its server: %s", (unsigned long long)c->id, c->user,
 		  reasons[reason].name);
 }

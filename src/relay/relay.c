@@ -111,6 +111,7 @@ static bool count_client(struct client *c, struct group *group, struct tenant *t
 		slot_give_back(&group->database_shared->clients);
 		slot_give_back(&group->user_shared->clients);
 		atomic_fetch_add(&shared_tally(tenant->shared)->refused[LIMIT_CLIENTS], 1);
+		admit_say_limit(tenant, group, LIMIT_CLIENTS, "clients are refused", relay_now(c));
 		return refuse_full(e, "max_client_conn of the tenant");
 	}
 	group->nclients++;

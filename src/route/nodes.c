@@ -34,6 +34,12 @@ static struct shared *cluster_of(const struct node_conf *first)
 	return cluster;
 }
 
+const char *node_address(const struct node *node, char room[LOG_ADDRESS_MAX])
+{
+	snprintf(room, LOG_ADDRESS_MAX, "%s:%u", node->host, node->port);
+	return room;
+}
+
 struct node_set *node_set_new(const char *database, const struct node_conf *nodes, size_t n)
 {
 	struct node_set *set = xnew(struct node_set);

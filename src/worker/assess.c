@@ -12,12 +12,12 @@
  * written when it was last asked.  Else the age of the last transaction it replayed, but no more
  * than the time since it was last known to have everything, which is right on an idle primary too.
  */
-#include "base/log.h"
 #include "base/mem.h"
 #include "route/fence.h"
 #include "route/nodes.h"
 #include "route/primacy.h"
 #include "server/server.h"
+#include "stats/event.h"
 #include "worker/watch.h"
 
 /* A process that was met instead of the one asked counts for so long. */
@@ -27,6 +27,20 @@
 #define IS_SEVERAL      "different servers answer here: reads of what was written go to the primary"
 
 #define IS_NOT_YET_BACK "answers again, but not yet often enough (node_answers)"
+
+static void say_role(const struct probe *p, enum node_role role, const char *why)
+{
+	bool is_out = role == NODE_DOWN || role == NODE_FENCED;
+	char node[LOG_ADDRESS_MAX];
+	struct log_about about = { .database = p->watch->set->database,
+				   .node = node_address(probe_node(p), node),
+				   .reason = why };
+
+	event_say(is_out ? EVENT_node_down
+		  : *why ? EVENT_node_warning
+			 : EVENT_node_up,
+		  &about, "node %s is %s%s%s", node, node_role_name(role), *why ? ": " : "", why);
+}
 
 void assess_set_role(struct probe *p, enum node_role role, const char *why)
 {
@@ -38,12 +52,7 @@ void assess_set_role(struct probe *p, enum node_role role, const char *why)
 	if (!is_news)
 		return;
 	node_set_error(p->watch->set, node, why);
-	if (*why)
-		log_warning("database \"%s\": node %s:%u is %s: %s", p->watch->set->database,
-			    node->host, node->port, node_role_name(role), why);
-	else
-		log_info("database \"%s\": node %s:%u is %s", p->watch->set->database, node->host,
-			 node->port, node_role_name(role));
+	say_role(p, role, why);
 }
 
 /* Whether it lives, as far as is known, although it has not been heard. */
@@ -84,13 +93,16 @@ static bool is_blind(const struct watch *w)
 static void log_primary(const struct watch *w, int primary)
 {
 	const struct node_set *set = w->set;
+	struct log_about about = { .database = set->database };
+	char node[LOG_ADDRESS_MAX];
 
-	if (primary < 0)
-		log_warning("database \"%s\": no primary is known: what needs it waits",
-			    set->database);
-	else if (set->reign.primary >= 0)
-		log_info("database \"%s\": the primary is %s:%u, on timeline %u", set->database,
-			 set->nodes[primary].host, set->nodes[primary].port, set->reign.timeline);
+	if (primary < 0) {
+		event_say(EVENT_primary_lost, &about, "no primary is known: what needs it waits");
+	} else if (set->reign.primary >= 0) {
+		about.node = node_address(&set->nodes[primary], node);
+		event_say(EVENT_primary, &about, "the primary is %s, on timeline %u", node,
+			  set->reign.timeline);
+	}
 }
 
 /* The process that a connection has met was another one, and the one asked then still answers. */

@@ -12,6 +12,8 @@
 #include "base/random.h"
 #include "client/login.h"
 #include "net/resolve.h"
+#include "net/tls.h"
+#include "stats/event.h"
 #include "worker/monitor.h"
 #include "worker/sets.h"
 #include "worker/tenant_source.h"
@@ -23,6 +25,10 @@
 #define SWEEP_PERIOD (100 * USEC_PER_MSEC)
 /* How often a shutdown looks whether the last client or transaction is gone. */
 #define QUIET_PERIOD (100 * USEC_PER_MSEC)
+
+#define EVENTS_MAX   100000
+
+static const struct log_about no_one;
 
 /* ---- gathering --------------------------------------------------------------------------------
  */
@@ -132,6 +138,9 @@ static void deliver_setup(struct mail *mail, void *receiver)
 
 static void use_setup(struct control *c, struct setup setup)
 {
+	unsigned kept = setup.config->global.events_kept;
+
+	events_keep(kept < EVENTS_MAX ? kept : EVENTS_MAX);
 	c->setup = setup;
 	c->config = setup.config;
 	c->host.config = setup.config;
@@ -156,10 +165,19 @@ static void configure_watchers(struct control *c)
 	tenant_source_configure(c->tenant_source, c->config);
 }
 
+static void note_certificate(const struct tls_context *old, const struct tls_context *new,
+			     const char *whom)
+{
+	if (old && new && !tls_context_has_same_certificate(old, new))
+		event_say(EVENT_certificate, &no_one, "another certificate is shown to %s", whom);
+}
+
 static void publish(struct control *c, struct setup setup)
 {
 	struct setup old = c->setup;
 
+	note_certificate(old.client_tls, setup.client_tls, "clients");
+	note_certificate(old.server_tls, setup.server_tls, "servers");
 	tenants_rescale(old.config, setup.config, loop_now(c->loop));
 	use_setup(c, setup);
 	scram_cache_clear(c->host.scram_cache);
@@ -193,7 +211,8 @@ bool control_open_log(const struct control_options *options, const struct config
 				     .to_stderr = options->log_to_stderr,
 				     .to_syslog = set->syslog,
 				     .syslog_ident = set->syslog_ident,
-				     .syslog_facility = set->syslog_facility };
+				     .syslog_facility = set->syslog_facility,
+				     .format = set->log_format };
 	unsigned more = options->verbosity > set->verbose ? options->verbosity : set->verbose;
 	unsigned most = LOG_LEVEL_TRACE - LOG_LEVEL_INFO;
 
@@ -236,9 +255,10 @@ bool control_reload(struct control *c, struct err *e)
 	else
 		ok = err_set(e, "F0000", "%.*s", SLICE_FMT(buf_peek(&problems.errors)));
 	if (ok)
-		log_info("RELOAD: the new configuration is in force");
+		event_say(EVENT_reload, &no_one, "RELOAD: the new configuration is in force");
 	else
-		log_error("RELOAD: the old configuration stays in force%s%s", config ? ": " : "",
+		event_say(EVENT_reload_failed, &no_one,
+			  "RELOAD: the old configuration stays in force%s%s", config ? ": " : "",
 			  config ? e->text : "");
 	config_problems_fini(&problems);
 	c->options.hooks->tell(CONTROL_IS_READY);
@@ -370,7 +390,7 @@ void control_shutdown(struct control *c, enum shutdown_mode mode)
 	/* What the log says is so by then. */
 	if (c->shutdown == SHUTDOWN_WAIT_FOR_SERVERS)
 		c->options.hooks->console_pause(c);
-	log_info("SHUTDOWN: %s", words[c->shutdown]);
+	event_say(EVENT_shutdown, &no_one, "SHUTDOWN: %s", words[c->shutdown]);
 	if (before == SHUTDOWN_NOT) {
 		c->options.hooks->tell(CONTROL_STOPS);
 		if (c->shutdown != SHUTDOWN_NOW)
@@ -509,6 +529,8 @@ static void on_sweep(struct loop_timer *timer)
 	net_sweep(&c->net, now);
 	client_sweep_newcomers(&c->host, now);
 	net_flush(&c->net);
+	events_sweep();
+	log_sweep();
 }
 
 /* ---- beginning and end ------------------------------------------------------------------------
@@ -590,7 +612,8 @@ static void say_where(const struct control *c)
 {
 	for (unsigned i = 0; i < c->listeners.n; i++)
 		log_info("listening on %s", c->listeners.at[i].name);
-	log_info("%s is ready: %u workers, process %d", PACKAGE_STRING, c->nworkers, (int)getpid());
+	event_say(EVENT_start, &no_one, "%s is ready: %u workers, process %d", PACKAGE_STRING,
+		  c->nworkers, (int)getpid());
 }
 
 void control_run(const struct control_options *options, struct setup *setup,
@@ -611,5 +634,6 @@ void control_run(const struct control_options *options, struct setup *setup,
 	loop_run(c->loop);
 	stop(c);
 	log_info("the end");
+	events_free();
 	free(c);
 }

@@ -16,6 +16,7 @@
 #include "route/primacy.h"
 #include "server/server.h"
 #include "sql/catalog.h"
+#include "stats/event.h"
 #include "worker/catalog_read.h"
 #include "worker/patroni.h"
 #include "worker/sets.h"
@@ -114,8 +115,8 @@ static void end_switchover(struct watch *w, usec_t now)
 		return;
 	serve_again(set);
 	set->was_kept = true;
-	log_warning("database \"%s\": SWITCHOVER: no other node has become the primary in time",
-		    set->database);
+	event_say(EVENT_switchover_failed, &(struct log_about){ .database = set->database },
+		  "SWITCHOVER: no other node has become the primary in time");
 }
 
 static void on_tick(struct loop_timer *timer)
@@ -273,6 +274,15 @@ static struct watch *find_watch_of(const struct monitor *m, const char *database
 	return NULL;
 }
 
+static void say_retiring(const struct node_set *set)
+{
+	char node[LOG_ADDRESS_MAX];
+	struct log_about about = { .database = set->database,
+				   .node = node_address(&set->nodes[set->retiring], node) };
+
+	event_say(EVENT_switchover, &about, "SWITCHOVER: %s starts no more transactions", node);
+}
+
 bool monitor_retire(struct monitor *m, const char *database, struct err *e)
 {
 	struct watch *w = find_watch_of(m, database);
@@ -291,8 +301,7 @@ bool monitor_retire(struct monitor *m, const char *database, struct err *e)
 	set->was_kept = false;
 	set->retiring = set->primary;
 	set->nodes[set->retiring].service = NODE_RETIRES;
-	log_info("database \"%s\": SWITCHOVER: %s:%u starts no more transactions", database,
-		 set->nodes[set->retiring].host, set->nodes[set->retiring].port);
+	say_retiring(set);
 	watch_keep_pace(w);
 	return true;
 }

@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "stats/event.h"
 #include "tenant/ledger.h"
 
 #include <errno.h>
@@ -157,7 +158,8 @@ static void keep(struct state *st)
 		return;
 	}
 	if (!st->has_failed)
-		log_warning("quotas cannot be kept in %s: %s", st->dir, strerror(errno));
+		event_say(EVENT_quotas, &(struct log_about){ 0 }, "quotas cannot be kept in %s: %s",
+			  st->dir, strerror(errno));
 	st->has_failed = true;
 	buf_fini(&text);
 }

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "config/roster.h"
 #include "server/server.h"
+#include "stats/event.h"
 #include "wire/read.h"
 
 #include <inttypes.h>
@@ -215,8 +216,8 @@ static void fail(struct tenant_source *ts, const char *why)
 
 	snprintf(ts->failure, sizeof(ts->failure), "%s", why ? why : "the connection was closed");
 	if (is_news)
-		log_warning("database \"%s\": tenant_query: %s; the tenants known so far stay",
-			    database_of(ts), ts->failure);
+		event_say(EVENT_tenant_query, &(struct log_about){ .database = database_of(ts) },
+			  "tenant_query: %s; the tenants known so far stay", ts->failure);
 	disappoint_all(ts);
 }
 
@@ -230,7 +231,8 @@ static void fail_connection(struct tenant_source *ts, const char *why)
 static void recover(struct tenant_source *ts)
 {
 	if (*ts->failure)
-		log_info("database \"%s\": tenant_query is answered again", database_of(ts));
+		event_say(EVENT_tenant_query_up, &(struct log_about){ .database = database_of(ts) },
+			  "tenant_query is answered again");
 	*ts->failure = '\0';
 }
 

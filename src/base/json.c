@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * json.c - a string of JSON, RFC 8259.
+ *
+ * Knows strings, not what they are members of.
+ */
+#include "base/json.h"
+
+#include "base/utf8.h"
+
+#define REPLACEMENT "\xef\xbf\xbd"
+
+static void put_ascii(struct buf *out, char c)
+{
+	if ((uint8_t)c < 0x20 || c == 0x7f)
+		buf_printf(out, "\\u%04x", (unsigned)c);
+	else if (c == '"' || c == '\\')
+		buf_printf(out, "\\%c", c);
+	else
+		buf_put_u8(out, (uint8_t)c);
+}
+
+void json_put_string(struct buf *out, const char *s)
+{
+	size_t n;
+
+	buf_put_u8(out, '"');
+	for (; *s; s += n ? n : 1) {
+		n = utf8_len(s);
+		if (n == 1)
+			put_ascii(out, *s);
+		else if (n)
+			buf_put(out, s, n);
+		else
+			buf_put_slice(out, SLICE(REPLACEMENT));
+	}
+	buf_put_u8(out, '"');
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * test_event.c - the ring of events: what is kept, counted and left out.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/assert.h"
+#include "stats/event.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct log_about no_one;
+
+static void describe(const struct event *e, void *arg)
+{
+	char *text = arg;
+	size_t n = strlen(text);
+
+	snprintf(text + n, 4096 - n, "%s/%s:%u ", e->text, e->tenant, e->count);
+}
+
+/* Those above a number, as "text/tenant:count ". */
+static const char *kept(uint64_t above)
+{
+	static char text[4096];
+
+	*text = '\0';
+	events_each(above, describe, text);
+	return text;
+}
+
+static uint64_t last(void)
+{
+	char ignored[4096] = "";
+
+	return events_each(0, describe, ignored);
+}
+
+static void test_the_same_again_is_counted(void **state)
+{
+	uint64_t before = last();
+	const struct log_about acme = { .tenant = "acme" }, globex = { .tenant = "globex" };
+
+	for (int i = 0; i < 3; i++)
+		event_say(EVENT_limit, &acme, "limit %d", 1);
+	event_say(EVENT_limit, &globex, "limit %d", 1);
+	event_say(EVENT_limit, &acme, "limit %d", 1);
+	event_say(EVENT_limit, &acme, "limit %d", 2);
+	assert_string_equal(kept(before), "limit 1/acme:4 limit 1/globex:1 limit 2/acme:1 ");
+}
+
+static void test_what_is_between_two_of_a_kind_is_not_lost(void **state)
+{
+	uint64_t before = last();
+	const struct log_about node = { .database = "shop", .node = "a:1" };
+
+	event_say(EVENT_node_down, &node, "down");
+	event_say(EVENT_node_up, &node, "up");
+	event_say(EVENT_node_down, &node, "down");
+	assert_string_equal(kept(before), "down/:1 up/:1 down/:1 ");
+}
+
+static void test_another_size_keeps_the_last(void **state)
+{
+	events_keep(2);
+	event_say(EVENT_pause, &no_one, "a");
+	event_say(EVENT_pause, &no_one, "b");
+	event_say(EVENT_pause, &no_one, "c");
+	assert_string_equal(kept(0), "b/:1 c/:1 ");
+	events_keep(8);
+	assert_string_equal(kept(0), "b/:1 c/:1 ");
+	event_say(EVENT_pause, &no_one, "d");
+	assert_string_equal(kept(0), "b/:1 c/:1 d/:1 ");
+	events_keep(1);
+	assert_string_equal(kept(0), "d/:1 ");
+	events_keep(0);
+	assert_string_equal(kept(0), "");
+	event_say(EVENT_pause, &no_one, "e");
+	assert_string_equal(kept(0), "");
+	events_keep(1000);
+	assert_string_equal(kept(0), "");
+}
+
+static void test_no_kind_floods_the_ring(void **state)
+{
+	uint64_t before = last();
+	unsigned n = 0;
+
+	event_say(EVENT_resume, &no_one, "first");
+	for (int i = 0; i < 5000; i++)
+		event_say(EVENT_reconnect, &no_one, "another %d", i);
+	for (const char *at = kept(before); (at = strchr(at, '/')); at++)
+		n++;
+	assert_in_range(n, 100, 101);
+	assert_non_null(strstr(kept(before), "first"));
+}
+
+static void test_many_at_once_are_one(void **state)
+{
+	uint64_t before = last();
+
+	for (int i = 1; i <= 25; i++)
+		event_count(EVENT_logins, &no_one, "number %d", i);
+	assert_string_equal(kept(before), "number 10/:1 ");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_same_again_is_counted),
+		cmocka_unit_test(test_what_is_between_two_of_a_kind_is_not_lost),
+		cmocka_unit_test(test_another_size_keeps_the_last),
+		cmocka_unit_test(test_no_kind_floods_the_ring),
+		cmocka_unit_test(test_many_at_once_are_one),
+	};
+	int failed;
+
+	log_threshold = LOG_LEVEL_FATAL;
+	events_keep(1000);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	events_free();
+	return failed;
+}
