@@ -198,8 +198,10 @@ install_node_modules() {
 }
 
 [ $mode != long ] || long_script || exit 2
-packages='test'
-[ $mode != full ] || packages='all'
+case $mode:$long in
+full:* | long:threads) packages=all ;;
+*) packages=test ;;
+esac
 sh "$top/etc/install-deps.sh" $packages </dev/null || exit 2
 mkdir -p "$build" && build=$(cd "$build" && pwd) || exit 2
 echo '*' >"$build/.gitignore"
@@ -224,7 +226,12 @@ full)
     integration -m tsan
     ;;
 long)
-    build plain
+    if [ "$long" = threads ]; then
+        install_node_modules
+        build tsan CC=clang --enable-sanitizers=thread
+    else
+        build plain
+    fi
     say "$script"
     case $script in
     *.py) interpreter=$python ;;
