@@ -73,12 +73,10 @@ must() {
 }
 
 long_script() {
-    for script in "$top/test/long/$long.py" "$top/test/long/$long.sh"; do
-        [ -f "$script" ] && return 0
-    done
+    script=$top/test/long/$long.py
+    [ -f "$script" ] && [ "$long" != stage ] && return 0
     echo "no long test '$long'; there are:" >&2
-    find "$top/test/long" -name '*.py' -o -name '*.sh' 2>/dev/null |
-        sed 's|.*/|  |; s|\.[a-z]*$||' | sort >&2
+    find "$top/test/long" -name '*.py' ! -name stage.py | sed 's|.*/|  |; s|\.py$||' | sort >&2
     return 1
 }
 
@@ -199,8 +197,8 @@ install_node_modules() {
 
 [ $mode != long ] || long_script || exit 2
 case $mode:$long in
-full:* | long:threads) packages=all ;;
-*) packages=test ;;
+full:* | long:threads) packages='all' ;;
+*) packages='test' ;;
 esac
 sh "$top/etc/install-deps.sh" $packages </dev/null || exit 2
 mkdir -p "$build" && build=$(cd "$build" && pwd) || exit 2
@@ -233,11 +231,7 @@ long)
         build plain
     fi
     say "$script"
-    case $script in
-    *.py) interpreter=$python ;;
-    *) interpreter='sh' ;;
-    esac
-    if "$interpreter" "$script" </dev/null; then count 1 0; else count 0 1; fi
+    if "$python" "$script" </dev/null; then count 1 0; else count 0 1; fi
     ;;
 esac
 finish
