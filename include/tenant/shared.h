@@ -40,15 +40,26 @@ enum tenant_count {
 	NTENANT_COUNTS
 };
 
+/* There may be a hundred thousand of them: SHARED_TENANT_MAX. */
 struct shared {
 	struct hlink link;
-	enum shared_kind kind;
 	unsigned refs;            /* under the registry's lock */
+	uint8_t kind;             /* enum shared_kind */
+	bool is_stranger;         /* a tenant's, without references, not known; under the lock */
+	atomic_bool is_known;     /* a tenant's: to a configuration, or a ledger */
 	_Atomic unsigned servers; /* connections, from before connect to after close */
 	_Atomic unsigned clients;
-	_Atomic usec_t starved_at; /* a pool last wanted a server and met this record's limit */
+	union {
+		struct list stranger; /* of one */
+		/* as long as anybody holds a reference */
+		struct {
+			/* a pool last wanted a server and met this record's limit */
+			_Atomic usec_t starved_at;
+			/* the thread's tenant that was woken for a token last */
+			_Atomic uintptr_t served;
+		};
+	};
 
-	/* There may be a hundred thousand of them. */
 	union {
 		/* of a database */
 		struct {
@@ -57,14 +68,10 @@ struct shared {
 		};
 		/* of a tenant */
 		struct {
-			struct list stranger; /* without references, not known */
-			atomic_bool is_known; /* to a configuration, or a ledger */
 			struct limit_state limit;
-			_Atomic uint64_t fence;        /* of its writes: route/fence.h */
-			_Atomic unsigned transactions; /* under way, where they are limited */
-			_Atomic unsigned held;         /* servers of shared pools, the same */
-			/* the thread's tenant that was woken for a token last */
-			_Atomic uintptr_t served;
+			_Atomic uint64_t fence;              /* of its writes: route/fence.h */
+			_Atomic unsigned transactions;       /* under way, where they are limited */
+			_Atomic unsigned held;               /* servers of shared pools, the same */
 			_Atomic(struct limit_tally *) tally; /* shared_tally() */
 			/* of those that threads have forgotten */
 			_Atomic uint64_t counts[NTENANT_COUNTS];
@@ -84,6 +91,11 @@ struct shared {
 	};
 	char name[];
 };
+
+/* Beside its name; docs/memory.md says what that comes to. */
+#define SHARED_TENANT_MAX 160
+_Static_assert(sizeof(struct shared) <= SHARED_TENANT_MAX,
+	       "a known tenant costs 400 bytes at most");
 
 /* What limits have done to a tenant, by enum limit_kind. */
 struct limit_tally {

@@ -19,17 +19,26 @@ static struct hmap records[SHARED_NKINDS];
 static struct list strangers = { &strangers, &strangers }; /* the one that left last at the end */
 static size_t nstrangers;
 
-static bool is_stranger(const struct shared *s)
+static void become_stranger(struct shared *s)
 {
-	return s->kind == SHARED_TENANT && list_is_linked(&s->stranger);
+	s->is_stranger = true;
+	list_push_back(&strangers, &s->stranger);
+	nstrangers++;
+}
+
+static void cease_to_be_stranger(struct shared *s)
+{
+	list_del(&s->stranger);
+	nstrangers--;
+	s->is_stranger = false;
+	s->starved_at = 0;
+	s->served = 0;
 }
 
 static struct shared *ref_locked(struct shared *s)
 {
-	if (is_stranger(s)) {
-		list_del(&s->stranger);
-		nstrangers--;
-	}
+	if (s->is_stranger)
+		cease_to_be_stranger(s);
 	s->refs++;
 	return s;
 }
@@ -85,13 +94,11 @@ struct shared *shared_get(enum shared_kind kind, struct slice name)
 	s = find_locked(kind, name, hash);
 	if (!s) {
 		s = xcalloc(1, sizeof(*s) + name.n + 1);
-		s->kind = kind;
+		s->kind = (uint8_t)kind;
 		s->refs = 1;
 		memcpy(s->name, name.p, name.n);
 		if (kind == SHARED_LOGIN)
 			s->default_timeout_ms = -1;
-		if (kind == SHARED_TENANT)
-			list_init(&s->stranger);
 		hmap_insert(&records[kind], &s->link, hash);
 	}
 	pthread_mutex_unlock(&lock);
@@ -108,8 +115,7 @@ void shared_put(struct shared *s)
 	if (--s->refs == 0 && s->kind != SHARED_TENANT) {
 		free_locked(s);
 	} else if (!s->refs && !s->is_known) {
-		list_push_back(&strangers, &s->stranger);
-		nstrangers++;
+		become_stranger(s);
 		forget_strangers();
 	}
 	pthread_mutex_unlock(&lock);
