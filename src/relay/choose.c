@@ -382,8 +382,11 @@ static enum whose_way judge_text(struct client *c, struct slice text, const stru
 /* ---- simple queries -----------------------------------------------------------------------------
  */
 
-static enum whose_way answer_query(struct client *c, const struct sql_choice *choice, struct err *e)
+static enum whose_way answer_query(struct client *c, struct slice text,
+				   const struct sql_choice *choice, struct err *e)
 {
+	if (!lane_hear(c, text, e))
+		return WHOSE_REFUSED;
 	if (whose_must_seek(c, chosen_value(choice)))
 		return WHOSE_WAITS;
 	if (!run_choice(c, choice, e))
@@ -424,7 +427,7 @@ enum whose_way whose_query(struct client *c, struct slice text, const struct sql
 		if (local.what != LOCAL_CHOICE || local.choice.nparams)
 			way = judge_other(c, facts, e);
 		else if (is_open(c))
-			return answer_query(c, &local.choice, e);
+			return answer_query(c, text, &local.choice, e);
 		else
 			way = say_again(c, chosen_value(&local.choice), local.choice.is_local, e);
 	}
@@ -699,6 +702,9 @@ static enum whose_way execute_here(struct client *c, struct portal_here *p, uint
 	struct buf *out = conn_output(&c->conn);
 	const char *tag;
 
+	/* A BEGIN, or what is chosen first in its transaction, may say where that goes. */
+	if (p->local.what != LOCAL_END && !lane_hear(c, statement_text(p->statement), e))
+		return WHOSE_REFUSED;
 	if (p->local.what != LOCAL_CHOICE) {
 		p->is_done = true;
 		tag = run_control(c, p);

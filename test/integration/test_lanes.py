@@ -129,6 +129,36 @@ def test_the_first_statement_decides_for_its_transaction(tables, turnstile, begi
         client.query("COMMIT")
 
 
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize("heard", ["BEGIN", "SET LOCAL app.current_business_id = '42'",
+                                   "SELECT set_config('app.current_business_id', '42', true)"])
+def test_what_is_answered_here_says_the_lane_too(tables, turnstile, heard, extended):
+    """A session that may choose its tenant: its BEGIN waits, and what it chooses needs no server."""
+    t = turnstile(tenants(tables, {"tenant_pool": "shared", "tenant_by": ["user_suffix", "set"],
+                                   "default_pool_size": 1, "backend_pid": "server"},
+                          changes={"lanes": {"reports": {"pool_size": 1}},
+                                   "users": {APP_USER: {"lane_switch": "yes", "tenant_switch": "yes"}}}))
+
+    def say(client, text):
+        client.send(*([raw.parse("", text), raw.bind(), raw.execute(), raw.sync()] if extended
+                      else [raw.query(text)]))
+        return client.until("Z")
+
+    with enter(t, "acme") as client:
+        usual = one(client, PID, extended)
+        texts = ["BEGIN"] if heard == "BEGIN" else ["BEGIN", heard]
+        for text in texts:
+            assert not errors(say(client, IN_REPORTS + text if text == heard else text))
+        assert one(client, PID, extended) != usual
+        say(client, "COMMIT")
+        assert one(client, PID, extended) == usual
+        # It ends with a transaction that has run nothing, and is refused where it is wrong.
+        say(client, IN_REPORTS + "BEGIN"), say(client, "ROLLBACK")
+        assert one(client, PID, extended) == usual
+        assert errors(say(client, "/*lane='report'*/ BEGIN")) == ["22023"]
+        assert one(client, PID, extended) == usual
+
+
 def test_who_may_not_choose_is_not_heard(tables, turnstile):
     t = turnstile(laned(tables, changes={"users": {APP_USER: {"lane_switch": "no"}}}))
     with log_in(t) as client:
