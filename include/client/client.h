@@ -153,6 +153,8 @@ struct client {
 	bool was_rescued;          /* it has come back from there, and goes to the primary */
 	bool looked_at; /* its request may be sent as it is, when the queue has a server for it */
 	bool batch_goes_on; /* its batch may leave a transaction or a COPY under way */
+	bool bound_end; /* the last Bind of it was of a COMMIT or ROLLBACK, by the unnamed portal */
+	bool batch_ends;    /* … and the last Execute */
 	bool said_goodbye;  /* with Terminate, not by hanging up */
 	bool resets;        /* what it began with has to be set again before its ReadyForQuery */
 	bool has_discarded; /* … with the role that DISCARD ALL has brought back */

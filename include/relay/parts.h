@@ -593,12 +593,15 @@ bool context_check_is_due(const struct client *c);
 /* The parameters of CONTEXT_CHECK_TEXT. */
 void context_put_check(const struct server *s, const char *values[2]);
 void context_check(struct client *c);
+/* It has been answered, and maybe not as it should be. */
+void context_checked(struct server *s);
+void context_check_failed(struct server *s, const struct report *error);
+/* Another statement, another client: what was found says nothing about it. */
+void context_check_again(struct server *s);
 /* Whether the transaction ends with a Query of these facts.  tx: of the server before it. */
 bool context_ends_with(const struct sql_facts *facts, char tx);
 /* The transaction ends with what has been sent: asks behind it, if nothing else is under way. */
 void context_check_behind(struct client *c);
-/* The id is another one. */
-void context_is_changed(struct server *s);
 /* Whether the statement_timeout that a survey has found is the one that was brought. */
 bool context_has_brought(const struct server *s, struct slice timeout);
 /* A survey has found this statement_timeout of the session's own, or none. */

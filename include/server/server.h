@@ -87,6 +87,20 @@ struct server_statement {
 /* What transactions of its session are by default, where the session has not said so itself. */
 enum server_isolation { ISOLATION_UNKNOWN, ISOLATION_READ_COMMITTED, ISOLATION_OTHER };
 
+/* tenant_context_check: whether the tenant's id on it is still what it was made. */
+#define SERVER_CHECKS(X)                                                                           \
+	X(DUE)     /* not known since its last statement */                                        \
+	X(ASKED)   /* the server has still to say */                                               \
+	X(HOLDS)   /* it is */                                                                     \
+	X(CHANGED) /* it is not, or that cannot be known: nobody's server any more */
+
+enum server_check {
+#define X(name) CHECK_##name,
+	SERVER_CHECKS(X)
+#undef X
+	    CHECK_NSTATES
+};
+
 struct server {
 	struct conn conn;
 	struct slot slot;
@@ -175,9 +189,7 @@ struct server {
 	bool has_ddl;          /* its transaction has changed what texts mean … */
 	bool has_definition;   /* … and what code stands behind names */
 	bool has_defaults;     /* … and what sessions begin with */
-	bool checking;         /* whether its tenant's id is what it was made: asked … */
-	bool checked;          /* … since its last statement */
-	bool changed;          /* … and it was not: nobody\'s server any more */
+	uint8_t check;         /* enum server_check */
 	bool commits_early;    /* its client has been told of a COMMIT that it has not answered */
 	bool context_is_local; /* .context ends with the transaction; then it is nobody's … */
 	bool context_is_mixed; /* … or not known, since it was set again for the session too */

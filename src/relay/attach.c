@@ -87,8 +87,9 @@ void attach_take_away(struct server *s)
 	statement_leave_made(c);
 	slot_end_turn(&s->slot, now_of(s));
 	s->client = NULL;
-	s->carry_due = s->carried = s->checking = s->is_settling = s->commits_early = false;
+	s->carry_due = s->carried = s->is_settling = s->commits_early = false;
 	s->carrying = 0;
+	context_check_again(s);
 	rescue_forget(s);
 	c->server = NULL;
 	c->chosen = NULL;
@@ -514,7 +515,7 @@ void attach_settle(struct server *s)
 	c->chosen = NULL;
 	c->reads = READS_NOT;
 	s->writes = false;
-	if (s->changed && attach_keeps(c)) {
+	if (s->check == CHECK_CHANGED && attach_keeps(c)) {
 		s->on->ended(s, "its state is not known any more");
 		return;
 	}

@@ -235,7 +235,6 @@ void carry_check(struct client *c)
 	run_kept(s, CARRY_CHECK, values, 2, NOTE_CHECK);
 	msg_put_empty(conn_output(&s->conn), MSG_SYNC);
 	replies_push(&s->replies, (struct reply){ .kind = REPLY_SYNC, .way = REPLY_SWALLOW });
-	s->checking = true;
 }
 
 void carry_send(struct client *c)

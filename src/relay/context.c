@@ -317,6 +317,29 @@ void context_found_timeout(struct server *s, const char *value)
 	look_again(s);
 }
 
+/* ---- tenant_context_check ---------------------------------------------------------------------
+ */
+
+#define TO(state) (1u << CHECK_##state)
+static const unsigned legal_next[CHECK_NSTATES] = {
+	[CHECK_DUE] = TO(ASKED),
+	[CHECK_ASKED] = TO(DUE) | TO(HOLDS) | TO(CHANGED),
+	[CHECK_HOLDS] = TO(DUE),
+};
+#undef TO
+
+static void check_become(struct server *s, enum server_check next)
+{
+	PGT_ASSERT(legal_next[s->check] & (1u << next));
+	s->check = (uint8_t)next;
+}
+
+void context_check_again(struct server *s)
+{
+	if (s->check != CHECK_CHANGED && s->check != CHECK_DUE)
+		check_become(s, CHECK_DUE);
+}
+
 static bool must_check(const struct client *c)
 {
 	const struct server *s = c->server;
@@ -327,7 +350,7 @@ static bool must_check(const struct client *c)
 
 bool context_check_is_due(const struct client *c)
 {
-	return !c->server->checked && must_check(c);
+	return c->server->check == CHECK_DUE && must_check(c);
 }
 
 void context_put_check(const struct server *s, const char *values[2])
@@ -336,10 +359,45 @@ void context_put_check(const struct server *s, const char *values[2])
 	values[1] = s->context && !s->context_is_local ? s->context->business_id : "";
 }
 
+/* It fails by this where the id is another one; else it has not been answered. */
+static bool is_verdict(const struct report *error)
+{
+	return slice_is_equal(error->sqlstate, SLICE("22012"));
+}
+
+void context_check_failed(struct server *s, const struct report *error)
+{
+	struct client *c = s->client;
+	const char *name = tenant_name(c ? c->tenant : s->context);
+	unsigned long long id = s->id;
+
+	/* The transaction has not ended after all, and will be asked about when it has. */
+	if (s->tx == 'E')
+		return;
+	check_become(s, CHECK_CHANGED);
+	s->doubtful = true;
+	if (!is_verdict(error)) {
+		log_warning("S-%llu: the id of tenant \"%s\" could not be checked: %.*s", id, name,
+			    SLICE_FMT(error->message));
+		return;
+	}
+	s->pool->group->counters.changed_count++;
+	log_warning("S-%llu: the tenant's id was changed by what \"%s\" has run "
+		    "(tenant_context_check)",
+		    id, name);
+}
+
+void context_checked(struct server *s)
+{
+	if (s->check == CHECK_ASKED)
+		check_become(s, s->tx == 'I' ? CHECK_HOLDS : CHECK_DUE);
+}
+
 static void on_checked(struct server *s, void *arg PGT_UNUSED, const struct report *error)
 {
 	if (error)
-		context_is_changed(s);
+		context_check_failed(s, error);
+	context_checked(s);
 	attach_on_surveyed(s);
 }
 
@@ -348,7 +406,7 @@ void context_check(struct client *c)
 	const struct question q = { .done = on_checked };
 	const char *values[2];
 
-	c->server->checked = true;
+	check_become(c->server, CHECK_ASKED);
 	context_put_check(c->server, values);
 	server_ask_bound(c->server, CONTEXT_CHECK_TEXT, values, 2, &q);
 }
@@ -367,23 +425,15 @@ void context_check_behind(struct client *c)
 
 	/* What may have reset it is followed by a survey, or by a question; and a batch that may
 	 * have to be sent again has to be the last thing that was sent. */
-	if (c->stream_left || c->resets || c->touched || s->sent.data || s->replies.ncycles != 1 ||
-	    !must_check(c))
+	if (c->stream_left || c->in_batch || c->resets || c->touched || s->sent.data ||
+	    s->replies.ncycles != 1 || !context_check_is_due(c))
 		return;
-	s->checked = true;
+	check_become(s, CHECK_ASKED);
 	carry_check(c);
 }
 
-void context_is_changed(struct server *s)
-{
-	struct client *c = s->client;
-
-	s->doubtful = s->changed = true;
-	s->pool->group->counters.changed_count++;
-	log_warning(
-	    "S-%llu: the tenant's id was changed by what \"%s\" has run (tenant_context_check)",
-	    (unsigned long long)s->id, tenant_name(c ? c->tenant : s->context));
-}
+/* ---- which server -------------------------------------------------------------------------------
+ */
 
 struct slot *context_slot(const struct client *c, const struct pool *pool)
 {

@@ -95,7 +95,7 @@ static PGT_NOINLINE enum step on_unseen_ready(struct server *s, const struct fra
 	else if (!early_ended(s, tx))
 		return STEP_CLOSED;
 	s->batch++;
-	s->checking = false;
+	context_checked(s);
 	answer_swallow(s, f);
 	answer_made_ones(s);
 	return STEP_DONE;

@@ -88,6 +88,8 @@ static enum step join_batch(struct client *c, const struct frame *f)
 	if (step != STEP_DONE)
 		return step;
 	request_mark_query(c);
+	if (!c->in_batch)
+		c->batch_goes_on = c->bound_end = c->batch_ends = false;
 	c->in_batch = true;
 	return STEP_DONE;
 }
@@ -409,7 +411,9 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	if ((c->xact & XACT_READS) && !may_bind(c, st, name, &e))
 		return request_refuse_message(c, f, &e);
 	fence_look_bound(c, st);
+	c->bound_end = false;
 	if (!statement_is_mapped(c)) {
+		c->batch_goes_on = true; /* nobody knows */
 		c->group->counters.bind_count += name.n > 0;
 		request_expect(c, REPLY_BIND);
 		return request_pass(c, f);
@@ -433,6 +437,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		if (!pins_allow(c, &facts, &e))
 			return request_refuse_message(c, f, &e);
 		note_bind(c, portal, st, &facts);
+		c->bound_end = !portal.n && context_ends_with(&facts, 'T');
 		c->server->will_forget |= request_forgets_statements(facts.effects);
 	}
 	if (c->owes_snapshot && st && statement_minds_snapshot(st->kind))
@@ -602,6 +607,7 @@ enum step extended_on_execute(struct client *c, const struct frame *f)
 		return request_refuse_message(c, f, &e);
 	if (!c->named || !named_on_execute(c, portal_of(f)))
 		request_expect(c, REPLY_EXECUTE);
+	c->batch_ends = c->bound_end && !portal_of(f).n;
 	if (c->listening)
 		listen_on_execute_sent(c, portal_of(f));
 	if (c->putbacks)
@@ -662,8 +668,10 @@ enum step extended_on_sync(struct client *c, const struct frame *f)
 	/* Should what goes ahead fail, the server would run what comes behind the Sync. */
 	s->begins_in_batch = s->carrying || answer_owes_begin(s);
 	step = request_pass(c, f);
-	if (c->group->set.tenant_context_check && s->tx == 'I' && !c->batch_goes_on)
+	/* Up to the Sync, a transaction goes on after its end only if something of the batch has
+	 * failed before that, and then a check finds it as it is left: failed. */
+	if (c->group->set.tenant_context_check &&
+	    (c->batch_ends || (s->tx == 'I' && !c->batch_goes_on)))
 		context_check_behind(c);
-	c->batch_goes_on = false;
 	return step;
 }

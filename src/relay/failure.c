@@ -198,6 +198,17 @@ static PGT_NOINLINE enum step ahead_failed(struct server *s, const struct frame 
 	return STEP_CLOSED;
 }
 
+/* tenant_context_check, behind a request. */
+static PGT_NOINLINE enum step check_failed(struct server *s, const struct frame *f)
+{
+	struct report report;
+
+	report_parse(frame_body(f), &report);
+	context_check_failed(s, &report);
+	void_to_sync(s);
+	return answer_swallow(s, f);
+}
+
 enum step failure_on_error(struct server *s, const struct frame *f)
 {
 	const struct reply *head = replies_head(&s->replies);
@@ -207,11 +218,8 @@ enum step failure_on_error(struct server *s, const struct frame *f)
 	s->said_fatal = frame_is_whole(f) && is_fatal(f);
 	if (head && head->note == NOTE_BEGIN && head->kind == REPLY_QUERY && !s->said_fatal)
 		return answer_swallow(s, f); /* the client has its error already */
-	if (head && head->note == NOTE_CHECK && !s->said_fatal) {
-		context_is_changed(s);
-		void_to_sync(s);
-		return answer_swallow(s, f);
-	}
+	if (head && head->note == NOTE_CHECK && !s->said_fatal)
+		return check_failed(s, f);
 	if (head && head->note == NOTE_EARLY && (!s->said_fatal || early_is_all(s->client))) {
 		early_failed(s);
 		return answer_swallow(s, f);

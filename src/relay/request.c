@@ -203,7 +203,8 @@ void request_mark_query(struct client *c)
 	usec_t now = relay_now(c);
 
 	PGT_ASSERT(!s->carry_due && s->context == c->tenant); /* I1 */
-	s->checked = false;
+	if (s->check == CHECK_HOLDS)
+		context_check_again(s);
 	if (c->is_routed)
 		rescue_keep(c);
 	fence_on_request(c);
@@ -423,7 +424,8 @@ static bool must_hear_first(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	return s->forgets || s->begins_in_batch || s->checking || (c->resets && !c->in_batch);
+	return s->forgets || s->begins_in_batch || s->check == CHECK_ASKED ||
+	       s->check == CHECK_CHANGED || (c->resets && !c->in_batch);
 }
 
 /* The client's next message has to wait for something that is not the client. */
@@ -434,7 +436,7 @@ static bool is_parked(const struct client *c)
 	if (c->waiter.pool || c->retry_at || relay_of(c)->suspended)
 		return true;
 	return s &&
-	       (s->question.done || (s->cancel && !s->replies.n) ||
+	       (s->question.done || s->check == CHECK_CHANGED || (s->cancel && !s->replies.n) ||
 		(must_hear_first(c) && s->replies.n && !s->copy_in) || s->replies.n > PIPELINE_MAX);
 }
 

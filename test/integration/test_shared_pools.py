@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 import raw
-from conftest import APP_DATABASE, APP_USER
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from tenancy import ROWS_EACH, SETTING, TENANTS, enter, errors, make_ledger, show, tenants
 from waiting import wait_until
 
@@ -329,7 +329,12 @@ def end_by_batches(client):
         assert not errors(client.prepared(text))
 
 
-ENDS = [end_by_query, end_by_batch, end_by_named, end_by_commit, end_by_batches]
+def end_by_query_in_a_batch(client):
+    client.send(raw.parse("", "SELECT sly()"), raw.bind(), raw.execute(), raw.query("SELECT 3"))
+    assert [m.row for m in raw.find(client.until("Z"), "D")] == [("2",), ("3",)]
+
+
+ENDS = [end_by_query_in_a_batch, end_by_query, end_by_batch, end_by_named, end_by_commit, end_by_batches]
 
 
 @pytest.mark.parametrize("pool", ["shared", "dedicated"])
@@ -366,6 +371,156 @@ def test_a_check_leaves_no_trace(ledger, turnstile, pool):
             assert [m.row for a in answers for m in raw.find(a, "D")] == [(own,), (own,), ("2",)]
             assert client.rows(PID) == pids[client]
     assert not t.log_contains("tenant_context_check")
+
+
+class Checked:
+    """A server that says what ends a transaction only when it has been asked for the id as well."""
+
+    def __init__(self, turnstile, **settings):
+        self.server = raw.FakeServer(self._script, login="scram", secret=APP_PASSWORD)
+        self.pooler = turnstile(shared(self.server, {"tenant_context_check": "on_release",
+                                                     "server_reset_query": "", **settings}))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
+        return self.server.__exit__(*failure)
+
+    def _script(self, session):
+        names, bound, tx, held, is_checked = {}, "", "I", [], True
+        with contextlib.suppress(EOFError):
+            while (message := session.message()).kind != "X":
+                if message.kind == "P":
+                    names[message.strings[0]] = message.strings[1]
+                    held.append(raw.parse_complete())
+                elif message.kind == "B":
+                    bound = names[message.strings[1]]
+                    held.append(raw.bind_complete())
+                elif message.kind == "C":
+                    held.append(raw.close_complete())
+                elif message.kind in "EQ":
+                    text = bound if message.kind == "E" else message.text
+                    is_check = "OPERATOR(pg_catalog./)" in text
+                    is_checked = is_check or "ledger" not in text and text != "COMMIT"
+                    tx = {"BEGIN": "T", "COMMIT": "I"}.get(text, tx)
+                    if "pg_settings" in text:  # the default of statement_timeout
+                        held += [raw.row_description("setting"), raw.data_row("0")]
+                    held.append(raw.command_complete(text.split()[0]))
+                if message.kind in "QS":
+                    held.append(raw.ready(tx))
+                if message.kind in "QS" and (is_checked or tx == "T"):
+                    session.send(*held)
+                    held = []
+
+
+def batch(text, portal=""):
+    return [raw.parse("", text), raw.bind(portal), raw.execute(portal)]
+
+
+@pytest.mark.parametrize("requests", [
+    [[raw.query("UPDATE ledger")]],
+    [[raw.query("BEGIN")], [raw.query("UPDATE ledger")], [raw.query("COMMIT")]],
+    [[*batch("UPDATE ledger"), raw.sync()]],
+    [[*batch("BEGIN"), raw.sync()], [*batch("UPDATE ledger"), raw.sync()],
+     [*batch("COMMIT"), raw.sync()]],
+    [[raw.query("BEGIN")], [*batch("UPDATE ledger"), *batch("COMMIT"), raw.sync()]],
+    [[raw.query("BEGIN")], [*batch("UPDATE ledger"), raw.sync()],
+     [raw.parse("end", "COMMIT"), raw.sync()], [raw.bind("", "end"), raw.execute(), raw.sync()]],
+], ids=["query", "block", "batch", "batches", "pipeline", "prepared"])
+def test_the_id_is_checked_in_the_trip_that_ends_the_transaction(turnstile, requests):
+    with Checked(turnstile) as scene, enter(scene.pooler, "acme") as client:
+        for request in requests:
+            client.send(*request)
+            assert not errors(client.until("Z"))
+    assert not scene.pooler.log_contains("tenant_context_check")
+
+
+def test_i1_nothing_runs_between_a_verdict_and_its_end(turnstile):
+    """The error of the check has come, and its ReadyForQuery has not."""
+    asked, sent, after = threading.Event(), threading.Event(), []
+
+    def script(session):
+        held, is_check = [], False
+        with contextlib.suppress(EOFError):
+            while (message := session.message()).kind != "X":
+                if asked.is_set() and session.number == 0:
+                    after.append(message.kind)
+                elif message.kind == "P":
+                    is_check = "OPERATOR(pg_catalog./)" in message.strings[1]
+                    held.append(raw.parse_complete())
+                elif message.kind in "BC":
+                    held.append({"B": raw.bind_complete(), "C": raw.close_complete()}[message.kind])
+                elif message.kind == "E" and not is_check:
+                    held.append(raw.command_complete("SELECT 0"))
+                elif message.kind == "Q":
+                    held += [raw.row_description("setting"), raw.data_row("0"),
+                             raw.command_complete("SELECT 1")]
+                if message.kind == "S" and is_check and not asked.is_set():
+                    session.send(*held, raw.error("22012", "division by zero"))
+                    asked.set()
+                    assert sent.wait(10)
+                    held = []
+                if message.kind in "QS":
+                    session.send(*held, raw.ready())
+                    held = []
+
+    with raw.FakeServer(script, login="scram", secret=APP_PASSWORD) as server:
+        t = turnstile(shared(server, {"tenant_context_check": "on_release"}))
+        with enter(t, "acme") as client:
+            client.query("UPDATE ledger")
+            assert asked.wait(10)
+            client.send(raw.query("SELECT 2"))
+            t.admin("SHOW SERVERS")
+            sent.set()
+            assert not errors(client.until("Z"))
+            assert "Q" not in after
+    assert t.log_contains("tenant_context_check")
+
+
+@pytest.mark.parametrize("spoiler", ["SELECT 1/0", "NONSENSE"])
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_a_check_behind_an_end_that_did_not_come_is_no_verdict(ledger, turnstile, spoiler, end):
+    t = turnstile(shared(ledger, {"tenant_context_check": "on_release"}))
+    with clients(t, "acme", "globex") as (acme, globex):
+        pid = acme.rows(PID)
+        acme.query("BEGIN")
+        acme.send(*batch(spoiler), *batch(end), raw.sync())
+        messages = acme.until("Z")
+        assert errors(messages) and messages[-1].body == b"E"
+        assert errors(acme.query("SELECT 2")) == ["25P02"]
+        acme.send(*batch(end), raw.sync())
+        assert acme.until("Z")[-1].body == b"I"
+        assert globex.rows(CURRENT) == [("7",)] and acme.rows(PID) == pid
+    assert not t.log_contains("tenant_context_check")
+
+
+@pytest.mark.parametrize("behind", [batch("SELECT 2"), [*batch("SELECT 2", "p")],
+                                    [raw.parse("", "SELECT 2"), raw.bind()], batch("BEGIN")],
+                         ids=["statement", "portal", "bind", "begin"])
+def test_what_follows_an_end_in_its_batch(ledger, turnstile, behind):
+    t = turnstile(shared(ledger, {"tenant_context_check": "on_release"}))
+    with clients(t, "acme", "globex") as (acme, globex):
+        pid = acme.rows(PID)
+        acme.query("BEGIN"), acme.rows(OWN)
+        acme.send(*batch("COMMIT"), *behind, raw.sync())
+        assert not errors(acme.until("Z"))
+        # Nothing of ours has been asked in a transaction that is under way.
+        assert not errors(acme.query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))
+        acme.query("ROLLBACK")
+        assert globex.rows(CURRENT) == [("7",)] and acme.rows(PID) == pid
+    assert not t.log_contains("tenant_context_check")
+
+
+def test_a_check_asks_nothing_in_a_transaction_of_names_that_are_not_mapped(ledger, turnstile):
+    t = turnstile(shared(ledger, {"tenant_context_check": "on_release", "tenant_pool": "dedicated",
+                                  "max_prepared_statements": 0}))
+    with enter(t, "acme") as acme:
+        acme.send(*batch("BEGIN"), raw.sync())
+        assert not errors(acme.until("Z"))
+        assert not errors(acme.query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))
+        acme.query("ROLLBACK")
+        assert acme.rows(CURRENT) == [("42",)]
 
 
 def test_tenants_of_a_reload(ledger, turnstile):

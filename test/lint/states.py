@@ -3,7 +3,7 @@
 #
 # states.py - docs/states.md draws the states and transitions that the code has, and no others.
 #
-# Reads X-macro lists and the table legal_next of src/pool/pool.c by their form, not C.
+# Reads X-macro lists and the tables legal_next by their form, not C.
 """Exit 0 when page and code agree, 1 and one line per difference otherwise."""
 import re
 import sys
@@ -11,8 +11,9 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 PAGE = TOP / "docs/states.md"
-LISTS = {"CLIENT_PHASES": "include/client/client.h", "SLOT_STATES": "include/pool/pool.h"}
-TABLES = {"SLOT_STATES": "src/pool/pool.c"}
+LISTS = {"CLIENT_PHASES": "include/client/client.h", "SLOT_STATES": "include/pool/pool.h",
+         "SERVER_CHECKS": "include/server/server.h"}
+TABLES = {"SLOT_STATES": "src/pool/pool.c", "SERVER_CHECKS": "src/relay/context.c"}
 
 
 def read_list(name):
@@ -25,7 +26,7 @@ def read_list(name):
 def read_transitions(path):
     """{(from, to)} of the table legal_next."""
     table = re.search(r"legal_next\[\w+\] = \{(.*?)\n\};", (TOP / path).read_text(), re.S).group(1)
-    rows = re.findall(r"\[SLOT_(\w+)\] = ([^,]*),", table)
+    rows = re.findall(r"\[[A-Z]+_(\w+)\] = ([^,]*),", table)
     return {(start.lower(), to.lower())
             for start, ends in rows for to in re.findall(r"TO\((\w+)\)", ends)}
 
