@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: ISC
 #
 # install-deps.sh [build|demo|test|all] - install the Debian packages to build pgturnstile, or also to
-# show it (quickstart.sh), or also to test it; all: with the drivers whose toolchains are heavy.
+# show it (quickstart.sh), or also to test it; all: with the drivers whose toolchains are heavy, and a
+# browser.
 #
 # Installs only what is missing, as root or by a sudo that does not ask; otherwise prints the
 # exact apt line and exits 2.  Makes no PostgreSQL cluster, touches none that exists, and leaves
@@ -17,7 +18,8 @@ tests='libcmocka-dev pgbouncer prometheus prometheus-pgbouncer-exporter
     python3-psycopg2 python3-asyncpg python3-sqlalchemy python3-django libdbd-pg-perl ruby-pg
     clang clang-format-14 libclang-rt-14-dev'
 heavy='openjdk-17-jdk-headless libpostgresql-jdbc-java
-    golang-go golang-github-lib-pq-dev golang-github-jackc-pgx-v4-dev'
+    golang-go golang-github-lib-pq-dev golang-github-jackc-pgx-v4-dev
+    chromium chromium-driver python3-selenium'
 # Node.js may have come from elsewhere, with an npm of its own.
 command -v node >/dev/null || heavy="$heavy nodejs"
 command -v npm >/dev/null || heavy="$heavy npm"

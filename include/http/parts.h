@@ -32,6 +32,27 @@ void readiness_put(struct buf *out, const struct table *t, bool with_names);
 void metrics_put(struct buf *out, const struct tables *tables, bool is_open);
 /* {"table": [{"column": value …} …] …} of all that were gathered. */
 void json_put(struct buf *out, const struct tables *tables);
+/* A row as an object: the columns of these names, which end with NULL; names NULL: all. */
+void json_put_columns(struct buf *out, const struct table *t, unsigned row,
+		      const char *const *names);
+
+/* ---- live.c: the page for people --------------------------------------------------------------
+ */
+
+void live_put_page(struct buf *out);
+/* Its Content-Security-Policy. */
+void live_put_policy(struct buf *out);
+
+/* ---- history.c: what it shows of the time before it was opened --------------------------------
+ */
+
+struct history;
+
+struct history *history_start(struct control *c);
+/* No gathering may be under way.  NULL is allowed. */
+void history_stop(struct history *h);
+/* {"now": microseconds, "points": [{"at", "counters", "latencies"} …]}, the oldest first. */
+void history_put(const struct history *h, struct buf *out);
 
 /* ---- pages.c: what is served ------------------------------------------------------------------
  */
@@ -43,9 +64,11 @@ struct request {
 	struct list link;
 	const struct page *page;
 	char *token; /* that it shows, or NULL */
+	const struct history *history;
 	bool wants_open;
 	unsigned status; /* 0: no answer yet */
 	const char *type;
+	struct buf policy; /* Content-Security-Policy; empty: nothing may run or be loaded */
 	struct buf body;
 };
 

@@ -24,8 +24,8 @@
 #include <microhttpd.h>
 
 /* Scrapers and load balancers are few. */
-#define CONNECTIONS_MAX  64
-#define OF_ONE_ADDRESS   32 /* or one that holds them all would hide us from health checks */
+#define CONNECTIONS_MAX  256
+#define OF_ONE_ADDRESS   32 /* or a few that hold them all would hide us from health checks */
 #define CONNECTION_BYTES 16384
 #define IDLE_SECONDS     30
 
@@ -35,10 +35,11 @@ struct http {
 	bool is_local;
 	struct control *control;
 	struct MHD_Daemon *daemon;
-	pthread_mutex_t lock; /* of what follows; the daemon's thread and the control thread */
-	struct list asked;    /* by request.link: nobody has begun with them */
-	struct mail mail;     /* to the control thread */
-	bool is_mailed;       /* … and not delivered yet */
+	struct history *history; /* of the control thread, which is the only one to look into it */
+	pthread_mutex_t lock;    /* of what follows; the daemon's thread and the control thread */
+	struct list asked;       /* by request.link: nobody has begun with them */
+	struct mail mail;        /* to the control thread */
+	bool is_mailed;          /* … and not delivered yet */
 	bool is_over;
 };
 
@@ -98,8 +99,11 @@ static void deliver(struct mail *mail, void *receiver PGT_UNUSED)
 /* ---- the daemon's thread ----------------------------------------------------------------------
  */
 
+/* For what is no page. */
+#define NOTHING_RUNS "default-src 'none'; frame-ancestors 'none'"
+
 static enum MHD_Result respond(struct MHD_Connection *connection, unsigned status, const char *type,
-			       struct slice body)
+			       const char *policy, struct slice body)
 {
 	struct MHD_Response *response = MHD_create_response_from_buffer(
 	    body.n, (void *)(uintptr_t)body.p, MHD_RESPMEM_MUST_COPY);
@@ -110,6 +114,8 @@ static enum MHD_Result respond(struct MHD_Connection *connection, unsigned statu
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
 	MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+	MHD_add_response_header(response, "Content-Security-Policy", policy);
+	MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
 	if (status == MHD_HTTP_UNAUTHORIZED)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
 	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
@@ -122,7 +128,8 @@ static enum MHD_Result respond(struct MHD_Connection *connection, unsigned statu
 static enum MHD_Result respond_plainly(struct MHD_Connection *connection, unsigned status,
 				       const char *text)
 {
-	return respond(connection, status, "text/plain; charset=utf-8", slice_str(text));
+	return respond(connection, status, "text/plain; charset=utf-8", NOTHING_RUNS,
+		       slice_str(text));
 }
 
 static char *token_of(struct MHD_Connection *connection)
@@ -189,6 +196,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 		x->http = http;
 		x->connection = connection;
 		x->request.page = page_find(url);
+		x->request.history = http->history;
 		x->request.token = token_of(connection);
 		x->request.wants_open = wants_open(connection);
 		list_init(&x->request.link);
@@ -203,7 +211,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 		return respond_plainly(connection, MHD_HTTP_NOT_FOUND, "there is no such page\n");
 	if (!is_answered(x))
 		return hand_over(http, x);
-	return respond(connection, x->request.status, x->request.type, buf_peek(&x->request.body));
+	return respond(connection, x->request.status, x->request.type,
+		       buf_len(&x->request.policy) ? buf_cstr(&x->request.policy) : NOTHING_RUNS,
+		       buf_peek(&x->request.body));
 }
 
 static void on_completed(void *arg PGT_UNUSED, struct MHD_Connection *connection PGT_UNUSED,
@@ -216,6 +226,7 @@ static void on_completed(void *arg PGT_UNUSED, struct MHD_Connection *connection
 	if (x->request.token)
 		mem_wipe(x->request.token, strlen(x->request.token));
 	free(x->request.token);
+	buf_fini(&x->request.policy);
 	buf_fini(&x->request.body);
 	free(x);
 	*memo = NULL;
@@ -243,6 +254,7 @@ void http_start(struct control *c)
 	if (!http)
 		return;
 	http->control = c;
+	http->history = history_start(c);
 	http->daemon = MHD_start_daemon(
 	    flags, 0, NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
 	    MHD_OPTION_LISTEN_SOCKET, http->fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
@@ -252,6 +264,7 @@ void http_start(struct control *c)
 	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_END);
 	if (!http->daemon) {
 		log_error("http: cannot serve on %s", http->listen);
+		history_stop(http->history);
 		return;
 	}
 	http->fd = -1; /* the daemon's */
@@ -275,6 +288,7 @@ void http_stop(struct control *c)
 	deliver(&http->mail, NULL);
 	MHD_stop_daemon(http->daemon);
 	http->daemon = NULL;
+	history_stop(http->history);
 }
 
 static struct http *make(const char *listen, int fd, bool is_local)

@@ -21,12 +21,25 @@ static void put_value(struct buf *out, const struct table *t, unsigned row, unsi
 		buf_printf(out, "%" PRId64, table_number(t, row, column));
 }
 
-static void put_row(struct buf *out, const struct table *t, unsigned row)
+static bool is_among(const char *name, const char *const *names)
 {
+	while (*names && strcmp(*names, name))
+		names++;
+	return *names != NULL;
+}
+
+void json_put_columns(struct buf *out, const struct table *t, unsigned row,
+		      const char *const *names)
+{
+	const char *between = "";
+
 	buf_put_u8(out, '{');
 	for (unsigned i = 0; i < t->layout->n; i++) {
-		buf_printf(out, "%s\"%s\":", i ? "," : "", t->layout->columns[i].name);
+		if (names && !is_among(t->layout->columns[i].name, names))
+			continue;
+		buf_printf(out, "%s\"%s\":", between, t->layout->columns[i].name);
 		put_value(out, t, row, i);
+		between = ",";
 	}
 	buf_put_u8(out, '}');
 }
@@ -45,7 +58,7 @@ void json_put(struct buf *out, const struct tables *tables)
 		between = ",";
 		for (unsigned row = 0; row < t->nrows; row++) {
 			buf_printf(out, "%s\n", row ? "," : "");
-			put_row(out, t, row);
+			json_put_columns(out, t, row, NULL);
 		}
 		buf_put_u8(out, ']');
 	}

@@ -52,6 +52,21 @@ static void render_json(struct request *r, const struct tables *tables, bool is_
 	json_put(&r->body, tables);
 }
 
+static void render_live(struct request *r, const struct tables *tables PGT_UNUSED,
+			bool is_known PGT_UNUSED)
+{
+	r->type = "text/html; charset=utf-8";
+	live_put_page(&r->body);
+	live_put_policy(&r->policy);
+}
+
+static void render_history(struct request *r, const struct tables *tables PGT_UNUSED,
+			   bool is_known PGT_UNUSED)
+{
+	r->type = "application/json";
+	history_put(r->history, &r->body);
+}
+
 /* All threads have answered, or this would not be said. */
 static void render_health(struct request *r, const struct tables *tables PGT_UNUSED,
 			  bool is_known PGT_UNUSED)
@@ -68,14 +83,16 @@ static void render_readiness(struct request *r, const struct tables *tables, boo
 static const struct page pages[] = {
 	{.path = "/metrics",
          .is_private = true,
-         .sources = ALL_SOURCES & ~BIT(latencies),
+         .sources = ALL_SOURCES & ~(BIT(latencies) | BIT(events)),
          .render = render_metrics },
 	{ .path = "/stats.json",
          .is_private = true,
          .sources = ALL_SOURCES & ~BIT(latency_totals),
          .render = render_json },
-	{ .path = "/healthz",    .sources = BIT(lists),    .render = render_health     },
-	{ .path = "/readyz", .asks_readiness = true,.render = render_readiness},
+	{ .path = "/", .render = render_live   },
+	{ .path = "/history.json",                    .is_private = true,.render = render_history                               },
+	{ .path = "/healthz",                    .sources = BIT(lists),      .render = render_health},
+	{ .path = "/readyz",                    .asks_readiness = true,       .render = render_readiness},
 };
 
 const struct page *page_find(const char *path)

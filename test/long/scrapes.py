@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
 # scrapes.py - what a scrape of /metrics costs the traffic: 10,000 tenants in use, under full load.
-"""Rounds with and without a scraper take turns, so that what else the machine does hits both."""
+"""Rounds with and without a scraper take turns, each pair in another order, and medians count, so that
+what else the machine does hits both.  Reading a scrape is not the product's cost: the scraper is niced."""
 import os
 import statistics
 import subprocess
@@ -14,7 +15,8 @@ from pathlib import Path
 from stage import DATABASE, PASSWORD, USER, Stage, Table, raw
 from machine import Port, scratch_dir
 
-SECONDS = int(os.environ.get("PGT_SECONDS", "5"))
+SECONDS = int(os.environ.get("PGT_SECONDS", "10"))
+SCRAPE_EVERY = 5
 ROUNDS, TENANTS, SESSIONS, CLIENTS = 8, 10_000, 500, 16
 SETTING = "app.current_business_id"
 
@@ -43,7 +45,7 @@ def use_all(stage, pooler):
 
 
 class Scraper(threading.Thread):
-    """Asks every two seconds until it is told to stop; Prometheus does every fifteen or so."""
+    """Asks every five seconds until it is told to stop; Prometheus does every fifteen or so."""
 
     def __init__(self, port):
         super().__init__()
@@ -52,7 +54,8 @@ class Scraper(threading.Thread):
         self.took = []
 
     def run(self):
-        while not self.ends.wait(2):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        while not self.ends.wait(SCRAPE_EVERY / 2 if not self.took else SCRAPE_EVERY):
             begun = time.monotonic()
             with urllib.request.urlopen(self.url, timeout=30) as answer:
                 answer.read()
@@ -72,22 +75,32 @@ def load(pooler):
     return log[len(log) * 99 // 100]
 
 
+def load_scraped(pooler, port, took):
+    """The same while metrics are scraped; adds how long that took, in seconds."""
+    scraper = Scraper(port.number)
+    scraper.start()
+    try:
+        return load(pooler)
+    finally:
+        scraper.ends.set()
+        scraper.join()
+        took += scraper.took
+
+
 def main():
     table, port = Table(), Port()
     with Stage() as stage:
         pooler = stage.turnstile(config(stage.primary(), port.number))
         use_all(stage, pooler)
         quiet, scraped, took = [], [], []
-        for _ in range(ROUNDS):
-            quiet.append(load(pooler))
-            scraper = Scraper(port.number)
-            scraper.start()
-            scraped.append(load(pooler))
-            scraper.ends.set()
-            scraper.join()
-            took += scraper.took
+        for turn in range(ROUNDS):
+            if turn % 2:
+                quiet.append(load(pooler))
+            scraped.append(load_scraped(pooler, port, took))
+            if not turn % 2:
+                quiet.append(load(pooler))
         change = statistics.median(b / a for a, b in zip(quiet, scraped)) - 1
-        table.add("p99 in µs: without, with a scrape every two seconds", "<= 5 % more",
+        table.add("p99 in µs: without, with a scrape every five seconds", "<= 5 % more",
                   f"{statistics.median(quiet):.0f}, {statistics.median(scraped):.0f} ({change:+.1%})",
                   change <= 0.05)
         table.add(f"a scrape of {len(took)}, ms: median, longest", "<= 1000",
