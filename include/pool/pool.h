@@ -163,6 +163,7 @@ struct group {
 	struct hmap pinners;  /* of the relay: sessions by tenant and by why they kept a server */
 	usec_t idle_since;    /* without clients and servers; 0: in use */
 	bool reads_sequences; /* a client has asked for currval() or lastval() */
+	usec_t parsed_until;  /* the same as a tenant's, of texts of no tenant */
 	bool has_fence;       /* its writes matter to who reads on replicas */
 	bool gone; /* its database or tenant left the config: closes when its clients do */
 };

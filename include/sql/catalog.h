@@ -14,8 +14,8 @@
 #include <stdint.h>
 
 /* Rows (schema, name, volatile: t or f), one for each function's name, for
- * sql_catalog_builder_function().  Aggregates of extensions and users count as volatile when their
- * parts are.  Runs on PostgreSQL 11 and later, for any role. */
+ * sql_catalog_builder_function().  Aggregates count as volatile when their parts do, functions in
+ * SQL and PL/pgSQL when they call one that does.  Runs on PostgreSQL 12 and later, for any role. */
 extern const char sql_catalog_query[];
 
 /* Rows (schema, name) for sql_catalog_builder_relation(): what only the primary may be asked:
@@ -23,11 +23,26 @@ extern const char sql_catalog_query[];
  * function, and whatever rests on one of them. */
 extern const char sql_catalog_relations_query[];
 
+/* Rows (kind, name, schema of the function, function) for sql_catalog_builder_behind(): what runs a
+ * function without naming it. */
+extern const char sql_catalog_behind_query[];
+
 enum sql_safety {
 	SQL_SAFETY_UNKNOWN, /* the catalog has no such name */
 	SQL_SAFETY_SAFE,    /* none of that name is volatile */
 	SQL_SAFETY_UNSAFE,
 };
+
+/* What may have a function behind it: an operator, a type by its casts, checks and values, a
+ * function by the types that it takes, a relation by those of its columns. */
+#define SQL_BEHINDS(X)                                                                             \
+	X(OPERATOR, "operator")                                                                    \
+	X(TYPE, "type")                                                                            \
+	X(FUNCTION, "function")                                                                    \
+	X(RELATION, "relation")
+#define X(enumerator, name) SQL_BEHIND_##enumerator,
+enum sql_behind { SQL_BEHINDS(X) SQL_NBEHINDS };
+#undef X
 
 struct sql_catalog;
 struct sql_catalog_builder;
@@ -38,6 +53,9 @@ void sql_catalog_builder_function(struct sql_catalog_builder *b, struct slice sc
 				  struct slice name, bool is_volatile);
 void sql_catalog_builder_relation(struct sql_catalog_builder *b, struct slice schema,
 				  struct slice name);
+/* A kind that is not known here is left out. */
+void sql_catalog_builder_behind(struct sql_catalog_builder *b, struct slice kind, struct slice name,
+				struct slice schema, struct slice function);
 void sql_catalog_builder_free(struct sql_catalog_builder *b);
 /* Frees the builder; the catalog comes with one reference, the caller's. */
 struct sql_catalog *sql_catalog_builder_finish(struct sql_catalog_builder *b);
@@ -63,5 +81,9 @@ bool sql_catalog_is_safe_function(const struct sql_catalog *c, struct slice sche
  * ordinary table or view. */
 bool sql_catalog_is_primary_relation(const struct sql_catalog *c, struct slice schema,
 				     struct slice name);
+/* A function behind what is called so that is unsafe, by now: *function, borrowed.  Of any schema,
+ * since a schema says little of what is behind a name.  False: there is none. */
+bool sql_catalog_behind(const struct sql_catalog *c, enum sql_behind kind, struct slice name,
+			struct slice *function);
 
 #endif

@@ -9,6 +9,8 @@
 
 #include <stdbool.h>
 
+#define SQL_WHY_MAX 240
+
 /* True: every statement of the text is SELECT, VALUES, TABLE, SHOW, EXPLAIN or COPY … TO STDOUT
  * without a lock, a write in a CTE, INTO, a function that the catalog does not know as safe, or a
  * relation that only the primary may be asked for.  False: anything else, a text that does not
@@ -19,7 +21,11 @@
  * shape needs less than 2 MB of stack).  Any thread; libpg_query's memory is the thread's own and
  * goes with it.
  *
- * What it cannot see: volatile functions behind operators, casts and column defaults. */
-bool sql_grammar_proves_read(const char *text, const struct sql_catalog *catalog);
+ * What it cannot see: functions that a function of another language than SQL and PL/pgSQL calls,
+ * and those that a text is put together for at run time.
+ *
+ * why: NULL, or what there is against it in a sentence, when there is. */
+bool sql_grammar_proves_read(const char *text, const struct sql_catalog *catalog,
+			     char why[SQL_WHY_MAX]);
 
 #endif

@@ -30,6 +30,7 @@ struct tenant {
 	usec_t limit_said_at;     /* when an event said that it is over a limit */
 	usec_t yielded_at;        /* when this thread left a token to those of others */
 	bool is_gated;            /* its transactions have to be asked for */
+	usec_t parsed_until; /* its texts have had the parser's time up to here: relay/gate.c */
 	uint64_t counts[NTENANT_COUNTS];
 	struct latencies times; /* that its clients saw on this thread */
 	struct list

@@ -697,12 +697,39 @@ static struct pool *counted(struct client *c, enum route_reason why)
 	return c->is_routed ? replica : gate_primary(c);
 }
 
+/* To parse takes the time of all clients of this thread.  Who sends a shape nobody has seen with
+ * each request gets a share of it, and is for the rest judged by tokens alone.  What is paid for
+ * lies at most a second ahead, so that a burst of new shapes, after a deployment, has its share at
+ * once.
+ */
+static enum sql_class parse_within_share(struct client *c, struct slice text,
+					 const struct sql_facts *facts)
+{
+	usec_t *until = c->tenant ? &c->tenant->parsed_until : &c->group->parsed_until;
+	usec_t share = c->group->set.parse_max_time, began = clock_monotonic();
+	enum sql_class class;
+
+	if (share && *until > began + USEC_PER_SEC) {
+		c->group->counters.unparsed_count++;
+		return SQL_CLASS_WRITE_OR_UNKNOWN;
+	}
+	class = sql_classify_parse(relay_of(c)->classifier, c->group->catalog, text, facts);
+	if (*until < began)
+		*until = began;
+	if (share)
+		*until += (clock_monotonic() - began) * USEC_PER_SEC / share;
+	return class;
+}
+
 bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts)
 {
+	enum sql_class class;
+
 	if (facts->hint == SQL_HINT_PRIMARY || (facts->effects & ~SQL_HARMLESS_EFFECTS))
 		return false;
-	return sql_classify(relay_of(c)->classifier, catalog_of(c->group), text, facts) ==
-	       SQL_CLASS_READ;
+	if (!sql_classify_known(relay_of(c)->classifier, catalog_of(c->group), text, facts, &class))
+		class = parse_within_share(c, text, facts);
+	return class == SQL_CLASS_READ;
 }
 
 void gate_remember_write(struct client *c, struct slice text)

@@ -8,6 +8,7 @@
 #include "net/tls.h"
 #include "relay/hub.h"
 #include "relay/parts.h"
+#include "sql/classify.h"
 #include "relay/relay.h"
 #include "route/nodes.h"
 
@@ -117,6 +118,7 @@ void relay_reconfigure(struct relay *r, struct config *config, struct tls_contex
 
 	r->config = config_ref(config);
 	r->server_tls = server_tls ? tls_context_ref(server_tls) : NULL;
+	sql_classifier_set_parse_max(r->classifier, config->global.parse_max_size);
 	tenants_configure(&r->tenants, config);
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		reconfigure(container_of(l, struct group, link), config);

@@ -207,7 +207,8 @@ static bool asked_to_read(const struct server *s)
 	static const char *const no[] = { "off", "false", "no", "0" };
 	const char *dflt = param_set_get(s->client->wanted, SLICE("default_transaction_read_only"));
 
-	if (s->asked_begin)
+	/* A transaction that is there is a READ ONLY one. */
+	if (s->tx != 'I')
 		return true;
 	for (size_t i = 0; dflt && i < PGT_NELEMS(no); i++)
 		if (!strcasecmp(dflt, no[i]))

@@ -9,6 +9,7 @@
  * forgets them first (DISCARD SEQUENCES, in session.c).
  */
 #include "relay/parts.h"
+#include "route/nodes.h"
 
 #define READS_ANY (SQL_SEQUENCE_READS | SQL_SEQUENCE_READS_LAST)
 
@@ -74,8 +75,13 @@ bool sequence_allow(const struct client *c, uint8_t sequence, struct err *e)
 
 bool sequence_note(struct client *c, uint8_t sequence)
 {
-	bool pins = (sequence & SQL_SEQUENCE_ADVANCES) &&
-		    (c->keeps_sequence || c->group->set.sequence_state == SEQUENCE_STATE_PIN);
+	bool pins;
+
+	/* None does in recovery, and nobody may be tied to a replica (I4). */
+	if (c->server->node->role == NODE_REPLICA)
+		sequence &= (uint8_t)~SQL_SEQUENCE_ADVANCES;
+	pins = (sequence & SQL_SEQUENCE_ADVANCES) &&
+	       (c->keeps_sequence || c->group->set.sequence_state == SEQUENCE_STATE_PIN);
 
 	if (sequence & SQL_SEQUENCE_ADVANCES)
 		c->sequence_server = c->server->id;

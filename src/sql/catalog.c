@@ -14,30 +14,94 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+/* Functions that may do more than read: those that are volatile, aggregates with such a part, and
+ * those that call one of them, as far as that can be seen: their source is read for names before a
+ * parenthesis, so a comment counts and what a plpgsql function puts together at run time does too
+ * when it spells a name. */
+#define UNSAFE                                                                                     \
+	"call(oid, name) AS MATERIALIZED ("                                                        \
+	" SELECT p.oid, m[1] FROM pg_catalog.pg_proc p"                                            \
+	" JOIN pg_catalog.pg_language l ON l.oid = p.prolang, pg_catalog.regexp_matches("          \
+	"pg_catalog.lower(p.prosrc), '([[:alnum:]_]+)\"?\\s*\\(', 'g') m"                          \
+	" WHERE p.provolatile <> 'v' AND p.oid >= 16384 AND l.lanname IN ('sql', 'plpgsql')"       \
+	" UNION ALL SELECT p.oid, pg_catalog.lower(q.proname) FROM pg_catalog.pg_proc p,"          \
+	" pg_catalog.regexp_matches(pg_catalog.to_jsonb(p) ->> 'prosqlbody',"                      \
+	" ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\\d+)', 'g') m"                                 \
+	" JOIN pg_catalog.pg_proc q ON q.oid = m[1]::oid"                                          \
+	" WHERE p.provolatile <> 'v' AND p.oid >= 16384"                                           \
+	" UNION ALL SELECT a.aggfnoid, pg_catalog.lower(q.proname)"                                \
+	" FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc q ON q.oid IN (a.aggtransfn,"     \
+	" a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)"           \
+	" WHERE q.oid >= 16384"                                                                    \
+	"), unsafe(oid) AS ("                                                                      \
+	" SELECT oid FROM pg_catalog.pg_proc WHERE provolatile = 'v'"                              \
+	" UNION SELECT c.oid FROM unsafe u JOIN pg_catalog.pg_proc p ON p.oid = u.oid"             \
+	" JOIN call c ON c.name = pg_catalog.lower(p.proname))"
+
+/* What runs an unsafe function although no text names that, by the object identifier of a type:
+ * the check of a domain, a cast, the reading and writing of values; and what is made of such types.
+ */
+#define TYPE_CODE                                                                                  \
+	"type_code(oid, code) AS ("                                                                \
+	" SELECT t.oid, f.code FROM (SELECT c.contypid, m[1]::oid FROM pg_catalog.pg_constraint "  \
+	"c,"                                                                                       \
+	"  pg_catalog.regexp_matches(c.conbin::text, ':(?:funcid|opfuncid) (\\d+)', 'g') m"        \
+	"  WHERE c.contypid <> 0"                                                                  \
+	"  UNION ALL SELECT castsource, castfunc FROM pg_catalog.pg_cast"                          \
+	"  WHERE castsource >= 16384 OR casttarget < 16384"                                        \
+	"  UNION ALL SELECT casttarget, castfunc FROM pg_catalog.pg_cast"                          \
+	"  WHERE casttarget >= 16384 OR castsource < 16384"                                        \
+	"  UNION ALL SELECT oid, pg_catalog.unnest(ARRAY[typinput, typoutput, typreceive,"         \
+	"  typsend]::oid[]) FROM pg_catalog.pg_type WHERE oid >= 16384"                            \
+	" ) f(type, code) JOIN pg_catalog.pg_type t ON t.oid = f.type"                             \
+	" JOIN unsafe u ON u.oid = f.code"                                                         \
+	" UNION SELECT d.oid, c.code FROM type_code c JOIN ("                                      \
+	"  SELECT oid, typbasetype FROM pg_catalog.pg_type"                                        \
+	"  UNION ALL SELECT oid, typelem FROM pg_catalog.pg_type"                                  \
+	"  UNION ALL SELECT rngtypid, rngsubtype FROM pg_catalog.pg_range"                         \
+	"  UNION ALL SELECT t.oid, a.atttypid FROM pg_catalog.pg_type t"                           \
+	"  JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0"             \
+	" ) d(oid, of) ON d.of = c.oid)"
+
 const char sql_catalog_query[] =
-    "SELECT n.nspname, p.proname, bool_or(p.provolatile = 'v'"
-    " OR coalesce(t.provolatile = 'v', false) OR coalesce(f.provolatile = 'v', false))"
+    "WITH RECURSIVE " UNSAFE " SELECT n.nspname, p.proname, pg_catalog.bool_or(u.oid IS NOT NULL)"
     " FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
-    " LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid"
-    " LEFT JOIN pg_catalog.pg_proc t ON t.oid = a.aggtransfn"
-    " LEFT JOIN pg_catalog.pg_proc f ON f.oid = a.aggfinalfn"
-    " GROUP BY 1, 2";
+    " LEFT JOIN unsafe u ON u.oid = p.oid GROUP BY 1, 2";
+
+const char sql_catalog_behind_query[] =
+    "WITH RECURSIVE " UNSAFE ", " TYPE_CODE " SELECT b.kind, b.name, n.nspname, p.proname FROM ("
+    "  SELECT 'operator', oprname, oprcode FROM pg_catalog.pg_operator WHERE oprcode >= 16384"
+    "  OR oprcode IN (SELECT oid FROM unsafe)"
+    "  UNION SELECT 'operator', o.oprname, c.code FROM pg_catalog.pg_operator o"
+    "  JOIN type_code c ON c.oid IN (o.oprleft, o.oprright, o.oprresult)"
+    "  UNION SELECT 'type', t.typname, c.code FROM type_code c"
+    "  JOIN pg_catalog.pg_type t USING (oid)"
+    "  UNION SELECT 'function', f.proname, c.code FROM pg_catalog.pg_proc f"
+    "  JOIN type_code c ON c.oid = f.prorettype OR c.oid = ANY (f.proargtypes)"
+    "  UNION SELECT 'relation', r.relname, c.code FROM pg_catalog.pg_class r"
+    "  JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid JOIN type_code c ON c.oid = a.atttypid"
+    "  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"
+    "  WHERE t.typtype <> 'd' AND a.attnum > 0 AND r.relkind IN ('r', 'v', 'm', 'p', 'f')"
+    " ) b(kind, name, code) JOIN pg_catalog.pg_proc p ON p.oid = b.code"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace";
 
 /* Rules and policies are read as the node trees they are stored as: pg_depend leaves out what
  * comes with the server, and that is where the volatile functions are. */
 const char sql_catalog_relations_query[] =
-    "WITH RECURSIVE tree(oid, body) AS ("
+    "WITH RECURSIVE " UNSAFE ", " TYPE_CODE ", tree(oid, body) AS ("
     " SELECT ev_class, ev_action::text FROM pg_catalog.pg_rewrite WHERE ev_type = '1'"
     " UNION ALL SELECT polrelid, polqual::text FROM pg_catalog.pg_policy"
     " WHERE polqual IS NOT NULL"
     "), reference(oid, what, target) AS MATERIALIZED ("
     " SELECT DISTINCT tree.oid, m[1], m[2]::oid FROM tree, pg_catalog.regexp_matches(body,"
-    " ':(funcid|opfuncid|aggfnoid|winfnoid|relid) (\\d+)', 'g') m"
+    " ':(funcid|opfuncid|aggfnoid|winfnoid|relid|resulttype) (\\d+)', 'g') m"
     "), primary_only(oid) AS ("
     " SELECT oid FROM pg_catalog.pg_class"
     " WHERE relkind IN ('f', 'S') OR relpersistence IN ('t', 'u')"
-    " UNION SELECT r.oid FROM reference r JOIN pg_catalog.pg_proc p"
-    " ON p.oid = r.target AND p.provolatile = 'v' WHERE r.what <> 'relid'"
+    " UNION SELECT r.oid FROM reference r JOIN unsafe u ON u.oid = r.target"
+    " WHERE r.what NOT IN ('relid', 'resulttype')"
+    " UNION SELECT r.oid FROM reference r JOIN type_code c ON c.oid = r.target"
+    " WHERE r.what = 'resulttype'"
     " UNION SELECT d.oid FROM primary_only u JOIN ("
     "  SELECT oid, target FROM reference WHERE what = 'relid'"
     "  UNION ALL SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits"
@@ -54,11 +118,20 @@ struct entry {
 	char bytes[]; /* of both */
 };
 
+/* A function that runs where something else is named. */
+struct behind {
+	struct hlink link;
+	struct slice name;
+	struct slice schema, function;
+	char bytes[]; /* of all three */
+};
+
 struct sql_catalog {
 	atomic_uint refs;
 	uint64_t id;
 	struct hmap functions;
 	struct hmap relations; /* all of them unsafe */
+	struct hmap behind[SQL_NBEHINDS];
 };
 
 struct sql_catalog_builder {
@@ -126,6 +199,38 @@ void sql_catalog_builder_relation(struct sql_catalog_builder *b, struct slice sc
 {
 	entry_add(&b->catalog->relations, schema, name, true);
 	entry_add(&b->catalog->relations, SLICE(""), name, true);
+}
+
+static struct slice keep_bytes(char **room, struct slice s)
+{
+	char *kept = *room;
+
+	memcpy(kept, s.p, s.n);
+	*room += s.n;
+	return slice_of(kept, s.n);
+}
+
+void sql_catalog_builder_behind(struct sql_catalog_builder *b, struct slice kind, struct slice name,
+				struct slice schema, struct slice function)
+{
+	static const char *const kinds[] = {
+#define X(enumerator, word) word,
+		SQL_BEHINDS(X)
+#undef X
+	};
+	struct behind *behind;
+	char *room;
+
+	for (size_t i = 0; i < SQL_NBEHINDS; i++) {
+		if (!slice_is_equal(kind, slice_str(kinds[i])))
+			continue;
+		behind = xcalloc(1, sizeof(*behind) + name.n + schema.n + function.n);
+		room = behind->bytes;
+		behind->name = keep_bytes(&room, name);
+		behind->schema = keep_bytes(&room, schema);
+		behind->function = keep_bytes(&room, function);
+		hmap_insert(&b->catalog->behind[i], &behind->link, hash_bytes(name.p, name.n));
+	}
 }
 
 static bool is_named(const struct entry *e, struct slice schema, struct slice name)
@@ -200,6 +305,8 @@ void sql_catalog_unref(const struct sql_catalog *c)
 		return;
 	map_free(&own->functions);
 	map_free(&own->relations);
+	for (size_t i = 0; i < SQL_NBEHINDS; i++)
+		map_free(&own->behind[i]);
 	free(own);
 }
 
@@ -228,4 +335,20 @@ bool sql_catalog_is_primary_relation(const struct sql_catalog *c, struct slice s
 				     struct slice name)
 {
 	return c && entry_find(&c->relations, schema, name);
+}
+
+bool sql_catalog_behind(const struct sql_catalog *c, enum sql_behind kind, struct slice name,
+			struct slice *function)
+{
+	struct hlink *l = c ? hmap_first(&c->behind[kind], hash_bytes(name.p, name.n)) : NULL;
+
+	for (; l; l = hmap_next(l)) {
+		const struct behind *behind = container_of(l, struct behind, link);
+
+		*function = behind->function;
+		if (slice_is_equal(behind->name, name) &&
+		    sql_catalog_function(c, behind->schema, behind->function) == SQL_SAFETY_UNSAFE)
+			return true;
+	}
+	return false;
 }

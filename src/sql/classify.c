@@ -9,8 +9,9 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
-#include "sql/grammar.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* libpg_query recurses with the tree of a text; see sql/grammar.h. */
@@ -43,9 +44,14 @@ struct sql_classifier *sql_classifier_new(size_t entries, size_t parse_max)
 	PGT_ASSERT(entries > 0);
 	c->entries = xcalloc(entries, sizeof(*c->entries));
 	c->nentries = entries;
-	c->parse_max = parse_max;
-	c->text = xmalloc(parse_max + 1);
+	sql_classifier_set_parse_max(c, parse_max);
 	return c;
+}
+
+void sql_classifier_set_parse_max(struct sql_classifier *c, size_t parse_max)
+{
+	c->parse_max = parse_max;
+	c->text = xrealloc(c->text, parse_max + 1);
 }
 
 void sql_classifier_free(struct sql_classifier *c)
@@ -68,7 +74,7 @@ static bool has_fingerprint(const struct sql_facts *facts)
 	return facts->fingerprint[0] || facts->fingerprint[1];
 }
 
-static struct entry *find(struct sql_classifier *c, const struct sql_catalog *catalog,
+static struct entry *find(const struct sql_classifier *c, const struct sql_catalog *catalog,
 			  const struct sql_facts *facts)
 {
 	struct hlink *l = hmap_first(&c->map, facts->fingerprint[0]);
@@ -122,48 +128,128 @@ void sql_classifier_remember_write(struct sql_classifier *c, const struct sql_ca
 		remember(c, catalog, facts, SQL_CLASS_WRITE_OR_UNKNOWN);
 }
 
-/* What tokens rule out needs no grammar and no place in the cache. */
-static bool may_be_read(const struct sql_facts *f)
+static PGT_PRINTF(2, 3) bool find_fault(char *why, const char *format, ...)
 {
-	switch (f->kind) {
-	case SQL_KIND_SELECT:
-	case SQL_KIND_SHOW:
-	case SQL_KIND_EXPLAIN:
-	case SQL_KIND_COPY:
-		return f->flags == 0 && f->hint != SQL_HINT_PRIMARY && f->nchanges == 0 &&
-		       !(f->effects & ~SQL_HARMLESS_EFFECTS);
-	default:
-		return false;
+	va_list args;
+
+	if (why) {
+		va_start(args, format);
+		vsnprintf(why, SQL_WHY_MAX, format, args);
+		va_end(args);
 	}
+	return false;
 }
 
-static enum sql_class parse(struct sql_classifier *c, const struct sql_catalog *catalog,
-			    struct slice text)
+static const char *name_of_effect(uint32_t effects)
 {
+	static const char *const names[] = {
+#define X(enumerator, name) name,
+		SQL_EFFECTS(X)
+#undef X
+	};
+
+	return names[__builtin_ctz(effects)];
+}
+
+static bool is_kind_of_read(enum sql_kind kind)
+{
+	return kind == SQL_KIND_SELECT || kind == SQL_KIND_SHOW || kind == SQL_KIND_EXPLAIN ||
+	       kind == SQL_KIND_COPY;
+}
+
+/* What tokens rule out needs no grammar and no place in the cache. */
+static bool may_be_read(const struct sql_facts *f, char *why)
+{
+	const uint32_t effects = f->effects & ~SQL_HARMLESS_EFFECTS;
+
+	if (f->hint == SQL_HINT_PRIMARY)
+		return find_fault(why, "its comment asks for the primary");
+	if (f->flags & SQL_UNCLEAN)
+		return find_fault(why, "it cannot be read as the server reads it");
+	if (!is_kind_of_read(f->kind))
+		return find_fault(why, "%s is no read", sql_kind_name(f->kind));
+	if (effects)
+		return find_fault(why, "it does something to its session: %s",
+				  name_of_effect(effects));
+	return (!f->flags && !f->nchanges) || find_fault(why, "it sets what is guarded");
+}
+
+static bool may_be_parsed(const struct sql_facts *facts, struct slice text, size_t parse_max,
+			  char *why)
+{
+	if (text.n > parse_max)
+		return find_fault(why, "it is longer than parse_max_size");
+	return (facts->nesting <= NESTING_MAX && facts->chain <= CHAIN_MAX) ||
+	       find_fault(why, "it is nested too deeply to be parsed");
+}
+
+static enum sql_class class_of(bool is_read)
+{
+	return is_read ? SQL_CLASS_READ : SQL_CLASS_WRITE_OR_UNKNOWN;
+}
+
+bool sql_classify_known(struct sql_classifier *c, const struct sql_catalog *catalog,
+			struct slice text, const struct sql_facts *facts, enum sql_class *class)
+{
+	struct entry *e;
+
+	*class = SQL_CLASS_WRITE_OR_UNKNOWN;
+	if (!catalog || !has_fingerprint(facts) || !may_be_read(facts, NULL))
+		return true;
+	e = find(c, catalog, facts);
+	if (!e)
+		return !may_be_parsed(facts, text, c->parse_max, NULL);
+	e->was_used = true;
+	c->stats.hits++;
+	*class = e->class;
+	return true;
+}
+
+enum sql_class sql_classify_parse(struct sql_classifier *c, const struct sql_catalog *catalog,
+				  struct slice text, const struct sql_facts *facts)
+{
+	enum sql_class class;
+
 	memcpy(c->text, text.p, text.n);
 	c->text[text.n] = '\0';
 	c->stats.parses++;
-	return sql_grammar_proves_read(c->text, catalog) ? SQL_CLASS_READ
-							 : SQL_CLASS_WRITE_OR_UNKNOWN;
+	class = class_of(sql_grammar_proves_read(c->text, catalog, NULL));
+	remember(c, catalog, facts, class);
+	return class;
 }
 
 enum sql_class sql_classify(struct sql_classifier *c, const struct sql_catalog *catalog,
 			    struct slice text, const struct sql_facts *facts)
 {
-	struct entry *e;
 	enum sql_class class;
 
-	if (!catalog || !has_fingerprint(facts) || !may_be_read(facts))
+	return sql_classify_known(c, catalog, text, facts, &class)
+		   ? class
+		   : sql_classify_parse(c, catalog, text, facts);
+}
+
+enum sql_class sql_classify_explain(const struct sql_catalog *catalog, struct slice text,
+				    const struct sql_facts *facts, size_t parse_max,
+				    char why[SQL_WHY_MAX])
+{
+	char *copy;
+	bool proven;
+
+	*why = '\0';
+	if (!catalog)
+		return class_of(find_fault(why, "the catalog of the primary has not been read"));
+	if (!may_be_read(facts, why) || !may_be_parsed(facts, text, parse_max, why))
 		return SQL_CLASS_WRITE_OR_UNKNOWN;
-	e = find(c, catalog, facts);
-	if (e) {
-		e->was_used = true;
-		c->stats.hits++;
-		return e->class;
-	}
-	if (text.n > c->parse_max || facts->nesting > NESTING_MAX || facts->chain > CHAIN_MAX)
-		return SQL_CLASS_WRITE_OR_UNKNOWN;
-	class = parse(c, catalog, text);
-	remember(c, catalog, facts, class);
-	return class;
+	copy = xmemdup0(text.p, text.n);
+	proven = sql_grammar_proves_read(copy, catalog, why);
+	free(copy);
+	return class_of(proven);
+}
+
+bool sql_classifier_distrusts(const struct sql_classifier *c, const struct sql_catalog *catalog,
+			      const struct sql_facts *facts)
+{
+	const struct entry *e = has_fingerprint(facts) ? find(c, catalog, facts) : NULL;
+
+	return e && e->class == SQL_CLASS_WRITE_OR_UNKNOWN;
 }

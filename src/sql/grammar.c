@@ -8,18 +8,24 @@
  */
 #include "sql/grammar.h"
 
+#include "base/assert.h"
+
+#include <stdio.h>
+
 #ifndef HAVE_PG_QUERY
 
-bool sql_grammar_proves_read(const char *text, const struct sql_catalog *catalog)
+bool sql_grammar_proves_read(const char *text PGT_UNUSED,
+			     const struct sql_catalog *catalog PGT_UNUSED, char why[SQL_WHY_MAX])
 {
+	if (why)
+		snprintf(why, SQL_WHY_MAX, "this build has no grammar of PostgreSQL in it");
 	return false;
 }
 
 #else
 
-#include "base/assert.h"
-
 #include <pg_query.h>
+#include <stdarg.h>
 #include <stdint.h>
 
 #define LISTS_MAX  1024 /* arrays in arrays */
@@ -40,13 +46,18 @@ static const char *const nodes_of_reads[] = {
 /* clang-format on */
 
 /* Fields that make a node of the list above no read. */
-static const char *const fields_of_writes[] = {
-	"intoClause",    /* SELECT INTO */
-	"lockingClause", /* FOR UPDATE, FOR SHARE */
-	"is_from",       /* COPY FROM */
-	"is_program",    /* COPY TO PROGRAM */
-	"filename",      /* COPY TO a file of the server */
+/* clang-format off */
+static const struct {
+	const char *name;
+	const char *reason;
+} fields_of_writes[] = {
+	{ "intoClause", "SELECT INTO makes a table" },
+	{ "lockingClause", "FOR UPDATE and FOR SHARE lock rows" },
+	{ "is_from", "COPY FROM writes" },
+	{ "is_program", "COPY runs a program" },
+	{ "filename", "COPY writes a file of the server" },
 };
+/* clang-format on */
 
 /* Functions that pg_proc calls stable or that a catalog might, and that only the primary may run.
  */
@@ -106,6 +117,9 @@ static const char *const denied_shows[] = {
 	"in_hot_standby",
 };
 
+/* Used without being written: by DISTINCT, GROUP BY, ORDER BY, UNION, USING, CASE, BETWEEN. */
+static const char *const hidden_operators[] = { "=", "<>", "<", ">", "<=", ">=" };
+
 static bool is_among(struct slice s, const char *const *names, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -127,11 +141,27 @@ enum list {
 	LIST_FUNCTION,    /* parts of a function's name */
 	LIST_FIELDS,      /* of a column: a.b may be the function b called with the row a */
 	LIST_INDIRECTION, /* (expression).b: the same */
+	LIST_OPERATOR,    /* parts of its name */
+	LIST_TYPE,        /* the same of a type */
+};
+
+static const struct {
+	const char *key;
+	enum list list;
+} lists[] = {
+	{"funcname",     LIST_FUNCTION   },
+	{ "fields",      LIST_FIELDS     },
+	{ "indirection", LIST_INDIRECTION},
+	{ "name",        LIST_OPERATOR   },
+	{ "operName",    LIST_OPERATOR   },
+	{ "useOp",       LIST_OPERATOR   },
+	{ "names",       LIST_TYPE       },
 };
 
 struct walk {
 	const char *p; /* the rest of the JSON */
 	const struct sql_catalog *catalog;
+	char *why;           /* the proof has failed, as a sentence; NULL: nobody asks */
 	struct slice key;    /* that the coming value belongs to */
 	struct slice node;   /* the last kind of node that began */
 	struct slice schema; /* of the relation whose name comes next */
@@ -141,30 +171,74 @@ struct walk {
 	uint8_t lists[LISTS_MAX];
 };
 
+static PGT_PRINTF(2, 3) bool deny(const struct walk *w, const char *format, ...)
+{
+	va_list args;
+
+	if (w->why) {
+		va_start(args, format);
+		vsnprintf(w->why, SQL_WHY_MAX, format, args);
+		va_end(args);
+	}
+	return false;
+}
+
+/* Nothing is run that the text does not name. */
+static bool hides_nothing(const struct walk *w, enum sql_behind kind, struct slice name)
+{
+	struct slice function;
+
+	return !sql_catalog_behind(w->catalog, kind, name, &function) ||
+	       deny(w, "%s %.*s runs %.*s(), which may write",
+		    kind == SQL_BEHIND_OPERATOR ? "operator"
+		    : kind == SQL_BEHIND_TYPE   ? "type"
+						: "a type in the use of",
+		    SLICE_FMT(name), SLICE_FMT(function));
+}
+
+static bool is_known_function(const struct walk *w, struct slice schema, struct slice name)
+{
+	switch (sql_catalog_function(w->catalog, schema, name)) {
+	case SQL_SAFETY_SAFE:
+		return true;
+	case SQL_SAFETY_UNSAFE:
+		return deny(w, "%.*s() may write: it is volatile, or calls what is",
+			    SLICE_FMT(name));
+	default:
+		return deny(w, "%.*s() is not known to the catalog", SLICE_FMT(name));
+	}
+}
+
 static bool is_safe_function(const struct walk *w)
 {
 	struct slice schema = SLICE(""), name;
 
 	if (w->nparts < 1 || w->nparts > 2)
-		return false;
+		return deny(w, "a function's name has more parts than two");
 	name = w->parts[w->nparts - 1];
 	if (w->nparts == 2)
 		schema = w->parts[0];
 	for (size_t i = 0; i < PGT_NELEMS(denied_functions); i++)
 		if (slice_is_equal(name, slice_str(denied_functions[i].name)))
-			return false;
+			return deny(w, "%.*s() %s", SLICE_FMT(name), denied_functions[i].reason);
 	for (size_t i = 0; i < PGT_NELEMS(denied_function_prefixes); i++)
 		if (begins_with(name, denied_function_prefixes[i].prefix))
-			return false;
-	return sql_catalog_is_safe_function(w->catalog, schema, name);
+			return deny(w, "%.*s(): %s", SLICE_FMT(name),
+				    denied_function_prefixes[i].reason);
+	return is_known_function(w, schema, name) && hides_nothing(w, SQL_BEHIND_FUNCTION, name);
 }
 
 static bool is_replicated_relation(const struct walk *w, struct slice name)
 {
 	for (size_t i = 0; i < PGT_NELEMS(denied_relation_prefixes); i++)
 		if (begins_with(name, denied_relation_prefixes[i]))
-			return false;
-	return !sql_catalog_is_primary_relation(w->catalog, w->schema, name);
+			return deny(w, "%.*s tells of one node or one session", SLICE_FMT(name));
+	if (sql_catalog_is_primary_relation(w->catalog, w->schema, name))
+		return deny(w,
+			    "%.*s is the primary's: temporary, unlogged, foreign, a sequence, or "
+			    "what reads it runs what may write",
+			    SLICE_FMT(name));
+	return hides_nothing(w, SQL_BEHIND_RELATION, name);
 }
 
 static bool on_key(struct walk *w, struct slice key)
@@ -172,48 +246,105 @@ static bool on_key(struct walk *w, struct slice key)
 	w->key = key;
 	if (key.n && key.p[0] >= 'A' && key.p[0] <= 'Z') {
 		w->node = key;
-		return is_among(key, nodes_of_reads, PGT_NELEMS(nodes_of_reads));
+		return is_among(key, nodes_of_reads, PGT_NELEMS(nodes_of_reads)) ||
+		       deny(w, "%.*s is in no list of what reads", SLICE_FMT(key));
 	}
-	return !is_among(key, fields_of_writes, PGT_NELEMS(fields_of_writes));
+	for (size_t i = 0; i < PGT_NELEMS(fields_of_writes); i++)
+		if (slice_is_equal(key, slice_str(fields_of_writes[i].name)))
+			return deny(w, "%s", fields_of_writes[i].reason);
+	return true;
 }
 
-/* A part of a name: of a function, or of a column that may be one. */
+static enum list list_now(const struct walk *w)
+{
+	return w->depth ? w->lists[w->depth - 1] : LIST_OTHER;
+}
+
+/* Operators are escaped where they have one of < > & in them: \u003c. */
+static struct slice unescape(struct slice s, char *room, size_t size)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s.n && n < size; i++) {
+		unsigned code;
+
+		if (s.p[i] != '\\' || i + 1 == s.n) {
+			room[n++] = s.p[i];
+		} else if (i + 5 < s.n && sscanf(s.p + i, "\\u%4x", &code) == 1) {
+			room[n++] = (char)code;
+			i += 5;
+		} else {
+			room[n++] = s.p[++i];
+		}
+	}
+	return slice_of(room, n);
+}
+
+static bool is_safe_operator(const struct walk *w, struct slice escaped)
+{
+	char room[64]; /* that of a name */
+	struct slice name = unescape(escaped, room, sizeof(room));
+
+	return hides_nothing(w, SQL_BEHIND_OPERATOR, name);
+}
+
+/* A part of a name: of a function, of a column that may be one, … */
 static bool on_name_part(struct walk *w, struct slice s)
 {
-	enum list list = w->depth ? w->lists[w->depth - 1] : LIST_OTHER;
+	enum list list = list_now(w);
 
-	if (list == LIST_FUNCTION) {
+	switch (list) {
+	case LIST_FUNCTION:
 		if (w->nparts == NAME_PARTS)
-			return false;
+			return deny(w, "a function's name has more parts than two");
 		w->parts[w->nparts++] = s;
 		return true;
+	case LIST_FIELDS:
+	case LIST_INDIRECTION:
+		if ((list == LIST_FIELDS && w->nparts++ == 0) ||
+		    sql_catalog_function(w->catalog, SLICE(""), s) != SQL_SAFETY_UNSAFE)
+			return true;
+		return deny(w, "%.*s may be the function of that name, which may write",
+			    SLICE_FMT(s));
+	case LIST_OPERATOR:
+		return is_safe_operator(w, s);
+	case LIST_TYPE:
+		return hides_nothing(w, SQL_BEHIND_TYPE, s);
+	default:
+		return true;
 	}
-	if (list == LIST_INDIRECTION || (list == LIST_FIELDS && w->nparts++ > 0))
-		return sql_catalog_function(w->catalog, SLICE(""), s) != SQL_SAFETY_UNSAFE;
-	return true;
+}
+
+static bool is_name_of_many_meanings(const struct walk *w)
+{
+	return list_now(w) != LIST_OTHER && list_now(w) != LIST_OPERATOR;
 }
 
 /* A string value.  Escapes stand only in names that nobody has: they end the proof. */
 static bool on_string(struct walk *w, struct slice s)
 {
+	static const char odd[] = "a name has a backslash, a quote or a control character in it";
 	bool escaped = s.n && memchr(s.p, '\\', s.n);
 
-	if (slice_is_equal(w->key, SLICE("sval")) && slice_is_equal(w->node, SLICE("String")))
-		return on_name_part(w, s) &&
-		       !(escaped && w->depth && w->lists[w->depth - 1] != LIST_OTHER);
+	if (slice_is_equal(w->key, SLICE("sval")) && slice_is_equal(w->node, SLICE("String"))) {
+		if (escaped && is_name_of_many_meanings(w))
+			return deny(w, odd);
+		return on_name_part(w, s);
+	}
 	if (slice_is_equal(w->key, SLICE("schemaname"))) {
 		w->schema = s;
-		return !escaped;
+		return !escaped || deny(w, odd);
 	}
 	if (slice_is_equal(w->key, SLICE("relname"))) {
-		bool ok = !escaped && is_replicated_relation(w, s);
+		bool ok = escaped ? deny(w, odd) : is_replicated_relation(w, s);
 
 		w->schema = SLICE("");
 		return ok;
 	}
 	if (slice_is_equal(w->key, SLICE("name")) &&
-	    slice_is_equal(w->node, SLICE("VariableShowStmt")))
-		return !is_among(s, denied_shows, PGT_NELEMS(denied_shows));
+	    slice_is_equal(w->node, SLICE("VariableShowStmt")) &&
+	    is_among(s, denied_shows, PGT_NELEMS(denied_shows)))
+		return deny(w, "%.*s is asked to find out which node this is", SLICE_FMT(s));
 	return true;
 }
 
@@ -222,13 +353,10 @@ static bool on_list(struct walk *w)
 	enum list list = LIST_OTHER;
 
 	if (w->depth == LISTS_MAX)
-		return false;
-	if (slice_is_equal(w->key, SLICE("funcname")))
-		list = LIST_FUNCTION;
-	else if (slice_is_equal(w->key, SLICE("fields")))
-		list = LIST_FIELDS;
-	else if (slice_is_equal(w->key, SLICE("indirection")))
-		list = LIST_INDIRECTION;
+		return deny(w, "it is nested too deeply");
+	for (size_t i = 0; i < PGT_NELEMS(lists); i++)
+		if (slice_is_equal(w->key, slice_str(lists[i].key)))
+			list = lists[i].list;
 	if (list == LIST_FUNCTION || list == LIST_FIELDS)
 		w->nparts = 0;
 	w->lists[w->depth++] = (uint8_t)list;
@@ -238,7 +366,7 @@ static bool on_list(struct walk *w)
 static bool on_list_end(struct walk *w)
 {
 	if (w->depth == 0)
-		return false;
+		return deny(w, "the grammar's answer cannot be read");
 	return w->lists[--w->depth] != LIST_FUNCTION || is_safe_function(w);
 }
 
@@ -247,9 +375,10 @@ static bool take_json_string(struct walk *w, struct slice *s)
 {
 	const char *start = ++w->p;
 
+	*s = slice_of(start, 0);
 	for (; *w->p && *w->p != '"'; w->p++)
 		if (*w->p == '\\' && !*++w->p)
-			return false;
+			return deny(w, "the grammar's answer cannot be read");
 	*s = slice_of(start, (size_t)(w->p - start));
 	return *w->p++ == '"';
 }
@@ -283,18 +412,30 @@ static bool walk_proves_read(struct walk *w)
 	return ok && w->depth == 0;
 }
 
-bool sql_grammar_proves_read(const char *text, const struct sql_catalog *catalog)
+static bool hidden_operators_are_safe(const struct walk *w)
+{
+	for (size_t i = 0; i < PGT_NELEMS(hidden_operators); i++)
+		if (!hides_nothing(w, SQL_BEHIND_OPERATOR, slice_str(hidden_operators[i])))
+			return false;
+	return true;
+}
+
+bool sql_grammar_proves_read(const char *text, const struct sql_catalog *catalog,
+			     char why[SQL_WHY_MAX])
 {
 	PgQueryParseResult result = pg_query_parse(text);
 	struct walk w;
-	bool proven = false;
+	bool proven;
 
-	if (!result.error && result.parse_tree) {
-		memset(&w, 0, offsetof(struct walk, lists));
-		w.p = result.parse_tree;
-		w.catalog = catalog;
-		proven = walk_proves_read(&w);
-	}
+	memset(&w, 0, offsetof(struct walk, lists));
+	w.p = result.parse_tree;
+	w.catalog = catalog;
+	w.why = why;
+	if (result.error || !result.parse_tree)
+		proven = deny(&w, "the grammar does not take it: %s",
+			      result.error ? result.error->message : "no tree");
+	else
+		proven = hidden_operators_are_safe(&w) && walk_proves_read(&w);
 	pg_query_free_parse_result(result);
 	return proven;
 }

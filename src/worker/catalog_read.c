@@ -85,6 +85,16 @@ static void on_name(struct server *s PGT_UNUSED, void *arg, const struct slice *
 		sql_leaving_add(r->leaving, columns[0], columns[1]);
 }
 
+static void on_hidden(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
+		      unsigned n)
+{
+	struct catalog_read *r = arg;
+
+	if (n == 4)
+		sql_catalog_builder_behind(r->builder, columns[0], columns[1], columns[2],
+					   columns[3]);
+}
+
 static void on_names(struct server *s PGT_UNUSED, void *arg, const struct report *error)
 {
 	struct catalog_read *r = arg;
@@ -100,7 +110,7 @@ static void on_names(struct server *s PGT_UNUSED, void *arg, const struct report
 	finish(r, &catalogs, NULL);
 }
 
-static void on_relations(struct server *s, void *arg, const struct report *error)
+static void on_all_hidden(struct server *s, void *arg, const struct report *error)
 {
 	struct question q = { .row = on_name, .done = on_names, .arg = arg };
 
@@ -108,6 +118,16 @@ static void on_relations(struct server *s, void *arg, const struct report *error
 		fail_with(arg, error);
 	else
 		server_ask(s, sql_leaving_query, &q);
+}
+
+static void on_relations(struct server *s, void *arg, const struct report *error)
+{
+	struct question q = { .row = on_hidden, .done = on_all_hidden, .arg = arg };
+
+	if (error)
+		fail_with(arg, error);
+	else
+		server_ask(s, sql_catalog_behind_query, &q);
 }
 
 static void on_function(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
@@ -131,11 +151,21 @@ static void on_functions(struct server *s, void *arg, const struct report *error
 		server_ask(s, sql_catalog_relations_query, &q);
 }
 
-static void on_ready(struct server *s)
+/* A server that has no jit says so; that is no reason to stop. */
+static void on_set_up(struct server *s, void *arg, const struct report *error PGT_UNUSED)
 {
-	struct question q = { .row = on_function, .done = on_functions, .arg = s->owner };
+	struct question q = { .row = on_function, .done = on_functions, .arg = arg };
 
 	server_ask(s, sql_catalog_query, &q);
+}
+
+/* What the planner thinks of recursive queries would have them compiled, which takes ten times as
+ * long as they do. */
+static void on_ready(struct server *s)
+{
+	struct question q = { .done = on_set_up, .arg = s->owner };
+
+	server_ask(s, "SET jit = off", &q);
 }
 
 static void on_readable(struct server *s)

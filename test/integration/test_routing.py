@@ -6,8 +6,10 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE, APP_USER
+from machine import Port
 from rig import clients, log_in, shop
 from tenancy import errors
+from test_http import samples, value
 from waiting import wait_until
 
 WHERE = "SELECT current_setting('port')"
@@ -31,10 +33,11 @@ def routed(pair, settings=None, database=None):
                  **(database or {})})
 
 
-def answered_by(client, sql=WHERE, extended=False):
+def answered_by(client, sql=WHERE, extended=False, kind="D"):
     messages = client.prepared(sql) if extended else client.query(sql)
     assert not errors(messages), raw.find(messages, "E")[0].fields
-    return int(raw.find(messages, "D")[-1].row[0])
+    last = raw.find(messages, kind)[-1]
+    return int(last.row[0] if kind == "D" else last.body)
 
 
 def wait_routed(client, node):
@@ -88,6 +91,14 @@ def test_i4_a_session_is_not_tied_to_a_replica(pair, client):
     client.query("BEGIN READ ONLY")
     assert errors(client.query("PREPARE mine AS SELECT 1")) == ["0A000"]
     client.query("ROLLBACK")
+    assert answered_by(client, WRITE) == primary.port
+    assert answered_by(client) == replica.port
+
+
+def test_i4_what_may_advance_a_sequence_does_not_tie_a_session_to_a_replica(pair, client):
+    primary, replica = pair
+    assert errors(client.query("SELECT lastval()")) == ["55000"]
+    assert answered_by(client, f"COPY ({WHERE}) TO STDOUT", kind="d") == replica.port
     assert answered_by(client, WRITE) == primary.port
     assert answered_by(client) == replica.port
 
@@ -173,3 +184,25 @@ def test_i4_deep_texts_are_the_servers_to_judge(pair, turnstile, depth, extended
         if not errors(got):
             assert raw.find(got, "D")[0].row == (str((replica if depth < 200 else primary).port),)
         assert answered_by(client) == answered_by(other) == replica.port
+
+
+def shapes_on(client, node, count, name):
+    """How many of so many new shapes the node answers."""
+    return sum(answered_by(client, f"SELECT current_setting('port') AS {name}_{i}") == node.port
+               for i in range(count))
+
+
+def test_new_shapes_get_a_share_of_the_parsers_time(pair, turnstile):
+    """Beyond it they are the primary's, and those that are known are not held up."""
+    primary, replica = pair
+    port = Port()
+    t = turnstile(routed(pair, {"parse_max_time": "200us", "http_listen": port.number, "workers": 1}))
+    with log_in(t) as client:
+        wait_routed(client, replica)
+        assert shapes_on(client, replica, 300, "few") < 300
+        assert value(samples(port.number), "unparsed_total", database=APP_DATABASE) > 0
+        assert answered_by(client) == replica.port
+        t.reload({"pgturnstile": {"parse_max_time": "0"}})
+        wait_routed(client, replica)
+        assert shapes_on(client, replica, 300, "all") == 300
+    port.release()

@@ -199,6 +199,108 @@ static void test_the_operator_decides(void **state)
 	assert_int_equal(decided(both, 2, ""), SQL_SAFETY_UNSAFE);
 }
 
+struct hidden {
+	const char *kind, *name, *function;
+};
+
+/* A catalog in which these functions are behind these names. */
+static const struct sql_catalog *catalog_with(const struct hidden *hidden, size_t n)
+{
+	struct sql_catalog_builder *b = sql_catalog_builder_new();
+	struct slice public = SLICE("public");
+
+	sql_catalog_builder_function(b, public, SLICE("f_writes"), true);
+	sql_catalog_builder_function(b, public, SLICE("f_reads"), false);
+	for (size_t i = 0; i < n; i++)
+		sql_catalog_builder_behind(b, slice_str(hidden[i].kind), slice_str(hidden[i].name),
+					   public, slice_str(hidden[i].function));
+	return sql_catalog_builder_finish(b);
+}
+
+static bool proves(const struct sql_catalog *catalog, const char *text, char why[SQL_WHY_MAX])
+{
+	struct sql_facts facts;
+
+	sql_scan(slice_str(text), &env, &facts);
+	return sql_classify_explain(catalog, slice_str(text), &facts, SQL_PARSE_MAX_DEFAULT, why) ==
+	       SQL_CLASS_READ;
+}
+
+#ifdef HAVE_PG_QUERY
+static void test_i4_what_no_text_names(void **state)
+{
+	static const struct hidden hidden[] = {
+		{"operator",  "+!",       "f_writes"},
+                { "operator", "<@>",      "f_writes"},
+		{ "operator", "-!",       "f_reads" },
+                { "type",     "checked",  "f_writes"},
+		{ "function", "f_reads",  "f_writes"},
+                { "relation", "boxes",    "f_writes"},
+		{ "newer",    "anything", "f_writes"},
+	};
+	static const struct {
+		const char *text, *why;
+	} told[] = {
+		{"SELECT a -! 1 FROM t WHERE a <> 2", ""                                                      },
+		{ "SELECT a +! 1 FROM t",             "operator +! runs f_writes(), which may write"          },
+		{ "SELECT a OPERATOR(s.+!) 1 FROM t",
+                 "operator +! runs f_writes(), which may write"                                               },
+		{ "SELECT a FROM t ORDER BY a <@> 2",
+                 "operator <@> runs f_writes(), which may write"                                              },
+		{ "SELECT a::checked FROM t",         "type checked runs f_writes(), which may write"         },
+		{ "SELECT CAST(a AS s.checked[])",
+                 "type checked runs f_writes(), which may write"                                              },
+		{ "SELECT f_reads(1)",
+                 "a type in the use of f_reads runs f_writes(), which may write"                              },
+		{ "SELECT * FROM boxes",
+                 "a type in the use of boxes runs f_writes(), which may write"                                },
+		{ "SELECT f_writes()",                "f_writes() may write: it is volatile, or calls what is"},
+		{ "SELECT f_else()",                  "f_else() is not known to the catalog"                  },
+		{ "SELECT nextval('s')",              "nextval() writes the sequence"                         },
+		{ "SELECT * FROM t FOR UPDATE",       "FOR UPDATE and FOR SHARE lock rows"                    },
+		{ "INSERT INTO t VALUES (1)",         "insert is no read"                                     },
+		{ "/* route: primary */ SELECT 1",    "its comment asks for the primary"                      },
+		{ "SELECT FROM WHERE",
+                 "the grammar does not take it: syntax error at or near \"WHERE\""                            },
+	};
+	const struct sql_catalog *catalog = catalog_with(hidden, PGT_NELEMS(hidden));
+	char why[SQL_WHY_MAX];
+
+	for (size_t i = 0; i < PGT_NELEMS(told); i++) {
+		assert_int_equal(proves(catalog, told[i].text, why), !*told[i].why);
+		assert_string_equal(why, told[i].why);
+	}
+	assert_false(proves(NULL, "SELECT 1", why));
+	assert_string_equal(why, "the catalog of the primary has not been read");
+	sql_catalog_unref(catalog);
+}
+
+static void test_i4_comparisons_that_no_text_spells(void **state)
+{
+	static const struct hidden equal = { "operator", "=", "f_writes" };
+	const struct sql_catalog *catalog = catalog_with(&equal, 1);
+	char why[SQL_WHY_MAX];
+
+	assert_false(proves(catalog, "SELECT DISTINCT a FROM t", why));
+	assert_string_equal(why, "operator = runs f_writes(), which may write");
+	sql_catalog_decide((struct sql_catalog *)catalog, SLICE("f_writes"), false);
+	assert_true(proves(catalog, "SELECT DISTINCT a FROM t", why));
+	sql_catalog_unref(catalog);
+}
+#endif
+
+static void test_what_is_too_long_may_become_shorter_than_the_limit(void **state)
+{
+	struct fixture *f = *state;
+
+	sql_classifier_set_parse_max(f->classifier, 12);
+	assert_int_equal(classify(f, "select a from t"), SQL_CLASS_WRITE_OR_UNKNOWN);
+#ifdef HAVE_PG_QUERY
+	sql_classifier_set_parse_max(f->classifier, 100);
+	assert_int_equal(classify(f, "select a from t"), SQL_CLASS_READ);
+#endif
+}
+
 static void test_i4_no_write_shape_is_a_read(void **state)
 {
 	unsigned lines;
@@ -382,9 +484,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_the_operator_decides),
+		T(test_what_is_too_long_may_become_shorter_than_the_limit),
 		T(test_i4_no_write_shape_is_a_read),
 #ifdef HAVE_PG_QUERY
 		T(test_read_shapes_are_reads),
+		T(test_i4_what_no_text_names),
+		T(test_i4_comparisons_that_no_text_spells),
 		T(test_a_known_shape_is_not_parsed_again),
 		T(test_the_cache_stays_bounded),
 		T(test_a_lie_is_remembered),
