@@ -8,9 +8,9 @@
 #include "net/tls.h"
 #include "relay/hub.h"
 #include "relay/parts.h"
-#include "sql/classify.h"
 #include "relay/relay.h"
 #include "route/nodes.h"
+#include "sql/classify.h"
 
 static void each_group(struct relay *r, const char *database,
 		       void (*visit)(struct group *group, void *arg), void *arg)
