@@ -24,15 +24,19 @@ CREATE TABLE rescue_rows AS SELECT generate_series(1, 1000) AS i;
 CREATE UNLOGGED TABLE rescue_unlogged AS SELECT 1 AS i;
 CREATE FUNCTION rescue_insert(note text) RETURNS text LANGUAGE plpgsql AS
   $$ BEGIN INSERT INTO rescued VALUES (note); RETURN current_setting('port'); END $$;
--- Writes, whatever it says: what it calls is seen by nobody but the server that runs it.
+CREATE FUNCTION rescue_note(note text, text) RETURNS text LANGUAGE sql AS 'SELECT rescue_insert(note)';
+CREATE FUNCTION rescue_nap(seconds int, text) RETURNS text LANGUAGE sql AS 'SELECT pg_sleep(seconds)::text';
+CREATE OPERATOR |>> (LEFTARG = text, RIGHTARG = text, FUNCTION = rescue_note);
+CREATE OPERATOR |>> (LEFTARG = int, RIGHTARG = text, FUNCTION = rescue_nap);
+-- Writes, whatever it says: what is behind the operator is seen by nobody but the server that runs it.
 CREATE FUNCTION rescue_hidden(note text) RETURNS text STABLE LANGUAGE plpgsql AS
-  $$ BEGIN RETURN rescue_insert(note); END $$;
+  $$ BEGIN RETURN note |>> 'x'; END $$;
 CREATE FUNCTION rescue_unlogged_rows() RETURNS bigint STABLE LANGUAGE plpgsql AS
   $$ BEGIN RETURN count(*) FROM rescue_unlogged; END $$;
 -- Where it was, once it gets to the end, which it does on the primary only.
 CREATE FUNCTION rescue_slow(i int DEFAULT 0) RETURNS text STABLE LANGUAGE plpgsql AS
   $$ BEGIN
-       IF pg_is_in_recovery() THEN PERFORM pg_sleep(60); END IF;
+       IF current_setting('in_hot_standby') = 'on' THEN PERFORM 60 |>> 'x'; END IF;
        RETURN current_setting('port');
      END $$;
 -- A long read of a table, on the replica only.
