@@ -117,6 +117,7 @@ struct client {
 	usec_t request_at;
 	usec_t lost_at;           /* when it lost servers that had got nothing of its request … */
 	uint8_t losses;           /* … and how many in a row */
+	uint16_t last_shape;      /* of its texts: sql/shape.h */
 	usec_t retry_at;          /* waits for a limit, at most until then; 0: it does not */
 	uint64_t sequence_server; /* where it has advanced sequences last; 0: nowhere */
 	usec_t limit_since;       /* when that wait began */

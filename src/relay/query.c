@@ -266,7 +266,7 @@ enum step query_on_query(struct client *c, const struct frame *f)
 		return request_protocol_error(c, "invalid Query message");
 	text.n = strlen(text.p);
 	env = gate_env(c);
-	sql_shapes_scan(relay_of(c)->shapes, c->env_key, text, &env, &facts);
+	sql_shapes_scan(relay_of(c)->shapes, &c->last_shape, c->env_key, text, &env, &facts);
 	step = run_query(c, f, text, &facts, &rewritten);
 	buf_fini(&rewritten);
 	return step;

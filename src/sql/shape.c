@@ -2,12 +2,14 @@
  *
  * shape.c - texts that differ in literals only have their facts looked up.
  *
- * A scan costs some 30 instructions a byte, a look at the shape five.  Where one byte could make
- * the lexer see other tokens than this file does, there is no shape, and the text is scanned.
- * test/fuzz/fuzz_scan.c holds both against each other.
+ * A scan costs some 30 instructions a byte, a look at the shape seven, to see that a text has the
+ * shape that was to be expected one.  Where one byte could make the lexer see other tokens than
+ * this file does, there is no shape, and the text is scanned.  test/fuzz/fuzz_scan.c holds all
+ * three against each other.
  */
 #include "sql/shape.h"
 
+#include "base/assert.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
@@ -41,10 +43,20 @@ static const uint8_t mark_of[256] = {
 	[']'] = M_BEHIND,        [';'] = M_BEHIND,  [':'] = M_BEHIND, /* of a cast */
 };
 
+/* A shape with more literals is not expected of a text, only found. */
+#define GAPS_MAX 12
+
+/* Where the literals stood, as offsets in the shape. */
+struct gaps {
+	uint16_t at[GAPS_MAX];
+	unsigned n; /* GAPS_MAX + 1: too many */
+};
+
 struct shaping {
 	const char *p, *start, *end;
 	const char *from; /* where what has not been copied begins */
-	char *out;
+	char *out, *begin;
+	struct gaps gaps;
 	bool keeps_words; /* strings with letters */
 };
 
@@ -67,8 +79,8 @@ static bool stands_alone(const struct shaping *s, const char *behind)
 	       (behind == s->end || (mark_of[(uint8_t)*behind] & M_BEHIND));
 }
 
-/* Instead of what stands from p to behind. */
-static void replace(struct shaping *s, const char *behind, const char *by, size_t n)
+/* What has not been copied yet, and what stands for the literal between it and behind. */
+static void copy(struct shaping *s, const char *behind, const char *by, size_t n)
 {
 	size_t before = (size_t)(s->p - s->from);
 
@@ -78,20 +90,36 @@ static void replace(struct shaping *s, const char *behind, const char *by, size_
 	s->p = s->from = behind;
 }
 
-static const char *skip_digits(const char *p, const char *end)
+static void replace(struct shaping *s, const char *behind, const char *by, size_t n)
 {
-	while (p < end && mark_at(p) == M_DIGIT)
+	copy(s, behind, by, n);
+	if (s->gaps.n < GAPS_MAX)
+		s->gaps.at[s->gaps.n] = (uint16_t)(s->out - s->begin - n);
+	s->gaps.n += s->gaps.n <= GAPS_MAX;
+}
+
+static const char *skip_digits(const char *p)
+{
+	while (mark_at(p) == M_DIGIT)
 		p++;
 	return p;
+}
+
+/* The end of the number that begins here. */
+static inline const char *number_end(const struct shaping *s)
+{
+	const char *behind = skip_digits(s->p);
+
+	if (s->end - behind > 1 && *behind == '.' && mark_at(behind + 1) == M_DIGIT)
+		behind = skip_digits(behind + 1);
+	return behind;
 }
 
 /* Digits of a name or of an odd number stay. */
 static void take_digits(struct shaping *s)
 {
-	const char *behind = skip_digits(s->p, s->end);
+	const char *behind = number_end(s);
 
-	if (s->end - behind > 1 && *behind == '.' && mark_at(behind + 1) == M_DIGIT)
-		behind = skip_digits(behind + 1, s->end);
 	if (stands_alone(s, behind))
 		replace(s, behind, "0", 1);
 	else
@@ -115,19 +143,33 @@ static bool goes_on(const char *p, const char *end)
 	return p < end && *p == '\'';
 }
 
-/* False: it is not as plain as it looks. */
-static bool take_string(struct shaping *s)
+/* The end of the string that begins here; NULL: it is not as plain as it looks. */
+static const char *string_end(const struct shaping *s)
 {
 	const char *body = s->p + 1;
 	const char *close = memchr(body, '\'', (size_t)(s->end - body));
 
 	if (!close || memchr(body, '\\', (size_t)(close - body)) || !stands_alone(s, close + 1) ||
 	    goes_on(close + 1, s->end))
+		return NULL;
+	return close + 1;
+}
+
+static bool stays(const struct shaping *s, const char *behind)
+{
+	return s->keeps_words && !spells_nothing(slice_of(s->p + 1, (size_t)(behind - s->p - 2)));
+}
+
+static bool take_string(struct shaping *s)
+{
+	const char *behind = string_end(s);
+
+	if (!behind)
 		return false;
-	if (s->keeps_words && !spells_nothing(slice_of(body, (size_t)(close - body))))
-		s->p = close + 1;
+	if (stays(s, behind))
+		s->p = behind;
 	else
-		replace(s, close + 1, "''", 2);
+		replace(s, behind, "''", 2);
 	return true;
 }
 
@@ -162,28 +204,48 @@ static bool take_marked(struct shaping *s)
 		return !is_comment(s) && s->p++;
 	case M_DOLLAR: /* of a parameter */
 		return s->p + 1 < s->end && mark_at(s->p + 1) == M_DIGIT &&
-		       (s->p = skip_digits(s->p + 1, s->end));
+		       (s->p = skip_digits(s->p + 1));
 	default:
 		return false;
 	}
 }
 
-size_t sql_shape(struct slice text, const struct sql_env *env, char out[SQL_SHAPE_MAX])
+static struct shaping shaping_of(struct slice text, const struct sql_env *env, char *out)
 {
-	struct shaping s = { .p = text.p,
-			     .start = text.p,
-			     .end = text.p + text.n,
-			     .from = text.p,
-			     .out = out,
-			     .keeps_words = env->tenant_setting };
+	return (struct shaping){ .p = text.p,
+				 .start = text.p,
+				 .end = text.p + text.n,
+				 .from = text.p,
+				 .out = out,
+				 .begin = out,
+				 .keeps_words = env->tenant_setting };
+}
 
-	if (text.n > SQL_SHAPE_MAX || !env->ascii_safe)
+static bool may_have_shape(struct slice text, const struct sql_env *env)
+{
+	return text.n <= SQL_SHAPE_MAX && env->ascii_safe;
+}
+
+static size_t shape_text(struct slice text, const struct sql_env *env, char out[SQL_SHAPE_MAX],
+			 struct gaps *gaps)
+{
+	struct shaping s = shaping_of(text, env, out);
+
+	if (!may_have_shape(text, env))
 		return 0;
 	while ((s.p = skip_plain(s.p)) != s.end)
 		if (!take_marked(&s))
 			return 0;
-	replace(&s, s.end, "", 0);
+	copy(&s, s.end, "", 0);
+	*gaps = s.gaps;
 	return (size_t)(s.out - out);
+}
+
+size_t sql_shape(struct slice text, const struct sql_env *env, char out[SQL_SHAPE_MAX])
+{
+	struct gaps gaps;
+
+	return shape_text(text, env, out, &gaps);
 }
 
 /* ---- what is remembered -------------------------------------------------------------------------
@@ -198,8 +260,10 @@ struct shape {
 	uint32_t len;
 	bool has_fingerprint;
 	uint8_t kind, sequence;
+	uint16_t next; /* the place of the one that came behind it the last time */
 	unsigned nesting, chain;
 	uint64_t fingerprint[2];
+	struct gaps gaps;
 	char text[SQL_SHAPE_MAX];
 };
 
@@ -266,7 +330,8 @@ static void recall(const struct shape *s, struct sql_facts *f)
 }
 
 static void remember(struct sql_shapes *shapes, struct shape *s, uint64_t meaning, const char *p,
-		     size_t n, const struct sql_facts *f, bool has_fingerprint)
+		     size_t n, const struct gaps *gaps, const struct sql_facts *f,
+		     bool has_fingerprint)
 {
 	s->meaning = meaning;
 	s->generation = shapes->generation;
@@ -278,22 +343,91 @@ static void remember(struct sql_shapes *shapes, struct shape *s, uint64_t meanin
 	s->chain = f->chain;
 	s->fingerprint[0] = f->fingerprint[0];
 	s->fingerprint[1] = f->fingerprint[1];
+	s->gaps = *gaps;
 	memcpy(s->text, p, n);
 }
 
-void sql_shapes_scan(struct sql_shapes *shapes, uint64_t meaning, struct slice text,
-		     const struct sql_env *env, struct sql_facts *f)
+static inline bool is_known(const struct sql_shapes *shapes, const struct shape *s,
+			    uint64_t meaning, const struct sql_env *env)
+{
+	return s->generation == shapes->generation && s->meaning == meaning &&
+	       (s->has_fingerprint || !env->wants_fingerprint);
+}
+
+/* Passes a literal where the shape has one.  False: there is none that would have been replaced. */
+static inline bool fits_literal(struct shaping *at, char first)
+{
+	const char *behind;
+
+	if (at->p == at->end)
+		return false;
+	if (first == '0') {
+		behind = number_end(at);
+		if (behind == at->p || !stands_alone(at, behind))
+			return false;
+	} else {
+		behind = *at->p == '\'' ? string_end(at) : NULL;
+		if (!behind || stays(at, behind))
+			return false;
+	}
+	at->p = behind;
+	return true;
+}
+
+/* Whether the text has this shape: the same bytes in the same order, but for literals where it has
+ * them.  What a byte is taken for depends on those before it and on the one behind it, which are
+ * the same, or begin a literal of the same sort. */
+static inline bool has_shape(const struct shape *s, struct slice text, const struct sql_env *env)
+{
+	struct shaping at = shaping_of(text, env, NULL);
+	size_t from = 0;
+
+	if (s->gaps.n > GAPS_MAX || !may_have_shape(text, env))
+		return false;
+	for (unsigned i = 0; i < s->gaps.n; i++) {
+		size_t to = s->gaps.at[i], n = to - from;
+
+		if ((size_t)(at.end - at.p) < n || memcmp(at.p, s->text + from, n) != 0)
+			return false;
+		at.p += n;
+		if (!fits_literal(&at, s->text[to]))
+			return false;
+		from = to + (s->text[to] == '0' ? 1 : 2);
+	}
+	return (size_t)(at.end - at.p) == s->len - from &&
+	       !memcmp(at.p, s->text + from, s->len - from);
+}
+
+static PGT_NOINLINE void look_up(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning,
+				 struct slice text, const struct sql_env *env, struct sql_facts *f)
 {
 	char room[SQL_SHAPE_MAX];
-	size_t n = sql_shape(text, env, room);
+	struct gaps gaps;
+	size_t n = shape_text(text, env, room, &gaps);
 	struct shape *s = n ? slot_of(shapes, meaning, room, n) : NULL;
 
-	if (s && s->generation == shapes->generation && s->meaning == meaning && s->len == n &&
-	    (s->has_fingerprint || !env->wants_fingerprint) && !memcmp(s->text, room, n)) {
+	if (s && is_known(shapes, s, meaning, env) && s->len == n && !memcmp(s->text, room, n)) {
 		recall(s, f);
+	} else {
+		sql_scan(text, env, f);
+		if (!s || !sql_facts_are_of_shape(f))
+			return;
+		remember(shapes, s, meaning, room, n, &gaps, f, env->wants_fingerprint);
+	}
+	shapes->shapes[*last].next = (uint16_t)(s - shapes->shapes);
+	*last = shapes->shapes[*last].next;
+}
+
+void sql_shapes_scan(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning, struct slice text,
+		     const struct sql_env *env, struct sql_facts *f)
+{
+	uint16_t next = shapes->shapes[*last].next;
+	const struct shape *s = &shapes->shapes[next];
+
+	if (!is_known(shapes, s, meaning, env) || !has_shape(s, text, env)) {
+		look_up(shapes, last, meaning, text, env, f);
 		return;
 	}
-	sql_scan(text, env, f);
-	if (s && sql_facts_are_of_shape(f))
-		remember(shapes, s, meaning, room, n, f, env->wants_fingerprint);
+	recall(s, f);
+	*last = next;
 }

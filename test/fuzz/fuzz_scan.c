@@ -98,6 +98,32 @@ static void check_shape(struct slice text, const struct sql_env *env, const stru
 	PGT_ASSERT(memcmp(f->fingerprint, of_shape.fingerprint, sizeof(f->fingerprint)) == 0);
 }
 
+static void look(struct sql_shapes *shapes, uint16_t *last, const char *text,
+		 const struct sql_env *env)
+{
+	struct sql_facts got, expected;
+
+	sql_shapes_scan(shapes, last, 1, slice_str(text), env, &got);
+	sql_scan(slice_str(text), env, &expected);
+	PGT_ASSERT(got.kind == expected.kind && got.sequence == expected.sequence);
+	PGT_ASSERT(got.effects == expected.effects && got.flags == expected.flags);
+	PGT_ASSERT(memcmp(got.fingerprint, expected.fingerprint, sizeof(got.fingerprint)) == 0);
+}
+
+/* Whatever shape is expected of a text. */
+static void check_turns(const char *one, const char *other, const struct sql_env *env)
+{
+	struct sql_shapes *shapes = sql_shapes_new();
+	uint16_t last = 0;
+
+	for (int i = 0; i < 3; i++) {
+		look(shapes, &last, one, env);
+		look(shapes, &last, other, env);
+		look(shapes, &last, other, env);
+	}
+	sql_shapes_free(shapes);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct sql_env env = { .ascii_safe = true, .wants_fingerprint = true };
@@ -126,6 +152,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_controls(text, &env);
 		check_shape(text, &env, &f);
 	}
+	check_turns(copy, copy + strlen(copy) + (strlen(copy) < text.n), &env);
 	free(copy);
 	return 0;
 }

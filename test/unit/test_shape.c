@@ -87,9 +87,10 @@ static struct sql_facts look(struct sql_shapes *shapes, uint64_t meaning, const 
 			     const struct sql_env *env)
 {
 	struct sql_facts f;
+	uint16_t last = 0;
 
 	memset(&f, 0xa5, sizeof(f));
-	sql_shapes_scan(shapes, meaning, slice_str(text), env, &f);
+	sql_shapes_scan(shapes, &last, meaning, slice_str(text), env, &f);
 	return f;
 }
 
@@ -122,6 +123,76 @@ static void test_facts_are_those_of_a_scan(void **state PGT_UNUSED)
 		sql_scan(slice_str(texts[i]), &plain, &scanned);
 		assert_same(&got, &scanned);
 		assert_same(&again, &scanned);
+	}
+	sql_shapes_free(shapes);
+}
+
+/* Each text comes behind each other one, so that each is held against the shape of each: near
+ * misses among them. */
+static void test_a_shape_that_is_expected_is_not_taken_for_another(void **state PGT_UNUSED)
+{
+	static const char *const texts[] = {
+		"SELECT a FROM t WHERE id = 1",
+		"SELECT a FROM t WHERE id = 22",
+		"SELECT a FROM t WHERE id = 22 FOR UPDATE",
+		"SELECT a FROM t WHERE id = 2.5",
+		"SELECT a FROM t WHERE id = 2.",
+		"SELECT a FROM t WHERE id = 2a",
+		"SELECT a FROM t WHERE id = ",
+		"SELECT a FROM t WHERE id = x",
+		"SELECT a FROM t WHERE id = 'x'",
+		"SELECT a FROM t WHERE id = '2026-11-26'",
+		"SELECT a FROM t WHERE id = 'x'\n'y'",
+		"SELECT a FROM t WHERE id = 'it''s'",
+		"SELECT a FROM t WHERE id = 'x",
+		"SELECT a FROM t WHERE id = E'x'",
+		"SELECT a FROM t WHERE id = 1 AND b = nextval('s')",
+		"SELECT a FROM t WHERE id = 1 AND b = 'nextval'",
+		"SELECT a FROM t WHERE id = 1; DROP TABLE t",
+		"SELECT a FROM t WHERE id = 1 -- ; 2",
+		"SELECT set_config('a.b', 'c', false)",
+		"INSERT INTO t VALUES (1, 'x', 3.5)",
+		"INSERT INTO t VALUES (21, 'yy', 0)",
+		"INSERT INTO t VALUES (21, 'yy', 0, 1)",
+		"SELECT 'app.id' = '1'",
+	};
+	const struct sql_env *const envs[] = { &plain, &guarded };
+	struct sql_facts expected, got;
+
+	for (size_t e = 0; e < PGT_NELEMS(envs); e++) {
+		struct sql_shapes *shapes = sql_shapes_new();
+		uint16_t last = 0;
+
+		for (size_t i = 0; i < PGT_NELEMS(texts) * PGT_NELEMS(texts) * 2; i++) {
+			size_t k = i % 2 ? i / 2 % PGT_NELEMS(texts) : i / 2 / PGT_NELEMS(texts);
+
+			sql_shapes_scan(shapes, &last, e + 1, slice_str(texts[k]), envs[e], &got);
+			sql_scan(slice_str(texts[k]), envs[e], &expected);
+			assert_memory_equal(&got, &expected, offsetof(struct sql_facts, changes));
+		}
+		sql_shapes_free(shapes);
+	}
+}
+
+/* More literals than are kept account of. */
+static void test_long_rows_are_found_by_their_shape(void **state PGT_UNUSED)
+{
+	struct sql_shapes *shapes = sql_shapes_new();
+	struct sql_facts got, expected;
+	char text[256];
+	uint16_t last = 0;
+
+	for (unsigned n = 1; n < 40; n++) {
+		char *p = text + sprintf(text, "INSERT INTO t VALUES (1");
+
+		for (unsigned i = 1; i < n; i++)
+			p += sprintf(p, ", %u", i);
+		sprintf(p, ")");
+		for (unsigned twice = 0; twice < 2; twice++) {
+			sql_shapes_scan(shapes, &last, 1, slice_str(text), &plain, &got);
+			sql_scan(slice_str(text), &plain, &expected);
+			assert_same(&got, &expected);
+		}
 	}
 	sql_shapes_free(shapes);
 }
@@ -176,6 +247,8 @@ int main(void)
 		cmocka_unit_test(test_texts_without_a_shape),
 		cmocka_unit_test(test_i1_strings_that_could_spell_the_setting_stay),
 		cmocka_unit_test(test_facts_are_those_of_a_scan),
+		cmocka_unit_test(test_a_shape_that_is_expected_is_not_taken_for_another),
+		cmocka_unit_test(test_long_rows_are_found_by_their_shape),
 		cmocka_unit_test(test_literals_that_matter_are_seen),
 		cmocka_unit_test(test_another_meaning_is_another_text),
 	};
