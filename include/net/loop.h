@@ -47,8 +47,19 @@ void loop_free(struct loop *loop);
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
+/* How a loop begins: what is read of it for each query. */
+struct loop_times {
+	usec_t now;
+	usec_t clock;     /* the same, or read since then … */
+	unsigned handled; /* … which is so many descriptors ago, with the one at hand */
+};
+
 /* The monotonic time of this turn: read once when the loop woke up. */
-usec_t loop_now(const struct loop *loop);
+static inline usec_t loop_now(const struct loop *loop)
+{
+	return ((const struct loop_times *)loop)->now;
+}
+
 /* The monotonic time of this moment, to some ten microseconds: read anew only where the turn has
  * gone on since. */
 usec_t loop_clock(struct loop *loop);

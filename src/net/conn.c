@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "net/sockio.h"
 #include "net/tls.h"
 
 #include <arpa/inet.h>
@@ -74,14 +75,11 @@ static void want_events(struct conn *c)
 	loop_io_want(c->net->loop, &c->io, events);
 }
 
-static ssize_t socket_read(struct conn *c, char *p, size_t n)
+static ssize_t tls_receive(struct conn *c, char *p, size_t n)
 {
 	enum tls_want want = TLS_WANT_READ;
-	ssize_t got;
+	ssize_t got = tls_read(c->tls, p, n, &want);
 
-	if (!c->tls)
-		return recv(c->fd, p, n, 0);
-	got = tls_read(c->tls, p, n, &want);
 	if (c->tls_wants_write != (got < 0 && want == TLS_WANT_WRITE)) {
 		c->tls_wants_write = !c->tls_wants_write;
 		want_events(c);
@@ -90,12 +88,12 @@ static ssize_t socket_read(struct conn *c, char *p, size_t n)
 }
 
 /* TLS hands out a record at a time; takes as many as fit, so that they are handled at once. */
-static ssize_t receive_bytes(struct conn *c, char *p, size_t n)
+static ssize_t tls_receive_all(struct conn *c, char *p, size_t n)
 {
-	ssize_t total = socket_read(c, p, n);
+	ssize_t total = tls_receive(c, p, n);
 
-	while (c->tls && total > 0 && (size_t)total < n && tls_has_pending(c->tls)) {
-		ssize_t more = socket_read(c, p + total, n - (size_t)total);
+	while (total > 0 && (size_t)total < n && tls_has_pending(c->tls)) {
+		ssize_t more = tls_receive(c, p + total, n - (size_t)total);
 
 		if (more <= 0)
 			break;
@@ -104,11 +102,16 @@ static ssize_t receive_bytes(struct conn *c, char *p, size_t n)
 	return total;
 }
 
-static ssize_t socket_write(struct conn *c, const char *p, size_t n)
+static inline ssize_t receive_bytes(struct conn *c, char *p, size_t n)
+{
+	return c->tls ? tls_receive_all(c, p, n) : sock_recv(c->fd, p, n);
+}
+
+static inline ssize_t send_bytes(struct conn *c, const char *p, size_t n)
 {
 	enum tls_want want;
 
-	return c->tls ? tls_write(c->tls, p, n, &want) : send(c->fd, p, n, MSG_NOSIGNAL);
+	return c->tls ? tls_write(c->tls, p, n, &want) : sock_send(c->fd, p, n);
 }
 
 static void drop_output(struct conn *c)
@@ -152,13 +155,14 @@ static void flush_output(struct conn *c)
 	bool own = buf_len(&c->out) > 0;
 	const char *p = own ? buf_head(&c->out) : c->borrowed;
 	size_t n = own ? buf_len(&c->out) : c->borrowed_len;
+	bool was_blocked = c->blocked;
 	ssize_t sent;
 
 	if (c->phase < CONN_OPEN)
 		keep_borrowed(c, 0);
 	if (!n || !is_flowing(c))
 		return;
-	sent = socket_write(c, p, n);
+	sent = send_bytes(c, p, n);
 	if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
 		/* What the peer said before it went away is still to be read, and its end of the
 		 * connection will show there. */
@@ -177,7 +181,8 @@ static void flush_output(struct conn *c)
 		c->blocked = done < n;
 	}
 	c->sent = NULL;
-	want_events(c);
+	if (c->blocked != was_blocked)
+		want_events(c);
 }
 
 static void flush_and_shut(struct conn *c)
@@ -367,21 +372,12 @@ static void on_io(struct loop_io *io, int ready)
 	struct conn *c = container_of(io, struct conn, io);
 	struct net *net = c->net;
 
-	switch (c->phase) {
-	case CONN_CONNECTING:
-		finish_connect(c);
-		break;
-	case CONN_HANDSHAKE:
-		step_handshake(c);
-		break;
-	case CONN_OPEN:
-	case CONN_LINGERING:
+	if (is_flowing(c))
 		on_open(c, ready);
-		break;
-	case CONN_PREPARED:
-	case CONN_CLOSED:
-		break;
-	}
+	else if (c->phase == CONN_CONNECTING)
+		finish_connect(c);
+	else if (c->phase == CONN_HANDSHAKE)
+		step_handshake(c);
 	net_flush(net);
 }
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 _Static_assert(sizeof(ev_io) <= sizeof(((struct loop_io *)0)->ev), "loop_io has too little room");
+_Static_assert(EV_READ == LOOP_READ && EV_WRITE == LOOP_WRITE, "loop.h has libev's bits");
 _Static_assert(sizeof(ev_timer) <= sizeof(((struct loop_timer *)0)->ev),
 	       "loop_timer has too little room");
 
@@ -29,10 +30,8 @@ struct signal_hook {
 };
 
 struct loop {
+	struct loop_times times; /* first: loop_now() */
 	struct ev_loop *ev;
-	usec_t now;
-	usec_t clock;     /* the same, or read since then … */
-	unsigned handled; /* … which is so many descriptors ago */
 	ev_check check;
 	ev_prepare prepare;
 	ev_async async;
@@ -57,9 +56,9 @@ static void on_check(struct ev_loop *ev PGT_UNUSED, ev_check *w, int revents PGT
 {
 	struct loop *loop = container_of(w, struct loop, check);
 
-	loop->now = clock_monotonic();
-	loop->clock = loop->now;
-	loop->handled = 0;
+	loop->times.now = clock_monotonic();
+	loop->times.clock = loop->times.now;
+	loop->times.handled = 0;
 }
 
 static void on_prepare(struct ev_loop *ev PGT_UNUSED, ev_prepare *w, int revents PGT_UNUSED)
@@ -84,8 +83,7 @@ struct loop *loop_new(void)
 
 	loop->ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
 	PGT_ASSERT(loop->ev != NULL);
-	loop->now = clock_monotonic();
-	ev_set_userdata(loop->ev, loop);
+	loop->times.now = clock_monotonic();
 	ev_check_init(&loop->check, on_check);
 	ev_set_priority(&loop->check, EV_MAXPRI);
 	ev_check_start(loop->ev, &loop->check);
@@ -119,18 +117,13 @@ void loop_stop(struct loop *loop)
 	ev_break(loop->ev, EVBREAK_ALL);
 }
 
-usec_t loop_now(const struct loop *loop)
-{
-	return loop->now;
-}
-
 usec_t loop_clock(struct loop *loop)
 {
-	if (loop->handled >= CLOCK_LASTS) {
-		loop->clock = clock_monotonic();
-		loop->handled = 0;
+	if (loop->times.handled > CLOCK_LASTS) {
+		loop->times.clock = clock_monotonic();
+		loop->times.handled = 0;
 	}
-	return loop->clock;
+	return loop->times.clock;
 }
 
 void loop_on_turn_end(struct loop *loop, loop_fn *end_of_turn, void *arg)
@@ -150,23 +143,20 @@ void loop_wake(struct loop *loop)
 	ev_async_send(loop->ev, &loop->async);
 }
 
-static void on_io(struct ev_loop *ev, ev_io *w, int revents)
+static void on_io(struct ev_loop *ev PGT_UNUSED, ev_io *w, int revents)
 {
 	struct loop_io *io = container_of(w, struct loop_io, ev);
+	struct loop *loop = w->data;
 
-	io->fn(io, ((revents & EV_READ) ? LOOP_READ : 0) | ((revents & EV_WRITE) ? LOOP_WRITE : 0));
-	((struct loop *)ev_userdata(ev))->handled++;
-}
-
-static int to_ev(int events)
-{
-	return ((events & LOOP_READ) ? EV_READ : 0) | ((events & LOOP_WRITE) ? EV_WRITE : 0);
+	loop->times.handled++;
+	io->fn(io, revents & (LOOP_READ | LOOP_WRITE));
 }
 
 void loop_io_start(struct loop *loop, struct loop_io *io, int fd, int events, loop_io_fn *fn)
 {
 	io->fn = fn;
-	ev_io_init(io_of(io), on_io, fd, to_ev(events));
+	ev_io_init(io_of(io), on_io, fd, events);
+	io_of(io)->data = loop;
 	if (events)
 		ev_io_start(loop->ev, io_of(io));
 }
@@ -175,9 +165,7 @@ int loop_io_wanted(const struct loop_io *io)
 {
 	const ev_io *w = (const ev_io *)(const void *)&io->ev;
 
-	if (!ev_is_active(w))
-		return 0;
-	return ((w->events & EV_READ) ? LOOP_READ : 0) | ((w->events & EV_WRITE) ? LOOP_WRITE : 0);
+	return ev_is_active(w) ? w->events & (LOOP_READ | LOOP_WRITE) : 0;
 }
 
 void loop_io_want(struct loop *loop, struct loop_io *io, int events)
@@ -187,7 +175,7 @@ void loop_io_want(struct loop *loop, struct loop_io *io, int events)
 	if (loop_io_wanted(io) == events)
 		return;
 	ev_io_stop(loop->ev, w);
-	ev_io_set(w, w->fd, to_ev(events));
+	ev_io_set(w, w->fd, events);
 	if (events)
 		ev_io_start(loop->ev, w);
 }
