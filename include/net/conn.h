@@ -94,7 +94,6 @@ struct conn {
 	struct list dirty_link;
 	struct list kick_link;
 	struct list close_link; /* of net.closing or net.lingering */
-	const char *doing;      /* what was going on, for the log */
 	bool *released;         /* while a handler runs: to be set when it releases c */
 	usec_t active_at;       /* when bytes last came or went */
 	usec_t received_at;     /* when bytes last came */

@@ -56,5 +56,23 @@ enum step failure_on_error(struct server *s, const struct frame *f);
  */
 
 enum step cycle_on_ready(struct server *s, const struct frame *f);
+/* What it means for a Query or function call, of which the entry is gone … */
+static inline void cycle_end_query(struct server *s)
+{
+	struct client *c = s->client;
+
+	answer_count_statement(c);
+	c->counts_tags = false;
+	/* In the middle of a batch it has ended that (query.c). */
+	c->in_batch = c->in_batch && s->replies.n;
+}
+/* … and for whatever it ends. */
+void cycle_end(struct server *s, char tx);
+
+/* ---- plain.c: what needs nothing but to be passed on ------------------------------------------
+ */
+
+/* Passes on as many messages of the client's server as nobody has to look at. */
+void plain_pass(struct server *s);
 
 #endif

@@ -422,93 +422,7 @@ static enum step dispatch(struct server *s, const struct frame *f)
 		return answer_broken(s, "the server answered something that nobody asked");
 	if (rule->whole && !frame_is_whole(f) && f->len <= REPORT_MAX)
 		return STEP_AGAIN;
-	s->conn.doing = backend_message_name(f->type);
 	return rule->handle(s, f);
-}
-
-/* ---- what needs nothing but to be passed on ---------------------------------------------------
- */
-
-/* Whether note_tag() has nothing to note of a tag that begins so. */
-static inline bool is_plain_tag(const struct frame *f)
-{
-	struct slice tag = frame_body(f);
-
-	switch (tag.n ? *tag.p : 0) {
-	case 'A': /* ALTER */
-	case 'R': /* RESET */
-		return false;
-	case 'C': /* CREATE */
-		return slice_starts_with(tag, SLICE("COMMIT"));
-	case 'D': /* DISCARD, DEALLOCATE, DROP */
-		return slice_starts_with(tag, SLICE("DELETE"));
-	default:
-		return true;
-	}
-}
-
-/* Whether the server and its client are in a state in which the answers to what the client asked
- * mean nothing to anybody but the client. */
-static inline bool is_plain(const struct server *s, const struct client *c)
-{
-	return !s->stream_left && !s->copy_in && !s->loose_syncs && !c->whose && !c->listening &&
-	       !c->counts_tags;
-}
-
-/* One message of an answer to what stands at the head of the queue; *ends: it is complete with it.
- * False: it has to be looked at. */
-static inline bool is_plain_answer(struct server *s, const struct reply *head,
-				   const struct frame *f, bool *ends)
-{
-	*ends = head->kind != REPLY_QUERY;
-	switch (f->type) {
-	case MSG_DATA_ROW:
-		*ends = false;
-		return true;
-	case MSG_ROW_DESCRIPTION:
-		if (head->kind == REPLY_DESCRIBE)
-			statement_note_result(s, head, f);
-		return head->kind == REPLY_QUERY || head->kind == REPLY_DESCRIBE;
-	case MSG_BIND_COMPLETE:
-		return head->kind == REPLY_BIND;
-	case MSG_COMMAND_COMPLETE:
-		return (head->kind == REPLY_QUERY || head->kind == REPLY_EXECUTE) &&
-		       is_plain_tag(f);
-	default:
-		return false;
-	}
-}
-
-/* Passes as many messages as need nothing else, in one piece; what dispatch() would do with each of
- * them comes to the same.  All of the usual answer but its ReadyForQuery. */
-static void pass_plain(struct server *s)
-{
-	struct client *c = s->client;
-	struct slice in = conn_input(&s->conn);
-	const struct reply *head;
-	struct frame f;
-	size_t n = 0;
-	bool ends;
-
-	if (!is_plain(s, c))
-		return;
-	while ((head = replies_head(&s->replies)) && head->way == REPLY_PASS &&
-	       head->note == NOTE_NONE && !head->has_controls &&
-	       frame_peek(in.p + n, in.n - n, &f) == FRAME_OK && frame_is_whole(&f) &&
-	       is_plain_answer(s, head, &f, &ends)) {
-		n += f.len;
-		if (!ends)
-			continue;
-		if (head->kind == REPLY_EXECUTE)
-			count_statement(c);
-		replies_pop(&s->replies);
-	}
-	if (!n)
-		return;
-	c->group->counters.bytes_sent += n;
-	conn_send(&c->conn, in.p, n);
-	conn_consume(&s->conn, n);
-	answer_made_ones(s);
 }
 
 static enum step stream(struct server *s, struct slice in)
@@ -527,8 +441,6 @@ static enum step next(struct server *s)
 	struct slice in = conn_input(&s->conn);
 	struct frame f;
 
-	if (!in.n)
-		return STEP_AGAIN;
 	if (s->stream_left)
 		return stream(s, in);
 	switch (frame_peek(in.p, in.n, &f)) {
@@ -597,8 +509,8 @@ void answer_on_readable(struct server *s)
 	 */
 	rescue_before_answers(s);
 	answer_made_ones(s);
-	while (step == STEP_DONE) {
-		pass_plain(s);
+	while (step == STEP_DONE && conn_input(&s->conn).n) {
+		plain_pass(s);
 		step = next(s);
 	}
 	if (step == STEP_CLOSED || s->client != c)

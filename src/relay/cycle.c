@@ -101,37 +101,11 @@ static PGT_NOINLINE enum step on_unseen_ready(struct server *s, const struct fra
 	return STEP_DONE;
 }
 
-enum step cycle_on_ready(struct server *s, const struct frame *f)
+void cycle_end(struct server *s, char tx)
 {
-	const struct reply *head = replies_head(&s->replies);
 	struct client *c = s->client;
-	char tx = f->len == 6 ? f->start[FRAME_HEADER_LEN] : 'E';
 	char before = s->tx;
-	bool listens = c->listening;
-	struct err e;
 
-	if (head && head->way == REPLY_SWALLOW)
-		return on_unseen_ready(s, f, tx);
-	if (must_let_cancel_pass(s, tx) ||
-	    (listens && tx == 'I' && listen_before_ready(c) == STEP_AGAIN)) {
-		conn_pause(&s->conn);
-		return STEP_AGAIN;
-	}
-	if (head && (head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION)) {
-		answer_count_statement(c);
-		answer_pop(s);
-		c->counts_tags = false;
-		/* In the middle of a batch it has ended that (request.c). */
-		c->in_batch = c->in_batch && s->replies.n;
-	} else if (head && head->kind == REPLY_SYNC) {
-		answer_pop(s);
-	} else if (s->loose_syncs) {
-		/* The COPY failed before the server read the Sync, so that it counts after all. */
-		s->loose_syncs--;
-		s->skips_to_sync = false;
-	} else {
-		return answer_broken(s, "the server was ready although nobody asked");
-	}
 	note_tx(s, tx);
 	s->copy_in = false;
 	if (c->whose)
@@ -147,10 +121,40 @@ enum step cycle_on_ready(struct server *s, const struct frame *f)
 	s->batch++;
 	if (s->sent.data)
 		conn_give_back(&s->conn, &s->sent);
-	count_cycle(s, s->tx);
+	count_cycle(s, tx);
 	if (s->pool->times)
 		measure_cycle(s, before);
 	s->pool->group->counters.asked_count++;
+}
+
+enum step cycle_on_ready(struct server *s, const struct frame *f)
+{
+	const struct reply *head = replies_head(&s->replies);
+	struct client *c = s->client;
+	char tx = f->len == 6 ? f->start[FRAME_HEADER_LEN] : 'E';
+	bool listens = c->listening;
+	struct err e;
+
+	if (head && head->way == REPLY_SWALLOW)
+		return on_unseen_ready(s, f, tx);
+	if (must_let_cancel_pass(s, tx) ||
+	    (listens && tx == 'I' && listen_before_ready(c) == STEP_AGAIN)) {
+		conn_pause(&s->conn);
+		return STEP_AGAIN;
+	}
+	if (head && (head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION)) {
+		answer_pop(s);
+		cycle_end_query(s);
+	} else if (head && head->kind == REPLY_SYNC) {
+		answer_pop(s);
+	} else if (s->loose_syncs) {
+		/* The COPY failed before the server read the Sync, so that it counts after all. */
+		s->loose_syncs--;
+		s->skips_to_sync = false;
+	} else {
+		return answer_broken(s, "the server was ready although nobody asked");
+	}
+	cycle_end(s, tx);
 	if (listens)
 		listen_on_ready(c, tx);
 	if (s->carried) {

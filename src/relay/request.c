@@ -413,7 +413,6 @@ static enum step dispatch(struct client *c, const struct frame *f)
 		return request_protocol_error(c, "unknown or unexpected message type");
 	if (f->len > c->host->config->global.max_packet_size)
 		return request_protocol_error(c, "message longer than max_packet_size");
-	c->conn.doing = frontend_message_name(f->type);
 	if (!rule->ends_skip && (c->skips_to_sync || (c->server && c->server->skips_to_sync)))
 		return request_skip(c, f);
 	return rule->handle(c, f);
@@ -443,9 +442,10 @@ static bool is_parked(const struct client *c)
 /* Input that cannot be handled now is kept, within bounds. */
 static void hold_back(struct client *c)
 {
-	bool waits = is_parked(c) || c->turn_missed;
+	size_t n = conn_input(&c->conn).n;
 
-	if (conn_input(&c->conn).n > (waits ? WAITING_INPUT_MAX : HOLD_MAX + WAITING_INPUT_MAX))
+	if (n > HOLD_MAX + WAITING_INPUT_MAX ||
+	    (n > WAITING_INPUT_MAX && (c->turn_missed || is_parked(c))))
 		conn_pause(&c->conn);
 	else
 		conn_resume(&c->conn);
@@ -456,8 +456,6 @@ static enum step next(struct client *c)
 	struct slice in = conn_input(&c->conn);
 	struct frame f;
 
-	if (!in.n)
-		return STEP_AGAIN;
 	if (c->stream_left)
 		return stream(c, in);
 	switch (frame_peek(in.p, in.n, &f)) {
@@ -488,7 +486,8 @@ void request_process(struct client *c)
 	c->turn_missed = false;
 	if (c->begin_due && !is_parked(c))
 		send_begin_alone(c);
-	while (step == STEP_DONE && c->phase == CLIENT_READY && !is_parked(c)) {
+	while (step == STEP_DONE && conn_input(&c->conn).n && c->phase == CLIENT_READY &&
+	       !is_parked(c)) {
 		step = next(c);
 		/* A long row of them, with nothing for the server between, must not fill the queue.
 		 */

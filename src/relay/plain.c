@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * plain.c - answers that mean nothing to anybody but the client: passed on in one piece.
+ *
+ * They are nearly all that servers say.  While the state of a server and its client is plain, the
+ * messages that have come are gone through once, the queue of replies with them, and all go out as
+ * they came.  What each of them is taken for here is what its handler (answer.c, cycle.c) comes to;
+ * the first that could come to anything else is left for that.
+ *
+ * Source: PostgreSQL manual, "Message Flow".
+ */
+#include "relay/answer.h"
+#include "relay/parts.h"
+#include "relay/statement.h"
+#include "wire/frame.h"
+
+/* Whether the handlers have nothing to note of what the client asked and the server answers. */
+static inline bool is_plain(const struct server *s, const struct client *c)
+{
+	return !s->stream_left && !s->copy_in && !s->loose_syncs && !s->cancel && !s->carried &&
+	       !c->whose && !c->listening && !c->counts_tags && !c->resets &&
+	       c->group->set.pool_mode != POOL_MODE_STATEMENT;
+}
+
+static inline bool is_plain_reply(const struct reply *r)
+{
+	return r->way == REPLY_PASS && r->note == NOTE_NONE && !r->has_controls;
+}
+
+/* Whether a command of this tag changes nothing that answer.c would note. */
+static inline bool is_plain_tag(struct slice tag)
+{
+	switch (tag.n ? *tag.p : 0) {
+	case 'A': /* ALTER */
+	case 'R': /* RESET */
+		return false;
+	case 'C': /* CREATE */
+		return slice_starts_with(tag, SLICE("COMMIT"));
+	case 'D': /* DISCARD, DEALLOCATE, DROP */
+		return slice_starts_with(tag, SLICE("DELETE"));
+	default:
+		return true;
+	}
+}
+
+static inline bool take_ready(struct server *s, const struct reply *head, const struct frame *f)
+{
+	bool is_query = head->kind == REPLY_QUERY;
+
+	if (f->len != 6 || (!is_query && head->kind != REPLY_SYNC))
+		return false;
+	replies_pop(&s->replies);
+	if (is_query)
+		cycle_end_query(s);
+	cycle_end(s, f->start[FRAME_HEADER_LEN]);
+	return true;
+}
+
+/* A message that is here whole, of the answer to what stands at the head of the queue: does all that
+ * it means but to pass it on.  False: nothing was done. */
+static inline bool take(struct server *s, const struct reply *head, const struct frame *f)
+{
+	switch (f->type) {
+	case MSG_DATA_ROW:
+		return true;
+	case MSG_ROW_DESCRIPTION:
+		if (head->kind == REPLY_QUERY)
+			return true;
+		if (head->kind != REPLY_DESCRIBE)
+			return false;
+		statement_note_result(s, head, f);
+		break;
+	case MSG_BIND_COMPLETE:
+		if (head->kind != REPLY_BIND)
+			return false;
+		break;
+	case MSG_COMMAND_COMPLETE:
+		if (!is_plain_tag(frame_body(f)))
+			return false;
+		if (head->kind == REPLY_QUERY)
+			return true;
+		if (head->kind != REPLY_EXECUTE)
+			return false;
+		answer_count_statement(s->client);
+		break;
+	case MSG_READY:
+		return take_ready(s, head, f);
+	default:
+		return false;
+	}
+	replies_pop(&s->replies);
+	return true;
+}
+
+void plain_pass(struct server *s)
+{
+	struct client *c = s->client;
+	struct slice in = conn_input(&s->conn);
+	const struct reply *head;
+	struct frame f;
+	size_t n = 0;
+
+	if (!is_plain(s, c))
+		return;
+	while ((head = replies_head(&s->replies)) && is_plain_reply(head) &&
+	       frame_peek(in.p + n, in.n - n, &f) == FRAME_OK && frame_is_whole(&f) &&
+	       take(s, head, &f))
+		n += f.len;
+	if (!n)
+		return;
+	c->group->counters.bytes_sent += n;
+	conn_send(&c->conn, in.p, n);
+	conn_consume(&s->conn, n);
+	answer_made_ones(s);
+}
