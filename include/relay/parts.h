@@ -520,7 +520,12 @@ bool session_restore(struct client *c, struct server *s);
  * statements. */
 bool session_is_clean(const struct client *c);
 /* Tells the client what this server reports and it has not heard. */
-void session_tell(struct client *c, struct server *s);
+void session_tell_news(struct client *c, struct server *s);
+static inline void session_tell(struct client *c, struct server *s)
+{
+	if (c->told != s->params)
+		session_tell_news(c, s);
+}
 /* The value that a session's setting may have: of statement_timeout no more than its tenant's
  * ceiling; room is where another value than the given one is put. */
 #define SESSION_CLAMPED_MAX 32
@@ -569,7 +574,12 @@ void context_find_local(const struct client *c, const struct server *s, struct c
 /* Before what was found is sent: a signature costs more than a look. */
 void context_sign(const struct client *c, struct server *s, struct context *x);
 /* Before the first statement of a transaction: has what the client's server lacks carried. */
-void context_look(struct client *c);
+void context_look_closely(struct client *c);
+static inline void context_look(struct client *c)
+{
+	if (c->group->is_shared)
+		context_look_closely(c);
+}
 /* What was found is on its way. */
 void context_brought(const struct client *c, struct server *s, const struct context *x);
 void context_brought_local(const struct client *c, struct server *s, const struct context *x);
@@ -646,8 +656,18 @@ void learn_sweep(struct pool *pool, usec_t now);
 void sequence_expect(struct client *c, uint8_t sequence);
 /* The server has been given to another client than the last time. */
 void sequence_on_given(struct client *c, struct server *s);
+/* Whether the values on the server are this client's. */
+static inline bool sequence_has_own(const struct client *c, const struct server *s)
+{
+	return c->sequence_server == s->id && s->sequence_user == c->id;
+}
 /* Whether values of others have to be taken from the server before this client uses it. */
-bool sequence_must_clean(const struct client *c, const struct server *s);
+static inline bool sequence_must_clean(const struct client *c, const struct server *s)
+{
+	return s->sequence_mixed &&
+	       (c->group->reads_sequences || c->group->set.sequence_state == SEQUENCE_STATE_PIN) &&
+	       !(c->reads_sequence && sequence_has_own(c, s));
+}
 /* The idle server that has this client's values, or NULL. */
 struct slot *sequence_slot(const struct client *c, const struct pool *pool);
 /* Whether the client's server tells it its own values or none.  False: *e. */

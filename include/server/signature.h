@@ -14,13 +14,31 @@
 
 struct tenant;
 
+/* The keys that sign on this server, or NULL: all that it costs where nothing is signed. */
+static inline const struct sign_keys *signature_keys(const struct server *s)
+{
+	const struct group *group = s->pool ? s->pool->group : NULL;
+
+	return group && group->has_tenants && !group->replication ? group->config->sign_keys : NULL;
+}
 /* Whether there is something to set: moves, for another tenant than before; or else since what
  * stands there is gone, or made with another key. */
-bool signature_is_lacking(const struct server *s, bool moves);
+static inline bool signature_is_lacking(const struct server *s, bool moves)
+{
+	const struct sign_keys *keys = signature_keys(s);
+
+	return keys && (moves || s->signed_by != sign_keys_mark(keys));
+}
 /* The same of a server that is a tenant's own. */
-bool signature_is_due(const struct server *s);
+static inline bool signature_is_due(const struct server *s)
+{
+	return signature_is_lacking(s, false) && s->pool->group->tenant;
+}
 /* Whether signature_bring() has something to ask for. */
-bool signature_is_wanted(const struct server *s);
+static inline bool signature_is_wanted(const struct server *s)
+{
+	return signature_is_due(s) || (signature_keys(s) && !s->started_at);
+}
 
 /* Asks the server for what there is to sign, if it has not been asked yet, and sets the signature
  * of one that is a tenant's own; signature_is_wanted() holds.  As server_ask(). */

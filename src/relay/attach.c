@@ -154,12 +154,13 @@ void attach_on_settled(struct server *s, const struct report *error)
  * STEP_AGAIN: they are on the way. */
 static enum step settle_in(struct client *c, struct server *s)
 {
-	context_look(c);
 	if (s->applied != c->wanted && carry_is_possible(c, s)) {
+		context_look(c);
 		s->carry_due = true;
 		return STEP_DONE;
 	}
-	if (s->applied != c->wanted || s->sequence_mixed) {
+	if (s->applied != c->wanted || sequence_must_clean(c, s)) {
+		context_look(c);
 		s->is_settling = session_apply(c, s) == STEP_AGAIN;
 		if (s->is_settling)
 			return STEP_AGAIN;

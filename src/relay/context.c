@@ -150,12 +150,12 @@ static bool is_in_line(const struct client *c, const struct server *s)
 	       !signature_is_lacking(s, false);
 }
 
-void context_look(struct client *c)
+void context_look_closely(struct client *c)
 {
 	struct server *s = c->server;
 	struct context x;
 
-	if (!c->group->is_shared || c->phase != CLIENT_READY || is_in_line(c, s))
+	if (c->phase != CLIENT_READY || is_in_line(c, s))
 		return;
 	context_find(c, s, &x);
 	if (x.n)

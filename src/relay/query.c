@@ -31,9 +31,9 @@ static void forget_on_server(struct client *c, uint32_t effects)
 
 /* A statement that the server ends with a ReadyForQuery, in the middle of a batch too: it ends
  * that as a Sync does, and what comes behind waits until it has. */
-static void expect_ready(struct client *c, const struct reply *r)
+static inline void expect_ready(struct client *c, struct reply r)
 {
-	replies_push(&c->server->replies, *r);
+	replies_push(&c->server->replies, r);
 	c->server->forgets |= c->in_batch;
 }
 
@@ -42,10 +42,10 @@ static enum step send_query(struct client *c, const struct frame *f, struct buf 
 			    enum reply_note note, void *subject)
 {
 	request_mark_query(c);
-	expect_ready(c, &(struct reply){ .kind = REPLY_QUERY,
-					 .way = REPLY_PASS,
-					 .note = subject ? note : NOTE_NONE,
-					 .subject = subject });
+	expect_ready(c, (struct reply){ .kind = REPLY_QUERY,
+					.way = REPLY_PASS,
+					.note = subject ? note : NOTE_NONE,
+					.subject = subject });
 	if (!buf_len(rewritten))
 		return request_pass(c, f);
 	msg_put_query(conn_output(&c->server->conn), buf_cstr(rewritten));
@@ -118,6 +118,56 @@ static struct putback *put_back(struct client *c, struct slice text, const struc
 	return back;
 }
 
+/* The node is chosen where the session has none.  False: it waits for one. */
+static inline bool choose(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	if (is_at_start(c) && !c->server && !c->chosen && !c->begin)
+		c->chosen = gate_choose(c, text, facts);
+	else
+		return true;
+	return c->chosen;
+}
+
+/* As it came. */
+static inline enum step send_as_it_is(struct client *c, const struct frame *f)
+{
+	request_mark_query(c);
+	expect_ready(c, (struct reply){ .kind = REPLY_QUERY, .way = REPLY_PASS });
+	return request_pass(c, f);
+}
+
+/* Whether a text of the facts that texts of a shape have (sql/shape.h) is nothing to anybody but
+ * those who choose its server, and the session is in no state in which it would be. */
+static inline bool is_plain(const struct client *c, struct slice text,
+			    const struct sql_facts *facts)
+{
+	return !facts->sequence && !local_may_know(text, facts) && !c->whose && !c->owes_snapshot &&
+	       !c->listening && !lane_may_be_said(c) && !admit_is_gated(c);
+}
+
+/* What run_query() does with such a one. */
+static enum step run_plain(struct client *c, const struct frame *f, struct slice text,
+			   const struct sql_facts *facts)
+{
+	enum step step;
+
+	if (!choose(c, text, facts))
+		return STEP_AGAIN;
+	step = request_get_server(c, f, c->chosen, 1);
+	if (step != STEP_DONE) {
+		c->looked_at = c->waiter.pool && !c->begin;
+		return request_not_yet(c, step);
+	}
+	fence_look(c, text, facts);
+	forget_on_server(c, 0);
+	if (c->only_reads)
+		early_look(c, text, facts);
+	step = send_as_it_is(c, f);
+	if (c->group->set.tenant_context_check && context_ends_with(facts, c->server->tx))
+		context_check_behind(c);
+	return step;
+}
+
 /* Of a text that can be looked at. */
 static enum step run_query(struct client *c, const struct frame *f, struct slice text,
 			   struct sql_facts *facts, struct buf *rewritten)
@@ -158,8 +208,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	}
 	if (facts->asks_prepared && statement_is_mapped(c))
 		request_hide_statements(c, text, rewritten);
-	if (is_at_start(c) && !c->server && !c->chosen && !c->begin &&
-	    !(c->chosen = gate_choose(c, text, facts)))
+	if (!choose(c, text, facts))
 		return STEP_AGAIN;
 	if (facts->sequence)
 		sequence_expect(c, facts->sequence);
@@ -203,7 +252,6 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 
 static enum step on_long_query(struct client *c, const struct frame *f)
 {
-	struct buf nothing = { 0 };
 	enum step step;
 	struct err e;
 
@@ -221,18 +269,16 @@ static enum step on_long_query(struct client *c, const struct frame *f)
 	forget_on_server(c, 0);
 	answer_note_many(c->server, UINT32_MAX);
 	c->only_reads = false;
-	return send_query(c, f, &nothing, NOTE_NONE, NULL);
+	return send_as_it_is(c, f);
 }
 
 /* A text that was looked at, decided on and found harmless before it had to wait for its server. */
 static enum step run_waited_query(struct client *c, const struct frame *f)
 {
-	struct buf nothing = { 0 };
-
 	if (c->server->carry_due)
 		carry_send(c);
 	forget_on_server(c, 0);
-	(void)!send_query(c, f, &nothing, NOTE_NONE, NULL);
+	(void)!send_as_it_is(c, f);
 	if (c->group->set.tenant_context_check)
 		context_check_behind(c);
 	return STEP_DONE;
@@ -266,7 +312,9 @@ enum step query_on_query(struct client *c, const struct frame *f)
 		return request_protocol_error(c, "invalid Query message");
 	text.n = strlen(text.p);
 	env = gate_env(c);
-	sql_shapes_scan(relay_of(c)->shapes, &c->last_shape, c->env_key, text, &env, &facts);
+	if (sql_shapes_scan(relay_of(c)->shapes, &c->last_shape, c->env_key, text, &env, &facts) &&
+	    is_plain(c, text, &facts))
+		return run_plain(c, f, text, &facts);
 	step = run_query(c, f, text, &facts, &rewritten);
 	buf_fini(&rewritten);
 	return step;
@@ -296,6 +344,6 @@ enum step query_on_function_call(struct client *c, const struct frame *f)
 		admit_charge(c, 1);
 	c->only_reads = false;
 	request_mark_query(c);
-	expect_ready(c, &(struct reply){ .kind = REPLY_FUNCTION, .way = REPLY_PASS });
+	expect_ready(c, (struct reply){ .kind = REPLY_FUNCTION, .way = REPLY_PASS });
 	return request_pass(c, f);
 }

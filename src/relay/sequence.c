@@ -32,25 +32,12 @@ void sequence_on_given(struct client *c, struct server *s)
 	s->sequence_user = c->id;
 }
 
-static bool has_own(const struct client *c, const struct server *s)
-{
-	return c->sequence_server == s->id && s->sequence_user == c->id;
-}
-
-bool sequence_must_clean(const struct client *c, const struct server *s)
-{
-	bool is_watched =
-	    c->group->reads_sequences || c->group->set.sequence_state == SEQUENCE_STATE_PIN;
-
-	return s->sequence_mixed && is_watched && !(c->reads_sequence && has_own(c, s));
-}
-
 struct slot *sequence_slot(const struct client *c, const struct pool *pool)
 {
 	LIST_FOREACH (at, &pool->slots[SLOT_IDLE]) {
 		struct slot *slot = container_of(at, struct slot, link);
 
-		if (has_own(c, container_of(slot, struct server, slot)))
+		if (sequence_has_own(c, container_of(slot, struct server, slot)))
 			return slot;
 	}
 	return NULL;
@@ -60,7 +47,7 @@ bool sequence_allow(const struct client *c, uint8_t sequence, struct err *e)
 {
 	const struct server *s = c->server;
 	bool is_elsewhere = c->sequence_server && c->sequence_server != s->id;
-	bool is_mixed = s->sequence_mixed && ((sequence & SQL_SEQUENCE_READS) || !has_own(c, s));
+	bool is_mixed = s->sequence_mixed && ((sequence & SQL_SEQUENCE_READS) || !sequence_has_own(c, s));
 
 	/* In a failed transaction the server tells nothing. */
 	if (!(sequence & READS_ANY) || !(is_elsewhere || is_mixed) || s->tx == 'E')

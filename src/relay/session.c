@@ -288,10 +288,8 @@ bool session_is_clean(const struct client *c)
 	return !c->pins && !c->touched && !c->sequence_server && c->wanted == c->base;
 }
 
-void session_tell(struct client *c, struct server *s)
+void session_tell_news(struct client *c, struct server *s)
 {
-	if (c->told == s->params)
-		return;
 	for (unsigned i = 0; i < s->params->n; i++) {
 		struct slice name = slice_str(s->params->items[i].name);
 		const char *known = c->told ? param_set_get(c->told, name) : NULL;

@@ -19,30 +19,6 @@ static const char ask_backend[] =
 /* With parameters, since other sessions of the role read texts. */
 static const char set_signature[] = "SELECT pg_catalog.set_config($1, $2, false)";
 
-static const struct sign_keys *keys_of(const struct server *s)
-{
-	const struct group *group = s->pool ? s->pool->group : NULL;
-
-	return group && group->has_tenants && !group->replication ? group->config->sign_keys : NULL;
-}
-
-bool signature_is_lacking(const struct server *s, bool moves)
-{
-	const struct sign_keys *keys = keys_of(s);
-
-	return keys && (moves || s->signed_by != sign_keys_mark(keys));
-}
-
-bool signature_is_due(const struct server *s)
-{
-	return signature_is_lacking(s, false) && s->pool->group->tenant;
-}
-
-bool signature_is_wanted(const struct server *s)
-{
-	return signature_is_due(s) || (keys_of(s) && !s->started_at);
-}
-
 void signature_forget(struct server *s)
 {
 	s->signed_by = 0;
@@ -50,7 +26,7 @@ void signature_forget(struct server *s)
 
 void signature_make(struct server *s, const struct tenant *tenant, char out[SIGN_MAX])
 {
-	const struct sign_keys *keys = keys_of(s);
+	const struct sign_keys *keys = signature_keys(s);
 
 	*out = '\0';
 	if (!keys || !s->started_at)
@@ -76,7 +52,7 @@ static void set(struct server *s)
 	char signature[SIGN_MAX];
 	const char *values[] = { SIGN_SETTING, signature };
 
-	if (!s->pool->group->tenant || !keys_of(s)) {
+	if (!s->pool->group->tenant || !signature_keys(s)) {
 		s->signature_done(s, NULL, NULL);
 		return;
 	}

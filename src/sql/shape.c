@@ -398,7 +398,7 @@ static inline bool has_shape(const struct shape *s, struct slice text, const str
 	       !memcmp(at.p, s->text + from, s->len - from);
 }
 
-static PGT_NOINLINE void look_up(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning,
+static PGT_NOINLINE bool look_up(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning,
 				 struct slice text, const struct sql_env *env, struct sql_facts *f)
 {
 	char room[SQL_SHAPE_MAX];
@@ -411,23 +411,23 @@ static PGT_NOINLINE void look_up(struct sql_shapes *shapes, uint16_t *last, uint
 	} else {
 		sql_scan(text, env, f);
 		if (!s || !sql_facts_are_of_shape(f))
-			return;
+			return false;
 		remember(shapes, s, meaning, room, n, &gaps, f, env->wants_fingerprint);
 	}
 	shapes->shapes[*last].next = (uint16_t)(s - shapes->shapes);
 	*last = shapes->shapes[*last].next;
+	return true;
 }
 
-void sql_shapes_scan(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning, struct slice text,
+bool sql_shapes_scan(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning, struct slice text,
 		     const struct sql_env *env, struct sql_facts *f)
 {
 	uint16_t next = shapes->shapes[*last].next;
 	const struct shape *s = &shapes->shapes[next];
 
-	if (!is_known(shapes, s, meaning, env) || !has_shape(s, text, env)) {
-		look_up(shapes, last, meaning, text, env, f);
-		return;
-	}
+	if (!is_known(shapes, s, meaning, env) || !has_shape(s, text, env))
+		return look_up(shapes, last, meaning, text, env, f);
 	recall(s, f);
 	*last = next;
+	return true;
 }
