@@ -56,8 +56,8 @@ static inline bool take_ready(struct server *s, const struct reply *head, const 
 	return true;
 }
 
-/* A message that is here whole, of the answer to what stands at the head of the queue: does all that
- * it means but to pass it on.  False: nothing was done. */
+/* A message that is here whole, of the answer to what stands at the head of the queue: does all
+ * that it means but to pass it on.  False: nothing was done. */
 static inline bool take(struct server *s, const struct reply *head, const struct frame *f)
 {
 	switch (f->type) {

@@ -47,7 +47,8 @@ bool sequence_allow(const struct client *c, uint8_t sequence, struct err *e)
 {
 	const struct server *s = c->server;
 	bool is_elsewhere = c->sequence_server && c->sequence_server != s->id;
-	bool is_mixed = s->sequence_mixed && ((sequence & SQL_SEQUENCE_READS) || !sequence_has_own(c, s));
+	bool is_mixed =
+	    s->sequence_mixed && ((sequence & SQL_SEQUENCE_READS) || !sequence_has_own(c, s));
 
 	/* In a failed transaction the server tells nothing. */
 	if (!(sequence & READS_ANY) || !(is_elsewhere || is_mixed) || s->tx == 'E')

@@ -49,22 +49,31 @@ def _ratio(above, below, key):
     return above[key] / below[key] if above.get(key) and below.get(key) else None
 
 
+def _difference(above, below, key):
+    return above[key] - below[key] if above.get(key) and below.get(key) else None
+
+
 def bars(results):
     """The bars that these results can show: [(text, is_met)]."""
-    simple = results["scenarios"].get("simple", {})
-    floor, ours = (figures(simple, name) if name in simple else {}
-                   for name in ("floor", "pgturnstile"))
-    prepared = results["scenarios"].get("prepared", {})
-    by_name = figures(prepared, "pgturnstile") if "pgturnstile" in prepared else {}
+    def of(scenario, proxy):
+        proxies = results["scenarios"].get(scenario, {})
+        return figures(proxies, proxy) if proxy in proxies else {}
+
+    floor, simple, prepared = of("simple", "floor"), of("simple", "pgturnstile"), of(
+        "prepared", "pgturnstile")
     idle = results["idle"].get("pgturnstile") or {}
     candidates = (
         ("floor, user instructions per simple transaction", floor.get("instructions"), 300),
         ("floor, system calls per simple transaction", floor.get("syscalls"), 4.5),
-        ("pgturnstile, CPU per simple transaction / floor", ours.get("cpu_to_floor"), 1.25),
-        ("pgturnstile, CPU per prepared transaction / simple", _ratio(by_name, ours, "cpu_us"), 1.10),
-        ("pgturnstile, instructions per prepared transaction / simple",
-         _ratio(by_name, ours, "instructions"), 1.10),
-        ("pgturnstile, Pss in bytes per idle client", idle.get("pss_per_client"), 2048),
+        ("CPU per simple transaction / floor", simple.get("cpu_to_floor"), 1.10),
+        ("CPU per simple transaction / pgbouncer", simple.get("cpu_to_pgbouncer"), 1.0),
+        ("user instructions per simple transaction", simple.get("instructions"), 2400),
+        ("system calls per simple transaction, more than the floor's",
+         _difference(simple, floor, "syscalls"), 0.1),
+        ("CPU per prepared transaction / simple", _ratio(prepared, simple, "cpu_us"), 1.05),
+        ("CPU per pipeline of 100 / floor", of("pipeline", "pgturnstile").get("cpu_to_floor"),
+         1.25),
+        ("Pss in bytes per idle client", idle.get("pss_per_client"), 700),
     )
     return [(f"{text}: {value:.2f}, may be {limit}", value <= limit)
             for text, value, limit in candidates if value is not None]
