@@ -149,20 +149,12 @@ static void keep_sent(struct conn *c)
 	}
 }
 
-/* Sends what is pending, as much as the socket takes; keeps a copy of the rest. */
-static void flush_output(struct conn *c)
+/* Of n bytes that were pending, its own or borrowed, the socket has taken so many: keeps a copy of
+ * the rest. */
+static PGT_NOINLINE void note_sent(struct conn *c, bool own, size_t n, ssize_t sent)
 {
-	bool own = buf_len(&c->out) > 0;
-	const char *p = own ? buf_head(&c->out) : c->borrowed;
-	size_t n = own ? buf_len(&c->out) : c->borrowed_len;
 	bool was_blocked = c->blocked;
-	ssize_t sent;
 
-	if (c->phase < CONN_OPEN)
-		keep_borrowed(c, 0);
-	if (!n || !is_flowing(c))
-		return;
-	sent = send_bytes(c, p, n);
 	if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
 		/* What the peer said before it went away is still to be read, and its end of the
 		 * connection will show there. */
@@ -185,9 +177,41 @@ static void flush_output(struct conn *c)
 		want_events(c);
 }
 
-static void flush_and_shut(struct conn *c)
+/* Sends what is pending, as much as the socket takes. */
+static PGT_NOINLINE void flush_output(struct conn *c)
 {
-	if (!c->blocked)
+	bool own = buf_len(&c->out) > 0;
+	const char *p = own ? buf_head(&c->out) : c->borrowed;
+	size_t n = own ? buf_len(&c->out) : c->borrowed_len;
+
+	if (c->phase < CONN_OPEN)
+		keep_borrowed(c, 0);
+	if (n && is_flowing(c))
+		note_sent(c, own, n, send_bytes(c, p, n));
+}
+
+/* The usual case of flush_output(): what is pending is borrowed and goes out in the clear; as a rule
+ * the socket takes all of it.  False: it is another, and nothing was done. */
+static inline bool flush_borrowed(struct conn *c)
+{
+	size_t n = c->borrowed_len;
+	ssize_t sent;
+
+	if (!n || buf_len(&c->out) || c->tls || c->sent || c->phase != CONN_OPEN)
+		return false;
+	sent = sock_send(c->fd, c->borrowed, n);
+	if (sent != (ssize_t)n) {
+		note_sent(c, false, n, sent);
+		return true;
+	}
+	c->active_at = loop_now(c->net->loop);
+	c->borrowed_len = 0;
+	return true;
+}
+
+static inline void flush_and_shut(struct conn *c)
+{
+	if (!c->blocked && !flush_borrowed(c))
 		flush_output(c);
 	if (c->phase == CONN_LINGERING && !c->said_all && !conn_unsent(c))
 		say_all(c);
@@ -221,7 +245,7 @@ static bool is_ours_after(struct conn *c, void (*handler)(struct conn *))
 
 /* Keeps what the handler left of the bytes at hand, which lie in the scratch buffer or, where there
  * were too many, in the connection's own. */
-static void keep_rest(struct conn *c)
+static inline void keep_rest(struct conn *c)
 {
 	if (buf_len(&c->in)) {
 		buf_consume(&c->in, buf_len(&c->in) - c->cur_len);
@@ -233,8 +257,17 @@ static void keep_rest(struct conn *c)
 	c->cur_len = 0;
 }
 
+/* What recv(2) says instead of bytes. */
+static PGT_NOINLINE void on_nothing(struct conn *c, ssize_t got)
+{
+	if (got == 0)
+		report_end(c, NULL);
+	else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+		report_end(c, strerror(errno));
+}
+
 /* True: bytes came and were handled; c may be released. */
-static bool receive(struct conn *c)
+static PGT_NOINLINE bool receive(struct conn *c)
 {
 	struct net *net = c->net;
 	size_t left = buf_len(&c->in);
@@ -243,10 +276,7 @@ static bool receive(struct conn *c)
 	ssize_t got = receive_bytes(c, room + left, NET_RECEIVE_MAX);
 
 	if (got <= 0) {
-		if (got == 0)
-			report_end(c, NULL);
-		else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-			report_end(c, strerror(errno));
+		on_nothing(c, got);
 		return false;
 	}
 	c->active_at = c->received_at = loop_now(net->loop);
@@ -352,7 +382,29 @@ static bool opens_tls(struct conn *c)
 	return first == TLS_RECORD_FIRST_BYTE;
 }
 
-static void on_open(struct conn *c, int ready)
+/* The usual case of receive(): in the clear, with nothing left from before, and nothing left by the
+ * handler.  False: it is another, and nothing was done. */
+static inline bool receive_plainly(struct conn *c)
+{
+	struct net *net = c->net;
+	ssize_t got;
+
+	if (c->phase != CONN_OPEN || c->tls || c->sniff || c->paused || buf_len(&c->in))
+		return false;
+	got = sock_recv(c->fd, net->scratch, NET_RECEIVE_MAX);
+	if (got <= 0) {
+		on_nothing(c, got);
+		return true;
+	}
+	c->active_at = c->received_at = loop_now(net->loop);
+	c->cur = net->scratch;
+	c->cur_len = (size_t)got;
+	if (is_ours_after(c, c->on->readable))
+		keep_rest(c);
+	return true;
+}
+
+static PGT_NOINLINE void on_open(struct conn *c, int ready)
 {
 	/* A read that waited to write goes on when it can. */
 	if (c->tls_wants_write)
@@ -372,12 +424,14 @@ static void on_io(struct loop_io *io, int ready)
 	struct conn *c = container_of(io, struct conn, io);
 	struct net *net = c->net;
 
-	if (is_flowing(c))
-		on_open(c, ready);
-	else if (c->phase == CONN_CONNECTING)
+	if (is_flowing(c)) {
+		if (ready != LOOP_READ || !receive_plainly(c))
+			on_open(c, ready);
+	} else if (c->phase == CONN_CONNECTING) {
 		finish_connect(c);
-	else if (c->phase == CONN_HANDSHAKE)
+	} else if (c->phase == CONN_HANDSHAKE) {
 		step_handshake(c);
+	}
 	net_flush(net);
 }
 
