@@ -228,7 +228,12 @@ struct sql_env gate_env(struct client *c);
 /* Another one where a text may mean, or leave, something else than before. */
 uint64_t gate_meaning(struct client *c);
 /* Whether its texts must be looked at at all. */
-bool gate_must_look(const struct client *c);
+static inline bool gate_must_look(const struct client *c)
+{
+	const struct group *group = c->group;
+
+	return group->set.pool_mode != POOL_MODE_SESSION || group->has_tenants || group->readonly;
+}
 /* A statement was refused because it would change the tenant's id. */
 void gate_count_refused(struct client *c);
 /* Guards the tenant's id and lowers timeouts.  VERDICT_REFUSED: *e.  When the text has to be
@@ -256,7 +261,13 @@ bool gate_may_write(struct client *c, struct slice text, const struct sql_facts 
 /* The same for what nothing is known of. */
 bool gate_may_write_unseen(struct client *c, struct err *e);
 /* Whether a choice of nodes depends on what is asked. */
-bool gate_has_choice(const struct client *c);
+static inline bool gate_has_choice(const struct client *c)
+{
+	const struct group *group = c->group;
+
+	return node_set_has_choice(group->nodes) && group->set.route == ROUTE_AUTO &&
+	       group->set.pool_mode != POOL_MODE_SESSION;
+}
 /* Whether the text is a proven read, whatever it says of the route … */
 bool gate_is_proven(struct client *c, struct slice text, const struct sql_facts *facts);
 /* … and does not ask for the primary. */
@@ -280,7 +291,11 @@ void lane_enter(struct client *c);
 /* Where its transaction runs, or the next one would; NULL: in none. */
 struct lane *lane_of(const struct client *c);
 /* Its pool on a node. */
-struct pool *lane_pool(const struct client *c, unsigned node);
+struct pool *lane_pool_of(const struct client *c, unsigned node);
+static inline struct pool *lane_pool(const struct client *c, unsigned node)
+{
+	return c->group->config->nlanes ? lane_pool_of(c, node) : &c->group->pools[node];
+}
 /* The ceiling of its statement_timeout; 0: none. */
 usec_t lane_timeout_cap(const struct client *c);
 /* Whether a text may still say where it goes: all that it costs those who may not say so. */

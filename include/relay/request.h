@@ -59,7 +59,11 @@ enum step request_protocol_error(struct client *c, const char *text);
 
 /* Whether the request that begins with this message has to wait until the one before has been
  * answered, since it is decided on for itself. */
-bool request_must_wait_its_turn(struct client *c);
+bool request_must_wait_behind(struct client *c);
+static inline bool request_must_wait_its_turn(struct client *c)
+{
+	return c->server && c->server->replies.n && !c->in_batch && request_must_wait_behind(c);
+}
 /* Refuses the request of this message with *e, and skips the message. */
 enum step request_refuse_message(struct client *c, const struct frame *f, const struct err *e);
 /* A server for the request of this message, within the limits; n: statements that it costs.
@@ -69,7 +73,11 @@ enum step request_get_server(struct client *c, const struct frame *f, struct poo
 /* Its first message is about to go out. */
 void request_mark_query(struct client *c);
 /* Whether this may stand behind what the batch under way has sent.  False: *e. */
-bool request_may_follow_in_batch(struct client *c, struct err *e);
+bool request_may_stand_behind(struct client *c, struct err *e);
+static inline bool request_may_follow_in_batch(struct client *c, struct err *e)
+{
+	return !c->in_batch || request_may_stand_behind(c, e);
+}
 
 /* What is to be done with a message after listen.c or whose.c has had its say; STEP_CLOSED: what is
  * done with any other. */

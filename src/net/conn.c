@@ -190,8 +190,8 @@ static PGT_NOINLINE void flush_output(struct conn *c)
 		note_sent(c, own, n, send_bytes(c, p, n));
 }
 
-/* The usual case of flush_output(): what is pending is borrowed and goes out in the clear; as a rule
- * the socket takes all of it.  False: it is another, and nothing was done. */
+/* The usual case of flush_output(): what is pending is borrowed and goes out in the clear; as a
+ * rule the socket takes all of it.  False: it is another, and nothing was done. */
 static inline bool flush_borrowed(struct conn *c)
 {
 	size_t n = c->borrowed_len;

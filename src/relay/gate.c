@@ -95,12 +95,17 @@ static const struct sql_leaving *leaving_of(struct group *group)
 	return group->leaving;
 }
 
-uint64_t gate_meaning(struct client *c)
+static inline uint64_t meaning_of(const struct client *c)
 {
 	uint64_t ddl = atomic_load_explicit(&c->group->nodes->ddl, memory_order_relaxed);
 
 	return sql_leaving_id(leaving_of(c->group)) * 2 + node_set_is_learned(c->group->nodes) +
 	       (ddl << 32);
+}
+
+uint64_t gate_meaning(struct client *c)
+{
+	return meaning_of(c);
 }
 
 static void learn_env(struct client *c, uint64_t meaning)
@@ -122,7 +127,7 @@ static void learn_env(struct client *c, uint64_t meaning)
 
 struct sql_env gate_env(struct client *c)
 {
-	uint64_t meaning = gate_meaning(c);
+	uint64_t meaning = meaning_of(c);
 
 	if (!c->env_known || c->env_meaning != meaning)
 		learn_env(c, meaning);
@@ -135,11 +140,6 @@ struct sql_env gate_env(struct client *c)
 				 .wants_fingerprint =
 				     ((!c->server || !c->server->writes) && gate_has_choice(c)) ||
 				     c->only_reads || (c->begin && c->group->set.early_commit) };
-}
-
-bool gate_must_look(const struct client *c)
-{
-	return c->group->set.pool_mode != POOL_MODE_SESSION || has_tenant(c) || c->group->readonly;
 }
 
 /* ---- the tenant's id and ceilings --------------------------------------------------------------
@@ -640,12 +640,6 @@ bool gate_may_write_unseen(struct client *c, struct err *e)
 
 /* ---- the route ------------------------------------------------------------------------------
  */
-
-bool gate_has_choice(const struct client *c)
-{
-	return c->group->set.route == ROUTE_AUTO && node_set_has_choice(c->group->nodes) &&
-	       c->group->set.pool_mode != POOL_MODE_SESSION;
-}
 
 struct pool *gate_primary(const struct client *c)
 {

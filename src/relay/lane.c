@@ -33,7 +33,7 @@ struct lane *lane_of(const struct client *c)
 	return *own ? group_lane(c->group, slice_str(own)) : NULL;
 }
 
-struct pool *lane_pool(const struct client *c, unsigned node)
+struct pool *lane_pool_of(const struct client *c, unsigned node)
 {
 	const struct lane *lane = lane_of(c);
 

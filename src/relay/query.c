@@ -250,7 +250,18 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	return step;
 }
 
-static enum step on_long_query(struct client *c, const struct frame *f)
+/* The same; what has to be another text is made in a buffer. */
+static PGT_NOINLINE enum step run_rewriting(struct client *c, const struct frame *f,
+					    struct slice text, struct sql_facts *facts)
+{
+	struct buf rewritten = { 0 };
+	enum step step = run_query(c, f, text, facts, &rewritten);
+
+	buf_fini(&rewritten);
+	return step;
+}
+
+static PGT_NOINLINE enum step on_long_query(struct client *c, const struct frame *f)
 {
 	enum step step;
 	struct err e;
@@ -286,12 +297,10 @@ static enum step run_waited_query(struct client *c, const struct frame *f)
 
 enum step query_on_query(struct client *c, const struct frame *f)
 {
-	struct buf rewritten = { 0 };
 	struct sql_facts facts;
 	bool looked_at = c->looked_at;
 	struct sql_env env;
 	struct slice text;
-	enum step step;
 	struct err e;
 
 	c->looked_at = false; /* whatever becomes of it now, the next one was not */
@@ -315,9 +324,7 @@ enum step query_on_query(struct client *c, const struct frame *f)
 	if (sql_shapes_scan(relay_of(c)->shapes, &c->last_shape, c->env_key, text, &env, &facts) &&
 	    is_plain(c, text, &facts))
 		return run_plain(c, f, text, &facts);
-	step = run_query(c, f, text, &facts, &rewritten);
-	buf_fini(&rewritten);
-	return step;
+	return run_rewriting(c, f, text, &facts);
 }
 
 enum step query_on_function_call(struct client *c, const struct frame *f)

@@ -39,12 +39,10 @@ enum step request_protocol_error(struct client *c, const char *text)
 
 /* A request that may start a transaction is decided on for itself (limits, route), so it has to
  * wait until the one before has been answered.  Without either, pipelines just flow. */
-bool request_must_wait_its_turn(struct client *c)
+bool request_must_wait_behind(struct client *c)
 {
 	const struct server *s = c->server;
 
-	if (!s || !s->replies.n || c->in_batch)
-		return false;
 	c->turn_missed = admit_is_gated(c) || (gate_has_choice(c) && !c->pins) || s->may_rescue ||
 			 (s->commits_early && early_must_yield(s)) ||
 			 (c->whose && s->replies.n > s->carrying && whose_is_pending(c));
@@ -153,9 +151,8 @@ static bool knows_whose(const struct client *c, const struct frame *f, struct er
 	return whose_may_run(c, e);
 }
 
-/* The same, within the limits.  n: statements that the request costs; a BEGIN that waits is the one
- * that is asked for, and they are within its transaction. */
-enum step request_get_server(struct client *c, const struct frame *f, struct pool *pool, unsigned n)
+static PGT_NOINLINE enum step acquire_within_limits(struct client *c, const struct frame *f,
+						    struct pool *pool, unsigned n)
 {
 	enum verdict verdict;
 	struct err e;
@@ -173,6 +170,15 @@ enum step request_get_server(struct client *c, const struct frame *f, struct poo
 		if (verdict == VERDICT_WAIT)
 			return STEP_AGAIN;
 	}
+	return acquire(c, f->type, pool);
+}
+
+/* The same, within the limits.  n: statements that the request costs; a BEGIN that waits is the one
+ * that is asked for, and they are within its transaction. */
+enum step request_get_server(struct client *c, const struct frame *f, struct pool *pool, unsigned n)
+{
+	if (c->whose || admit_is_gated(c))
+		return acquire_within_limits(c, f, pool, n);
 	return acquire(c, f->type, pool);
 }
 
@@ -220,10 +226,8 @@ void request_mark_query(struct client *c)
 
 /* Behind what ends its transaction or takes back what is guarded, a statement in the same batch
  * would run as nobody knows whom.  False: *e. */
-bool request_may_follow_in_batch(struct client *c, struct err *e)
+bool request_may_stand_behind(struct client *c, struct err *e)
 {
-	if (!c->in_batch)
-		return true;
 	if (c->resets && !gate_allow_behind_reset(c, e))
 		return false;
 	return !c->whose || whose_may_follow(c, e);

@@ -52,12 +52,17 @@ struct gaps {
 	unsigned n; /* GAPS_MAX + 1: too many */
 };
 
-struct shaping {
+/* A place in a text. */
+struct place {
 	const char *p, *start, *end;
+	bool keeps_words; /* strings with letters */
+};
+
+struct shaping {
+	struct place at;
 	const char *from; /* where what has not been copied begins */
 	char *out, *begin;
 	struct gaps gaps;
-	bool keeps_words; /* strings with letters */
 };
 
 static inline enum mark mark_at(const char *p)
@@ -73,21 +78,21 @@ static inline const char *skip_plain(const char *p)
 	return p;
 }
 
-static bool stands_alone(const struct shaping *s, const char *behind)
+static inline bool stands_alone(const struct place *at, const char *behind)
 {
-	return (s->p == s->start || (mark_of[(uint8_t)s->p[-1]] & M_BEFORE)) &&
-	       (behind == s->end || (mark_of[(uint8_t)*behind] & M_BEHIND));
+	return (at->p == at->start || (mark_of[(uint8_t)at->p[-1]] & M_BEFORE)) &&
+	       (behind == at->end || (mark_of[(uint8_t)*behind] & M_BEHIND));
 }
 
 /* What has not been copied yet, and what stands for the literal between it and behind. */
 static void copy(struct shaping *s, const char *behind, const char *by, size_t n)
 {
-	size_t before = (size_t)(s->p - s->from);
+	size_t before = (size_t)(s->at.p - s->from);
 
 	memcpy(s->out, s->from, before);
 	memcpy(s->out + before, by, n);
 	s->out += before + n;
-	s->p = s->from = behind;
+	s->at.p = s->from = behind;
 }
 
 static void replace(struct shaping *s, const char *behind, const char *by, size_t n)
@@ -106,11 +111,11 @@ static const char *skip_digits(const char *p)
 }
 
 /* The end of the number that begins here. */
-static inline const char *number_end(const struct shaping *s)
+static inline const char *number_end(const struct place *at)
 {
-	const char *behind = skip_digits(s->p);
+	const char *behind = skip_digits(at->p);
 
-	if (s->end - behind > 1 && *behind == '.' && mark_at(behind + 1) == M_DIGIT)
+	if (at->end - behind > 1 && *behind == '.' && mark_at(behind + 1) == M_DIGIT)
 		behind = skip_digits(behind + 1);
 	return behind;
 }
@@ -118,12 +123,12 @@ static inline const char *number_end(const struct shaping *s)
 /* Digits of a name or of an odd number stay. */
 static void take_digits(struct shaping *s)
 {
-	const char *behind = number_end(s);
+	const char *behind = number_end(&s->at);
 
-	if (stands_alone(s, behind))
+	if (stands_alone(&s->at, behind))
 		replace(s, behind, "0", 1);
 	else
-		s->p = behind;
+		s->at.p = behind;
 }
 
 /* What may stand in a string that stays out though strings with letters do not. */
@@ -144,30 +149,31 @@ static bool goes_on(const char *p, const char *end)
 }
 
 /* The end of the string that begins here; NULL: it is not as plain as it looks. */
-static const char *string_end(const struct shaping *s)
+static const char *string_end(const struct place *at)
 {
-	const char *body = s->p + 1;
-	const char *close = memchr(body, '\'', (size_t)(s->end - body));
+	const char *body = at->p + 1;
+	const char *close = memchr(body, '\'', (size_t)(at->end - body));
 
-	if (!close || memchr(body, '\\', (size_t)(close - body)) || !stands_alone(s, close + 1) ||
-	    goes_on(close + 1, s->end))
+	if (!close || memchr(body, '\\', (size_t)(close - body)) || !stands_alone(at, close + 1) ||
+	    goes_on(close + 1, at->end))
 		return NULL;
 	return close + 1;
 }
 
-static bool stays(const struct shaping *s, const char *behind)
+static bool stays(const struct place *at, const char *behind)
 {
-	return s->keeps_words && !spells_nothing(slice_of(s->p + 1, (size_t)(behind - s->p - 2)));
+	return at->keeps_words &&
+	       !spells_nothing(slice_of(at->p + 1, (size_t)(behind - at->p - 2)));
 }
 
 static bool take_string(struct shaping *s)
 {
-	const char *behind = string_end(s);
+	const char *behind = string_end(&s->at);
 
 	if (!behind)
 		return false;
-	if (stays(s, behind))
-		s->p = behind;
+	if (stays(&s->at, behind))
+		s->at.p = behind;
 	else
 		replace(s, behind, "''", 2);
 	return true;
@@ -175,24 +181,24 @@ static bool take_string(struct shaping *s)
 
 static bool take_quoted(struct shaping *s)
 {
-	const char *close = memchr(s->p + 1, '"', (size_t)(s->end - s->p - 1));
+	const char *close = memchr(s->at.p + 1, '"', (size_t)(s->at.end - s->at.p - 1));
 
-	if (!close || (s->p > s->start && s->p[-1] == '&'))
+	if (!close || (s->at.p > s->at.start && s->at.p[-1] == '&'))
 		return false;
-	s->p = close + 1;
+	s->at.p = close + 1;
 	return true;
 }
 
 /* Whether a comment may begin here, or an operator be cut where none is. */
 static bool is_comment(const struct shaping *s)
 {
-	return s->p + 1 < s->end && (mark_at(s->p + 1) == M_COMMENT || s->p[1] == '*');
+	return s->at.p + 1 < s->at.end && (mark_at(s->at.p + 1) == M_COMMENT || s->at.p[1] == '*');
 }
 
 /* What stands at a byte with a mark.  False: the text has no shape. */
 static bool take_marked(struct shaping *s)
 {
-	switch (mark_at(s->p)) {
+	switch (mark_at(s->at.p)) {
 	case M_DIGIT:
 		take_digits(s);
 		return true;
@@ -201,24 +207,21 @@ static bool take_marked(struct shaping *s)
 	case M_DQUOTE:
 		return take_quoted(s);
 	case M_COMMENT:
-		return !is_comment(s) && s->p++;
+		return !is_comment(s) && s->at.p++;
 	case M_DOLLAR: /* of a parameter */
-		return s->p + 1 < s->end && mark_at(s->p + 1) == M_DIGIT &&
-		       (s->p = skip_digits(s->p + 1));
+		return s->at.p + 1 < s->at.end && mark_at(s->at.p + 1) == M_DIGIT &&
+		       (s->at.p = skip_digits(s->at.p + 1));
 	default:
 		return false;
 	}
 }
 
-static struct shaping shaping_of(struct slice text, const struct sql_env *env, char *out)
+static inline struct place start_of(struct slice text, const struct sql_env *env)
 {
-	return (struct shaping){ .p = text.p,
-				 .start = text.p,
-				 .end = text.p + text.n,
-				 .from = text.p,
-				 .out = out,
-				 .begin = out,
-				 .keeps_words = env->tenant_setting };
+	return (struct place){ .p = text.p,
+			       .start = text.p,
+			       .end = text.p + text.n,
+			       .keeps_words = env->tenant_setting };
 }
 
 static bool may_have_shape(struct slice text, const struct sql_env *env)
@@ -229,14 +232,14 @@ static bool may_have_shape(struct slice text, const struct sql_env *env)
 static size_t shape_text(struct slice text, const struct sql_env *env, char out[SQL_SHAPE_MAX],
 			 struct gaps *gaps)
 {
-	struct shaping s = shaping_of(text, env, out);
+	struct shaping s = { .at = start_of(text, env), .from = text.p, .out = out, .begin = out };
 
 	if (!may_have_shape(text, env))
 		return 0;
-	while ((s.p = skip_plain(s.p)) != s.end)
+	while ((s.at.p = skip_plain(s.at.p)) != s.at.end)
 		if (!take_marked(&s))
 			return 0;
-	copy(&s, s.end, "", 0);
+	copy(&s, s.at.end, "", 0);
 	*gaps = s.gaps;
 	return (size_t)(s.out - out);
 }
@@ -355,7 +358,7 @@ static inline bool is_known(const struct sql_shapes *shapes, const struct shape 
 }
 
 /* Passes a literal where the shape has one.  False: there is none that would have been replaced. */
-static inline bool fits_literal(struct shaping *at, char first)
+static inline bool fits_literal(struct place *at, char first)
 {
 	const char *behind;
 
@@ -379,7 +382,7 @@ static inline bool fits_literal(struct shaping *at, char first)
  * the same, or begin a literal of the same sort. */
 static inline bool has_shape(const struct shape *s, struct slice text, const struct sql_env *env)
 {
-	struct shaping at = shaping_of(text, env, NULL);
+	struct place at = start_of(text, env);
 	size_t from = 0;
 
 	if (s->gaps.n > GAPS_MAX || !may_have_shape(text, env))
