@@ -115,9 +115,12 @@ bool startup_next_param(struct slice *at, struct slice *name, struct slice *valu
  * end. */
 static bool next_word(struct slice *at, struct buf *word)
 {
-	const char *p = at->p, *end = at->p + at->n;
+	const char *p = at->p, *end;
 
 	buf_clear(word);
+	if (!at->n)
+		return false;
+	end = p + at->n;
 	while (p < end && isspace((unsigned char)*p))
 		p++;
 	if (p == end) {
