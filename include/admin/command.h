@@ -4,12 +4,10 @@
  *
  * Knows which commands there are and who may use them, not what they do.  Pure.
  *
- *     command = [ verb [ word ] | "set" [ "tenant" name ] word ( "=" | "to" ) ( word | string )
- *               | "reset" "tenant" name [ word ]
- *               | ( "readonly" | "readwrite" ) [ owner ]
- *               | "maintenance" [ "on" | "off" ] [ owner ] [ string ]
- *               | ( "pause" | "resume" | "kill" ) "tenant" name ] [ ";" ]
- *     owner   = ( "database" | "tenant" ) name
+ *     command = [ verb [ word ] [ "by" word ] [ "tenant" name ] | "set" [ "tenant" name ] word (
+ * "=" | "to" ) ( word | string ) | "reset" "tenant" name [ word ] | ( "readonly" | "readwrite" ) [
+ * owner ] | "maintenance" [ "on" | "off" ] [ owner ] [ string ] | ( "pause" | "resume" | "kill" )
+ * "tenant" name ] [ ";" ] owner   = ( "database" | "tenant" ) name
  *
  * A word is bare or in double quotes.  Blanks and SQL comments may stand between them.  One
  * command is one message, as in PgBouncer: text behind the semicolon is an error, and then nothing
@@ -98,7 +96,7 @@ struct command {
 	bool is_off;                   /* MAINTENANCE OFF */
 	char name[COMMAND_MAX_WORD];   /* "" without one */
 	char word[COMMAND_MAX_WORD];   /* the argument, or the setting's name; "" without one */
-	char value[COMMAND_MAX_VALUE]; /* of a setting, or the message */
+	char value[COMMAND_MAX_VALUE]; /* of a setting, the message, or what SHOW … BY is by */
 };
 
 /* Reads text.  False: *e (42601) has PgBouncer's words.  The text is quoted there but must not be

@@ -22,6 +22,8 @@ struct show {
 	void (*visit)(struct worker *w, struct table *t);
 	void (*local)(struct control *c, struct table *t);
 	void (*derive)(struct control *c, const struct table *gathered, struct table *shown);
+	/* Sorts and leaves out rows of what is shown as the command says; the console's only. */
+	void (*arrange)(const struct command *cmd, struct table *t);
 	/* Adds the next rows to *t, which is empty; false: these are the last. */
 	bool (*more)(struct control *c, struct show_rest *rest, struct table *t);
 };
@@ -42,6 +44,8 @@ extern const struct show fake_shows[NFAKES];
 extern const struct show show_counters;
 /* For metrics: histograms since the start, as texts in the last column. */
 extern const struct show show_latency_totals;
+/* The rows of SHOW QUERIES that have taken most time, and of SHOW SLOW without their literals. */
+extern const struct show show_top_queries, show_slow_queries;
 /* The rows of SHOW TENANTS of those that have sent most statements. */
 extern const struct show show_top_tenants;
 
@@ -89,6 +93,9 @@ enum client_doing { CLIENT_IS_IDLE, CLIENT_IS_ACTIVE, CLIENT_IS_WAITING };
 enum client_doing show_client_doing(const struct client *c);
 /* How long it has been waiting; 0: it is not. */
 usec_t show_client_wait(const struct client *c, usec_t now);
+
+/* SHOW … TENANT: leaves out rows of others; column: of the tenant's name. */
+void show_of_tenant(const struct command *cmd, struct table *t, unsigned column);
 
 /* The value of a setting as it is written in a file. */
 const char *show_setting(enum setting_id id, const struct settings *set, struct buf *room);

@@ -109,6 +109,13 @@ void table_absorb(struct table *t, const struct table *from);
  * stay as they are. */
 void table_merge(struct table *t);
 
+/* Sorts by a column of numbers, the greatest first; equal ones keep their order. */
+void table_order(struct table *t, unsigned column);
+/* Leaves out rows whose text in that column is another one. */
+void table_keep(struct table *t, unsigned column, const char *text);
+/* Leaves out all but the first n. */
+void table_cut(struct table *t, unsigned n);
+
 /* RowDescription and DataRow, in the text format; PostgreSQL manual, "Message Formats". */
 void layout_put_description(const struct layout *layout, struct buf *out);
 void table_put_row(const struct table *t, unsigned row, struct buf *out);

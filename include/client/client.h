@@ -15,6 +15,7 @@
 #include "client/identity.h"
 #include "net/conn.h"
 #include "pool/pool.h"
+#include "stats/queries.h"
 
 struct client;
 struct client_login;
@@ -128,9 +129,12 @@ struct client {
 	uint64_t fence;        /* of its writes, with read_your_writes = session: route/fence.h */
 	int64_t covered_by;    /* the process of the replica that was chosen because it has what was
 				* written; 0: any will do */
+	uint64_t bound_portal; /* a digest of the portal that .bound is for; 0: the unnamed */
 	uint64_t path_changes; /* times that path_unsure was set */
-	uint32_t pid;          /* of its cancel key; 0: none yet */
-	uint32_t pins;         /* why it keeps its server: bits of enum pin_reason */
+	struct query_ref asks; /* the shape of its Query … */
+	struct query_ref bound; /* … and of the statement that it bound last */
+	uint32_t pid;           /* of its cancel key; 0: none yet */
+	uint32_t pins;          /* why it keeps its server: bits of enum pin_reason */
 	uint32_t touched; /* what it may have left on the server that it has: the same bits … */
 	uint32_t prepared_effects; /* of all texts that it gave PREPARE of SQL: enum sql_effect */
 	unsigned prepaid;          /* Executes that were charged when their batch began */

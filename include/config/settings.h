@@ -122,6 +122,7 @@ struct quotas {
 typedef unsigned setting_uint_t;          /* 0 … 2^31-1 */
 typedef unsigned setting_count_t;         /* 1 … 2^31-1 */
 typedef unsigned setting_top_t;           /* 0: none */
+typedef unsigned setting_shapes_t;        /* 1 … 65535 */
 typedef unsigned setting_percent_t;       /* 1 … 100 */
 typedef unsigned setting_workers_t;       /* 0: auto */
 typedef unsigned setting_filemode_t;      /* octal */

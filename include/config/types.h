@@ -10,6 +10,7 @@
 extern const struct setting_type setting_type_uint;
 extern const struct setting_type setting_type_count;
 extern const struct setting_type setting_type_percent;
+extern const struct setting_type setting_type_shapes;
 extern const struct setting_type setting_type_top;
 extern const struct setting_type setting_type_workers;
 extern const struct setting_type setting_type_filemode;

@@ -129,6 +129,7 @@ struct group {
 	uint64_t key_hash;
 	struct net *net;
 	void *owner;           /* the relay */
+	uint32_t serial;       /* of the relay: no two groups have the same one */
 	char *name;            /* of the database, as clients say it */
 	char *dbname;          /* as the server says it */
 	char *user;            /* on the server */

@@ -18,6 +18,7 @@
 static inline enum step answer_pass(struct server *s, const struct frame *f)
 {
 	s->client->group->counters.bytes_sent += f->len;
+	s->answered += f->len;
 	conn_send(&s->client->conn, f->start, f->have);
 	conn_consume(&s->conn, f->have);
 	s->stream_left = f->len - f->have;

@@ -16,6 +16,7 @@
 #include "client/client.h"
 #include "pool/pool.h"
 #include "server/server.h"
+#include "stats/slow.h"
 
 struct sql_classifier;
 struct sql_shapes;
@@ -28,7 +29,11 @@ struct relay {
 	struct mailbox *mailbox; /* of the thread */
 	struct sql_classifier *classifier;
 	struct sql_shapes *shapes; /* facts of Queries, by client.env_key */
+	struct queries queries;    /* what statements of each shape cost, see insight.h … */
+	struct slow_log slow_log;  /* … and those that took too long */
+	bool has_insight;
 	struct hmap groups;
+	uint32_t last_group;
 	struct latency_clock latency_clock; /* of all that is measured here */
 	struct hmap node_times;             /* of groups' nodes, see pool/node_times.h */
 	struct tenants tenants;

@@ -59,7 +59,7 @@ struct statement {
 	bool begin_read_only, begin_serializable;
 	enum sql_hint hint;
 	unsigned nesting, chain;
-	bool sets_many, sets_unnamed, sets_path, resets;
+	bool sets_many, sets_unnamed, sets_path, resets, calls_set_config;
 	unsigned settings_len; /* sql_facts.settings, behind the body */
 	size_t text_len;
 	size_t len;

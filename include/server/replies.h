@@ -11,6 +11,8 @@
 #ifndef PGT_SERVER_REPLIES_H
 #define PGT_SERVER_REPLIES_H
 
+#include "stats/queries.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -33,10 +35,11 @@ enum reply_way {
 };
 
 struct reply {
-	uint8_t kind;      /* enum reply_kind */
-	uint8_t way;       /* enum reply_way */
-	uint8_t note;      /* of the relay */
-	bool has_controls; /* of the relay: listen.c waits for what becomes of this */
+	uint8_t kind;           /* enum reply_kind */
+	uint8_t way;            /* enum reply_way */
+	uint8_t note;           /* of the relay */
+	bool has_controls;      /* of the relay: listen.c waits for what becomes of this */
+	struct query_ref query; /* whose cost it is, if that is counted */
 	union {
 		void *subject;   /* of the relay, with a note: what this is about */
 		uint64_t serial; /* Bind: of the server's statement, or 0 */

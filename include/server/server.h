@@ -156,17 +156,27 @@ struct server {
 	void (*signature_done)(struct server *s, void *arg, const struct report *error);
 	uint8_t cancel_key[CANCEL_KEY_MAX];
 	uint16_t cancel_key_len;
-	struct cancel *cancel; /* under way */
-	size_t stream_left;    /* bytes of the current message that are still to come */
-	usec_t request_at;     /* when it was last given out */
-	usec_t query_at;       /* when the query under way was sent */
-	usec_t overdue_at;     /* when it was cancelled for lasting too long; 0: it was not */
-	uint64_t many_until;   /* up to that batch a string may run … */
-	uint32_t many;         /* … so many statements; 0: one */
-	usec_t xact_at;        /* when the transaction began */
-	usec_t asked_at;       /* when the request under way came … */
-	usec_t begun_at;       /* … and the first one of its transaction */
-	uint32_t tainted;      /* of the relay: what would reach the next client */
+	struct cancel *cancel;     /* under way */
+	size_t stream_left;        /* bytes of the current message that are still to come */
+	usec_t request_at;         /* when it was last given out */
+	usec_t query_at;           /* when the query under way was sent */
+	usec_t overdue_at;         /* when it was cancelled for lasting too long; 0: it was not */
+	uint64_t many_until;       /* up to that batch a string may run … */
+	uint32_t many;             /* … so many statements; 0: one */
+	usec_t xact_at;            /* when the transaction began */
+	usec_t asked_at;           /* when the request under way came … */
+	usec_t begun_at;           /* … and the first one of its transaction */
+	usec_t split_at;           /* up to when it is known what took the time of a batch */
+	usec_t ran_at;             /* when .ran had come to its end */
+	usec_t idle_from;          /* since when its transaction stood still, the last time … */
+	usec_t idle_counted;       /* … and how much of that was counted */
+	uint64_t rows;             /* of what ran last … */
+	uint64_t answered;         /* … and the bytes of its answer */
+	char *kept_text;           /* of its client's last statement, if it is kept, … */
+	uint64_t kept_in;          /* … and the batch that it is in */
+	struct query_ref ran;      /* the shape of what ran last, if its cost is counted */
+	struct query_ref last_ran; /* … after that */
+	uint32_t tainted;          /* of the relay: what would reach the next client */
 	char tx; /* 'I', 'T', 'E': of the last ReadyForQuery; 'T' from a deferred BEGIN on */
 	bool stream_swallow; /* what of the current message is still to come goes nowhere */
 	bool skips_to_sync;  /* it ignores everything up to a Sync that is still to be sent */

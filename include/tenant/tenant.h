@@ -18,6 +18,7 @@ struct tenant {
 	struct hlink link;
 	struct tenants *table;
 	unsigned refs;
+	uint32_t serial;    /* no two of a table have the same one, nor 0 */
 	struct list unused; /* of table->unused, without any */
 	char *name;
 	char *business_id;
@@ -45,7 +46,8 @@ struct tenants {
 	struct latency_clock *clock;
 	struct list unused; /* the last one used at the end */
 	unsigned nunused;
-	unsigned version;      /* counts tenants_configure() */
+	unsigned version; /* counts tenants_configure() */
+	uint32_t last_serial;
 	struct tenant unclear; /* stands for whoever it is when that is not known */
 };
 

@@ -299,6 +299,57 @@ static bool parse_setting(struct slice *rest, struct command *out, struct slice 
 	return true;
 }
 
+/* Words that rows may be sorted by, and SHOWs that can be of one tenant. */
+static bool is_order(int show, struct slice word)
+{
+	static const char *const orders[] = { "time", "calls", "rows", "errors" };
+
+	for (size_t i = 0; show == SHOW_queries && i < PGT_NELEMS(orders); i++)
+		if (slice_is_equal_nocase(word, slice_str(orders[i])))
+			return true;
+	return false;
+}
+
+static bool has_tenants(int show)
+{
+	return show == SHOW_queries || show == SHOW_slow || show == SHOW_advice;
+}
+
+/* [BY word] [TENANT name] */
+static bool parse_view(struct slice *rest, struct command *out, struct slice text, struct err *e)
+{
+	struct token t = peek_token(*rest);
+
+	if (!has_tenants(out->show))
+		return expect_end(rest, text, e);
+	if (is_word(&t, "by")) {
+		next_token(rest);
+		t = next_token(rest);
+		if (t.kind != TOKEN_WORD || !is_order(out->show, t.text))
+			return syntax_error(text, e);
+		if (!take_text(&t, out->value, sizeof(out->value)))
+			return err_set(e, "42601", "bad arguments");
+	}
+	if (is_tenant_next(*rest) && !parse_tenant(rest, out, text, e))
+		return false;
+	return expect_end(rest, text, e);
+}
+
+static bool parse_shown(struct slice *rest, struct command *out, struct slice text, struct err *e)
+{
+	struct token t = next_token(rest);
+
+	if (t.kind != TOKEN_WORD)
+		return syntax_error(text, e);
+	if (!take_text(&t, out->word, sizeof(out->word)))
+		return err_set(e, "42601", "bad arguments");
+	out->show = find_show(out->word);
+	out->fake = find_fake(out->word);
+	if (out->show < 0 && out->fake < 0)
+		return syntax_error(text, e);
+	return parse_view(rest, out, text, e);
+}
+
 static bool parse_argument(struct slice *rest, struct command *out, struct slice text,
 			   struct err *e)
 {
@@ -316,12 +367,6 @@ static bool parse_argument(struct slice *rest, struct command *out, struct slice
 		return syntax_error(text, e);
 	if (argument == ARGUMENT_DATABASE && !*out->word)
 		return err_set(e, "42601", "a database is required");
-	if (argument == ARGUMENT_SHOWN) {
-		out->show = find_show(out->word);
-		out->fake = find_fake(out->word);
-		if (out->show < 0 && out->fake < 0)
-			return syntax_error(text, e);
-	}
 	return true;
 }
 
@@ -329,6 +374,8 @@ static bool parse_argument(struct slice *rest, struct command *out, struct slice
 static bool parse_rest(struct slice *rest, struct command *out, struct slice text, struct err *e)
 {
 	switch (command_specs[out->id].argument) {
+	case ARGUMENT_SHOWN:
+		return parse_shown(rest, out, text, e);
 	case ARGUMENT_SETTING:
 		return parse_setting(rest, out, text, e);
 	case ARGUMENT_TENANT_SETTING:

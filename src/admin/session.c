@@ -229,6 +229,8 @@ static void on_shown(struct control *c, struct table *t, void *arg)
 	}
 	s->forget = NULL;
 	show = show_of(&s->portal->cmd);
+	if (show->arrange)
+		show->arrange(&s->portal->cmd, t);
 	if (s->is_simple)
 		layout_put_description(show->shown, out_of(s));
 	if (show->more) {

@@ -149,6 +149,12 @@ enum client_doing show_client_doing(const struct client *c)
 	return c->server ? CLIENT_IS_ACTIVE : CLIENT_IS_IDLE;
 }
 
+void show_of_tenant(const struct command *cmd, struct table *t, unsigned column)
+{
+	if (cmd->owner == OWNER_TENANT)
+		table_keep(t, column, cmd->name);
+}
+
 usec_t show_client_wait(const struct client *c, usec_t now)
 {
 	if (c->waiter.pool)

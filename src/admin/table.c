@@ -270,6 +270,66 @@ void table_merge(struct table *t)
 	t->nrows = kept;
 }
 
+/* ---- a part of it, in another order
+ * --------------------------------------------------------------
+ */
+
+struct ordering {
+	const struct table *table;
+	unsigned column;
+};
+
+static int compare_numbers(const void *a, const void *b, void *arg)
+{
+	const struct ordering *by = arg;
+	unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+	int64_t p = *cell(by->table, x, by->column), q = *cell(by->table, y, by->column);
+
+	return p != q ? (p < q) - (p > q) : (x > y) - (x < y);
+}
+
+/* Rows as they are listed; there may be fewer than there were. */
+static void pick_rows(struct table *t, const unsigned *rows, unsigned n)
+{
+	int64_t *cells = xcalloc((size_t)n * t->layout->n + 1, sizeof(*cells));
+
+	for (unsigned i = 0; i < n; i++)
+		memcpy(cells + (size_t)i * t->layout->n, cell(t, rows[i], 0),
+		       t->layout->n * sizeof(*cells));
+	free(t->cells);
+	t->cells = cells;
+	t->nrows = t->cap = n;
+}
+
+void table_order(struct table *t, unsigned column)
+{
+	struct ordering by = { t, column };
+	unsigned *rows = xcalloc(t->nrows + 1, sizeof(*rows));
+
+	for (unsigned i = 0; i < t->nrows; i++)
+		rows[i] = i;
+	qsort_r(rows, t->nrows, sizeof(*rows), compare_numbers, &by);
+	pick_rows(t, rows, t->nrows);
+	free(rows);
+}
+
+void table_keep(struct table *t, unsigned column, const char *text)
+{
+	unsigned *rows = xcalloc(t->nrows + 1, sizeof(*rows)), n = 0;
+
+	for (unsigned i = 0; i < t->nrows; i++)
+		if (!compare_texts(table_text(t, i, column), text))
+			rows[n++] = i;
+	pick_rows(t, rows, n);
+	free(rows);
+}
+
+void table_cut(struct table *t, unsigned n)
+{
+	if (t->nrows > n)
+		t->nrows = n;
+}
+
 /* ---- on the wire ------------------------------------------------------------------------------
  */
 

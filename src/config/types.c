@@ -113,6 +113,16 @@ const struct setting_type setting_type_count = {
 	.format = format_unsigned,
 };
 
+const struct setting_type setting_type_shapes = {
+	.name = "number",
+	.syntax = "a whole number from 1 to 65535",
+	.size = sizeof(setting_shapes_t),
+	.min = 1,
+	.max = UINT16_MAX,
+	.parse = parse_unsigned,
+	.format = format_unsigned,
+};
+
 static bool parse_percent(const struct setting_type *type, const char *text, void *at,
 			  struct err *e)
 {

@@ -30,6 +30,8 @@ const char *source_name(enum source source)
 
 #define BIT(source) (1u << SOURCE_##source)
 #define ALL_SOURCES ((1u << NSOURCES) - 1)
+/* Whose texts are no series. */
+#define INSIGHTS (BIT(top_queries) | BIT(slow_queries) | BIT(advice))
 
 struct page {
 	const char *path;
@@ -83,7 +85,7 @@ static void render_readiness(struct request *r, const struct tables *tables, boo
 static const struct page pages[] = {
 	{.path = "/metrics",
          .is_private = true,
-         .sources = ALL_SOURCES & ~(BIT(latencies) | BIT(events)),
+         .sources = ALL_SOURCES & ~(BIT(latencies) | BIT(events) | INSIGHTS),
          .render = render_metrics },
 	{ .path = "/stats.json",
          .is_private = true,

@@ -10,6 +10,7 @@
  * Source: PostgreSQL manual, "Message Flow", and docs/states.md.
  */
 #include "relay/answer.h"
+#include "relay/insight.h"
 #include "relay/listen.h"
 #include "relay/named.h"
 #include "relay/parts.h"
@@ -95,6 +96,7 @@ static enum step pass_run(struct server *s, const struct frame *f)
 	if (n <= f->len)
 		return answer_pass(s, f);
 	s->client->group->counters.bytes_sent += n;
+	s->answered += n;
 	conn_send(&s->client->conn, in.p, n);
 	conn_consume(&s->conn, n);
 	return STEP_DONE;
@@ -306,6 +308,7 @@ static enum step on_command_end(struct server *s, const struct frame *f)
 
 	if (head->note == NOTE_PUTBACK && putback_takes(head->subject))
 		return answer_swallow(s, f);
+	insight_on_command(s, head, f);
 	if (f->type == MSG_COMMAND_COMPLETE && frame_is_whole(f) && !is_ours) {
 		note_tag(s, f);
 		if (s->client->counts_tags)

@@ -7,6 +7,7 @@
  */
 #include "relay/answer.h"
 #include "relay/early.h"
+#include "relay/insight.h"
 #include "relay/listen.h"
 #include "relay/parts.h"
 #include "relay/whose.h"
@@ -60,9 +61,13 @@ static void measure_cycle(struct server *s, char before)
 	usec_t now = loop_clock(s->conn.net->loop);
 	bool ended = s->tx == 'I';
 
-	record(s, before == 'I' && ended ? LATENCY_ALONE : LATENCY_WITHIN, now - s->asked_at);
-	if (before != 'I' && ended)
-		record(s, LATENCY_BLOCK, now - s->begun_at);
+	insight_on_cycle(s, now);
+	if (s->pool->times) {
+		record(s, before == 'I' && ended ? LATENCY_ALONE : LATENCY_WITHIN,
+		       now - s->asked_at);
+		if (before != 'I' && ended)
+			record(s, LATENCY_BLOCK, now - s->begun_at);
+	}
 	s->asked_at = now;
 	if (ended)
 		s->begun_at = now;
@@ -122,7 +127,7 @@ void cycle_end(struct server *s, char tx)
 	if (s->sent.data)
 		conn_give_back(&s->conn, &s->sent);
 	count_cycle(s, tx);
-	if (s->pool->times)
+	if (s->pool->times || s->ran.at)
 		measure_cycle(s, before);
 	s->pool->group->counters.asked_count++;
 }

@@ -10,6 +10,7 @@
 #include "relay/batch.h"
 #include "relay/channels.h"
 #include "relay/early.h"
+#include "relay/insight.h"
 #include "relay/listen.h"
 #include "relay/named.h"
 #include "relay/parts.h"
@@ -452,6 +453,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	statement_unref(now);
 	statement_note_portal(c, portal);
 	expect_bind(c);
+	insight_on_bind(c, st, portal, f);
 	if (c->listening)
 		listen_on_bind_sent(c, portal, st);
 	return step;
@@ -608,6 +610,8 @@ enum step extended_on_execute(struct client *c, const struct frame *f)
 	if (!c->named || !named_on_execute(c, portal_of(f)))
 		request_expect(c, REPLY_EXECUTE);
 	c->batch_ends = c->bound_end && !portal_of(f).n;
+	if (c->bound.at)
+		insight_on_execute(c, f);
 	if (c->listening)
 		listen_on_execute_sent(c, portal_of(f));
 	if (c->putbacks)

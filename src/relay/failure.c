@@ -9,6 +9,7 @@
  */
 #include "relay/answer.h"
 #include "relay/early.h"
+#include "relay/insight.h"
 #include "relay/listen.h"
 #include "relay/named.h"
 #include "relay/parts.h"
@@ -245,6 +246,8 @@ enum step failure_on_error(struct server *s, const struct frame *f)
 	if (s->said_fatal)
 		s->doubtful =
 		    true; /* it is going, even if its end of the connection is still open */
+	if (!head || head->note != NOTE_REFUSED)
+		insight_on_error(s);
 	if (head && head->note == NOTE_REFUSED && !s->said_fatal)
 		refuse(s, f);
 	else if (s->said_fatal)

@@ -138,6 +138,7 @@ struct sql_env gate_env(struct client *c)
 				 .tenant_setting =
 				     has_tenant(c) ? c->group->set.tenant_setting : NULL,
 				 .wants_fingerprint =
+				     relay_of(c)->has_insight ||
 				     ((!c->server || !c->server->writes) && gate_has_choice(c)) ||
 				     c->only_reads || (c->begin && c->group->set.early_commit) };
 }

@@ -7,6 +7,7 @@
  */
 #include "net/tls.h"
 #include "relay/hub.h"
+#include "relay/insight.h"
 #include "relay/parts.h"
 #include "relay/relay.h"
 #include "route/nodes.h"
@@ -120,6 +121,7 @@ void relay_reconfigure(struct relay *r, struct config *config, struct tls_contex
 	r->server_tls = server_tls ? tls_context_ref(server_tls) : NULL;
 	sql_classifier_set_parse_max(r->classifier, config->global.parse_max_size);
 	tenants_configure(&r->tenants, config);
+	insight_configure(r);
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		reconfigure(container_of(l, struct group, link), config);
 	admit_reconfigure(r);

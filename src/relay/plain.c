@@ -10,6 +10,7 @@
  * Source: PostgreSQL manual, "Message Flow".
  */
 #include "relay/answer.h"
+#include "relay/insight.h"
 #include "relay/parts.h"
 #include "relay/statement.h"
 #include "wire/frame.h"
@@ -75,12 +76,12 @@ static inline bool take(struct server *s, const struct reply *head, const struct
 			return false;
 		break;
 	case MSG_COMMAND_COMPLETE:
-		if (!is_plain_tag(frame_body(f)))
+		if (!is_plain_tag(frame_body(f)) ||
+		    (head->kind != REPLY_QUERY && head->kind != REPLY_EXECUTE))
 			return false;
+		insight_on_command(s, head, f);
 		if (head->kind == REPLY_QUERY)
 			return true;
-		if (head->kind != REPLY_EXECUTE)
-			return false;
 		answer_count_statement(s->client);
 		break;
 	case MSG_READY:
@@ -103,9 +104,14 @@ void plain_pass(struct server *s)
 	if (!is_plain(s, c))
 		return;
 	while ((head = replies_head(&s->replies)) && is_plain_reply(head) &&
-	       frame_peek(in.p + n, in.n - n, &f) == FRAME_OK && frame_is_whole(&f) &&
-	       take(s, head, &f))
+	       frame_peek(in.p + n, in.n - n, &f) == FRAME_OK && frame_is_whole(&f)) {
+		s->answered += f.len;
+		if (!take(s, head, &f)) {
+			s->answered -= f.len;
+			break;
+		}
 		n += f.len;
+	}
 	if (!n)
 		return;
 	c->group->counters.bytes_sent += n;

@@ -9,6 +9,7 @@
  * Source: PostgreSQL manual, "Simple Query" and "Function Call".
  */
 #include "relay/early.h"
+#include "relay/insight.h"
 #include "relay/listen.h"
 #include "relay/named.h"
 #include "relay/parts.h"
@@ -42,9 +43,11 @@ static enum step send_query(struct client *c, const struct frame *f, struct buf 
 			    enum reply_note note, void *subject)
 {
 	request_mark_query(c);
+	insight_on_sent(c, frame_body(f));
 	expect_ready(c, (struct reply){ .kind = REPLY_QUERY,
 					.way = REPLY_PASS,
 					.note = subject ? note : NOTE_NONE,
+					.query = c->asks,
 					.subject = subject });
 	if (!buf_len(rewritten))
 		return request_pass(c, f);
@@ -132,7 +135,8 @@ static inline bool choose(struct client *c, struct slice text, const struct sql_
 static inline enum step send_as_it_is(struct client *c, const struct frame *f)
 {
 	request_mark_query(c);
-	expect_ready(c, (struct reply){ .kind = REPLY_QUERY, .way = REPLY_PASS });
+	insight_on_sent(c, frame_body(f));
+	expect_ready(c, (struct reply){ .kind = REPLY_QUERY, .way = REPLY_PASS, .query = c->asks });
 	return request_pass(c, f);
 }
 
@@ -153,6 +157,7 @@ static enum step run_plain(struct client *c, const struct frame *f, struct slice
 
 	if (!choose(c, text, facts))
 		return STEP_AGAIN;
+	insight_ask(c, text, facts);
 	step = request_get_server(c, f, c->chosen, 1);
 	if (step != STEP_DONE) {
 		c->looked_at = c->waiter.pool && !c->begin;
@@ -212,6 +217,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		return STEP_AGAIN;
 	if (facts->sequence)
 		sequence_expect(c, facts->sequence);
+	insight_ask(c, text, facts);
 	step = request_get_server(c, f, c->chosen, facts->statements);
 	if (step != STEP_DONE) {
 		c->looked_at = c->waiter.pool && !c->begin && facts->statements < 2 &&
@@ -272,6 +278,7 @@ static PGT_NOINLINE enum step on_long_query(struct client *c, const struct frame
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);
 	fence_on_unseen(c);
+	insight_ask_unseen(c);
 	if (gate_must_look(c) && !request_watch_long_text(c, f))
 		return request_found_in_long_text(c);
 	/* One is paid for; how many there are, the server tells. */

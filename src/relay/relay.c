@@ -7,6 +7,7 @@
 #include "relay/relay.h"
 
 #include "net/tls.h"
+#include "relay/insight.h"
 #include "relay/listen.h"
 #include "relay/parts.h"
 #include "relay/whose.h"
@@ -32,6 +33,7 @@ void relay_init(struct relay *r, struct net *net, struct config *config,
 			     .mailbox = mailbox };
 	r->classifier = sql_classifier_new(CLASSIFIER_ENTRIES, config->global.parse_max_size);
 	r->shapes = sql_shapes_new();
+	insight_init(r);
 	latency_clock_init(&r->latency_clock, now_of(r));
 	tenants_init(&r->tenants, &r->latency_clock);
 	list_init(&r->limited);
@@ -77,6 +79,7 @@ static struct group *make_group(struct relay *r, const struct group_key *key,
 		      nodes, node_times_get(&r->node_times, &r->latency_clock, nodes));
 
 	group->owner = r;
+	group->serial = ++r->last_group;
 	join_others(r, group, *key);
 	hmap_insert(&r->groups, &group->link, group->key_hash);
 	return group;
@@ -304,6 +307,7 @@ void relay_fini(struct relay *r)
 	hmap_fini(&r->statements);
 	sql_classifier_free(r->classifier);
 	sql_shapes_free(r->shapes);
+	insight_fini(r);
 	config_unref(r->config);
 	if (r->server_tls)
 		tls_context_unref(r->server_tls);

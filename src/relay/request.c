@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "relay/early.h"
+#include "relay/insight.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
 #include "relay/rescue.h"
@@ -216,6 +217,7 @@ void request_mark_query(struct client *c)
 	fence_on_request(c);
 	if (s->replies.n > s->carrying)
 		return;
+	insight_begin(s);
 	s->query_at = now;
 	s->asked_at = c->conn.received_at;
 	if (s->tx == 'I') {

@@ -131,6 +131,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	st->sets_unnamed = facts->sets_unnamed;
 	st->sets_path = facts->sets_path;
 	st->resets = facts->resets;
+	st->calls_set_config = facts->calls_set_config;
 	st->settings_len = facts->settings_len;
 	st->len = body.n;
 	memcpy(st->body, body.p, body.n);
@@ -183,6 +184,7 @@ void statement_facts(const struct statement *st, struct sql_facts *facts)
 	facts->sets_unnamed = st->sets_unnamed;
 	facts->sets_path = st->sets_path;
 	facts->resets = st->resets;
+	facts->calls_set_config = st->calls_set_config;
 	facts->settings_len = st->settings_len;
 	memcpy(facts->settings, st->body + st->len, st->settings_len);
 	facts->nchanges = facts->nnames = 0;

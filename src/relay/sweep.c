@@ -7,6 +7,7 @@
  * what that means for the server is attach.c's.
  */
 #include "base/log.h"
+#include "relay/insight.h"
 #include "relay/listen.h"
 #include "relay/parts.h"
 #include "relay/relay.h"
@@ -199,6 +200,8 @@ static void sweep_attached(struct client *c, usec_t now)
 		turn_pay(&s->slot.turn, now);
 	if (busy)
 		hold_to_ceiling(c, now);
+	else if (s->tx != 'I')
+		insight_on_idle(c, now);
 	if (set->query_timeout && busy && now - s->query_at >= set->query_timeout)
 		relay_close_client(c, "57014", "query_timeout");
 	else if (set->idle_transaction_timeout && !busy && s->tx != 'I' &&

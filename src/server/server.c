@@ -233,6 +233,7 @@ static void server_free(struct server *s)
 	buf_fini(&s->question_error);
 	buf_fini(&s->sent);
 	buf_fini(&s->asked);
+	free(s->kept_text);
 	mem_wipe(s->cancel_key, sizeof(s->cancel_key));
 	if (s->on->freed)
 		s->on->freed(s);

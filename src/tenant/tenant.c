@@ -90,6 +90,7 @@ struct tenant *tenant_get(struct tenants *table, const struct config *config, st
 		return tenant_ref(t);
 	t = xnew(struct tenant);
 	t->table = table;
+	t->serial = ++table->last_serial;
 	t->refs = 1;
 	t->name = xmemdup0(name.p, name.n);
 	t->business_id = xstrdup(business_id);

@@ -166,20 +166,21 @@ def _strace_count(out, pid, run):
     return result, calls
 
 
-def instructions(bench, name, scenario, clients, per_client):
+def instructions(bench, name, scenario, clients, per_client, settings=""):
     """User instructions per transaction, counted by callgrind: a run of twice as many transactions
-    less a run, so that start, logins and end cancel out."""
+    less a run, so that start, logins and end cancel out.  settings: lines for pgturnstile."""
     clients = SCENARIOS[scenario].clients or clients
     per_client = SCENARIOS[scenario].per_client or per_client
-    once, twice = (_callgrind_total(bench, name, scenario, clients, n * per_client) for n in (1, 2))
+    once, twice = (_callgrind_total(bench, name, scenario, clients, n * per_client, settings)
+                   for n in (1, 2))
     return (twice - once) / (clients * per_client)
 
 
-def _callgrind_total(bench, name, scenario, clients, per_client):
+def _callgrind_total(bench, name, scenario, clients, per_client, settings):
     log = bench.directory / f"{name}.callgrind"
     wrapper = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
                f"--log-file={log}"]
-    with bench.proxy(name, wrapper) as (_, port):
+    with bench.proxy(name, wrapper, settings) as (_, port):
         pgbench(port, scenario, clients, per_client=per_client)
     total = re.search(r"Collected : (\d+)", log.read_text())
     if not total:

@@ -75,6 +75,10 @@ def bars(results):
          1.25),
         ("Pss in bytes per idle client", idle.get("pss_per_client"), 700),
     )
+    for scenario, ways in results.get("insight", {}).items():
+        if scenario != "tpcb" and ways.get("on") and ways.get("off"):
+            candidates += ((f"pgturnstile, instructions of insight per {scenario} transaction",
+                            ways["on"] - ways["off"], 400),)
     return [(f"{text}: {value:.2f}, may be {limit}", value <= limit)
             for text, value, limit in candidates if value is not None]
 
@@ -91,6 +95,11 @@ def markdown(results):
         rows = [[proxy, *(f"{value:,}" for value in entry.values())]
                 for proxy, entry in idle.items()]
         lines += ["## Idle clients", "", *_table(["", *next(iter(idle.values()))], rows), ""]
+    insight = results.get("insight")
+    if insight:
+        rows = [[name, *(f"{ways[way]:,.0f}" if ways.get(way) else "-" for way in ("on", "off"))]
+                for name, ways in insight.items()]
+        lines += ["## Insight, instructions per transaction", "", *_table(["", "on", "off"], rows), ""]
     lines += [f"- no figure: {error}" for error in results["errors"]]
     lines += [f"- {'met' if is_met else 'NOT MET'}: {text}" for text, is_met in bars(results)]
     return "\n".join(lines) + "\n"

@@ -97,6 +97,7 @@ class Rig:
         self.options = options
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="pgt-bench."))
         self.credentials = []
+        self.replica_port = None
         self.binaries = {"pgbouncer": pgbouncer_path()}
 
     def __enter__(self):
@@ -116,11 +117,13 @@ class Rig:
         return [name for name in PROXIES if self.binaries.get(name)]
 
     @contextlib.contextmanager
-    def proxy(self, name, wrapper=()):
+    def proxy(self, name, wrapper=(), settings=""):
         """Runs a proxy, started by the command wrapper if given, with its pool filled and, where
-        it cannot do that itself, pgbench's statement prepared.  Yields (process, port)."""
+        it cannot do that itself, pgbench's statement prepared.  settings: lines for pgturnstile.
+        Yields (process, port)."""
         port = free_port()
-        process = Process(self, name, [*wrapper, self.binaries[name], *self._arguments(name, port)])
+        process = Process(self, name, [*wrapper, self.binaries[name],
+                                       *self._arguments(name, port, settings)])
         try:
             process.wait_login(port)
             self._fill_pool(port, prepare=name != "pgturnstile")
@@ -128,7 +131,27 @@ class Rig:
         finally:
             process.stop()
 
-    def _arguments(self, name, port):
+    @contextlib.contextmanager
+    def replica(self):
+        """A replica of the server, which pgturnstile routes reads to meanwhile."""
+        data, port = self.directory / "replica", free_port()
+        copy = Process(self, "pg_basebackup", [PG_BIN / "pg_basebackup", "-h", "127.0.0.1", "-p",
+                                               self.server_port, "-U", USER, "-D", data, "-R", "-X",
+                                               "stream", "-c", "fast"])
+        if copy.child.wait(120) != 0:
+            raise RigError("pg_basebackup failed\n" + copy.log())
+        server = Process(self, "replica", [PG_BIN / "postgres", "-D", data, *self._flags(port)],
+                         signal.SIGINT)
+        self.replica_port = port
+        try:
+            self._wait_served(server, port)
+            yield
+        finally:
+            self.replica_port = None
+            server.stop()
+            shutil.rmtree(data, ignore_errors=True)
+
+    def _arguments(self, name, port, settings):
         if name == "floor":
             server = f"127.0.0.1:{self.server_port}"
             return [port, server, USER, DATABASE, self.options.pool_size]
@@ -136,7 +159,11 @@ class Rig:
                                  database=DATABASE, directory=self.directory,
                                  pool_size=self.options.pool_size)
         if name == "pgturnstile":
-            text += "workers = 1\n"
+            text += f"workers = 1\n{settings}"
+            if self.replica_port:
+                text += f"monitor_user = {USER}\nread_your_writes = off\nmonitor_interval = 60\n"
+                text = text.replace(f"host=127.0.0.1 port={self.server_port}",
+                                    f"host=127.0.0.1,127.0.0.1 port={self.server_port},{self.replica_port}")
         ini = self.directory / f"{name}.ini"
         ini.write_text(text)
         return [ini]
@@ -181,23 +208,29 @@ class Rig:
                                           "-N", "--locale=C", "-E", "UTF8"])
         if initdb.child.wait(60) != 0:
             raise RigError("initdb failed\n" + initdb.log())
-        settings = {
-            "port": self.server_port, "listen_addresses": "127.0.0.1", "fsync": "off",
-            "unix_socket_directories": "", "autovacuum": "off",
-            "max_connections": 4 * self.options.pool_size + self.options.clients + 50,
-        }
-        flags = [word for item in settings.items() for word in ("-c", "=".join(map(str, item)))]
-        server = Process(self, "postgres", [PG_BIN / "postgres", "-D", data, *flags], signal.SIGINT)
+        server = Process(self, "postgres", [PG_BIN / "postgres", "-D", data,
+                                            *self._flags(self.server_port)], signal.SIGINT)
         stack.callback(server.stop)
         self._create_database(server)
 
-    def _create_database(self, server):
+    def _flags(self, port):
+        settings = {
+            "port": port, "listen_addresses": "127.0.0.1", "fsync": "off",
+            "unix_socket_directories": "", "autovacuum": "off",
+            "max_connections": 4 * self.options.pool_size + self.options.clients + 50,
+        }
+        return [word for item in settings.items() for word in ("-c", "=".join(map(str, item)))]
+
+    def _wait_served(self, server, port):
         deadline = time.monotonic() + 30
-        environment = pgbench_environment(self.server_port)
-        while subprocess.run([PG_BIN / "pg_isready", "-q"], env=environment).returncode != 0:
+        while subprocess.run([PG_BIN / "pg_isready", "-q"], env=pgbench_environment(port)).returncode:
             if server.child.poll() is not None or time.monotonic() > deadline:
                 raise RigError("postgres does not serve\n" + server.log())
             time.sleep(0.05)
+
+    def _create_database(self, server):
+        environment = pgbench_environment(self.server_port)
+        self._wait_served(server, self.server_port)
         subprocess.run([PG_BIN / "createdb", DATABASE], env=environment, check=True)
         subprocess.run([PG_BIN / "pgbench", "-q", "-i", "-s", str(self.options.scale)],
                        env=environment, check=True, stderr=subprocess.DEVNULL)

@@ -23,7 +23,9 @@ import report
 import rig
 import wire
 
-PASSES = ("timed", "syscalls", "instructions", "idle")
+PASSES = ("timed", "syscalls", "instructions", "insight", "idle")
+# What pgturnstile counts, and watches, for each query; a replica is there, and reads go to it.
+INSIGHT = {"on": "", "off": "latency_histograms = 0\nquery_insight = 0\n"}
 
 
 def tell(text):
@@ -35,7 +37,7 @@ class Run:
 
     def __init__(self, options, bench):
         self.options, self.bench = options, bench
-        self.results = {"meta": describe(options), "scenarios": {}, "idle": {}, "errors": []}
+        self.results = {"meta": describe(options), "scenarios": {}, "insight": {}, "idle": {}, "errors": []}
 
     def entry(self, scenario, proxy):
         scenarios = self.results["scenarios"]
@@ -93,6 +95,16 @@ class Run:
                 self.entry(scenario, name)["instructions"] = self.attempt(
                     f"{scenario}, {name}, instructions", probe.instructions, self.bench, name,
                     scenario, self.options.clients, self.options.transactions)
+
+    def insight(self):
+        with self.bench.replica():
+            for scenario in {"simple", "prepared", "tpcb"} & set(self.options.scenarios):
+                self.results["insight"][scenario] = {}
+                for way, settings in INSIGHT.items():
+                    tell(f"{scenario}: instructions with insight {way}")
+                    self.results["insight"][scenario][way] = self.attempt(
+                        f"{scenario}, insight {way}", probe.instructions, self.bench, "pgturnstile",
+                        scenario, self.options.clients, self.options.transactions, settings)
 
     def idle(self):
         for name in self.bench.proxies():
@@ -165,6 +177,8 @@ def measure(options):
             run.under_load()
         if "instructions" in options.passes:
             run.instructions()
+        if "insight" in options.passes and options.pgturnstile:
+            run.insight()
         if "idle" in options.passes:
             run.idle()
     return run.results

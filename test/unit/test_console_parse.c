@@ -234,7 +234,8 @@ static void test_access(void **state)
 	for (int i = 0; i < NSHOWS; i++) {
 		struct command cmd = { .id = COMMAND_show, .show = i, .fake = -1 };
 
-		bool is_secret = i == SHOW_fds || i == SHOW_pins || i == SHOW_prepared;
+		bool is_secret =
+		    i == SHOW_fds || i == SHOW_pins || i == SHOW_prepared || i == SHOW_slow;
 
 		assert_int_equal(command_access(&cmd), is_secret ? ACCESS_ADMIN : ACCESS_STATS);
 	}

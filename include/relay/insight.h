@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * insight.h - what requests cost by the shape of their texts, on their way through the relay.
+ *
+ * A request's shape is found once, when its text has been read, by the fingerprint that its facts
+ * have.  The reply that is owed for it refers to it; what the answer costs is counted there, with
+ * the times that are measured anyway.  What its session does again and again is watched when it is
+ * sent.  All else is left to who asks.
+ */
+#ifndef PGT_RELAY_INSIGHT_H
+#define PGT_RELAY_INSIGHT_H
+
+#include "relay/parts.h"
+#include "relay/statement.h"
+#include "wire/frame.h"
+
+void insight_init(struct relay *r);
+void insight_fini(struct relay *r);
+/* After a reload. */
+void insight_configure(struct relay *r);
+
+/* ---- requests ---------------------------------------------------------------------------------
+ */
+
+/* For what follows only. */
+struct query *insight_meet(struct client *c, struct slice text, const struct sql_facts *facts,
+			   const struct query_key *key);
+void insight_tell_settings_apart(const struct client *c, struct slice text, struct query_key *key);
+void insight_keep_text(struct client *c, struct slice text);
+
+static inline struct query_key insight_key(const struct client *c, const uint64_t fingerprint[2])
+{
+	return (struct query_key){
+		{fingerprint[0], fingerprint[1]},
+		(uint64_t)c->group->serial << 32 | (c->tenant ? c->tenant->serial : 0)
+	};
+}
+
+/* Whether its values have to be compared. */
+static inline bool insight_watch(struct client *c, struct query *x)
+{
+	return x->about.reads && query_watch(&relay_of(c)->queries, x, c->id, relay_now(c));
+}
+
+/* A Query that is about to ask for a server; facts with a fingerprint, or 0, 0. */
+static inline void insight_ask(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	struct relay *r = relay_of(c);
+	struct query_key key = insight_key(c, facts->fingerprint);
+	struct query *x = NULL;
+
+	if (facts->calls_set_config)
+		insight_tell_settings_apart(c, text, &key);
+	if (r->has_insight && (key.fingerprint[0] || key.fingerprint[1])) {
+		x = queries_find(&r->queries, &key);
+		if (!x)
+			x = insight_meet(c, text, facts, &key);
+	}
+	c->asks = x ? queries_ref(&r->queries, x) : (struct query_ref){ 0 };
+}
+
+/* One of which nothing is known. */
+static inline void insight_ask_unseen(struct client *c)
+{
+	c->asks.at = 0;
+}
+
+/* What was asked is sent.  text: of the Query. */
+static inline void insight_on_sent(struct client *c, struct slice text)
+{
+	struct query *x = queries_get(&relay_of(c)->queries, c->asks);
+
+	if (x && insight_watch(c, x))
+		query_compare(x, text);
+	if (x && c->group->config->global.slow_query_literals)
+		insight_keep_text(c, text);
+}
+
+/* A Bind is sent. */
+void insight_on_bind(struct client *c, const struct statement *st, struct slice portal,
+		     const struct frame *f);
+/* An Execute is: the last reply is owed for it. */
+void insight_on_execute(struct client *c, const struct frame *f);
+
+/* ---- answers ----------------------------------------------------------------------------------
+ */
+
+/* For what follows only. */
+void insight_count_command(struct server *s, const struct reply *head, const struct frame *f);
+void insight_count_cycle(struct server *s, usec_t now);
+
+/* The first request of a client that nothing was owed to. */
+static inline void insight_begin(struct server *s)
+{
+	s->ran.at = 0;
+	s->rows = s->answered = 0;
+}
+
+/* CommandComplete and the like, for the head of the queue. */
+static inline void insight_on_command(struct server *s, const struct reply *head,
+				      const struct frame *f)
+{
+	if (head->query.at)
+		insight_count_command(s, head, f);
+}
+
+/* An error that the client gets, before the queue is put right for it. */
+void insight_on_error(struct server *s);
+
+/* ReadyForQuery. */
+static inline void insight_on_cycle(struct server *s, usec_t now)
+{
+	if (s->ran.at)
+		insight_count_cycle(s, now);
+	s->answered = 0;
+}
+
+/* Some times a second, of a server that its client has and that owes nothing, in a transaction. */
+void insight_on_idle(struct client *c, usec_t now);
+
+#endif

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * insight.c - what requests cost by the shape of their texts.
+ *
+ * Knows clients, servers and settings; the table of shapes is stats/queries.c's.
+ */
+#include "relay/insight.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "route/nodes.h"
+#include "wire/read.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Of a statement that is kept with its literals. */
+#define KEPT_MAX 1024
+
+void insight_configure(struct relay *r)
+{
+	const struct settings *set = &r->config->global;
+
+	if (!set->query_insight && r->has_insight)
+		queries_clear(&r->queries);
+	r->has_insight = set->query_insight;
+	r->queries.terms = (struct query_terms){ set->advice_repeats, set->advice_within };
+}
+
+void insight_init(struct relay *r)
+{
+	queries_init(&r->queries, r->config->global.query_insight_size);
+	insight_configure(r);
+}
+
+void insight_fini(struct relay *r)
+{
+	queries_fini(&r->queries);
+	slow_log_fini(&r->slow_log);
+}
+
+/* ---- shapes that are met for the first time ----------------------------------------------------
+ */
+
+static bool is_in(struct slice text, const char *needle)
+{
+	struct slice word = slice_str(needle);
+
+	for (size_t i = 0; word.n && i + word.n <= text.n; i++)
+		if (slice_is_equal_nocase(slice_of(text.p + i, word.n), word))
+			return true;
+	return false;
+}
+
+/* Of a text that sets something. */
+static enum query_sets sets_what(const struct client *c, struct slice text)
+{
+	if (is_in(text, c->group->set.tenant_setting))
+		return QUERY_SETS_TENANT;
+	return is_in(text, "statement_timeout") ? QUERY_SETS_TIMEOUT : QUERY_SETS_OTHER;
+}
+
+/* set_config() has the name in a literal. */
+void insight_tell_settings_apart(const struct client *c, struct slice text, struct query_key *key)
+{
+	key->fingerprint[1] += sets_what(c, text);
+}
+
+struct query *insight_meet(struct client *c, struct slice text, const struct sql_facts *facts,
+			   const struct query_key *key)
+{
+	bool sets = facts->kind == SQL_KIND_SET || facts->kind == SQL_KIND_SET_LOCAL ||
+		    facts->calls_set_config;
+	struct lex_env env = { c->env_standard_strings, c->env_ascii_safe && !c->env_unsure };
+	struct query_about about = { .database = c->group->name,
+				     .tenant = tenant_name(c->tenant),
+				     .reads = facts->kind == SQL_KIND_SELECT && !facts->effects &&
+					      !facts->sequence && facts->statements == 1,
+				     .sets = sets ? (uint8_t)sets_what(c, text) : 0 };
+	struct buf room = { 0 };
+	struct query *x;
+
+	sql_normalise(text, &env, &about.normal, &room);
+	about.text = buf_cstr(&room);
+	x = queries_add(&relay_of(c)->queries, key, &about, relay_now(c));
+	buf_fini(&room);
+	return x;
+}
+
+static struct query *meet_statement(struct client *c, const struct statement *st,
+				    const struct query_key *key)
+{
+	struct sql_facts facts;
+
+	statement_facts(st, &facts);
+	return insight_meet(c, statement_text(st), &facts, key);
+}
+
+/* ---- requests ---------------------------------------------------------------------------------
+ */
+
+/* Of a pipeline the last one only. */
+void insight_keep_text(struct client *c, struct slice text)
+{
+	struct server *s = c->server;
+
+	if (!s->kept_text)
+		s->kept_text = xmalloc(KEPT_MAX);
+	if (text.n >= KEPT_MAX)
+		text.n = KEPT_MAX - 1;
+	memcpy(s->kept_text, text.p, text.n);
+	s->kept_text[text.n] = '\0';
+	s->kept_in = s->batch + s->replies.ncycles;
+}
+
+static uint64_t digest_of(struct slice portal)
+{
+	return portal.n ? hash_bytes(portal.p, portal.n) : 0;
+}
+
+/* Behind the name of the statement; "" of a message that is not here as a whole. */
+static struct slice params_of(const struct frame *f)
+{
+	struct slice body = frame_body(f);
+	const char *portal = memchr(body.p, '\0', body.n), *name;
+	size_t left = portal ? (size_t)(body.p + body.n - portal - 1) : 0;
+
+	name = left ? memchr(portal + 1, '\0', left) : NULL;
+	return name && frame_is_whole(f) ? slice_of(name + 1, (size_t)(body.p + body.n - name - 1))
+					 : slice_of("", 0);
+}
+
+void insight_on_bind(struct client *c, const struct statement *st, struct slice portal,
+		     const struct frame *f)
+{
+	struct relay *r = relay_of(c);
+	struct query_key key;
+	struct query *x;
+
+	c->bound.at = 0;
+	if (!r->has_insight || !st || !(st->fingerprint[0] || st->fingerprint[1]))
+		return;
+	key = insight_key(c, st->fingerprint);
+	if (st->calls_set_config)
+		insight_tell_settings_apart(c, statement_text(st), &key);
+	x = queries_find(&r->queries, &key);
+	if (!x)
+		x = meet_statement(c, st, &key);
+	c->bound = queries_ref(&r->queries, x);
+	c->bound_portal = digest_of(portal);
+	if (insight_watch(c, x))
+		query_compare(x, params_of(f));
+	if (r->config->global.slow_query_literals)
+		insight_keep_text(c, statement_text(st));
+}
+
+/* Of an Execute. */
+static struct slice portal_of(const struct frame *f)
+{
+	struct reader r = reader_of(frame_body(f));
+
+	return read_cstr(&r);
+}
+
+void insight_on_execute(struct client *c, const struct frame *f)
+{
+	struct replies *owed = &c->server->replies;
+	bool is_unnamed = !*frame_body(f).p;
+
+	if (c->bound_portal == (is_unnamed ? 0 : digest_of(portal_of(f))))
+		replies_at(owed, owed->n - 1)->query = c->bound;
+}
+
+/* ---- slow ones --------------------------------------------------------------------------------
+ */
+
+static void log_slow(const struct server *s, const struct slow *slow)
+{
+	char address[LOG_ADDRESS_MAX], node[LOG_ADDRESS_MAX];
+	struct log_about about = client_about(s->client, address);
+
+	snprintf(node, sizeof(node), "%s:%u", s->node->host, s->node->port);
+	about.node = node;
+	about.tenant = slow->tenant;
+	log_about(LOG_LEVEL_WARNING, &about, "query took %lld ms, %llu rows: %s",
+		  (long long)(slow->took / USEC_PER_MSEC), (unsigned long long)slow->rows,
+		  *slow->as_sent ? slow->as_sent : slow->text);
+}
+
+static PGT_NOINLINE void note_slow(struct server *s, const struct query *x, usec_t took)
+{
+	struct client *c = s->client;
+	struct relay *r = relay_of(c);
+	bool has_literals = r->config->global.slow_query_literals && s->kept_text &&
+			    s->kept_in + 1 == s->batch; /* which has ended */
+	struct slow slow = { .at = clock_wall(),
+			     .took = took,
+			     .client = c->id,
+			     .rows = s->rows,
+			     .bytes = s->answered,
+			     .node = s->pool->node,
+			     .database = x->about.database,
+			     .user = c->user,
+			     .tenant = x->about.tenant,
+			     .text = x->about.text,
+			     .as_sent = has_literals ? s->kept_text : "" };
+
+	memcpy(slow.id, x->about.normal.id, sizeof(slow.id));
+	c->group->counters.slow_count++;
+	slow_log_add(&r->slow_log, &slow);
+	log_slow(s, &slow);
+}
+
+/* ---- answers ----------------------------------------------------------------------------------
+ */
+
+static usec_t slow_limit(const struct server *s)
+{
+	return s->context ? s->context->set.slow_query_time : s->pool->group->set.slow_query_time;
+}
+
+/* What ran last has come to its end. */
+static void charge(struct server *s, usec_t until)
+{
+	struct query *x = queries_get(&relay_of(s->client)->queries, s->ran);
+	usec_t from = s->split_at > s->asked_at ? s->split_at : s->asked_at;
+	usec_t took = until > from ? until - from : 0, limit = slow_limit(s);
+
+	if (x) {
+		x->calls++;
+		x->time += took;
+		x->rows += s->rows;
+		x->bytes += s->answered;
+		x->node = s->pool->node;
+		x->on_replica +=
+		    atomic_load_explicit(&s->node->role, memory_order_relaxed) == NODE_REPLICA;
+		if (took > x->longest)
+			x->longest = took;
+		if (s->rows > x->most_rows)
+			x->most_rows = s->rows;
+		if (x->watch.client == s->client->id)
+			x->watch.time += took;
+		if (limit && took >= limit)
+			note_slow(s, x, took);
+	}
+	s->split_at = until;
+	s->last_ran = s->ran;
+	insight_begin(s);
+}
+
+/* The number at the end of a tag. */
+static uint64_t rows_of(struct slice body)
+{
+	uint64_t rows = 0, unit = 1;
+
+	/* Its NUL is the last byte. */
+	for (size_t i = body.n - 1; i-- > 0 && body.p[i] >= '0' && body.p[i] <= '9'; unit *= 10)
+		rows += unit * (uint64_t)(body.p[i] - '0');
+	return rows;
+}
+
+/* Of a batch each Execute has its own part of the time. */
+static void end_one(struct server *s, struct query_ref ref)
+{
+	if (s->ran.at)
+		charge(s, s->ran_at);
+	s->ran = ref;
+	s->ran_at = loop_now(s->conn.net->loop);
+}
+
+void insight_count_command(struct server *s, const struct reply *head, const struct frame *f)
+{
+	struct slice body = frame_body(f);
+
+	if (head->kind == REPLY_EXECUTE)
+		end_one(s, head->query);
+	else
+		s->ran = head->query;
+	if (f->type == MSG_COMMAND_COMPLETE && frame_is_whole(f) && body.n)
+		s->rows += rows_of(body);
+}
+
+/* What failed, or what was to be run behind it. */
+static struct query_ref first_owed(const struct server *s)
+{
+	for (uint32_t i = 0; i < s->replies.n; i++) {
+		const struct reply *r = replies_at(&s->replies, i);
+
+		if (r->query.at || reply_ends_cycle(r))
+			return r->query;
+	}
+	return (struct query_ref){ 0 };
+}
+
+void insight_on_error(struct server *s)
+{
+	struct query_ref ref = first_owed(s);
+	struct query *x = queries_get(&relay_of(s->client)->queries, ref);
+
+	if (!x)
+		return;
+	x->errors++;
+	end_one(s, ref);
+}
+
+void insight_count_cycle(struct server *s, usec_t now)
+{
+	charge(s, now);
+}
+
+void insight_on_idle(struct client *c, usec_t now)
+{
+	struct server *s = c->server;
+	usec_t idle = now - s->query_at, limit = c->host->config->global.advice_idle_transaction;
+	struct query *x = queries_get(&relay_of(c)->queries, s->last_ran);
+
+	if (!limit || idle < limit || !x)
+		return;
+	if (s->idle_from != s->query_at) {
+		s->idle_from = s->query_at;
+		s->idle_counted = 0;
+		x->idles.times++;
+		x->idles.count++;
+	}
+	x->idles.time += idle - s->idle_counted;
+	s->idle_counted = idle;
+}
