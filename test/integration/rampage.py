@@ -25,7 +25,7 @@ def config(server, rogue):
     """A config: database `shop` on an honest server, `rogue` on one that is not; in one worker."""
     return merge(shop(server, {"auth_type": "trust", "workers": 1, "server_login_retry": "20ms",
                                "default_pool_size": 10, "query_wait_timeout": 20,
-                               "client_login_timeout": 2, "client_idle_timeout": 5,
+                               "client_login_timeout": 2, "client_idle_timeout": 30,
                                "idle_transaction_timeout": 1, "server_connect_timeout": 1,
                                "log_connections": 0, "log_disconnections": 0,
                                "log_pooler_errors": 0}),
@@ -126,7 +126,14 @@ def want_rows(rng, pooler, number, done):
         for _ in range(rng.randint(1, 20)):
             mark = f"{number}-{next(done)}"
             text = f"SELECT '{mark}'"
-            answer = (client.query(text) if rng.random() < 0.5 else client.prepared(text))
+            client.send(*([raw.query(text)] if rng.random() < 0.5 else
+                          [raw.parse("", text), raw.bind(), raw.execute(), raw.sync()]))
+            answer = []
+            try:
+                while not raw.find(answer, "Z"):
+                    answer.append(client.message())
+            except (EOFError, ConnectionError) as end:
+                raise AssertionError(f"{text}: {answer}\n{pooler.log_text()[-3000:]}") from end
             assert [m.row for m in raw.find(answer, "D")] == [(mark,)], (text, answer)
             assert not raw.find(answer, "E"), answer
 

@@ -2,6 +2,8 @@
 #
 # test_tls.py - TLS on both sides, with certificates of its own.
 """psycopg (libpq) towards the pooler, and a PostgreSQL that speaks TLS behind it."""
+import contextlib
+import random
 import socket
 import ssl
 import subprocess
@@ -99,6 +101,44 @@ def test_bytes_in_the_clear_behind_the_request_end_the_connection(primary, turns
         while piece := sock.recv(100):
             answer += piece
     assert answer in (b"", b"S")
+
+
+def client_hello():
+    """The first bytes of a handshake."""
+    out = ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["postgresql"])
+    tls = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return out.read()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_garbage_in_a_handshake(primary, turnstile, certificates, seed):
+    """Behind an SSLRequest and at once; whoever is in does not notice, and no password is asked for."""
+    rng, t = random.Random(seed), turnstile(shop(primary, secured(certificates, "allow")))
+    with connect(t, sslmode="require") as connection, log_in(t) as plain:
+        for _ in range(30):
+            hello = bytearray(client_hello())
+            for _ in range(rng.randint(0, 3)):
+                hello[rng.randrange(len(hello))] ^= 1 << rng.randrange(8)
+            hello = hello[:rng.randint(1, len(hello))] + rng.randbytes(rng.choice([0, 0, 5, 20_000]))
+            with raw.RawClient(t.port, timeout=1) as stranger:
+                if rng.random() < 0.5:
+                    stranger.send(raw.SSL_REQUEST)
+                    assert stranger.receive(1) == b"S"
+                with contextlib.suppress(OSError):
+                    stranger.send(bytes(hello))
+                    if rng.random() < 0.5:
+                        stranger.sock.shutdown(socket.SHUT_WR)
+                    else:
+                        stranger.sock.settimeout(0.02)
+                    assert not stranger.sock.recv(100).startswith(b"R")
+        assert connection.execute("SELECT 2").fetchone() == (2,)
+        assert plain.rows("SELECT 2") == [("2",)]
+    with connect(t, sslmode="verify-full", sslrootcert=certificates / "ca.crt") as connection:
+        assert connection.execute("SELECT 2").fetchone() == (2,)
 
 
 @pytest.mark.parametrize("alpn", [["postgresql"], None])
