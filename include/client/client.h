@@ -105,9 +105,11 @@ struct client {
 	struct param_set *wanted; /* settings of its session now */
 	struct param_set *told;   /* what it knows of the server's parameters */
 	struct client_statements *statements; /* NULL: it never prepared one */
-	struct statement *begin;     /* of its transaction: answered, but not sent yet; else NULL */
-	struct listening *listening; /* NULL: it listens on nothing */
-	struct named_portal *named;  /* that it bound to a text with names, or NULL */
+	struct statement *begin; /* of its transaction: answered, but not sent yet; else NULL */
+	struct statement *begun; /* the same of one that reads on a replica, and may go on on the
+				  * primary; else NULL */
+	struct listening *listening;     /* NULL: it listens on nothing */
+	struct named_portal *named;      /* that it bound to a text with names, or NULL */
 	struct putback_portal *putbacks; /* that will take settings back; NULL: none */
 	struct session_notes *notes;     /* of its pins; NULL: it never had any */
 	struct sql_stream_guard *guard;  /* watches a text that is too long to be held */
@@ -149,13 +151,13 @@ struct client {
 	bool stream_discard;       /* the bytes of stream_left go nowhere; else to the server */
 	bool skips_to_sync;        /* an error was answered here: nothing counts up to its Sync */
 	bool is_woken;             /* has left the list of those who wait, and not asked yet */
-	bool owes_snapshot;        /* its transaction has parsed a query of which no server knows */
-	bool unnamed_is_read;      /* its unnamed statement, where names are not mapped */
-	bool counted;              /* in shared_clients and the shared records */
-	bool is_stranger;          /* has not proved who it is: counted as one */
-	bool in_batch;             /* extended messages without their Sync yet */
-	bool is_routed;            /* its request goes to a replica, and has not gone yet */
-	bool was_rescued;          /* it has come back from there, and goes to the primary */
+	bool owes_snapshot;   /* its transaction has run or parsed a query that no server knows */
+	bool unnamed_is_read; /* its unnamed statement, where names are not mapped */
+	bool counted;         /* in shared_clients and the shared records */
+	bool is_stranger;     /* has not proved who it is: counted as one */
+	bool in_batch;        /* extended messages without their Sync yet */
+	bool is_routed;       /* its request goes to a replica, and has not gone yet */
+	bool was_rescued;     /* it has come back from there, and goes to the primary */
 	bool looked_at; /* its request may be sent as it is, when the queue has a server for it */
 	bool batch_goes_on; /* its batch may leave a transaction or a COPY under way */
 	bool bound_end; /* the last Bind of it was of a COMMIT or ROLLBACK, by the unnamed portal */
@@ -176,6 +178,7 @@ struct client {
 	bool begin_failed;   /* the transaction of .begin has failed here */
 	bool begin_due;      /* .begin goes out by itself: there has been no statement for it */
 	bool begin_reads;    /* a replica will do for the transaction of .begin */
+	bool begin_stays;    /* it asks for the primary, or has come there */
 	bool env_known;      /* env_key and the two below hold for .told */
 	bool path_unsure;    /* what names of tables mean is being changed in this transaction */
 	bool env_unsure; /* a text that was not read is under way, and may change how texts are read

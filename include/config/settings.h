@@ -51,6 +51,7 @@ enum auth_type {
 
 enum route { ROUTE_AUTO, ROUTE_PRIMARY };
 enum route_mode { ROUTE_MODE_ROUTE, ROUTE_MODE_OBSERVE };
+enum promote { PROMOTE_NO, PROMOTE_FIRST_WRITE };
 enum read_your_writes { READ_YOUR_WRITES_OFF, READ_YOUR_WRITES_SESSION, READ_YOUR_WRITES_TENANT };
 
 enum session_state { SESSION_STATE_PIN, SESSION_STATE_REJECT, SESSION_STATE_LOG };
@@ -146,6 +147,7 @@ typedef int setting_sslmode_t;
 typedef int setting_auth_type_t;
 typedef int setting_route_t;
 typedef int setting_route_mode_t;
+typedef int setting_promote_t;
 typedef int setting_read_your_writes_t;
 typedef int setting_listen_lost_t;
 typedef int setting_rate_limit_mode_t;

@@ -34,6 +34,7 @@ extern const struct setting_type setting_type_sslmode;
 extern const struct setting_type setting_type_auth_type;
 extern const struct setting_type setting_type_route;
 extern const struct setting_type setting_type_route_mode;
+extern const struct setting_type setting_type_promote;
 extern const struct setting_type setting_type_read_your_writes;
 extern const struct setting_type setting_type_listen_lost;
 extern const struct setting_type setting_type_rate_limit_mode;

@@ -166,6 +166,8 @@ struct group {
 	bool reads_sequences; /* a client has asked for currval() or lastval() */
 	usec_t parsed_until;  /* the same as a tenant's, of texts of no tenant */
 	bool has_fence;       /* its writes matter to who reads on replicas */
+	uint8_t isolation; /* that sessions begin with on the primary: enum server_isolation … */
+	unsigned isolation_defaults; /* … as long as this is the number of their defaults */
 	bool gone; /* its database or tenant left the config: closes when its clients do */
 };
 

@@ -16,7 +16,9 @@ struct batch_view {
 	bool flushed;         /* the client waits for answers before the Sync */
 	unsigned executes;    /* seen so far */
 	struct slice text;    /* of its first statement; {0}: none was seen */
-	bool replica_will_do; /* complete, and everything in it is a proven read */
+	bool replica_will_do; /* complete, and everything that it runs is a proven read */
+	bool is_plain; /* complete, and all of it is plain: promote.h; only where that is asked
+			*/
 };
 
 /* Looks at the messages in `in`, the first of which starts a batch.  Changes nothing. */

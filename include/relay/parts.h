@@ -104,6 +104,9 @@ void attach_abandon(struct client *c);
 /* What the server was asked will be asked elsewhere: it goes, and nothing was asked.  What the
  * client has claimed of its limits it keeps. */
 void attach_withdraw(struct client *c);
+/* The client's transaction goes on elsewhere, since it has done nothing but read here: the server
+ * is rolled back and given to others.  The same is kept. */
+void attach_move(struct client *c);
 /* Nobody uses the server: reset, check, the next client, or the idle list. */
 void attach_recycle(struct server *s);
 /* The client's session keeps it: pins, session pooling. */
@@ -280,6 +283,8 @@ struct pool *gate_choose(struct client *c, struct slice text, const struct sql_f
 /* The same, for one that is not sent there. */
 struct pool *gate_peek(struct client *c, struct slice text, const struct sql_facts *facts);
 struct pool *gate_primary(const struct client *c);
+/* Whether a client's server is not the primary's. */
+bool gate_is_replicas(const struct server *s);
 /* The same for one of which it is known whether it reads only. */
 struct pool *gate_choose_known(struct client *c, bool is_read);
 

@@ -143,6 +143,9 @@ struct node_wish {
 /* The healthy replica of that kind that is nearest, and of those has least to do for its weight; or
  * -1. */
 int node_set_replica(const struct node_set *set, struct node_wish *wish);
+/* Whether a replica, and this process of it, has what is asked of one by then. */
+bool node_set_covers(const struct node_set *set, unsigned node, int64_t process,
+		     const struct node_wish *wish);
 /* A connection has met this process there.  False: it is another than the one that is asked. */
 bool node_set_meet(struct node_set *set, struct node *node, int64_t process);
 /* Whether anything could be routed at all: cheap, for the hot path. */

@@ -33,6 +33,8 @@ static const struct {
          "reads of what no replica has replayed yet"							},
 	{ "primary", "no replica",        COUNTER_routed_unfit_count,
          "reads only, but no replica will do"							       },
+	{ "primary", "promoted",          COUNTER_promoted_count,
+         "a transaction that read on a replica before, up to its first write (promote)"                     },
 	{ "primary", "rescued: write",    COUNTER_rescued_write_count,
          "a replica refused it as a write; none of its shape goes there again"                              },
 	{ "primary", "rescued: recovery", COUNTER_rescued_recovery_count,

@@ -720,6 +720,13 @@ static const struct setting_word route_mode_words[] = {
 };
 WORDS_TYPE(route_mode, "route or observe");
 
+static const struct setting_word promote_words[] = {
+	{"no",           PROMOTE_NO,          NULL},
+	{ "first_write", PROMOTE_FIRST_WRITE, NULL},
+	{ NULL,          0,		   NULL},
+};
+WORDS_TYPE(promote, "no or first_write");
+
 static const struct setting_word read_your_writes_words[] = {
 	{"tenant",   READ_YOUR_WRITES_TENANT,  NULL},
 	{ "session", READ_YOUR_WRITES_SESSION, NULL},

@@ -9,6 +9,7 @@
 #include "relay/early.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "relay/promote.h"
 #include "relay/rescue.h"
 #include "relay/statement.h"
 #include "route/nodes.h"
@@ -91,6 +92,8 @@ void attach_take_away(struct server *s)
 	s->carrying = 0;
 	context_check_again(s);
 	rescue_forget(s);
+	if (c->begun)
+		promote_forget(c);
 	c->server = NULL;
 	c->chosen = NULL;
 	c->lane = NULL;
@@ -619,23 +622,50 @@ void attach_abandon(struct client *c)
 	server_drop(s);
 }
 
-void attach_withdraw(struct client *c)
+/* What the client has claimed of its limits it keeps, and its transaction its lane. */
+static void take_away_for_now(struct server *s)
 {
-	struct server *s = c->server;
-	struct pool *pool = s->pool;
-	struct lane *lane = c->lane;
+	struct client *c = s->client;
+	struct lane *lane = s->pool->lane;
 	uint8_t claims = c->claims, xact = c->xact;
 
-	if (admit_is_gated(c))
-		admit_note_time(c, now_of(s) - s->query_at);
-	statement_void(s, s->replies.n, false);
-	s->doubtful = true;
 	c->claims = 0;
 	attach_take_away(s);
 	c->lane = lane;
 	c->claims = claims;
 	c->xact = xact & XACT_ADMITTED;
 	c->has_cut_answer = false;
+}
+
+void attach_withdraw(struct client *c)
+{
+	struct server *s = c->server;
+	struct pool *pool = s->pool;
+
+	if (admit_is_gated(c))
+		admit_note_time(c, now_of(s) - s->query_at);
+	statement_void(s, s->replies.n, false);
+	s->doubtful = true;
+	take_away_for_now(s);
 	server_drop(s);
 	supply_serve_waiters(pool, relay_now(c));
+}
+
+static void on_rolled_back(struct server *s, void *arg PGT_UNUSED, const struct report *error)
+{
+	if (error || s->tx != 'I')
+		s->doubtful = true;
+	attach_recycle(s);
+}
+
+void attach_move(struct client *c)
+{
+	const struct question q = { .done = on_rolled_back };
+	struct server *s = c->server;
+
+	PGT_ASSERT(!s->replies.n && !c->in_batch && !c->stream_left);
+	take_away_for_now(s);
+	slot_become(&s->slot, SLOT_TESTED, now_of(s));
+	server_ask(s, "ROLLBACK", &q);
+	conn_kick(&s->conn);
 }

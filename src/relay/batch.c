@@ -8,6 +8,7 @@
 #include "relay/batch.h"
 
 #include "relay/parts.h"
+#include "relay/promote.h"
 #include "relay/statement.h"
 #include "wire/frame.h"
 #include "wire/read.h"
@@ -17,7 +18,7 @@
 
 struct prepared_here {
 	struct slice name;
-	bool is_read;
+	bool is_read, is_plain;
 };
 
 struct look {
@@ -25,6 +26,7 @@ struct look {
 	struct prepared_here names[BATCH_NAMES_MAX];
 	unsigned n;
 	bool all_reads;
+	bool all_plain;
 	struct slice text; /* of the first statement */
 };
 
@@ -32,6 +34,15 @@ static void note_text(struct look *look, struct slice text)
 {
 	if (!look->text.p)
 		look->text = text;
+}
+
+static struct prepared_here look_at_text(const struct look *look, struct slice name,
+					 struct slice text, const struct sql_facts *facts)
+{
+	return (struct prepared_here){ .name = name,
+				       .is_read = gate_is_read(look->c, text, facts),
+				       .is_plain = promote_concerns(look->c) &&
+						   promote_is_plain(look->c, text, facts) };
 }
 
 static void look_at_parse(struct look *look, struct slice body)
@@ -47,35 +58,48 @@ static void look_at_parse(struct look *look, struct slice body)
 	}
 	note_text(look, text);
 	sql_scan(text, &env, &facts);
-	look->names[look->n++] =
-	    (struct prepared_here){ name, gate_is_read(look->c, text, &facts) };
+	look->names[look->n++] = look_at_text(look, name, text, &facts);
 }
 
-static bool is_read_by_name(struct look *look, struct slice name)
+static struct prepared_here find(struct look *look, struct slice name)
 {
+	struct prepared_here known = { .name = name };
 	const struct statement *st;
 	struct sql_facts facts;
 
 	for (unsigned i = look->n; i-- > 0;)
 		if (slice_is_equal(look->names[i].name, name))
-			return look->names[i].is_read;
+			return look->names[i];
 	st = statement_find(look->c, name);
 	if (!st)
-		return false;
+		return known;
 	note_text(look, statement_text(st));
 	statement_facts(st, &facts);
-	return gate_is_read(look->c, statement_text(st), &facts);
+	facts.statements = 1;
+	known = look_at_text(look, name, statement_text(st), &facts);
+	known.is_plain &= !st->has_names;
+	return known;
 }
 
+/* A portal of its own may outlive its batch, and so may one that is not run to its end. */
 static void look_at_bind(struct look *look, struct slice body)
 {
 	struct reader r = reader_of(body);
-	struct slice name;
+	struct slice portal = read_cstr(&r), name = read_cstr(&r);
+	struct prepared_here known = { 0 };
 
-	read_cstr(&r);
-	name = read_cstr(&r);
-	if (r.failed || !is_read_by_name(look, name))
-		look->all_reads = false;
+	if (!r.failed)
+		known = find(look, name);
+	look->all_reads &= known.is_read;
+	look->all_plain &= known.is_plain && !portal.n;
+}
+
+static void look_at_execute(struct look *look, struct slice body)
+{
+	struct reader r = reader_of(body);
+	struct slice portal = read_cstr(&r);
+
+	look->all_plain &= !portal.n && !read_u32(&r) && !r.failed;
 }
 
 static void look_at(struct look *look, const struct frame *f, struct batch_view *view)
@@ -89,6 +113,7 @@ static void look_at(struct look *look, const struct frame *f, struct batch_view 
 		break;
 	case MSG_EXECUTE:
 		view->executes++;
+		look_at_execute(look, frame_body(f));
 		break;
 	case MSG_DESCRIBE:
 	case MSG_CLOSE:
@@ -107,7 +132,9 @@ static void look_at(struct look *look, const struct frame *f, struct batch_view 
 
 void batch_look(struct client *c, struct slice in, struct batch_view *view)
 {
-	struct look look = { .c = c, .all_reads = gate_has_choice(c) && statement_is_mapped(c) };
+	struct look look = { .c = c,
+			     .all_reads = gate_has_choice(c) && statement_is_mapped(c),
+			     .all_plain = true };
 	struct frame f;
 
 	*view = (struct batch_view){ 0 };
@@ -119,4 +146,5 @@ void batch_look(struct client *c, struct slice in, struct batch_view *view)
 	/* A batch that only prepares goes where its statements will be run; nobody can tell. */
 	view->replica_will_do =
 	    view->complete && !view->flushed && look.all_reads && view->executes;
+	view->is_plain = view->complete && !view->flushed && look.all_reads && look.all_plain;
 }

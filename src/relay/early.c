@@ -33,9 +33,9 @@ void early_begin(struct client *c)
 	const struct slice text = statement_text(c->begin);
 
 	/* Modes of its own are read by nobody here, and what the operator has called a read may be
-	 * none. */
+	 * none.  What comes behind the COMMIT goes to the same server, and may write. */
 	c->only_reads = c->group->set.early_commit && !c->begin_failed && !c->begin_due &&
-			!*c->group->set.read_functions &&
+			!gate_is_replicas(c->server) && !*c->group->set.read_functions &&
 			!memmem(text.p, text.n, "isolation", strlen("isolation"));
 }
 
@@ -151,7 +151,8 @@ bool early_must_ask(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	return c->group->set.early_commit && s->isolation == ISOLATION_UNKNOWN &&
+	return (c->group->set.early_commit || c->group->set.promote) &&
+	       s->isolation == ISOLATION_UNKNOWN &&
 	       c->group->set.pool_mode == POOL_MODE_TRANSACTION && !c->group->replication &&
 	       !param_set_get(s->applied, SLICE(ISOLATION));
 }
@@ -164,8 +165,14 @@ static void on_another(struct server *s, void *arg PGT_UNUSED,
 
 static void on_asked(struct server *s, void *arg PGT_UNUSED, const struct report *error)
 {
+	struct group *group = s->pool->group;
+
 	if (error)
 		s->isolation = ISOLATION_OTHER;
+	if (!gate_is_replicas(s)) {
+		group->isolation = s->isolation;
+		group->isolation_defaults = s->defaults;
+	}
 	attach_on_surveyed(s);
 }
 

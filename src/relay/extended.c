@@ -15,6 +15,7 @@
 #include "relay/named.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "relay/promote.h"
 #include "relay/replan.h"
 #include "relay/request.h"
 #include "relay/statement.h"
@@ -51,6 +52,13 @@ static enum step start_batch(struct client *c, const struct frame *f)
 		fence_begin_batch(c);
 	if (admit_is_gated(c))
 		gate_begin(c);
+	if (promote_concerns(c)) {
+		batch_look(c, conn_input(&c->conn), &view);
+		if (!view.complete && !view.flushed && conn_input(&c->conn).n < WAITING_INPUT_MAX)
+			return STEP_AGAIN;
+		if (!promote_batch(c, view.is_plain))
+			return STEP_AGAIN;
+	}
 	/* A BEGIN that waits has said where it goes, but for the lane, and its transaction is not
 	 * stopped. */
 	if (is_at_start(c) && (says_lane || (!c->begin && (admit_is_gated(c) ||

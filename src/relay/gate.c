@@ -649,6 +649,11 @@ struct pool *gate_primary(const struct client *c)
 	return primary < 0 ? &c->group->limbo : lane_pool(c, (unsigned)primary);
 }
 
+bool gate_is_replicas(const struct server *s)
+{
+	return (int)s->pool->node != node_set_primary(s->pool->group->nodes);
+}
+
 /* NULL: none will do. */
 static struct pool *find_replica(const struct client *c, struct node_wish *wish)
 {

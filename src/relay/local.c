@@ -15,6 +15,7 @@
 #include "relay/early.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "relay/promote.h"
 #include "relay/statement.h"
 #include "relay/whose.h"
 #include "sql/lex.h"
@@ -243,6 +244,7 @@ const char *local_begin(struct client *c, struct slice text, const struct sql_fa
 	c->begin = begin_of(c, plain, n);
 	c->begin_at = relay_now(c);
 	c->begin_reads = facts->begin_read_only && facts->hint != SQL_HINT_PRIMARY;
+	c->begin_stays = facts->hint == SQL_HINT_PRIMARY;
 	c->begin_failed = c->begin_due = false;
 	/* Sent without a statement, it would be too late to say whose it is. */
 	if (!c->whose) {
@@ -372,6 +374,7 @@ void local_send_begin(struct client *c, uint8_t type)
 	PGT_ASSERT(s->tx == 'I');
 	if (c->is_routed && !c->begin_failed && !c->begin_due)
 		s->asked_begin = statement_ref(c->begin);
+	promote_begin(c);
 	s->query_at = relay_now(c);
 	s->asked_at = c->conn.received_at;
 	s->xact_at = s->begun_at = c->begin_at;

@@ -14,6 +14,7 @@
 #include "relay/named.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "relay/promote.h"
 #include "relay/request.h"
 #include "relay/statement.h"
 #include "relay/whose.h"
@@ -146,7 +147,7 @@ static inline bool is_plain(const struct client *c, struct slice text,
 			    const struct sql_facts *facts)
 {
 	return !facts->sequence && !local_may_know(text, facts) && !c->whose && !c->owes_snapshot &&
-	       !c->listening && !lane_may_be_said(c) && !admit_is_gated(c);
+	       !c->listening && !lane_may_be_said(c) && !admit_is_gated(c) && !promote_concerns(c);
 }
 
 /* What run_query() does with such a one. */
@@ -197,6 +198,8 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		return request_skip(c, f);
 	if (admit_is_gated(c) && !gate_may_write(c, text, facts, &e))
 		return request_refuse_message(c, f, &e);
+	if (promote_concerns(c) && !promote_query(c, text, facts))
+		return STEP_AGAIN;
 	if (has_names && must_wait_for_names(c))
 		return STEP_AGAIN;
 	if (c->owes_snapshot && statement_must_know(c, facts->kind))
@@ -274,6 +277,7 @@ static PGT_NOINLINE enum step on_long_query(struct client *c, const struct frame
 
 	if (admit_is_gated(c) && !gate_may_write_unseen(c, &e))
 		return request_refuse_message(c, f, &e);
+	promote_unseen(c);
 	step = request_get_server(c, f, gate_primary(c), 1);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);
@@ -349,6 +353,7 @@ enum step query_on_function_call(struct client *c, const struct frame *f)
 	if (!request_may_follow_in_batch(c, &e) || gate_guard_call(c, oid, &e) == VERDICT_REFUSED ||
 	    (admit_is_gated(c) && !gate_may_write_unseen(c, &e)))
 		return request_refuse_message(c, f, &e);
+	promote_unseen(c);
 	step = request_get_server(c, f, gate_primary(c), 1);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);

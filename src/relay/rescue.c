@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "relay/promote.h"
 #include "relay/statement.h"
 #include "relay/whose.h"
 #include "route/nodes.h"
@@ -120,18 +121,14 @@ void rescue_forget(struct server *s)
 	s->asked_begin = NULL;
 }
 
-static bool is_replicas(const struct server *s, const struct client *c)
-{
-	return (int)s->pool->node != node_set_primary(c->group->nodes);
-}
-
-/* At the start of a transaction of which no server but this one knows. */
+/* At the start of a transaction of which no server but this one knows, or in one that may go on on
+ * the primary. */
 static bool is_rescuable(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	return is_replicas(s, c) && (s->tx == 'I' || s->asked_begin) && !c->was_rescued &&
-	       !c->pins && !c->listening;
+	return gate_is_replicas(s) && (s->tx == 'I' || s->asked_begin || c->begun) &&
+	       !c->was_rescued && !c->pins && !c->listening;
 }
 
 void rescue_keep(struct client *c)
@@ -207,8 +204,8 @@ static bool asked_to_read(const struct server *s)
 	static const char *const no[] = { "off", "false", "no", "0" };
 	const char *dflt = param_set_get(s->client->wanted, SLICE("default_transaction_read_only"));
 
-	/* A transaction that is there is a READ ONLY one. */
-	if (s->tx != 'I')
+	/* A transaction that is there is a READ ONLY one, or may go on on the primary. */
+	if (s->tx != 'I' && !s->client->begun)
 		return true;
 	for (size_t i = 0; dflt && i < PGT_NELEMS(no); i++)
 		if (!strcasecmp(dflt, no[i]))
@@ -321,7 +318,7 @@ static void count(struct counters *counters, enum cause cause)
 static void ask_again(struct server *s, enum cause cause)
 {
 	struct client *c = s->client;
-	struct statement *begin = s->asked_begin;
+	struct statement *begun = c->begun, *begin = s->asked_begin;
 	struct buf asked = s->asked;
 	struct slice handled = part_handled(c, buf_peek(&asked));
 	uint32_t parsed = count_parsed(s, handled);
@@ -332,13 +329,17 @@ static void ask_again(struct server *s, enum cause cause)
 	if (cause == CAUSE_WRITE || cause == CAUSE_RECOVERY)
 		learn(s, buf_peek(&asked));
 	s->asked = (struct buf){ 0 };
-	s->asked_begin = NULL;
+	s->asked_begin = c->begun = NULL;
 	conn_unsend(&c->conn, s->answer_at);
 	attach_withdraw(c);
 	/* What it has closed behind that is there again by now. */
 	forget_names(c, handled, parsed);
-	if (begin)
+	if (begun) {
+		statement_unref(begin);
+		promote_take_back(c, begun);
+	} else if (begin) {
 		local_take_back(c, begin);
+	}
 	/* Its Executes are paid for. */
 	c->prepaid = admit_is_gated(c) ? count_frames(handled, MSG_EXECUTE) : 0;
 	c->in_batch = c->batch_goes_on = c->looked_at = false;
@@ -415,6 +416,8 @@ static bool can_ask_again(const struct server *s)
 
 static bool rescue(struct server *s, enum cause cause)
 {
+	if (cause == CAUSE_LOST && promote_on_lost(s))
+		return true;
 	if (!can_ask_again(s)) {
 		s->client->group->counters.unrescued_count++;
 		return false;
@@ -429,7 +432,7 @@ bool rescue_on_error(struct server *s, const struct frame *f)
 	struct report report;
 	enum cause cause;
 
-	if (!s->may_rescue && !is_replicas(s, s->client))
+	if (!s->may_rescue && !gate_is_replicas(s))
 		return false;
 	report_parse(frame_body(f), &report);
 	cause = cause_of(&report);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "relay/early.h"
 #include "relay/parts.h"
+#include "relay/promote.h"
 #include "relay/rescue.h"
 #include "relay/statement.h"
 #include "route/nodes.h"
@@ -275,7 +276,7 @@ static void on_lost(struct server *s, const char *why)
 		supply_serve_waiters(pool, now_of(s));
 		return;
 	}
-	if (rescue_on_lost(s))
+	if (rescue_on_lost(s) || promote_on_lost(s))
 		return;
 	err_set(&e, "08006", "server closed the connection unexpectedly");
 	err_hint(&e, "%s", supply_outcome(s));

@@ -195,6 +195,15 @@ static bool covers(const struct node *node, uint64_t fence, int64_t *process)
 	return node->covers > fence && node->process == *process;
 }
 
+bool node_set_covers(const struct node_set *set, unsigned node, int64_t process,
+		     const struct node_wish *wish)
+{
+	int64_t asked;
+
+	return !wish->is_fenced ||
+	       (!set->unsure && covers(&set->nodes[node], wish->fence, &asked) && asked == process);
+}
+
 /* Whether a replica will do; *process, if it matters, is what it has to be. */
 static bool will_do(const struct node_set *set, unsigned i, struct node_wish *wish,
 		    int64_t *process)

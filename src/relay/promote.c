@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * promote.c - a READ COMMITTED transaction that so far only reads runs on a replica, and goes on on
+ * the primary from its first write on (promote = first_write).
+ *
+ * In such a transaction each statement has a snapshot of its own, so those that only read may be
+ * run anywhere that is fresh enough.  What else a transaction has (locks, settings, savepoints,
+ * cursors, a time when it began) is not moved: whatever might make or ask for any of that is the
+ * first write, whether it writes or not, and has a transaction on the primary that has begun for
+ * it.
+ *
+ * Knows which statements those are; how a BEGIN waits is local.c's, how a client leaves its server
+ * attach.c's.
+ */
+#include "relay/promote.h"
+
+#include "base/log.h"
+#include "relay/parts.h"
+#include "relay/statement.h"
+#include "sql/stream_guard.h"
+
+#define ISOLATION_DEFAULT "default_transaction_isolation"
+
+/* ---- which statements ---------------------------------------------------------------------------
+ */
+
+/* Parts of what asks for the time when the transaction began, now() first of all.  That some other
+ * word has them too costs nothing but the replica. */
+static bool may_tell_time(struct slice text)
+{
+	static const char *const parts[] = { "now",       "current_d",   "current_t",
+					     "localt",    "n_timestamp", "today",
+					     "yesterday", "tomorrow",    "age(" };
+
+	for (size_t i = 0; i < PGT_NELEMS(parts); i++)
+		if (sql_spells(text, slice_str(parts[i])))
+			return true;
+	return false;
+}
+
+bool promote_is_plain(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	return facts->kind == SQL_KIND_SELECT && facts->statements == 1 && !facts->flags &&
+	       !facts->effects && !facts->sequence && !facts->nnames &&
+	       gate_is_read(c, text, facts) && !may_tell_time(text);
+}
+
+static bool is_end(const struct sql_facts *facts)
+{
+	return (facts->kind == SQL_KIND_COMMIT || facts->kind == SQL_KIND_ROLLBACK) &&
+	       facts->is_exact && facts->statements == 1 && !facts->flags;
+}
+
+/* ---- which transactions -------------------------------------------------------------------------
+ */
+
+/* What sessions begin with, as the primary has told. */
+static bool is_read_committed(const struct client *c)
+{
+	const struct group *group = c->group;
+	struct slice begin = statement_text(c->begin);
+
+	return group->isolation == ISOLATION_READ_COMMITTED &&
+	       group->isolation_defaults == supply_defaults(group) &&
+	       !param_set_get(c->wanted, SLICE(ISOLATION_DEFAULT)) &&
+	       !sql_spells(begin, SLICE("isolation"));
+}
+
+/* One that has come back from a replica stays on the primary. */
+static bool may_begin(const struct client *c)
+{
+	return !c->server && !c->chosen && !c->begin_failed && !c->begin_due && !c->begin_reads &&
+	       !c->begin_stays && !c->whose && !c->listening && !c->pins && gate_has_choice(c) &&
+	       is_read_committed(c);
+}
+
+static bool begin_reading(struct client *c)
+{
+	struct pool *pool = gate_choose_known(c, true);
+
+	if (!pool)
+		return false;
+	fence_begin_batch(c);
+	c->chosen = pool;
+	return true;
+}
+
+void promote_begin(struct client *c)
+{
+	if (c->is_routed && !c->begin_failed && !c->begin_reads && gate_is_replicas(c->server))
+		c->begun = statement_ref(c->begin);
+}
+
+void promote_forget(struct client *c)
+{
+	statement_unref(c->begun);
+	c->begun = NULL;
+}
+
+/* ---- the way to the primary ---------------------------------------------------------------------
+ */
+
+void promote_take_back(struct client *c, struct statement *begin)
+{
+	local_take_back(c, begin);
+	c->begin_reads = false;
+	c->begin_stays = true;
+	c->owes_snapshot = true; /* of what it has read, behind which it takes no more modes */
+	c->chosen = gate_primary(c);
+	c->group->counters.promoted_count++;
+}
+
+static void go(struct client *c)
+{
+	struct statement *begin = statement_ref(c->begun);
+
+	log_debug("C-%llu: its transaction goes on on the primary", (unsigned long long)c->id);
+	attach_move(c);
+	promote_take_back(c, begin);
+	fence_begin_batch(c);
+}
+
+/* What its tenant has written since the transaction began is there. */
+static bool is_covered(const struct client *c)
+{
+	const struct server *s = c->server;
+	struct node_wish wish;
+
+	fence_wish(c, &wish);
+	return node_set_covers(c->group->nodes, s->pool->node, s->process, &wish);
+}
+
+/* A failed transaction does nothing more but end. */
+static void stay_or_go(struct client *c, bool is_plain)
+{
+	if (c->server->tx != 'T')
+		return;
+	if (is_plain && is_covered(c))
+		c->is_routed = true; /* so that it is kept, and may be asked again */
+	else
+		go(c);
+}
+
+bool promote_query(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	if (c->begun) {
+		if (!is_end(facts))
+			stay_or_go(c, promote_is_plain(c, text, facts));
+		return true;
+	}
+	return !may_begin(c) || !promote_is_plain(c, text, facts) || begin_reading(c);
+}
+
+bool promote_batch(struct client *c, bool is_plain)
+{
+	if (c->begun) {
+		stay_or_go(c, is_plain);
+		return true;
+	}
+	return !is_plain || !may_begin(c) || begin_reading(c);
+}
+
+void promote_unseen(struct client *c)
+{
+	if (c->begun)
+		stay_or_go(c, false);
+}
+
+bool promote_on_lost(struct server *s)
+{
+	struct client *c = s->client;
+	struct statement *begin;
+
+	if (!c->begun || s->tx != 'T' || s->replies.n || c->in_batch || c->stream_left ||
+	    c->phase != CLIENT_READY)
+		return false;
+	begin = statement_ref(c->begun);
+	attach_withdraw(c);
+	promote_take_back(c, begin);
+	conn_kick(&c->conn);
+	return true;
+}
