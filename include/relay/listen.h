@@ -73,6 +73,7 @@ bool listen_minds_bind(const struct client *c, const struct statement *st);
 enum listen_way listen_bind(struct client *c, const struct statement *st, struct err *e);
 void listen_on_bind_sent(struct client *c, struct slice portal, const struct statement *st);
 void listen_on_close_sent(struct client *c, struct slice portal);
+void listen_before_execute(struct client *c, struct slice portal);
 void listen_on_execute_sent(struct client *c, struct slice portal);
 /* Sync: what a batch has asked for is heard before it commits. */
 enum listen_way listen_sync(struct client *c);

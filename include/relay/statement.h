@@ -174,6 +174,9 @@ void statement_begin(struct client *c, struct statement *begin);
  * it). */
 void statement_ask_unseen(struct client *c, const char *text);
 void statement_close_unseen(struct client *c);
+/* Runs a command of ours in the batch at hand, by a portal of our own and the unnamed statement;
+ * what it answers is swallowed, but for an error. */
+void statement_run_apart(struct server *s, const char *command);
 /* Close of a statement. */
 void statement_close(struct client *c, struct slice name);
 /* A simple Query drops the unnamed statement, here and on the client's server if it has one. */

@@ -615,6 +615,8 @@ enum step extended_on_execute(struct client *c, const struct frame *f)
 	}
 	if (!may_execute(c, &e))
 		return request_refuse_message(c, f, &e);
+	if (c->listening)
+		listen_before_execute(c, portal_of(f));
 	if (!c->named || !named_on_execute(c, portal_of(f)))
 		request_expect(c, REPLY_EXECUTE);
 	c->batch_ends = c->bound_end && !portal_of(f).n;

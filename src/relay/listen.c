@@ -40,7 +40,8 @@ struct controls {
 };
 
 struct portal {
-	struct list link; /* of listening.portals */
+	struct list link;  /* of listening.portals */
+	bool is_two_phase; /* else … */
 	struct sql_control control;
 	char name[];
 };
@@ -396,19 +397,14 @@ static bool may_commit(const struct sql_facts *facts)
 
 /* A PREPARE TRANSACTION, or another one for which it is too early, behind a LISTEN that the server
  * has not seen. */
-static bool is_two_phase(const struct listening *l, const struct sql_facts *facts)
+static bool is_two_phase(const struct listening *l, enum sql_kind kind)
 {
-	return facts->kind == SQL_KIND_TWO_PHASE && l->journal.n && l->client->server->tx == 'T';
+	return kind == SQL_KIND_TWO_PHASE && l->journal.n && l->client->server->tx == 'T';
 }
 
-static bool forbids_prepare(const struct listening *l, const struct sql_facts *facts, struct err *e)
-{
-	if (!is_two_phase(l, facts))
-		return false;
-	err_set(e, "0A000",
-		"cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY");
-	return true;
-}
+/* In front of it.  The server refuses it too then, and ends the transaction with that as nothing
+ * else does. */
+#define OWN_NOTIFY "NOTIFY pgturnstile"
 
 /* ---- requests -----------------------------------------------------------------------------------
  */
@@ -426,10 +422,8 @@ static enum listen_way look_at_query(struct client *c, struct slice text, struct
 		return LISTEN_PASSES;
 	if (journal_is_full(l, e))
 		return LISTEN_REFUSED;
-	/* The server refuses it too then, and ends the transaction with that as nothing else does.
-	 */
-	if (is_two_phase(l, facts))
-		statement_ask_unseen(c, "NOTIFY pgturnstile");
+	if (is_two_phase(l, facts->kind))
+		statement_ask_unseen(c, OWN_NOTIFY);
 	if (channels_are_asked(c, text) && !buf_len(rewritten))
 		channels_rewrite(c, text, rewritten);
 	return may_commit(facts) ? arm(l, e) : LISTEN_PASSES;
@@ -532,8 +526,6 @@ enum listen_way listen_bind(struct client *c, const struct statement *st, struct
 	if (!st)
 		return LISTEN_PASSES;
 	statement_facts(st, &facts);
-	if (forbids_prepare(l, &facts, e))
-		return LISTEN_REFUSED;
 	return may_commit(&facts) ? arm(l, e) : LISTEN_PASSES;
 }
 
@@ -559,18 +551,21 @@ void listen_on_bind_sent(struct client *c, struct slice portal, const struct sta
 	struct listening *l = c->listening;
 	struct portal *p = find_portal(l, portal);
 	struct sql_env env = gate_env(c);
-	struct sql_control control;
+	struct sql_control control = { .statement = 0 };
+	bool is_two_phase = st && st->kind == SQL_KIND_TWO_PHASE;
 	unsigned n;
 
 	if (p)
 		portal_free(p);
-	if (!st || !sql_controls(statement_text(st), &env, &control, 1, &n) || n != 1)
+	if (!st ||
+	    (!is_two_phase && (!sql_controls(statement_text(st), &env, &control, 1, &n) || n != 1)))
 		return;
-	if (control.kind == CONTROL_LISTEN)
+	if (!is_two_phase && control.kind == CONTROL_LISTEN)
 		return; /* its own server's */
 	if (is_replacement(st))
 		control.kind = CONTROL_LISTEN;
 	p = xcalloc(1, sizeof(*p) + portal.n + 1);
+	p->is_two_phase = is_two_phase;
 	p->control = control;
 	memcpy(p->name, portal.p, portal.n);
 	list_push_back(&l->portals, &p->link);
@@ -584,11 +579,19 @@ void listen_on_close_sent(struct client *c, struct slice portal)
 		portal_free(p);
 }
 
+void listen_before_execute(struct client *c, struct slice portal)
+{
+	const struct portal *p = find_portal(c->listening, portal);
+
+	if (p && p->is_two_phase && is_two_phase(c->listening, SQL_KIND_TWO_PHASE))
+		statement_run_apart(c->server, OWN_NOTIFY);
+}
+
 void listen_on_execute_sent(struct client *c, struct slice portal)
 {
 	struct portal *p = find_portal(c->listening, portal);
 
-	if (p)
+	if (p && !p->is_two_phase)
 		expect_controls(c, &p->control, 1);
 }
 

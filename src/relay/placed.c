@@ -15,6 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Our own on the server, so that none of the client's is in the way. */
+#define OWN_PORTAL SQL_OWN_STATEMENTS "apart"
+
 struct server_statement *placed_find(const struct server *s, const struct statement *st)
 {
 	for (struct hlink *l = hmap_first(&s->statements, st->id); l; l = hmap_next(l))
@@ -341,6 +344,26 @@ void statement_close_unseen(struct client *c)
 {
 	msg_put_target(conn_output(&c->server->conn), MSG_CLOSE, 'P', "");
 	expect_unseen(c->server, REPLY_CLOSE);
+}
+
+static void expect_apart(struct server *s, enum reply_kind kind)
+{
+	replies_push(&s->replies, (struct reply){ .kind = (uint8_t)kind, .way = REPLY_SWALLOW });
+}
+
+void statement_run_apart(struct server *s, const char *command)
+{
+	struct buf *out = conn_output(&s->conn);
+
+	s->unnamed_id = UNNAMED_UNKNOWN;
+	msg_put_parse(out, "", command);
+	expect_apart(s, REPLY_PARSE);
+	msg_put_bind(out, OWN_PORTAL, "", NULL, 0);
+	expect_apart(s, REPLY_BIND);
+	msg_put_execute(out, OWN_PORTAL);
+	expect_apart(s, REPLY_EXECUTE);
+	msg_put_target(out, MSG_CLOSE, 'P', OWN_PORTAL);
+	expect_apart(s, REPLY_CLOSE);
 }
 
 /* ---- by what the server calls them

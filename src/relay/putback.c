@@ -25,9 +25,6 @@
 /* Portals of a client that take something back, and have not been executed. */
 #define PORTALS_MAX 16
 
-/* Our own on the server, so that none of the client's is in the way. */
-#define OWN_PORTAL SQL_OWN_STATEMENTS "putback"
-
 /* Which answers of a Query are ours: counted from 0, ascending. */
 struct putback {
 	unsigned seen; /* answers that have come */
@@ -314,27 +311,6 @@ void putback_forget(struct client *c)
 		statement_unref(putback_unbind(c, slice_str(c->putbacks->name)));
 }
 
-static void expect(struct server *s, enum reply_kind kind)
-{
-	replies_push(&s->replies, (struct reply){ .kind = (uint8_t)kind, .way = REPLY_SWALLOW });
-}
-
-/* Runs a command by a portal of our own and the unnamed statement. */
-static void run(struct server *s, const char *command)
-{
-	struct buf *out = conn_output(&s->conn);
-
-	s->unnamed_id = UNNAMED_UNKNOWN;
-	msg_put_parse(out, "", command);
-	expect(s, REPLY_PARSE);
-	msg_put_bind(out, OWN_PORTAL, "", NULL, 0);
-	expect(s, REPLY_BIND);
-	msg_put_execute(out, OWN_PORTAL);
-	expect(s, REPLY_EXECUTE);
-	msg_put_target(out, MSG_CLOSE, 'P', OWN_PORTAL);
-	expect(s, REPLY_CLOSE);
-}
-
 void putback_send(struct client *c, struct statement *st)
 {
 	struct sql_reset r;
@@ -346,7 +322,7 @@ void putback_send(struct client *c, struct statement *st)
 			if (!takes(&r, &c->base->items[i]))
 				continue;
 			put_command(c, &c->base->items[i], r.is_local, &command);
-			run(c->server, buf_cstr(&command));
+			statement_run_apart(c->server, buf_cstr(&command));
 			buf_fini(&command);
 		}
 	statement_unref(st);

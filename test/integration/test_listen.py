@@ -246,6 +246,14 @@ def test_i2_what_cannot_be_prepared_has_ended(primary, turnstile):
         "BEGIN", "LISTEN x", "COMMIT PREPARED 'p'", "ROLLBACK",
         "BEGIN", "LISTEN x", "SELECT 2", "PREPARE TRANSACTION 'p'", "SELECT 3",
         "ROLLBACK PREPARED 'p'", "SELECT pg_listening_channels()"]])
+    prepare = batch("PREPARE TRANSACTION 'p'")
+    named = raw.parse("p", "PREPARE TRANSACTION 'p'") + raw.bind("p", "p") + raw.sync()
+    same_in_both(primary, t, "a", [("a", text) for text in [
+        "BEGIN", "LISTEN x", batch("COMMIT PREPARED 'p'"), "ROLLBACK",
+        "BEGIN", batch("LISTEN x"), "SELECT 2", prepare, "SELECT 3",
+        batch("BEGIN"), batch("LISTEN y"), named, raw.execute("p") + raw.sync(), "SELECT 3",
+        "BEGIN", "LISTEN x", raw.bind("p", "p") + raw.sync(), "COMMIT", "SELECT 3",
+        "SELECT pg_listening_channels()"]])
 
 
 @pytest.mark.parametrize("texts", [
