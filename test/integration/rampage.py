@@ -24,7 +24,7 @@ TEXTS = ["SELECT 'x'", "BEGIN", "COMMIT", "ROLLBACK", "SET work_mem = '1MB'", "S
 def config(server, rogue):
     """A config: database `shop` on an honest server, `rogue` on one that is not; in one worker."""
     return merge(shop(server, {"auth_type": "trust", "workers": 1, "server_login_retry": "20ms",
-                               "default_pool_size": 10, "query_wait_timeout": 20,
+                               "default_pool_size": 10, "query_wait_timeout": 55,
                                "client_login_timeout": 2, "client_idle_timeout": 30,
                                "idle_transaction_timeout": 1, "server_connect_timeout": 1,
                                "log_connections": 0, "log_disconnections": 0,
@@ -120,9 +120,15 @@ def misbehave(rng, pooler, dbname):
             client.reset()
 
 
+def state_of(pooler):
+    """What an operator would look at."""
+    return "\n".join([*(str(row) for table in ("POOLS", "SERVERS", "CLIENTS")
+                        for row in pooler.admin(f"SHOW {table}")), pooler.log_text()[-3000:]])
+
+
 def want_rows(rng, pooler, number, done):
     """A session that gets its own rows and nothing else."""
-    with log_in(pooler, timeout=30) as client:
+    with log_in(pooler, timeout=60) as client:
         for _ in range(rng.randint(1, 20)):
             mark = f"{number}-{next(done)}"
             text = f"SELECT '{mark}'"
@@ -133,7 +139,7 @@ def want_rows(rng, pooler, number, done):
                 while not raw.find(answer, "Z"):
                     answer.append(client.message())
             except (EOFError, ConnectionError) as end:
-                raise AssertionError(f"{text}: {answer}\n{pooler.log_text()[-3000:]}") from end
+                raise AssertionError(f"{text}: {answer}\n{state_of(pooler)}") from end
             assert [m.row for m in raw.find(answer, "D")] == [(mark,)], (text, answer)
             assert not raw.find(answer, "E"), answer
 
