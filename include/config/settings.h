@@ -63,6 +63,12 @@ enum backend_pid { BACKEND_PID_PIN, BACKEND_PID_SERVER };
 /* What happens to those who listen when the connection that listens for them is lost. */
 enum listen_lost { LISTEN_LOST_DISCONNECT, LISTEN_LOST_NOTICE };
 
+enum log_statements {
+	LOG_STATEMENTS_NONE,
+	LOG_STATEMENTS_DDL,
+	LOG_STATEMENTS_MOD,
+	LOG_STATEMENTS_ALL
+};
 enum rate_limit_mode { RATE_LIMIT_ENFORCE, RATE_LIMIT_WARN };
 
 enum load_balance_hosts { LOAD_BALANCE_DISABLE, LOAD_BALANCE_ROUND_ROBIN };
@@ -152,6 +158,7 @@ typedef int setting_read_your_writes_t;
 typedef int setting_listen_lost_t;
 typedef int setting_rate_limit_mode_t;
 typedef int setting_log_format_t;
+typedef int setting_log_statements_t;
 typedef int setting_session_state_t;
 typedef int setting_backend_pid_t;
 typedef int setting_sequence_state_t;

@@ -39,6 +39,7 @@ extern const struct setting_type setting_type_read_your_writes;
 extern const struct setting_type setting_type_listen_lost;
 extern const struct setting_type setting_type_rate_limit_mode;
 extern const struct setting_type setting_type_log_format;
+extern const struct setting_type setting_type_log_statements;
 extern const struct setting_type setting_type_session_state;
 extern const struct setting_type setting_type_backend_pid;
 extern const struct setting_type setting_type_sequence_state;

@@ -235,7 +235,8 @@ static inline bool gate_must_look(const struct client *c)
 {
 	const struct group *group = c->group;
 
-	return group->set.pool_mode != POOL_MODE_SESSION || group->has_tenants || group->readonly;
+	return group->set.pool_mode != POOL_MODE_SESSION || group->has_tenants || group->readonly ||
+	       group->set.log_statements != LOG_STATEMENTS_NONE;
 }
 /* A statement was refused because it would change the tenant's id. */
 void gate_count_refused(struct client *c);
@@ -273,6 +274,8 @@ static inline bool gate_has_choice(const struct client *c)
 }
 /* Whether the text is a proven read, whatever it says of the route … */
 bool gate_is_proven(struct client *c, struct slice text, const struct sql_facts *facts);
+/* … the same of a text that was not looked at for it … */
+bool gate_text_is_proven(struct client *c, struct slice text);
 /* … and does not ask for the primary. */
 bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts);
 /* A replica has refused it as a write: none of its shape goes there any more. */

@@ -10,6 +10,7 @@
 #ifndef PGT_SERVER_SERVER_H
 #define PGT_SERVER_SERVER_H
 
+#include "base/log.h"
 #include "net/conn.h"
 #include "pool/pool.h"
 #include "server/dial.h"
@@ -246,6 +247,9 @@ void server_ask_bound(struct server *s, const char *sql, const char *const *valu
 /* What a server that nobody has any more still owes, up to a ReadyForQuery, is awaited as the
  * answer to a question. */
 void server_await(struct server *s, const struct question *q);
+
+/* For lines in the log; the node's address goes into *room.  Not of the monitor. */
+struct log_about server_about(const struct server *s, char room[LOG_ADDRESS_MAX]);
 
 /* Its session carries this tenant's id from now on. */
 void server_set_context(struct server *s, struct tenant *tenant);

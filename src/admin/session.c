@@ -115,6 +115,14 @@ static void finish(struct session *s)
 		conn_kick(&s->client->conn);
 }
 
+static void log_session(const struct session *s, enum log_level level, const char *text)
+{
+	char address[LOG_ADDRESS_MAX];
+	const struct log_about about = client_about(s->client, address);
+
+	log_about(level, &about, "%s", text);
+}
+
 void session_complete(struct session *s, const char *tag)
 {
 	msg_put_command_complete(out_of(s), tag);
@@ -127,8 +135,7 @@ void session_fail(struct session *s, const struct err *e)
 {
 	/* A command that makes no sense is quoted in its error and may hold a password (I9). */
 	if (s->console->control->config->global.log_pooler_errors && strcmp(e->sqlstate, "42601"))
-		log_warning("C-%llu: %s: %s", (unsigned long long)s->client->id, s->client->user,
-			    e->text);
+		log_session(s, LOG_LEVEL_WARNING, e->text);
 	msg_put_error(out_of(s), "ERROR", e);
 	s->skips_to_sync = !s->is_simple;
 	finish(s);

@@ -778,6 +778,15 @@ static const struct setting_word log_format_words[] = {
 };
 WORDS_TYPE(log_format, "text or json");
 
+static const struct setting_word log_statements_words[] = {
+	{"none", LOG_STATEMENTS_NONE, NULL},
+	{ "ddl", LOG_STATEMENTS_DDL,  NULL},
+	{ "mod", LOG_STATEMENTS_MOD,  NULL},
+	{ "all", LOG_STATEMENTS_ALL,  NULL},
+	{ NULL,  0,		   NULL},
+};
+WORDS_TYPE(log_statements, "none, ddl, mod or all");
+
 static const struct setting_word load_balance_hosts_words[] = {
 	{"round-robin", LOAD_BALANCE_ROUND_ROBIN, NULL},
 	{ "disable",    LOAD_BALANCE_DISABLE,     NULL},

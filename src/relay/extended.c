@@ -7,6 +7,7 @@
  *
  * Source: PostgreSQL manual, "Extended Query".
  */
+#include "relay/audit.h"
 #include "relay/batch.h"
 #include "relay/channels.h"
 #include "relay/early.h"
@@ -133,6 +134,7 @@ static enum step parse_unmapped(struct client *c, const struct frame *f, struct 
 		pins_note(c, facts, text);
 		if (name.n)
 			pins_note_unmapped(c, text);
+		audit_query(c, text, facts);
 	}
 	request_expect(c, REPLY_PARSE);
 	if (!buf_len(rewritten))
@@ -456,6 +458,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	c->batch_goes_on |= !st || (st->effects & CONTEXT_MAY_GO_ON);
 	if (c->listening && st)
 		now = channels_statement(c, st);
+	if (st && audit_is_on(c))
+		audit_say_bound(c, st);
 	step = buf_len(rewritten) ? send_rewritten_bind(c, f, portal, name, rewritten)
 				  : pass_renamed(c, f, name, now);
 	statement_unref(now);

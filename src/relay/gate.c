@@ -603,7 +603,7 @@ static bool may_change_xact(enum sql_kind kind)
 }
 
 /* The route's proof, whatever a hint says of the route. */
-static bool is_proven_read(struct client *c, struct slice text)
+bool gate_text_is_proven(struct client *c, struct slice text)
 {
 	struct sql_env env = gate_env(c);
 	struct sql_facts facts;
@@ -630,7 +630,7 @@ bool gate_may_write(struct client *c, struct slice text, const struct sql_facts 
 	}
 	if (is_single && (is_harmless(facts->kind) || (c->xact & XACT_READ_ONLY)))
 		return true;
-	return is_proven_read(c, text) || refuse_write(c, e);
+	return gate_text_is_proven(c, text) || refuse_write(c, e);
 }
 
 bool gate_may_write_unseen(struct client *c, struct err *e)

@@ -8,6 +8,7 @@
  *
  * Source: PostgreSQL manual, "Simple Query" and "Function Call".
  */
+#include "relay/audit.h"
 #include "relay/early.h"
 #include "relay/insight.h"
 #include "relay/listen.h"
@@ -147,7 +148,8 @@ static inline bool is_plain(const struct client *c, struct slice text,
 			    const struct sql_facts *facts)
 {
 	return !facts->sequence && !local_may_know(text, facts) && !c->whose && !c->owes_snapshot &&
-	       !c->listening && !lane_may_be_said(c) && !admit_is_gated(c) && !promote_concerns(c);
+	       !c->listening && !lane_may_be_said(c) && !admit_is_gated(c) && !promote_concerns(c) &&
+	       !audit_is_on(c);
 }
 
 /* What run_query() does with such a one. */
@@ -250,6 +252,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		early_look(c, text, facts);
 	ends = c->group->set.tenant_context_check && context_ends_with(facts, c->server->tx);
 	answer_note_many(c->server, facts->statements);
+	audit_query(c, text, facts);
 	step = back ? send_query(c, f, rewritten, NOTE_PUTBACK, back)
 		    : send_query(c, f, rewritten, NOTE_TEXT, naming);
 	if (ends)
@@ -289,9 +292,20 @@ static PGT_NOINLINE enum step on_long_query(struct client *c, const struct frame
 	c->counts_tags = admit_is_gated(c);
 	c->prepaid = !is_at_start(c) ? 0 : c->counts_tags;
 	forget_on_server(c, 0);
+	if (audit_is_on(c))
+		audit_say_unseen(c, f->len);
 	answer_note_many(c->server, UINT32_MAX);
 	c->only_reads = false;
 	return send_as_it_is(c, f);
+}
+
+/* Of a Query that is here as a whole, and ends with its NUL. */
+static struct slice frame_text(const struct frame *f)
+{
+	struct slice text = frame_body(f);
+
+	text.n = strnlen(text.p, text.n);
+	return text;
 }
 
 /* A text that was looked at, decided on and found harmless before it had to wait for its server. */
@@ -299,6 +313,8 @@ static enum step run_waited_query(struct client *c, const struct frame *f)
 {
 	if (c->server->carry_due)
 		carry_send(c);
+	if (audit_is_on(c))
+		audit_look(c, frame_text(f));
 	forget_on_server(c, 0);
 	(void)!send_as_it_is(c, f);
 	if (c->group->set.tenant_context_check)

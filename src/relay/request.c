@@ -90,10 +90,20 @@ static void refuse_here(struct client *c, uint8_t type, const struct err *e)
 	local_ready(c);
 }
 
+static void log_refusal(const struct client *c, const struct err *e)
+{
+	char address[LOG_ADDRESS_MAX];
+	struct log_about about = client_about(c, address);
+
+	about.reason = e->sqlstate;
+	about.is_often = true;
+	log_about(LOG_LEVEL_INFO, &about, "%s", e->text);
+}
+
 void request_refuse(struct client *c, uint8_t type, const struct err *e)
 {
 	if (c->host->config->global.log_pooler_errors)
-		log_info("C-%llu: %s: %s", (unsigned long long)c->id, c->user, e->text);
+		log_refusal(c, e);
 	if (c->server && (!is_at_start(c) || c->server->carrying)) {
 		refuse_on_server(c, type, e);
 		return;

@@ -125,11 +125,23 @@ void supply_keep_minimum(struct pool *pool, usec_t now)
 /* ---- events of servers --------------------------------------------------------------------------
  */
 
+static void log_server(const struct server *s, enum log_level level, const char *what,
+		       const char *why)
+{
+	char node[LOG_ADDRESS_MAX];
+	struct log_about about = server_about(s, node);
+
+	about.reason = why;
+	log_about(level, &about, "%s%s%s", what, *why ? ": " : "", why);
+}
+
 static void on_ready(struct server *s)
 {
 	struct pool *pool = s->pool;
 	struct param_set *welcome = pool->group->params.empty->welcome;
 
+	if (pool->group->config->global.log_server_connections)
+		log_server(s, LOG_LEVEL_INFO, "login", "");
 	pool->login_failed = false;
 	pool->retry_at = 0;
 	attach_record(pool, pool->group->tenant, LATENCY_CONNECTED, now_of(s) - s->slot.made_at);
@@ -202,8 +214,7 @@ static void on_login_failed(struct server *s, const char *why)
 		supply_serve_waiters(pool, now);
 		return;
 	}
-	log_warning("S-%llu: %s/%s@%s:%u: cannot log in: %s", (unsigned long long)s->id,
-		    pool->group->name, pool->group->user, s->node->host, s->node->port, why);
+	log_server(s, LOG_LEVEL_WARNING, "cannot log in", why);
 	if (refused && s->made_for) {
 		replicate_refuse(s);
 		return;
@@ -268,8 +279,8 @@ static void on_lost(struct server *s, const char *why)
 	struct pool *pool = s->pool;
 	struct err e;
 
-	log_info("S-%llu: %s/%s@%s:%u: closing because: %s", (unsigned long long)s->id,
-		 pool->group->name, pool->group->user, s->node->host, s->node->port, why);
+	if (pool->group->config->global.log_server_disconnections)
+		log_server(s, LOG_LEVEL_INFO, "closing because", why);
 	if (!s->client) {
 		s->doubtful = true;
 		server_drop(s);

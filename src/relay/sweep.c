@@ -177,13 +177,16 @@ static void hold_to_ceiling(struct client *c, usec_t now)
 {
 	usec_t cap = lane_timeout_cap(c);
 	struct server *s = c->server;
+	char address[LOG_ADDRESS_MAX];
+	struct log_about about;
 
 	if (!cap || c->group->replication || now - s->query_at < cap + CEILING_GRACE ||
 	    now - s->overdue_at < CEILING_GRACE || !relay_has_request(c) ||
 	    (uint64_t)(now - s->query_at - CEILING_GRACE) / (uint64_t)cap < under_way(s))
 		return;
-	log_warning("C-%llu: %s: a statement has lasted longer than its ceiling, and is cancelled",
-		    (unsigned long long)c->id, c->user);
+	about = client_about(c, address);
+	log_about(LOG_LEVEL_WARNING, &about,
+		  "a statement has lasted longer than its ceiling, and is cancelled");
 	c->group->counters.overdue_count++;
 	s->overdue_at = now;
 	c->cancel_asked = true;

@@ -308,10 +308,33 @@ void server_discard(struct server *s)
 	free(s);
 }
 
+struct log_about server_about(const struct server *s, char room[LOG_ADDRESS_MAX])
+{
+	return (struct log_about){ .server = s->id,
+				   .database = s->pool->group->name,
+				   .user = s->pool->group->user,
+				   .tenant = s->context ? s->context->name : NULL,
+				   .node = node_address(s->node, room) };
+}
+
+static void log_goodbye(const struct server *s)
+{
+	char node[LOG_ADDRESS_MAX];
+	struct log_about about;
+
+	if (!s->pool->group->config->global.log_server_connections)
+		return;
+	about = server_about(s, node);
+	log_about(LOG_LEVEL_INFO, &about, "closing, not needed any more (age=%llds)",
+		  (long long)((loop_now(s->conn.net->loop) - s->slot.made_at) / USEC_PER_SEC));
+}
+
 static void say_goodbye(struct server *s, usec_t patience)
 {
 	bool knows_us = s->conn.phase == CONN_OPEN && !s->login;
 
+	if (knows_us && s->pool)
+		log_goodbye(s);
 	dial_stop(&s->dial);
 	if (s->cancel)
 		cancel_forget(s->cancel);

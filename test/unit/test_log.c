@@ -45,6 +45,21 @@ static struct buf written(void)
 /* ---- as much of JSON as a line has ------------------------------------------------------------
  */
 
+/* As UTF-8. */
+static void put_code(struct buf *out, unsigned code)
+{
+	if (code >= 0x800) {
+		buf_put_u8(out, (uint8_t)(0xe0 | code >> 12));
+		buf_put_u8(out, (uint8_t)(0x80 | (code >> 6 & 0x3f)));
+		buf_put_u8(out, (uint8_t)(0x80 | (code & 0x3f)));
+	} else if (code >= 0x80) {
+		buf_put_u8(out, (uint8_t)(0xc0 | code >> 6));
+		buf_put_u8(out, (uint8_t)(0x80 | (code & 0x3f)));
+	} else {
+		buf_put_u8(out, (uint8_t)code);
+	}
+}
+
 /* Decodes the string at *p, whose control characters must be escaped. */
 static void read_string(const char **p, struct buf *out)
 {
@@ -59,7 +74,7 @@ static void read_string(const char **p, struct buf *out)
 			*p += n;
 		} else if ((*p)[1] == 'u') {
 			assert_int_equal(sscanf(*p + 2, "%4x", &code), 1);
-			buf_put_u8(out, (uint8_t)code);
+			put_code(out, code);
 			*p += 6;
 		} else {
 			assert_non_null(strchr("\"\\", (*p)[1]));
@@ -109,6 +124,9 @@ static void make_hostile(char *s, size_t max)
 
 		s[i] = (char)byte;
 	}
+	/* The ends of lines that Unicode has besides. */
+	for (size_t i = 0; i + 3 < n; i += 8)
+		memcpy(s + i, rand() % 2 ? "\xe2\x80\xa8" : "x\xc2\x85", 3);
 	s[n] = '\0';
 }
 
