@@ -191,13 +191,55 @@ def test_names_in_code_style_exist(page):
     assert not unknown, f"named, but not there: {sorted(unknown)}"
 
 
+# Codes that only the log or the command line has, or that are no errors; and who gives such.
+NOT_FOR_CLIENTS = {"00000", "F0000", "XX001", "58P01"}
+NOT_TO_CLIENTS = {"config", "doctor", "main", "tenant"}
+
+
+def troubleshooting():
+    """The tables of the page: rows as lists of cells, by heading."""
+    page = (TOP / "docs/troubleshooting.md").read_text()
+    return {part.split("\n", 1)[0]: [row.strip("| ").split(" | ") for row in
+                                     re.findall(r"^\| .* \|$", part, re.M)[2:]]
+            for part in page.split("\n## ")[1:]}
+
+
+def sources(without=()):
+    """What the program is made of, with strings in one piece."""
+    files = [file for file in sorted((TOP / "src").rglob("*.c")) if file.parent.name not in without]
+    return re.sub(r'"\s*\n\s*"', "", "".join(file.read_text() for file in files)).replace('\\"', '"')
+
+
+def codes_given():
+    """SQLSTATEs that the program gives by itself."""
+    calls = r'(?:err_set\([^"]*?|refuse(?:_text)?\([^"]*?|fail\(s, |close_client\(\s*c, |= \{ )"([0-9A-Z]{5})", *"'
+    return {code for code in re.findall(calls, sources(NOT_TO_CLIENTS)) if code[0].isdigit() or code[0] in "XF"}
+
+
+def test_sqlstates_are_explained():
+    """Each that the program gives, in order, and no other."""
+    explained = [row[0] for row in troubleshooting()["By SQLSTATE"]]
+    assert explained == sorted(explained)
+    assert len(codes_given()) > 30
+    assert codes_given() - NOT_FOR_CLIENTS <= set(explained), codes_given() - set(explained)
+    unknown = {code for code in explained if f'"{code}"' not in sources()}
+    assert not unknown, unknown
+
+
 def test_messages_explained_are_ours():
-    """What the last table of operations.md lists is what the program says."""
-    source = "".join(file.read_text() for file in sorted((TOP / "src").rglob("*.c")))
-    source = re.sub(r'"\s*\n\s*"', "", source).replace('\\"', '"')
-    table = (TOP / "docs/operations.md").read_text().split("## Troubleshooting")[1]
-    messages = [m for m in re.findall(r"^\| `(.*?)` \|", table, re.M)]
-    assert len(messages) > 10
-    pieces = [piece.strip(' "();') for message in messages for piece in re.split("…|: ", message)]
-    missing = [piece for piece in pieces if piece not in source]
+    """What the tables of troubleshooting.md list is what the program says."""
+    tables = troubleshooting()
+    messages = [row[1] for row in tables["By SQLSTATE"]] + [row[0] for row in tables["By line of the log"]]
+    messages = [m[1:-1] for m in messages if m.startswith("`") and m.endswith("`")]
+    assert len(messages) > 50
+    pieces = [piece.strip(' "();,') for message in messages for piece in re.split("…|: ", message)]
+    missing = [piece for piece in pieces if piece not in sources()]
     assert not missing, missing
+
+
+def test_alarming_events_are_explained():
+    """Each kind of event that is a warning or worse."""
+    table = (TOP / "include/stats/events.def").read_text()
+    kinds = set(re.findall(r"^\tX\((\w+), (?:WARNING|ERROR),", table, re.M))
+    assert len(kinds) > 5
+    assert kinds <= {row[1].strip() for row in troubleshooting()["By line of the log"]}
