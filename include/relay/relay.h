@@ -32,7 +32,7 @@ struct relay {
 	struct queries queries;    /* what statements of each shape cost, see insight.h … */
 	struct slow_log slow_log;  /* … and those that took too long */
 	bool has_insight;
-	uint32_t audit_turn;       /* log_sample: relay/audit.h */
+	uint32_t audit_turn; /* log_sample: relay/audit.h */
 	struct hmap groups;
 	uint32_t last_group;
 	struct latency_clock latency_clock; /* of all that is measured here */

@@ -148,8 +148,8 @@ static inline bool is_plain(const struct client *c, struct slice text,
 			    const struct sql_facts *facts)
 {
 	return !facts->sequence && !local_may_know(text, facts) && !c->whose && !c->owes_snapshot &&
-	       !c->listening && !lane_may_be_said(c) && !admit_is_gated(c) && !promote_concerns(c) &&
-	       !audit_is_on(c);
+	       !c->listening && !lane_may_be_said(c) && !admit_is_gated(c) &&
+	       !promote_concerns(c) && !audit_is_on(c);
 }
 
 /* What run_query() does with such a one. */
