@@ -28,11 +28,17 @@ struct query *insight_meet(struct client *c, struct slice text, const struct sql
 void insight_tell_settings_apart(const struct client *c, struct slice text, struct query_key *key);
 void insight_keep_text(struct client *c, struct slice text);
 
+/* Of struct query_key. */
+static inline uint64_t insight_whose(const struct client *c)
+{
+	return (uint64_t)c->group->serial << 32 | (c->tenant ? c->tenant->serial : 0);
+}
+
 static inline struct query_key insight_key(const struct client *c, const uint64_t fingerprint[2])
 {
 	return (struct query_key){
 		{fingerprint[0], fingerprint[1]},
-		(uint64_t)c->group->serial << 32 | (c->tenant ? c->tenant->serial : 0)
+                insight_whose(c)
 	};
 }
 
@@ -77,7 +83,7 @@ static inline void insight_on_sent(struct client *c, struct slice text)
 }
 
 /* A Bind is sent. */
-void insight_on_bind(struct client *c, const struct statement *st, struct slice portal,
+void insight_on_bind(struct client *c, struct statement *st, struct slice portal,
 		     const struct frame *f);
 /* An Execute is: the last reply is owed for it. */
 void insight_on_execute(struct client *c, const struct frame *f);

@@ -20,6 +20,7 @@
 #include "base/hash.h"
 #include "base/slice.h"
 #include "sql/scan.h"
+#include "stats/queries.h"
 
 #include <stdint.h>
 
@@ -47,11 +48,12 @@ struct statement {
 	uint32_t flags; /* enum sql_flag */
 	enum sql_kind kind;
 	uint64_t fingerprint[2];
-	bool guards_params; /* a Bind must be looked into */
-	uint8_t sequence;   /* enum sql_sequence */
-	bool has_names;     /* it names others, see named.h */
-	unsigned changes;   /* times that its result was found to have become another */
-	uint64_t result;    /* a digest of what it is by now; 0: not known */
+	struct query_ref query; /* what it costs, of whoever used it last */
+	bool guards_params;     /* a Bind must be looked into */
+	uint8_t sequence;       /* enum sql_sequence */
+	bool has_names;         /* it names others, see named.h */
+	unsigned changes;       /* times that its result was found to have become another */
+	uint64_t result;        /* a digest of what it is by now; 0: not known */
 	bool is_exact;
 	/* COMMIT or ROLLBACK, with which no server finds fault.  As an unnamed one too it is kept
 	 * by name there: it has no plan that could grow old, and what is unnamed there stays. */

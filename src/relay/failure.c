@@ -210,6 +210,18 @@ static PGT_NOINLINE enum step check_failed(struct server *s, const struct frame 
 	return answer_swallow(s, f);
 }
 
+static void count_error(struct server *s, const struct frame *f)
+{
+	struct counters *counters = &s->client->group->counters;
+	struct report report;
+
+	counters->error_count++;
+	report_parse(frame_body(f), &report);
+	counters->timeout_count += slice_is_equal(report.sqlstate, SLICE("57014"));
+	counters->lock_count += slice_is_equal(report.sqlstate, SLICE("55P03")) ||
+				slice_is_equal(report.sqlstate, SLICE("40P01"));
+}
+
 enum step failure_on_error(struct server *s, const struct frame *f)
 {
 	const struct reply *head = replies_head(&s->replies);
@@ -246,8 +258,10 @@ enum step failure_on_error(struct server *s, const struct frame *f)
 	if (s->said_fatal)
 		s->doubtful =
 		    true; /* it is going, even if its end of the connection is still open */
-	if (!head || head->note != NOTE_REFUSED)
+	if (!head || head->note != NOTE_REFUSED) {
+		count_error(s, f);
 		insight_on_error(s);
+	}
 	if (head && head->note == NOTE_REFUSED && !s->said_fatal)
 		refuse(s, f);
 	else if (s->said_fatal)

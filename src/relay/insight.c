@@ -130,23 +130,35 @@ static struct slice params_of(const struct frame *f)
 					 : slice_of("", 0);
 }
 
-void insight_on_bind(struct client *c, const struct statement *st, struct slice portal,
-		     const struct frame *f)
+/* Its shape, looked for in the table. */
+static PGT_NOINLINE struct query *find_statement(struct client *c, struct statement *st)
 {
 	struct relay *r = relay_of(c);
-	struct query_key key;
+	struct query_key key = insight_key(c, st->fingerprint);
 	struct query *x;
 
-	c->bound.at = 0;
-	if (!r->has_insight || !st || !(st->fingerprint[0] || st->fingerprint[1]))
-		return;
-	key = insight_key(c, st->fingerprint);
 	if (st->calls_set_config)
 		insight_tell_settings_apart(c, statement_text(st), &key);
 	x = queries_find(&r->queries, &key);
 	if (!x)
 		x = meet_statement(c, st, &key);
-	c->bound = queries_ref(&r->queries, x);
+	st->query = queries_ref(&r->queries, x);
+	return x;
+}
+
+void insight_on_bind(struct client *c, struct statement *st, struct slice portal,
+		     const struct frame *f)
+{
+	struct relay *r = relay_of(c);
+	struct query *x;
+
+	c->bound.at = 0;
+	if (!r->has_insight || !st || !(st->fingerprint[0] || st->fingerprint[1]))
+		return;
+	x = queries_get(&r->queries, st->query);
+	if (!x || x->key.whose != insight_whose(c))
+		x = find_statement(c, st);
+	c->bound = st->query;
 	c->bound_portal = digest_of(portal);
 	if (insight_watch(c, x))
 		query_compare(x, params_of(f));

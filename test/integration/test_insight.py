@@ -2,11 +2,15 @@
 #
 # test_insight.py - SHOW QUERIES, SLOW and ADVICE: what statements cost, and what habits cost too much.
 """Each piece of advice has a test that shows it, and one that it does not cry wolf."""
+import re
+import urllib.request
+
 import psycopg
 import pytest
 
 import raw
 from conftest import APP_DATABASE
+from machine import Port
 from rig import log_in, shop
 from tenancy import enter, make_ledger, tenants
 from turnstile import ADMIN_USER
@@ -383,3 +387,29 @@ def test_advice_of_a_tenant(primary, turnstile):
 
 def test_who_may_look(pooler):
     assert pooler.admin("SHOW SLOW", user=ADMIN_USER) == []
+
+
+# --- metrics -----------------------------------------------------------------------------------
+def test_errors_timeouts_and_locks_are_counted(primary, turnstile):
+    port = Port()
+    pooler = turnstile(shop(primary, {"pool_mode": "transaction", "http_listen": port.number,
+                                      "slow_query_time": "50ms"}))
+    with primary.connect(APP_DATABASE) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS insight_locks (i int)")
+        connection.execute("GRANT ALL ON insight_locks TO PUBLIC")
+    with log_in(pooler) as client, log_in(pooler) as holder:
+        client.query("SELECT 1 / 0")
+        client.query("BEGIN; SET LOCAL statement_timeout = 100; SELECT pg_sleep(5)")
+        client.query("ROLLBACK")
+        holder.query("BEGIN")
+        holder.query("LOCK insight_locks")
+        client.query("LOCK TABLE insight_locks NOWAIT")
+        client.query("BEGIN; LOCK TABLE insight_locks NOWAIT")
+        client.query("ROLLBACK")
+        holder.query("ROLLBACK")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port.number}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    counts = {name: int(re.search(rf'pgturnstile_{name}_total{{database="{APP_DATABASE}"}} (\d+)', text)[1])
+              for name in ("error", "timeout", "lock", "slow")}
+    port.release()
+    assert counts["timeout"] == 1 and counts["lock"] == 1 and counts["error"] == 4 and counts["slow"] >= 1

@@ -24,6 +24,9 @@ SHAPES = {
                "transaction"),
     "fast": ("SELECT 2;", 16, [], "query"),
 }
+# What else the machine does delays the client's own reading, which its log counts and nobody else can
+# see: so the client, and what is measured, come first where we may say so.
+FIRST = ["nice", "-n", "-15"] if os.geteuid() == 0 else []
 # A trip that takes less than the scheduler's turn is longer for who waits for its turn to read it.
 UNBOUND = {"fast"}
 
@@ -38,12 +41,18 @@ def config(primary):
                         for n, name in enumerate(SHAPES, 1)}}
 
 
+def come_first(pid):
+    """Each thread has its own priority."""
+    for task in Path(f"/proc/{pid}/task").iterdir() if FIRST else []:
+        os.setpriority(os.PRIO_PROCESS, int(task.name), -15)
+
+
 def run(pooler, name):
     """Microseconds of each transaction, by pgbench's log."""
     script, clients, options, _ = SHAPES[name]
     directory = scratch_dir("latency")
     (directory / "script.sql").write_text(script)
-    subprocess.run(["pgbench", "-n", "-h", pooler.host, "-p", str(pooler.port), "-U",
+    subprocess.run([*FIRST, "pgbench", "-n", "-h", pooler.host, "-p", str(pooler.port), "-U",
                     f"{USER}.{name}", "-c", str(clients), "-j", "1", "-T", str(SECONDS), "-l",
                     "-f", "script.sql", *options, DATABASE], cwd=directory, check=True,
                    env={**os.environ, "PGPASSWORD": PASSWORD}, stdout=subprocess.DEVNULL)
@@ -66,6 +75,7 @@ def main():
     table = Table()
     with Stage() as stage:
         pooler = stage.turnstile(config(stage.primary()))
+        come_first(pooler.pid)
         for name in sys.argv[1:] or SHAPES:
             log = run(pooler, name)
             count, figures = told(pooler, name)
