@@ -75,7 +75,7 @@ def main():
     table = Table()
     with Stage() as stage:
         pooler = stage.turnstile(config(stage.primary()))
-        come_first(pooler.pid)
+        come_first(pooler.pid())
         for name in sys.argv[1:] or SHAPES:
             log = run(pooler, name)
             count, figures = told(pooler, name)
