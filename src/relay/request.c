@@ -100,11 +100,17 @@ static void log_refusal(const struct client *c, const struct err *e)
 	log_about(LOG_LEVEL_INFO, &about, "%s", e->text);
 }
 
+/* What was sent ahead of it waits for a Sync.  A COMMIT that the client knows of has its own. */
+static bool is_behind_carried(const struct client *c)
+{
+	return c->server->carrying && (c->server->carried || !early_is_all(c));
+}
+
 void request_refuse(struct client *c, uint8_t type, const struct err *e)
 {
 	if (c->host->config->global.log_pooler_errors)
 		log_refusal(c, e);
-	if (c->server && (!is_at_start(c) || c->server->carrying)) {
+	if (c->server && (!is_at_start(c) || is_behind_carried(c))) {
 		refuse_on_server(c, type, e);
 		return;
 	}

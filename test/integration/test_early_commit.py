@@ -358,6 +358,33 @@ def test_i1_the_habit(door, turnstile):
         assert count(t) == before + 4
 
 
+def test_i1_what_is_refused_behind_it(door, turnstile):
+    """It is answered while the COMMIT is on its way, in a transaction and outside of one."""
+    t = turnstile(tenants(door, {"tenant_by": "user_suffix, set", "tenant_pool": "shared", "workers": 1,
+                                 "default_pool_size": 1, "no_tenant": "empty", "early_commit": "yes", **MONITOR},
+                          None, {"users": {APP_USER: {"tenant_switch": "yes"}}}))
+    who = f"SELECT current_setting('{SETTING}')"
+    forged = f"SELECT set_config(lower('{SETTING}'), '{ACME}', false)"
+    with log_in(t) as client:
+        warm_up(t, client)
+        for begin in (None, "BEGIN"):
+            extended(client, "BEGIN"), extended(client, f"SELECT set_config('{SETTING}', $1, true)", ACME)
+            assert raw.find(extended(client, who), "D")[0].row == (ACME,)
+            door.shut()
+            assert raw.kinds(extended(client, "COMMIT")) == "12nCZ"
+            if begin:
+                extended(client, begin)
+                extended(client, f"SELECT set_config('{SETTING}', $1, true)", GLOBEX)
+            client.send(p("", forged) + b() + e() + p("", who) + b() + e() + SYNC)
+            messages = client.until("Z")
+            assert sqlstate(messages) == "42501" and messages[-1].body == (b"E" if begin else b"I")
+            door.open()
+            if begin:
+                assert sqlstate(extended(client, who)) == "25P02"
+                extended(client, "ROLLBACK")
+            assert show(client, SETTING) == ""
+
+
 def test_those_who_wait_get_their_turn(table, turnstile):
     """A client that reads on and on does not keep its server for itself."""
     t = turnstile(early(table))
