@@ -4,10 +4,15 @@
  *
  * Knows which commands there are and who may use them, not what they do.  Pure.
  *
- *     command = [ verb [ word ] [ "by" word ] [ "tenant" name ] | "set" [ "tenant" name ] word (
- * "=" | "to" ) ( word | string ) | "reset" "tenant" name [ word ] | ( "readonly" | "readwrite" ) [
- * owner ] | "maintenance" [ "on" | "off" ] [ owner ] [ string ] | ( "pause" | "resume" | "kill" )
- * "tenant" name ] [ ";" ] owner   = ( "database" | "tenant" ) name
+ *     command = [ verb [ word ] [ "by" word ] [ "tenant" name ]
+ *               | "set" [ "tenant" name ] word ( "=" | "to" ) ( word | string )
+ *               | "reset" "tenant" name [ word ]
+ *               | ( "readonly" | "readwrite" ) [ owner ]
+ *               | "maintenance" [ "on" | "off" ] [ owner ] [ string ]
+ *               | ( "pause" | "resume" | "kill" ) "tenant" name ] [ ";" ]
+ *               | ( "show" | "select" ) "route" [ "database" name ]
+ *                 [ ( "tenant" | "user" ) name ] [ statement ]
+ *     owner   = ( "database" | "tenant" ) name
  *
  * A word is bare or in double quotes.  Blanks and SQL comments may stand between them.  One
  * command is one message, as in PgBouncer: text behind the semicolon is an error, and then nothing
@@ -85,18 +90,20 @@ enum owner { OWNER_ALL, OWNER_DATABASE, OWNER_TENANT, OWNER_NODE };
 extern const char *const argument_usages[];
 
 #define COMMAND_MAX_WORD  128
-#define COMMAND_MAX_VALUE 1024
+#define COMMAND_MAX_VALUE 8192
 
 struct command {
 	bool is_empty; /* nothing but blanks, comments and a semicolon; nothing else is set */
 	enum command_id id;
 	int show;                      /* enum show_id, or -1 */
 	int fake;                      /* enum fake_id that SHOW or SET means, or -1 */
-	enum owner owner;              /* of whom .name is the name; else OWNER_ALL */
+	enum owner owner;              /* of whom .name is the name; else OWNER_ALL; of SHOW ROUTE:
+					* whether .word is a tenant, .name is the database */
 	bool is_off;                   /* MAINTENANCE OFF */
 	char name[COMMAND_MAX_WORD];   /* "" without one */
 	char word[COMMAND_MAX_WORD];   /* the argument, or the setting's name; "" without one */
-	char value[COMMAND_MAX_VALUE]; /* of a setting, the message, or what SHOW … BY is by */
+	char value[COMMAND_MAX_VALUE]; /* of a setting, the message, what SHOW … BY is by, or a
+					* statement */
 };
 
 /* Reads text.  False: *e (42601) has PgBouncer's words.  The text is quoted there but must not be

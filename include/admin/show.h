@@ -16,6 +16,9 @@
 
 struct show_rest;
 
+/* Takes the table over. */
+typedef void show_done_fn(struct control *c, struct table *t, void *arg);
+
 struct show {
 	const struct layout *shown;    /* NULL: SHOW HELP, which has no rows */
 	const struct layout *gathered; /* NULL: as shown */
@@ -24,6 +27,9 @@ struct show {
 	void (*derive)(struct control *c, const struct table *gathered, struct table *shown);
 	/* Sorts and leaves out rows of what is shown as the command says; the console's only. */
 	void (*arrange)(const struct command *cmd, struct table *t);
+	/* Of one with arguments, instead of all of these.  False: *e says what is wrong. */
+	bool (*ask)(struct control *c, const struct command *cmd, show_done_fn *done, void *arg,
+		    struct err *e);
 	/* Adds the next rows to *t, which is empty; false: these are the last. */
 	bool (*more)(struct control *c, struct show_rest *rest, struct table *t);
 };
@@ -49,8 +55,6 @@ extern const struct show show_top_queries, show_slow_queries;
 /* The rows of SHOW TENANTS of those that have sent most statements. */
 extern const struct show show_top_tenants;
 
-/* Takes the table over. */
-typedef void show_done_fn(struct control *c, struct table *t, void *arg);
 /* Makes the table; done() is called on the control thread, before this returns when no worker has
  * to be asked. */
 void show_run(struct control *c, const struct show *show, show_done_fn *done, void *arg);

@@ -146,6 +146,8 @@ int node_set_replica(const struct node_set *set, struct node_wish *wish);
 /* Whether a replica, and this process of it, has what is asked of one by then. */
 bool node_set_covers(const struct node_set *set, unsigned node, int64_t process,
 		     const struct node_wish *wish);
+/* What there is against a node for such a read, in words, for SHOW ROUTE; NULL: it will do. */
+const char *node_set_objection(const struct node_set *set, unsigned i, struct node_wish *wish);
 /* A connection has met this process there.  False: it is another than the one that is asked. */
 bool node_set_meet(struct node_set *set, struct node *node, int64_t process);
 /* Whether anything could be routed at all: cheap, for the hot path. */

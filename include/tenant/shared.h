@@ -12,6 +12,7 @@
 #ifndef PGT_TENANT_SHARED_H
 #define PGT_TENANT_SHARED_H
 
+#include "base/buf.h"
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/slice.h"
@@ -117,6 +118,8 @@ struct shared *shared_get(enum shared_kind kind, struct slice name);
 /* Finds it or returns NULL. */
 struct shared *shared_find(enum shared_kind kind, struct slice name);
 void shared_put(struct shared *s);
+/* The name of a login's record. */
+void shared_name_login(struct buf *out, const char *database, const char *user);
 
 /* Of those of a kind that wants picks under the lock, a reference each; the list is the caller's.
  */

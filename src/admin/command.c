@@ -335,6 +335,43 @@ static bool parse_view(struct slice *rest, struct command *out, struct slice tex
 	return expect_end(rest, text, e);
 }
 
+static bool take_rest(struct slice rest, struct command *out, struct err *e)
+{
+	const struct token t = { .text = rest };
+
+	/* A comment in front may be a hint, and stays. */
+	return take_text(&t, out->value, sizeof(out->value)) ||
+	       err_set(e, "54000", "a statement may have %d bytes here", COMMAND_MAX_VALUE - 1);
+}
+
+/* [DATABASE name] [TENANT name | USER name] statement */
+static bool parse_route(struct slice *rest, struct command *out, struct slice text, struct err *e)
+{
+	struct token t;
+
+	*out->word = '\0';
+	t = peek_token(*rest);
+	if (is_word(&t, "database")) {
+		next_token(rest);
+		if (!take_name(rest, out, OWNER_ALL, text, e))
+			return false;
+		t = peek_token(*rest);
+	}
+	if (is_word(&t, "tenant") || is_word(&t, "user")) {
+		out->owner = is_word(&t, "tenant") ? OWNER_TENANT : OWNER_ALL;
+		next_token(rest);
+		t = next_token(rest);
+		if (t.kind != TOKEN_WORD || !t.text.n)
+			return syntax_error(text, e);
+		if (!take_text(&t, out->word, sizeof(out->word)))
+			return err_set(e, "42601", "bad arguments");
+	}
+	t = peek_token(*rest);
+	if (t.kind == TOKEN_END || is_end(t, &(struct slice){ 0 }))
+		return true;
+	return take_rest(slice_of(rest->p, rest->n), out, e);
+}
+
 static bool parse_shown(struct slice *rest, struct command *out, struct slice text, struct err *e)
 {
 	struct token t = next_token(rest);
@@ -347,7 +384,8 @@ static bool parse_shown(struct slice *rest, struct command *out, struct slice te
 	out->fake = find_fake(out->word);
 	if (out->show < 0 && out->fake < 0)
 		return syntax_error(text, e);
-	return parse_view(rest, out, text, e);
+	return out->show == SHOW_route ? parse_route(rest, out, text, e)
+				       : parse_view(rest, out, text, e);
 }
 
 static bool parse_argument(struct slice *rest, struct command *out, struct slice text,

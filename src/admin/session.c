@@ -252,6 +252,7 @@ static void on_shown(struct control *c, struct table *t, void *arg)
 static void run_show(struct session *s, const struct show *show, unsigned max_rows)
 {
 	struct pending *pending;
+	struct err e;
 
 	if (!show->shown) {
 		help_put_notice(out_of(s));
@@ -261,7 +262,12 @@ static void run_show(struct session *s, const struct show *show, unsigned max_ro
 	pending = xnew(struct pending);
 	*pending = (struct pending){ s, max_rows };
 	session_wait(s, forget_pending, pending);
-	show_run(s->console->control, show, on_shown, pending);
+	if (!show->ask) {
+		show_run(s->console->control, show, on_shown, pending);
+	} else if (!show->ask(s->console->control, &s->portal->cmd, on_shown, pending, &e)) {
+		free(pending);
+		session_fail(s, &e);
+	}
 }
 
 static void ignore_setting(struct session *s)

@@ -5,6 +5,7 @@
  * Only what there was a choice for is counted: databases with replicas, whose roles are known.
  */
 #include "admin/parts.h"
+#include "admin/reasons.h"
 #include "relay/relay.h"
 #include "stats/counters.h"
 #include "worker/worker.h"
@@ -17,12 +18,7 @@
 	X(TEXT, FIRST, meaning, "Why, in a sentence.")
 LAYOUT_DEFINE(routes, ROUTES_COLUMNS);
 
-static const struct {
-	const char *node;
-	const char *reason;
-	unsigned counter; /* of counters_table */
-	const char *meaning;
-} reasons[] = {
+static const struct route_text reasons[] = {
 	{"replica",  "read",              COUNTER_replica_count,
          "proven to read only, or in a READ ONLY transaction"                                               },
 	{ "primary", "observed",          COUNTER_observed_count,
@@ -45,6 +41,15 @@ static const struct {
 	{ "replica", "not rescued",       COUNTER_unrescued_count,
          "failed there for one of these reasons, and could not be asked again"                              },
 };
+
+const struct route_text *route_text_of(unsigned counter)
+{
+	size_t i = 0;
+
+	while (reasons[i].counter != counter)
+		PGT_ASSERT(++i < PGT_NELEMS(reasons));
+	return &reasons[i];
+}
 
 static void routes_row(struct group *group, struct table *t)
 {

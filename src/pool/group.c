@@ -36,8 +36,7 @@ static struct shared *login_record(const struct group *group)
 	struct buf name = { 0 };
 	struct shared *s;
 
-	buf_put_cstr(&name, group->name);
-	buf_put_cstr(&name, group->user);
+	shared_name_login(&name, group->name, group->user);
 	s = shared_get(SHARED_LOGIN, buf_peek(&name));
 	buf_fini(&name);
 	return s;

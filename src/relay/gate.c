@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "relay/reason.h"
 #include "relay/statement.h"
 #include "route/nodes.h"
 #include "sql/classify.h"
@@ -667,9 +668,6 @@ static struct pool *find_replica(const struct client *c, struct node_wish *wish)
 	return pool && relay_now(c) >= pool->retry_at ? pool : NULL;
 }
 
-/* Why a transaction goes where it goes. */
-enum route_reason { ROUTED_READ, ROUTED_HINT, ROUTED_WRITE };
-
 static bool is_observed(const struct client *c)
 {
 	return c->group->set.route_mode == ROUTE_MODE_OBSERVE;
@@ -756,10 +754,10 @@ bool gate_is_proven(struct client *c, struct slice text, const struct sql_facts 
 static enum route_reason reason_of(struct client *c, struct slice text,
 				   const struct sql_facts *facts)
 {
-	if (facts->hint == SQL_HINT_PRIMARY)
-		return ROUTED_HINT;
-	if (facts->begin_read_only && facts->statements == 1 && !facts->begin_serializable)
-		return ROUTED_READ;
+	enum route_reason why;
+
+	if (reason_is_said(facts, &why))
+		return why;
 	return gate_is_read(c, text, facts) ? ROUTED_READ : ROUTED_WRITE;
 }
 

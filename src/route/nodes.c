@@ -204,21 +204,40 @@ bool node_set_covers(const struct node_set *set, unsigned node, int64_t process,
 	       (!set->unsure && covers(&set->nodes[node], wish->fence, &asked) && asked == process);
 }
 
-/* Whether a replica will do; *process, if it matters, is what it has to be. */
-static bool will_do(const struct node_set *set, unsigned i, struct node_wish *wish,
-		    int64_t *process)
+/* What there is against a replica, in words; NULL: it will do, and *process, if it matters, is what
+ * it has to be. */
+static const char *object_to(const struct node_set *set, unsigned i, struct node_wish *wish,
+			     int64_t *process)
 {
 	const struct node *node = &set->nodes[i];
 
 	*process = 0;
-	if (!wish->serves[i] || node->role != NODE_REPLICA || !node->weight ||
-	    !is_fresh(node, wish))
-		return false;
-	if (wish->is_fenced && (set->unsure || !covers(node, wish->fence, process))) {
-		wish->lacks = true;
-		return false;
-	}
-	return true;
+	if (!wish->serves[i])
+		return "reserved for a lane";
+	if (node->role != NODE_REPLICA)
+		return "no replica that answers";
+	if (!node->weight)
+		return "its weight is 0";
+	if (!is_fresh(node, wish))
+		return "further behind than max_replica_lag allows, or nobody knows how far";
+	if (!wish->is_fenced || (!set->unsure && covers(node, wish->fence, process)))
+		return NULL;
+	wish->lacks = true;
+	return set->unsure ? "writes go to another server than the monitor asks"
+			   : "not known yet to have replayed what was written";
+}
+
+static bool will_do(const struct node_set *set, unsigned i, struct node_wish *wish,
+		    int64_t *process)
+{
+	return !object_to(set, i, wish, process);
+}
+
+const char *node_set_objection(const struct node_set *set, unsigned i, struct node_wish *wish)
+{
+	int64_t process;
+
+	return object_to(set, i, wish, &process);
 }
 
 /* What is looked at of a node once, since others change it meanwhile. */

@@ -85,6 +85,12 @@ struct shared *shared_find(enum shared_kind kind, struct slice name)
 	return s;
 }
 
+/* No two pairs have the same, and no NUL is in it. */
+void shared_name_login(struct buf *out, const char *database, const char *user)
+{
+	buf_printf(out, "%zu:%s%s", strlen(database), database, user);
+}
+
 struct shared *shared_get(enum shared_kind kind, struct slice name)
 {
 	uint64_t hash = hash_bytes(name.p, name.n);

@@ -2,6 +2,7 @@
 #
 # test_routing.py - which node answers: reads a replica, all else the primary (I4).
 """A real primary and a real streaming replica; `port` tells who answered."""
+import psycopg
 import pytest
 
 import raw
@@ -206,3 +207,72 @@ def test_new_shapes_get_a_share_of_the_parsers_time(pair, turnstile):
         wait_routed(client, replica)
         assert shapes_on(client, replica, 300, "all") == 300
     port.release()
+
+
+# --- SHOW ROUTE --------------------------------------------------------------------------------
+def told(t, rest):
+    """{fact: (value, meaning)}"""
+    return {row["fact"]: (row["value"], row["meaning"]) for row in t.admin(f"SHOW ROUTE {rest}")}
+
+
+@pytest.mark.parametrize("sql, reason, why", [
+    ("SELECT 2", "read", "the grammar and the primary's catalog prove it"),
+    ("BEGIN READ ONLY", "read", "begin is no read"),
+    ("/* route: primary */ SELECT 2", "hint", "its comment asks for the primary"),
+    ("INSERT INTO routed VALUES ('x')", "write", "insert is no read"),
+    ("SELECT nextval('s')", "write", "nextval() writes the sequence"),
+    ("SELECT 2; DELETE FROM routed", "write", "DeleteStmt is in no list of what reads"),
+    ("SELECT gen_random_uuid()", "write", "gen_random_uuid() may write: it is volatile, or calls what is"),
+    ("SELECT FROM WHERE", "write", "the grammar does not take it: syntax error at or near \"WHERE\""),
+    ("CALL nothing()", "write", "call is no read")])
+def test_show_route_says_where_and_why(pair, client, turnstile, sql, reason, why):
+    """And what it says is what is done."""
+    primary, replica = pair
+    t = turnstile(routed(pair))
+    with log_in(t) as asker:
+        wait_routed(asker, replica)
+        facts = told(t, sql)
+        assert facts["reason"][0] == reason and facts["read"][1] == why
+        node = replica if reason == "read" else primary
+        assert facts["route"][0].endswith(f":{node.port}")
+        before = routes_of(t)
+        asker.query(sql)
+        if sql.startswith("BEGIN"):
+            assert answered_by(asker) == node.port
+        counted = {name for name, count in routes_of(t).items() if count != before[name]}
+        assert counted == {reason}
+
+
+def routes_of(t):
+    return {row["reason"]: row["count"] for row in t.admin("SHOW ROUTES") if row["database"] == APP_DATABASE}
+
+
+def test_show_route_knows_fences_and_nodes(pair, turnstile):
+    primary, replica = pair
+    t = turnstile(routed(pair, {"read_your_writes": "tenant", "monitor_interval": "100ms"}))
+    asked = f"DATABASE {APP_DATABASE} USER {APP_USER} {WHERE}"
+    with log_in(t) as client:
+        wait_routed(client, replica)
+        replica.pause_replay()
+        try:
+            answered_by(client, WRITE)
+            facts = told(t, asked)
+            assert facts["user"][0] == APP_USER and facts["reason"][0] == "fence", facts
+            assert int(facts["fence"][0]) > 0
+            assert facts["node 1"] == (f"replica {replica.host}:{replica.port}",
+                                       "not known yet to have replayed what was written")
+            assert answered_by(client) == primary.port
+        finally:
+            replica.resume_replay()
+        wait_routed(client, replica)
+        assert told(t, asked)["reason"][0] == "read"
+        assert told(t, asked)["node 1"][1] == "will do for a read"
+        assert told(t, f"USER nobody {WHERE}")["fence"] == ("none", "nothing is known to have been written")
+
+
+def test_show_route_refuses_what_it_cannot_say(pair, turnstile):
+    t = turnstile(routed(pair))
+    for text, state in ("", "42601"), ("DATABASE nowhere SELECT 2", "3D000"), ("SELECT " + "1," * 5000, "54000"):
+        with pytest.raises(psycopg.Error) as refused:
+            t.admin(f"SHOW ROUTE {text}")
+        assert refused.value.sqlstate == state

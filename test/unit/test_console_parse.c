@@ -70,6 +70,32 @@ static void test_arguments(void **state)
 	assert_true(parsed(" ; ").is_empty);
 }
 
+static void expect_route(const char *text, const char *database, enum owner owner,
+			 const char *whose, const char *statement)
+{
+	struct command cmd = parsed(text);
+
+	assert_int_equal(cmd.show, SHOW_route);
+	assert_string_equal(cmd.name, database);
+	assert_int_equal(cmd.owner, owner);
+	assert_string_equal(cmd.word, whose);
+	assert_string_equal(cmd.value, statement);
+}
+
+static void test_route(void **state)
+{
+	expect_route("SHOW ROUTE", "", OWNER_ALL, "", "");
+	expect_route("show route;", "", OWNER_ALL, "", "");
+	expect_route("SHOW ROUTE SELECT 'a; b' -- c", "", OWNER_ALL, "", " SELECT 'a; b' -- c");
+	expect_route("SHOW ROUTE/* route: primary */ SELECT 2", "", OWNER_ALL, "",
+		     "/* route: primary */ SELECT 2");
+	expect_route("SHOW ROUTE DATABASE \"my db\" SELECT 2;", "my db", OWNER_ALL, "",
+		     " SELECT 2;");
+	expect_route("SHOW ROUTE database d TENANT acme SELECT 2", "d", OWNER_TENANT, "acme",
+		     " SELECT 2");
+	expect_route("SHOW ROUTE USER app TABLE t", "", OWNER_ALL, "app", " TABLE t");
+}
+
 static void expect_setting(const char *text, const char *name, const char *value)
 {
 	struct command cmd = parsed(text);
@@ -387,6 +413,7 @@ int main(void)
 		cmocka_unit_test(test_one_command_a_message),
 		cmocka_unit_test(test_i6_long_words_are_refused),
 		cmocka_unit_test(test_every_cut_of_a_command),
+		cmocka_unit_test(test_route),
 		cmocka_unit_test(test_access),
 		cmocka_unit_test(test_rows_of_workers_are_merged),
 		cmocka_unit_test(test_without_keys_rows_stay),
