@@ -87,8 +87,8 @@ static void test_route(void **state)
 	expect_route("SHOW ROUTE", "", OWNER_ALL, "", "");
 	expect_route("show route;", "", OWNER_ALL, "", "");
 	expect_route("SHOW ROUTE SELECT 'a; b' -- c", "", OWNER_ALL, "", " SELECT 'a; b' -- c");
-	expect_route("SHOW ROUTE/* route: primary */ SELECT 2", "", OWNER_ALL, "",
-		     "/* route: primary */ SELECT 2");
+	expect_route("SHOW ROUTE /* route: primary */ SELECT 2", "", OWNER_ALL, "",
+		     " /* route: primary */ SELECT 2");
 	expect_route("SHOW ROUTE DATABASE \"my db\" SELECT 2;", "my db", OWNER_ALL, "",
 		     " SELECT 2;");
 	expect_route("SHOW ROUTE database d TENANT acme SELECT 2", "d", OWNER_TENANT, "acme",
