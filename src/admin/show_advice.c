@@ -61,13 +61,13 @@ static const struct kind tenant_here = {
 static const struct kind set_kinds[] = {
 	[QUERY_SETS_TENANT] = {"set_tenant",   SAVES_ALL,
                                "The tenant's id is sent to the server with each query. tenant_by "
-                               "= set "
+				"= set "
 				"and tenant_switch = yes answer it here; with user_suffix or "
 				"startup in "
 				"tenant_by it need not be sent at all."        },
 	[QUERY_SETS_TIMEOUT] = { "set_timeout", SAVES_ALL,
                                "statement_timeout of a tier, tenant or lane needs no "
-                               "statement."                                    },
+				 "statement."                                  },
 	[QUERY_SETS_OTHER] = { "set_often",   SAVES_ALL,
 			       "Settings follow a session from server to server: once for each "
 			       "session, or in its startup options, is enough."},
