@@ -40,10 +40,11 @@ struct statement {
 	unsigned nnames, nservers; /* of clients; that have it */
 	uint64_t uses;             /* Binds and Describes by name */
 	uint64_t id;
-	uint64_t env_key; /* of the clients that mean this by it */
-	uint64_t meaning; /* gate_meaning() when its text was looked at */
-	bool is_proven;   /* a server of the group has parsed it */
-	bool is_guarded;  /* the gate must see it each time */
+	uint64_t env_key;  /* of the clients that mean this by it */
+	uint64_t meaning;  /* gate_meaning() when its text was looked at */
+	bool tells_moment; /* sql_tells_moment(): found by nobody else */
+	bool is_proven;    /* a server of the group has parsed it */
+	bool is_guarded;   /* the gate must see it each time */
 	uint32_t effects;
 	uint32_t flags; /* enum sql_flag */
 	enum sql_kind kind;

@@ -173,6 +173,10 @@ struct sql_name {
 
 #define SQL_NAMES_MAX 8
 
+/* Settings by which a server reads a text when it parses it, up to NULL: what names of tables mean,
+ * and what literals are, as '1/2/2003'::date is by DateStyle.  Lower case. */
+extern const char *const sql_meaning_settings[];
+
 struct sql_facts {
 	enum sql_kind kind;  /* of the first statement */
 	unsigned statements; /* that are not empty: what a Query costs in tokens */
@@ -196,10 +200,9 @@ struct sql_facts {
 	bool calls_set_config; /* its literals are in what is told here */
 	bool sets_many; /* RESET, SESSION CHARACTERISTICS …: other settings than .settings too */
 	bool sets_unnamed; /* a setting whose name the text does not tell */
-	bool sets_path; /* search_path or who the session acts as, if only for the transaction: what
-			   names of tables mean may be something else from here on */
-	bool resets;    /* RESET, or a value DEFAULT, LOCAL or NULL: goes back to what the session
-			   began with */
+	bool sets_path;    /* one of sql_meaning_settings, if only for the transaction */
+	bool resets; /* RESET, or a value DEFAULT, LOCAL or NULL: goes back to what the session
+			began with */
 	bool resets_early; /* … something guarded maybe, and another statement follows */
 	unsigned settings_len;
 	unsigned nchanges;

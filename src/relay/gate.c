@@ -44,14 +44,12 @@ static bool is_ascii_safe(struct slice encoding)
 	return true;
 }
 
-/* What names of tables mean to the client's session, as far as another's may share it: who has
- * temporary tables, or is changing it, shares it with nobody. */
+/* What names of tables and literals mean to the client's session, as far as another's may share it:
+ * who has temporary tables, or is changing it, shares it with nobody. */
 static uint64_t add_path(const struct client *c, uint64_t key)
 {
-	static const char *const names[] = { "search_path", "role", "session_authorization" };
-
-	for (size_t i = 0; i < PGT_NELEMS(names); i++) {
-		const char *value = param_set_get(c->wanted, slice_str(names[i]));
+	for (size_t i = 0; sql_meaning_settings[i]; i++) {
+		const char *value = param_set_get(c->wanted, slice_str(sql_meaning_settings[i]));
 
 		if (value)
 			key = hash_more(key + i, value, strlen(value) + 1);

@@ -285,8 +285,8 @@ static void pin_at_once(struct client *c, uint32_t mask, struct slice text)
 	pins_set(c, c->pins | mask);
 }
 
-/* A name may mean another table from here on, so that a statement parsed before says nothing of one
- * parsed now. */
+/* A name may mean another table from here on, and a literal something else, so that a statement
+ * parsed before says nothing of one parsed now. */
 static void note_path(struct client *c, const struct sql_facts *facts)
 {
 	const uint32_t unseen = SQL_EFFECT_BLOCK | SQL_EFFECT_DISCARD_ALL | SQL_EFFECT_TEMP;

@@ -13,6 +13,7 @@
 #include "relay/named.h"
 #include "relay/parts.h"
 #include "relay/statement_parts.h"
+#include "sql/moment.h"
 #include "wire/frame.h"
 #include "wire/read.h"
 #include "wire/write.h"
@@ -72,13 +73,15 @@ static uint64_t hash_body(struct client *c, struct slice body)
 	return hash_more(c->env_key, body.p, body.n);
 }
 
-/* The statement of this body, borrowed, or NULL; compared in full, never by hash alone. */
+/* The statement of this body, borrowed, or NULL; compared in full, never by hash alone.  One that
+ * tells a moment is of its own Parse only. */
 static struct statement *lookup(const struct client *c, struct slice body, uint64_t hash)
 {
 	for (struct hlink *l = hmap_first(&relay_of(c)->statements, hash); l; l = hmap_next(l)) {
 		struct statement *st = container_of(l, struct statement, link);
 
-		if (st->env_key == c->env_key && slice_is_equal(slice_of(st->body, st->len), body))
+		if (!st->tells_moment && st->env_key == c->env_key &&
+		    slice_is_equal(slice_of(st->body, st->len), body))
 			return st;
 	}
 	return NULL;
@@ -96,6 +99,14 @@ static bool is_kept_end(const struct statement *st)
 	return (st->kind == SQL_KIND_COMMIT || st->kind == SQL_KIND_ROLLBACK) && st->is_exact &&
 	       !memchr(text.p, ';', text.n) && slice_is_ascii(text) &&
 	       st->len == text.n + sizeof("\0\0"); /* it declares no types */
+}
+
+static bool tells_moment(struct client *c, const struct statement *st)
+{
+	const struct lex_env env = { .standard_strings = c->env_standard_strings,
+				     .ascii_safe = c->env_ascii_safe };
+
+	return sql_tells_moment(statement_text(st), &env);
 }
 
 /* The same, made if need be, with a reference. */
@@ -138,6 +149,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	memcpy(st->body + body.n, facts->settings, facts->settings_len);
 	st->text_len = strnlen(st->body, body.n);
 	st->is_kept_end = is_kept_end(st);
+	st->tells_moment = tells_moment(c, st);
 	hmap_insert(&r->statements, &st->link, hash);
 	r->statement_bytes += statement_size(st);
 	return st;

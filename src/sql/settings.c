@@ -84,11 +84,25 @@ void setting_add(struct scan *s, const struct sql_change *c)
 		s->f->changes[s->f->nchanges++] = *c;
 }
 
+const char *const sql_meaning_settings[] = {
+	"search_path",
+	"role",
+	"session_authorization",
+	"datestyle",
+	"timezone",
+	"intervalstyle",
+	"lc_monetary",
+	"array_nulls",
+	"xmloption",
+	"backslash_quote",
+	"transform_null_equals",
+	NULL,
+};
+
 void setting_see_path(struct scan *s, struct slice name)
 {
-	s->f->sets_path |= slice_is_equal(name, SLICE("search_path")) ||
-			   slice_is_equal(name, SLICE("role")) ||
-			   slice_is_equal(name, SLICE("session_authorization"));
+	for (size_t i = 0; sql_meaning_settings[i]; i++)
+		s->f->sets_path |= slice_is_equal(name, slice_str(sql_meaning_settings[i]));
 }
 
 void setting_note(struct scan *s, struct slice name)

@@ -104,6 +104,55 @@ def test_i2_same_name_different_texts(primary, turnstile):
             assert run(stranger, "pgt_1") == "26000"
 
 
+# --- literals, which a server reads when it parses a text ------------------------------------------
+DAY = "SELECT extract(day FROM date '01/02/2003')"
+
+
+@pytest.mark.parametrize("name", ["", "s"])
+def test_i2_literals_are_read_by_ones_own_settings(primary, turnstile, name):
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with log_in(t, DateStyle="ISO, MDY") as one, log_in(t, DateStyle="ISO, DMY") as other:
+        for client in (one, other):
+            prepare(client, name, DAY)
+        for _ in range(2):
+            assert run(one, name) == [("2",)]
+            assert run(other, name) == [("1",)]
+
+
+def test_i2_literals_are_read_by_settings_of_the_moment(primary, turnstile):
+    """A setting changed in the transaction, and back behind it."""
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with log_in(t, DateStyle="ISO, MDY") as client:
+        prepare(client, "before", DAY)
+        client.query("BEGIN; SET LOCAL DateStyle = 'ISO, DMY'")
+        prepare(client, "within", DAY)
+        assert [run(client, name) for name in ("before", "within")] == [[("2",)], [("1",)]]
+        client.query("COMMIT")
+        prepare(client, "behind", DAY)
+        assert [run(client, name) for name in ("before", "within", "behind")] == [
+            [("2",)], [("1",)], [("2",)]]
+        client.query("SET DateStyle = 'ISO, DMY'")
+        prepare(client, "later", DAY)
+        assert run(client, "later") == [("1",)]
+
+
+@pytest.mark.parametrize("name", ["", "s", "t"])
+def test_i2_a_moment_is_that_of_ones_own_parse(primary, turnstile, name):
+    """'now' is a constant of the statement, as old as its Parse."""
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    text = "SELECT extract(epoch FROM 'now'::timestamptz)::text, extract(epoch FROM now())::text"
+    told = []
+    with log_in(t) as client, log_in(t) as other:
+        for who, its in ((client, name), (other, name), (client, ""), (client, "u")):
+            prepare(who, its, text)
+            moment, now = run(who, its)[0]
+            assert float(moment) <= float(now)
+            told.append(float(moment))
+        assert told == sorted(set(told))
+        if name:
+            assert float(run(client, name)[0][0]) == told[0]
+
+
 def test_named_statement_follows_its_client(t):
     with log_in(t) as client:
         prepare(client, "s", "SELECT $1::int + 1")
