@@ -111,6 +111,8 @@ void attach_move(struct client *c);
 void attach_recycle(struct server *s);
 /* The client's session keeps it: pins, session pooling. */
 bool attach_keeps(const struct client *c);
+/* Its client loses nothing with it: all has been answered, and nothing of the session is left. */
+bool attach_owes_nothing(const struct server *s);
 /* After a RESUME, or when a tenant may have more servers: idle ones for those who wait. */
 void attach_use_idle(struct pool *pool);
 /* The server has answered session_apply()'s question. */

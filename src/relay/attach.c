@@ -492,17 +492,29 @@ static void pay(struct server *s, struct client *c)
 	slot_begin_turn(&s->slot, &c->waiter, payer(c), now);
 }
 
+/* Its client's request has been answered, and no other one has begun. */
+static bool is_between(const struct server *s)
+{
+	return is_quiet(s) && !s->client->stream_left && !s->client->in_batch;
+}
+
+bool attach_owes_nothing(const struct server *s)
+{
+	return is_between(s) && !attach_keeps(s->client) && !survey_is_due(s->client) &&
+	       !context_check_is_due(s->client);
+}
+
 void attach_settle(struct server *s)
 {
 	struct client *c = s->client;
 
-	if (!is_quiet(s) || c->stream_left || c->in_batch || conn_input(&s->conn).n)
+	if (!is_between(s) || conn_input(&s->conn).n)
 		return;
 	if (survey_is_due(c)) {
 		survey_begin(c, s);
 		return;
 	}
-	if (early_must_ask(c)) {
+	if (!s->doubtful && early_must_ask(c)) {
 		early_ask(s);
 		return;
 	}

@@ -76,6 +76,14 @@ static void pass_error(struct server *s, const struct frame *f)
 	answer_swallow(s, f);
 }
 
+/* The server goes between two requests of its client, who would never have known had this come a
+ * moment later. */
+static enum step go_unnoticed(struct server *s, const struct frame *f)
+{
+	s->doubtful = true;
+	return answer_swallow(s, f);
+}
+
 /* The server goes, and says nothing of what becomes of what it was asked: a hint of ours does. */
 static void pass_farewell(struct server *s, const struct frame *f)
 {
@@ -229,6 +237,8 @@ enum step failure_on_error(struct server *s, const struct frame *f)
 	bool for_query = was_for_query(s);
 
 	s->said_fatal = frame_is_whole(f) && is_fatal(f);
+	if (s->said_fatal && !head && attach_owes_nothing(s))
+		return go_unnoticed(s, f);
 	if (head && head->note == NOTE_BEGIN && head->kind == REPLY_QUERY && !s->said_fatal)
 		return answer_swallow(s, f); /* the client has its error already */
 	if (head && head->note == NOTE_CHECK && !s->said_fatal)

@@ -248,6 +248,36 @@ def test_idle_server_that_speaks_unasked(turnstile, lie):
             assert len(server.startups) == 2
 
 
+@pytest.mark.parametrize("status", "ITE")
+@pytest.mark.parametrize("asks", [raw.query, lambda text: raw.parse("", text) + raw.bind() + raw.execute() + raw.sync()],
+                         ids=["Query", "batch"])
+def test_goodbye_with_the_end_of_an_answer(turnstile, asks, status):
+    """Who is owed nothing is not told, and goes on with another server; who is in a transaction is."""
+    def script(session):
+        last = None
+        while not last or last.kind not in "QS":
+            last = session.message()
+        ahead = b"" if last.kind == "Q" else raw.parse_complete() + raw.bind_complete()
+        goodbye = b"" if session.number else raw.error("57P01", "bye", "FATAL")
+        session.send(ahead + raw.command_complete("SELECT 0")
+                     + raw.ready("I" if session.number else status) + goodbye)
+        if session.number:
+            session.until_closed()
+
+    with raw.FakeServer(script) as server:
+        t = turnstile(fake_shop(server, default_pool_size=1))
+        with log_in(t) as client:
+            client.send(asks("SELECT 2"))
+            answer = raw.kinds(client.until("Z"))
+            if status == "I":
+                client.send(asks("SELECT 3"))
+                assert raw.kinds(client.until("Z")) == answer
+                assert len(server.startups) == 2
+            else:
+                end = client.until_closed()[-1].fields
+                assert (end["C"], end["H"]) == ("57P01", "The transaction under way has been rolled back.")
+
+
 def test_idle_server_may_tell_of_parameters(turnstile):
     def script(session):
         while session.message().kind == "Q":
