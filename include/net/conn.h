@@ -182,6 +182,8 @@ void conn_finish(struct conn *c, usec_t patience);
 /* Ends it after `patience` whatever it is doing by then, or with its net; in any phase but
  * lingering.  For a connection that nobody keeps an eye on. */
 void conn_expire(struct conn *c, usec_t patience);
+/* Of one that is paused: whether the peer has hung up, which ended() is told.  A system call. */
+void conn_look_for_end(struct conn *c);
 /* Ends it at the end of this turn, whatever is unsent. */
 void conn_close_soon(struct conn *c);
 static inline bool conn_is_usable(const struct conn *c)

@@ -84,6 +84,13 @@ void relay_end_waiting(struct client *c, const struct err *e);
 bool relay_has_request(const struct client *c);
 /* Ends the client with a FATAL error; text is its reason in the log, too. */
 void relay_close_client(struct client *c, const char *sqlstate, const char *text);
+/* What the client has sent is looked at again, now that what it waited for may have come: it may
+ * have been held back for that, and not be read any more. */
+static inline void relay_go_on(struct client *c)
+{
+	conn_resume(&c->conn);
+	conn_kick(&c->conn);
+}
 /* What those are told whose database or tenant is another one after a reload. */
 extern const char relay_reconfigured[];
 /* Makes sure that clients which wait for a limit are looked at in time. */

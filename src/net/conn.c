@@ -15,6 +15,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -703,6 +704,14 @@ void conn_resume(struct conn *c)
 	want_events(c);
 	if (buf_len(&c->in) || (c->tls && tls_has_pending(c->tls)))
 		conn_kick(c);
+}
+
+void conn_look_for_end(struct conn *c)
+{
+	struct pollfd look = { .fd = c->fd, .events = POLLRDHUP };
+
+	if (c->paused && c->phase == CONN_OPEN && poll(&look, 1, 0) > 0)
+		report_end(c, NULL);
 }
 
 void conn_expire(struct conn *c, usec_t patience)

@@ -117,8 +117,7 @@ static void wake(struct client *c)
 		c->waits_at->nwoken++;
 	if (!admit_is_gated(c) && c->waits_for != WAITS_FOR_REPLICA)
 		stop_waiting(c);
-	conn_resume(&c->conn);
-	conn_kick(&c->conn);
+	relay_go_on(c);
 	/* A statement that has come meanwhile takes its BEGIN along. */
 	if (c->begin_due && conn_input(&c->conn).n)
 		c->begin_due = false;
@@ -377,7 +376,7 @@ static void send_back(struct client *c)
 	c->looked_at = false;
 	c->chosen = NULL;
 	admit_leave(c);
-	conn_kick(&c->conn);
+	relay_go_on(c);
 	if (c->begin_due)
 		local_hurry(c);
 }

@@ -490,8 +490,7 @@ void answer_go_on(struct server *s)
 	if (s->question.done)
 		return;
 	if (c->turn_missed && s->replies.n <= PIPELINE_MAX / 2) {
-		conn_resume(&c->conn);
-		conn_kick(&c->conn);
+		relay_go_on(c);
 	}
 	if (!s->replies.n)
 		attach_settle(s);

@@ -267,7 +267,7 @@ static struct client *next_client_for(struct server *s)
 	while ((c = next_client(s->pool)) && !fence_fits(c, s)) {
 		waiter_leave(&c->waiter, relay_now(c));
 		fence_go_back(c);
-		conn_kick(&c->conn);
+		relay_go_on(c);
 	}
 	return c;
 }
@@ -469,7 +469,7 @@ static void on_kept_signed(struct server *s, void *arg PGT_UNUSED, const struct 
 		return;
 	}
 	context_look(c);
-	conn_kick(&c->conn);
+	relay_go_on(c);
 }
 
 /* A server that its client keeps is signed by the keys that sign now. */
@@ -544,7 +544,7 @@ void attach_settle(struct server *s)
 			return;
 		context_look(c);
 		if (conn_input(&c->conn).n)
-			conn_kick(&c->conn);
+			relay_go_on(c);
 		return;
 	}
 	attach_take_away(s);
@@ -553,7 +553,7 @@ void attach_settle(struct server *s)
 	attach_recycle(s);
 	if (c->turn_missed) {
 		c->turn_missed = false;
-		conn_kick(&c->conn);
+		relay_go_on(c);
 	}
 }
 
@@ -567,7 +567,7 @@ void attach_on_surveyed(struct server *s)
 	}
 	attach_settle(s);
 	if (conn_input(&c->conn).n)
-		conn_kick(&c->conn);
+		relay_go_on(c);
 }
 
 /* The client is gone, and the survey of what it has left has not been answered yet. */

@@ -180,8 +180,7 @@ static enum step fail_request(struct server *s, const struct frame *f, struct st
 		whose_end(c, false);
 	if (!in_batch)
 		local_ready(c);
-	conn_resume(&c->conn);
-	conn_kick(&c->conn);
+	relay_go_on(c);
 	return STEP_CLOSED;
 }
 

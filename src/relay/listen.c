@@ -59,8 +59,7 @@ static void wake_request(struct hub_wait *w)
 		if (w->state == WAIT_DONE && sub->state == SUBSCRIPTION_ASKED)
 			sub->state = SUBSCRIPTION_TENTATIVE;
 	}
-	conn_resume(&l->client->conn);
-	conn_kick(&l->client->conn);
+	relay_go_on(l->client);
 	if (l->client->begin_due)
 		local_hurry(l->client);
 }

@@ -156,7 +156,7 @@ static void wake_clients(struct group *group, void *arg PGT_UNUSED)
 		struct client *c = container_of(at, struct client, link);
 
 		if (conn_input(&c->conn).n)
-			conn_kick(&c->conn);
+			relay_go_on(c);
 		if (c->begin_due)
 			local_hurry(c);
 		if (!c->waiter.pool && !c->retry_at)

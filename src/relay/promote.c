@@ -177,6 +177,6 @@ bool promote_on_lost(struct server *s)
 	begin = statement_ref(c->begun);
 	attach_withdraw(c);
 	promote_take_back(c, begin);
-	conn_kick(&c->conn);
+	relay_go_on(c);
 	return true;
 }

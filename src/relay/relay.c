@@ -207,8 +207,7 @@ void relay_end_waiting(struct client *c, const struct err *e)
 	conn_consume(&c->conn, f.have);
 	c->stream_left = f.len - f.have;
 	c->stream_discard = true;
-	conn_resume(&c->conn);
-	conn_kick(&c->conn);
+	relay_go_on(c);
 	/* One that it had got already, and was not let use yet. */
 	if (c->server)
 		attach_settle(c->server);

@@ -534,8 +534,7 @@ static void on_drained(struct client *c)
 {
 	if (c->server)
 		conn_resume(&c->server->conn);
-	conn_resume(&c->conn);
-	conn_kick(&c->conn);
+	relay_go_on(c);
 }
 
 static void on_leaving(struct client *c)

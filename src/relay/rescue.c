@@ -350,8 +350,7 @@ static void ask_again(struct server *s, enum cause cause)
 	c->group->counters.bytes_received -= handled.n;
 	conn_unread(&c->conn, handled);
 	buf_fini(&asked);
-	conn_resume(&c->conn);
-	conn_kick(&c->conn);
+	relay_go_on(c);
 }
 
 /* The statement that a message is about; false: none. */

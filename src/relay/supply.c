@@ -175,7 +175,7 @@ static void seek_again(struct client *c)
 	c->looked_at = false;
 	c->chosen = NULL;
 	if (c->phase != CLIENT_WELCOME) {
-		conn_kick(&c->conn);
+		relay_go_on(c);
 		return;
 	}
 	/* It has sent no request that would make it choose. */
@@ -266,7 +266,7 @@ static void lose(struct server *s, const struct err *e)
 	if (seeks)
 		seek_again(c);
 	else if (is_told)
-		conn_kick(&c->conn);
+		relay_go_on(c);
 	else if (e)
 		client_close(c, e, e->text);
 	else
@@ -326,7 +326,7 @@ static void on_cancel_over(struct server *s)
 	if (s->slot.state == SLOT_CANCELED) {
 		attach_recycle(s);
 	} else if (s->client) {
-		conn_kick(&s->client->conn);
+		relay_go_on(s->client);
 		/* Its last answer may have waited for this. */
 		conn_resume(&s->conn);
 		conn_kick(&s->conn);

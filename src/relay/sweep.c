@@ -243,6 +243,12 @@ static void sweep_client(struct client *c, usec_t now)
 		relay_close_client(c, "57P01", relay_reconfigured);
 		return;
 	}
+	/* One that has sent too much to be read on may be gone, and hold what others wait for. */
+	if (c->conn.paused) {
+		conn_look_for_end(&c->conn);
+		if (!conn_is_usable(&c->conn))
+			return;
+	}
 	if (c->waiter.pool) {
 		sweep_waiting(c, now);
 		return;

@@ -156,7 +156,7 @@ void whose_tenant_told(struct client *c, struct slice id, const struct err *why_
 		return;
 	w->is_answered = true;
 	w->why_not = err_copy(why_not);
-	conn_kick(&c->conn);
+	relay_go_on(c);
 }
 
 void whose_sweep(struct client *c, usec_t now)

@@ -372,3 +372,32 @@ def test_pool_exhausted_by_sessions(primary, turnstile):
             t.reload({"pgturnstile": {"query_wait_timeout": "300ms"}})
             third.send(raw.query("SELECT 2"))
             assert sqlstate(third.until_closed()) == "08P01"
+
+
+# --- more than is read while a client waits ------------------------------------------------------
+BIG = raw.bind("", "", [b"x" * 200_000])
+
+
+@pytest.mark.parametrize("text", ["CREATE TEMP TABLE faults_big ()", "PREPARE faults_big AS SELECT 2",
+                                  "SELECT 2"])
+def test_what_is_sent_behind_a_statement_is_read_when_it_is_over(primary, turnstile, text):
+    """Also when the server is asked something in between, and the client is not read meanwhile."""
+    t = turnstile(shop(primary))
+    with log_in(t) as client:
+        client.send(raw.query(text) + raw.parse("", "SELECT length($1)") + BIG[:100_000])
+        client.until("Z")
+        client.send(BIG[100_000:] + raw.execute() + raw.sync())
+        assert [m.row for m in raw.find(client.until("Z"), "D")] == [("200000",)]
+
+
+def test_who_waits_with_that_much_and_hangs_up_leaves_the_queue(primary, turnstile):
+    def waiting():
+        return [p["cl_waiting"] for p in t.admin("SHOW POOLS") if p["database"] == APP_DATABASE]
+
+    t = turnstile(shop(primary, {"default_pool_size": 1}))
+    with log_in(t) as client:
+        client.send(SLEEP)
+        with log_in(t) as other:
+            other.send(raw.parse("", "SELECT length($1)") + BIG[:100_000])
+            wait_until(lambda: waiting() == [1], what="one waits")
+        wait_until(lambda: waiting() == [0], what=lambda: t.admin("SHOW CLIENTS"))
