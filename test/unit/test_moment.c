@@ -2,15 +2,15 @@
  *
  * test_moment.c - texts whose literals are read when they are parsed.
  */
-#include "sql/moment.h"
-
-#include "base/assert.h"
-
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/assert.h"
+#include "sql/moment.h"
 
 static void test_i2_a_text_that_tells_a_moment_is_known(void **state)
 {
