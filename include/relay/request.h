@@ -70,6 +70,11 @@ enum step request_refuse_message(struct client *c, const struct frame *f, const 
  * STEP_CLOSED: it was refused, which request_not_yet() tells from a client that is gone. */
 enum step request_get_server(struct client *c, const struct frame *f, struct pool *pool,
 			     unsigned n) PGT_MUST_USE;
+/* Sends what goes ahead of it to c->server: whose the session is, its settings, a BEGIN that has
+ * waited.  STEP_CLOSED: the client is closed rather than served on a server that is not settled. */
+enum step request_go_ahead(struct client *c, uint8_t type) PGT_MUST_USE;
+/* The same of a message behind the first, ahead of which nothing can go any more. */
+enum step request_require_settled(struct client *c) PGT_MUST_USE;
 /* Its first message is about to go out. */
 void request_mark_query(struct client *c);
 /* Whether this may stand behind what the batch under way has sent.  False: *e. */

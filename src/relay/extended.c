@@ -93,7 +93,7 @@ static bool must_settle(struct client *c, struct slice name)
 /* STEP_DONE: the message may go to c->server as part of a batch. */
 static enum step join_batch(struct client *c, const struct frame *f)
 {
-	enum step step = c->in_batch && c->server ? STEP_DONE : start_batch(c, f);
+	enum step step = c->in_batch && c->server ? request_require_settled(c) : start_batch(c, f);
 
 	if (step != STEP_DONE)
 		return step;

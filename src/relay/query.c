@@ -311,8 +311,10 @@ static struct slice frame_text(const struct frame *f)
 /* A text that was looked at, decided on and found harmless before it had to wait for its server. */
 static enum step run_waited_query(struct client *c, const struct frame *f)
 {
-	if (c->server->carry_due)
-		carry_send(c);
+	enum step step = request_go_ahead(c, MSG_QUERY);
+
+	if (step != STEP_DONE)
+		return step;
 	if (audit_is_on(c))
 		audit_look(c, frame_text(f));
 	forget_on_server(c, 0);

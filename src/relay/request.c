@@ -50,6 +50,55 @@ bool request_must_wait_behind(struct client *c)
 	return c->turn_missed;
 }
 
+/* ---- what goes ahead of a request --------------------------------------------------------------
+ */
+
+static inline bool is_settled(const struct client *c)
+{
+	return !c->server->carry_due && c->server->context == c->tenant;
+}
+
+/* Whose its session is, and its settings.  A client that keeps its server may have become another's
+ * since, by what was answered here. */
+static PGT_NOINLINE void bring_along(struct client *c)
+{
+	if (!is_at_start(c))
+		return;
+	if (!c->server->carry_due)
+		context_look(c);
+	if (c->server->carry_due)
+		carry_send(c);
+}
+
+/* The request is not sent, whatever has gone wrong. */
+static PGT_NOINLINE enum step refuse_unsettled(struct client *c)
+{
+	struct server *s = c->server;
+	struct err e;
+
+	log_error("C-%llu: S-%llu does not carry what its request needs, so both are closed",
+		  (unsigned long long)c->id, (unsigned long long)s->id);
+	s->doubtful = true;
+	err_set(&e, "XX000", "the server is not that of the session's tenant");
+	err_hint(&e, "The request has not been sent.");
+	client_close(c, &e, e.text);
+	return STEP_CLOSED;
+}
+
+enum step request_require_settled(struct client *c)
+{
+	return is_settled(c) ? STEP_DONE : refuse_unsettled(c);
+}
+
+enum step request_go_ahead(struct client *c, uint8_t type)
+{
+	if (!is_settled(c))
+		bring_along(c);
+	if (c->begin)
+		local_send_begin(c, type);
+	return request_require_settled(c);
+}
+
 /* ---- refusals -----------------------------------------------------------------------------------
  */
 
@@ -65,6 +114,8 @@ static void refuse_on_server(struct client *c, uint8_t type, const struct err *e
 	};
 
 	*kept = *e;
+	if (!is_settled(c))
+		bring_along(c);
 	if (type == MSG_QUERY || type == MSG_FUNCTION_CALL) {
 		msg_put_query(out, REFUSED_TEXT);
 	} else {
@@ -136,8 +187,8 @@ enum step request_refuse_message(struct client *c, const struct frame *f, const 
 /* ---- a server for the request -------------------------------------------------------------------
  */
 
-/* STEP_DONE: c->server is there, alone with the client's messages, and has been sent the BEGIN that
- * waited for one of this type. */
+/* STEP_DONE: c->server is there, alone with the client's messages, and has been sent all that goes
+ * ahead of one of this type. */
 static inline enum step acquire(struct client *c, uint8_t type, struct pool *pool)
 {
 	enum step step = STEP_DONE;
@@ -154,11 +205,7 @@ static inline enum step acquire(struct client *c, uint8_t type, struct pool *poo
 	}
 	if (step == STEP_DONE && (c->listening || c->server->has_notified))
 		step = listen_take_server(c);
-	if (step == STEP_DONE && c->server->carry_due)
-		carry_send(c);
-	if (step == STEP_DONE && c->begin)
-		local_send_begin(c, type);
-	return step;
+	return step == STEP_DONE ? request_go_ahead(c, type) : step;
 }
 
 static bool knows_whose(const struct client *c, const struct frame *f, struct err *e)
@@ -225,7 +272,7 @@ void request_mark_query(struct client *c)
 	struct server *s = c->server;
 	usec_t now = relay_now(c);
 
-	PGT_ASSERT(!s->carry_due && s->context == c->tenant); /* I1 */
+	PGT_ASSERT(is_settled(c)); /* I1 */
 	if (s->check == CHECK_HOLDS)
 		context_check_again(s);
 	if (c->is_routed)
@@ -366,13 +413,19 @@ static enum step stream(struct client *c, struct slice in)
 /* ---- COPY, and the end ----------------------------------------------------------------------
  */
 
+/* Nothing of the client's own is under way that could be a COPY. */
+static inline bool is_idle(const struct client *c)
+{
+	return !c->server || c->server->replies.n == c->server->carrying;
+}
+
 /* Without a COPY the server ignores it too.  Of many that are here all go at once. */
 static enum step on_copy_data(struct client *c, const struct frame *f)
 {
 	struct slice in = conn_input(&c->conn);
 	size_t n;
 
-	if (!c->server || !c->server->replies.n)
+	if (is_idle(c))
 		return request_skip(c, f);
 	n = in.n <= c->host->config->global.max_packet_size ? frame_run(in.p, in.n, f->type) : 0;
 	if (n <= f->len)
@@ -386,7 +439,7 @@ static enum step on_copy_end(struct client *c, const struct frame *f)
 {
 	struct server *s = c->server;
 
-	if (!s || !s->replies.n)
+	if (is_idle(c))
 		return request_skip(c, f);
 	if (s->copy_in)
 		s->copy_in = false;

@@ -8,6 +8,7 @@
 import contextlib
 import itertools
 import socket
+import struct
 import threading
 
 import pytest
@@ -76,12 +77,17 @@ class Door:
     def _said(data):
         return data
 
+    def _answered(self, data):
+        return data
+
     def _carry(self, source, sink, waits):
         try:
             while data := source.recv(65536):
                 if waits:
                     self._open.wait()
                     data = self._said(data)
+                else:
+                    data = self._answered(data)
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
@@ -383,6 +389,84 @@ def test_i1_what_is_refused_behind_it(door, turnstile):
                 assert sqlstate(extended(client, who)) == "25P02"
                 extended(client, "ROLLBACK")
             assert show(client, SETTING) == ""
+
+
+# --- what a session may send behind one: no statement goes out unless its context goes ahead ------
+WHO = f"SELECT current_setting('{SETTING}')"
+FORGED = f"SELECT set_config(lower('{SETTING}'), '{ACME}', false)"
+CHOOSERS = {"tenant_by": "user_suffix, set", "tenant_pool": "shared", "workers": 1, "default_pool_size": 1,
+            "no_tenant": "empty", "early_commit": "yes", **MONITOR}
+REFUSED_BATCH = p("", FORGED) + b() + e()
+ASK_BATCH = p("", WHO) + b() + e() + SYNC
+# Bytes, how many ReadyForQuery they end with, and whose the last answer is.
+BEHIND = {
+    "query": (q(WHO), 1, ""),
+    "batch": (ASK_BATCH, 1, ""),
+    "an empty query": (q("") + q(WHO), 2, ""),
+    "a Sync": (SYNC + ASK_BATCH, 2, ""),
+    "a Flush": (raw.flush() + ASK_BATCH, 1, ""),
+    "a refused query": (q(FORGED) + q(WHO), 2, ""),
+    "a refused batch": (REFUSED_BATCH + SYNC + ASK_BATCH, 2, ""),
+    "a refused call": (raw.message("F", struct.pack("!ihhh", 2078, 0, 0, 0)) + ASK_BATCH, 2, ""),
+    "what is left of a COPY": (raw.copy_data("1\n") + raw.copy_done() + ASK_BATCH, 1, ""),
+    "a COPY that fails, and a refused batch": (raw.copy_fail("no") + REFUSED_BATCH + SYNC + ASK_BATCH, 2, ""),
+    "the rest of a COPY, and a refused query": (raw.copy_done() + q(FORGED) + q(WHO), 2, ""),
+    "a choice that stays": (q("BEGIN") + q(f"SET {SETTING} = '{GLOBEX}'") + q("COMMIT") + q(WHO), 4, GLOBEX),
+    "a choice taken back": (q("BEGIN") + q(f"SET {SETTING} = '{GLOBEX}'") + q("ROLLBACK") + q(WHO), 4, ""),
+    "a choice of the moment": (q(f"SET {SETTING} = '{GLOBEX}'") + q(WHO), 2, GLOBEX),
+}
+
+
+@pytest.mark.parametrize("what", BEHIND)
+def test_i1_behind_it(door, turnstile, what):
+    t = turnstile(tenants(door, CHOOSERS, None, {"users": {APP_USER: {"tenant_switch": "yes"}}}))
+    sent, cycles, whose = BEHIND[what]
+    for is_its_tenants in (False, True):
+        with log_in(t) as client:
+            warm_up(t, client)
+            if is_its_tenants:
+                run(client, f"SET {SETTING} = '{ACME}'", "SELECT 2", f"RESET {SETTING}")
+            run(client, "BEGIN", f"SET LOCAL {SETTING} = '{ACME}'")
+            assert client.rows(WHO) == [(ACME,)]
+            door.shut()
+            client.query("COMMIT")
+            client.send(sent)
+            assert count(t)  # what was sent before that has been read
+            door.open()
+            answers = [m for _ in range(cycles) for m in client.until("Z")]
+            assert raw.find(answers, "D")[-1].row == (whose,)
+            assert show(client, SETTING) == whose
+
+
+def test_i1_a_choice_that_stays_on_a_server_that_stays(table, turnstile):
+    """The same without an early COMMIT: a session that keeps its server."""
+    t = turnstile(tenants(table, CHOOSERS | {"early_commit": "no"}, None,
+                          {"users": {APP_USER: {"tenant_switch": "yes"}}}))
+    with log_in(t) as client:
+        run(client, "CREATE TEMP TABLE mine (n int)")
+        run(client, "BEGIN", f"SET {SETTING} = '{GLOBEX}'", "COMMIT")
+        assert client.rows(WHO) == [(GLOBEX,)]
+
+
+class Talkative(Door):
+    """Something comes behind each answer, as when a server is shut down just then."""
+
+    NOTICE = raw.message("N", b"SNOTICE\0VNOTICE\0C00000\0Mmore\0\0")
+
+    def _answered(self, data):
+        return data + self.NOTICE if data.endswith(b"Z\0\0\0\5I") else data
+
+
+def test_i1_a_server_that_says_more(table, turnstile):
+    """What a session may have changed is looked at; what it asks next was here before the answer."""
+    door = Talkative(table)
+    t = turnstile(tenants(door, CHOOSERS))
+    with log_in(t, f"{APP_USER}.acme") as client:
+        for _ in range(5):
+            client.send(q("DO $$ BEGIN PERFORM 2; END $$") + q(WHO))
+            client.until("Z")
+            assert raw.find(client.until("Z"), "D")[0].row == (ACME,)
+    door.close()
 
 
 def test_those_who_wait_get_their_turn(table, turnstile):
