@@ -144,6 +144,8 @@ static void test_a_shape_that_is_expected_is_not_taken_for_another(void **state 
 		"SELECT a FROM t WHERE id = '2026-11-26'",
 		"SELECT a FROM t WHERE id = 'x'\n'y'",
 		"SELECT a FROM t WHERE id = 'it''s'",
+		"SELECT a FROM t WHERE id = 'set app.id to 2'",
+		"SELECT a FROM t WHERE id = '1\\'",
 		"SELECT a FROM t WHERE id = 'x",
 		"SELECT a FROM t WHERE id = E'x'",
 		"SELECT a FROM t WHERE id = 1 AND b = nextval('s')",
@@ -156,7 +158,8 @@ static void test_a_shape_that_is_expected_is_not_taken_for_another(void **state 
 		"INSERT INTO t VALUES (21, 'yy', 0, 1)",
 		"SELECT 'app.id' = '1'",
 	};
-	const struct sql_env *const envs[] = { &plain, &guarded };
+	const struct sql_env escaping = { .ascii_safe = true };
+	const struct sql_env *const envs[] = { &plain, &guarded, &escaping };
 	struct sql_facts expected, got;
 
 	for (size_t e = 0; e < PGT_NELEMS(envs); e++) {
@@ -239,6 +242,22 @@ static void test_another_meaning_is_another_text(void **state PGT_UNUSED)
 	sql_shapes_free(shapes);
 }
 
+static void test_what_is_forgotten_is_not_expected(void **state PGT_UNUSED)
+{
+	const char *const text = "SELECT 'set b.key to 2'";
+	struct sql_shapes *shapes = sql_shapes_new();
+	struct sql_env other = guarded;
+	struct sql_facts f;
+
+	f = look(shapes, 1, text, &guarded);
+	assert_false(f.flags);
+	sql_shapes_forget(shapes);
+	other.tenant_setting = "b.key";
+	f = look(shapes, 1, text, &other);
+	assert_true(f.flags & SQL_GUARD_UNDECIDED);
+	sql_shapes_free(shapes);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -251,6 +270,7 @@ int main(void)
 		cmocka_unit_test(test_long_rows_are_found_by_their_shape),
 		cmocka_unit_test(test_literals_that_matter_are_seen),
 		cmocka_unit_test(test_another_meaning_is_another_text),
+		cmocka_unit_test(test_what_is_forgotten_is_not_expected),
 	};
 
 	return cmocka_run_group_tests_name("shape", tests, NULL, NULL);
