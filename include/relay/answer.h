@@ -52,6 +52,9 @@ void answer_note_ddl(struct server *s);
  */
 
 enum step failure_on_error(struct server *s, const struct frame *f);
+/* Whether the server says with this, an error or a notice, that it goes, between two requests of
+ * its client, who would never have known had it come a moment later. */
+bool failure_goes_unnoticed(struct server *s, const struct frame *f);
 
 /* ---- cycle.c: ReadyForQuery -------------------------------------------------------------------
  */

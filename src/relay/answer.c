@@ -363,6 +363,8 @@ static enum step on_copy_both(struct server *s, const struct frame *f)
 /* What is said to a command of ours is nobody else's. */
 static enum step on_notice(struct server *s, const struct frame *f)
 {
+	if (failure_goes_unnoticed(s, f))
+		return answer_swallow(s, f);
 	if (rescue_on_notice(s, f))
 		return STEP_CLOSED;
 	return s->carrying ? answer_swallow(s, f) : answer_pass(s, f);

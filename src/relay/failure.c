@@ -59,6 +59,19 @@ static bool is_fatal(const struct frame *f)
 	       slice_is_equal(report.severity, SLICE("PANIC"));
 }
 
+bool failure_goes_unnoticed(struct server *s, const struct frame *f)
+{
+	struct report report;
+
+	if (s->replies.n || !frame_is_whole(f) || !attach_owes_nothing(s))
+		return false;
+	report_parse(frame_body(f), &report);
+	if (!is_fatal(f) && !report_is_farewell(&report))
+		return false;
+	s->doubtful = true;
+	return true;
+}
+
 /* An error that the client gets, with names and positions as it knows them. */
 static void pass_error(struct server *s, const struct frame *f)
 {
@@ -74,14 +87,6 @@ static void pass_error(struct server *s, const struct frame *f)
 	buf_put_slice(conn_output(&s->client->conn), buf_peek(&reworded));
 	buf_fini(&reworded);
 	answer_swallow(s, f);
-}
-
-/* The server goes between two requests of its client, who would never have known had this come a
- * moment later. */
-static enum step go_unnoticed(struct server *s, const struct frame *f)
-{
-	s->doubtful = true;
-	return answer_swallow(s, f);
 }
 
 /* The server goes, and says nothing of what becomes of what it was asked: a hint of ours does. */
@@ -236,8 +241,8 @@ enum step failure_on_error(struct server *s, const struct frame *f)
 	bool for_query = was_for_query(s);
 
 	s->said_fatal = frame_is_whole(f) && is_fatal(f);
-	if (s->said_fatal && !head && attach_owes_nothing(s))
-		return go_unnoticed(s, f);
+	if (failure_goes_unnoticed(s, f))
+		return answer_swallow(s, f);
 	if (head && head->note == NOTE_BEGIN && head->kind == REPLY_QUERY && !s->said_fatal)
 		return answer_swallow(s, f); /* the client has its error already */
 	if (head && head->note == NOTE_CHECK && !s->said_fatal)

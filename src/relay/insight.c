@@ -177,7 +177,7 @@ static struct slice portal_of(const struct frame *f)
 void insight_on_execute(struct client *c, const struct frame *f)
 {
 	struct replies *owed = &c->server->replies;
-	bool is_unnamed = !*frame_body(f).p;
+	bool is_unnamed = f->len == FRAME_HEADER_LEN || !*frame_body(f).p;
 
 	if (c->bound_portal == (is_unnamed ? 0 : digest_of(portal_of(f))))
 		replies_at(owed, owed->n - 1)->query = c->bound;

@@ -248,19 +248,22 @@ def test_idle_server_that_speaks_unasked(turnstile, lie):
             assert len(server.startups) == 2
 
 
+CRASH = raw.notice("57P02", "terminating connection because of crash of another server process")
+
+
+@pytest.mark.parametrize("goodbye", [raw.error("57P01", "bye", "FATAL"), CRASH], ids=["FATAL", "WARNING"])
 @pytest.mark.parametrize("status", "ITE")
 @pytest.mark.parametrize("asks", [raw.query, lambda text: raw.parse("", text) + raw.bind() + raw.execute() + raw.sync()],
                          ids=["Query", "batch"])
-def test_goodbye_with_the_end_of_an_answer(turnstile, asks, status):
+def test_goodbye_with_the_end_of_an_answer(turnstile, asks, status, goodbye):
     """Who is owed nothing is not told, and goes on with another server; who is in a transaction is."""
     def script(session):
         last = None
         while not last or last.kind not in "QS":
             last = session.message()
         ahead = b"" if last.kind == "Q" else raw.parse_complete() + raw.bind_complete()
-        goodbye = b"" if session.number else raw.error("57P01", "bye", "FATAL")
         session.send(ahead + raw.command_complete("SELECT 0")
-                     + raw.ready("I" if session.number else status) + goodbye)
+                     + (raw.ready() if session.number else raw.ready(status) + goodbye))
         if session.number:
             session.until_closed()
 
@@ -274,8 +277,10 @@ def test_goodbye_with_the_end_of_an_answer(turnstile, asks, status):
                 assert raw.kinds(client.until("Z")) == answer
                 assert len(server.startups) == 2
             else:
-                end = client.until_closed()[-1].fields
-                assert (end["C"], end["H"]) == ("57P01", "The transaction under way has been rolled back.")
+                *told, end = client.until_closed()
+                assert raw.kinds(told) == ("N" if goodbye == CRASH else "")
+                assert end.fields["C"] == ("08006" if goodbye == CRASH else "57P01")
+                assert end.fields["H"] == "The transaction under way has been rolled back."
 
 
 def test_idle_server_may_tell_of_parameters(turnstile):
