@@ -488,7 +488,9 @@ def test_switchover_is_taken_back(pair, turnstile):
         busy.rows("COMMIT")
         t.admin("SWITCHOVER shop")
         wait_until(lambda: not node(t, 0)["error"], what="nobody has taken over in a second")
-        assert t.log_contains("no other node has become the primary in time") == 2
+        failed = [e for e in t.admin("SHOW EVENTS") if e["kind"] == "switchover_failed"]
+        assert sum(e["count"] for e in failed) == 2
+        assert all("no other node has become the primary in time" in e["event"] for e in failed)
         assert written_to(client.query(WRITE)) == primary.port
         primary.kill()
         wait_role(t, 0, "down")
