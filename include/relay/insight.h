@@ -95,11 +95,19 @@ void insight_on_execute(struct client *c, const struct frame *f);
 void insight_count_command(struct server *s, const struct reply *head, const struct frame *f);
 void insight_count_cycle(struct server *s, usec_t now);
 
-/* The first request of a client that nothing was owed to. */
 static inline void insight_begin(struct server *s)
 {
 	s->ran.at = 0;
 	s->rows = s->answered = 0;
+}
+
+/* The first request of a client that nothing was owed to; behind a Flush what ran before it in its
+ * batch has not been counted yet. */
+static inline void insight_on_request(struct server *s)
+{
+	if (s->ran.at)
+		insight_count_cycle(s, s->ran_at);
+	insight_begin(s);
 }
 
 /* CommandComplete and the like, for the head of the queue. */

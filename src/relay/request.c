@@ -280,7 +280,7 @@ void request_mark_query(struct client *c)
 	fence_on_request(c);
 	if (s->replies.n > s->carrying)
 		return;
-	insight_begin(s);
+	insight_on_request(s);
 	s->query_at = now;
 	s->asked_at = c->conn.received_at;
 	if (s->tx == 'I') {

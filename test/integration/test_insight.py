@@ -89,6 +89,17 @@ def test_pipelined_queries_are_told_apart(pooler):
     assert query_row(pooler, "SELECT pg_sleep(?)")["errors"] == 0
 
 
+def test_what_ran_ahead_of_a_flush_is_counted(pooler):
+    with log_in(pooler) as client:
+        client.send(raw.parse("", "SELECT 2 AS flushed"), raw.bind(), raw.execute(), raw.flush())
+        client.until("C")
+        client.send(raw.parse("", "SELECT 3 AS synced"), raw.bind(), raw.execute(), raw.sync())
+        client.until("Z")
+    for text in "SELECT ? AS flushed", "SELECT ? AS synced":
+        row = query_row(pooler, text)
+        assert (row["calls"], row["rows"]) == (1, 1)
+
+
 def test_rows_of_commands(pooler, primary):
     with primary.connect(APP_DATABASE) as connection:
         connection.execute("DROP TABLE IF EXISTS insight_rows")
