@@ -40,6 +40,8 @@ bool early_ended(struct server *s, char tx);
 /* ---- the isolation that sessions begin with ----
  * Asked once of each server, at the end of a transaction; attach_on_surveyed() goes on. */
 bool early_must_ask(const struct client *c);
+/* Whether that is under way, which is nothing to the server's client. */
+bool early_is_asking(const struct server *s);
 void early_ask(struct server *s);
 
 #endif

@@ -176,6 +176,11 @@ static void on_asked(struct server *s, void *arg PGT_UNUSED, const struct report
 	attach_on_surveyed(s);
 }
 
+bool early_is_asking(const struct server *s)
+{
+	return s->question.done == on_asked;
+}
+
 void early_ask(struct server *s)
 {
 	const struct question q = { .row = on_another, .done = on_asked };

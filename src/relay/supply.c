@@ -256,7 +256,8 @@ static void lose(struct server *s, const struct err *e)
 {
 	struct client *c = s->client;
 	struct pool *pool = s->pool;
-	bool seeks = may_seek_again(c, s), is_told = early_is_all(c);
+	bool seeks = may_seek_again(c, s);
+	bool needs_none = early_is_all(c) || (early_is_asking(s) && !attach_keeps(c));
 
 	s->doubtful = true;
 	fence_on_answer(s);
@@ -265,7 +266,7 @@ static void lose(struct server *s, const struct err *e)
 	server_drop(s);
 	if (seeks)
 		seek_again(c);
-	else if (is_told)
+	else if (needs_none)
 		relay_go_on(c);
 	else if (e)
 		client_close(c, e, e->text);

@@ -283,6 +283,30 @@ def test_goodbye_with_the_end_of_an_answer(turnstile, asks, status, goodbye):
                 assert end.fields["H"] == "The transaction under way has been rolled back."
 
 
+@pytest.mark.parametrize("keeps", [False, True])
+def test_server_dies_of_a_question_of_ours(turnstile, keeps):
+    """Who has had its answer is not told, unless the server is its session's."""
+    def script(session):
+        session.message()
+        session.send(raw.command_complete("SELECT 0"), raw.ready())
+        if not session.number:
+            while "default_transaction_isolation" not in session.message().text:
+                session.send(raw.command_complete("SELECT 0"), raw.ready())
+            session.send(raw.error("57P01", "bye", "FATAL"))
+        else:
+            session.until_closed()
+
+    with raw.FakeServer(script) as server:
+        t = turnstile(fake_shop(server, default_pool_size=1, early_commit=1))
+        with log_in(t) as client:
+            client.query("LOAD 'x'" if keeps else "SELECT 2")
+            wait_until(lambda: not t.admin("SHOW SERVERS"))
+            if keeps:
+                assert client.until_closed()[-1].fields["C"] == "08006"
+            else:
+                assert raw.kinds(client.query("SELECT 3")) == "CZ"
+
+
 def test_idle_server_may_tell_of_parameters(turnstile):
     def script(session):
         while session.message().kind == "Q":
