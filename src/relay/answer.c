@@ -306,6 +306,9 @@ static enum step on_command_end(struct server *s, const struct frame *f)
 	bool is_ours = head->way == REPLY_SWALLOW;
 	bool is_told = false;
 
+	/* Whether it reads the Syncs that came behind it as a part of the data is not known. */
+	if (s->copy_in)
+		return answer_broken(s, "the server ended a COPY before its data had ended");
 	if (head->note == NOTE_PUTBACK && putback_takes(head->subject))
 		return answer_swallow(s, f);
 	insight_on_command(s, head, f);
@@ -315,7 +318,6 @@ static enum step on_command_end(struct server *s, const struct frame *f)
 			admit_count(s->client);
 		is_told = s->client->listening && takes_tag(s, f);
 	}
-	s->copy_in = false;
 	if (!s->doubtful)
 		s->loose_syncs = 0; /* a COPY that came to its end has read them all */
 	if (!head_is(s, REPLY_EXECUTE))
