@@ -146,7 +146,7 @@ struct config {
 	struct config_alias *_aliases;
 	struct config_text *_texts;
 	struct config *_base; /* of config_with(): whose lists these are */
-	unsigned _refs;       /* atomic */
+	unsigned _refs;       /* atomic; the last member */
 };
 
 /* --- lifetime: any thread -------------------------------------------------------------------- */

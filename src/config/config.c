@@ -12,7 +12,9 @@
 #include "config/build.h"
 #include "config/roster.h"
 
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* --- lifetime ------------------------------------------------------------------------------- */
 
@@ -250,7 +252,8 @@ struct config *config_clone(struct config *c)
 {
 	struct config *clone = xnew(struct config);
 
-	*clone = *c;
+	/* All but the count of references, which other threads change meanwhile. */
+	memcpy(clone, c, offsetof(struct config, _refs));
 	clone->_base = config_ref(c->_base ? c->_base : c);
 	clone->_refs = 1;
 	clone->_texts = NULL;

@@ -26,7 +26,7 @@ DRIVERS = TOP / "test/drivers"
 # Where test/run.sh has npm put them.
 NODE_MODULES = Path(os.environ.get("PGTURNSTILE_NODE_MODULES", TOP / "build/node/node_modules"))
 POOL_SIZE = 3
-SECONDS = 40  # for one run of one program
+SECONDS = 55  # for one run of one program
 
 
 @dataclasses.dataclass

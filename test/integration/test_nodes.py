@@ -220,7 +220,8 @@ def test_a_replica_is_back_after_some_answers(trio, turnstile):
     t = turnstile(routed(trio, {"node_answers": 100000}))
     with reader_of(t, trio) as client:
         other.restart()
-        wait_until(lambda: node(t, other)["state"] == "comes back: answers, not yet often enough")
+        wait_until(lambda: node(t, other)["state"] == "comes back: answers, not yet often enough", 30,
+                   lambda: t.admin("SHOW NODES"))
         assert node(t, other)["role"] == "down" and "node_answers" in node(t, other)["error"]
         assert shares(client, trio, 6) == [0, 6, 0]
         # What was counted holds over a RELOAD.
