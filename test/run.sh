@@ -15,7 +15,7 @@ usage: sh test/run.sh [--fast] [--long NAME] [--build-dir DIR] [--keep]
   (nothing)        unit tests, lint and integration tests with ASan and UBSan,
                    then what threads meet in with TSan; under 25 minutes
   --fast           a plain build, without the tests marked slow, and of those with many
-                   sets of parameters two sets each; under 3 minutes
+                   sets of parameters one set each; under 3 minutes
   --long NAME      a plain build and test/long/NAME only
   --build-dir DIR  where to build (default: build)
   --keep           keep data directories and logs of the tests in /tmp/pgt-*
@@ -210,7 +210,7 @@ fast)
     build plain
     check
     check_format
-    integration -m 'not slow' --sample 2 -n 4 # they wait more than they work
+    integration -m 'not slow' --sample 1 -n 4 # they wait more than they work
     ;;
 full)
     build asan --enable-sanitizers=address,undefined
