@@ -29,7 +29,8 @@ def main():
     straight = ["setarch", "-R"] if shutil.which("setarch") else []
     code = subprocess.run(
         [*straight, sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "resume",
-         "--passed", str(STATE), "--seconds", SECONDS],
+         "--rootdir", str(TESTS), "-c", str(TESTS / "pytest.ini"), "--passed", str(STATE),
+         "--seconds", SECONDS],
         cwd=TESTS, env={**os.environ, "PGTURNSTILE_WORKERS": "4", "PYTHONPATH": str(TESTS)},
         check=False).returncode
     if code == STOPPED:
