@@ -62,7 +62,8 @@ enum step request_protocol_error(struct client *c, const char *text);
 bool request_must_wait_behind(struct client *c);
 static inline bool request_must_wait_its_turn(struct client *c)
 {
-	return c->server && c->server->replies.n && !c->in_batch && request_must_wait_behind(c);
+	return c->server && c->server->replies.ncycles && !c->in_batch &&
+	       request_must_wait_behind(c);
 }
 /* Refuses the request of this message with *e, and skips the message. */
 enum step request_refuse_message(struct client *c, const struct frame *f, const struct err *e);

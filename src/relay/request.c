@@ -502,7 +502,9 @@ static bool must_hear_first(const struct client *c)
 	       s->check == CHECK_CHANGED || (c->resets && !c->in_batch);
 }
 
-/* The client's next message has to wait for something that is not the client. */
+/* The client's next message has to wait for something that is not the client.  Only for cycles: the
+ * server may keep back what it has to say to a batch until it gets the batch's Sync, and one that a
+ * COPY has read as a part of its data was none. */
 static bool is_parked(const struct client *c)
 {
 	const struct server *s = c->server;
@@ -511,7 +513,8 @@ static bool is_parked(const struct client *c)
 		return true;
 	return s &&
 	       (s->question.done || s->check == CHECK_CHANGED || (s->cancel && !s->replies.n) ||
-		(must_hear_first(c) && s->replies.n && !s->copy_in) || s->replies.n > PIPELINE_MAX);
+		(must_hear_first(c) && s->replies.ncycles && !s->copy_in) ||
+		s->replies.n > PIPELINE_MAX);
 }
 
 /* Input that cannot be handled now is kept, within bounds. */

@@ -10,6 +10,7 @@ import raw
 from conftest import APP_DATABASE, APP_USER
 from rig import (clients, essence, log_in, memory_kib, same_as_direct, shop, sqlstate,
                  wait_backends)
+from turnstile import merge
 
 SYNC = raw.sync()
 COPY_IN = raw.query("COPY copied FROM STDIN")
@@ -82,6 +83,41 @@ def test_copy_step_by_step(primary, t):
             assert answers[0] == answers[1]
     assert rows(primary) == [(1,)] * 4
     assert_pool_works(t)
+
+
+TRIGGER = f"""CREATE TABLE copied_code (n int);
+CREATE FUNCTION copied_code() RETURNS trigger LANGUAGE plpgsql 
+    AS 'BEGIN PERFORM set_config(''work_mem'', ''5MB'', false); RETURN NEW; END';
+CREATE TRIGGER code BEFORE INSERT ON copied_code FOR EACH ROW EXECUTE FUNCTION copied_code();
+ALTER TABLE copied_code OWNER TO {APP_USER}"""
+
+
+@pytest.fixture(scope="module")
+def with_code(primary):
+    """A table behind which there is code, which may leave something in a session."""
+    primary.sql(TRIGGER, dbname=APP_DATABASE)
+    yield
+    primary.sql("DROP TABLE copied_code; DROP FUNCTION copied_code", dbname=APP_DATABASE)
+
+
+@pytest.mark.parametrize("rest", [
+    raw.copy_done() + SYNC, raw.copy_data(b"1\n") + raw.copy_done() + SYNC, raw.copy_fail("no") + SYNC,
+    raw.copy_done() + raw.parse("", "SELECT 'behind'") + raw.bind() + raw.execute() + SYNC],
+    ids=["nothing", "a row", "given up", "more in its batch"])
+@pytest.mark.parametrize("waits_for", ["settings", "limits"])
+def test_a_sync_that_a_copy_reads_is_no_end_to_wait_for(primary, turnstile, with_code, rest, waits_for):
+    """It is not answered, so what comes behind it must not wait until it is: all in one write."""
+    limits = {"pgturnstile": {"tenant_by": "user"}, "tiers": {"copied": {"rate": "1000/s"}},
+              "tenants": {APP_USER: {"tier": "copied", "business_id": 1}}}
+    settings = {"IntervalStyle": "iso_8601"} if waits_for == "settings" else {}
+    t = turnstile(merge(shop(primary, {"default_pool_size": 1}), limits if waits_for == "limits" else {}))
+    with log_in(primary, **settings) as direct, log_in(t, **settings) as through:
+        for _ in range(3):
+            for client in direct, through:
+                client.send(raw.parse("", "COPY copied_code FROM STDIN") + raw.bind() + raw.execute() + SYNC
+                            + rest)
+            assert essence(through.until("Z")) == essence(direct.until("Z"))
+            assert through.rows("SELECT 'next'") == [("next",)]
 
 
 def test_failure_while_a_long_message_is_under_way(primary, t):
