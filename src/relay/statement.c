@@ -150,7 +150,9 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	st->text_len = strnlen(st->body, body.n);
 	st->is_kept_end = is_kept_end(st);
 	st->tells_moment = tells_moment(c, st);
-	hmap_insert(&r->statements, &st->link, hash);
+	/* Those that nobody is to find are not to make one long chain either. */
+	hmap_insert(&r->statements, &st->link,
+		    st->tells_moment ? hash_more(hash, &st->id, sizeof(st->id)) : hash);
 	r->statement_bytes += statement_size(st);
 	return st;
 }
