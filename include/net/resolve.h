@@ -30,8 +30,9 @@ struct resolved {
 
 typedef void resolved_fn(void *arg, const struct resolved *found);
 
-/* max_ttl: how long addresses are kept; nxdomain_ttl: how long a failure is. */
-struct resolver *resolver_new(usec_t max_ttl, usec_t nxdomain_ttl);
+/* resolv_conf: the file that names the name servers (net/dns.h), copied; "": getaddrinfo() is
+ * asked. max_ttl: how long addresses are kept at most; nxdomain_ttl: how long a failure is. */
+struct resolver *resolver_new(const char *resolv_conf, usec_t max_ttl, usec_t nxdomain_ttl);
 /* For what is found from now on.  Any thread. */
 void resolver_set_ttls(struct resolver *r, usec_t max_ttl, usec_t nxdomain_ttl);
 /* Queries without an answer are gone, and nothing is posted any more, when it returns: call it

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * resolve.c - from a host's name to addresses, by getaddrinfo() in threads.
+ * resolve.c - from a host's name to addresses, in threads, by getaddrinfo() or by name servers.
  *
  * The lock covers the names and their queues.  It is not held while a lookup runs, but it is while
  * answers are posted, so that nothing is posted once the resolver is closed.
@@ -11,6 +11,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "net/dns.h"
 #include "net/mailbox.h"
 #include "net/sockopt.h"
 
@@ -51,12 +52,13 @@ struct resolver {
 	pthread_cond_t more;
 	struct hmap names;
 	struct list todo;
+	char *resolv_conf; /* "": getaddrinfo() is asked */
 	usec_t max_ttl;
 	usec_t nxdomain_ttl;
 	bool closed;
 	unsigned refs; /* the owner and the threads */
 	pthread_t threads[NTHREADS];
-	bool is_busy[NTHREADS]; /* in getaddrinfo() */
+	bool is_busy[NTHREADS]; /* with a lookup */
 };
 
 /* ---- addresses ------------------------------------------------------------------------------ */
@@ -155,10 +157,16 @@ static void query_answer(struct resolve_query *q, const struct name *name)
 	mailbox_post(q->box, &q->mail, deliver);
 }
 
-static void name_settle(struct resolver *r, struct name *name, const struct resolved *found)
+/* ttl: for how long the addresses hold. */
+static void name_settle(struct resolver *r, struct name *name, const struct resolved *found,
+			usec_t ttl)
 {
 	name->found = *found;
-	name->fresh_until = clock_monotonic() + (found->n ? r->max_ttl : r->nxdomain_ttl);
+	if (!found->n)
+		ttl = r->nxdomain_ttl;
+	else if (ttl > r->max_ttl)
+		ttl = r->max_ttl;
+	name->fresh_until = clock_monotonic() + ttl;
 	name->is_being_found = false;
 	while (!list_is_empty(&name->askers)) {
 		struct list *first = list_first(&name->askers);
@@ -183,6 +191,7 @@ static void resolver_unref(struct resolver *r)
 	hmap_fini(&r->names);
 	pthread_cond_destroy(&r->more);
 	pthread_mutex_destroy(&r->lock);
+	free(r->resolv_conf);
 	free(r);
 }
 
@@ -191,14 +200,18 @@ static void find_one(struct resolver *r, bool *is_busy)
 {
 	struct name *name = container_of(list_first(&r->todo), struct name, todo);
 	struct resolved found = { 0 };
+	usec_t ttl = INT64_MAX;
 
 	list_del(&name->todo);
 	*is_busy = true;
 	pthread_mutex_unlock(&r->lock);
-	look_up(name->host, AI_ADDRCONFIG, &found);
+	if (*r->resolv_conf)
+		dns_find(r->resolv_conf, name->host, &found, &ttl);
+	else
+		look_up(name->host, AI_ADDRCONFIG, &found);
 	pthread_mutex_lock(&r->lock);
 	*is_busy = false;
-	name_settle(r, name, &found);
+	name_settle(r, name, &found, ttl);
 }
 
 struct thread_start {
@@ -224,7 +237,7 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-struct resolver *resolver_new(usec_t max_ttl, usec_t nxdomain_ttl)
+struct resolver *resolver_new(const char *resolv_conf, usec_t max_ttl, usec_t nxdomain_ttl)
 {
 	struct resolver *r = xnew(struct resolver);
 	sigset_t all;
@@ -233,6 +246,8 @@ struct resolver *resolver_new(usec_t max_ttl, usec_t nxdomain_ttl)
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->more, NULL);
 	list_init(&r->todo);
+	dns_init();
+	r->resolv_conf = xstrdup(resolv_conf);
 	r->max_ttl = max_ttl;
 	r->nxdomain_ttl = nxdomain_ttl;
 	r->refs = 1 + NTHREADS;

@@ -554,7 +554,7 @@ static void start(struct control *c)
 	state_start(&c->state, c->loop, set->state_dir);
 	net_init(&c->net, c->loop);
 	mailbox_init(&c->mailbox, c->loop, c);
-	c->resolver = resolver_new(set->dns_max_ttl, set->dns_nxdomain_ttl);
+	c->resolver = resolver_new(set->resolv_conf, set->dns_max_ttl, set->dns_nxdomain_ttl);
 	c->node_sets = node_sets_new();
 	c->monitor = monitor_new(&c->net, &c->mailbox, c->resolver, c->node_sets);
 	c->tenant_source = tenant_source_new(&c->net, c->monitor, publish_tenants, c);

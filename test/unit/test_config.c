@@ -334,13 +334,13 @@ static void test_what_has_no_effect_yet_is_noted_once(void **state)
 {
 	expect_notes(AUTH "pkt_buf = 4096\n"
 			  "auth_hba_file =\n"
-			  "resolv_conf = /a\n"
-			  "resolv_conf = /b\n"
+			  "dns_zone_check_period = 1\n"
+			  "dns_zone_check_period = 2\n"
 			  "admin_users = ops, nobody\n"
 			  "[databases]\na = load_balance_hosts=round-robin\n"
 			  "b = load_balance_hosts=disable\nc = load_balance_hosts=disable\n"
 			  "[peers]\n1 = host=/tmp\n2 = host=/tmp port=1 pool_size=3\n",
-		     "t.ini:5: resolv_conf: has no effect in this version\n"
+		     "t.ini:5: dns_zone_check_period: has no effect in this version\n"
 		     "t.ini:10: load_balance_hosts: has no effect in this version\n"
 		     "t.ini:13: peers: has no effect in this version\n"
 		     "t.ini:7: admin_users: nobody is not in auth_file and cannot log in\n");

@@ -29,7 +29,7 @@ static int setup(void **state)
 {
 	rig_init(&rig);
 	mailbox_init(&box, rig.loop, NULL);
-	resolver = resolver_new(3600 * USEC_PER_SEC, 3600 * USEC_PER_SEC);
+	resolver = resolver_new("", 3600 * USEC_PER_SEC, 3600 * USEC_PER_SEC);
 	return 0;
 }
 

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: ISC
+#
+# test_dns.py - nodes whose names are looked up: by the name servers of resolv_conf, again and again.
+#
+# The system's resolver is test_resolve.c's.
+"""The servers of these tests listen at 127.0.0.1; nobody does at 127.0.0.2."""
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import raw
+from conftest import APP_DATABASE
+from name_server import NameServer
+from rig import log_in, shop
+from waiting import wait_until
+
+HERE, NOWHERE = "127.0.0.1", "127.0.0.2"
+HOUR = 3600
+
+
+@pytest.fixture
+def names():
+    try:
+        server = NameServer()
+    except PermissionError:
+        pytest.skip("only root may listen at port 53")
+    with server:
+        yield server
+
+
+@pytest.fixture
+def pooler(primary, turnstile, names, tmp_path):
+    """Of a primary at db.test."""
+    def start(settings=None):
+        return turnstile(shop(primary, {"resolv_conf": names.resolv_conf(tmp_path),
+                                        "server_login_retry": "100ms",
+                                        **(settings or {})}, {"host": "db.test"}))
+    return start
+
+
+def ask(t, timeout=10.0):
+    with log_in(t, timeout=timeout) as client:
+        return client.rows("SELECT 2 + 2")[0][0]
+
+
+def reconnect(t):
+    """The next statement needs a new connection to a server."""
+    t.admin(f"RECONNECT {APP_DATABASE}")
+    wait_until(lambda: not t.admin("SHOW SERVERS"))
+
+
+def test_the_name_servers_of_resolv_conf_are_asked(pooler, names):
+    names.addresses["db.test"] = [HERE], HOUR
+    assert ask(pooler()) == "4"
+    assert set(names.asked) == {"db.test"}
+
+
+def test_an_address_is_kept_while_it_holds(pooler, names):
+    names.addresses["db.test"] = [HERE], HOUR
+    t = pooler({"dns_max_ttl": "1h"})
+    assert ask(t) == "4"
+    asked = len(names.asked)
+    for _ in range(3):
+        reconnect(t)
+        assert ask(t) == "4"
+    assert len(names.asked) == asked
+
+
+def asked_while_it_is(wrong, names, t):
+    """ask(), begun while db.test is `wrong` (None: unknown) and answered once it is right."""
+    right = names.addresses.pop("db.test")
+    if wrong:
+        names.addresses["db.test"] = wrong
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, t, 30)
+        wait_until(lambda: names.asked)
+        names.addresses["db.test"] = right
+        return answer.result()
+
+
+@pytest.mark.parametrize("ttl, settings", [(1, {"dns_max_ttl": "1h"}), (HOUR, {"dns_max_ttl": "1s"})],
+                         ids=["ttl_of_the_record", "dns_max_ttl"])
+def test_a_name_that_moves_is_followed(pooler, names, ttl, settings):
+    names.addresses["db.test"] = [HERE], ttl
+    assert asked_while_it_is(([NOWHERE], ttl), names, pooler(settings)) == "4"
+
+
+def test_each_address_of_a_name_is_tried(pooler, names):
+    names.addresses["db.test"] = [NOWHERE, "127.0.0.3", HERE], HOUR
+    t = pooler()
+    for _ in range(4):
+        assert ask(t) == "4"
+        reconnect(t)
+
+
+def test_a_name_that_nobody_knows_is_looked_up_again(pooler, names):
+    names.addresses["db.test"] = [HERE], HOUR
+    t = pooler({"dns_nxdomain_ttl": "1s"})
+    assert asked_while_it_is(None, names, t) == "4"
+    t.wait_log('cannot find host "db.test": Domain name not found')
+
+
+def test_name_servers_that_are_silent_hold_up_nobody_else(pooler, names):
+    names.is_silent = True
+    t = pooler({"query_wait_timeout": "1s"})
+    with pytest.raises((raw.LoginRefused, AssertionError), match="query_wait_timeout"):
+        ask(t, 30)
+    assert names.asked and t.admin("SHOW VERSION")
+    t.stop()
+
+
+def test_a_resolv_conf_that_is_missing_is_told(pooler, names, tmp_path):
+    t = pooler({"resolv_conf": tmp_path / "nothing", "query_wait_timeout": "1s"})
+    with pytest.raises(raw.LoginRefused):
+        ask(t, 30)
+    t.wait_log('cannot find host "db.test": resolv_conf .*/nothing: No such file or directory')
+    assert not names.asked
