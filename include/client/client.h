@@ -11,6 +11,7 @@
 #ifndef PGT_CLIENT_CLIENT_H
 #define PGT_CLIENT_CLIENT_H
 
+#include "auth/userlist.h"
 #include "base/log.h"
 #include "client/identity.h"
 #include "net/conn.h"
@@ -70,6 +71,11 @@ struct client_host {
 	/* A tenant of this name or id is not known: looks it up in the database.
 	 * client_tenant_told(), or in a session whose_tenant_told(), is called later on. */
 	void (*seek_tenant)(struct client *c, struct slice said);
+	/* The user that it logs in as is not in auth_file: looks it up in the database.
+	 * client_secret_told() is called later on. */
+	void (*seek_secret)(struct client *c);
+	/* It could not prove who it is with what was found there. */
+	void (*doubt_secret)(struct client *c);
 	/* A request to cancel what the holder of this key does.  The asker's connection is closed
 	 * when it has been passed on, not before: what the holder sends after that close must not
 	 * be hit (I7). */
@@ -211,6 +217,10 @@ void client_close_politely(struct client *c, const char *why);
 
 /* What it seeks is known now, if anybody knows it; why_not: nobody could be asked. */
 void client_tenant_told(struct client *c, const struct err *why_not);
+/* What was found of its user; takes the entry, NULL: nobody.  usual: the kind of secret that others
+ * have; why_not: NULL, or nobody could be asked. */
+void client_secret_told(struct client *c, struct userlist_entry *entry, enum password_kind usual,
+			const struct err *why_not);
 /* In the home thread: asks for proof. */
 void client_login_begin(struct client *c);
 /* Proved, entered, and told what to report: the first ReadyForQuery. */
@@ -220,6 +230,8 @@ void client_welcome(struct client *c, struct param_set *told);
 void client_release(struct client *c);
 void client_adopt(struct client *c, struct client_host *host);
 
+/* Of those who have no group yet, by number; NULL: it is gone. */
+struct client *client_find_newcomer(const struct client_host *host, uint64_t id);
 /* Ends clients that take too long to log in. */
 void client_sweep_newcomers(struct client_host *host, usec_t now);
 

@@ -161,6 +161,8 @@ void config_unref(struct config *c);
 const struct database_conf *config_database(const struct config *c, struct slice name);
 /* The entry of "*". */
 const struct database_conf *config_database_fallback(const struct config *c);
+/* The one that serves a name that a client says: its own, or that of "*". */
+const struct database_conf *config_database_for(const struct config *c, struct slice name);
 const struct user_conf *config_user(const struct config *c, struct slice name);
 const struct tier_conf *config_tier(const struct config *c, struct slice name);
 const struct lane_conf *config_lane(const struct config *c, struct slice name);
@@ -190,6 +192,14 @@ void lane_conf_apply(const struct lane_conf *lane, struct settings *set);
 bool config_may_look_up(const struct config *c);
 /* That database; NULL: there is none. */
 const struct database_conf *config_tenant_database(const struct config *c);
+
+/* Whether secrets of the users of a database (or NULL: an unknown one, or the console) are asked
+ * for in a database.  *set has auth_user, auth_query and auth_dbname. */
+bool config_asks_secrets(const struct config *c, const struct database_conf *database,
+			 struct settings *set);
+/* The password that connections of our own log in with as a user of a database; "": none. */
+const char *config_own_password(const struct config *c, const struct database_conf *database,
+				const char *user);
 
 /* Whose pools the tenants of a database use. */
 enum tenant_pool config_tenant_pool(const struct config *c, const struct database_conf *database);

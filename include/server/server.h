@@ -178,6 +178,7 @@ struct server {
 	struct query_ref ran;      /* the shape of what ran last, if its cost is counted */
 	struct query_ref last_ran; /* … after that */
 	uint32_t tainted;          /* of the relay: what would reach the next client */
+	char refusal[6];           /* SQLSTATE with which it refused the login; "": it did not */
 	char tx; /* 'I', 'T', 'E': of the last ReadyForQuery; 'T' from a deferred BEGIN on */
 	bool stream_swallow; /* what of the current message is still to come goes nowhere */
 	bool skips_to_sync;  /* it ignores everything up to a Sync that is still to be sent */
@@ -243,6 +244,11 @@ void server_ask(struct server *s, const char *sql, const struct question *q);
 /* The same of one text with parameters, which no other session can read. */
 void server_ask_bound(struct server *s, const char *sql, const char *const *values, unsigned n,
 		      const struct question *q);
+
+/* The same of two texts with the same parameters, in one trip: rows of both, in that order; an
+ * error ends both. */
+void server_ask_both(struct server *s, const char *const sql[2], const char *const *values,
+		     unsigned n, const struct question *q);
 
 /* What a server that nobody has any more still owes, up to a ReadyForQuery, is awaited as the
  * answer to a question. */

@@ -19,6 +19,7 @@ struct control;
 struct http;
 struct monitor;
 struct node_sets;
+struct secret_source;
 struct tenant_source;
 
 enum shutdown_mode {
@@ -69,6 +70,7 @@ struct control {
 	unsigned nworkers;
 	struct monitor *monitor;
 	struct tenant_source *tenant_source;
+	struct secret_source *secret_source;
 	struct console *console; /* of admin/ */
 	struct state state;      /* what outlives the process */
 	struct loop_timer sweep;

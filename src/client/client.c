@@ -222,6 +222,17 @@ void client_adopt(struct client *c, struct client_host *host)
 	conn_adopt(&c->conn, host->net);
 }
 
+struct client *client_find_newcomer(const struct client_host *host, uint64_t id)
+{
+	LIST_FOREACH (at, &host->newcomers) {
+		struct client *c = container_of(at, struct client, link);
+
+		if (c->id == id)
+			return c;
+	}
+	return NULL;
+}
+
 void client_sweep_newcomers(struct client_host *host, usec_t now)
 {
 	static const struct err too_slow = { "08P01", "client_login_timeout", "" };

@@ -348,9 +348,7 @@ void identity_resolve(struct identity *id, const struct config *config)
 	set_text(&id->sought, "");
 	if (id->is_console)
 		return;
-	id->database_conf = config_database(config, slice_str(id->database));
-	if (!id->database_conf || !strcmp(id->database, "*"))
-		id->database_conf = config_database_fallback(config);
+	id->database_conf = config_database_for(config, slice_str(id->database));
 	id->shares_pools = id->database_conf &&
 			   config_tenant_pool(config, id->database_conf) == TENANT_POOL_SHARED;
 	resolve_tenant(id, config);

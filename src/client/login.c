@@ -38,9 +38,12 @@ struct client_login {
 	bool has_identity;
 	bool asked_tls, asked_gss;
 	enum proof due;
-	bool is_sought;        /* its tenant is being looked up */
+	bool is_sought;        /* its tenant is being looked up, or its secret */
 	struct config *config; /* in force when the proof was asked for */
 	const struct userlist_entry *entry;
+	bool was_looked_up;           /* in a database, as it is not in auth_file … */
+	struct userlist_entry *found; /* … and this was found; NULL: nobody */
+	enum password_kind usual;     /* of the secrets that others have there */
 	uint8_t md5_salt[MD5_SALT_LEN];
 	struct scram_server scram;
 	bool has_scram;
@@ -54,10 +57,20 @@ struct client_login *client_login_new(void)
 	return xnew(struct client_login);
 }
 
+static void forget_found(struct client_login *login)
+{
+	if (login->found)
+		userlist_entry_fini(login->found);
+	free(login->found);
+	login->found = NULL;
+	login->was_looked_up = false;
+}
+
 void client_login_free(struct client_login *login)
 {
 	if (!login)
 		return;
+	forget_found(login);
 	if (login->has_identity)
 		identity_fini(&login->id);
 	if (login->has_scram)
@@ -165,6 +178,8 @@ static enum step refuse_proof(struct client *c)
 {
 	struct err e;
 
+	if (c->login->was_looked_up)
+		c->host->doubt_secret(c);
 	err_set(&e, "28P01", "password authentication failed for user \"%.100s\"", c->user);
 	return refuse(c, &e);
 }
@@ -172,6 +187,17 @@ static enum step refuse_proof(struct client *c)
 static bool is_same_secret(const struct userlist_entry *a, const struct userlist_entry *b)
 {
 	return (!a && !b) || (a && b && !strcmp(a->password, b->password));
+}
+
+/* Whether a secret that was looked up would be looked up in the same place now. */
+static bool is_same_source(const struct config *a, const struct config *b, struct slice database)
+{
+	struct settings x, y;
+
+	return config_asks_secrets(a, config_database_for(a, database), &x) &&
+	       config_asks_secrets(b, config_database_for(b, database), &y) &&
+	       !strcmp(x.auth_user, y.auth_user) && !strcmp(x.auth_query, y.auth_query) &&
+	       !strcmp(x.auth_dbname, y.auth_dbname);
 }
 
 /* A reload came between question and answer: what it may do is looked up anew, in the version that
@@ -186,6 +212,9 @@ static bool catch_up(struct client *c)
 		return true;
 	identity_resolve(&login->id, now);
 	entry = userlist_find(now->userlist, slice_str(login->id.auth_user));
+	if (!entry && login->was_looked_up &&
+	    is_same_source(login->config, now, slice_str(login->id.database)))
+		entry = login->found;
 	if (login->config->global.auth_type != now->global.auth_type ||
 	    !is_same_secret(entry, login->entry))
 		return false;
@@ -315,6 +344,17 @@ bool client_is_ourselves(const struct client *c)
 	       sock_peer_uid(c->conn.fd, &uid) && uid == geteuid();
 }
 
+/* A secret of SCRAM can be asked for in that way only.  Who has none is asked in the way in which
+ * others of its place are. */
+static bool needs_scram(const struct client_login *login)
+{
+	enum password_kind kind = login->entry ? login->entry->kind : PASSWORD_NONE;
+
+	if (kind == PASSWORD_NONE && login->was_looked_up)
+		kind = login->usual;
+	return kind == PASSWORD_SCRAM;
+}
+
 static enum step ask_for_proof(struct client *c)
 {
 	struct client_login *login = c->login;
@@ -332,7 +372,7 @@ static enum step ask_for_proof(struct client *c)
 		login->due = PROOF_PLAIN;
 		return STEP_DONE;
 	case AUTH_TYPE_MD5:
-		if (login->entry && login->entry->kind == PASSWORD_SCRAM)
+		if (needs_scram(login))
 			ask_scram(c);
 		else
 			ask_md5(c);
@@ -345,19 +385,63 @@ static enum step ask_for_proof(struct client *c)
 	}
 }
 
+/* STEP_CLOSED says that the connection is somebody else's business now.  Who has sent the proof
+ * already is not asked to send more. */
+static void begin_proof(struct client *c)
+{
+	if (ask_for_proof(c) == STEP_DONE && conn_input(&c->conn).n)
+		conn_kick(&c->conn);
+}
+
+/* A database may know who is not in auth_file. */
+static bool must_look_up(const struct client *c)
+{
+	const struct client_login *login = c->login;
+	const struct database_conf *database =
+	    login->id.is_console ? NULL : login->id.database_conf;
+	struct settings set;
+
+	return !login->entry && login->config->global.auth_type != AUTH_TYPE_ANY &&
+	       !(login->id.is_console && client_is_ourselves(c)) &&
+	       config_asks_secrets(login->config, database, &set);
+}
+
 void client_login_begin(struct client *c)
 {
 	struct client_login *login = c->login;
 
+	forget_found(login);
 	config_unref(login->config);
 	login->config = config_ref(c->host->config);
 	identity_resolve(&login->id, login->config);
 	login->entry = userlist_find(login->config->userlist, slice_str(login->id.auth_user));
 	c->phase = CLIENT_AUTH;
-	/* STEP_CLOSED says that the connection is somebody else's business now.  Who has sent the
-	 * proof already is not asked to send more. */
-	if (ask_for_proof(c) == STEP_DONE && conn_input(&c->conn).n)
-		conn_kick(&c->conn);
+	login->is_sought = must_look_up(c);
+	if (login->is_sought)
+		c->host->seek_secret(c);
+	else
+		begin_proof(c);
+}
+
+void client_secret_told(struct client *c, struct userlist_entry *entry, enum password_kind usual,
+			const struct err *why_not)
+{
+	struct client_login *login = c->login;
+
+	forget_found(login);
+	login->found = entry;
+	login->was_looked_up = true;
+	login->usual = usual;
+	login->is_sought = false;
+	conn_resume(&c->conn);
+	if (login->config != c->host->config) {
+		client_login_begin(c);
+	} else if (why_not) {
+		refuse(c, why_not);
+	} else {
+		login->entry = entry;
+		begin_proof(c);
+	}
 }
 
 static enum step on_plain(struct client *c, struct slice body)
@@ -600,7 +684,7 @@ void client_login_on_readable(struct client *c)
 {
 	if (c->phase == CLIENT_STARTUP && !c->login->is_sought)
 		read_startup(c);
-	else if (c->phase == CLIENT_AUTH)
+	else if (c->phase == CLIENT_AUTH && !c->login->is_sought)
 		read_proof(c);
 	/* Before and in WELCOME what the client pipelined waits in its buffer, bounded by what one
 	 * receive takes; the connection is read on to notice that it hangs up. */

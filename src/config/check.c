@@ -51,11 +51,35 @@ static void check_auth(const struct check *k)
 		COMPLAIN(k, auth_file, "nobody could log in: name a file of users and secrets");
 }
 
+static void check_auth_dbname(const struct check *k, const struct settings *s)
+{
+	if (*s->auth_dbname && !config_database_for(k->config, slice_str(s->auth_dbname)))
+		COMPLAIN(k, auth_dbname, "there is no database \"%s\" in [databases]",
+			 s->auth_dbname);
+}
+
+static void check_auth_query(const struct check *k)
+{
+	const struct config *c = k->config;
+	struct settings s;
+
+	check_auth_dbname(k, &c->global);
+	for (size_t i = 0; i < c->ndatabases; i++) {
+		settings_resolve(c, c->databases[i], NULL, NULL, NULL, &s);
+		if (strcmp(s.auth_dbname, c->global.auth_dbname) != 0)
+			check_auth_dbname(k, &s);
+	}
+}
+
 static void check_admins(const struct check *k)
 {
 	const struct settings *s = &k->config->global;
 	struct slice rest = slice_str(s->admin_users), name;
+	struct settings asked;
 
+	/* Who is not in the file may be in a database. */
+	if (config_asks_secrets(k->config, NULL, &asked) && *asked.auth_dbname)
+		return;
 	while (*s->auth_file && list_next(&rest, &name))
 		if (!slice_is_equal(name, SLICE("*")) && !userlist_find(k->config->userlist, name))
 			problem_note(k->problems,
@@ -199,9 +223,10 @@ static void check_stats(const struct check *k)
 void config_check(const struct config *c, const struct place *places, struct config_problems *p)
 {
 	static void (*const checks[])(const struct check *) = {
-		check_listen,     check_auth,    check_admins,      check_client_tls,
-		check_server_tls, check_monitor, check_tenant_by,   check_stats,
-		check_switching,  check_sni,     check_tenant_pool, check_tenant_query,
+		check_listen,       check_auth,       check_auth_query, check_admins,
+		check_client_tls,   check_server_tls, check_monitor,    check_tenant_by,
+		check_stats,        check_switching,  check_sni,        check_tenant_pool,
+		check_tenant_query,
 	};
 	const struct check k = { c, places, p };
 

@@ -112,6 +112,16 @@ const struct database_conf *config_database_fallback(const struct config *c)
 	return config_database(c, SLICE("*"));
 }
 
+const struct database_conf *config_database_for(const struct config *c, struct slice name)
+{
+	const struct database_conf *database = config_database(c, name);
+
+	/* Who says "*" means a database of that name. */
+	if (!database || !strcmp(database->name, "*"))
+		return config_database_fallback(c);
+	return database;
+}
+
 const struct user_conf *config_user(const struct config *c, struct slice name)
 {
 	return CONFIG_FIND(&c->_users, name, struct user_conf, by_name, name);
@@ -201,6 +211,23 @@ const struct database_conf *config_tenant_database(const struct config *c)
 		if (strcmp(c->databases[i]->name, "*") != 0)
 			return c->databases[i];
 	return NULL;
+}
+
+bool config_asks_secrets(const struct config *c, const struct database_conf *database,
+			 struct settings *set)
+{
+	settings_resolve(c, database, NULL, NULL, NULL, set);
+	return *set->auth_user && *set->auth_query;
+}
+
+const char *config_own_password(const struct config *c, const struct database_conf *database,
+				const char *user)
+{
+	const struct userlist_entry *entry = userlist_find(c->userlist, slice_str(user));
+
+	if (*database->password && !strcmp(user, database->user))
+		return database->password;
+	return entry && entry->kind != PASSWORD_SCRAM ? entry->password : "";
 }
 
 /* --- what holds ----------------------------------------------------------------------------- */

@@ -295,6 +295,7 @@ static enum step on_refusal(struct server *s, struct slice body)
 		err_set(&e, "08001", "the server refuses the login and does not say why");
 	if (report.sqlstate.n == 5)
 		memcpy(e.sqlstate, report.sqlstate.p, 5);
+	memcpy(s->refusal, e.sqlstate, sizeof(s->refusal));
 	err_hint(&e, "%.*s", SLICE_FMT(report.hint));
 	/* One that is starting up or shutting down is waited for, as one that is down. */
 	s->was_refused = !report_is_farewell(&report);

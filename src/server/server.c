@@ -52,21 +52,40 @@ void server_await(struct server *s, const struct question *q)
 	buf_clear(&s->question_error);
 }
 
-void server_ask_bound(struct server *s, const char *sql, const char *const *values, unsigned n,
-		      const struct question *q)
+static void put_bound(struct server *s, const char *sql, const char *const *values, unsigned n,
+		      bool describes)
 {
 	struct buf *out = conn_output(&s->conn);
 
+	msg_put_parse(out, "", sql);
+	msg_put_bind(out, "", "", values, n);
+	if (describes)
+		msg_put_target(out, MSG_DESCRIBE, 'P', "");
+	msg_put_execute(out, "");
+}
+
+static void ask_bound(struct server *s, const char *const *sql, unsigned nsql,
+		      const char *const *values, unsigned n, const struct question *q)
+{
 	PGT_ASSERT(!s->question.done && q->done);
 	s->question = *q;
 	buf_clear(&s->question_error);
 	s->unnamed_id = UNNAMED_UNKNOWN;
-	msg_put_parse(out, "", sql);
-	msg_put_bind(out, "", "", values, n);
-	if (q->columns)
-		msg_put_target(out, MSG_DESCRIBE, 'P', "");
-	msg_put_execute(out, "");
-	msg_put_empty(out, MSG_SYNC);
+	for (unsigned i = 0; i < nsql; i++)
+		put_bound(s, sql[i], values, n, q->columns != NULL);
+	msg_put_empty(conn_output(&s->conn), MSG_SYNC);
+}
+
+void server_ask_bound(struct server *s, const char *sql, const char *const *values, unsigned n,
+		      const struct question *q)
+{
+	ask_bound(s, &sql, 1, values, n, q);
+}
+
+void server_ask_both(struct server *s, const char *const sql[2], const char *const *values,
+		     unsigned n, const struct question *q)
+{
+	ask_bound(s, sql, 2, values, n, q);
 }
 
 static void on_row(struct server *s, struct slice body)

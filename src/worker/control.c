@@ -15,6 +15,8 @@
 #include "net/tls.h"
 #include "stats/event.h"
 #include "worker/monitor.h"
+#include "worker/secret_mail.h"
+#include "worker/secret_source.h"
 #include "worker/sets.h"
 #include "worker/tenant_source.h"
 
@@ -163,6 +165,7 @@ static void configure_watchers(struct control *c)
 	tenant_source_stop(c->tenant_source);
 	monitor_configure(c->monitor, c->config, c->setup.server_tls);
 	tenant_source_configure(c->tenant_source, c->config);
+	secret_source_configure(c->secret_source, c->config, c->setup.server_tls);
 }
 
 static void note_certificate(const struct tls_context *old, const struct tls_context *new,
@@ -502,6 +505,18 @@ static void forget_no_key(struct client *c PGT_UNUSED)
 {
 }
 
+static void seek_secret(struct client *client)
+{
+	struct control *c = client->host->owner;
+
+	secret_mail_ask(c, client, &c->mailbox);
+}
+
+static void doubt_secret(struct client *client)
+{
+	secret_mail_doubt(client->host->owner, client);
+}
+
 static void ignore_cancel(struct client *asker, uint32_t pid PGT_UNUSED,
 			  struct slice secret PGT_UNUSED)
 {
@@ -514,6 +529,8 @@ static void init_host(struct control *c)
 					.owner = c,
 					.scram_cache = scram_cache_new(),
 					.find_home = stay,
+					.seek_secret = seek_secret,
+					.doubt_secret = doubt_secret,
 					.cancel = ignore_cancel,
 					.enter = enter_console,
 					.assign_key = assign_no_key,
@@ -558,6 +575,7 @@ static void start(struct control *c)
 	c->node_sets = node_sets_new();
 	c->monitor = monitor_new(&c->net, &c->mailbox, c->resolver, c->node_sets);
 	c->tenant_source = tenant_source_new(&c->net, c->monitor, publish_tenants, c);
+	c->secret_source = secret_source_new(&c->net, &c->mailbox, c->resolver, c->monitor);
 	configure_watchers(c);
 	c->nworkers = count_workers(c->config);
 	c->workers = xcalloc(c->nworkers, sizeof(*c->workers));
@@ -592,6 +610,7 @@ static void stop(struct control *c)
 	c->options.hooks->console_stop(c);
 	LIST_FOREACH_SAFE (at, &c->host.newcomers)
 		client_close(container_of(at, struct client, link), NULL, "shutdown");
+	secret_source_free(c->secret_source);
 	tenant_source_free(c->tenant_source);
 	monitor_free(c->monitor);
 	stop_workers(c);

@@ -142,7 +142,6 @@ static void on_tick(struct loop_timer *timer)
 static bool find_login(struct watch *w)
 {
 	const struct settings *set = &w->settings;
-	const struct userlist_entry *entry;
 	const char *password = set->monitor_password;
 
 	w->user = *set->monitor_user ? set->monitor_user
@@ -150,11 +149,8 @@ static bool find_login(struct watch *w)
 				     : w->database->user;
 	if (!*w->user)
 		return false;
-	if (!*password && !strcmp(w->user, w->database->user))
-		password = w->database->password;
-	entry = userlist_find(w->monitor->config->userlist, slice_str(w->user));
-	if (!*password && entry && entry->kind != PASSWORD_SCRAM)
-		password = entry->password;
+	if (!*password)
+		password = config_own_password(w->monitor->config, w->database, w->user);
 	w->credential.has_password = *password != '\0';
 	w->credential.password = xstrdup(password);
 	return true;
@@ -243,10 +239,9 @@ static void begin(struct watch *w)
 /* The entry that a set was made from, or NULL when it has left the configuration. */
 static const struct database_conf *entry_of(const struct monitor *m, const struct node_set *set)
 {
-	const struct database_conf *database = config_database(m->config, slice_str(set->database));
+	const struct database_conf *database =
+	    config_database_for(m->config, slice_str(set->database));
 
-	if (!database || !strcmp(database->name, "*"))
-		database = config_database_fallback(m->config);
 	if (database && !node_set_matches(set, database->nodes, database->nnodes))
 		return NULL;
 	return database;

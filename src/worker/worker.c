@@ -13,6 +13,7 @@
 #include "net/sockopt.h"
 #include "relay/whose.h"
 #include "worker/control.h"
+#include "worker/secret_mail.h"
 #include "worker/sets.h"
 #include "worker/tenant_source.h"
 
@@ -84,12 +85,10 @@ static void deliver_receipt(struct mail *mail, void *receiver)
 	struct cancel_mail *m = container_of(mail, struct cancel_mail, mail);
 	struct worker *w = receiver;
 
-	LIST_FOREACH_SAFE (at, &w->host.newcomers) {
-		struct client *c = container_of(at, struct client, link);
+	struct client *c = client_find_newcomer(&w->host, m->asker);
 
-		if (c->id == m->asker)
-			client_close(c, NULL, "cancel request");
-	}
+	if (c)
+		client_close(c, NULL, "cancel request");
 	free(m);
 }
 
@@ -222,12 +221,7 @@ static struct client *find_asker(struct worker *w, const struct seek_mail *m)
 
 	if (c)
 		return c->id == m->asker ? c : NULL;
-	LIST_FOREACH (at, &w->host.newcomers) {
-		c = container_of(at, struct client, link);
-		if (c->id == m->asker)
-			return c;
-	}
-	return NULL;
+	return client_find_newcomer(&w->host, m->asker);
 }
 
 static void deliver_told(struct mail *mail, void *receiver)
@@ -277,6 +271,18 @@ static void seek_tenant(struct client *c, struct slice said)
 	m->len = said.n;
 	memcpy(m->said, said.p, said.n);
 	mailbox_post(&w->control->mailbox, &m->mail, deliver_seek);
+}
+
+static void seek_secret(struct client *c)
+{
+	struct worker *w = worker_of(c->host);
+
+	secret_mail_ask(w->control, c, &w->mailbox);
+}
+
+static void doubt_secret(struct client *c)
+{
+	secret_mail_doubt(worker_of(c->host)->control, c);
 }
 
 static bool enter(struct client *c, struct err *e)
@@ -390,6 +396,8 @@ static void init_host(struct worker *w)
 					.scram_cache = scram_cache_new(),
 					.find_home = find_home,
 					.seek_tenant = seek_tenant,
+					.seek_secret = seek_secret,
+					.doubt_secret = doubt_secret,
 					.cancel = cancel,
 					.enter = enter,
 					.assign_key = assign_key,
