@@ -276,12 +276,12 @@ static void take_finding(struct secret_link *sl)
 	tell(sl, lookup, entry);
 }
 
-/* A name that the server cannot even read (class 22) is nobody's, nor is one for which a function
- * finds no data. */
+/* A name that is no text to the server is nobody's, and so is one for which a function finds no
+ * data. */
 static bool is_of_nobody(const struct report *error)
 {
-	return error && error->sqlstate.n == 5 &&
-	       (!memcmp(error->sqlstate.p, "22", 2) || !memcmp(error->sqlstate.p, "P0002", 5));
+	return error && (slice_is_equal(error->sqlstate, SLICE("22021")) ||
+			 slice_is_equal(error->sqlstate, SLICE("P0002")));
 }
 
 static void on_answer(struct server *s PGT_UNUSED, void *arg, const struct report *error)
