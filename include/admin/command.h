@@ -10,6 +10,7 @@
  *               | ( "readonly" | "readwrite" ) [ owner ]
  *               | "maintenance" [ "on" | "off" ] [ owner ] [ string ]
  *               | ( "pause" | "resume" | "kill" ) "tenant" name ] [ ";" ]
+ *               | ( "show" | "select" ) "help" [ [ "show" ] word ]
  *               | ( "show" | "select" ) "route" [ "database" name ]
  *                 [ ( "tenant" | "user" ) name ] [ statement ]
  *     owner   = ( "database" | "tenant" ) name
@@ -102,8 +103,8 @@ struct command {
 	bool is_off;                   /* MAINTENANCE OFF */
 	char name[COMMAND_MAX_WORD];   /* "" without one */
 	char word[COMMAND_MAX_WORD];   /* the argument, or the setting's name; "" without one */
-	char value[COMMAND_MAX_VALUE]; /* of a setting, the message, what SHOW … BY is by, or a
-					* statement */
+	char value[COMMAND_MAX_VALUE]; /* of a setting, the message, what SHOW … BY is by, what
+					* SHOW HELP is about, or a statement */
 };
 
 /* Reads text.  False: *e (42601) has PgBouncer's words.  The text is quoted there but must not be

@@ -145,8 +145,8 @@ void act_left_alone(struct console *console);
 
 /* A word of commands.def as it is written. */
 void put_upper(struct buf *out, const char *word);
-/* The notice that SHOW HELP is. */
-void help_put_notice(struct buf *out);
+/* The notice that SHOW HELP is.  topic: a command or a table; "": all of them, briefly. */
+void help_put_notice(struct buf *out, const char *topic);
 
 /* ---- show_events.c -----------------------------------------------------------------------------
  */

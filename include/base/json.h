@@ -10,5 +10,7 @@
 /* Appends s in quotes.  What is not UTF-8 becomes U+FFFD, so whatever the bytes were, it is one
  * line of valid JSON. */
 void json_put_string(struct buf *out, const char *s);
+/* The same in ASCII, which is right in all encodings of a database. */
+void json_put_ascii_string(struct buf *out, const char *s);
 
 #endif

@@ -192,6 +192,8 @@ void lane_conf_apply(const struct lane_conf *lane, struct settings *set);
 bool config_may_look_up(const struct config *c);
 /* That database; NULL: there is none. */
 const struct database_conf *config_tenant_database(const struct config *c);
+/* The one where events are notified, or NULL. */
+const struct database_conf *config_events_database(const struct config *c);
 
 /* Whether secrets of the users of a database (or NULL: an unknown one, or the console) are asked
  * for in a database.  *set has auth_user, auth_query and auth_dbname. */

@@ -57,6 +57,10 @@ struct node {
 				     * it has replayed (route/fence.h); 0: not known */
 	_Atomic int64_t stranger;   /* another process that a connection has met there; 0: none */
 	_Atomic usec_t stranger_at; /* the last time */
+	/* Of the whole server, its other databases too, when that was asked last; -1: not known. */
+	_Atomic int64_t lock_waits; /* sessions that wait for a lock … */
+	_Atomic usec_t lock_wait;   /* … and how long one of them has, the longest */
+	_Atomic int64_t blocks_hit, blocks_read, deadlocks; /* since its statistics begin */
 	_Atomic unsigned comebacks; /* how often it has answered after it did not */
 	_Atomic unsigned servers;   /* connections of all pools */
 	_Atomic unsigned active;    /* in use, for the least busy choice */
@@ -95,6 +99,9 @@ struct node_set {
 
 /* Its "host:port" in *room, which it returns. */
 const char *node_address(const struct node *node, char room[LOG_ADDRESS_MAX]);
+
+/* What was known of its locks and its cache no longer is. */
+void node_forget_load(struct node *node);
 
 /* One reference, the caller's. */
 struct node_set *node_set_new(const char *database, const struct node_conf *nodes, size_t n);

@@ -56,5 +56,9 @@ void events_sweep(void);
 /* Calls see() for those above a number, the oldest first, under the lock.  Returns the number of
  * the last one. */
 uint64_t events_each(uint64_t above, void (*see)(const struct event *event, void *arg), void *arg);
+/* The same for the oldest one of them.  False: there is none. */
+bool events_next(uint64_t above, void (*see)(const struct event *event, void *arg), void *arg);
+/* The number of the last one; 0: there was none. */
+uint64_t events_last(void);
 
 #endif

@@ -19,6 +19,7 @@ struct control;
 struct http;
 struct monitor;
 struct node_sets;
+struct notifier;
 struct secret_source;
 struct tenant_source;
 
@@ -71,6 +72,7 @@ struct control {
 	struct monitor *monitor;
 	struct tenant_source *tenant_source;
 	struct secret_source *secret_source;
+	struct notifier *notifier;
 	struct console *console; /* of admin/ */
 	struct state state;      /* what outlives the process */
 	struct loop_timer sweep;

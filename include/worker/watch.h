@@ -31,6 +31,8 @@ struct probe {
 	bool is_ready;         /* logged in */
 	bool has_answered;     /* on this connection */
 	bool may_see_control;  /* of its cluster */
+	bool tells_load;       /* it has not refused to on this connection … */
+	usec_t load_at;        /* … and was asked for it last */
 	bool was_heard;        /* it has answered, or failed to */
 	bool was_refused;      /* it lives, and did not let us in when that was tried last */
 	usec_t retry_at;       /* no attempt before: who refuses us is not pestered */

@@ -6,6 +6,11 @@
  */
 #include "admin/command.h"
 
+#include "config/settings.h"
+
+#include <ctype.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 const struct command_spec command_specs[NCOMMANDS] = {
@@ -143,28 +148,6 @@ static bool take_text(const struct token *t, char *out, size_t room)
 /* ---- commands ---------------------------------------------------------------------------------
  */
 
-static bool syntax_error(struct slice text, struct err *e)
-{
-	struct slice shown = skip_blanks(text);
-	int n = shown.n > 200 ? 200 : (int)shown.n;
-
-	return err_set(e, "42601", "invalid command '%.*s', use SHOW HELP;", n, shown.p);
-}
-
-static bool is_word(const struct token *t, const char *word)
-{
-	return t->kind == TOKEN_WORD && !t->quote &&
-	       slice_is_equal_nocase(t->text, slice_str(word));
-}
-
-/* At the end, which may be a semicolon and blanks. */
-static bool is_end(struct token t, struct slice *rest)
-{
-	if (t.kind == TOKEN_SEMICOLON)
-		t = next_token(rest);
-	return t.kind == TOKEN_END;
-}
-
 static int find_show(const char *name)
 {
 	for (int i = 0; i < NSHOWS; i++)
@@ -179,6 +162,102 @@ static int find_fake(const char *name)
 		if (!strcasecmp(fake_specs[i].name, name))
 			return i;
 	return -1;
+}
+
+static int find_command(const char *verb)
+{
+	for (int i = 0; i < NCOMMANDS; i++)
+		if (!strcasecmp(command_specs[i].verb, verb))
+			return i;
+	return -1;
+}
+
+/* The next one of letters, digits and underscores, of those that are bare or quoted alike. */
+static bool next_name(struct slice *rest, char *out, size_t room)
+{
+	size_t from = 0, n = 0;
+
+	while (from < rest->n && !isalnum((uint8_t)rest->p[from]))
+		from++;
+	while (from + n < rest->n &&
+	       (isalnum((uint8_t)rest->p[from + n]) || rest->p[from + n] == '_'))
+		n++;
+	snprintf(out, room, "%.*s", (int)(n < room ? n : room - 1), rest->p + from);
+	*rest = slice_of(rest->p + from + n, rest->n - from - n);
+	return n > 0;
+}
+
+/* The table that somebody means who asks in SQL, as in show_pools() or pgbouncer.pools, or in a
+ * SHOW with too many words; -1: none. */
+static int find_wish(struct slice text)
+{
+	char name[COMMAND_MAX_WORD];
+	int show = -1;
+
+	while (show < 0 && next_name(&text, name, sizeof(name)))
+		show = find_show(strncasecmp(name, "show_", 5) ? name : name + 5);
+	return show;
+}
+
+static struct slice nearest_of(const char *wanted, bool is_show)
+{
+	struct nearest nearest = { .wanted = slice_str(wanted), .distance = UINT_MAX };
+
+	for (int i = 0; is_show && i < NSHOWS; i++)
+		nearest_try(&nearest, slice_str(show_specs[i].name));
+	for (int i = 0; !is_show && i < NCOMMANDS; i++)
+		nearest_try(&nearest, slice_str(command_specs[i].verb));
+	return nearest_is_near(&nearest) ? nearest.name : slice_of("", 0);
+}
+
+/* Of the text it repeats nothing, which may hold a password. */
+static void hint(struct slice text, struct err *e)
+{
+	char verb[COMMAND_MAX_WORD] = "", what[COMMAND_MAX_WORD] = "";
+	struct slice rest, near;
+	bool is_show;
+	int wish;
+
+	next_name(&text, verb, sizeof(verb));
+	is_show = !strcasecmp(verb, "show") || !strcasecmp(verb, "select");
+	wish = is_show ? find_wish(text) : -1;
+	rest = text;
+	next_name(&rest, what, sizeof(what));
+	near = nearest_of(is_show ? what : verb, is_show);
+	if (wish >= 0)
+		err_hint(e, "The console knows no SQL: SHOW %s. SHOW HELP %s tells of it.",
+			 show_specs[wish].name, show_specs[wish].name);
+	else if (!is_show && find_command(verb) >= 0)
+		err_hint(e, "SHOW HELP %s says how it is written.",
+			 command_specs[find_command(verb)].verb);
+	else if (near.n)
+		err_hint(e, "Did you mean %s%.*s?", is_show ? "SHOW " : "", SLICE_FMT(near));
+	else
+		err_hint(e, "The console knows no SQL; SHOW HELP lists what it knows.");
+}
+
+static bool syntax_error(struct slice text, struct err *e)
+{
+	struct slice shown = skip_blanks(text);
+	int n = shown.n > 200 ? 200 : (int)shown.n;
+
+	err_set(e, "42601", "invalid command '%.*s', use SHOW HELP;", n, shown.p);
+	hint(shown, e);
+	return false;
+}
+
+static bool is_word(const struct token *t, const char *word)
+{
+	return t->kind == TOKEN_WORD && !t->quote &&
+	       slice_is_equal_nocase(t->text, slice_str(word));
+}
+
+/* At the end, which may be a semicolon and blanks. */
+static bool is_end(struct token t, struct slice *rest)
+{
+	if (t.kind == TOKEN_SEMICOLON)
+		t = next_token(rest);
+	return t.kind == TOKEN_END;
 }
 
 static struct token peek_token(struct slice rest)
@@ -372,6 +451,21 @@ static bool parse_route(struct slice *rest, struct command *out, struct slice te
 	return take_rest(slice_of(rest->p, rest->n), out, e);
 }
 
+/* [[SHOW] name] */
+static bool parse_help(struct slice *rest, struct command *out, struct slice text, struct err *e)
+{
+	struct token t = peek_token(*rest);
+
+	if (t.kind == TOKEN_WORD)
+		next_token(rest);
+	if (is_word(&t, "show") && peek_token(*rest).kind == TOKEN_WORD)
+		t = next_token(rest);
+	if (t.kind == TOKEN_WORD && (!take_text(&t, out->value, sizeof(out->value)) ||
+				     (find_show(out->value) < 0 && find_command(out->value) < 0)))
+		return syntax_error(text, e);
+	return expect_end(rest, text, e);
+}
+
 static bool parse_shown(struct slice *rest, struct command *out, struct slice text, struct err *e)
 {
 	struct token t = next_token(rest);
@@ -384,8 +478,9 @@ static bool parse_shown(struct slice *rest, struct command *out, struct slice te
 	out->fake = find_fake(out->word);
 	if (out->show < 0 && out->fake < 0)
 		return syntax_error(text, e);
-	return out->show == SHOW_route ? parse_route(rest, out, text, e)
-				       : parse_view(rest, out, text, e);
+	return out->show == SHOW_route  ? parse_route(rest, out, text, e)
+	       : out->show == SHOW_help ? parse_help(rest, out, text, e)
+					: parse_view(rest, out, text, e);
 }
 
 static bool parse_argument(struct slice *rest, struct command *out, struct slice text,

@@ -9,6 +9,7 @@
 #include "wire/write.h"
 
 #include <ctype.h>
+#include <string.h>
 
 void put_upper(struct buf *out, const char *word)
 {
@@ -25,13 +26,31 @@ static void put_usage(struct buf *out, const struct command_spec *spec)
 	buf_printf(out, "%s%s", *usage ? " " : "", usage);
 }
 
-/* As PgBouncer: a notice whose detail lists everything. */
-void help_put_notice(struct buf *out)
+static void put_help_of(struct buf *out, const char *topic)
 {
-	static const char head[] = "SNOTICE\0VNOTICE\0C00000\0MConsole usage\0D\n";
-	size_t m = msg_begin(out, MSG_NOTICE);
+	for (unsigned i = 0; i < NCOMMANDS; i++) {
+		if (strcasecmp(command_specs[i].verb, topic) != 0)
+			continue;
+		buf_put_u8(out, '\t');
+		put_usage(out, &command_specs[i]);
+		buf_printf(out, "\n\t%s\n", command_specs[i].help);
+	}
+	for (unsigned i = 0; i < NSHOWS; i++) {
+		const struct layout *layout = shows[i]->shown;
 
-	buf_put(out, head, sizeof(head) - 1);
+		if (strcasecmp(show_specs[i].name, topic) != 0)
+			continue;
+		buf_printf(out, "\tSHOW ");
+		put_upper(out, show_specs[i].name);
+		buf_printf(out, "\n\t%s\n", show_specs[i].help);
+		for (unsigned c = 0; layout && c < layout->n; c++)
+			buf_printf(out, "\t%-24s %s\n", layout->columns[c].name,
+				   layout->columns[c].doc);
+	}
+}
+
+static void put_help(struct buf *out)
+{
 	for (unsigned i = 0; i < NSHOWS; i++) {
 		buf_printf(out, "\tSHOW ");
 		put_upper(out, show_specs[i].name);
@@ -44,6 +63,19 @@ void help_put_notice(struct buf *out)
 		put_usage(out, &command_specs[i]);
 		buf_put_u8(out, '\n');
 	}
+}
+
+/* As PgBouncer: a notice whose detail lists everything. */
+void help_put_notice(struct buf *out, const char *topic)
+{
+	static const char head[] = "SNOTICE\0VNOTICE\0C00000\0MConsole usage\0D\n";
+	size_t m = msg_begin(out, MSG_NOTICE);
+
+	buf_put(out, head, sizeof(head) - 1);
+	if (*topic)
+		put_help_of(out, topic);
+	else
+		put_help(out);
 	buf_put_u8(out, '\0');
 	buf_put_u8(out, '\0');
 	msg_end(out, m);
@@ -74,8 +106,10 @@ static const char head[] =
     "what "
     "older exporters ask for (STATS: total_requests, DATABASES: reserve_pool). Its database and "
     "user `pgbouncer` in the tables are the console itself. Our own data has "
-    "its own commands: TENANTS, TIERS, LIMITS, NODES, SAVINGS, LISTENERS, PINS, PIN_COUNTS, "
-    "PREPARED, EVENTS.\n";
+    "its own commands: TENANTS, TIERS, LIMITS, NODES, LANES, ROUTE, ROUTES, LATENCIES, QUERIES, "
+    "SLOW, ADVICE, SAVINGS, LISTENERS, PINS, PIN_COUNTS, PREPARED, EVENTS. `SHOW HELP` lists all, "
+    "`SHOW HELP LIMITS` tells of one. Whoever asks in SQL gets an error whose hint names the "
+    "command.\n";
 
 static void put_access(struct buf *out, enum access access)
 {

@@ -255,7 +255,7 @@ static void run_show(struct session *s, const struct show *show, unsigned max_ro
 	struct err e;
 
 	if (!show->shown) {
-		help_put_notice(out_of(s));
+		help_put_notice(out_of(s), s->portal->cmd.value);
 		session_complete(s, "SHOW");
 		return;
 	}

@@ -34,7 +34,14 @@
 	X(INT, FIRST, weight, "Its share of the reads among others; 0: it gets no new ones.")      \
 	X(TEXT, FIRST, zone, "Its zone (node_zone); NULL: not said.")                              \
 	X(INT, FIRST, failures, "How many times in a row it has failed to answer the monitor.")    \
-	X(TEXT, FIRST, state, "What it is used for, and if it is not, what that waits for.")
+	X(TEXT, FIRST, state, "What it is used for, and if it is not, what that waits for.")       \
+	X(BIGINT, FIRST, lock_waits,                                                               \
+	  "Sessions of its server that wait for a lock; NULL: not known, or not to be seen.")      \
+	X(NUMERIC, FIRST, lock_wait, "Microseconds that one of them has waited, the longest.")     \
+	X(BIGINT, FIRST, blocks_hit,                                                               \
+	  "Blocks that its server found in its cache; NULL: not known.")                           \
+	X(BIGINT, FIRST, blocks_read, "Blocks that it did not find there.")                        \
+	X(BIGINT, FIRST, deadlocks, "Deadlocks that it has seen.")
 LAYOUT_DEFINE(node, NODE_COLUMNS);
 
 static int64_t known(int64_t value)
@@ -107,7 +114,12 @@ static void node_row(struct node_set *set, unsigned i, usec_t now, struct table 
 					 .weight = node->weight,
 					 .zone = *node->zone ? node->zone : NULL,
 					 .failures = node->health.failures,
-					 .state = state_of(set, i) });
+					 .state = state_of(set, i),
+					 .lock_waits = known(node->lock_waits),
+					 .lock_wait = known(node->lock_wait),
+					 .blocks_hit = known(node->blocks_hit),
+					 .blocks_read = known(node->blocks_read),
+					 .deadlocks = known(node->deadlocks) });
 }
 
 static void add_known(struct control *c, struct table *t)
@@ -146,7 +158,12 @@ static void nodes_local(struct control *c, struct table *t)
 					 .started = NUMBER_NULL,
 					 .weight = d->nodes[n].weight,
 					 .zone = *d->nodes[n].zone ? d->nodes[n].zone : NULL,
-					 .state = "was not asked yet" });
+					 .state = "was not asked yet",
+					 .lock_waits = NUMBER_NULL,
+					 .lock_wait = NUMBER_NULL,
+					 .blocks_hit = NUMBER_NULL,
+					 .blocks_read = NUMBER_NULL,
+					 .deadlocks = NUMBER_NULL });
 	}
 }
 

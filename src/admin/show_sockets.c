@@ -10,6 +10,7 @@
 #include "relay/hub.h"
 #include "relay/statement.h"
 #include "worker/monitor.h"
+#include "worker/notifier.h"
 #include "worker/secret_source.h"
 #include "worker/tenant_source.h"
 
@@ -366,6 +367,8 @@ static void servers_local(struct control *c, struct table *t)
 		tenant_source_visit(c->tenant_source, monitor_server, t);
 	if (c->secret_source)
 		secret_source_visit(c->secret_source, monitor_server, t);
+	if (c->notifier)
+		notifier_visit(c->notifier, monitor_server, t);
 }
 
 const struct show show_servers = { .shown = &socket_layout,

@@ -31,7 +31,27 @@ static unsigned nasty(const char *p, size_t n)
 	return 0;
 }
 
-void json_put_string(struct buf *out, const char *s)
+/* Of more than one byte, and well formed. */
+static uint32_t decode(const char *p, size_t n)
+{
+	uint32_t code = (uint8_t)p[0] & (0x7fu >> n);
+
+	for (size_t i = 1; i < n; i++)
+		code = code << 6 | ((uint8_t)p[i] & 0x3f);
+	return code;
+}
+
+/* As a pair where one of them does not hold it. */
+static void put_escaped(struct buf *out, uint32_t code)
+{
+	if (code < 0x10000)
+		buf_printf(out, "\\u%04x", (unsigned)code);
+	else
+		buf_printf(out, "\\u%04x\\u%04x", (unsigned)(0xd7c0 + (code >> 10)),
+			   (unsigned)(0xdc00 | (code & 0x3ff)));
+}
+
+static void put_string(struct buf *out, const char *s, bool as_ascii)
 {
 	size_t n;
 
@@ -40,6 +60,8 @@ void json_put_string(struct buf *out, const char *s)
 		n = utf8_len(s);
 		if (n == 1)
 			put_ascii(out, *s);
+		else if (as_ascii)
+			put_escaped(out, n ? decode(s, n) : 0xfffd);
 		else if (nasty(s, n))
 			buf_printf(out, "\\u%04x", nasty(s, n));
 		else if (n)
@@ -48,4 +70,14 @@ void json_put_string(struct buf *out, const char *s)
 			buf_put_slice(out, SLICE(REPLACEMENT));
 	}
 	buf_put_u8(out, '"');
+}
+
+void json_put_string(struct buf *out, const char *s)
+{
+	put_string(out, s, false);
+}
+
+void json_put_ascii_string(struct buf *out, const char *s)
+{
+	put_string(out, s, true);
 }

@@ -8,6 +8,10 @@
 #include "config/build.h"
 
 #include <limits.h>
+#include <string.h>
+
+/* Of a channel's name, as PostgreSQL has it. */
+#define CHANNEL_MAX 63
 
 /* One check of a whole config. */
 struct check {
@@ -173,11 +177,18 @@ static void check_tenant_by(const struct check *k)
 			 "unknown_tenant to a tier");
 }
 
+static bool has_login_of_ours(const struct config *c, const struct database_conf *database)
+{
+	struct settings s;
+
+	settings_resolve(c, database, NULL, NULL, NULL, &s);
+	return *s.monitor_user || *s.auth_user || *database->user;
+}
+
 static void check_tenant_query(const struct check *k)
 {
 	const struct config *c = k->config;
 	const struct database_conf *database = config_tenant_database(c);
-	struct settings s;
 
 	if (!config_may_look_up(c))
 		return;
@@ -185,9 +196,27 @@ static void check_tenant_query(const struct check *k)
 		COMPLAIN(k, tenant_database, "there is no such entry in [databases]");
 		return;
 	}
-	settings_resolve(c, database, NULL, NULL, NULL, &s);
-	if (!*s.monitor_user && !*s.auth_user && !*database->user)
+	if (!has_login_of_ours(c, database))
 		COMPLAIN(k, tenant_query, "nobody to ask as: set monitor_user");
+}
+
+static void check_events(const struct check *k)
+{
+	const struct config *c = k->config;
+	const struct database_conf *database = config_events_database(c);
+	size_t length = strlen(c->global.events_channel);
+
+	if (!*c->global.events_notify_database)
+		return;
+	if (!database)
+		COMPLAIN(k, events_notify_database, "there is no such entry in [databases]");
+	else if (!has_login_of_ours(c, database))
+		COMPLAIN(k, events_notify_database, "nobody to log in as: set monitor_user");
+	if (!c->global.events_kept)
+		COMPLAIN(k, events_notify_database,
+			 "events are told from those kept: set events_kept to 1000, say");
+	if (!length || length > CHANNEL_MAX)
+		COMPLAIN(k, events_channel, "must have 1 to %d bytes", CHANNEL_MAX);
 }
 
 /* Only where statements are followed does it show which of them give a session another tenant, and
@@ -226,7 +255,7 @@ void config_check(const struct config *c, const struct place *places, struct con
 		check_listen,       check_auth,       check_auth_query, check_admins,
 		check_client_tls,   check_server_tls, check_monitor,    check_tenant_by,
 		check_stats,        check_switching,  check_sni,        check_tenant_pool,
-		check_tenant_query,
+		check_tenant_query, check_events,
 	};
 	const struct check k = { c, places, p };
 

@@ -230,6 +230,11 @@ const char *config_own_password(const struct config *c, const struct database_co
 	return entry && entry->kind != PASSWORD_SCRAM ? entry->password : "";
 }
 
+const struct database_conf *config_events_database(const struct config *c)
+{
+	return config_database(c, slice_str(c->global.events_notify_database));
+}
+
 /* --- what holds ----------------------------------------------------------------------------- */
 
 static void apply(const struct overrides *own, struct settings *out)

@@ -165,6 +165,8 @@ const tables = {
 		{ title: "bytes behind", kind: "number minor", text: (row) => bytes(row.lag_bytes) },
 		time("answers in", "latency", "minor"),
 		number("servers", "servers"), number("in use", "active"),
+		{ ...number("wait for locks", "lock_waits", "minor"),
+			mark: (row) => row.lock_wait > 100000 ? "warn" : "" },
 		plain("why", "error", "text"),
 	]),
 	pools: new Table(byId("pools"), [

@@ -40,6 +40,12 @@ const char *node_address(const struct node *node, char room[LOG_ADDRESS_MAX])
 	return room;
 }
 
+void node_forget_load(struct node *node)
+{
+	node->lock_waits = node->lock_wait = -1;
+	node->blocks_hit = node->blocks_read = node->deadlocks = -1;
+}
+
 struct node_set *node_set_new(const char *database, const struct node_conf *nodes, size_t n)
 {
 	struct node_set *set = xnew(struct node_set);
@@ -60,6 +66,7 @@ struct node_set *node_set_new(const char *database, const struct node_conf *node
 		set->nodes[i].said_weight = -1;
 		set->nodes[i].lag_bytes = -1;
 		set->nodes[i].lag_time = -1;
+		node_forget_load(&set->nodes[i]);
 	}
 	pthread_mutex_init(&set->lock, NULL);
 	return set;

@@ -191,15 +191,48 @@ void events_free(void)
 	ring = NULL;
 }
 
+/* The oldest one above a number that is kept, or NULL. */
+static const struct event *next_of(uint64_t above)
+{
+	uint64_t n = first_number() > above ? first_number() : above + 1;
+
+	for (; ring_size && n <= last_number; n++)
+		if (event_at(n)->number == n)
+			return event_at(n);
+	return NULL;
+}
+
 uint64_t events_each(uint64_t above, void (*see)(const struct event *event, void *arg), void *arg)
+{
+	const struct event *e;
+	uint64_t last;
+
+	pthread_mutex_lock(&lock);
+	last = last_number;
+	for (e = next_of(above); e; e = next_of(e->number))
+		see(e, arg);
+	pthread_mutex_unlock(&lock);
+	return last;
+}
+
+bool events_next(uint64_t above, void (*see)(const struct event *event, void *arg), void *arg)
+{
+	const struct event *e;
+
+	pthread_mutex_lock(&lock);
+	e = next_of(above);
+	if (e)
+		see(e, arg);
+	pthread_mutex_unlock(&lock);
+	return e != NULL;
+}
+
+uint64_t events_last(void)
 {
 	uint64_t last;
 
 	pthread_mutex_lock(&lock);
 	last = last_number;
-	for (uint64_t n = first_number(); ring_size && n <= last; n++)
-		if (n > above && event_at(n)->number == n)
-			see(event_at(n), arg);
 	pthread_mutex_unlock(&lock);
 	return last;
 }

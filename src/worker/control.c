@@ -15,6 +15,7 @@
 #include "net/tls.h"
 #include "stats/event.h"
 #include "worker/monitor.h"
+#include "worker/notifier.h"
 #include "worker/secret_mail.h"
 #include "worker/secret_source.h"
 #include "worker/sets.h"
@@ -159,13 +160,15 @@ static void post_setup(struct control *c)
 	}
 }
 
-/* Those who ask the database begin anew. */
+/* Those who talk to databases begin anew. */
 static void configure_watchers(struct control *c)
 {
 	tenant_source_stop(c->tenant_source);
+	notifier_stop(c->notifier);
 	monitor_configure(c->monitor, c->config, c->setup.server_tls);
 	tenant_source_configure(c->tenant_source, c->config);
 	secret_source_configure(c->secret_source, c->config, c->setup.server_tls);
+	notifier_configure(c->notifier, c->config);
 }
 
 static void note_certificate(const struct tls_context *old, const struct tls_context *new,
@@ -576,6 +579,7 @@ static void start(struct control *c)
 	c->monitor = monitor_new(&c->net, &c->mailbox, c->resolver, c->node_sets);
 	c->tenant_source = tenant_source_new(&c->net, c->monitor, publish_tenants, c);
 	c->secret_source = secret_source_new(&c->net, &c->mailbox, c->resolver, c->monitor);
+	c->notifier = notifier_new(&c->net, c->monitor);
 	configure_watchers(c);
 	c->nworkers = count_workers(c->config);
 	c->workers = xcalloc(c->nworkers, sizeof(*c->workers));
@@ -611,6 +615,7 @@ static void stop(struct control *c)
 	LIST_FOREACH_SAFE (at, &c->host.newcomers)
 		client_close(container_of(at, struct client, link), NULL, "shutdown");
 	secret_source_free(c->secret_source);
+	notifier_free(c->notifier);
 	tenant_source_free(c->tenant_source);
 	monitor_free(c->monitor);
 	stop_workers(c);

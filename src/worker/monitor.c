@@ -357,14 +357,14 @@ static struct watch *watch(struct monitor *m, struct node_set *set,
 	return w;
 }
 
-/* Of a single node only the catalog is of use, so it is watched where a login says so, or tenants
- * are asked for. */
+/* Of a single node only the catalog is of use, so it is watched where a login says so, tenants are
+ * asked for or events are told. */
 static bool is_worth_it(const struct monitor *m, const struct node_set *set,
 			const struct database_conf *database)
 {
 	struct settings settings;
 
-	if (set->n > 1 ||
+	if (set->n > 1 || database == config_events_database(m->config) ||
 	    (config_may_look_up(m->config) && database == config_tenant_database(m->config)))
 		return true;
 	settings_resolve(m->config, database, NULL, NULL, NULL, &settings);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * probe.c - asks one node what it is: its role, how far its log is, whose cluster it belongs to.
+ * probe.c - asks one node what it is: its role, how far its log is, whose cluster it belongs to;
+ * and now and then what its server waits for.
  *
  * A connection of its own, and a question at each tick.  Knows what a node says of itself; what
  * that makes of it among the others is assess.c's.
@@ -51,6 +52,27 @@ static const char ask_state[] =
 	      ", (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()))");
 static const char ask_state_modestly[] = ASK_STATE(RECEIVED_TIMELINE);
 
+/* At least between two questions for locks and cache, of which there may be many. */
+#define LOAD_REST (USEC_PER_SEC / 2)
+
+/* Sessions that wait for a lock, and the longest such wait in seconds, for who may see them; blocks
+ * found in the cache, and not; deadlocks.  Locks are listed only when somebody waits, because that
+ * holds up whoever takes one meanwhile; and before 15 statistics are read from a file, which has to
+ * be written first. */
+static const char ask_load[] =
+    "SELECT CASE WHEN may.see THEN l.waits END, CASE WHEN may.see THEN l.longest END,"
+    " s.hit, s.read, s.deadlocks"
+    " FROM (SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')) AS may(see),"
+    " (SELECT pg_catalog.count(*), coalesce(pg_catalog.max(pg_catalog.date_part('epoch',"
+    " pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) waitstart)), 0)"
+    " FROM pg_catalog.pg_locks WHERE NOT granted AND EXISTS (SELECT FROM"
+    " pg_catalog.pg_stat_activity WHERE wait_event_type OPERATOR(pg_catalog.=) 'Lock'))"
+    " AS l(waits, longest),"
+    " (SELECT pg_catalog.sum(blks_hit), pg_catalog.sum(blks_read), pg_catalog.sum(deadlocks)"
+    " FROM pg_catalog.pg_stat_database WHERE pg_catalog.current_setting('server_version_num')"
+    "::pg_catalog.int4 OPERATOR(pg_catalog.>=) 150000) AS s(hit, read, deadlocks)";
+#define LOAD_COLUMNS 5
+
 /* Headers of a page of the log (xlog_internal.h): of the first one of a segment, and of others. */
 #define LONG_PAGE_HEADER  40
 #define SHORT_PAGE_HEADER 24
@@ -79,6 +101,7 @@ static void give_up(struct probe *p, const char *why, bool is_sure)
 	health_fail(&node->health, p->watch->settings.node_failures, is_sure);
 	/* It may come back with less, even if it is the same postmaster's. */
 	node->covers = 0;
+	node_forget_load(node);
 	p->asked_at = 0;
 	if (s)
 		server_drop(s);
@@ -184,6 +207,51 @@ static void note_health(const struct probe *p, usec_t now)
 		      set->node_settle_time, now);
 }
 
+static int64_t to_count(struct slice text)
+{
+	return text.p ? (int64_t)to_number(text, 10) : -1;
+}
+
+static void on_load(struct server *s PGT_UNUSED, void *arg, const struct slice *columns, unsigned n)
+{
+	struct node *node = probe_node(arg);
+
+	if (n != LOAD_COLUMNS)
+		return;
+	node->lock_waits = to_count(columns[0]);
+	node->lock_wait = to_usec(columns[1]);
+	node->blocks_hit = to_count(columns[2]);
+	node->blocks_read = to_count(columns[3]);
+	node->deadlocks = to_count(columns[4]);
+}
+
+/* A server that cannot say (before 14, or one that only speaks the protocol) is as good as any. */
+static void on_load_told(struct server *s PGT_UNUSED, void *arg, const struct report *error)
+{
+	struct probe *p = arg;
+
+	p->asked_at = 0;
+	if (!error)
+		return;
+	p->tells_load = false;
+	node_forget_load(probe_node(p));
+	log_info("database \"%s\": node %s:%u does not tell of locks and cache: %.*s",
+		 p->watch->set->database, probe_node(p)->host, probe_node(p)->port,
+		 SLICE_FMT(error->message));
+}
+
+/* Behind the question for its state, so that no fence waits for it. */
+static void ask_for_load(struct probe *p, usec_t now)
+{
+	struct question q = { .row = on_load, .done = on_load_told, .arg = p };
+
+	if (!p->tells_load || now - p->load_at < LOAD_REST)
+		return;
+	p->load_at = p->asked_at = now;
+	p->silence = 0;
+	server_ask(p->server, ask_load, &q);
+}
+
 static void on_state_told(struct server *s PGT_UNUSED, void *arg, const struct report *error)
 {
 	struct probe *p = arg;
@@ -205,6 +273,7 @@ static void on_state_told(struct server *s PGT_UNUSED, void *arg, const struct r
 	if ((int)p->node == p->watch->primary)
 		on_primary_told(p->watch, asked_at, now);
 	assess_lag(p, now);
+	ask_for_load(p, now);
 }
 
 static void ask(struct probe *p)
@@ -243,6 +312,7 @@ static void on_ready(struct server *s)
 
 	p->is_ready = true;
 	p->may_see_control = false;
+	p->tells_load = true;
 	memset(p->cluster, 0, sizeof(p->cluster));
 	server_ask(s, ask_cluster, &q);
 }

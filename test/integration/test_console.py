@@ -224,6 +224,19 @@ def test_psql(t):
     assert "SHOW STATS_AVERAGES" in shown.stderr and "KILL [<db> | TENANT <tenant>]" in shown.stderr
 
 
+def test_help_of_one(t):
+    with t.connect("pgturnstile", ADMIN_USER) as console:
+        notices = []
+        console.add_notice_handler(lambda d: notices.append(d.message_detail))
+        console.execute("SHOW HELP nodes")
+        console.execute("SHOW HELP PAUSE")
+        with pytest.raises(errors.SyntaxError) as refused:
+            console.execute("SELECT * FROM show_pools()")
+    assert "SHOW NODES\n" in notices[0] and "lag_bytes" in notices[0]
+    assert "PAUSE [<db> | TENANT <tenant>]\n" in notices[1] and "SHOW" not in notices[1]
+    assert "SHOW pools" in refused.value.diag.message_hint
+
+
 def test_fakes_and_select(t):
     with t.connect("pgturnstile", ADMIN_USER) as console:
         assert console.execute("SHOW client_encoding").fetchone() == ("UTF-8",)

@@ -2,6 +2,8 @@
 #
 # test_events.py - SHOW EVENTS: what has happened, once each, with the line in the log.
 """Each kind of event comes of what makes it, names whom it is about, and repeats are counted."""
+import contextlib
+import json
 import signal
 
 import psycopg
@@ -132,3 +134,109 @@ def test_many_sessions_that_keep_servers(primary, turnstile):
             client.query("SELECT pg_advisory_unlock_all()")
         event = wait_event(pooler, "pins")
     assert event["event"].startswith("100 sessions have begun to keep a server")
+
+
+# --- as notifications ----------------------------------------------------------------------------
+@pytest.fixture
+def teller(primary):
+    """Settings that have events told in the database of the tests."""
+    primary.role("event_teller", "teller-password")
+    yield {"monitor_user": "event_teller", "monitor_password": "teller-password",
+           "events_notify_database": APP_DATABASE}
+    primary.sql("DROP ROLE event_teller")
+
+
+@contextlib.contextmanager
+def listening(server, channel):
+    """A function that waits for the next event of a kind, or any, and returns what was told of it."""
+    with server.connect(APP_DATABASE) as connection:
+        told = []
+        connection.add_notify_handler(lambda n: told.append(json.loads(n.payload)))
+        connection.execute(f"LISTEN {channel}")
+
+        def find(kind):
+            connection.execute("SELECT 2")  # what has come is handled then
+            return next((t for t in told if kind in (t["kind"], None)), None)
+
+        def next_of(kind=None):
+            found = wait_until(lambda: find(kind), 20, lambda: told)
+            told.remove(found)
+            return found
+
+        yield next_of
+
+
+def test_events_are_notified(primary, turnstile, teller):
+    with listening(primary, "tell_all") as told:
+        pooler = turnstile(shop(primary, {**teller, "events_channel": "tell_all"}))
+        assert told("start")["number"] == 1
+        pooler.admin("PAUSE shop")
+        pooler.admin("RESUME shop")
+        pause, resume = told("pause"), told("resume")
+        shown, = events(pooler, "pause")
+    assert (pause["database"], pause["event"], pause["level"], pause["number"]) == \
+        ("shop", shown["event"], "LOG", shown["number"])
+    assert resume["number"] > pause["number"] and "missed" not in resume
+    assert pause["pid"] == pooler.pid()
+    assert pause["time"][:19].replace("T", " ") == str(shown["time"])[:19]
+
+
+def test_hostile_names_are_notified_as_text(primary, turnstile, teller):
+    make_ledger(primary)
+    name = "'); DROP TABLE x; -- \\ \"€😀" + "x" * 300
+    with listening(primary, "tell_names") as told:
+        pooler = turnstile(tenants(primary, {**teller, "events_channel": "tell_names",
+                                             "unknown_tenant": "basic"},
+                                   tiers={"basic": {"rate": "1/h"}}))
+        with enter(pooler, name) as client:
+            for _ in range(3):
+                client.query("SELECT 2")
+        assert name.startswith(told("limit")["tenant"].rstrip("\ufffd")[:150])
+
+
+def test_what_nobody_could_be_told_is_counted(primary, turnstile, teller):
+    """While it cannot log in, the ring forgets; none waits, and the next says how many there were."""
+    primary.sql("ALTER ROLE event_teller PASSWORD 'another-one'")
+    with listening(primary, "tell_late") as told:
+        pooler = turnstile(shop(primary, {**teller, "events_channel": "tell_late", "events_kept": 2}))
+        pooler.wait_log("is down: password authentication failed")
+        for _ in range(5):
+            pooler.admin("PAUSE shop")
+            pooler.admin("RESUME shop")
+        primary.sql("ALTER ROLE event_teller PASSWORD 'teller-password'")
+        first = told()
+    assert first["number"] > 10 and first["missed"] == first["number"] - 1
+
+
+def test_it_goes_on_where_it_was(primary, turnstile, teller):
+    """Behind a lost connection, a RELOAD, and what was told meanwhile to nobody."""
+    with listening(primary, "tell_on") as told:
+        pooler = turnstile(shop(primary, {**teller, "events_channel": "tell_on"}))
+        told("start")
+        mine = [s for s in pooler.admin("SHOW SERVERS") if s["user"] == "event_teller"]
+        assert len(mine) == 2  # the monitor's is the other one
+        primary.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE usename = 'event_teller'")
+        pooler.admin("PAUSE shop")
+        assert told("pause")["number"] == events(pooler, "pause")[0]["number"]
+        pooler.wait_log("events are not notified in database \"shop\" now: ")
+        pooler.wait_log("events are notified in database \"shop\" again")
+        pooler.reload()
+        told("reload")
+        pooler.reload({"pgturnstile": {"events_notify_database": ""}})
+        pooler.admin("RESUME shop")
+        pooler.reload({"pgturnstile": {"events_notify_database": APP_DATABASE}})
+        pooler.admin("PAUSE shop")
+        pause = told("pause")
+    assert pause["number"] == events(pooler, "pause")[-1]["number"] and "missed" not in pause
+
+
+@pytest.mark.parametrize("settings, complaint", [
+    ({"events_notify_database": "nowhere"}, "no such entry"),
+    ({"events_notify_database": APP_DATABASE}, "set monitor_user"),
+    ({"events_notify_database": APP_DATABASE, "monitor_user": "x", "events_kept": 0}, "events_kept"),
+    ({"events_notify_database": APP_DATABASE, "monitor_user": "x", "events_channel": "x" * 64},
+     "1 to 63 bytes")])
+def test_i8_settings_that_do_not_fit(pooler, settings, complaint):
+    with pytest.raises(psycopg.Error, match=complaint):
+        pooler.reload({"pgturnstile": settings})

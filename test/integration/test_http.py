@@ -376,6 +376,13 @@ def test_rules_and_dashboard_ask_for_metrics_that_are_there():
     assert alerts == set(re.findall(r"\bPgturnstile\w+", (TOP / "docs/operations.md").read_text()))
 
 
+def test_each_alert_is_seen_to_fire():
+    rules = (TOP / "etc/prometheus/pgturnstile.rules.yml").read_text()
+    tests = (TOP / "etc/prometheus/pgturnstile.test.yml").read_text()
+    fired = set(re.findall(r"alertname: (\w+)\n +exp_alerts:\n", tests))
+    assert fired == set(re.findall(r"alert: (\w+)", rules))
+
+
 @pytest.mark.skipif(not shutil.which("promtool"), reason="Debian: prometheus")
 def test_rules_hold_and_fire():
     for command, file in ("check", "pgturnstile.rules.yml"), ("test", "pgturnstile.test.yml"):

@@ -134,6 +134,69 @@ def test_idle_primary_behind_a_page_header_is_caught_up_with(pair, turnstile):
     wait_until(lambda: nodes(t)[1]["lag"] == 0)
 
 
+@pytest.fixture
+def sees_locks(primary):
+    primary.role("lock_watcher", "lock-password")
+    primary.sql("GRANT pg_read_all_stats TO lock_watcher")
+    yield {"monitor_user": "lock_watcher", "monitor_password": "lock-password"}
+    primary.sql("DROP ROLE lock_watcher")
+
+
+def test_who_waits_for_a_lock_is_seen(pair, turnstile, sees_locks):
+    primary, replica = pair
+    t = turnstile(watched(primary, replica, settings=sees_locks))
+    wait_roles(t, "primary", "replica")
+    with primary.connect(APP_DATABASE) as holder, primary.connect(APP_DATABASE) as waiter:
+        holder.execute("SELECT pg_advisory_lock(4711)")
+        thread = threading.Thread(target=lambda: waiter.execute("SELECT pg_advisory_lock(4711)"))
+        thread.start()
+        try:
+            wait_until(lambda: nodes(t)[0]["lock_waits"] and nodes(t)[0]["lock_wait"] > 1_000_000, 20,
+                       lambda: nodes(t))
+            assert nodes(t)[1]["lock_waits"] == 0  # other tests hold none there
+        finally:
+            holder.execute("SELECT pg_advisory_unlock(4711)")
+            thread.join()
+
+
+def test_cache_and_deadlocks_are_those_of_the_server(pair, turnstile):
+    primary, replica = pair
+    t = turnstile(watched(primary, replica))
+    wait_roles(t, "primary", "replica")
+    wait_until(lambda: nodes(t)[0]["blocks_hit"], 20, lambda: nodes(t))
+    with primary.connect() as connection:
+        hit, read, deadlocks = connection.execute(
+            "SELECT sum(blks_hit), sum(blks_read), sum(deadlocks) FROM pg_stat_database").fetchone()
+    wait_until(lambda: nodes(t)[0]["blocks_hit"] >= hit, 20, lambda: nodes(t))
+    node, other = nodes(t)
+    assert node["blocks_read"] >= read and node["deadlocks"] >= deadlocks
+    # Whoever may not see what others wait for does not say that nobody does.
+    assert node["lock_waits"] is node["lock_wait"] is other["lock_waits"] is None
+
+
+def test_a_server_that_cannot_tell_of_locks_is_as_good(turnstile):
+    """It is asked once, and not again."""
+    state = raw.data_row("f", "100", None, "00000001", "8192", "16777216", "1")
+    asked = []
+
+    def script(session):
+        while (got := session.message()).kind == "Q":
+            asked.append(got.text)
+            if "pg_locks" in got.text:
+                session.send(raw.error("42703", "no such column"), raw.ready())
+            else:
+                rows = [state] if "pg_is_in_recovery" in got.text else []
+                session.send(*rows, raw.command_complete("SELECT"), raw.ready())
+
+    with raw.FakeServer(script) as server:
+        t = turnstile(watched(server))
+        wait_roles(t, "primary")
+        t.wait_log("does not tell of locks and cache: no such column")
+        wait_until(lambda: sum("pg_is_in_recovery" in text for text in asked) > 12)
+        assert sum("pg_locks" in text for text in asked) == 1
+        assert (nodes(t)[0]["role"], nodes(t)[0]["blocks_hit"]) == ("primary", None)
+
+
 def test_without_a_login_the_first_node_is_the_primary(primary, replica, turnstile):
     t = turnstile(watched(primary, replica, settings={"monitor_user": None,
                                                       "monitor_password": None}))

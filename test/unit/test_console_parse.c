@@ -193,6 +193,47 @@ static void test_settings_of_nodes(void **state)
 		       "invalid command 'SET NODE a:1 weight', use SHOW HELP;");
 }
 
+static void expect_hint(const char *text, const char *hint)
+{
+	struct command cmd;
+	struct err e;
+
+	assert_false(command_parse(slice_str(text), &cmd, &e));
+	assert_string_equal(e.hint, hint);
+}
+
+static void test_hints_say_what_there_is(void **state)
+{
+	static const char pools[] =
+	    "The console knows no SQL: SHOW pools. SHOW HELP pools tells of it.";
+	static const char none[] = "The console knows no SQL; SHOW HELP lists what it knows.";
+
+	expect_hint("SELECT * FROM show_pools();", pools);
+	expect_hint("SELECT * FROM pgbouncer.pools WHERE 'pgbouncer' = \"database\"", pools);
+	expect_hint("select cl_active from SHOW_POOLS() p", pools);
+	expect_hint("SHOW POOLS WHERE x", pools);
+	expect_hint("SHOW POOL", "Did you mean SHOW pools?");
+	expect_hint("PAWSE shop", "Did you mean pause?");
+	expect_hint("RELOAD now", "SHOW HELP reload says how it is written.");
+	expect_hint("SET monitor_password 'hush'", "SHOW HELP set says how it is written.");
+	expect_hint("SELECT d.datname FROM pg_catalog.pg_database d", none);
+	expect_hint("SHOW", none);
+	expect_hint("SELECT 1", none);
+	expect_hint("'", none);
+	(void)state;
+}
+
+static void test_help_is_of_all_or_of_one(void **state)
+{
+	assert_string_equal(parsed("SHOW HELP").value, "");
+	assert_string_equal(parsed("show help pools;").value, "pools");
+	assert_string_equal(parsed("SHOW HELP SHOW POOLS").value, "POOLS");
+	assert_string_equal(parsed("SHOW HELP SHOW").value, "SHOW");
+	assert_string_equal(parsed("SHOW HELP PAUSE").value, "PAUSE");
+	expect_refusal("SHOW HELP nothing", "invalid command 'SHOW HELP nothing', use SHOW HELP;");
+	(void)state;
+}
+
 static void test_refusals_have_pgbouncers_words(void **state)
 {
 	expect_refusal("FROBNICATE", "invalid command 'FROBNICATE', use SHOW HELP;");
@@ -414,6 +455,8 @@ int main(void)
 		cmocka_unit_test(test_i6_long_words_are_refused),
 		cmocka_unit_test(test_every_cut_of_a_command),
 		cmocka_unit_test(test_route),
+		cmocka_unit_test(test_hints_say_what_there_is),
+		cmocka_unit_test(test_help_is_of_all_or_of_one),
 		cmocka_unit_test(test_access),
 		cmocka_unit_test(test_rows_of_workers_are_merged),
 		cmocka_unit_test(test_without_keys_rows_stay),

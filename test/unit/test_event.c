@@ -101,6 +101,28 @@ static void test_no_kind_floods_the_ring(void **state)
 	assert_non_null(strstr(kept(before), "first"));
 }
 
+static void test_the_next_one_is_the_oldest_that_is_kept(void **state)
+{
+	uint64_t before = last();
+	char text[4096] = "";
+
+	for (int i = 0; i < 3; i++)
+		event_say(EVENT_certificate, &(struct log_about){ 0 }, "next %d", i);
+	assert_int_equal(events_last(), before + 3);
+	assert_true(events_next(before, describe, text));
+	assert_non_null(strstr(text, "next 0"));
+	assert_null(strstr(text, "next 1"));
+	events_keep(2);
+	*text = '\0';
+	assert_true(events_next(before, describe, text));
+	assert_non_null(strstr(text, "next 1"));
+	assert_false(events_next(before + 3, describe, text));
+	events_keep(0);
+	assert_false(events_next(before, describe, text));
+	events_keep(100);
+	(void)state;
+}
+
 static void test_many_at_once_are_one(void **state)
 {
 	uint64_t before = last();
@@ -117,6 +139,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_between_two_of_a_kind_is_not_lost),
 		cmocka_unit_test(test_another_size_keeps_the_last),
 		cmocka_unit_test(test_no_kind_floods_the_ring),
+		cmocka_unit_test(test_the_next_one_is_the_oldest_that_is_kept),
 		cmocka_unit_test(test_many_at_once_are_one),
 	};
 	int failed;
