@@ -73,8 +73,9 @@ TABLES = {
     "TIERS": ("name tenants rate burst quota statement_timeout pool_size max_client_conn weight",
               "sisqssiii"),
     "NODES": ("database node host port role lag_bytes lag latency servers active seen error asked "
-              "lsn timeline system started weight zone failures state",
-              "sisisqNNiiNsNsqssisis"),
+              "lsn timeline system started weight zone failures state lock_waits lock_wait "
+              "blocks_hit blocks_read deadlocks",
+              "sisisqNNiiNsNsqssisisqNqqq"),
 }
 
 # Columns of 1.18 that have another name in 1.25.2: they stand at the end.
