@@ -32,6 +32,7 @@ struct param_set {
 	struct param_set *welcome;
 	unsigned n;
 	bool has_timeout;     /* statement_timeout is among them */
+	uint8_t plain;        /* of the relay: whether plans depend on them; 0: not known yet */
 	struct param items[]; /* sorted by name */
 };
 

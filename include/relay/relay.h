@@ -41,7 +41,8 @@ struct relay {
 	struct hmap statements; /* texts that prepared statements share, see statement.c */
 	size_t statement_bytes; /* of them, and of the names that clients have for them */
 	uint64_t last_statement;
-	struct list limited; /* clients that wait for a limit, by client.limit_link */
+	struct statement **recent; /* unnamed ones that have come lately, see repeat.c */
+	struct list limited;       /* clients that wait for a limit, by client.limit_link */
 	struct loop_timer limit_timer;
 	bool limit_timer_runs;
 	struct list holding; /* pools that keep servers idle for a moment, by pool.holding */

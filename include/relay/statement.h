@@ -16,6 +16,7 @@
 #ifndef PGT_RELAY_STATEMENT_H
 #define PGT_RELAY_STATEMENT_H
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/slice.h"
@@ -63,7 +64,17 @@ struct statement {
 	enum sql_hint hint;
 	unsigned nesting, chain;
 	bool sets_many, sets_unnamed, sets_path, resets, calls_set_config;
-	unsigned settings_len; /* sql_facts.settings, behind the body */
+	/* As an unnamed one, repeat.c: */
+	bool is_recent;     /* stands in relay.recent */
+	uint8_t steadiness; /* enum sql_steadiness */
+	uint8_t patience;   /* it has to come so many doublings of auto_prepare_after times */
+	unsigned seen;      /* times that a server has parsed it */
+	unsigned setbacks;  /* what servers have of it is not what a Parse would make now */
+	uint8_t slower;     /* times in a row that it was found to be … */
+	usec_t judged_at;
+	unsigned nplanned, ngiven; /* times that it ran by a plan made for it; by any other */
+	uint64_t planned, given;   /* how long that took, as sums of logarithms */
+	unsigned settings_len;     /* sql_facts.settings, behind the body */
 	size_t text_len;
 	size_t len;
 	char body[]; /* of a Parse message from the text on: the text, its NUL, the types */

@@ -32,6 +32,7 @@ struct client_statements {
 	unsigned nmade;              /* names in it that SQL has made */
 	struct statement_name *last; /* the one in it that was asked for last, or NULL */
 	struct statement *unnamed;
+	uint64_t unnamed_server, unnamed_serial; /* where, and as what, it is known; 0: it is not */
 };
 
 /* NULL: there is none. */

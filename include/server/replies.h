@@ -32,6 +32,7 @@ enum reply_way {
 	REPLY_PASS,    /* the client asked: it gets what the server says */
 	REPLY_SWALLOW, /* we asked */
 	REPLY_MAKE,    /* the server was not asked: we answer */
+	REPLY_WAIT,    /* the same, as soon as what stands behind it has been answered well */
 };
 
 struct reply {

@@ -70,13 +70,18 @@ struct server_statement {
 	struct list lru; /* of server.statements_lru, the last used first */
 	uint64_t id;     /* of the statement */
 	uint64_t serial;
-	uint64_t made_in; /* the batch that parses it, counted as server.batch */
-	uint64_t used_in; /* and that used it last */
-	void *subject;    /* of the relay: what the statement is */
-	bool is_renamed;  /* its text names statements as only this server knows them */
-	bool is_seen;     /* what it gives has been compared with what it gives elsewhere */
-	bool is_void;     /* its batch failed before it was parsed */
-	unsigned changes; /* of the statement when it was parsed here */
+	uint64_t made_in;  /* the batch that parses it, counted as server.batch */
+	uint64_t used_in;  /* and that used it last */
+	void *subject;     /* of the relay: what the statement is */
+	bool is_renamed;   /* its text names statements as only this server knows them */
+	bool is_seen;      /* what it gives has been compared with what it gives elsewhere */
+	bool is_void;      /* its batch failed before it was parsed */
+	unsigned changes;  /* of the statement when it was parsed here */
+	unsigned setbacks; /* the same */
+	unsigned runs;     /* times that it was bound or described */
+	uint64_t
+	    checked_in; /* the batch in which it was last found to be what a Parse would make */
+	usec_t parsed_at;
 	uint8_t name_len; /* with its NUL */
 	char name[SERVER_STATEMENT_NAME_MAX];
 };
@@ -143,6 +148,7 @@ struct server {
 	/* Of the relay, on a replica: what its client has asked, as that has sent it … */
 	struct buf asked;
 	struct statement *asked_begin; /* … with the BEGIN that went ahead, or NULL … */
+	struct statement *asked_known; /* … and what an unnamed Parse in it was answered with … */
 	size_t answer_at;              /* … and where its answer begins in the client's output */
 	uint64_t batch; /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
 	uint64_t id;
@@ -165,6 +171,7 @@ struct server {
 	uint64_t many_until;       /* up to that batch a string may run … */
 	uint32_t many;             /* … so many statements; 0: one */
 	usec_t xact_at;            /* when the transaction began */
+	struct statement *timed;   /* of the relay: what the request under way runs, or NULL */
 	usec_t asked_at;           /* when the request under way came … */
 	usec_t begun_at;           /* … and the first one of its transaction */
 	usec_t split_at;           /* up to when it is known what took the time of a batch */
@@ -192,6 +199,8 @@ struct server {
 	bool has_cut_request;  /* it was sent the beginning of a message whose end will not come */
 	bool will_forget;      /* so does the batch under way, from its Sync on */
 	bool may_rescue;       /* nothing of the answer to .asked has gone out */
+	bool asks_primary;     /* … and it is to be asked again only as the client has sent it */
+	bool times_plan;       /* .timed runs by a plan made for it */
 	bool reuses;           /* the batch under way uses a statement parsed before it */
 	bool forgets;          /* a DISCARD ALL or DEALLOCATE ALL is under way */
 	bool begins_in_batch;  /* a deferred BEGIN is to be answered, and its batch has its Sync */

@@ -307,6 +307,12 @@ const struct show show_totals = { .shown = &sum_layout, GATHER_COUNTERS, .derive
 	X(NUMERIC, SUM, discards, "DISCARD ALL of a clean session.")                               \
 	X(NUMERIC, SUM, deallocates, "DEALLOCATE of one of the client's own names.")               \
 	X(NUMERIC, SUM, syncs, "Batches with nothing for a server but their Sync.")                \
+	X(NUMERIC, SUM, auto_parses,                                                               \
+	  "Parse of unnamed statements that a server had: auto_prepare. No trips.")                \
+	X(NUMERIC, SUM, auto_slower,                                                               \
+	  "Such statements that were slower so, and are parsed each time for a while.")            \
+	X(NUMERIC, SUM, auto_again,                                                                \
+	  "Requests asked again, as they were sent, since such a statement did not fit.")          \
 	X(NUMERIC, SUM, saved, "Trips to a server that were asked for and not made.")
 LAYOUT_DEFINE(savings, SAVINGS_COLUMNS);
 
@@ -325,7 +331,10 @@ static void savings_row(struct group *group, struct table *t)
 				   .tenant_sets = (int64_t)counters->tenant_set_count,
 				   .discards = (int64_t)counters->discard_count,
 				   .deallocates = (int64_t)counters->deallocate_count,
-				   .syncs = (int64_t)counters->sync_count };
+				   .syncs = (int64_t)counters->sync_count,
+				   .auto_parses = (int64_t)counters->auto_parse_count,
+				   .auto_slower = (int64_t)counters->auto_slower_count,
+				   .auto_again = (int64_t)counters->auto_again_count };
 
 	row.saved = row.begins_deferred - row.begins_late + row.empty_transactions +
 		    row.empty_queries + row.pings + row.sets + row.tenant_sets + row.discards +

@@ -15,6 +15,7 @@
 #include "relay/named.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "relay/repeat.h"
 #include "relay/replan.h"
 #include "relay/rescue.h"
 #include "relay/statement.h"
@@ -80,11 +81,25 @@ void answer_made_ones(struct server *s)
 	}
 }
 
-static bool head_is(const struct server *s, enum reply_kind kind)
+static bool is_waiting(const struct server *s)
 {
 	const struct reply *r = replies_head(&s->replies);
 
-	return r && r->kind == kind;
+	return r && r->way == REPLY_WAIT;
+}
+
+/* What stands behind a Parse that the server was not asked is answered well. */
+static void end_waiting(struct server *s)
+{
+	make_up(s, replies_head(&s->replies));
+	answer_pop(s);
+}
+
+static bool head_is(struct server *s, enum reply_kind kind)
+{
+	if (is_waiting(s))
+		end_waiting(s);
+	return s->replies.n && replies_head(&s->replies)->kind == kind;
 }
 
 /* The same of rows and the like, as many as there are: they are what large results are made of. */
@@ -142,9 +157,10 @@ static enum step on_close_complete(struct server *s, const struct frame *f)
 static enum step on_parameters_described(struct server *s, const struct frame *f)
 {
 	struct slice in = conn_input(&s->conn);
+	bool waits = is_waiting(s);
 	struct frame next;
 
-	if (head_is(s, REPLY_DESCRIBE) && replies_head(&s->replies)->way == REPLY_SWALLOW)
+	if (!waits && head_is(s, REPLY_DESCRIBE) && replies_head(&s->replies)->way == REPLY_SWALLOW)
 		return answer_swallow(s, f);
 	if (frame_is_whole(f)) {
 		in = slice_of(in.p + f->len, in.n - f->len);
@@ -153,10 +169,12 @@ static enum step on_parameters_described(struct server *s, const struct frame *f
 		if (next.type == MSG_ERROR && next.len <= REPORT_MAX) {
 			if (!frame_is_whole(&next))
 				return STEP_AGAIN;
-			if (replan_is_possible(s, &next))
+			if (waits || replan_is_possible(s, &next))
 				return answer_swallow(s, f);
 		}
 	}
+	if (waits)
+		end_waiting(s);
 	return answer_pass(s, f);
 }
 
@@ -365,10 +383,16 @@ static enum step on_copy_both(struct server *s, const struct frame *f)
 /* What is said to a command of ours is nobody else's. */
 static enum step on_notice(struct server *s, const struct frame *f)
 {
+	const struct reply *head = replies_head(&s->replies);
+
 	if (failure_goes_unnoticed(s, f))
 		return answer_swallow(s, f);
 	if (rescue_on_notice(s, f))
 		return STEP_CLOSED;
+	if (head && head->kind == REPLY_PARSE)
+		repeat_on_notice(s, head);
+	if (is_waiting(s))
+		end_waiting(s);
 	return s->carrying ? answer_swallow(s, f) : answer_pass(s, f);
 }
 

@@ -10,6 +10,7 @@
 #include "relay/parts.h"
 #include "relay/pins.h"
 #include "relay/promote.h"
+#include "relay/repeat.h"
 #include "relay/rescue.h"
 #include "relay/statement.h"
 #include "route/nodes.h"
@@ -94,6 +95,8 @@ void attach_take_away(struct server *s)
 	rescue_forget(s);
 	if (c->begun)
 		promote_forget(c);
+	if (s->timed)
+		repeat_forget_time(s);
 	c->server = NULL;
 	c->chosen = NULL;
 	c->lane = NULL;

@@ -10,6 +10,7 @@
 #include "relay/insight.h"
 #include "relay/listen.h"
 #include "relay/parts.h"
+#include "relay/repeat.h"
 #include "relay/whose.h"
 #include "route/nodes.h"
 #include "wire/frame.h"
@@ -36,6 +37,8 @@ static void count_cycle(struct server *s, char tx)
 	usec_t now = now_of(s);
 
 	counters->query_time += (uint64_t)(now - s->query_at);
+	if (s->timed)
+		repeat_on_ready(s, now - s->query_at);
 	if (admit_is_gated(s->client))
 		admit_note_time(s->client, now - s->query_at);
 	s->query_at = now;

@@ -17,6 +17,7 @@
 #include "relay/parts.h"
 #include "relay/pins.h"
 #include "relay/promote.h"
+#include "relay/repeat.h"
 #include "relay/replan.h"
 #include "relay/request.h"
 #include "relay/statement.h"
@@ -49,6 +50,7 @@ static enum step start_batch(struct client *c, const struct frame *f)
 		return STEP_AGAIN;
 	if (c->putbacks && is_at_start(c))
 		putback_forget(c); /* with their transaction */
+	c->batch_is_plain = c->batch_has_parsed = false;
 	if (c->server || !c->chosen)
 		fence_begin_batch(c);
 	if (admit_is_gated(c))
@@ -214,6 +216,8 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	/* Only a server may have had it, and be dropped for another. */
 	if (known)
 		statement_ref(known);
+	if (known && !name.n)
+		repeat_look(c, known);
 	step = join_batch(c, f);
 	if (step != STEP_DONE) {
 		statement_unref(known);
@@ -423,6 +427,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		return request_refuse_message(c, f, &e);
 	fence_look_bound(c, st);
 	c->bound_end = false;
+	repeat_on_bind(c, st);
 	if (!statement_is_mapped(c)) {
 		c->batch_goes_on = true; /* nobody knows */
 		c->group->counters.bind_count += name.n > 0;

@@ -351,7 +351,6 @@ void local_take_back(struct client *c, struct statement *begin)
 {
 	c->begin = begin;
 	c->begin_at = relay_now(c);
-	c->begin_reads = true;
 	if (c->whose)
 		return;
 	list_push_back(&relay_of(c)->deferred, &c->begin_link);
@@ -372,7 +371,7 @@ void local_send_begin(struct client *c, uint8_t type)
 	struct server *s = c->server;
 
 	PGT_ASSERT(s->tx == 'I');
-	if (c->is_routed && !c->begin_failed && !c->begin_due)
+	if ((c->is_routed || c->repeats) && !c->begin_failed && !c->begin_due)
 		s->asked_begin = statement_ref(c->begin);
 	promote_begin(c);
 	s->query_at = relay_now(c);

@@ -354,7 +354,9 @@ static const char *client_name(const struct server *s, const struct naming *nami
 	for (unsigned i = 0; naming && st && i < naming->n; i++)
 		if (statement_find(s->client, slice_str(naming->places[i].name)) == st)
 			return naming->places[i].name;
-	return st ? statement_name_of(s, st) : NULL;
+	if (!st)
+		return NULL;
+	return st == statement_find(s->client, SLICE("")) ? "" : statement_name_of(s, st);
 }
 
 /* Copies text with our names of statements turned back into the client's. */

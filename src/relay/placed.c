@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "relay/named.h"
 #include "relay/parts.h"
+#include "relay/repeat.h"
 #include "relay/statement_parts.h"
 #include "wire/frame.h"
 #include "wire/write.h"
@@ -101,6 +102,8 @@ struct server_statement *placed_add(struct server *s, struct statement *st, unsi
 	ss->subject = statement_ref(st);
 	st->nservers++;
 	ss->changes = st->changes;
+	ss->setbacks = st->setbacks;
+	ss->parsed_at = loop_now(s->conn.net->loop);
 	list_init(&ss->lru);
 	placed_put_in(s, ss);
 	s->pool->group->counters.server_parse_count++;
@@ -159,6 +162,7 @@ struct server_statement *placed_require(struct client *c, struct statement *st)
 	if (ss) {
 		placed_touch(s, ss);
 		s->reuses |= !st->is_kept_end;
+		ss->runs++;
 		return ss;
 	}
 	ss = placed_add(s, st, c->group->set.max_prepared_statements);
@@ -223,12 +227,17 @@ static void require_unnamed(struct client *c, struct statement *st)
 struct slice statement_require(struct client *c, struct slice name, struct buf *odd)
 {
 	struct statement *st = statement_find(c, name);
-	const struct server_statement *ss;
+	struct server_statement *ss;
 
 	c->server->bound = 0;
 	c->server->bound_portal = 0;
 	if (!name.n && st && st->is_kept_end) {
 		ss = placed_require(c, st);
+		return slice_of(ss->name, ss->name_len);
+	}
+	ss = !name.n && st ? repeat_find(c, st) : NULL;
+	if (ss) {
+		ss->runs++;
 		return slice_of(ss->name, ss->name_len);
 	}
 	if (!name.n) {

@@ -10,6 +10,7 @@
 #include "relay/insight.h"
 #include "relay/listen.h"
 #include "relay/parts.h"
+#include "relay/repeat.h"
 #include "relay/whose.h"
 #include "route/nodes.h"
 #include "sql/classify.h"
@@ -177,6 +178,7 @@ void relay_take_out_group(struct relay *r, struct group *group)
 
 	hmap_remove(&r->groups, &group->link);
 	hub_free(group->hub);
+	repeat_forget(r, group);
 	group_free(group);
 	node_times_put(&r->node_times, times);
 	/* Its address may be another one's soon, and stands in their keys. */
@@ -303,6 +305,7 @@ void relay_fini(struct relay *r)
 	hmap_fini(&r->groups);
 	hmap_fini(&r->node_times);
 	tenants_fini(&r->tenants);
+	repeat_forget(r, NULL);
 	hmap_fini(&r->statements);
 	sql_classifier_free(r->classifier);
 	sql_shapes_free(r->shapes);

@@ -65,7 +65,7 @@ static uint32_t count_owed(const struct replies *q)
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < q->n; i++)
-		n += replies_at(q, i)->way != REPLY_MAKE;
+		n += replies_at(q, i)->way < REPLY_MAKE;
 	return n;
 }
 

@@ -275,7 +275,7 @@ void request_mark_query(struct client *c)
 	PGT_ASSERT(is_settled(c)); /* I1 */
 	if (s->check == CHECK_HOLDS)
 		context_check_again(s);
-	if (c->is_routed)
+	if (c->is_routed || c->repeats)
 		rescue_keep(c);
 	fence_on_request(c);
 	if (s->replies.n > s->carrying)

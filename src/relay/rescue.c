@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
  * rescue.c - what fails on a replica, and would not have on the primary, is asked there instead.
+ * So is what fails since an unnamed statement was one that the server had (repeat.h).
  *
  * Knows by which errors that is told, and which of a batch's statements failed.  How a request is
  * handled it does not know: it comes again, that is all.
@@ -10,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "relay/promote.h"
+#include "relay/repeat.h"
 #include "relay/statement.h"
 #include "relay/whose.h"
 #include "route/nodes.h"
@@ -25,6 +27,7 @@ enum cause {
 	CAUSE_RECOVERY, /* it cannot be run as long as a server recovers */
 	CAUSE_CONFLICT, /* what it reads was taken away by recovery */
 	CAUSE_LOST,     /* the server has gone away, or is about to */
+	CAUSE_KNOWN,    /* an unnamed statement was one that the server had: repeat.c */
 };
 
 /* ---- the messages of a request ------------------------------------------------------------------
@@ -115,10 +118,11 @@ static bool find_last(struct slice in, uint8_t type, struct slice name, struct f
 
 void rescue_forget(struct server *s)
 {
-	s->may_rescue = false;
+	s->may_rescue = s->asks_primary = false;
 	buf_clear(&s->asked);
 	statement_unref(s->asked_begin);
-	s->asked_begin = NULL;
+	statement_unref(s->asked_known);
+	s->asked_begin = s->asked_known = NULL;
 }
 
 /* At the start of a transaction of which no server but this one knows, or in one that may go on on
@@ -127,16 +131,27 @@ static bool is_rescuable(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	return gate_is_replicas(s) && (s->tx == 'I' || s->asked_begin || c->begun) &&
-	       !c->was_rescued && !c->pins && !c->listening;
+	return (gate_is_replicas(s) || c->repeats) &&
+	       (s->tx == 'I' || s->asked_begin || c->begun) && !c->was_rescued && !c->pins &&
+	       !c->listening;
+}
+
+/* Whoever sends several of them at once is not to wait for each. */
+static size_t len_to_keep(const struct client *c, struct slice in)
+{
+	size_t n = is_rescuable(c) ? request_len(in) : 0;
+
+	return c->server->asks_primary && n < in.n ? 0 : n;
 }
 
 void rescue_keep(struct client *c)
 {
 	struct server *s = c->server;
 	struct slice in = conn_input(&c->conn);
-	size_t n = is_rescuable(c) ? request_len(in) : 0;
+	size_t n;
 
+	s->asks_primary = !gate_is_replicas(s);
+	n = len_to_keep(c, in);
 	c->is_routed = false;
 	if (!n || n > c->group->set.rescue_max_size) {
 		rescue_forget(s);
@@ -215,6 +230,21 @@ static bool asked_to_read(const struct server *s)
 
 /* ---- what of it failed ----------------------------------------------------------------------
  */
+
+/* Of what an unnamed Parse was answered with, which may have been another one.  Locks, cancels and
+ * the like have nothing to do with that, and would have hit the Parse. */
+static bool is_about_known(const struct server *s, const struct report *report)
+{
+	static const char *const others[] = { "40", "55", "57", "58" };
+	const struct reply *head = replies_head(&s->replies);
+
+	if (!head || head->way != REPLY_WAIT || !s->asked_known || is_fatal(report))
+		return false;
+	for (size_t i = 0; i < PGT_NELEMS(others); i++)
+		if (slice_starts_with(report->sqlstate, slice_str(others[i])))
+			return false;
+	return true;
+}
 
 /* How many answers to messages of a kind the client is still owed. */
 static uint32_t count_owed(const struct replies *q, uint8_t kind)
@@ -313,6 +343,7 @@ static void count(struct counters *counters, enum cause cause)
 	counters->rescued_recovery_count += cause == CAUSE_RECOVERY;
 	counters->rescued_conflict_count += cause == CAUSE_CONFLICT;
 	counters->rescued_lost_count += cause == CAUSE_LOST;
+	counters->auto_again_count += cause == CAUSE_KNOWN;
 }
 
 static void ask_again(struct server *s, enum cause cause)
@@ -326,6 +357,8 @@ static void ask_again(struct server *s, enum cause cause)
 	log_debug("C-%llu: S-%llu: asks the primary again", (unsigned long long)c->id,
 		  (unsigned long long)s->id);
 	count(&c->group->counters, cause);
+	if (cause == CAUSE_KNOWN)
+		repeat_has_failed(s->asked_known);
 	if (cause == CAUSE_WRITE || cause == CAUSE_RECOVERY)
 		learn(s, buf_peek(&asked));
 	s->asked = (struct buf){ 0 };
@@ -418,7 +451,7 @@ static bool rescue(struct server *s, enum cause cause)
 	if (cause == CAUSE_LOST && promote_on_lost(s))
 		return true;
 	if (!can_ask_again(s)) {
-		s->client->group->counters.unrescued_count++;
+		s->client->group->counters.unrescued_count += cause != CAUSE_KNOWN;
 		return false;
 	}
 	ask_again(s, cause);
@@ -434,7 +467,9 @@ bool rescue_on_error(struct server *s, const struct frame *f)
 	if (!s->may_rescue && !gate_is_replicas(s))
 		return false;
 	report_parse(frame_body(f), &report);
-	cause = cause_of(&report);
+	cause = s->asks_primary ? CAUSE_NONE : cause_of(&report);
+	if (cause == CAUSE_NONE && is_about_known(s, &report))
+		cause = CAUSE_KNOWN;
 	if (cause == CAUSE_NONE || (cause == CAUSE_WRITE && asked_to_read(s)))
 		return false;
 	/* What goes ahead of a request has failed: that is told elsewhere. */
@@ -447,7 +482,7 @@ bool rescue_on_notice(struct server *s, const struct frame *f)
 {
 	struct report report;
 
-	if (!s->may_rescue || !frame_is_whole(f))
+	if (!s->may_rescue || s->asks_primary || !frame_is_whole(f))
 		return false;
 	report_parse(frame_body(f), &report);
 	return report_is_farewell(&report) && rescue(s, CAUSE_LOST);
@@ -455,7 +490,7 @@ bool rescue_on_notice(struct server *s, const struct frame *f)
 
 bool rescue_on_lost(struct server *s)
 {
-	if (!s->may_rescue)
+	if (!s->may_rescue || s->asks_primary)
 		return false;
 	/* What has not gone out yet is older than the request. */
 	s->answer_at = conn_unsent(&s->client->conn);

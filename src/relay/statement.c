@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "relay/named.h"
 #include "relay/parts.h"
+#include "relay/repeat.h"
 #include "relay/statement_parts.h"
 #include "sql/moment.h"
 #include "wire/frame.h"
@@ -389,16 +390,18 @@ static void note_unparsed(struct client *c, const struct statement *st)
 static void parse_unnamed(struct client *c, struct statement *st)
 {
 	struct server *s = c->server;
-	struct statement *before = statements_of(c)->unnamed;
-	struct reply r = { .kind = REPLY_PARSE, .note = NOTE_UNNAMED, .subject = before };
+	struct client_statements *own = statements_of(c);
+	struct reply r = { .kind = REPLY_PARSE, .note = NOTE_UNNAMED };
 
+	if (repeat_parse(c, st))
+		return;
+	own->unnamed_serial = 0;
+	r.subject = own->unnamed;
 	if (st->is_kept_end && !may_refuse_all(s)) {
 		r.way = REPLY_MAKE;
-	} else if (s->unnamed_id == st->id && !may_refuse_all(s)) {
-		r.way = REPLY_MAKE; /* it is what the server has */
-		note_unparsed(c, st);
 	} else {
 		r.way = REPLY_PASS;
+		repeat_count(c, st);
 		placed_send_parse(s, "", st);
 		s->unnamed_id = st->id;
 	}

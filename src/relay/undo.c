@@ -7,6 +7,7 @@
  */
 #include "relay/listen.h"
 #include "relay/parts.h"
+#include "relay/repeat.h"
 #include "relay/statement_parts.h"
 
 #include <stdlib.h>
@@ -85,6 +86,8 @@ static void undo_unnamed(struct server *s, const struct reply *r, struct reply *
 	struct statement *before = r->subject;
 
 	s->unnamed_id = UNNAMED_UNKNOWN;
+	if (failed && !later)
+		repeat_is_void(s->client->statements->unnamed);
 	/* A Parse that failed has dropped the old one before; one that was skipped has not. */
 	if (failed || (later && later->note != NOTE_UNNAMED)) {
 		statement_unref(before);
@@ -175,14 +178,26 @@ static struct reply *next_unnamed(struct replies *q, uint32_t i)
 	return NULL;
 }
 
+/* What of the first n the client has been told the failure of: something of ours that goes ahead
+ * stands for it. */
+static uint32_t first_of_client(const struct server *s, uint32_t n)
+{
+	uint32_t i = 0;
+
+	while (i < n && replies_at(&s->replies, i)->way == REPLY_SWALLOW)
+		i++;
+	return i;
+}
+
 void statement_void(struct server *s, uint32_t n, bool failed)
 {
 	struct reply *later = next_unnamed(&s->replies, n);
+	uint32_t first = failed ? first_of_client(s, n) : n;
 
 	for (uint32_t i = n; i-- > 0;) {
 		if (replies_at(&s->replies, i)->has_controls)
 			listen_on_answered(s->client);
-		undo(s, replies_at(&s->replies, i), later, failed && i == 0);
+		undo(s, replies_at(&s->replies, i), later, i == first);
 	}
 	replies_drop(&s->replies, n);
 }

@@ -454,7 +454,7 @@ def config(server, settings=None):
     """A pooler for play(): fewer servers than clients."""
     return {"pgturnstile": {"pool_mode": "transaction", "default_pool_size": POOL,
                             "sequence_state": "pin", "monitor_user": USER,
-                            "monitor_interval": "500ms", "server_tls_sslmode": "disable",
+                            "monitor_interval": "500ms", "auto_prepare_after": 2, "server_tls_sslmode": "disable",
                             **(settings or {})},
             "databases": {POOLED: {"host": server.host, "port": server.port}}}
 
@@ -474,9 +474,16 @@ class Scene(contextlib.ExitStack):
         wait_until(self._knows_functions, 30, "the catalog is known")
         self.renew()
 
+    def count_prepared(self):
+        """Unnamed statements that were answered by prepared ones behind their clients' backs."""
+        return self._show("SHOW SAVINGS", "auto_parses")[0]
+
     def _pool(self, *columns):
         """Columns of SHOW POOLS for the pool, 0 while there is none."""
-        messages = self._console.query("SHOW POOLS")
+        return self._show("SHOW POOLS", *columns)
+
+    def _show(self, command, *columns):
+        messages = self._console.query(command)
         names = [name.decode() for name, *_ in _columns(raw.find(messages, "T")[0].body)]
         for message in raw.find(messages, "D"):
             row = dict(zip(names, message.row))

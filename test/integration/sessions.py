@@ -31,7 +31,9 @@ CREATE TABLE rows{n} (v int NOT NULL); CREATE TABLE serial{n} (id serial, v int)
 CREATE SEQUENCE seq{n};
 GRANT ALL ON rows{n}, serial{n}, seq{n}, serial{n}_id_seq TO PUBLIC;
 """
-CLEANING = "TRUNCATE rows{n}, serial{n} RESTART IDENTITY; ALTER SEQUENCE seq{n} RESTART"
+CLEANING = ("TRUNCATE rows{n}, serial{n} RESTART IDENTITY; ALTER SEQUENCE seq{n} RESTART;"
+            " DROP TABLE IF EXISTS again{n}; CREATE TABLE again{n} (v int, w text);"
+            " INSERT INTO again{n} VALUES (1, 'one'); ALTER TABLE again{n} OWNER TO app")
 ROLES = ("clerk", "auditor")  # the login role is a member of both
 
 
@@ -551,6 +553,60 @@ def mixed_names(a):
         Step(b("", "p1") + e() + SYNC, when="IT"), Step(d("S", "p1") + SYNC, when="IT"))]
 
 
+# (text, values that fit, values that may not)
+REPEATED = (
+    ("SELECT $1::int + 1", ["5"], ["x"]), ("SELECT $1::text, place FROM where_am_i", ["a"], []),
+    ("SELECT v FROM rows{n} WHERE v >= $1 ORDER BY v", ["0"], ["9999999999"]),
+    ("INSERT INTO rows{n} VALUES ($1)", ["8"], [None]), ("UPDATE rows{n} SET v = v + $1", ["1"], [""]),
+    ("DELETE FROM rows{n} WHERE v < $1 RETURNING v", ["3"], ["0x"]),
+    ("SELECT * FROM again{n} WHERE v = $1", ["1"], ["b"]),
+    ("SELECT v, w FROM again{n} WHERE v = $1", ["1"], ["9999999999"]),
+    ("INSERT INTO again{n} VALUES ($1, $2)", ["1", "w"], ["1"]),
+    ("SELECT current_setting('work_mem'), current_user, $1::date", ["2020-02-03"], ["04.05.2020"]),
+    ("SELECT 'today'::date >= $1, count(*) FROM rows{n}", ["2020-02-03"], ["yesterday"]),
+    ("SELECT 8 / $1", ["2"], ["0"]), ("SELECT count(*) FROM again{n}, where_am_i", [], ["1"]),
+)
+BETWEEN = (
+    "SET search_path = side, public", "SET search_path = public", "SET ROLE clerk", "RESET ROLE",
+    "SET LOCAL enable_seqscan = off", "SET plan_cache_mode = force_generic_plan",
+    "SET DateStyle = German", "BEGIN", "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT again",
+    "ROLLBACK TO again", "DISCARD ALL", "DEALLOCATE ALL",
+)
+# Behind each of these every text is another one, for all sessions.
+DEFINITIONS = (
+    "ALTER TABLE again{n} ADD x int DEFAULT 5", "ALTER TABLE again{n} DROP w",
+    "ALTER TABLE again{n} ALTER v TYPE bigint", "DROP TABLE again{n}",
+    "CREATE TABLE again{n} (w text, v int)", "CREATE TEMP TABLE again{n} (v text, w int)",
+)
+
+
+def repeats(a):
+    """The same text again and again without a name, as drivers send it, while what it names
+    changes."""
+    def use(text, values, odd):
+        values = values if a.rng.random() < 0.9 else odd
+        return p("", text) + b("", "", values, result_formats=a.pick([], [], [1])) \
+            + a.pick(d("P"), d("P"), b"") + e()
+
+    def two(text, values, _):
+        return [Step(p("", text) + d("S") + SYNC),
+                Step(b("", "", values) + e() + SYNC, when="IT")]
+    texts = [(text.replace("{n}", str(a.n)), *rest)
+             for text, *rest in a.rng.choices(REPEATED, k=a.pick(1, 1, 2))]
+    defines, steps = a.rng.random() < 0.1, []
+    for _ in range(a.rng.randint(4, 10)):
+        way = a.rng.random()
+        if way < 0.65:
+            steps.append(Step(use(*a.rng.choice(texts)) + SYNC))
+        elif way < 0.75:
+            steps.append(Step(b"".join(use(*a.rng.choice(texts)) for _ in range(4)) + SYNC))
+        elif way < 0.85:
+            steps += two(*a.rng.choice(texts))
+        else:
+            steps.append(a.simple(a.rng.choice(DEFINITIONS if defines else BETWEEN)))
+    return steps
+
+
 def startup(a):
     """Stands for the parameters of the startup packet; a step like any other comes of it."""
     return settings(a)
@@ -578,7 +634,7 @@ KINDS = {
     "discard": (2, discard), "cleaning": (3, cleaning),
     "listen": (3, listen), "sequences": (2, sequences), "startup": (3, startup),
     "odd startup": (1, startup),
-    "narrow paths": (2, narrow_paths), "blocks that set": (2, blocks_that_set),
+    "repeats": (6, repeats), "narrow paths": (2, narrow_paths), "blocks that set": (2, blocks_that_set),
     "functions that set": (1, functions_that_set),
 }
 

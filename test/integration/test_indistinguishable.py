@@ -16,7 +16,8 @@ SESSIONS = int(os.environ.get("PGT_SESSIONS", 500))
 FIRST = int(os.environ.get("PGT_SEED", 1))
 KINDS = os.environ.get("PGT_KINDS", "")
 # Pools that differ: enough prepared statements for all, and fewer than a batch may use.
-POOLERS = {"roomy": {}, "tight": {"max_prepared_statements": 2, "workers": 1}}
+POOLERS = {"roomy": {}, "tight": {"max_prepared_statements": 2, "workers": 1,
+                                   "auto_prepare_after": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,7 @@ def test_i2_random_sessions_are_as_on_connections_of_their_own(databases, turnst
         failures = i2.play_seeds(scene, seeds, i2.chosen_kinds(KINDS), stop_at=3)
         assert not failures, "\n\n".join(failures)
         assert scene.sessions >= len(seeds) * CLIENTS
+        assert scene.count_prepared()
 
 
 @pytest.mark.timeout(300)

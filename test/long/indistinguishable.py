@@ -23,7 +23,7 @@ SECONDS = int(os.environ.get("PGT_SECONDS", "2100"))
 KINDS = os.environ.get("PGT_KINDS", "")
 FIRST = int(os.environ.get("PGT_SEED", "0"))
 STATE = Path(os.environ.get("PGT_STATE", "indistinguishable.state"))
-POOLERS = [{}, {"max_prepared_statements": 2, "workers": 1}]
+POOLERS = [{}, {"max_prepared_statements": 2, "workers": 1, "auto_prepare_after": 1}]
 FAR = 1_000_000  # seeds of one process
 EVERY = 50       # rounds between two lines of progress
 
@@ -42,6 +42,7 @@ def play(number, state, deadline, told):
                     break
                 state["failures"] += i2.play_seeds(scene, [FIRST + number * FAR + played], kinds)
                 state["played"] = played + 1
+                state["prepared"] = scene.count_prepared()
                 told.put((number, dict(state)))
 
 
@@ -56,7 +57,7 @@ def guarded(number, state, deadline, told):
 def load():
     if STATE.exists():
         return json.loads(STATE.read_text())
-    return [{"played": 0, "failures": []} for _ in POOLERS]
+    return [{"played": 0, "prepared": 0, "failures": []} for _ in POOLERS]
 
 
 def count(states):
@@ -92,6 +93,9 @@ def main():
     table.add(f"random sessions, {i2.CLIENTS} clients on a pool of {i2.POOL}", f">= {SESSIONS}",
               count(states), count(states) >= SESSIONS)
     table.add("differences from a direct connection", 0, len(failures), not failures)
+    prepared = sum(state["prepared"] for state in states)
+    table.add("unnamed statements prepared behind their backs", ">= 1 in 5 sessions", prepared,
+              5 * prepared >= count(states))
     table.add("processes that played to their end", len(players),
               sum(not player.exitcode for player in players),
               not any(player.exitcode for player in players))
