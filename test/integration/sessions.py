@@ -564,12 +564,14 @@ REPEATED = (
     ("INSERT INTO again{n} VALUES ($1, $2)", ["1", "w"], ["1"]),
     ("SELECT current_setting('work_mem'), current_user, $1::date", ["2020-02-03"], ["04.05.2020"]),
     ("SELECT 'today'::date >= $1, count(*) FROM rows{n}", ["2020-02-03"], ["yesterday"]),
+    ("SELECT '1/2/2003'::date - '2003-01-01'::date, '1 2:03'::interval, $1", ["a"], []),
     ("SELECT 8 / $1", ["2"], ["0"]), ("SELECT count(*) FROM again{n}, where_am_i", [], ["1"]),
 )
 BETWEEN = (
     "SET search_path = side, public", "SET search_path = public", "SET ROLE clerk", "RESET ROLE",
     "SET LOCAL enable_seqscan = off", "SET plan_cache_mode = force_generic_plan",
-    "SET DateStyle = German", "BEGIN", "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT again",
+    "SET DateStyle = German", "SET DateStyle = SQL, DMY", "SET LOCAL IntervalStyle = iso_8601",
+    "BEGIN", "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT again",
     "ROLLBACK TO again", "DISCARD ALL", "DEALLOCATE ALL",
 )
 # Behind each of these every text is another one, for all sessions.
