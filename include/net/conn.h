@@ -173,7 +173,12 @@ void conn_unsend(struct conn *c, size_t n);
 
 /* Stops and resumes receiving. */
 void conn_pause(struct conn *c);
-void conn_resume(struct conn *c);
+void conn_receive_again(struct conn *c);
+static inline void conn_resume(struct conn *c)
+{
+	if (c->paused)
+		conn_receive_again(c);
+}
 
 /* Sends what is left, tells the peer that no more comes, waits at most `patience` for it to hang up
  * and frees.  For an error message that must arrive, and for a server whose slot counts as

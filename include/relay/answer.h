@@ -76,7 +76,8 @@ void cycle_end(struct server *s, char tx);
 /* ---- plain.c: what needs nothing but to be passed on ------------------------------------------
  */
 
-/* Passes on as many messages of the client's server as nobody has to look at. */
-void plain_pass(struct server *s);
+/* Passes on as many messages of the client's server as nobody has to look at.  Whether it has said
+ * more. */
+bool plain_pass(struct server *s) PGT_MUST_USE;
 
 #endif

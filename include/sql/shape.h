@@ -30,9 +30,12 @@ void sql_shapes_forget(struct sql_shapes *shapes);
 
 /* What sql_scan() tells of a text that has a NUL behind it and none in it, but that a fingerprint
  * may be there unasked.  meaning: stands for *env, and is another one for another.  last: of a
- * session, 0 at first; what came behind its last text the last time is the shape that is tried
- * before any other.  True: sql_facts_are_of_shape(). */
+ * session, 0 at first, for sql_shapes_expect().  True: sql_facts_are_of_shape(). */
 bool sql_shapes_scan(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning, struct slice text,
 		     const struct sql_env *env, struct sql_facts *f);
+/* The same if the text has the shape that came behind the session's last one the last time; then it
+ * has no NUL in it, which needs not be known before.  False: nothing is told. */
+bool sql_shapes_expect(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning,
+		       struct slice text, const struct sql_env *env, struct sql_facts *f);
 
 #endif

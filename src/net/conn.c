@@ -29,6 +29,7 @@
 #define TLS_RECORD_FIRST_BYTE 0x16
 
 static void on_io(struct loop_io *io, int ready);
+static inline void flush_all(struct net *net);
 
 /* ---- buffers -------------------------------------------------------------------------------- */
 
@@ -433,7 +434,7 @@ static void on_io(struct loop_io *io, int ready)
 	} else if (c->phase == CONN_HANDSHAKE) {
 		step_handshake(c);
 	}
-	net_flush(net);
+	flush_all(net);
 }
 
 /* ---- the thread's part ---------------------------------------------------------------------- */
@@ -482,7 +483,7 @@ void net_fini(struct net *net)
 	free(net->scratch);
 }
 
-void net_flush(struct net *net)
+static inline void flush_all(struct net *net)
 {
 	LIST_FOREACH (at, &net->dirty)
 		flush_and_shut(container_of(at, struct conn, dirty_link));
@@ -493,6 +494,11 @@ void net_flush(struct net *net)
 		buffer_give_back(net, &c->in);
 		buffer_give_back(net, &c->out);
 	}
+}
+
+void net_flush(struct net *net)
+{
+	flush_all(net);
 }
 
 static void process_kicked(struct net *net)
@@ -696,9 +702,9 @@ void conn_pause(struct conn *c)
 	want_events(c);
 }
 
-void conn_resume(struct conn *c)
+void conn_receive_again(struct conn *c)
 {
-	if (!c->paused || !conn_is_usable(c))
+	if (!conn_is_usable(c))
 		return;
 	c->paused = false;
 	want_events(c);

@@ -539,10 +539,8 @@ void answer_on_readable(struct server *s)
 	 */
 	rescue_before_answers(s);
 	answer_made_ones(s);
-	while (step == STEP_DONE && conn_input(&s->conn).n) {
-		plain_pass(s);
+	while (step == STEP_DONE && plain_pass(s))
 		step = next(s);
-	}
 	if (step == STEP_CLOSED || s->client != c)
 		return;
 	rescue_behind_answers(s);

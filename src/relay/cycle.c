@@ -52,7 +52,7 @@ static void count_cycle(struct server *s, char tx)
 
 /* The request was that of the tenant whose id the server carries; its client may be another's by
  * now. */
-static void record(struct server *s, enum latency_part part, usec_t took)
+static inline void record(struct server *s, enum latency_part part, usec_t took)
 {
 	latency_record(s->pool->times, s->context ? &s->context->times : NULL, part, took);
 }

@@ -25,7 +25,8 @@ static inline bool is_plain(const struct server *s, const struct client *c)
 
 static inline bool is_plain_reply(const struct reply *r)
 {
-	return r->way == REPLY_PASS && r->note == NOTE_NONE && !r->has_controls;
+	_Static_assert(!REPLY_PASS && !NOTE_NONE, "what is plain is zero");
+	return !(r->way | r->note | r->has_controls);
 }
 
 /* Whether a command of this tag changes nothing that answer.c would note. */
@@ -61,9 +62,11 @@ static inline bool take_ready(struct server *s, const struct reply *head, const 
  * that it means but to pass it on.  False: nothing was done. */
 static inline bool take(struct server *s, const struct reply *head, const struct frame *f)
 {
-	switch (f->type) {
-	case MSG_DATA_ROW:
+	if (f->type == MSG_DATA_ROW)
 		return true;
+	if (f->type == MSG_READY)
+		return take_ready(s, head, f);
+	switch (f->type) {
 	case MSG_ROW_DESCRIPTION:
 		if (head->kind == REPLY_QUERY)
 			return true;
@@ -84,8 +87,6 @@ static inline bool take(struct server *s, const struct reply *head, const struct
 			return true;
 		answer_count_statement(s->client);
 		break;
-	case MSG_READY:
-		return take_ready(s, head, f);
 	default:
 		return false;
 	}
@@ -93,7 +94,7 @@ static inline bool take(struct server *s, const struct reply *head, const struct
 	return true;
 }
 
-void plain_pass(struct server *s)
+bool plain_pass(struct server *s)
 {
 	struct client *c = s->client;
 	struct slice in = conn_input(&s->conn);
@@ -102,7 +103,7 @@ void plain_pass(struct server *s)
 	size_t n = 0;
 
 	if (!is_plain(s, c))
-		return;
+		return in.n;
 	while ((head = replies_head(&s->replies)) && is_plain_reply(head) &&
 	       frame_peek(in.p + n, in.n - n, &f) == FRAME_OK && frame_is_whole(&f)) {
 		s->answered += f.len;
@@ -113,9 +114,11 @@ void plain_pass(struct server *s)
 		n += f.len;
 	}
 	if (!n)
-		return;
+		return in.n;
 	c->group->counters.bytes_sent += n;
 	conn_send(&c->conn, in.p, n);
 	conn_consume(&s->conn, n);
-	answer_made_ones(s);
+	if (head)
+		answer_made_ones(s);
+	return n < in.n;
 }

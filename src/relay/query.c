@@ -326,7 +326,9 @@ static enum step run_waited_query(struct client *c, const struct frame *f)
 
 enum step query_on_query(struct client *c, const struct frame *f)
 {
+	struct sql_shapes *shapes = relay_of(c)->shapes;
 	struct sql_facts facts;
+	bool has_shape;
 	bool looked_at = c->looked_at;
 	struct sql_env env;
 	struct slice text;
@@ -348,10 +350,14 @@ enum step query_on_query(struct client *c, const struct frame *f)
 	text = frame_body(f);
 	if (!text.n || text.p[text.n - 1] != '\0')
 		return request_protocol_error(c, "invalid Query message");
-	text.n = strlen(text.p);
+	text.n--;
 	env = gate_env(c);
-	if (sql_shapes_scan(relay_of(c)->shapes, &c->last_shape, c->env_key, text, &env, &facts) &&
-	    is_plain(c, text, &facts))
+	has_shape = sql_shapes_expect(shapes, &c->last_shape, c->env_key, text, &env, &facts);
+	if (!has_shape) {
+		text.n = strlen(text.p);
+		has_shape = sql_shapes_scan(shapes, &c->last_shape, c->env_key, text, &env, &facts);
+	}
+	if (has_shape && is_plain(c, text, &facts))
 		return run_plain(c, f, text, &facts);
 	return run_rewriting(c, f, text, &facts);
 }

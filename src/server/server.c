@@ -196,20 +196,26 @@ static void read_answer(struct server *s)
 
 /* ---- events --------------------------------------------------------------------------------- */
 
+static PGT_NOINLINE void on_answer_readable(struct server *s)
+{
+	struct conn *c = &s->conn;
+
+	read_answer(s);
+	/* Bytes behind an answer belong to whoever the server belongs to now. */
+	if (conn_is_usable(c) && !s->question.done && conn_input(c).n)
+		conn_kick(c);
+}
+
 static void on_readable(struct conn *c)
 {
 	struct server *s = server_of(c);
-	bool was_asked = s->question.done;
 
-	if (was_asked)
-		read_answer(s);
+	if (s->question.done)
+		on_answer_readable(s);
 	else if (s->login)
 		login_on_readable(s);
 	else
 		s->on->readable(s);
-	/* Bytes behind an answer belong to whoever the server belongs to now. */
-	if (was_asked && conn_is_usable(c) && !s->question.done && conn_input(c).n)
-		conn_kick(c);
 }
 
 static void on_drained(struct conn *c)

@@ -154,7 +154,8 @@ static const char *string_end(const struct place *at)
 	const char *body = at->p + 1;
 	const char *close = memchr(body, '\'', (size_t)(at->end - body));
 
-	if (!close || memchr(body, '\\', (size_t)(close - body)) || !stands_alone(at, close + 1) ||
+	if (!close || memchr(body, '\\', (size_t)(close - body)) ||
+	    memchr(body, '\0', (size_t)(close - body)) || !stands_alone(at, close + 1) ||
 	    goes_on(close + 1, at->end))
 		return NULL;
 	return close + 1;
@@ -401,8 +402,8 @@ static inline bool has_shape(const struct shape *s, struct slice text, const str
 	       !memcmp(at.p, s->text + from, s->len - from);
 }
 
-static PGT_NOINLINE bool look_up(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning,
-				 struct slice text, const struct sql_env *env, struct sql_facts *f)
+bool sql_shapes_scan(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning, struct slice text,
+		     const struct sql_env *env, struct sql_facts *f)
 {
 	char room[SQL_SHAPE_MAX];
 	struct gaps gaps;
@@ -422,14 +423,14 @@ static PGT_NOINLINE bool look_up(struct sql_shapes *shapes, uint16_t *last, uint
 	return true;
 }
 
-bool sql_shapes_scan(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning, struct slice text,
-		     const struct sql_env *env, struct sql_facts *f)
+bool sql_shapes_expect(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning,
+		       struct slice text, const struct sql_env *env, struct sql_facts *f)
 {
 	uint16_t next = shapes->shapes[*last].next;
 	const struct shape *s = &shapes->shapes[next];
 
 	if (!is_known(shapes, s, meaning, env) || !has_shape(s, text, env))
-		return look_up(shapes, last, meaning, text, env, f);
+		return false;
 	recall(s, f);
 	*last = next;
 	return true;

@@ -83,6 +83,14 @@ static void test_i1_strings_that_could_spell_the_setting_stay(void **state PGT_U
 	check(&guarded, "SELECT f('app.'\n'1')", "");
 }
 
+/* As query.c does it. */
+static void scan(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning, const char *text,
+		 const struct sql_env *env, struct sql_facts *f)
+{
+	if (!sql_shapes_expect(shapes, last, meaning, slice_str(text), env, f))
+		sql_shapes_scan(shapes, last, meaning, slice_str(text), env, f);
+}
+
 static struct sql_facts look(struct sql_shapes *shapes, uint64_t meaning, const char *text,
 			     const struct sql_env *env)
 {
@@ -90,7 +98,7 @@ static struct sql_facts look(struct sql_shapes *shapes, uint64_t meaning, const 
 	uint16_t last = 0;
 
 	memset(&f, 0xa5, sizeof(f));
-	sql_shapes_scan(shapes, &last, meaning, slice_str(text), env, &f);
+	scan(shapes, &last, meaning, text, env, &f);
 	return f;
 }
 
@@ -169,12 +177,34 @@ static void test_a_shape_that_is_expected_is_not_taken_for_another(void **state 
 		for (size_t i = 0; i < PGT_NELEMS(texts) * PGT_NELEMS(texts) * 2; i++) {
 			size_t k = i % 2 ? i / 2 % PGT_NELEMS(texts) : i / 2 / PGT_NELEMS(texts);
 
-			sql_shapes_scan(shapes, &last, e + 1, slice_str(texts[k]), envs[e], &got);
+			scan(shapes, &last, e + 1, texts[k], envs[e], &got);
 			sql_scan(slice_str(texts[k]), envs[e], &expected);
 			assert_memory_equal(&got, &expected, offsetof(struct sql_facts, changes));
 		}
 		sql_shapes_free(shapes);
 	}
+}
+
+/* That a NUL stands in a text is not known before it is held against a shape. */
+static void test_a_text_with_a_nul_has_no_shape(void **state PGT_UNUSED)
+{
+	static const char first[] = "SELECT a FROM t WHERE b = 'x' AND c = 1";
+	static const char *const texts[] = {
+		"SELECT a FROM t WHERE b = '\0' AND c = 1",
+		"SELECT a FROM t WHERE b = 'x' AND c = \0",
+		"SELECT a\0FROM t WHERE b = 'x' AND c = 1",
+	};
+	struct sql_shapes *shapes = sql_shapes_new();
+	struct sql_facts f;
+	uint16_t last = 0;
+
+	scan(shapes, &last, 1, first, &plain, &f);
+	scan(shapes, &last, 1, first, &plain, &f);
+	assert_true(sql_shapes_expect(shapes, &last, 1, slice_str(first), &plain, &f));
+	for (size_t i = 0; i < PGT_NELEMS(texts); i++)
+		assert_false(sql_shapes_expect(shapes, &last, 1,
+					       slice_of(texts[i], sizeof(first) - 1), &plain, &f));
+	sql_shapes_free(shapes);
 }
 
 /* More literals than are kept account of. */
@@ -192,7 +222,7 @@ static void test_long_rows_are_found_by_their_shape(void **state PGT_UNUSED)
 			p += sprintf(p, ", %u", i);
 		sprintf(p, ")");
 		for (unsigned twice = 0; twice < 2; twice++) {
-			sql_shapes_scan(shapes, &last, 1, slice_str(text), &plain, &got);
+			scan(shapes, &last, 1, text, &plain, &got);
 			sql_scan(slice_str(text), &plain, &expected);
 			assert_same(&got, &expected);
 		}
@@ -267,6 +297,7 @@ int main(void)
 		cmocka_unit_test(test_i1_strings_that_could_spell_the_setting_stay),
 		cmocka_unit_test(test_facts_are_those_of_a_scan),
 		cmocka_unit_test(test_a_shape_that_is_expected_is_not_taken_for_another),
+		cmocka_unit_test(test_a_text_with_a_nul_has_no_shape),
 		cmocka_unit_test(test_long_rows_are_found_by_their_shape),
 		cmocka_unit_test(test_literals_that_matter_are_seen),
 		cmocka_unit_test(test_another_meaning_is_another_text),
