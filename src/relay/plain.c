@@ -23,10 +23,12 @@ static inline bool is_plain(const struct server *s, const struct client *c)
 	       c->group->set.pool_mode != POOL_MODE_STATEMENT;
 }
 
+/* What is noted of a Parse or Describe is only for who takes it off the queue. */
 static inline bool is_plain_reply(const struct reply *r)
 {
 	_Static_assert(!REPLY_PASS && !NOTE_NONE, "what is plain is zero");
-	return !(r->way | r->note | r->has_controls);
+	return !(r->way | r->has_controls) &&
+	       (!r->note || r->kind == REPLY_PARSE || r->kind == REPLY_DESCRIBE);
 }
 
 /* Whether a command of this tag changes nothing that answer.c would note. */
@@ -74,6 +76,10 @@ static inline bool take(struct server *s, const struct reply *head, const struct
 			return false;
 		statement_note_result(s, head, f);
 		break;
+	case MSG_PARSE_COMPLETE:
+		if (head->kind != REPLY_PARSE)
+			return false;
+		break;
 	case MSG_BIND_COMPLETE:
 		if (head->kind != REPLY_BIND)
 			return false;
@@ -90,7 +96,10 @@ static inline bool take(struct server *s, const struct reply *head, const struct
 	default:
 		return false;
 	}
-	replies_pop(&s->replies);
+	if (head->note)
+		answer_pop(s);
+	else
+		replies_pop(&s->replies);
 	return true;
 }
 

@@ -494,7 +494,7 @@ static enum step dispatch(struct client *c, const struct frame *f)
 }
 
 /* What it has sent may change how the next message has to be read, or what it finds. */
-static bool must_hear_first(const struct client *c)
+static inline bool must_hear_first(const struct client *c)
 {
 	const struct server *s = c->server;
 
@@ -505,7 +505,7 @@ static bool must_hear_first(const struct client *c)
 /* The client's next message has to wait for something that is not the client.  Only for cycles: the
  * server may keep back what it has to say to a batch until it gets the batch's Sync, and one that a
  * COPY has read as a part of its data was none. */
-static bool is_parked(const struct client *c)
+static PGT_INLINE bool is_parked(const struct client *c)
 {
 	const struct server *s = c->server;
 
