@@ -5,9 +5,10 @@
 #ifndef PGT_RELAY_BATCH_H
 #define PGT_RELAY_BATCH_H
 
-#include "base/slice.h"
+#include "wire/frame.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 struct client;
 
@@ -23,5 +24,27 @@ struct batch_view {
 
 /* Looks at the messages in `in`, the first of which starts a batch.  Changes nothing. */
 void batch_look(struct client *c, struct slice in, struct batch_view *view);
+
+/* How long the batch at the beginning of `in` is if it is as drivers send what they have prepared:
+ * Bind, Describe or not, and Execute to the end, of a portal without a name, and Sync; 0: it is
+ * another one, or is not here as a whole. */
+static inline size_t batch_lone_len(struct slice in)
+{
+	static const char rest[] = "D\0\0\0\6P\0"
+				   "E\0\0\0\11\0\0\0\0\0"
+				   "S\0\0\0\4";
+	const size_t describe = 7, all = sizeof(rest) - 1;
+	struct frame f;
+	size_t left;
+
+	if (frame_peek(in.p, in.n, &f) != FRAME_OK || f.type != MSG_BIND || !frame_is_whole(&f))
+		return 0;
+	left = in.n - f.len;
+	if (left >= all && !memcmp(in.p + f.len, rest, all))
+		return f.len + all;
+	if (left >= all - describe && !memcmp(in.p + f.len, rest + describe, all - describe))
+		return f.len + all - describe;
+	return 0;
+}
 
 #endif

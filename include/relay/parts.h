@@ -287,6 +287,8 @@ bool gate_is_proven(struct client *c, struct slice text, const struct sql_facts 
 bool gate_text_is_proven(struct client *c, struct slice text);
 /* … and does not ask for the primary. */
 bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts);
+/* The same of a prepared statement, which keeps the proof. */
+bool gate_statement_is_read(struct client *c, struct statement *st);
 /* A replica has refused it as a write: none of its shape goes there any more. */
 void gate_remember_write(struct client *c, struct slice text);
 /* The pool for a transaction that starts with this text.  NULL: the client waits for a replica that

@@ -50,6 +50,7 @@ struct statement {
 	uint32_t flags; /* enum sql_flag */
 	enum sql_kind kind;
 	uint64_t fingerprint[2];
+	uint64_t proven;        /* the sql_classifier_era() that knows it as a read, or 0 */
 	struct query_ref query; /* what it costs, of whoever used it last */
 	bool guards_params;     /* a Bind must be looked into */
 	uint8_t sequence;       /* enum sql_sequence */

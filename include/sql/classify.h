@@ -54,6 +54,10 @@ bool sql_classifier_distrusts(const struct sql_classifier *c, const struct sql_c
 void sql_classifier_remember_write(struct sql_classifier *c, const struct sql_catalog *catalog,
 				   const struct sql_facts *facts);
 
+/* Until when a proof holds that is made now, to be kept with it: as long as this tells the same. It
+ * goes with its catalog, and when a replica has refused anything.  0: there can be none. */
+uint64_t sql_classifier_era(const struct sql_classifier *c, const struct sql_catalog *catalog);
+
 struct sql_classifier_stats {
 	uint64_t hits;
 	uint64_t parses;

@@ -64,7 +64,7 @@ static void look_at_parse(struct look *look, struct slice body)
 static struct prepared_here find(struct look *look, struct slice name)
 {
 	struct prepared_here known = { .name = name };
-	const struct statement *st;
+	struct statement *st;
 	struct sql_facts facts;
 
 	for (unsigned i = look->n; i-- > 0;)
@@ -74,10 +74,11 @@ static struct prepared_here find(struct look *look, struct slice name)
 	if (!st)
 		return known;
 	note_text(look, statement_text(st));
+	known.is_read = gate_statement_is_read(look->c, st);
+	if (!promote_concerns(look->c))
+		return known;
 	statement_facts(st, &facts);
-	facts.statements = 1;
-	known = look_at_text(look, name, statement_text(st), &facts);
-	known.is_plain &= !st->has_names;
+	known.is_plain = promote_is_plain(look->c, statement_text(st), &facts) && !st->has_names;
 	return known;
 }
 

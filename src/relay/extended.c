@@ -38,9 +38,21 @@ static void expect_bind(struct client *c)
 /* ---- batches and texts ---------------------------------------------------------------------
  */
 
+/* What stands in the batch that begins here.  st: that its first message binds, or NULL. */
+static inline void look_ahead(struct client *c, struct statement *st, struct batch_view *view)
+{
+	if (!st || !batch_lone_len(conn_input(&c->conn))) {
+		batch_look(c, conn_input(&c->conn), view);
+		return;
+	}
+	view->executes = 1;
+	view->text = statement_text(st);
+	view->replica_will_do = gate_has_choice(c) && gate_statement_is_read(c, st);
+}
+
 /* The first message of a batch: what the batch costs and where it may go is read ahead, up to its
  * Sync, as far as anything depends on it. */
-static enum step start_batch(struct client *c, const struct frame *f)
+static enum step start_batch(struct client *c, const struct frame *f, struct statement *st)
 {
 	struct batch_view view = { .complete = true };
 	bool says_lane = lane_may_be_said(c);
@@ -66,7 +78,7 @@ static enum step start_batch(struct client *c, const struct frame *f)
 	 * stopped. */
 	if (is_at_start(c) && (says_lane || (!c->begin && (admit_is_gated(c) ||
 							   (!c->server && gate_has_choice(c)))))) {
-		batch_look(c, conn_input(&c->conn), &view);
+		look_ahead(c, st, &view);
 		if (!view.complete && !view.flushed && conn_input(&c->conn).n < WAITING_INPUT_MAX)
 			return STEP_AGAIN;
 		if (says_lane && !lane_hear_text(c, view.text, &e)) {
@@ -92,10 +104,11 @@ static bool must_settle(struct client *c, struct slice name)
 	return true;
 }
 
-/* STEP_DONE: the message may go to c->server as part of a batch. */
-static enum step join_batch(struct client *c, const struct frame *f)
+/* STEP_DONE: the message may go to c->server as part of a batch.  st: that it binds, or NULL. */
+static enum step join_batch(struct client *c, const struct frame *f, struct statement *st)
 {
-	enum step step = c->in_batch && c->server ? request_require_settled(c) : start_batch(c, f);
+	enum step step =
+	    c->in_batch && c->server ? request_require_settled(c) : start_batch(c, f, st);
 
 	if (step != STEP_DONE)
 		return step;
@@ -109,7 +122,7 @@ static enum step join_batch(struct client *c, const struct frame *f)
 /* A Parse that is too long to be kept. */
 static enum step on_long_parse(struct client *c, const struct frame *f)
 {
-	enum step step = join_batch(c, f);
+	enum step step = join_batch(c, f, NULL);
 	struct err e;
 
 	if (step != STEP_DONE)
@@ -218,7 +231,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 		statement_ref(known);
 	if (known && !name.n)
 		repeat_look(c, known);
-	step = join_batch(c, f);
+	step = join_batch(c, f, NULL);
 	if (step != STEP_DONE) {
 		statement_unref(known);
 		return request_not_yet(c, step);
@@ -417,7 +430,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	if (st && st->sequence)
 		sequence_expect(c, st->sequence);
 	had_begin = c->begin != NULL;
-	step = join_batch(c, f);
+	step = join_batch(c, f, st);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);
 	/* A BEGIN that has failed here takes the unnamed one along. */
@@ -520,7 +533,7 @@ enum step extended_on_describe(struct client *c, const struct frame *f)
 		return STEP_AGAIN;
 	if (c->whose && whose_describe(c, what, name) == WHOSE_ANSWERED)
 		return request_skip(c, f);
-	step = join_batch(c, f);
+	step = join_batch(c, f, NULL);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);
 	if (!statement_is_mapped(c) || what == 'P') {
@@ -544,7 +557,7 @@ enum step extended_on_close(struct client *c, const struct frame *f)
 		return STEP_AGAIN;
 	if (c->whose && whose_close(c, what, name) == WHOSE_ANSWERED)
 		return request_skip(c, f);
-	step = join_batch(c, f);
+	step = join_batch(c, f, NULL);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);
 	if (what == 'S' && statement_is_mapped(c)) {
@@ -611,7 +624,7 @@ enum step extended_on_execute(struct client *c, const struct frame *f)
 		if (step != STEP_CLOSED)
 			return step;
 	}
-	step = join_batch(c, f);
+	step = join_batch(c, f, NULL);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);
 	switch (admit_late(c, &e)) {

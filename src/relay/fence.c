@@ -88,7 +88,7 @@ void fence_look_bound(struct client *c, const struct statement *st)
 
 void fence_wish(const struct client *c, struct node_wish *wish)
 {
-	const struct lane *lane = lane_of(c);
+	const struct lane *lane = c->group->config->nlanes ? lane_of(c) : NULL;
 	const struct settings *set = lane ? &lane->set : &c->group->set;
 
 	*wish = (struct node_wish){

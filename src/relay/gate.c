@@ -671,26 +671,35 @@ static bool is_observed(const struct client *c)
 	return c->group->set.route_mode == ROUTE_MODE_OBSERVE;
 }
 
+static struct pool *on_replica(struct client *c, struct pool *pool, const struct node_wish *wish)
+{
+	c->is_routed = true;
+	c->covered_by = wish->process;
+	admit_has_node(c);
+	c->group->counters.replica_count++;
+	tenant_count(c->tenant, TENANT_ON_REPLICA, 1);
+	return pool;
+}
+
 static struct pool *counted(struct client *c, enum route_reason why)
 {
 	struct counters *counters = &c->group->counters;
 	struct node_wish wish = { 0 };
 	struct pool *replica = why == ROUTED_READ ? find_replica(c, &wish) : NULL;
-	bool has_replica = replica;
 
-	c->is_routed = has_replica && !is_observed(c);
-	c->covered_by = c->is_routed ? wish.process : 0;
-	if (!has_replica && wish.lacks && !is_observed(c) && admit_wait_for_replica(c))
+	if (replica && !is_observed(c))
+		return on_replica(c, replica, &wish);
+	c->is_routed = false;
+	c->covered_by = 0;
+	if (!replica && wish.lacks && !is_observed(c) && admit_wait_for_replica(c))
 		return NULL;
 	admit_has_node(c);
-	counters->replica_count += c->is_routed;
-	counters->observed_count += has_replica && !c->is_routed;
+	counters->observed_count += replica != NULL;
 	counters->routed_hint_count += why == ROUTED_HINT;
 	counters->routed_write_count += why == ROUTED_WRITE;
-	counters->routed_unfit_count += why == ROUTED_READ && !has_replica && !wish.lacks;
-	counters->routed_fenced_count += !has_replica && wish.lacks;
-	tenant_count(c->tenant, TENANT_ON_REPLICA, c->is_routed);
-	return c->is_routed ? replica : gate_primary(c);
+	counters->routed_unfit_count += why == ROUTED_READ && !replica && !wish.lacks;
+	counters->routed_fenced_count += !replica && wish.lacks;
+	return gate_primary(c);
 }
 
 /* To parse takes the time of all clients of this thread.  Who sends a shape nobody has seen with
@@ -726,6 +735,20 @@ bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *f
 	if (!sql_classify_known(relay_of(c)->classifier, catalog_of(c->group), text, facts, &class))
 		class = parse_within_share(c, text, facts);
 	return class == SQL_CLASS_READ;
+}
+
+bool gate_statement_is_read(struct client *c, struct statement *st)
+{
+	uint64_t era = sql_classifier_era(relay_of(c)->classifier, catalog_of(c->group));
+	struct sql_facts facts;
+
+	if (era && st->proven == era)
+		return true;
+	statement_facts(st, &facts);
+	if (!gate_is_read(c, statement_text(st), &facts))
+		return false;
+	st->proven = era;
+	return true;
 }
 
 void gate_remember_write(struct client *c, struct slice text)

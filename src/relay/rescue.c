@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "relay/batch.h"
 #include "relay/promote.h"
 #include "relay/repeat.h"
 #include "relay/statement.h"
@@ -50,9 +51,12 @@ static bool ends_request(const struct frame *f)
  * for before that. */
 static size_t request_len(struct slice in)
 {
+	size_t lone = batch_lone_len(in);
 	struct slice rest = in;
 	struct frame f = { 0 };
 
+	if (lone)
+		return lone;
 	while (next_frame(&rest, &f) && f.type != MSG_FLUSH)
 		if (ends_request(&f))
 			return in.n - rest.n;

@@ -190,6 +190,7 @@ void statement_look_again(struct client *c, struct statement *st)
 	sql_scan(statement_text(st), &env, &facts);
 	st->effects = facts.effects;
 	st->meaning = c->env_meaning;
+	st->proven = 0;
 }
 
 void statement_facts(const struct statement *st, struct sql_facts *facts)

@@ -213,8 +213,8 @@ bool node_set_covers(const struct node_set *set, unsigned node, int64_t process,
 
 /* What there is against a replica, in words; NULL: it will do, and *process, if it matters, is what
  * it has to be. */
-static const char *object_to(const struct node_set *set, unsigned i, struct node_wish *wish,
-			     int64_t *process)
+static PGT_INLINE const char *object_to(const struct node_set *set, unsigned i,
+					struct node_wish *wish, int64_t *process)
 {
 	const struct node *node = &set->nodes[i];
 
@@ -290,14 +290,12 @@ static int whose_turn(const struct node_set *set, struct node_wish *wish, const 
 	return -1;
 }
 
-int node_set_replica(const struct node_set *set, struct node_wish *wish)
+static PGT_NOINLINE int choose(const struct node_set *set, struct node_wish *wish)
 {
 	struct load least = { 0 };
 	uint64_t together = 0;
 	int best = -1, other;
 
-	wish->process = 0;
-	wish->lacks = false;
 	for (unsigned i = 0; i < set->n; i++) {
 		struct load load = load_of(&set->nodes[i]);
 		int order = best < 0 ? -1 : compare(&load, &least);
@@ -316,6 +314,18 @@ int node_set_replica(const struct node_set *set, struct node_wish *wish)
 		return best;
 	other = whose_turn(set, wish, &least, together);
 	return other < 0 ? best : other;
+}
+
+int node_set_replica(const struct node_set *set, struct node_wish *wish)
+{
+	int primary = set->primary;
+
+	wish->process = 0;
+	wish->lacks = false;
+	if (set->n != 2 || primary < 0)
+		return choose(set, wish);
+	/* Of a pair there is one that it can be. */
+	return will_do(set, !primary, wish, &wish->process) ? !primary : -1;
 }
 
 bool node_set_meet(struct node_set *set, struct node *node, int64_t process)

@@ -33,7 +33,8 @@ struct sql_classifier {
 	size_t nentries;
 	size_t hand;
 	size_t parse_max;
-	char *text; /* parse_max + 1 bytes: libpg_query wants a NUL */
+	uint32_t refusals; /* times that a proof was found to be wrong */
+	char *text;        /* parse_max + 1 bytes: libpg_query wants a NUL */
 	struct sql_classifier_stats stats;
 };
 
@@ -124,8 +125,14 @@ static void remember(struct sql_classifier *c, const struct sql_catalog *catalog
 void sql_classifier_remember_write(struct sql_classifier *c, const struct sql_catalog *catalog,
 				   const struct sql_facts *facts)
 {
+	c->refusals++;
 	if (has_fingerprint(facts))
 		remember(c, catalog, facts, SQL_CLASS_WRITE_OR_UNKNOWN);
+}
+
+uint64_t sql_classifier_era(const struct sql_classifier *c, const struct sql_catalog *catalog)
+{
+	return sql_catalog_id(catalog) << 32 | (catalog ? c->refusals : 0);
 }
 
 static PGT_PRINTF(2, 3) bool find_fault(char *why, const char *format, ...)

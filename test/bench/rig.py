@@ -126,6 +126,8 @@ class Rig:
                                        *self._arguments(name, port, settings)])
         try:
             process.wait_login(port)
+            if name == "pgturnstile" and self.replica_port and "route = primary" not in settings:
+                self._wait_routed(port)
             self._fill_pool(port, prepare=name != "pgturnstile")
             yield process, port
         finally:
@@ -178,6 +180,23 @@ class Rig:
                 client.prepare(SELECT_NAME, SELECT)
             client.simple("COMMIT")
             client.close()
+
+    def _wait_routed(self, port, seconds=60):
+        """Returns when a read has been answered by the replica: nothing is routed before the roles
+        and the catalog have been read."""
+        deadline = time.monotonic() + seconds
+        while True:
+            client = wire.Client(port, USER, DATABASE)
+            try:
+                client.simple("SELECT 1 / CASE current_setting('port')"
+                              f" WHEN '{self.replica_port}' THEN 1 ELSE 0 END")
+                return
+            except wire.WireError as error:
+                if time.monotonic() > deadline:
+                    raise RigError(f"no read reaches the replica: {error}") from error
+                time.sleep(0.05)
+            finally:
+                client.close()
 
     def _become_unprivileged(self):
         """PostgreSQL and PgBouncer refuse to run as root: then all we start runs as postgres."""

@@ -137,6 +137,20 @@ def test_i4_its_shape_goes_to_the_primary_from_then_on(pair, start, how):
     assert len(notes(pair)) == 3
 
 
+@pytest.mark.parametrize("described", [(), (raw.describe("P"),)], ids=["", "described"])
+def test_i4_a_prepared_statement_loses_its_proof_when_a_replica_refuses_it(pair, start, described):
+    t = start({"workers": 1})
+    with clients(t, 2) as both:
+        for client in both:
+            client.send(raw.parse("mine", HIDDEN), raw.sync())
+            assert not errors(client.until("Z"))
+        for client in 2 * both:
+            client.send(raw.bind("", "mine"), *described, raw.execute(), raw.sync())
+            assert not errors(client.until("Z"))
+        assert rescued(t) == {"write": 1}
+    assert notes(pair) == [("n", str(pair[0].port))] * 4
+
+
 def test_i3_only_what_failed_of_a_batch_is_the_primarys(pair, start):
     t = start({"workers": 1})
     with log_in(t) as client:

@@ -61,6 +61,24 @@ def test_i4_reads_on_the_replica_writes_on_the_primary(pair, client, extended):
         assert answered_by(client, WRITE, extended) == primary.port
 
 
+def test_i4_a_prepared_statement_is_proven_anew_by_another_catalog(pair, turnstile):
+    primary, replica = pair
+    t = turnstile(routed(pair))
+    with log_in(t) as client:
+        wait_routed(client, replica)
+        client.send(raw.parse("where", WHERE), raw.sync())
+        assert not errors(client.until("Z"))
+
+        def runs_on(node):
+            client.send(raw.bind("", "where"), raw.execute(), raw.sync())
+            return raw.find(client.until("Z"), "D")[0].row[0] == str(node.port)
+
+        assert runs_on(replica)
+        for writes, node in (("current_setting", primary), ("", replica)):
+            t.reload({"pgturnstile": {"write_functions": writes}})
+            wait_until(lambda: runs_on(node), 30, "the statement goes by the new catalog")
+
+
 def test_i4_one_write_makes_the_string_and_the_batch_the_primarys(pair, client):
     primary, _ = pair
     assert answered_by(client, f"{WHERE}; {WRITE}") == primary.port

@@ -355,6 +355,26 @@ static void test_a_lie_is_remembered(void **state)
 	assert_int_equal(classify(f, "select f_stable(1)"), SQL_CLASS_WRITE_OR_UNKNOWN);
 }
 
+static void test_i4_a_proof_holds_as_long_as_its_catalog_and_no_lie_is_found(void **state)
+{
+	struct fixture *f = *state;
+	struct sql_catalog_builder *b = sql_catalog_builder_new();
+	const struct sql_catalog *other = sql_catalog_builder_finish(b);
+	uint64_t era = sql_classifier_era(f->classifier, f->catalog);
+	struct sql_facts facts;
+
+	assert_true(era);
+	assert_false(sql_classifier_era(f->classifier, NULL));
+	assert_true(era != sql_classifier_era(f->classifier, other));
+	assert_int_equal(classify(f, "select f_stable(1)"), SQL_CLASS_READ);
+	assert_true(era == sql_classifier_era(f->classifier, f->catalog));
+	sql_scan(SLICE("select f_stable(1)"), &env, &facts);
+	sql_classifier_remember_write(f->classifier, f->catalog, &facts);
+	assert_true(era != sql_classifier_era(f->classifier, f->catalog));
+	assert_false(sql_classifier_era(f->classifier, NULL));
+	sql_catalog_unref(other);
+}
+
 static void test_another_catalog_gives_its_own_answer(void **state)
 {
 	struct fixture *f = *state;
@@ -493,6 +513,7 @@ int main(void)
 		T(test_a_known_shape_is_not_parsed_again),
 		T(test_the_cache_stays_bounded),
 		T(test_a_lie_is_remembered),
+		T(test_i4_a_proof_holds_as_long_as_its_catalog_and_no_lie_is_found),
 		T(test_another_catalog_gives_its_own_answer),
 		T(test_deep_and_long_texts_are_not_parsed),
 		T(test_threads_share_a_catalog),
