@@ -85,8 +85,19 @@ static inline void insight_on_sent(struct client *c, struct slice text)
 /* A Bind is sent. */
 void insight_on_bind(struct client *c, struct statement *st, struct slice portal,
 		     const struct frame *f);
+/* For what follows only: whether an Execute runs the portal, which has a name, that was bound last.
+ */
+bool insight_is_bound(const struct client *c, const struct frame *f);
+
 /* An Execute is: the last reply is owed for it. */
-void insight_on_execute(struct client *c, const struct frame *f);
+static inline void insight_on_execute(struct client *c, const struct frame *f)
+{
+	struct replies *owed = &c->server->replies;
+	bool is_unnamed = f->len == FRAME_HEADER_LEN || !f->start[FRAME_HEADER_LEN];
+
+	if (c->bound.at && (is_unnamed ? !c->bound_portal : insight_is_bound(c, f)))
+		replies_at(owed, owed->n - 1)->query = c->bound;
+}
 
 /* ---- answers ----------------------------------------------------------------------------------
  */

@@ -642,8 +642,7 @@ enum step extended_on_execute(struct client *c, const struct frame *f)
 	if (!c->named || !named_on_execute(c, portal_of(f)))
 		request_expect(c, REPLY_EXECUTE);
 	c->batch_ends = c->bound_end && !portal_of(f).n;
-	if (c->bound.at)
-		insight_on_execute(c, f);
+	insight_on_execute(c, f);
 	if (c->listening)
 		listen_on_execute_sent(c, portal_of(f));
 	if (c->putbacks)

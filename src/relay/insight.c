@@ -87,7 +87,7 @@ struct query *insight_meet(struct client *c, struct slice text, const struct sql
 	return x;
 }
 
-static struct query *meet_statement(struct client *c, const struct statement *st,
+static PGT_NOINLINE struct query *meet_statement(struct client *c, const struct statement *st,
 				    const struct query_key *key)
 {
 	struct sql_facts facts;
@@ -174,13 +174,9 @@ static struct slice portal_of(const struct frame *f)
 	return read_cstr(&r);
 }
 
-void insight_on_execute(struct client *c, const struct frame *f)
+bool insight_is_bound(const struct client *c, const struct frame *f)
 {
-	struct replies *owed = &c->server->replies;
-	bool is_unnamed = f->len == FRAME_HEADER_LEN || !*frame_body(f).p;
-
-	if (c->bound_portal == (is_unnamed ? 0 : digest_of(portal_of(f))))
-		replies_at(owed, owed->n - 1)->query = c->bound;
+	return c->bound_portal == digest_of(portal_of(f));
 }
 
 /* ---- slow ones --------------------------------------------------------------------------------
