@@ -88,7 +88,7 @@ struct query *insight_meet(struct client *c, struct slice text, const struct sql
 }
 
 static PGT_NOINLINE struct query *meet_statement(struct client *c, const struct statement *st,
-				    const struct query_key *key)
+						 const struct query_key *key)
 {
 	struct sql_facts facts;
 
