@@ -215,7 +215,7 @@ void catalog_read_stop(struct catalog_read *r)
 void catalog_read_sweep(struct catalog_read *r, usec_t now)
 {
 	if (*r->failure)
-		finish(r, NULL, r->failure);
+		fail(r, r->failure);
 	else if (now - r->started_at >= READ_MAX)
 		fail(r, "it took too long");
 }

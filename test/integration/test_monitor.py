@@ -99,6 +99,19 @@ def test_sample_is_the_servers_own(pair, turnstile):
     wait_until(lambda: nodes(t)[1]["lsn"] >= primary.value("SELECT pg_current_wal_lsn()::text"))
 
 
+def test_why_the_catalog_cannot_be_read_is_told(primary, watcher, turnstile):
+    """A connection that fails at once does so before anybody can be told of it."""
+    socket = primary.dir / f".s.PGSQL.{primary.port}"
+    # The node is asked at once, its catalog at the next turn: in between its socket goes.
+    t = turnstile(watched(primary, settings={"monitor_interval": "2s"}, database={"host": primary.dir}))
+    wait_roles(t, "primary")
+    gone = socket.rename(primary.dir / "gone")
+    try:
+        t.wait_log(r"the catalog cannot be read: cannot connect: No such file or directory\n")
+    finally:
+        gone.rename(socket)
+
+
 def test_lag(pair, turnstile):
     primary, replica = pair
     t = turnstile(watched(primary, replica))
