@@ -160,6 +160,23 @@ def busy(config):
                     for n, name in enumerate(names)}})
 
 
+# When the rows are there and the browser has painted and is free again: window.usableAt.
+WATCH_FOR_ROWS = """
+    new MutationObserver((_, observer) => {
+        if (document.querySelectorAll("#tenants tbody tr").length < 50)
+            return;
+        observer.disconnect();
+        requestAnimationFrame(() => setTimeout(() => { window.usableAt = performance.now(); }));
+    }).observe(document, { childList: true, subtree: true });"""
+USABLE_WITHIN, TRIES = 1000, 5  # milliseconds; one of the tries, since a test may not have its turn
+
+
+def usable_after(page, address):
+    """Milliseconds from the request for the page until its fifty tenants can be read and sorted."""
+    page.open(address)
+    return page.wait(lambda: page.run("return window.usableAt"), "fifty tenants")
+
+
 def test_fifty_tenants_under_load(primary, replica, turnstile, port):
     """Prints how long it takes until the page can be used; PGT_SCREENSHOT names a file for a picture."""
     primary.role("page_asker", "page_asker-password")
@@ -188,12 +205,10 @@ def test_fifty_tenants_under_load(primary, replica, turnstile, port):
         stack.callback(lambda: [worker.join() for worker in workers])
         stack.callback(ends.set)
         page = stack.enter_context(browser(1280, 1150))
-        page.open(url(port))
-        page.wait(lambda: len(page.rows("tenants")) == 50, "fifty tenants")
-        parsed, data = page.run("""
-            const data = performance.getEntriesByType("resource").find((e) => e.name.endsWith("stats.json"));
-            return [performance.getEntriesByType("navigation")[0].domInteractive, data.responseEnd]""")
-        print(f"50 tenants under load: parsed after {parsed:.0f} ms, the data there after {data:.0f} ms")
+        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH_FOR_ROWS})
+        took = [usable_after(page, url(port)) for _ in range(TRIES)]
+        print("50 tenants under load: to be used after", ", ".join(f"{ms:.0f} ms" for ms in took))
+        assert min(took) < USABLE_WITHIN
         page.wait(lambda: page.run("return document.querySelectorAll('polyline').length") == 4, "lines")
         requests, complaints = page.observe()
         assert complaints == [] and all(r.startswith((url(port), "data:", "chrome")) for r in requests)
