@@ -44,6 +44,7 @@ struct portal {
 	struct show_rest rest;
 	unsigned next;   /* row to be sent */
 	unsigned wanted; /* rows, for now */
+	formats_t formats;
 };
 
 struct session {

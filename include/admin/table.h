@@ -116,9 +116,13 @@ void table_keep(struct table *t, unsigned column, const char *text);
 /* Leaves out all but the first n. */
 void table_cut(struct table *t, unsigned n);
 
-/* RowDescription and DataRow, in the text format; PostgreSQL manual, "Message Formats". */
-void layout_put_description(const struct layout *layout, struct buf *out);
-void table_put_row(const struct table *t, unsigned row, struct buf *out);
+/* A bit for each column that is sent in the binary format; those beyond are text. */
+typedef uint64_t formats_t;
+#define FORMATS_TEXT 0
+
+/* RowDescription and DataRow; PostgreSQL manual, "Message Formats". */
+void layout_put_description(const struct layout *layout, formats_t formats, struct buf *out);
+void table_put_row(const struct table *t, unsigned row, formats_t formats, struct buf *out);
 /* The word for a column's type in docs. */
 const char *column_type_name(enum column_type type);
 

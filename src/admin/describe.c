@@ -98,7 +98,8 @@ static const char head[] =
     "characters "
     "than letters, digits and the like is written in double quotes. One command is one message: "
     "text behind the semicolon is an error, and nothing of it is run. The extended protocol works "
-    "too (no parameters; rows are always text). A message of more than 64 kB is refused. Rows are "
+    "too (no parameters), with rows as text or binary. A message of more than 64 kB is refused. "
+    "Rows are "
     "sent as fast as the client reads; until then a table waits in memory, about 300 bytes for "
     "each row.\n\n"
     "Names, columns, their order and types are those of PgBouncer " CONSOLE_VERSION

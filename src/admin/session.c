@@ -178,7 +178,7 @@ static void send_rows(struct session *s)
 
 	while (p->wanted && has_row(s)) {
 		if (conn_unsent(conn) < UNSENT_MAX) {
-			table_put_row(&p->rows, p->next++, conn_output(conn));
+			table_put_row(&p->rows, p->next++, p->formats, conn_output(conn));
 			p->wanted--;
 			continue;
 		}
@@ -239,7 +239,7 @@ static void on_shown(struct control *c, struct table *t, void *arg)
 	if (show->arrange)
 		show->arrange(&s->portal->cmd, t);
 	if (s->is_simple)
-		layout_put_description(show->shown, out_of(s));
+		layout_put_description(show->shown, FORMATS_TEXT, out_of(s));
 	if (show->more) {
 		table_init(&s->portal->rows, show->shown);
 		s->portal->rest = show_rest_of(c, show, t);
@@ -396,7 +396,8 @@ static struct portal *require_portal(struct session *s, struct slice name)
 	return NULL;
 }
 
-static void make_portal(struct session *s, struct slice name, const struct command *cmd)
+static void make_portal(struct session *s, struct slice name, const struct command *cmd,
+			formats_t formats)
 {
 	struct portal *p = find_portal(s, name);
 
@@ -409,16 +410,35 @@ static void make_portal(struct session *s, struct slice name, const struct comma
 	p = xnew(struct portal);
 	p->name = xmemdup0(name.p, name.n);
 	p->cmd = *cmd;
+	p->formats = formats;
 	list_push_back(&s->portals, &p->link);
 	s->nportals++;
 	msg_put_empty(out_of(s), MSG_BIND_COMPLETE);
 }
 
-/* Result formats are not looked at: rows are text, and RowDescription says so. */
+/* Of the columns: none, one for all, or one for each.  False: other ones. */
+static bool read_formats(struct reader *r, const struct command *cmd, formats_t *out)
+{
+	const struct show *show = show_of(cmd);
+	unsigned columns = show && show->shown ? show->shown->n : 0, n = read_u16(r);
+	bool is_known = n < 2 || n == columns;
+
+	*out = FORMATS_TEXT;
+	for (unsigned i = 0; i < n; i++) {
+		uint16_t format = read_u16(r);
+
+		is_known = is_known && format < 2;
+		if (format && i < 64)
+			*out |= n == 1 ? ~(formats_t)0 : (formats_t)1 << i;
+	}
+	return is_known;
+}
+
 static void on_bind(struct session *s, struct reader *r)
 {
 	struct slice portal = read_cstr(r), name = read_cstr(r);
 	struct prepared *p;
+	formats_t formats;
 	uint16_t nvalues;
 
 	read_bytes(r, 2 * (size_t)read_u16(r));
@@ -427,22 +447,21 @@ static void on_bind(struct session *s, struct reader *r)
 		refuse_text(s, false, "08P01", "commands of the console take no parameters");
 		return;
 	}
-	read_bytes(r, 2 * (size_t)read_u16(r));
-	if (!read_is_complete(r)) {
-		refuse_text(s, false, "08P01", "invalid Bind message");
-		return;
-	}
 	p = require_prepared(s, name);
-	if (p)
-		make_portal(s, portal, &p->cmd);
+	if (!p)
+		return;
+	if (!read_formats(r, &p->cmd, &formats) || !read_is_complete(r))
+		refuse_text(s, false, "08P01", "invalid Bind message");
+	else
+		make_portal(s, portal, &p->cmd, formats);
 }
 
-static void describe(struct session *s, const struct command *cmd)
+static void describe(struct session *s, const struct command *cmd, formats_t formats)
 {
 	const struct show *show = show_of(cmd);
 
 	if (show && show->shown)
-		layout_put_description(show->shown, out_of(s));
+		layout_put_description(show->shown, formats, out_of(s));
 	else
 		msg_put_empty(out_of(s), MSG_NO_DATA);
 }
@@ -458,7 +477,7 @@ static void on_describe(struct session *s, struct reader *r)
 		struct portal *p = require_portal(s, name);
 
 		if (p)
-			describe(s, &p->cmd);
+			describe(s, &p->cmd, p->formats);
 	} else {
 		struct prepared *p = require_prepared(s, name);
 		size_t m;
@@ -468,7 +487,7 @@ static void on_describe(struct session *s, struct reader *r)
 		m = msg_begin(out_of(s), MSG_PARAMETER_DESCRIPTION);
 		buf_put_u16(out_of(s), 0);
 		msg_end(out_of(s), m);
-		describe(s, &p->cmd);
+		describe(s, &p->cmd, FORMATS_TEXT);
 	}
 }
 

@@ -333,7 +333,12 @@ void table_cut(struct table *t, unsigned n)
 /* ---- on the wire ------------------------------------------------------------------------------
  */
 
-void layout_put_description(const struct layout *layout, struct buf *out)
+static bool is_binary(formats_t formats, unsigned column)
+{
+	return column < 64 && (formats >> column & 1);
+}
+
+void layout_put_description(const struct layout *layout, formats_t formats, struct buf *out)
 {
 	size_t m = msg_begin(out, MSG_ROW_DESCRIPTION);
 
@@ -347,7 +352,7 @@ void layout_put_description(const struct layout *layout, struct buf *out)
 		buf_put_u32(out, types[column->type].oid);
 		buf_put_u16(out, types[column->type].len);
 		buf_put_u32(out, UINT32_MAX); /* no type modifier */
-		buf_put_u16(out, 0);          /* text format */
+		buf_put_u16(out, is_binary(formats, i));
 	}
 	msg_end(out, m);
 }
@@ -362,28 +367,77 @@ static size_t format_time(int64_t usec, char *out, size_t room)
 	return strftime(out, room, "%Y-%m-%d %H:%M:%S %Z", &tm);
 }
 
-void table_put_row(const struct table *t, unsigned row, struct buf *out)
+static void put_text_value(const struct table *t, unsigned row, unsigned column, struct buf *out)
+{
+	int64_t value = table_number(t, row, column);
+	char digits[64];
+	struct slice s = slice_of(digits, 0);
+
+	if (is_text(t, column))
+		s = slice_str(table_text(t, row, column));
+	else if (t->layout->columns[column].type == COLUMN_TIME)
+		s.n = format_time(value, digits, sizeof(digits));
+	else
+		s.n = (size_t)snprintf(digits, sizeof(digits), "%" PRId64, value);
+	buf_put_u32(out, (uint32_t)s.n);
+	buf_put_slice(out, s);
+}
+
+/* Digits of base 10,000, the first one first; PostgreSQL's numeric_send(). */
+static void put_numeric(int64_t value, struct buf *out)
+{
+	uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+	uint16_t digits[5];
+	unsigned n = 0;
+
+	for (; rest; rest /= 10000)
+		digits[n++] = (uint16_t)(rest % 10000);
+	buf_put_u32(out, 8 + 2 * n);
+	buf_put_u16(out, (uint16_t)n);
+	buf_put_u16(out, (uint16_t)(n ? n - 1 : 0)); /* of the first one */
+	buf_put_u16(out, value < 0 ? 0x4000 : 0);
+	buf_put_u16(out, 0); /* behind the point */
+	while (n)
+		buf_put_u16(out, digits[--n]);
+}
+
+static void put_binary_value(const struct table *t, unsigned row, unsigned column, struct buf *out)
+{
+	int64_t value = table_number(t, row, column);
+
+	switch (t->layout->columns[column].type) {
+	case COLUMN_INT:
+		buf_put_u32(out, 4);
+		buf_put_u32(out, (uint32_t)value);
+		break;
+	case COLUMN_BIGINT:
+		buf_put_u32(out, 8);
+		buf_put_u32(out, (uint32_t)((uint64_t)value >> 32));
+		buf_put_u32(out, (uint32_t)value);
+		break;
+	case COLUMN_NUMERIC:
+		put_numeric(value, out);
+		break;
+	case COLUMN_TEXT:
+	case COLUMN_TIME:
+	case COLUMN_BYTES:
+		put_text_value(t, row, column, out);
+		break;
+	}
+}
+
+void table_put_row(const struct table *t, unsigned row, formats_t formats, struct buf *out)
 {
 	size_t m = msg_begin(out, MSG_DATA_ROW);
 
 	buf_put_u16(out, (uint16_t)t->layout->n);
 	for (unsigned i = 0; i < t->layout->n; i++) {
-		int64_t value = table_number(t, row, i);
-		char digits[64];
-		struct slice s = slice_of(digits, 0);
-
-		if (value == NUMBER_NULL) {
+		if (table_number(t, row, i) == NUMBER_NULL)
 			buf_put_u32(out, UINT32_MAX);
-			continue;
-		}
-		if (is_text(t, i))
-			s = slice_str(table_text(t, row, i));
-		else if (t->layout->columns[i].type == COLUMN_TIME)
-			s.n = format_time(value, digits, sizeof(digits));
+		else if (is_binary(formats, i))
+			put_binary_value(t, row, i, out);
 		else
-			s.n = (size_t)snprintf(digits, sizeof(digits), "%" PRId64, value);
-		buf_put_u32(out, (uint32_t)s.n);
-		buf_put_slice(out, s);
+			put_text_value(t, row, i, out);
 	}
 	msg_end(out, m);
 }

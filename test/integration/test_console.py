@@ -4,8 +4,10 @@
 """Columns are compared with a list written from PgBouncer's manual and with PgBouncer itself."""
 import contextlib
 import json
+import shutil
 import subprocess
 import threading
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -310,6 +312,48 @@ def test_extended_protocol(t):
         assert raw.kinds(console.until("Z")) == "12nCZ"
         console.send(raw.parse("", ""), raw.bind(), raw.execute(), raw.sync())
         assert raw.kinds(console.until("Z")) == "12IZ"
+
+
+@pytest.mark.parametrize("name", ["DATABASES", "POOLS", "CLIENTS", "CONFIG", "NODES", "TENANTS"])
+def test_binary_rows_are_the_same(t, name):
+    """JDBC, pgx and asyncpg ask for them."""
+    with t.connect("pgturnstile", ADMIN_USER) as console, t.connect("shop", "app") as client:
+        client.execute("SELECT 2")
+        as_text, as_binary = [console.cursor(binary=b).execute(f"SHOW {name}", prepare=True)
+                              for b in (False, True)]
+        columns = [c.name for c in as_text.description]
+        moves = {i for i, c in enumerate(columns) if "time" in c or c in ("wait", "wait_us", "seen",
+                                                                          "asked", "latency")}
+        rows = [[[None if i in moves else v for i, v in enumerate(row)] for row in cursor]
+                for cursor in (as_text, as_binary)]
+    assert rows[0] == rows[1] and (rows[0] or name in ("NODES", "TENANTS"))
+    assert {as_binary.pgresult.fformat(i) for i in range(len(columns))} == {1}
+
+
+def test_binary_values(t):
+    with raw.RawClient(t.port) as console:
+        console.login(ADMIN_USER, "pgturnstile", ADMIN_PASSWORD)
+        console.send(raw.parse("s", "SHOW STATE"), raw.bind("", "s", result_formats=(0, 1)),
+                     raw.describe("P"), raw.execute("", 1),
+                     raw.bind("", "s", result_formats=(1, 1, 1)), raw.sync())
+        messages = console.until("Z")
+        assert raw.kinds(messages) == "12TDsEZ" and messages[5].fields["C"] == "08P01"
+        console.send(raw.bind("", "s", result_formats=(2,)), raw.sync())
+        assert console.until("Z")[0].fields["C"] == "08P01"
+
+
+def test_jdbc(t):
+    """As it is: it prepares after five times, and asks for binary rows then."""
+    jar = Path("/usr/share/java/postgresql.jar")
+    if not jar.exists() or not shutil.which("java"):
+        pytest.skip("Debian: libpostgresql-jdbc-java, default-jdk-headless")
+    done = subprocess.run(
+        ["java", "-XX:TieredStopAtLevel=1", "-Xmx128m", "-cp", jar,
+         Path(__file__).resolve().parents[1] / "drivers/Console.java",
+         f"jdbc:postgresql://{t.host}:{t.port}/pgturnstile", ADMIN_USER, ADMIN_PASSWORD],
+        capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split() == ["STATS", "CONFIG", "RELOAD", "42601"]
 
 
 def test_pipelined_commands_are_answered_in_order(t):

@@ -128,7 +128,7 @@ FOREIGN = {"max_connections", "pg_hba", "current_setting", "set_config", "statem
            "pg_stat_activity", "search_path", "standard_conforming_strings", "pg_settings",
            "current_user", "business_id", "current_business_id", "pg_basebackup", "db",
            "log_parameter_max_length", "synchronous_standby_names", "primary_conninfo",
-           "pg_ctl"}
+           "pg_ctl", "service_role"}
 
 
 def settings():

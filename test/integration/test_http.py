@@ -134,6 +134,7 @@ def test_nodes(primary, replica, turnstile, port):
                             {"host": f"{primary.host},{replica.host}",
                              "port": f"{primary.port},{replica.port}"}))
     wait_nodes(pooler, "primary", "replica")
+    wait_until(lambda: all(n["blocks_hit"] for n in pooler.admin("SHOW NODES")), 20)
     with log_in(pooler) as client:
         client.rows("SELECT 2")
         found = samples(port)
@@ -142,6 +143,10 @@ def test_nodes(primary, replica, turnstile, port):
     assert value(found, "node_role", role="primary", **nodes[0]) == 1
     assert value(found, "node_role", role="replica", **nodes[1]) == 1
     assert value(found, "node_lag_seconds", **nodes[1]) < 60
+    assert value(found, "node_lock_waits", **nodes[0]) >= 0
+    assert value(found, "node_lock_wait_seconds", **nodes[1]) >= 0
+    assert value(found, "node_blocks_hit_total", **nodes[0]) > 0
+    assert value(found, "node_deadlocks_total", **nodes[1]) >= 0
     assert 0 < value(found, "node_monitor_latency_seconds", **nodes[0]) < 60
 
 

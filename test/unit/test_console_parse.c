@@ -417,7 +417,7 @@ static void test_rows_on_the_wire(void **state)
 
 	table_init(&t, &fruit_layout);
 	add_fruit(&t, "pear", -3, INT64_MAX, NUMBER_NULL, "");
-	layout_put_description(&fruit_layout, &out);
+	layout_put_description(&fruit_layout, FORMATS_TEXT, &out);
 	assert_int_equal(frame_peek(buf_head(&out), buf_len(&out), &f), FRAME_OK);
 	assert_int_equal(f.type, MSG_ROW_DESCRIPTION);
 	r = reader_of(frame_body(&f));
@@ -426,7 +426,7 @@ static void test_rows_on_the_wire(void **state)
 	read_bytes(&r, 6);
 	assert_int_equal(read_u32(&r), 25);
 	buf_consume(&out, f.len);
-	table_put_row(&t, 0, &out);
+	table_put_row(&t, 0, FORMATS_TEXT, &out);
 	assert_int_equal(frame_peek(buf_head(&out), buf_len(&out), &f), FRAME_OK);
 	assert_true(frame_is_whole(&f));
 	r = reader_of(frame_body(&f));
@@ -439,6 +439,48 @@ static void test_rows_on_the_wire(void **state)
 	assert_true(read_is_complete(&r));
 	buf_fini(&out);
 	table_fini(&t);
+}
+
+static void test_binary_rows(void **state)
+{
+	static const uint8_t numeric[] = { 0, 2, 0, 1, 0x40, 0, 0, 0, 0, 1, 0, 2 };
+	static const uint8_t zero[8] = { 0 };
+	struct buf out = { 0 };
+	struct table t;
+	struct frame f = { 0 };
+	struct reader r;
+
+	table_init(&t, &fruit_layout);
+	add_fruit(&t, "pear", -3, INT64_MAX, -10002, NULL);
+	add_fruit(&t, "fig", 0, 0, 0, "x");
+	for (unsigned row = 0; row < 2; row++) {
+		table_put_row(&t, row, ~(formats_t)1, &out);
+		assert_int_equal(frame_peek(buf_head(&out), buf_len(&out), &f), FRAME_OK);
+		r = reader_of(frame_body(&f));
+		assert_int_equal(read_u16(&r), 5);
+		assert_true(slice_is_equal(read_bytes(&r, read_u32(&r)),
+					   row ? SLICE("fig") : SLICE("pear")));
+		assert_int_equal(read_u32(&r), 4);
+		assert_int_equal(read_u32(&r), row ? 0 : (uint32_t)-3);
+		assert_int_equal(read_u32(&r), 8);
+		assert_int_equal(read_u32(&r), row ? 0 : 0x7fffffff);
+		assert_int_equal(read_u32(&r), row ? 0 : UINT32_MAX);
+		assert_int_equal(read_u32(&r), row ? sizeof(zero) : sizeof(numeric));
+		if (row)
+			assert_memory_equal(read_bytes(&r, sizeof(zero)).p, zero, sizeof(zero));
+		else
+			assert_memory_equal(read_bytes(&r, sizeof(numeric)).p, numeric,
+					    sizeof(numeric));
+		if (row)
+			assert_true(slice_is_equal(read_bytes(&r, read_u32(&r)), SLICE("x")));
+		else
+			assert_int_equal(read_u32(&r), UINT32_MAX);
+		assert_true(read_is_complete(&r));
+		buf_consume(&out, f.len);
+	}
+	buf_fini(&out);
+	table_fini(&t);
+	(void)state;
 }
 
 int main(void)
@@ -462,6 +504,7 @@ int main(void)
 		cmocka_unit_test(test_without_keys_rows_stay),
 		cmocka_unit_test(test_texts_are_utf8),
 		cmocka_unit_test(test_rows_on_the_wire),
+		cmocka_unit_test(test_binary_rows),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
