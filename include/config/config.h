@@ -14,6 +14,8 @@
 #include "base/hash.h"
 #include "config/settings.h"
 
+struct hba;
+struct ident;
 struct roster;
 struct sign_keys;
 struct userlist;
@@ -133,6 +135,8 @@ struct config {
 	struct change **changes; /* in the order in which they were made */
 	size_t nchanges;
 	struct userlist *userlist;   /* of auth_file; empty without one, never NULL */
+	struct hba *hba;             /* of auth_hba_file, with auth_type = hba; else NULL */
+	struct ident *ident;         /* of auth_ident_file; NULL without one */
 	struct sign_keys *sign_keys; /* of context_signing_key_file; NULL without one */
 	bool has_http_token;
 	uint8_t http_token[32];                      /* its SHA-256 */
@@ -223,7 +227,7 @@ void config_problems_fini(struct config_problems *p);
 typedef bool config_read_file_fn(void *arg, const char *path, bool is_secret, struct buf *text,
 				 struct err *e);
 
-/* Reads path and what it includes, auth_file and context_signing_key_file.  NULL: p->errors has all
+/* Reads path and what it includes, auth_file, auth_hba_file and the like.  NULL: p->errors has all
  * that is wrong.  The caller owns the one reference. */
 struct config *config_load(const char *path, config_read_file_fn *read, void *arg,
 			   struct config_problems *p) PGT_MUST_USE;

@@ -29,6 +29,12 @@ bool sock_apply(int fd, const struct sock_options *options, struct err *e);
 
 /* The user at the other end of a Unix socket.  False: it is no Unix socket. */
 bool sock_peer_uid(int fd, uid_t *uid);
+/* That user's name; false: it has none that fits, either. */
+bool sock_peer_user(int fd, char *name, size_t size);
+
+/* Whether an address of IPv4 (4 bytes) or IPv6 (16) is one of this machine's, or (whole_net) in a
+ * network that it has an interface in.  Asks the kernel. */
+bool sock_is_near(bool is_ipv6, const uint8_t *ip, bool whole_net);
 
 /* The address of DIR/.s.PGSQL.PORT; a dir that starts with '@' is a name in the abstract namespace,
  * as in libpq.  False: *e (F0000) tells that the path is too long. */

@@ -11,6 +11,7 @@
  */
 #include "client/login.h"
 
+#include "auth/hba.h"
 #include "auth/verify.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -31,6 +32,9 @@
 /* A name in DNS, with its NUL. */
 #define HOST_MAX 256
 
+/* Of a certificate, or of the system. */
+#define NAME_ELSEWHERE_MAX 256
+
 enum proof { PROOF_NONE, PROOF_PLAIN, PROOF_MD5, PROOF_SCRAM_FIRST, PROOF_SCRAM_FINAL };
 
 struct client_login {
@@ -40,6 +44,7 @@ struct client_login {
 	enum proof due;
 	bool is_sought;        /* its tenant is being looked up, or its secret */
 	struct config *config; /* in force when the proof was asked for */
+	enum auth_type way;    /* how it proves who it is, by that */
 	const struct userlist_entry *entry;
 	bool was_looked_up;           /* in a database, as it is not in auth_file … */
 	struct userlist_entry *found; /* … and this was found; NULL: nobody */
@@ -189,6 +194,87 @@ static bool is_same_secret(const struct userlist_entry *a, const struct userlist
 	return (!a && !b) || (a && b && !strcmp(a->password, b->password));
 }
 
+/* ---- how to prove it ---------------------------------------------------------------------------
+ */
+
+static struct hba_who who_is(const struct client *c)
+{
+	const struct identity *id = &c->login->id;
+	struct hba_who who = { .is_local = c->conn.peer.family == AF_UNIX,
+			       .is_tls = c->conn.tls != NULL,
+			       .is_ipv6 = c->conn.peer.family == AF_INET6,
+			       .is_physical = id->replication == REPLICATION_PHYSICAL,
+			       .database = id->database,
+			       .user = id->auth_user,
+			       .is_near = sock_is_near };
+
+	memcpy(who.ip, c->conn.peer.ip, sizeof(who.ip));
+	return who;
+}
+
+static bool refuse_by_rules(const struct client *c, const struct hba_rule *rule, struct err *e)
+{
+	char host[INET6_ADDRSTRLEN];
+
+	conn_addr_text(&c->conn.peer, host);
+	return err_set(e, "28000", "%s host \"%s\", user \"%.100s\", database \"%.100s\", %s",
+		       rule ? "auth_hba_file rejects" : "no rule of auth_hba_file for", host,
+		       c->login->id.auth_user, c->login->id.database,
+		       c->conn.tls ? "TLS" : "no TLS");
+}
+
+/* Whether who it is elsewhere may be the user that it says. */
+static bool is_named(const struct client *c, const struct config *config,
+		     const struct hba_rule *rule)
+{
+	bool is_peer = rule->method == HBA_PEER;
+	char name[NAME_ELSEWHERE_MAX];
+
+	if (is_peer ? !sock_peer_user(c->conn.fd, name, sizeof(name))
+		    : !c->conn.tls || !tls_peer_name(c->conn.tls, name, sizeof(name)))
+		return false;
+	return ident_allows(config->ident, rule->map, name, c->login->id.auth_user);
+}
+
+/* What a rule asks besides its method, or instead of a secret. */
+static bool is_fit(const struct client *c, const struct config *config, const struct hba_rule *rule,
+		   struct err *e)
+{
+	bool asks_name = rule->method == HBA_PEER || rule->method == HBA_CERT ||
+			 rule->clientcert == CLIENTCERT_VERIFY_FULL;
+
+	if (!asks_name || is_named(c, config, rule))
+		return true;
+	return err_set(e, "28000", "%s authentication failed for user \"%.100s\"",
+		       rule->method == HBA_PEER ? "peer" : "certificate", c->user);
+}
+
+static const enum auth_type ways[] = {
+	[HBA_TRUST] = AUTH_TYPE_TRUST, [HBA_PASSWORD] = AUTH_TYPE_PLAIN,
+	[HBA_MD5] = AUTH_TYPE_MD5,     [HBA_SCRAM] = AUTH_TYPE_SCRAM,
+	[HBA_CERT] = AUTH_TYPE_TRUST,  [HBA_PEER] = AUTH_TYPE_TRUST,
+};
+
+/* How it has to prove who it is.  False: in no way (*e). */
+static bool find_way(const struct client *c, const struct config *config, enum auth_type *way,
+		     struct err *e)
+{
+	const struct hba_who who = who_is(c);
+	const struct hba_rule *rule;
+
+	*way = (enum auth_type)config->global.auth_type;
+	if (*way != AUTH_TYPE_HBA)
+		return true;
+	rule = hba_find(config->hba, &who);
+	if (!rule || rule->method == HBA_REJECT)
+		return refuse_by_rules(c, rule, e);
+	*way = ways[rule->method];
+	return is_fit(c, config, rule, e);
+}
+
+/* ---- the end of a login, when it is proved ------------------------------------------------------
+ */
+
 /* Whether a secret that was looked up would be looked up in the same place now. */
 static bool is_same_source(const struct config *a, const struct config *b, struct slice database)
 {
@@ -207,6 +293,7 @@ static bool catch_up(struct client *c)
 	struct client_login *login = c->login;
 	struct config *now = c->host->config;
 	const struct userlist_entry *entry;
+	enum auth_type way;
 
 	if (login->config == now)
 		return true;
@@ -215,7 +302,7 @@ static bool catch_up(struct client *c)
 	if (!entry && login->was_looked_up &&
 	    is_same_source(login->config, now, slice_str(login->id.database)))
 		entry = login->found;
-	if (login->config->global.auth_type != now->global.auth_type ||
+	if (!find_way(c, now, &way, NULL) || way != login->way ||
 	    !is_same_secret(entry, login->entry))
 		return false;
 	login->entry = entry;
@@ -355,14 +442,19 @@ static bool needs_scram(const struct client_login *login)
 	return kind == PASSWORD_SCRAM;
 }
 
+/* Rules do not lock the operator out. */
+static bool is_exempt(const struct client *c)
+{
+	return c->login->id.is_console && client_is_ourselves(c);
+}
+
 static enum step ask_for_proof(struct client *c)
 {
 	struct client_login *login = c->login;
-	int type = login->config->global.auth_type;
 
-	if (login->id.is_console && client_is_ourselves(c))
+	if (is_exempt(c))
 		return proved(c);
-	switch ((enum auth_type)type) {
+	switch (login->way) {
 	case AUTH_TYPE_ANY:
 		return proved(c);
 	case AUTH_TYPE_TRUST:
@@ -401,14 +493,14 @@ static bool must_look_up(const struct client *c)
 	    login->id.is_console ? NULL : login->id.database_conf;
 	struct settings set;
 
-	return !login->entry && login->config->global.auth_type != AUTH_TYPE_ANY &&
-	       !(login->id.is_console && client_is_ourselves(c)) &&
+	return !login->entry && login->way != AUTH_TYPE_ANY && !is_exempt(c) &&
 	       config_asks_secrets(login->config, database, &set);
 }
 
 void client_login_begin(struct client *c)
 {
 	struct client_login *login = c->login;
+	struct err e;
 
 	forget_found(login);
 	config_unref(login->config);
@@ -416,6 +508,10 @@ void client_login_begin(struct client *c)
 	identity_resolve(&login->id, login->config);
 	login->entry = userlist_find(login->config->userlist, slice_str(login->id.auth_user));
 	c->phase = CLIENT_AUTH;
+	if (!is_exempt(c) && !find_way(c, login->config, &login->way, &e)) {
+		refuse(c, &e);
+		return;
+	}
 	login->is_sought = must_look_up(c);
 	if (login->is_sought)
 		c->host->seek_secret(c);

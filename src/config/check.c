@@ -4,6 +4,7 @@
  *
  * What one value may be is its type's business (types.c); here is what fits together.
  */
+#include "auth/hba.h"
 #include "auth/userlist.h"
 #include "config/build.h"
 
@@ -49,10 +50,26 @@ static void check_auth(const struct check *k)
 {
 	const struct settings *s = &k->config->global;
 	bool needs_secrets = s->auth_type == AUTH_TYPE_PLAIN || s->auth_type == AUTH_TYPE_MD5 ||
-			     s->auth_type == AUTH_TYPE_SCRAM;
+			     s->auth_type == AUTH_TYPE_SCRAM || s->auth_type == AUTH_TYPE_HBA;
 
 	if (needs_secrets && !*s->auth_file && !has_auth_user(k->config))
 		COMPLAIN(k, auth_file, "nobody could log in: name a file of users and secrets");
+}
+
+static void check_hba(const struct check *k)
+{
+	const struct config *c = k->config;
+	int line = c->hba ? hba_wants_certificate(c->hba) : 0;
+
+	if (c->global.auth_type == AUTH_TYPE_HBA && !*c->global.auth_hba_file)
+		COMPLAIN(k, auth_type, "hba needs its rules: set auth_hba_file");
+	else if (c->global.auth_type == AUTH_TYPE_HBA && !c->hba && !k->problems->nerrors)
+		COMPLAIN(k, auth_type, "the rules are read with the file only: write hba there");
+	if (line && c->global.client_tls_sslmode < SSLMODE_VERIFY_CA)
+		COMPLAIN(k, auth_hba_file,
+			 "%s:%d wants a certificate, which is only asked for with "
+			 "client_tls_sslmode = verify-ca or verify-full",
+			 c->global.auth_hba_file, line);
 }
 
 static void check_auth_dbname(const struct check *k, const struct settings *s)
@@ -252,10 +269,10 @@ static void check_stats(const struct check *k)
 void config_check(const struct config *c, const struct place *places, struct config_problems *p)
 {
 	static void (*const checks[])(const struct check *) = {
-		check_listen,       check_auth,       check_auth_query, check_admins,
-		check_client_tls,   check_server_tls, check_monitor,    check_tenant_by,
-		check_stats,        check_switching,  check_sni,        check_tenant_pool,
-		check_tenant_query, check_events,
+		check_listen,      check_auth,         check_hba,        check_auth_query,
+		check_admins,      check_client_tls,   check_server_tls, check_monitor,
+		check_tenant_by,   check_stats,        check_switching,  check_sni,
+		check_tenant_pool, check_tenant_query, check_events,
 	};
 	const struct check k = { c, places, p };
 

@@ -6,6 +6,7 @@
  */
 #include "config/config.h"
 
+#include "auth/hba.h"
 #include "auth/sign.h"
 #include "auth/userlist.h"
 #include "base/mem.h"
@@ -79,6 +80,8 @@ void config_unref(struct config *c)
 		free_lists(c);
 		free_indexes(c);
 		userlist_free(c->userlist);
+		hba_free(c->hba);
+		ident_free(c->ident);
 		sign_keys_free(c->sign_keys);
 	}
 	config_empty_changes(c);

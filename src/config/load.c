@@ -6,6 +6,7 @@
  * stand in them; how lines are split is ini.c's, what fits together check.c's business.
  * Fuzzed by test/fuzz/fuzz_config.c.
  */
+#include "auth/hba.h"
 #include "auth/sign.h"
 #include "auth/userlist.h"
 #include "base/mem.h"
@@ -444,7 +445,7 @@ static void load_file(struct loader *l, const char *path, const struct source *p
 	wipe(&text);
 }
 
-/* --- auth_file, context_signing_key_file ------------------------------------------------------ */
+/* --- auth_file, auth_hba_file and others ------------------------------------------------------ */
 
 static void on_fault(void *arg, const char *file, int line, const char *text)
 {
@@ -463,6 +464,56 @@ static void load_userlist(struct loader *l)
 			    "%s cannot be read: %s", path, e.text);
 	c->userlist = userlist_parse(buf_peek(&text), path, on_fault, l->draft.problems);
 	wipe(&text);
+}
+
+static bool read_named(void *arg, const char *path, struct buf *text, struct err *e)
+{
+	struct loader *l = arg;
+
+	return l->read(l->arg, path, false, text, e);
+}
+
+static void on_named_fault(void *arg, const char *file, int line, const char *text)
+{
+	struct loader *l = arg;
+
+	on_fault(l->draft.problems, file, line, text);
+}
+
+/* With another auth_type it says nothing. */
+static void load_hba(struct loader *l)
+{
+	const struct hba_reader reader = { read_named, on_named_fault, l };
+	struct config *c = l->draft.config;
+	const char *path = c->global.auth_hba_file;
+	struct buf text = { 0 };
+	struct err e;
+
+	if (c->global.auth_type != AUTH_TYPE_HBA || !*path)
+		return;
+	if (l->read(l->arg, path, false, &text, &e))
+		c->hba = hba_parse(buf_peek(&text), path, &reader);
+	else
+		problem_add(l->draft.problems, l->draft.places[SETTING_auth_hba_file],
+			    "auth_hba_file", "%s cannot be read: %s", path, e.text);
+	buf_fini(&text);
+}
+
+static void load_ident(struct loader *l)
+{
+	struct config *c = l->draft.config;
+	const char *path = c->global.auth_ident_file;
+	struct buf text = { 0 };
+	struct err e;
+
+	if (c->global.auth_type != AUTH_TYPE_HBA || !*path)
+		return;
+	if (l->read(l->arg, path, false, &text, &e))
+		c->ident = ident_parse(buf_peek(&text), path, on_fault, l->draft.problems);
+	else
+		problem_add(l->draft.problems, l->draft.places[SETTING_auth_ident_file],
+			    "auth_ident_file", "%s cannot be read: %s", path, e.text);
+	buf_fini(&text);
 }
 
 static void load_sign_keys(struct loader *l)
@@ -523,6 +574,8 @@ struct config *config_load(const char *path, config_read_file_fn *read, void *ar
 		l.draft.places[i].file = path;
 	load_file(&l, path, NULL);
 	load_userlist(&l);
+	load_hba(&l);
+	load_ident(&l);
 	load_sign_keys(&l);
 	load_http_token(&l);
 	draft_link(&l.draft);

@@ -7,8 +7,10 @@
 #include "net/sockopt.h"
 
 #include <errno.h>
+#include <ifaddrs.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pwd.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -63,6 +65,54 @@ bool sock_peer_uid(int fd, uid_t *uid)
 		return false;
 	*uid = cred.uid;
 	return true;
+}
+
+bool sock_peer_user(int fd, char *name, size_t size)
+{
+	char room[4096];
+	struct passwd entry, *found = NULL;
+	uid_t uid;
+
+	if (!sock_peer_uid(fd, &uid) || getpwuid_r(uid, &entry, room, sizeof(room), &found) != 0 ||
+	    !found || strlen(found->pw_name) >= size)
+		return false;
+	strcpy(name, found->pw_name);
+	return true;
+}
+
+/* NULL: of another family, or none. */
+static const uint8_t *ip_of(const struct sockaddr *sa, bool is_ipv6)
+{
+	if (!sa || sa->sa_family != (is_ipv6 ? AF_INET6 : AF_INET))
+		return NULL;
+	return is_ipv6 ? ((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr.s6_addr
+		       : (const uint8_t *)&((const struct sockaddr_in *)(const void *)sa)->sin_addr;
+}
+
+static bool is_of_interface(const struct ifaddrs *i, bool is_ipv6, const uint8_t *ip,
+			    bool whole_net)
+{
+	const uint8_t *own = ip_of(i->ifa_addr, is_ipv6), *mask = ip_of(i->ifa_netmask, is_ipv6);
+
+	if (!own || (whole_net && !mask))
+		return false;
+	for (unsigned b = 0; b < (is_ipv6 ? 16 : 4); b++)
+		if ((own[b] ^ ip[b]) & (whole_net ? mask[b] : 0xff))
+			return false;
+	return true;
+}
+
+bool sock_is_near(bool is_ipv6, const uint8_t *ip, bool whole_net)
+{
+	struct ifaddrs *all;
+	bool is_near = false;
+
+	if (getifaddrs(&all) < 0)
+		return false;
+	for (const struct ifaddrs *i = all; i && !is_near; i = i->ifa_next)
+		is_near = is_of_interface(i, is_ipv6, ip, whole_net);
+	freeifaddrs(all);
+	return is_near;
 }
 
 bool sock_unix_addr(const char *dir, uint16_t port, struct sockaddr_un *out, socklen_t *len,

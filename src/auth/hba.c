@@ -1,0 +1,573 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * hba.c - who may come from where, and how it proves who it is: pg_hba.conf's rules.
+ *
+ * Knows rules, no sockets, no TLS and no secrets.  Fuzzed by test/fuzz/fuzz_hba.c.
+ */
+#include "auth/hba.h"
+
+#include "auth/fields.h"
+#include "base/mem.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* @files within @files. */
+#define DEPTH_MAX 10
+
+enum conn_kind { CONN_LOCAL, CONN_HOST, CONN_HOSTSSL, CONN_HOSTNOSSL, CONN_NEVER };
+enum name_kind { NAME_TEXT, NAME_ALL, NAME_SAMEUSER, NAME_REPLICATION };
+enum where_kind { WHERE_NET, WHERE_ANYWHERE, WHERE_SAMEHOST, WHERE_SAMENET };
+
+struct name {
+	enum name_kind kind;
+	char *text; /* of NAME_TEXT; else NULL */
+};
+
+struct names {
+	struct name *items;
+	size_t n;
+};
+
+struct net_address {
+	bool is_ipv6;
+	uint8_t ip[16];
+	uint8_t mask[16];
+};
+
+struct rule {
+	struct hba_rule told;
+	enum conn_kind kind;
+	struct names databases, users;
+	enum where_kind where;
+	struct net_address net; /* of WHERE_NET */
+	char *map;
+};
+
+struct hba {
+	struct rule *rules;
+	size_t n;
+};
+
+/* Of one file. */
+struct parser {
+	const struct hba_reader *reader;
+	const char *file;
+	int line;
+	unsigned nfaults;
+};
+
+static void complain(struct parser *p, const char *text)
+{
+	p->nfaults++;
+	p->reader->complain(p->reader->arg, p->file, p->line, text);
+}
+
+static void complain_about(struct parser *p, const char *what, const char *fault)
+{
+	struct err e;
+
+	err_set(&e, "F0000", "%.100s: %s", what, fault);
+	complain(p, e.text);
+}
+
+/* ---- names ------------------------------------------------------------------------------------
+ */
+
+static void add_name(struct names *names, enum name_kind kind, const char *text)
+{
+	names->items = xrealloc(names->items, (names->n + 1) * sizeof(*names->items));
+	names->items[names->n++] = (struct name){ kind, text ? xstrdup(text) : NULL };
+}
+
+static void free_names(struct names *names)
+{
+	for (size_t i = 0; i < names->n; i++)
+		free(names->items[i].text);
+	free(names->items);
+}
+
+static void take_name(struct parser *p, const struct word *word, bool is_database, unsigned depth,
+		      struct names *names);
+
+/* The words of a file are names as those of a field are. */
+static void take_names_of(struct parser *p, struct slice text, const char *file, bool is_database,
+			  unsigned depth, struct names *names)
+{
+	struct parser inner = { .reader = p->reader, .file = file };
+	struct fields fields;
+	const char *fault;
+
+	while (fields_next(&text, &inner.line, &fields, &fault)) {
+		if (fault)
+			complain(&inner, fault);
+		for (size_t i = 0; !fault && i < fields.n; i++)
+			for (size_t w = 0; w < fields.at[i].n; w++)
+				take_name(&inner, &fields.at[i].words[w], is_database, depth,
+					  names);
+		fields_fini(&fields);
+	}
+	p->nfaults += inner.nfaults;
+}
+
+/* Beside the file that names it, unless its path is absolute. */
+static char *path_beside(const char *file, const char *name)
+{
+	const char *slash = strrchr(file, '/');
+	struct buf path = { 0 };
+	char *made;
+
+	if (*name != '/' && slash)
+		buf_put(&path, file, (size_t)(slash - file) + 1);
+	buf_put(&path, name, strlen(name));
+	made = xmemdup0(buf_head(&path), buf_len(&path));
+	buf_fini(&path);
+	return made;
+}
+
+static void take_file(struct parser *p, const char *name, bool is_database, unsigned depth,
+		      struct names *names)
+{
+	struct buf text = { 0 };
+	struct err e;
+	char *path;
+
+	if (depth == DEPTH_MAX) {
+		complain_about(p, name, "files that name files, too deep");
+		return;
+	}
+	path = path_beside(p->file, name);
+	if (p->reader->read(p->reader->arg, path, &text, &e))
+		take_names_of(p, buf_peek(&text), path, is_database, depth + 1, names);
+	else
+		complain_about(p, path, e.text);
+	buf_fini(&text);
+	free(path);
+}
+
+static const char *const group_words[] = { "samerole", "samegroup" };
+
+/* NULL, or why a word is no name for us. */
+static const char *fault_of(const struct word *word, bool is_database)
+{
+	if (word->is_quoted)
+		return NULL;
+	if (word->text[0] == '+')
+		return "groups are not supported: who is in one is known to the server only; list "
+		       "the users, or write @file";
+	if (word->text[0] == '/')
+		return "a regular expression is not supported here";
+	for (size_t i = 0; is_database && i < PGT_NELEMS(group_words); i++)
+		if (word_is(word, group_words[i]))
+			return "not supported: who is in a group is known to the server only";
+	return NULL;
+}
+
+static void take_name(struct parser *p, const struct word *word, bool is_database, unsigned depth,
+		      struct names *names)
+{
+	const char *fault = fault_of(word, is_database);
+
+	if (fault)
+		complain_about(p, word->text, fault);
+	else if (!word->is_quoted && word->text[0] == '@' && word->text[1])
+		take_file(p, word->text + 1, is_database, depth, names);
+	else if (word_is(word, "all"))
+		add_name(names, NAME_ALL, NULL);
+	else if (is_database && word_is(word, "sameuser"))
+		add_name(names, NAME_SAMEUSER, NULL);
+	else if (is_database && word_is(word, "replication"))
+		add_name(names, NAME_REPLICATION, NULL);
+	else
+		add_name(names, NAME_TEXT, word->text);
+}
+
+static void take_names(struct parser *p, const struct field *field, bool is_database,
+		       struct names *names)
+{
+	for (size_t i = 0; i < field->n; i++)
+		take_name(p, &field->words[i], is_database, 0, names);
+}
+
+static bool is_among(const struct names *names, const struct hba_who *who, bool is_database)
+{
+	const char *said = is_database ? who->database : who->user;
+
+	for (size_t i = 0; i < names->n; i++) {
+		const struct name *name = &names->items[i];
+
+		/* It has no database, whatever it says. */
+		if (is_database && who->is_physical) {
+			if (name->kind == NAME_REPLICATION)
+				return true;
+		} else if (name->kind == NAME_ALL ||
+			   (name->kind == NAME_SAMEUSER && !strcmp(who->database, who->user)) ||
+			   (name->kind == NAME_TEXT && !strcmp(name->text, said))) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ---- addresses --------------------------------------------------------------------------------
+ */
+
+static bool parse_ip(const char *text, struct net_address *net, uint8_t *out)
+{
+	if (inet_pton(AF_INET, text, out) == 1) {
+		net->is_ipv6 = false;
+		return true;
+	}
+	net->is_ipv6 = true;
+	return inet_pton(AF_INET6, text, out) == 1;
+}
+
+static bool parse_bits(const char *text, bool is_ipv6, uint8_t *mask)
+{
+	unsigned bits = 0, max = is_ipv6 ? 128 : 32;
+
+	if (!*text || strlen(text) > 3)
+		return false;
+	for (const char *c = text; *c; c++) {
+		if (*c < '0' || *c > '9')
+			return false;
+		bits = bits * 10 + (unsigned)(*c - '0');
+	}
+	if (bits > max)
+		return false;
+	for (unsigned i = 0; i < max; i++)
+		if (i < bits)
+			mask[i / 8] |= (uint8_t)(0x80 >> i % 8);
+	return true;
+}
+
+static bool has_letters_of_names(const char *text)
+{
+	return strspn(text, "0123456789abcdefABCDEF.:/") < strlen(text);
+}
+
+/* Takes one field or two; *next is behind them. */
+static bool take_net(struct parser *p, const struct fields *f, size_t *next, struct rule *rule)
+{
+	char *text = xstrdup(f->at[*next].words[0].text);
+	char *slash = strchr(text, '/');
+	const char *fault = NULL;
+	struct net_address mask;
+
+	if (slash)
+		*slash = '\0';
+	if (!parse_ip(text, &rule->net, rule->net.ip))
+		fault = has_letters_of_names(text)
+			    ? "names of hosts are not supported, write addresses"
+			    : "not an address";
+	else if (slash && !parse_bits(slash + 1, rule->net.is_ipv6, rule->net.mask))
+		fault = "behind the address stands no number of bits that it has";
+	else if (!slash && (++*next >= f->n || f->at[*next].n != 1 ||
+			    !parse_ip(f->at[*next].words[0].text, &mask, rule->net.mask) ||
+			    mask.is_ipv6 != rule->net.is_ipv6))
+		fault = "behind the address has to stand /bits or a mask";
+	++*next;
+	if (fault)
+		complain_about(p, text, fault);
+	free(text);
+	return !fault;
+}
+
+static bool take_where(struct parser *p, const struct fields *f, size_t *next, struct rule *rule)
+{
+	static const struct {
+		const char *word;
+		enum where_kind where;
+	} words[] = {
+		{"all",       WHERE_ANYWHERE},
+		{ "samehost", WHERE_SAMEHOST},
+		{ "samenet",  WHERE_SAMENET },
+	};
+	const struct field *field;
+
+	if (*next >= f->n || f->at[*next].n != 1) {
+		complain(p, "one address is missing: CIDR, address and mask, all, samehost or "
+			    "samenet");
+		return false;
+	}
+	field = &f->at[*next];
+	for (size_t i = 0; i < PGT_NELEMS(words); i++)
+		if (field_is(field, words[i].word)) {
+			rule->where = words[i].where;
+			++*next;
+			return true;
+		}
+	return take_net(p, f, next, rule);
+}
+
+static bool is_in_net(const struct net_address *net, bool is_ipv6, const uint8_t *ip)
+{
+	if (net->is_ipv6 != is_ipv6)
+		return false;
+	for (unsigned i = 0; i < (is_ipv6 ? 16 : 4); i++)
+		if ((net->ip[i] ^ ip[i]) & net->mask[i])
+			return false;
+	return true;
+}
+
+/* An IPv4 address of a socket for IPv6 is the same address. */
+static bool is_mapped(const struct hba_who *who)
+{
+	static const uint8_t prefix[12] = { [10] = 0xff, [11] = 0xff };
+
+	return who->is_ipv6 && !memcmp(who->ip, prefix, sizeof(prefix));
+}
+
+static bool is_from(const struct rule *rule, const struct hba_who *who)
+{
+	bool mapped = is_mapped(who), is_ipv6 = who->is_ipv6 && !mapped;
+	const uint8_t *ip = who->ip + (mapped ? 12 : 0);
+
+	switch (rule->where) {
+	case WHERE_NET:
+		return is_in_net(&rule->net, is_ipv6, ip);
+	case WHERE_SAMEHOST:
+		return who->is_near(is_ipv6, ip, false);
+	case WHERE_SAMENET:
+		return who->is_near(is_ipv6, ip, true);
+	case WHERE_ANYWHERE:
+		break;
+	}
+	return true;
+}
+
+/* ---- methods ----------------------------------------------------------------------------------
+ */
+
+static const struct method {
+	const char *word;
+	enum hba_method method;
+	bool needs_local, needs_tls;
+} methods[] = {
+	{"trust",          HBA_TRUST,    false, false},
+        { "reject",        HBA_REJECT,   false, false},
+	{ "password",      HBA_PASSWORD, false, false},
+        { "plain",         HBA_PASSWORD, false, false},
+	{ "md5",           HBA_MD5,      false, false},
+        { "scram-sha-256", HBA_SCRAM,    false, false},
+	{ "cert",          HBA_CERT,     false, true },
+        { "peer",          HBA_PEER,     true,  false},
+	{ "ident",         HBA_PEER,     true,  false},
+};
+
+static void take_method(struct parser *p, const struct fields *f, size_t *next, struct rule *rule)
+{
+	const struct field *field = &f->at[*next];
+
+	if (*next >= f->n || field->n != 1) {
+		complain(p, "one method is missing: trust, reject, password, md5, scram-sha-256, "
+			    "cert or peer");
+		return;
+	}
+	++*next;
+	for (size_t i = 0; i < PGT_NELEMS(methods); i++) {
+		const struct method *m = &methods[i];
+
+		if (strcmp(m->word, field->words[0].text) != 0)
+			continue;
+		rule->told.method = m->method;
+		if (m->needs_local && rule->kind != CONN_LOCAL)
+			complain_about(p, m->word, "for local lines only");
+		if (m->needs_tls && rule->kind != CONN_HOSTSSL)
+			complain_about(p, m->word, "for hostssl lines only");
+		return;
+	}
+	complain_about(p, field->words[0].text,
+		       "there is no such method here: use trust, reject, password, md5, "
+		       "scram-sha-256, cert or peer");
+}
+
+static const char *take_map(struct rule *rule, const char *value)
+{
+	if (rule->told.method != HBA_CERT && rule->told.method != HBA_PEER &&
+	    rule->told.clientcert != CLIENTCERT_VERIFY_FULL)
+		return "map= is for cert, peer, and behind clientcert=verify-full";
+	free(rule->map);
+	rule->map = xstrdup(value);
+	return NULL;
+}
+
+static const char *take_clientcert(struct rule *rule, const char *value)
+{
+	if (rule->kind != CONN_HOSTSSL)
+		return "clientcert= is for hostssl lines only";
+	if (!strcmp(value, "verify-full"))
+		rule->told.clientcert = CLIENTCERT_VERIFY_FULL;
+	else if (!strcmp(value, "verify-ca") && rule->told.method != HBA_CERT)
+		rule->told.clientcert = CLIENTCERT_VERIFY_CA;
+	else
+		return "clientcert= is verify-ca or verify-full, with cert the latter";
+	return NULL;
+}
+
+static const char *take_clientname(struct rule *rule, const char *value)
+{
+	if (rule->kind != CONN_HOSTSSL || strcmp(value, "CN") != 0)
+		return "clientname= is for hostssl lines only, and CN";
+	return NULL;
+}
+
+static void take_option(struct parser *p, const struct word *word, struct rule *rule)
+{
+	static const struct {
+		const char *name;
+		const char *(*take)(struct rule *rule, const char *value);
+	} options[] = {
+		{"map=",         take_map       },
+		{ "clientcert=", take_clientcert},
+		{ "clientname=", take_clientname},
+	};
+
+	for (size_t i = 0; i < PGT_NELEMS(options); i++) {
+		size_t n = strlen(options[i].name);
+		const char *fault;
+
+		if (strncmp(word->text, options[i].name, n) != 0)
+			continue;
+		fault = options[i].take(rule, word->text + n);
+		if (fault)
+			complain(p, fault);
+		return;
+	}
+	complain_about(p, word->text, "there is no such option here");
+}
+
+/* ---- lines ------------------------------------------------------------------------------------
+ */
+
+static bool take_kind(struct parser *p, const struct field *field, struct rule *rule)
+{
+	static const struct {
+		const char *word;
+		enum conn_kind kind;
+	} words[] = {
+		{"local",         CONN_LOCAL    },
+                { "host",         CONN_HOST     },
+		{ "hostssl",      CONN_HOSTSSL  },
+                { "hostnossl",    CONN_HOSTNOSSL},
+		{ "hostgssenc",   CONN_NEVER    },
+                { "hostnogssenc", CONN_HOST     },
+	};
+
+	for (size_t i = 0; i < PGT_NELEMS(words); i++)
+		if (field_is(field, words[i].word)) {
+			rule->kind = words[i].kind;
+			return true;
+		}
+	if (!strncmp(field->words[0].text, "include", 7))
+		complain_about(p, field->words[0].text, "not supported: write the lines here");
+	else
+		complain_about(p, field->words[0].text,
+			       "a line begins with local, host, hostssl or hostnossl");
+	return false;
+}
+
+static void take_rule(struct parser *p, const struct fields *f, struct rule *rule)
+{
+	size_t next = 3;
+
+	if (!take_kind(p, &f->at[0], rule))
+		return;
+	if (f->n < 3) {
+		complain(p, "behind the kind of connection stand databases and users");
+		return;
+	}
+	take_names(p, &f->at[1], true, &rule->databases);
+	take_names(p, &f->at[2], false, &rule->users);
+	if (rule->kind != CONN_LOCAL && !take_where(p, f, &next, rule))
+		return;
+	take_method(p, f, &next, rule);
+	for (; next < f->n; next++)
+		for (size_t w = 0; w < f->at[next].n; w++)
+			take_option(p, &f->at[next].words[w], rule);
+}
+
+static void free_rule(struct rule *rule)
+{
+	free_names(&rule->databases);
+	free_names(&rule->users);
+	free(rule->map);
+}
+
+struct hba *hba_parse(struct slice text, const char *file, const struct hba_reader *reader)
+{
+	struct hba *hba = xnew(struct hba);
+	struct parser p = { .reader = reader, .file = file };
+	struct fields fields;
+	const char *fault;
+	int line = 0;
+
+	while (fields_next(&text, &line, &fields, &fault)) {
+		struct rule rule = { .told.line = fields.line };
+		unsigned before = p.nfaults;
+
+		p.line = fields.line;
+		if (fault)
+			complain(&p, fault);
+		else
+			take_rule(&p, &fields, &rule);
+		fields_fini(&fields);
+		if (p.nfaults > before) {
+			free_rule(&rule);
+			continue;
+		}
+		rule.told.map = rule.map;
+		hba->rules = xrealloc(hba->rules, (hba->n + 1) * sizeof(*hba->rules));
+		hba->rules[hba->n++] = rule;
+	}
+	return hba;
+}
+
+void hba_free(struct hba *hba)
+{
+	if (!hba)
+		return;
+	for (size_t i = 0; i < hba->n; i++)
+		free_rule(&hba->rules[i]);
+	free(hba->rules);
+	free(hba);
+}
+
+static bool is_kind(enum conn_kind kind, const struct hba_who *who)
+{
+	switch (kind) {
+	case CONN_LOCAL:
+		return who->is_local;
+	case CONN_HOST:
+		return !who->is_local;
+	case CONN_HOSTSSL:
+		return !who->is_local && who->is_tls;
+	case CONN_HOSTNOSSL:
+		return !who->is_local && !who->is_tls;
+	case CONN_NEVER:
+		break;
+	}
+	return false;
+}
+
+const struct hba_rule *hba_find(const struct hba *hba, const struct hba_who *who)
+{
+	for (size_t i = 0; i < hba->n; i++) {
+		const struct rule *rule = &hba->rules[i];
+
+		if (is_kind(rule->kind, who) && is_among(&rule->databases, who, true) &&
+		    is_among(&rule->users, who, false) && (who->is_local || is_from(rule, who)))
+			return &rule->told;
+	}
+	return NULL;
+}
+
+int hba_wants_certificate(const struct hba *hba)
+{
+	for (size_t i = 0; i < hba->n; i++)
+		if (hba->rules[i].told.method == HBA_CERT ||
+		    hba->rules[i].told.clientcert != CLIENTCERT_NO)
+			return hba->rules[i].told.line;
+	return 0;
+}

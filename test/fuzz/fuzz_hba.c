@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * fuzz_hba.c - any bytes as pg_hba.conf, as an @file of it, and as pg_ident.conf.
+ *
+ * The first byte says which of the two; the @file that rules name has the bytes behind a NUL.
+ */
+#include "auth/hba.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct input {
+	struct slice text, beside;
+	unsigned nfaults, nreads;
+};
+
+static bool near_by_bytes(bool is_ipv6, const uint8_t *ip, bool whole_net)
+{
+	return ip[is_ipv6 ? 15 : 3] % 2 == whole_net;
+}
+
+static bool read_beside(void *arg, const char *path, struct buf *text, struct err *e)
+{
+	struct input *in = arg;
+
+	PGT_ASSERT(*path);
+	/* Files that name themselves many times are slow, and the rules' author's own doing. */
+	if (++in->nreads > 50)
+		return err_set(e, "F0000", "enough");
+	buf_put_slice(text, in->beside);
+	return true;
+}
+
+static void on_hba_fault(void *arg, const char *file, int line, const char *text)
+{
+	struct input *in = arg;
+
+	PGT_ASSERT(*file && line > 0 && *text);
+	in->nfaults++;
+}
+
+static void on_ident_fault(void *arg, const char *file, int line, const char *text)
+{
+	int *last_line = arg;
+
+	PGT_ASSERT(*file && line > *last_line && *text);
+	*last_line = line;
+}
+
+static void as_hba(struct slice text)
+{
+	const char *nul = memchr(text.p, '\0', text.n);
+	struct input in = { .text = slice_of(text.p, nul ? (size_t)(nul - text.p) : text.n) };
+	const struct hba_reader reader = { read_beside, on_hba_fault, &in };
+	struct hba *hba;
+
+	if (nul)
+		in.beside = slice_of(nul + 1, text.n - in.text.n - 1);
+	hba = hba_parse(in.text, "dir/fuzz", &reader);
+	for (unsigned i = 0; i < 32; i++) {
+		const struct hba_who who = {
+			.is_local = i & 1,
+			.is_tls = i & 2,
+			.is_ipv6 = i & 4,
+			.is_physical = i & 8,
+			.ip = {10, 0, 0, (uint8_t)i},
+			.database = "db",
+			.user = i & 16 ? "db" : "u",
+			.is_near = near_by_bytes
+		};
+		const struct hba_rule *rule = hba_find(hba, &who);
+
+		PGT_ASSERT(!rule || rule->line > 0);
+		PGT_ASSERT(!rule || rule->method != HBA_PEER || who.is_local);
+		PGT_ASSERT(!rule || rule->method != HBA_CERT || who.is_tls);
+	}
+	PGT_ASSERT(hba_wants_certificate(hba) >= 0);
+	hba_free(hba);
+}
+
+/* Large counts in expressions take the C library long, and are the author's own doing too. */
+static void as_ident(struct slice text)
+{
+	int last_line = 0;
+	struct ident *ident;
+
+	if (memchr(text.p, '{', text.n))
+		return;
+	ident = ident_parse(text, "fuzz", on_ident_fault, &last_line);
+	PGT_ASSERT(ident_allows(ident, NULL, "u", "u"));
+	PGT_ASSERT(!ident_allows(ident, "no such map, with blanks", "u", "u") || text.n > 20);
+	if (ident_allows(ident, "m", "u@example.com", "u"))
+		PGT_ASSERT(text.n > 4);
+	ident_free(ident);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct slice text;
+
+	if (!size)
+		return 0;
+	text = slice_of((const char *)data + 1, size - 1);
+	if (data[0] % 2)
+		as_ident(text);
+	else
+		as_hba(text);
+	return 0;
+}
