@@ -67,6 +67,8 @@ ssize_t tls_write(struct tls *tls, const void *p, size_t n, enum tls_want *want)
 bool tls_has_pending(const struct tls *tls);
 /* Says goodbye (close_notify) without waiting. */
 void tls_goodbye(struct tls *tls);
+/* Whether the peer has shown a certificate that our CA file vouches for. */
+bool tls_peer_is_verified(const struct tls *tls);
 /* The common name of a peer's certificate, NUL-terminated UTF-8, for auth_type = cert.  False: it
  * has none that fits, or the context was not told to verify_peer, so that nobody vouches for it. */
 bool tls_peer_name(const struct tls *tls, char *out, size_t n);

@@ -243,16 +243,20 @@ static bool is_fit(const struct client *c, const struct config *config, const st
 	bool asks_name = rule->method == HBA_PEER || rule->method == HBA_CERT ||
 			 rule->clientcert == CLIENTCERT_VERIFY_FULL;
 
-	if (!asks_name || is_named(c, config, rule))
+	/* A session that began before certificates were asked for has none. */
+	if ((rule->clientcert == CLIENTCERT_NO ||
+	     (c->conn.tls && tls_peer_is_verified(c->conn.tls))) &&
+	    (!asks_name || is_named(c, config, rule)))
 		return true;
 	return err_set(e, "28000", "%s authentication failed for user \"%.100s\"",
 		       rule->method == HBA_PEER ? "peer" : "certificate", c->user);
 }
 
 static const enum auth_type ways[] = {
-	[HBA_TRUST] = AUTH_TYPE_TRUST, [HBA_PASSWORD] = AUTH_TYPE_PLAIN,
-	[HBA_MD5] = AUTH_TYPE_MD5,     [HBA_SCRAM] = AUTH_TYPE_SCRAM,
-	[HBA_CERT] = AUTH_TYPE_TRUST,  [HBA_PEER] = AUTH_TYPE_TRUST,
+	[HBA_TRUST] = AUTH_TYPE_TRUST,    [HBA_REJECT] = AUTH_TYPE_HBA, /* no way */
+	[HBA_PASSWORD] = AUTH_TYPE_PLAIN, [HBA_MD5] = AUTH_TYPE_MD5,
+	[HBA_SCRAM] = AUTH_TYPE_SCRAM,    [HBA_CERT] = AUTH_TYPE_TRUST,
+	[HBA_PEER] = AUTH_TYPE_TRUST,
 };
 
 /* How it has to prove who it is.  False: in no way (*e). */

@@ -494,16 +494,21 @@ static bool copy_name(const ASN1_STRING *name, char *out, size_t n)
 	return ok;
 }
 
+bool tls_peer_is_verified(const struct tls *tls)
+{
+	return SSL_get0_peer_certificate(tls->ssl) &&
+	       SSL_get_verify_mode(tls->ssl) & SSL_VERIFY_PEER;
+}
+
 bool tls_peer_name(const struct tls *tls, char *out, size_t n)
 {
-	X509 *cert = SSL_get0_peer_certificate(tls->ssl);
 	X509_NAME *subject;
 	int at;
 	bool ok;
 
-	if (!cert || !(SSL_get_verify_mode(tls->ssl) & SSL_VERIFY_PEER))
+	if (!tls_peer_is_verified(tls))
 		return false;
-	subject = X509_get_subject_name(cert);
+	subject = X509_get_subject_name(SSL_get0_peer_certificate(tls->ssl));
 	at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
 	ok = at >= 0 &&
 	     copy_name(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)), out, n);

@@ -67,6 +67,12 @@ ROSTER = [b"\2tenant\0business_id\0tier\0a\0" b"1\0basic\0b\0" b"2\0basic\0",
 USERS = [b'"app" "secret"\n"b" "md5' + b"0" * 32 + b'"\n; x\n', b'"u" ""\n"q""q" "a""b" tail\n',
          b'"s" "' + SCRAM[-1][1:] + b'"\n']
 
+RULES = [b"local all all peer map=m # c\nhost db,\"a b\" u 10.0.0.0/8 md5\nhostssl sameuser @f ::1/128 cert\n"
+         b"hostnossl replication all samenet reject\n\0u, \"v\"\n@f w",
+         b"host all +g 10.0.0.1 255.0.0.0 trust\nhostgssenc all all samehost \\\nscram-sha-256\n",
+         b"hostssl all \"d\"\"b\" all password clientcert=verify-full clientname=CN map=\"m\"\n"]
+MAPS = [b"m /^(.*)@example\\.com$ \\1\nm \"u@example.com\" all\n# c\nn a b"]
+
 
 def server_messages():
     return (raw.error("42601", "no") + raw.notice("00000", "x"), raw.row_description("a", "b"),
@@ -92,6 +98,7 @@ SEEDS = {
     "fuzz_config": lambda: (p.read_bytes() for p in [*(TOP / "etc").rglob("*.ini"),
                                                      TOP / "test/unit/pgbouncer.ini"]),
     "fuzz_frame": lambda: [*server_messages(), *client_messages()],
+    "fuzz_hba": lambda: [*(b"\0" + t for t in RULES), *(b"\1" + t for t in MAPS)],
     "fuzz_identity": lambda: (bytes([way]) + p[4:] for p in PACKETS for way in range(5)),
     "fuzz_lex": lambda: under_settings(statements()),
     "fuzz_roster": lambda: ROSTER,

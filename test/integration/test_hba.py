@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: ISC
+#
+# test_hba.py - auth_type = hba: rules say who may come from where, and how it proves who it is.
+#
+# What each part of a rule means is tested in test/unit/test_hba.c.
+import os
+import pwd
+import socket
+import ssl
+
+import psycopg
+import pytest
+
+import raw
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from machine import give_to_service_user, scratch_dir
+from rig import log_in, shop
+from test_login import conversation
+from test_tls import certificates, connect, secured  # noqa: F401
+from turnstile import ADMIN_USER
+from waiting import wait_until
+
+CONSOLE = (f"host pgturnstile {ADMIN_USER} 127.0.0.1/32 scram-sha-256\n"
+           f"local pgturnstile {ADMIN_USER} scram-sha-256")
+ME = pwd.getpwuid(os.geteuid()).pw_name
+
+
+class Rules:
+    """Files beside a pooler."""
+
+    def __init__(self):
+        self.dir = scratch_dir("hba")
+        self.dir.chmod(0o755)
+
+    def put(self, name, *lines):
+        path = self.dir / name
+        path.write_text("\n".join(lines) + "\n")
+        path.chmod(0o644)
+        give_to_service_user(path)
+        return path
+
+    def settings(self, *lines, ident=()):
+        return {"auth_type": "hba", "auth_hba_file": self.put("hba.conf", CONSOLE, *lines),
+                "auth_ident_file": self.put("ident.conf", *ident)}
+
+
+@pytest.fixture
+def rules():
+    return Rules()
+
+
+@pytest.fixture
+def start(primary, turnstile, rules):
+    def start_with(*lines, ident=(), users=None, **settings):
+        return turnstile(shop(primary, {**rules.settings(*lines, ident=ident), **settings},
+                              {"user": APP_USER, "password": APP_PASSWORD}),
+                         {APP_USER: APP_PASSWORD, **(users or {})})
+    return start_with
+
+
+def asked(pooler, user=APP_USER, dbname=APP_DATABASE):
+    """The first message to who says so: a number of what is asked, or an SQLSTATE."""
+    with raw.RawClient(pooler.port) as client:
+        client.send(raw.startup({"user": user, "database": dbname}))
+        first = client.message()
+        return first.fields["C"] if first.kind == "E" else first.number
+
+
+def local(pooler, user, dbname=APP_DATABASE, **kwargs):
+    """By its Unix socket."""
+    return psycopg.connect(host=str(pooler.dir), port=pooler.port, user=user, dbname=dbname,
+                           **kwargs)
+
+
+@pytest.mark.parametrize(("method", "number"), [("trust", 0), ("password", 3), ("md5", 5),
+                                                ("scram-sha-256", 10), ("reject", "28000")])
+def test_the_rule_says_how(start, method, number):
+    t = start(f"host all all 127.0.0.1/32 {method}")
+    assert asked(t) == number
+    if method != "reject":
+        with log_in(t) as client:
+            assert client.rows("SELECT 2") == [("2",)]
+
+
+def test_the_first_rule_that_fits_decides(start):
+    t = start(f"host {APP_DATABASE} anna all reject", f"host {APP_DATABASE} all all password",
+              "host all all all scram-sha-256", users={"anna": "x", "bert": "x"})
+    assert [asked(t, "anna"), asked(t, "bert"), asked(t, "bert", "other")] == ["28000", 3, 10]
+
+
+def test_without_a_rule_nobody_comes_in(start):
+    t = start("local all all trust", "hostssl all all all trust", "host all all 10.99.0.0/16 trust")
+    with pytest.raises(raw.LoginRefused) as refused:
+        log_in(t)
+    assert refused.value.fields["C"] == "28000"
+    assert refused.value.fields["M"] == (
+        f'no rule of auth_hba_file for host "127.0.0.1", user "{APP_USER}",'
+        f' database "{APP_DATABASE}", no TLS')
+
+
+@pytest.mark.parametrize("method", ["password", "md5", "scram-sha-256"])
+def test_strangers_hear_the_same_as_wrong_passwords(start, method):
+    t = start(f"host all all samehost {method}")
+    known = conversation(t, APP_USER, APP_DATABASE)
+    assert str(conversation(t, "apq", APP_DATABASE)).replace("apq", APP_USER) == str(known)
+
+
+@pytest.mark.parametrize("where", ["samehost", "samenet", "all", "127.0.0.1/32",
+                                   "127.0.0.1 255.255.255.255"])
+def test_addresses(start, where):
+    assert asked(start(f"host all all {where} scram-sha-256")) == 10
+
+
+def test_users_of_a_file(start, rules):
+    rules.put("users", "# ours", APP_USER)
+    t = start("host all @users all scram-sha-256")
+    assert (asked(t), asked(t, "other")) == (10, "28000")
+
+
+def test_auth_query_with_rules(primary, start):
+    """Who is not in auth_file is looked up, unless the rule needs no user."""
+    primary.sql("DROP ROLE IF EXISTS hba_asker")
+    primary.role("hba_asker", "asks", "SUPERUSER LOGIN")
+    try:
+        t = start("host all app all reject", "host all all all scram-sha-256", auth_user="hba_asker",
+                  users={"hba_asker": "asks", APP_USER: ""})
+        assert t.admin("SHOW AUTH_QUERY") == []
+        assert asked(t, "nobody") == 10
+        assert t.admin("SHOW AUTH_QUERY")[0]["lookups"] == 1
+        assert asked(t, APP_USER) == "28000"
+        assert t.admin("SHOW AUTH_QUERY")[0]["lookups"] == 1
+    finally:
+        primary.sql("DROP ROLE hba_asker")
+
+
+# --- peer -----------------------------------------------------------------------------------------
+def test_peer(start):
+    t = start("local all all peer", users={ME: "x", "other": "x"})
+    with local(t, ME) as connection:
+        assert connection.execute("SELECT current_user").fetchone() == (APP_USER,)
+    with pytest.raises(psycopg.OperationalError, match='peer authentication failed for user "other"'):
+        local(t, "other")
+    assert asked(t) == "28000"
+
+
+def test_peer_with_a_map(start):
+    t = start("local all all peer map=us", ident=(f"us /^({ME[0]}).*$ \\1_app", f"us {ME} other",
+                                                   f"them {ME} third"),
+              users={f"{ME[0]}_app": "x", "other": "x", "third": "x"})
+    for user in f"{ME[0]}_app", "other":
+        local(t, user).close()
+    for user in "third", ME:
+        with pytest.raises(psycopg.OperationalError, match="peer authentication failed"):
+            local(t, user)
+
+
+def test_a_peer_has_to_be_a_user(start):
+    t = start("local all all peer")
+    with pytest.raises(psycopg.OperationalError, match="authentication failed"):
+        local(t, ME)
+
+
+# --- certificates ---------------------------------------------------------------------------------
+def with_certificate(pooler, where, **kwargs):
+    return connect(pooler, **{"sslmode": "require", "sslcert": where / "client.crt",
+                              "sslkey": where / "client.key", **kwargs})
+
+
+@pytest.fixture
+def start_tls(start, certificates):  # noqa: F811
+    def start_with(*lines, **kwargs):
+        return start(*lines, **secured(certificates, "verify-ca",
+                                       client_tls_ca_file=certificates / "ca.crt"), **kwargs)
+    return start_with
+
+
+def test_cert(start_tls, certificates):  # noqa: F811
+    """The certificate is APP_USER's."""
+    t = start_tls("hostssl all all all cert", users={"other": "x"})
+    with with_certificate(t, certificates, password="") as connection:
+        assert connection.execute("SELECT 2").fetchone() == (2,)
+    with pytest.raises(psycopg.OperationalError, match="certificate authentication failed"):
+        with_certificate(t, certificates, user="other")
+
+
+def test_cert_with_a_map(start_tls, certificates):  # noqa: F811
+    t = start_tls("hostssl all all all cert map=m", ident=("m /^(.*)$ \\1_too",),
+                  users={f"{APP_USER}_too": "x"})
+    with_certificate(t, certificates, user=f"{APP_USER}_too", password="").close()
+    with pytest.raises(psycopg.OperationalError, match="certificate authentication failed"):
+        with_certificate(t, certificates)
+
+
+def test_clientcert_besides_a_password(start_tls, certificates):  # noqa: F811
+    t = start_tls("hostssl all all all scram-sha-256 clientcert=verify-full", users={"other": "x"})
+    with_certificate(t, certificates).close()
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        with_certificate(t, certificates, password="wrong")
+    with pytest.raises(psycopg.OperationalError, match="certificate authentication failed"):
+        with_certificate(t, certificates, user="other", password="x")
+
+
+def test_hostssl_and_hostnossl(start, certificates):  # noqa: F811
+    t = start("hostssl all all all scram-sha-256", "hostnossl all all all reject",
+              **secured(certificates, "allow"))
+    connect(t, sslmode="require").close()
+    assert asked(t) == "28000"
+
+
+# --- reload ---------------------------------------------------------------------------------------
+def test_i8_a_reload_with_faults_keeps_the_old_rules(start, rules):
+    t = start("host all all all scram-sha-256")
+    rules.put("hba.conf", CONSOLE, "host all +staff all trust", "host all all all trust",
+              "host all all all nonsense")
+    rules.put("ident.conf", "m /( x")
+    with pytest.raises(psycopg.Error):
+        t.reload()
+    assert asked(t) == 10
+    for line in ("hba.conf:3: +staff: groups are not supported",
+                 "hba.conf:5: nonsense: there is no such method here",
+                 "ident.conf:1: the regular expression makes no sense"):
+        assert line in t.log_text()
+    rules.put("ident.conf")
+    rules.put("hba.conf", CONSOLE, "host all all all password")
+    t.reload()
+    assert asked(t) == 3
+
+
+def test_i8_a_reload_in_the_middle_of_a_login(start, rules):
+    """What was asked before is no proof by the new rules."""
+    t = start("host all all all password")
+    with raw.RawClient(t.port) as client:
+        client.send(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
+        assert client.message().number == 3
+        rules.put("hba.conf", CONSOLE, "host all all all reject")
+        t.reload()
+        client.send(raw.password(APP_PASSWORD))
+        assert client.message().fields["C"] == "57P01"
+
+
+def test_a_session_from_before_certificates_were_asked_for(start, rules, certificates):  # noqa: F811
+    """A reload asks for one while a client without one has shaken hands and said nothing yet."""
+    t = start("host all all all scram-sha-256", **secured(certificates, "allow"))
+    rules.put("hba.conf", CONSOLE, "hostssl all all all scram-sha-256 clientcert=verify-ca")
+    with socket.create_connection((t.host, t.port), 10) as sock:
+        sock.sendall(raw.SSL_REQUEST)
+        assert sock.recv(1) == b"S"
+        context = ssl.create_default_context(cafile=certificates / "ca.crt")
+        with context.wrap_socket(sock, server_hostname="localhost") as tls:
+            with local(t, ADMIN_USER, "pgturnstile", password=t.users[ADMIN_USER],
+                       autocommit=True) as console:
+                t.config["pgturnstile"].update(secured(
+                    certificates, "verify-ca", client_tls_ca_file=certificates / "ca.crt"))
+                t.write()
+                console.execute("RELOAD")
+            tls.sendall(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
+            assert b"certificate authentication failed" in tls.recv(1000)
+
+
+def test_hba_needs_its_file(start):
+    t = start("host all all all scram-sha-256")
+    with pytest.raises(psycopg.Error):
+        t.reload({"pgturnstile": {"auth_hba_file": ""}})
+    assert "auth_type: hba needs its rules: set auth_hba_file" in t.log_text()
+
+
+def test_cert_needs_that_certificates_are_asked_for(start, rules):
+    t = start("host all all all scram-sha-256")
+    rules.put("hba.conf", CONSOLE, "hostssl all all all cert")
+    with pytest.raises(psycopg.Error):
+        t.reload()
+    assert "hba.conf:3 wants a certificate" in t.log_text()
+
+
+def test_the_rules_are_read_with_the_file_only(primary, turnstile, rules):
+    t = turnstile(shop(primary, {**rules.settings("host all all all trust"),
+                                 "auth_type": "scram-sha-256"}))
+    with pytest.raises(psycopg.Error, match="write hba there"):
+        t.admin("SET auth_type = 'hba'")
+    assert asked(t) == 10
+
+
+def test_operators_are_not_locked_out(start, rules):
+    """pgturnstile's own system user gets in by the Unix socket whatever the rules say."""
+    t = start("local all all reject", "host all all all reject")
+    wait_until(lambda: t.log_contains("is ready"))
+    if pwd.getpwuid(os.stat(f"/proc/{t.pid()}").st_uid).pw_name != ME:
+        pytest.skip("the pooler runs as another user")
+    with local(t, "pgturnstile", "pgturnstile", autocommit=True) as connection:
+        assert connection.execute("SHOW VERSION").fetchone()
