@@ -10,9 +10,14 @@
 #include "base/buf.h"
 #include "base/mem.h"
 
+#include <ctype.h>
 #include <regex.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Of an expression: its bytes, and how many copies of its parts the C library may have to make. */
+#define REGEX_MAX  1024
+#define COPIES_MAX 65536
 
 struct mapping {
 	char *map, *name, *user;
@@ -35,11 +40,36 @@ static void clear(struct mapping *m)
 	free(m->user);
 }
 
+/* The C library copies what is repeated, again and again where repetitions are within each other:
+ * `a++++++…` would take all memory that there is. */
+static bool is_costly(const char *expression)
+{
+	unsigned long copies = 1;
+
+	for (const char *c = expression; *c && copies <= COPIES_MAX; c++) {
+		if (*c == '+')
+			copies *= 2;
+		if (*c != '{')
+			continue;
+		for (const char *digit = c + 1;
+		     copies <= COPIES_MAX && (isdigit((unsigned char)*digit) || *digit == ',');) {
+			char *end;
+			unsigned long count = strtoul(digit, &end, 10);
+
+			copies *= (count < COPIES_MAX ? count : COPIES_MAX) + 1;
+			digit = end > digit ? end : digit + 1;
+		}
+	}
+	return copies > COPIES_MAX || strlen(expression) > REGEX_MAX;
+}
+
 /* NULL, or what is wrong. */
 static const char *compile(struct mapping *m)
 {
 	if (!*m->name)
 		return "the regular expression is empty";
+	if (is_costly(m->name))
+		return "the regular expression is too long, or repeats too much";
 	if (regcomp(&m->regex, m->name, REG_EXTENDED) != 0)
 		return "the regular expression makes no sense";
 	m->is_regex = true;

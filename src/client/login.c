@@ -214,11 +214,11 @@ static struct hba_who who_is(const struct client *c)
 
 static bool refuse_by_rules(const struct client *c, const struct hba_rule *rule, struct err *e)
 {
+	const char *why = rule ? "auth_hba_file rejects host" : "no rule of auth_hba_file for host";
 	char host[INET6_ADDRSTRLEN];
 
 	conn_addr_text(&c->conn.peer, host);
-	return err_set(e, "28000", "%s host \"%s\", user \"%.100s\", database \"%.100s\", %s",
-		       rule ? "auth_hba_file rejects" : "no rule of auth_hba_file for", host,
+	return err_set(e, "28000", "%s \"%s\", user \"%.100s\", database \"%.100s\", %s", why, host,
 		       c->login->id.auth_user, c->login->id.database,
 		       c->conn.tls ? "TLS" : "no TLS");
 }
@@ -248,8 +248,10 @@ static bool is_fit(const struct client *c, const struct config *config, const st
 	     (c->conn.tls && tls_peer_is_verified(c->conn.tls))) &&
 	    (!asks_name || is_named(c, config, rule)))
 		return true;
-	return err_set(e, "28000", "%s authentication failed for user \"%.100s\"",
-		       rule->method == HBA_PEER ? "peer" : "certificate", c->user);
+	return rule->method == HBA_PEER
+		   ? err_set(e, "28000", "peer authentication failed for user \"%.100s\"", c->user)
+		   : err_set(e, "28000", "certificate authentication failed for user \"%.100s\"",
+			     c->user);
 }
 
 static const enum auth_type ways[] = {
