@@ -21,8 +21,18 @@ struct frame;
 /* The request at hand is about to go to the client's server, which is a replica's: keeps it, if it
  * could be asked again. */
 void rescue_keep(struct client *c);
-/* It has been answered, or begun to be, or nobody waits for that any more. */
+/* Whether the end of the batch that has begun to come is waited for, so that it can be kept: in a
+ * READ ONLY transaction in which nothing has run. */
+bool rescue_lacks_end(const struct client *c);
+static inline bool rescue_waits_for_end(const struct client *c)
+{
+	return (c->begin || (c->server && c->server->asked_begin)) && rescue_lacks_end(c);
+}
+/* Nobody waits for its answer any more. */
 void rescue_forget(struct server *s);
+/* It has been answered, or begun to be.  A BEGIN behind which nothing has run can still be taken
+ * back. */
+void rescue_answered(struct server *s);
 
 /* Around what the server says. */
 static inline void rescue_before_answers(struct server *s)
@@ -33,7 +43,7 @@ static inline void rescue_before_answers(struct server *s)
 static inline void rescue_behind_answers(struct server *s)
 {
 	if (s->may_rescue && conn_unsent(&s->client->conn) > s->answer_at)
-		rescue_forget(s);
+		rescue_answered(s);
 }
 
 /* An error, a warning, the end of the connection.  True: the request has been taken back, and the

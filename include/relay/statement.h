@@ -168,6 +168,15 @@ void statement_leave_made(struct client *c);
 const struct statement *statement_of_serial(const struct server *s, uint64_t serial);
 const char *statement_name_of(const struct server *s, const struct statement *st);
 
+/* Whether its Parse takes the transaction's snapshot. */
+static inline bool statement_takes_snapshot(enum sql_kind kind)
+{
+	const uint64_t queries = 1ull << SQL_KIND_SELECT | 1ull << SQL_KIND_INSERT |
+				 1ull << SQL_KIND_UPDATE | 1ull << SQL_KIND_DELETE |
+				 1ull << SQL_KIND_EXPLAIN | 1ull << SQL_KIND_DECLARE;
+
+	return queries >> kind & 1;
+}
 /* Whether a command may not come behind the snapshot that its transaction owes
  * (client.owes_snapshot): then the server takes it first. */
 static inline bool statement_minds_snapshot(enum sql_kind kind)

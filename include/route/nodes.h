@@ -88,12 +88,13 @@ struct node_set {
 	_Atomic unsigned ddl;     /* counts commands that change what texts mean, as far as seen */
 	_Atomic unsigned definitions; /* and those that may bring code into tables and names … */
 	_Atomic unsigned learned;  /* … up to this one it is known what that leaves, or nobody can
-				      tell */
+				      tell … */
+	_Atomic unsigned judged;   /* … and up to this one the catalog knows them */
 	_Atomic usec_t learned_at; /* monotonic; when that was asked last */
 	atomic_bool unsure; /* writes go to another server than the monitor asks: no replica can
 			     * be said to have them */
 	pthread_mutex_t lock;
-	const struct sql_catalog *catalog; /* or NULL as long as it was not read */
+	const struct sql_catalog *catalog; /* or NULL as long as it was not read; .judged */
 	const struct sql_leaving *leaving; /* the same */
 };
 
@@ -115,10 +116,14 @@ void node_weigh(struct node *node, unsigned weight);
 /* The same hosts and ports in the same order. */
 bool node_set_matches(const struct node_set *set, const struct node_conf *nodes, size_t n);
 
-/* The catalog with a reference for the caller, or NULL. */
+/* The catalog with a reference for the caller, or NULL: it was not read, or something has been
+ * defined since. */
 const struct sql_catalog *node_set_catalog(struct node_set *set);
-/* Takes the reference. */
-void node_set_publish_catalog(struct node_set *set, const struct sql_catalog *catalog);
+/* Takes the reference.  It was read when there had been so many definitions. */
+void node_set_publish_catalog(struct node_set *set, const struct sql_catalog *catalog,
+			      unsigned definitions);
+/* Something has been defined: what is known of the catalog is not to be relied on. */
+void node_set_note_definition(struct node_set *set);
 /* The same for the names of code that leaves something, asked for when there had been so many
  * definitions.  leaving NULL: it could not be had; what was known before stays. */
 const struct sql_leaving *node_set_leaving(struct node_set *set);

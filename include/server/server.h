@@ -147,7 +147,9 @@ struct server {
 	struct buf sent; /* the batch under way, if it may have to be sent again */
 	/* Of the relay, on a replica: what its client has asked, as that has sent it … */
 	struct buf asked;
-	struct statement *asked_begin; /* … with the BEGIN that went ahead, or NULL … */
+	/* … with the BEGIN that went ahead of it, and behind which nothing else has run, or NULL …
+	 */
+	struct statement *asked_begin;
 	struct statement *asked_known; /* … and what an unnamed Parse in it was answered with … */
 	size_t answer_at;              /* … and where its answer begins in the client's output */
 	uint64_t batch; /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
@@ -201,6 +203,7 @@ struct server {
 	bool may_rescue;       /* nothing of the answer to .asked has gone out */
 	bool asks_primary;     /* … and it is to be asked again only as the client has sent it */
 	bool times_plan;       /* .timed runs by a plan made for it */
+	bool asked_parsed;     /* behind .asked_begin a query was parsed */
 	bool reuses;           /* the batch under way uses a statement parsed before it */
 	bool forgets;          /* a DISCARD ALL or DEALLOCATE ALL is under way */
 	bool begins_in_batch;  /* a deferred BEGIN is to be answered, and its batch has its Sync */

@@ -64,7 +64,9 @@ struct watch {
 	struct fence_line line; /* of its log */
 	usec_t primary_at;      /* when it was asked for the position in its answer; 0: never */
 	struct catalog_read *reading;
-	usec_t catalog_due;
+	usec_t reading_since;
+	usec_t catalog_due;   /* whatever happens … */
+	usec_t catalog_again; /* … but no sooner than this when something was defined */
 	unsigned definitions; /* of the set when .reading began */
 	bool catalog_failed;  /* and that was said */
 };

@@ -213,7 +213,7 @@ void answer_note_ddl(struct server *s)
 
 	atomic_fetch_add_explicit(&nodes->ddl, 1, memory_order_relaxed);
 	if (s->has_definition)
-		atomic_fetch_add_explicit(&nodes->definitions, 1, memory_order_relaxed);
+		node_set_note_definition(nodes);
 }
 
 /* Code may stand behind names from now on where none did before. */

@@ -20,6 +20,7 @@
 #include "relay/repeat.h"
 #include "relay/replan.h"
 #include "relay/request.h"
+#include "relay/rescue.h"
 #include "relay/statement.h"
 #include "relay/whose.h"
 #include "wire/frame.h"
@@ -58,7 +59,7 @@ static enum step start_batch(struct client *c, const struct frame *f, struct sta
 	bool says_lane = lane_may_be_said(c);
 	struct err e;
 
-	if (request_must_wait_its_turn(c))
+	if (request_must_wait_its_turn(c) || rescue_waits_for_end(c))
 		return STEP_AGAIN;
 	if (c->putbacks && is_at_start(c))
 		putback_forget(c); /* with their transaction */

@@ -371,7 +371,7 @@ void local_send_begin(struct client *c, uint8_t type)
 	struct server *s = c->server;
 
 	PGT_ASSERT(s->tx == 'I');
-	if ((c->is_routed || c->repeats) && !c->begin_failed && !c->begin_due)
+	if ((c->is_routed || (c->repeats && !c->begin_due)) && !c->begin_failed)
 		s->asked_begin = statement_ref(c->begin);
 	promote_begin(c);
 	s->query_at = relay_now(c);

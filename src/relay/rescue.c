@@ -63,6 +63,17 @@ static size_t request_len(struct slice in)
 	return 0;
 }
 
+/* Whether its end is still to come, and nothing is waited for before that. */
+static bool is_open(struct slice in)
+{
+	struct frame f;
+
+	while (next_frame(&in, &f))
+		if (ends_request(&f) || f.type == MSG_FLUSH)
+			return false;
+	return frame_peek(in.p, in.n, &f) == FRAME_PARTIAL;
+}
+
 static uint32_t count_frames(struct slice in, uint8_t type)
 {
 	struct frame f;
@@ -127,6 +138,50 @@ void rescue_forget(struct server *s)
 	statement_unref(s->asked_begin);
 	statement_unref(s->asked_known);
 	s->asked_begin = s->asked_known = NULL;
+	s->asked_parsed = false;
+}
+
+/* Nothing of it is run, so there is nothing that the client could have seen. */
+static bool only_prepares(struct slice asked)
+{
+	struct frame f;
+
+	while (next_frame(&asked, &f))
+		if (f.type != MSG_PARSE && f.type != MSG_DESCRIBE && f.type != MSG_CLOSE &&
+		    f.type != MSG_SYNC)
+			return false;
+	return true;
+}
+
+/* Whether one of its Parses takes the transaction's snapshot. */
+static bool takes_snapshot(const struct client *c, struct slice asked)
+{
+	const struct statement *st;
+	struct frame f;
+
+	while (next_frame(&asked, &f)) {
+		st = f.type == MSG_PARSE ? statement_find(c, first_name(&f)) : NULL;
+		if (st && statement_takes_snapshot(st->kind))
+			return true;
+	}
+	return false;
+}
+
+void rescue_answered(struct server *s)
+{
+	struct client *c = s->client;
+	struct slice asked = buf_peek(&s->asked);
+
+	if (!s->asked_begin || s->asks_primary || c->begun || c->whose || !only_prepares(asked)) {
+		rescue_forget(s);
+		return;
+	}
+	statement_unref(s->asked_known);
+	s->asked_known = NULL;
+	s->asked_parsed |= takes_snapshot(c, asked);
+	s->may_rescue = false;
+	buf_clear(&s->asked);
+	c->is_routed = true; /* so that the next one is kept with it */
 }
 
 /* At the start of a transaction of which no server but this one knows, or in one that may go on on
@@ -136,8 +191,8 @@ static bool is_rescuable(const struct client *c)
 	const struct server *s = c->server;
 
 	return (gate_is_replicas(s) || c->repeats) &&
-	       (s->tx == 'I' || s->asked_begin || c->begun) && !c->was_rescued && !c->pins &&
-	       !c->listening;
+	       (s->tx == 'I' || (s->tx == 'T' && (s->asked_begin || c->begun))) &&
+	       !c->was_rescued && !c->pins && !c->listening;
 }
 
 /* Whoever sends several of them at once is not to wait for each. */
@@ -146,6 +201,16 @@ static size_t len_to_keep(const struct client *c, struct slice in)
 	size_t n = is_rescuable(c) ? request_len(in) : 0;
 
 	return c->server->asks_primary && n < in.n ? 0 : n;
+}
+
+bool rescue_lacks_end(const struct client *c)
+{
+	const struct slice in = conn_input(&c->conn);
+	size_t max = c->group->set.rescue_max_size;
+	bool may_keep =
+	    c->begin ? c->begin_reads && gate_has_choice(c) : c->server && c->server->asked_begin;
+
+	return may_keep && in.n < max && in.n < WAITING_INPUT_MAX && is_open(in);
 }
 
 void rescue_keep(struct client *c)
@@ -354,6 +419,7 @@ static void ask_again(struct server *s, enum cause cause)
 {
 	struct client *c = s->client;
 	struct statement *begun = c->begun, *begin = s->asked_begin;
+	bool owes_snapshot = s->asked_parsed;
 	struct buf asked = s->asked;
 	struct slice handled = part_handled(c, buf_peek(&asked));
 	uint32_t parsed = count_parsed(s, handled);
@@ -376,6 +442,7 @@ static void ask_again(struct server *s, enum cause cause)
 		promote_take_back(c, begun);
 	} else if (begin) {
 		local_take_back(c, begin);
+		c->owes_snapshot |= owes_snapshot;
 	}
 	/* Its Executes are paid for. */
 	c->prepaid = admit_is_gated(c) ? count_frames(handled, MSG_EXECUTE) : 0;
@@ -450,9 +517,37 @@ static bool can_ask_again(const struct server *s)
 	       !takes_away_what_it_used(buf_peek(&s->asked));
 }
 
+static bool owes_client(const struct server *s)
+{
+	for (uint32_t i = 0; i < s->replies.n; i++)
+		if (replies_at(&s->replies, i)->way != REPLY_SWALLOW)
+			return true;
+	return false;
+}
+
+/* The client has begun its transaction, maybe prepared for it, and waits for nothing: it begins
+ * anew, wherever it goes. */
+static bool take_back_begin(struct server *s)
+{
+	struct client *c = s->client;
+	bool owes_snapshot = s->asked_parsed;
+	struct statement *begin;
+
+	if (!s->asked_begin || s->may_rescue || s->tx != 'T' || c->in_batch || c->stream_left ||
+	    c->phase != CLIENT_READY || owes_client(s))
+		return false;
+	begin = statement_ref(s->asked_begin);
+	count(&c->group->counters, CAUSE_LOST);
+	attach_withdraw(c);
+	local_take_back(c, begin);
+	c->owes_snapshot |= owes_snapshot;
+	relay_go_on(c);
+	return true;
+}
+
 static bool rescue(struct server *s, enum cause cause)
 {
-	if (cause == CAUSE_LOST && promote_on_lost(s))
+	if (cause == CAUSE_LOST && (promote_on_lost(s) || take_back_begin(s)))
 		return true;
 	if (!can_ask_again(s)) {
 		s->client->group->counters.unrescued_count += cause != CAUSE_KNOWN;
@@ -460,6 +555,15 @@ static bool rescue(struct server *s, enum cause cause)
 	}
 	ask_again(s, cause);
 	return true;
+}
+
+/* What goes ahead of a request has failed for reasons of its own, which are told elsewhere.  A
+ * Parse of ours is the client's, and recovery stands in anybody's way. */
+static bool is_told_elsewhere(const struct reply *head, enum cause cause)
+{
+	return head && head->way == REPLY_SWALLOW && head->note != NOTE_INJECTED &&
+	       head->note != NOTE_INJECTED_UNNAMED && cause != CAUSE_CONFLICT &&
+	       cause != CAUSE_LOST;
 }
 
 bool rescue_on_error(struct server *s, const struct frame *f)
@@ -476,26 +580,26 @@ bool rescue_on_error(struct server *s, const struct frame *f)
 		cause = CAUSE_KNOWN;
 	if (cause == CAUSE_NONE || (cause == CAUSE_WRITE && asked_to_read(s)))
 		return false;
-	/* What goes ahead of a request has failed: that is told elsewhere. */
-	if (head && head->way == REPLY_SWALLOW && !is_fatal(&report))
-		return false;
-	return rescue(s, cause);
+	return !is_told_elsewhere(head, cause) && rescue(s, cause);
 }
 
 bool rescue_on_notice(struct server *s, const struct frame *f)
 {
 	struct report report;
 
-	if (!s->may_rescue || s->asks_primary || !frame_is_whole(f))
+	if (!(s->may_rescue || s->asked_begin) || s->asks_primary || !frame_is_whole(f))
 		return false;
 	report_parse(frame_body(f), &report);
-	return report_is_farewell(&report) && rescue(s, CAUSE_LOST);
+	return report_is_farewell(&report) &&
+	       (s->may_rescue ? rescue(s, CAUSE_LOST) : take_back_begin(s));
 }
 
 bool rescue_on_lost(struct server *s)
 {
-	if (!s->may_rescue || s->asks_primary)
+	if (s->asks_primary)
 		return false;
+	if (!s->may_rescue)
+		return take_back_begin(s);
 	/* What has not gone out yet is older than the request. */
 	s->answer_at = conn_unsent(&s->client->conn);
 	return rescue(s, CAUSE_LOST);

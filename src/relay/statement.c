@@ -392,11 +392,7 @@ static bool may_refuse_all(const struct server *s)
 /* No server parses it, which would have taken the transaction's snapshot. */
 static void note_unparsed(struct client *c, const struct statement *st)
 {
-	const uint64_t queries = 1ull << SQL_KIND_SELECT | 1ull << SQL_KIND_INSERT |
-				 1ull << SQL_KIND_UPDATE | 1ull << SQL_KIND_DELETE |
-				 1ull << SQL_KIND_EXPLAIN | 1ull << SQL_KIND_DECLARE;
-
-	c->owes_snapshot |= is_in_transaction(c) && (queries >> st->kind & 1);
+	c->owes_snapshot |= is_in_transaction(c) && statement_takes_snapshot(st->kind);
 }
 
 static void parse_unnamed(struct client *c, struct statement *st)

@@ -127,24 +127,33 @@ bool node_set_matches(const struct node_set *set, const struct node_conf *nodes,
 
 const struct sql_catalog *node_set_catalog(struct node_set *set)
 {
-	const struct sql_catalog *catalog;
+	const struct sql_catalog *catalog = NULL;
 
 	pthread_mutex_lock(&set->lock);
-	catalog = set->catalog ? sql_catalog_ref(set->catalog) : NULL;
+	if (set->judged == set->definitions)
+		catalog = sql_catalog_ref(set->catalog);
 	pthread_mutex_unlock(&set->lock);
 	return catalog;
 }
 
-void node_set_publish_catalog(struct node_set *set, const struct sql_catalog *catalog)
+void node_set_publish_catalog(struct node_set *set, const struct sql_catalog *catalog,
+			      unsigned definitions)
 {
 	const struct sql_catalog *old;
 
 	pthread_mutex_lock(&set->lock);
 	old = set->catalog;
 	set->catalog = catalog;
+	set->judged = definitions;
 	pthread_mutex_unlock(&set->lock);
 	atomic_fetch_add(&set->version, 1);
 	sql_catalog_unref(old);
+}
+
+void node_set_note_definition(struct node_set *set)
+{
+	atomic_fetch_add(&set->definitions, 1);
+	atomic_fetch_add(&set->version, 1); /* behind it, so that who sees this one sees that */
 }
 
 const struct sql_leaving *node_set_leaving(struct node_set *set)

@@ -244,7 +244,8 @@ enum sql_class sql_classify_explain(const struct sql_catalog *catalog, struct sl
 
 	*why = '\0';
 	if (!catalog)
-		return class_of(find_fault(why, "the catalog of the primary has not been read"));
+		return class_of(find_fault(why, "the catalog of the primary has not been read, or "
+						"not since something was defined"));
 	if (!may_be_read(facts, why) || !may_be_parsed(facts, text, parse_max, why))
 		return SQL_CLASS_WRITE_OR_UNKNOWN;
 	copy = xmemdup0(text.p, text.n);

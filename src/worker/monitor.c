@@ -30,8 +30,12 @@
 #define URGENT_INTERVAL (100 * USEC_PER_MSEC)
 #define URGENT_TIME     (300 * USEC_PER_SEC)
 /* The catalog is read again after this time, or sooner when that failed. */
-#define CATALOG_PERIOD   (60 * USEC_PER_SEC)
-#define CATALOG_RETRY    (5 * USEC_PER_SEC)
+#define CATALOG_PERIOD (60 * USEC_PER_SEC)
+#define CATALOG_RETRY  (5 * USEC_PER_SEC)
+/* A row of commands that define something is read behind no more often, and never more than a tenth
+ * of the time. */
+#define CATALOG_PAUSE    USEC_PER_SEC
+#define CATALOG_SHARE    10
 
 #define APPLICATION_NAME "pgturnstile monitor"
 
@@ -75,13 +79,15 @@ static void decide(struct sql_catalog *catalog, const char *names, bool is_volat
 static void on_catalog(void *arg, const struct catalogs *catalogs, const char *why)
 {
 	struct watch *w = arg;
+	usec_t now = watch_now(w), rest = (now - w->reading_since) * (CATALOG_SHARE - 1);
 
 	w->reading = NULL;
-	w->catalog_due = watch_now(w) + (catalogs ? CATALOG_PERIOD : CATALOG_RETRY);
+	w->catalog_due = now + (catalogs ? CATALOG_PERIOD : CATALOG_RETRY);
+	w->catalog_again = now + (rest < CATALOG_PAUSE ? CATALOG_PAUSE : rest);
 	if (catalogs) {
 		decide(catalogs->catalog, w->settings.read_functions, false);
 		decide(catalogs->catalog, w->settings.write_functions, true);
-		node_set_publish_catalog(w->set, catalogs->catalog);
+		node_set_publish_catalog(w->set, catalogs->catalog, w->definitions);
 		node_set_publish_leaving(w->set, catalogs->leaving, w->definitions);
 		w->set->learned_at = watch_now(w);
 	} else if (!w->catalog_failed) {
@@ -96,7 +102,15 @@ static void read_catalog(struct watch *w)
 	struct server_target target = watch_target(w, (unsigned)w->primary, watch_own_dbname(w));
 
 	w->definitions = w->set->definitions;
+	w->reading_since = watch_now(w);
 	w->reading = catalog_read_start(w->monitor->net, &target, on_catalog, w);
+}
+
+static bool catalog_is_due(const struct watch *w, usec_t now)
+{
+	return w->primary >= 0 &&
+	       (now >= w->catalog_due ||
+		(w->definitions != w->set->definitions && now >= w->catalog_again));
 }
 
 static void serve_again(struct node_set *set)
@@ -130,7 +144,7 @@ static void on_tick(struct loop_timer *timer)
 		probe_tick(&w->probes[i], now);
 	if (w->reading)
 		catalog_read_sweep(w->reading, now);
-	else if (w->primary >= 0 && now >= w->catalog_due)
+	else if (catalog_is_due(w, now))
 		read_catalog(w);
 	net_flush(w->monitor->net);
 }

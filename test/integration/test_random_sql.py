@@ -11,6 +11,7 @@ import pytest
 import strays
 from rig import log_in
 from tenancy import errors
+from waiting import wait_until
 
 SESSIONS = int(os.environ.get("PGT_SESSIONS", 60))
 FIRST = int(os.environ.get("PGT_SEED", 1))
@@ -86,3 +87,38 @@ def test_i4_no_random_write_strays_to_the_replica(watch):
     for seed in range(FIRST, FIRST + SESSIONS):
         watch.play(seed, 0.3 if seed % 4 == 0 else 0.05)
     assert watch.writes > SESSIONS and watch.on_replica - watch.rescued > SESSIONS
+
+
+# What a command makes of something that was a read, and what it was before.
+REDEFINED = {
+    "an unlogged table": ("ALTER TABLE {0} SET UNLOGGED", "CREATE TABLE {0} AS SELECT 1 AS n",
+                          "SELECT n FROM {0}"),
+    "a function that writes": ("CREATE OR REPLACE FUNCTION {0}(int) RETURNS int STABLE LANGUAGE sql"
+                               " AS 'SELECT f_writes($1)'",
+                               "CREATE FUNCTION {0}(int) RETURNS int STABLE LANGUAGE sql AS 'SELECT $1'",
+                               "SELECT {0}(1)"),
+    "a function that locks": ("CREATE OR REPLACE FUNCTION {0}(int) RETURNS int STABLE LANGUAGE sql"
+                              " AS 'SELECT $1 FROM (SELECT pg_advisory_lock($1)) AS locked'",
+                              "CREATE FUNCTION {0}(int) RETURNS int STABLE LANGUAGE sql AS 'SELECT $1'",
+                              "SELECT {0}(1)"),
+    "a view that writes": ("CREATE OR REPLACE VIEW {0} AS SELECT f_writes(n) AS n FROM a",
+                           "CREATE VIEW {0} AS SELECT n FROM a", "SELECT n FROM {0}"),
+}
+
+
+@pytest.mark.parametrize("what", REDEFINED)
+def test_i4_what_is_defined_anew_is_judged_anew(watch, what):
+    """Not when the catalog is read again by itself, a minute later: before any read goes there."""
+    name = "anew_" + what.replace(" ", "_")
+    redefine, define, ask = (sql.format(name) for sql in REDEFINED[what])
+    with log_in(watch.pooler, dbname=strays.DATABASE) as client:
+        assert not errors(client.query(define))
+        wait_until(lambda: client.query(ask) and watch.read_routes()[0] > watch.routes[0], 30, "it is a read")
+        watch.wait_routed()
+        before = watch.read_routes()[1:]
+        assert not errors(client.query(redefine))
+        for _ in range(3):
+            watch.wait_routed()
+            assert not errors(client.query(ask)) and not errors(client.prepared(ask))
+        assert watch.read_routes()[1:] == before
+        assert watch.locks_on_replica() == 0

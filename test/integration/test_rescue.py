@@ -327,6 +327,162 @@ def test_i3_never_in_the_middle_of_a_transaction(pair, start):
         assert rescued(t) == {"not rescued": 1}
 
 
+def wait_begun(replica):
+    """A transaction of a client's is open there, and nothing runs in it."""
+    wait_until(lambda: begun(replica), what="the replica has begun a transaction")
+
+
+def begun(replica):
+    return [pid for pid, in replica.sql("SELECT pid FROM pg_stat_activity WHERE usename = %s"
+                                        " AND state = 'idle in transaction'", [APP_USER])]
+
+
+def prepare(client, *, name, sql=SLOW):
+    client.send(raw.parse(name, sql), raw.describe("S", name), raw.sync())
+    assert raw.kinds(client.until("Z")).replace("S", "") == "1tTZ"
+
+
+@pytest.mark.parametrize("way", ["alone", "prepared", "prepared without a name", "prepared twice"])
+def test_i3_a_transaction_in_which_nothing_has_run_begins_anew(pair, start, way):
+    """Its BEGIN went by itself, or with no more than a Parse."""
+    primary, replica = pair
+    t = start({"begin_defer_max": "1ms"})
+    name = "" if "without" in way else "mine"
+    with log_in(t) as client:
+        client.query("BEGIN READ ONLY")
+        wait_begun(replica)
+        if way != "alone":
+            prepare(client, name=name)
+        if way == "prepared twice":
+            prepare(client, name="other")
+        client.send(*([raw.query(SLOW)] if way == "alone" else
+                      [raw.bind("", name), raw.execute(), raw.sync()]))
+        wait_busy(replica)
+        terminate(replica)
+        messages = client.until("Z")
+        assert not errors(messages)
+        assert raw.find(messages, "D")[-1].row == (str(primary.port),) and messages[-1].body == b"T"
+        assert client.rows("SHOW transaction_read_only") == [("on",)]
+        assert raw.find(client.query("COMMIT"), "Z")[0].body == b"I"
+        assert rescued(t) == {"lost": 1}
+
+
+@pytest.mark.parametrize("goes", ["terminated", "fast", "immediate", "killed"])
+@pytest.mark.parametrize("way", ["alone", "prepared"])
+def test_i3_a_transaction_that_waits_for_its_first_statement_is_not_told(pair, start, restarted, way, goes):
+    primary, replica = pair
+    t = start({"begin_defer_max": "1ms"})
+    with log_in(t) as client:
+        client.query("BEGIN READ ONLY")
+        wait_begun(replica)
+        if way == "prepared":
+            prepare(client, name="mine", sql="SELECT current_setting('port')")
+        if goes == "terminated":
+            replica.sql(f"SELECT pg_terminate_backend({begun(replica)[0]})")
+        else:
+            GOES[goes](replica)
+        wait_until(lambda: rescued(t) == {"lost": 1}, what="its server is missed")
+        client.send(raw.bind("", "mine"), raw.execute(), raw.sync()) if way == "prepared" else \
+            client.send(raw.query("SELECT current_setting('port')"))
+        messages = client.until("Z")
+        assert not errors(messages) and not raw.find(messages, "N")
+        assert raw.find(messages, "D")[0].row[0] in (str(primary.port), str(replica.port))
+        assert messages[-1].body == b"T"
+        assert client.rows("SHOW transaction_read_only") == [("on",)]
+        assert raw.find(client.query("COMMIT"), "C")[0].strings[0] == "COMMIT"
+
+
+def test_i3_what_has_failed_stays_failed(pair, start):
+    """A Parse that fails has failed its transaction, which does not begin anew."""
+    t = start({"begin_defer_max": "1ms"})
+    with log_in(t) as client:
+        client.query("BEGIN READ ONLY")
+        wait_begun(pair[1])
+        client.send(raw.parse("mine", "SELECT nothing_like_that"), raw.sync())
+        assert errors(client.until("Z")) == ["42703"]
+        pair[1].sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    f" WHERE state LIKE 'idle in transaction%' AND usename = '{APP_USER}'")
+        assert errors(client.until_closed()) == ["57P01"]
+        assert rescued(t) == {"not rescued": 1}
+
+
+def test_i3_a_read_only_transaction_that_was_begun_may_still_write(pair, start):
+    """As long as nothing has run in it, and a replica refuses."""
+    t = start({"begin_defer_max": "1ms"})
+    with log_in(t) as client:
+        client.query("BEGIN READ ONLY")
+        wait_begun(pair[1])
+        assert not errors(client.query("SET TRANSACTION READ WRITE"))
+        assert not errors(client.query("INSERT INTO rescued VALUES ('w')"))
+        assert not errors(client.query("COMMIT"))
+    assert notes(pair) == [("w", str(pair[0].port))]
+
+
+def test_i3_behind_a_parse_the_snapshot_of_a_transaction_that_begins_anew_is_taken(pair, start):
+    t = start({"begin_defer_max": "1ms"})
+    with log_in(t) as client:
+        client.query("BEGIN READ ONLY")
+        wait_begun(pair[1])
+        prepare(client, name="mine", sql="SELECT current_setting('port')")
+        replica_pid = begun(pair[1])[0]
+        pair[1].sql(f"SELECT pg_terminate_backend({replica_pid})")
+        wait_until(lambda: rescued(t) == {"lost": 1}, what="its server is missed")
+        assert errors(client.query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")) == ["25001"]
+
+
+LOCKED = "SELECT (SELECT count(*) FROM rescue_second), count(*) FROM rescue_first"
+
+
+@pytest.fixture(scope="module")
+def locked(pair):
+    pair[0].sql("CREATE TABLE rescue_first (i int); CREATE TABLE rescue_second (i int);"
+                f" GRANT ALL ON rescue_first, rescue_second TO {APP_USER}", dbname=APP_DATABASE)
+    pair[1].wait_caught_up(pair[0])
+
+
+def locks(replica, granted):
+    return replica.value("SELECT count(*) FROM pg_locks WHERE relation = 'rescue_second'::regclass"
+                         " AND granted = %s", [granted], dbname=APP_DATABASE)
+
+
+@pytest.mark.parametrize("way", ["the client's", "ours", "in a transaction"])
+def test_i3_a_parse_that_recovery_cancels_is_made_on_the_primary(pair, start, locked, way):
+    """It holds one table, and waits for another, which recovery has locked."""
+    primary, replica = pair
+    replica.sql("ALTER SYSTEM SET max_standby_streaming_delay = '10ms'")
+    replica.sql("SELECT pg_reload_conf()")
+    try:
+        t = start()
+        with log_in(t) as client, primary.connect(APP_DATABASE, autocommit=False) as holder:
+            if way == "ours":  # it is the primary's where nothing is run
+                client.send(raw.parse("mine", LOCKED), raw.sync())
+                client.until("Z")
+            elif way == "in a transaction":
+                client.query("BEGIN READ ONLY")
+            holder.execute("LOCK TABLE rescue_second")
+            primary.sql("SELECT pg_switch_wal()")
+            wait_until(lambda: locks(replica, True), what="the replica has the lock")
+            if way != "ours":
+                client.send(raw.parse("mine", LOCKED))
+            if way != "in a transaction":
+                client.send(raw.bind("", "mine"), raw.execute())
+            client.send(raw.sync())
+            wait_until(lambda: locks(replica, False), what="the Parse waits")
+            holder.execute("LOCK TABLE rescue_first")
+            primary.sql("SELECT pg_switch_wal()")
+            wait_until(lambda: rescued(t) == {"conflict": 1}, what=lambda: f"it is asked again, but {rescued(t)}")
+            holder.commit()
+            messages = client.until("Z")
+            assert not errors(messages)
+            if way == "in a transaction":
+                client.send(raw.bind("", "mine"), raw.execute(), raw.sync())
+                messages = client.until("Z")
+            assert raw.find(messages, "D")[0].row == ("0", "0")
+    finally:
+        replica.sql("ALTER SYSTEM RESET max_standby_streaming_delay")
+        replica.sql("SELECT pg_reload_conf()")
+
+
 def test_i3_settings_and_prepared_statements_come_along(pair, start):
     t = start()
     with log_in(t) as client:
