@@ -537,6 +537,22 @@ static void command_shutdown(struct session *s, const struct command *cmd)
 	fail(s, "42601", "invalid shutdown mode, use WAIT_FOR_SERVERS or WAIT_FOR_CLIENTS");
 }
 
+/* A command that has been answered cannot be taken back, and the state says that none is open. */
+static void command_begin(struct session *s, const struct command *cmd PGT_UNUSED)
+{
+	session_complete(s, "BEGIN");
+}
+
+static void command_commit(struct session *s, const struct command *cmd PGT_UNUSED)
+{
+	session_complete(s, "COMMIT");
+}
+
+static void command_rollback(struct session *s, const struct command *cmd PGT_UNUSED)
+{
+	session_complete(s, "ROLLBACK");
+}
+
 /* Handled where rows are sent. */
 #define command_show   NULL
 #define command_select NULL

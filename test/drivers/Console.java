@@ -55,6 +55,12 @@ public final class Console {
 			} catch (SQLException e) {
 				System.out.println(e.getSQLState());
 			}
+			c.setAutoCommit(false);
+			try (Statement s = c.createStatement()) {
+				s.executeQuery("SHOW VERSION");
+				c.commit();
+				System.out.println("COMMIT");
+			}
 		}
 	}
 }

@@ -342,6 +342,21 @@ def test_binary_values(t):
         assert console.until("Z")[0].fields["C"] == "08P01"
 
 
+def test_drivers_that_begin_transactions(t):
+    """There are none: the state stays idle, and what was done stays done."""
+    with t.connect("pgturnstile", ADMIN_USER, autocommit=False) as console:
+        assert console.execute("SHOW STATE").fetchone() == ("active", "yes")
+        console.execute("DISABLE shop")
+        assert console.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        assert console.execute("ROLLBACK").statusmessage == "ROLLBACK"
+        assert console.execute("COMMIT").statusmessage == "COMMIT"
+        with pytest.raises(errors.SyntaxError):
+            console.execute("BEGIN; PAUSE shop")
+        disabled = {row["name"]: row["disabled"] for row in t.admin("SHOW DATABASES")}
+        assert disabled["shop"] == 1
+        console.execute("ENABLE shop")
+
+
 def test_jdbc(t):
     """As it is: it prepares after five times, and asks for binary rows then."""
     jar = Path("/usr/share/java/postgresql.jar")
@@ -353,7 +368,7 @@ def test_jdbc(t):
          f"jdbc:postgresql://{t.host}:{t.port}/pgturnstile", ADMIN_USER, ADMIN_PASSWORD],
         capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.split() == ["STATS", "CONFIG", "RELOAD", "42601"]
+    assert done.stdout.split() == ["STATS", "CONFIG", "RELOAD", "42601", "COMMIT"]
 
 
 def test_pipelined_commands_are_answered_in_order(t):

@@ -108,6 +108,27 @@ def test_hostile_names_stay_text(primary, turnstile, port):
         assert page.observe()[1] == []
 
 
+def test_advice_and_events_are_those_of_show(primary, turnstile, port):
+    pooler = turnstile(shop(primary, {"http_listen": port, "pool_mode": "transaction",
+                                      "advice_within": "30s"}))
+    with log_in(pooler) as client:
+        for n in range(60):
+            client.rows(f"SELECT {n} AS on_the_page")
+    pooler.admin("PAUSE shop")
+    pooler.admin("RESUME shop")
+    shown, = (row for row in pooler.admin("SHOW ADVICE") if row["advice"] == "n_plus_one")
+    with browser() as page:
+        page.open(url(port))
+        page.wait(lambda: page.rows("advice") and page.rows("events"), "advice and events")
+        assert page.column("advice", "advice") == ["n_plus_one"]
+        assert shown["query"] in page.rows("advice")[0]
+        assert number(page.column("advice", "count")[0]) == shown["count"]
+        told = [" ".join(row) for row in page.rows("events")]
+        for event in ("PAUSE, by admin", "RESUME, by admin"):
+            assert any(event in row for row in told), told
+        assert page.observe()[1] == []
+
+
 def test_token_is_asked_for(primary, turnstile, port, token_file):  # noqa: F811
     pooler = turnstile(shop(primary, {"http_listen": port, "http_token_file": token_file}))
     with browser() as page:
