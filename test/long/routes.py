@@ -9,6 +9,7 @@ from stage import DATABASE, PASSWORD, USER, Stage, Table, raw
 from waiting import wait_until
 
 SHAPES = Path(__file__).resolve().parents[1] / "sql"
+WRITES, READS = ("write_shapes.txt", "orm_writes.txt"), ("read_shapes.txt", "orm_reads.txt")
 OBJECTS = (SHAPES / "objects.sql").read_text()
 
 
@@ -44,7 +45,8 @@ def reached(server, mark):
 
 
 def measure(table, pooler, replica, name, asked, holds):
-    """How many of the shapes of a file the replica has seen, in each protocol."""
+    """How many of the shapes of a file the replica has seen, in each protocol; (seen, of) in both."""
+    sums = [0, 0]
     for extended in (False, True):
         way = "extended" if extended else "simple"
         texts = [s for s in shapes(name) if extended or "$1" not in s]
@@ -56,6 +58,17 @@ def measure(table, pooler, replica, name, asked, holds):
         odd = seen if "write" in name else [s for s in texts if s not in seen]
         for sql in odd:
             print("  ", sql)
+        sums = [sums[0] + len(seen), sums[1] + len(texts)]
+    return sums
+
+
+def report(table, writes, reads):
+    """The corpus as a whole: each shape once, and all that was sent."""
+    corpus = sum(len(shapes(name)) for name in WRITES + READS)
+    table.add("shapes in the corpus", ">= 400", corpus, corpus >= 400)
+    table.add("writes on the replica", "0", f"{writes[0]} of {writes[1]}", not writes[0])
+    table.add("true reads on the replica", ">= 97 %", f"{100 * reads[0] / reads[1]:.1f} % of {reads[1]}",
+              reads[0] >= 0.97 * reads[1])
 
 
 def main():
@@ -81,13 +94,13 @@ def main():
             return reached(replica, mark)
 
         wait_until(routes, 60, lambda: "reads reach the replica\n" + pooler.log_text())
-        for name in ("write_shapes.txt", "orm_writes.txt"):
-            measure(table, pooler, replica, name, "0", lambda seen, of: seen == 0 and of >= 80)
+        writes = [measure(table, pooler, replica, name, "0", lambda seen, of: seen == 0 and of >= 80)
+                  for name in WRITES]
         # What the shapes have defined is being asked for: until then all that runs code is a write.
         wait_until(routes, 60, lambda: "reads reach the replica again\n" + pooler.log_text())
-        for name in ("read_shapes.txt", "orm_reads.txt"):
-            measure(table, pooler, replica, name, ">= 97 %",
-                    lambda seen, of: of >= 60 and seen >= 0.97 * of)
+        reads = [measure(table, pooler, replica, name, ">= 97 %",
+                         lambda seen, of: of >= 60 and seen >= 0.97 * of) for name in READS]
+        report(table, [sum(n) for n in zip(*writes)], [sum(n) for n in zip(*reads)])
     return table.finish()
 
 
