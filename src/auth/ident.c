@@ -17,7 +17,7 @@
 
 /* Of an expression: its bytes, and how many copies of its parts the C library may have to make. */
 #define REGEX_MAX  1024
-#define COPIES_MAX 65536
+#define COPIES_MAX 8192
 
 struct mapping {
 	char *map, *name, *user;
@@ -40,27 +40,58 @@ static void clear(struct mapping *m)
 	free(m->user);
 }
 
+/* The end of what stands in brackets, or of the expression. */
+static const char *skip_brackets(const char *c)
+{
+	c += c[1] == '^' ? 2 : 1;
+	c += *c == ']';
+	while (*c && *c != ']')
+		c++;
+	return c;
+}
+
+/* How often {n,m} repeats at most, as far as that matters. */
+static unsigned long read_count(const char *c)
+{
+	unsigned long most = 1;
+
+	while (*++c && (isdigit((unsigned char)*c) || *c == ',')) {
+		char *end;
+		unsigned long count = strtoul(c, &end, 10);
+
+		most = count > most ? count : most;
+		c = end > c ? end - 1 : c;
+	}
+	return most < COPIES_MAX ? most : COPIES_MAX + 1;
+}
+
 /* The C library copies what is repeated, again and again where repetitions are within each other:
  * `a++++++…` would take all memory that there is. */
 static bool is_costly(const char *expression)
 {
 	unsigned long copies = 1;
+	char last = '\0';
 
+	if (strlen(expression) > REGEX_MAX)
+		return true;
 	for (const char *c = expression; *c && copies <= COPIES_MAX; c++) {
-		if (*c == '+')
-			copies *= 2;
-		if (*c != '{')
-			continue;
-		for (const char *digit = c + 1;
-		     copies <= COPIES_MAX && (isdigit((unsigned char)*digit) || *digit == ',');) {
-			char *end;
-			unsigned long count = strtoul(digit, &end, 10);
+		bool repeats = strchr("+*?{", *c) != NULL;
 
-			copies *= (count < COPIES_MAX ? count : COPIES_MAX) + 1;
-			digit = end > digit ? end : digit + 1;
-		}
+		if (repeats && last && strchr("+*?}", last))
+			return true;
+		if (*c == '{')
+			copies *= read_count(c);
+		else if (*c == '+' && last == ')')
+			copies *= 4;
+		last = *c;
+		if (*c == '[')
+			c = skip_brackets(c);
+		else if (*c == '\\' && c[1])
+			c++;
+		if (!*c)
+			break;
 	}
-	return copies > COPIES_MAX || strlen(expression) > REGEX_MAX;
+	return copies > COPIES_MAX;
 }
 
 /* NULL, or what is wrong. */
