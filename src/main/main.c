@@ -6,6 +6,7 @@
  * Does not know what a setting means to clients or servers.
  */
 #include "admin/console.h"
+#include "base/failpoint.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -130,6 +131,8 @@ static void prepare_limits(const struct config *config)
 	process_raise_file_limit(OTHER_FILES + set->max_client_conn + client_strangers_max(set) +
 				 databases * set->default_pool_size);
 	process_hide_memory();
+	if (*FAILPOINTS_NOTE)
+		log_warning("this is %s", PACKAGE_STRING FAILPOINTS_NOTE);
 	if (geteuid() == 0)
 		log_warning("running as root: set `user`, so that a fault here is not root's");
 }
@@ -211,6 +214,8 @@ int main(int argc, char **argv)
 	int code;
 
 	hash_init();
+	if (!failpoints_begin())
+		return EXIT_FAILURE;
 	if (!options_parse(&options, argc, argv))
 		return options.mode == MODE_DOCTOR ? 2 : EXIT_FAILURE;
 	switch (options.mode) {
@@ -218,7 +223,7 @@ int main(int argc, char **argv)
 		options_put_usage(true);
 		return EXIT_SUCCESS;
 	case MODE_VERSION:
-		puts(PACKAGE_STRING);
+		puts(PACKAGE_STRING FAILPOINTS_NOTE);
 		return EXIT_SUCCESS;
 	case MODE_DESCRIBE:
 		return describe(options.describe);

@@ -9,6 +9,7 @@
 #include "net/conn.h"
 
 #include "base/assert.h"
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "net/sockio.h"
 #include "net/tls.h"
@@ -151,13 +152,21 @@ static void keep_sent(struct conn *c)
 	}
 }
 
+/* Whether send(2) may take more later.  The kernel's memory comes back, and the socket counts as
+ * writable meanwhile, so that it is asked in each turn. */
+static bool is_for_now(int error)
+{
+	return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ENOBUFS ||
+	       error == ENOMEM;
+}
+
 /* Of n bytes that were pending, its own or borrowed, the socket has taken so many: keeps a copy of
  * the rest. */
 static PGT_NOINLINE void note_sent(struct conn *c, bool own, size_t n, ssize_t sent)
 {
 	bool was_blocked = c->blocked;
 
-	if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+	if (sent < 0 && !is_for_now(errno)) {
 		/* What the peer said before it went away is still to be read, and its end of the
 		 * connection will show there. */
 		c->write_failed = true;
@@ -580,12 +589,15 @@ void conn_prepare(struct conn *c, struct net *net, const struct conn_events *on)
 
 bool conn_connect(struct conn *c, const struct sockaddr *addr, socklen_t len, struct err *e)
 {
-	int fd = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd = FAILPOINT_FAILS(socket_full, EMFILE)
+		     ? -1
+		     : socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	PGT_ASSERT(c->phase == CONN_PREPARED);
 	if (fd < 0)
 		return err_set(e, "08001", "cannot make a socket: %s", strerror(errno));
-	if (connect(fd, addr, len) < 0 && errno != EINPROGRESS) {
+	if (FAILPOINT_FAILS(connect_fails, EADDRNOTAVAIL) ||
+	    (connect(fd, addr, len) < 0 && errno != EINPROGRESS)) {
 		err_set(e, "08001", "cannot connect: %s", strerror(errno));
 		close(fd);
 		return false;

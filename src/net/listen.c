@@ -6,6 +6,7 @@
  */
 #include "net/listen.h"
 
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/slice.h"
 #include "config/settings.h"
@@ -276,7 +277,9 @@ static bool accept_one(struct acceptor *a)
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
 	struct conn_addr peer;
-	int fd = accept4(a->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int fd = FAILPOINT_FAILS(accept_full, EMFILE) || FAILPOINT_FAILS(accept_gone, ECONNABORTED)
+		     ? -1
+		     : accept4(a->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 	if (fd >= 0) {
 		if (a->resting)

@@ -6,6 +6,7 @@
  */
 #include "net/mailbox.h"
 
+#include "base/failpoint.h"
 #include "net/loop.h"
 
 static void deliver_all(void *arg)
@@ -14,6 +15,7 @@ static void deliver_all(void *arg)
 	struct list letters;
 
 	list_init(&letters);
+	FAILPOINT_DELAY(mail_late);
 	pthread_mutex_lock(&box->lock);
 	list_splice_back(&letters, &box->letters);
 	pthread_mutex_unlock(&box->lock);

@@ -7,6 +7,7 @@
  */
 #include "net/tls.h"
 
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "config/settings.h"
 
@@ -365,6 +366,8 @@ enum tls_want tls_handshake(struct tls *tls, struct err *e)
 	enum tls_want want = TLS_DONE;
 	int result;
 
+	if (FAILPOINT_FAILS(tls_handshake_fails, EPROTO))
+		return handshake_failed(tls, e, "failpoint", "");
 	ERR_clear_error();
 	errno = 0;
 	result = SSL_do_handshake(tls->ssl);
@@ -428,6 +431,8 @@ ssize_t tls_read(struct tls *tls, void *p, size_t n, enum tls_want *want)
 {
 	int got;
 
+	if (FAILPOINT_FAILS(tls_read_fails, EPROTO))
+		tls->failure = EPROTO;
 	if (tls->failure)
 		return has_failed(tls, want);
 	ERR_clear_error();
@@ -447,6 +452,11 @@ ssize_t tls_write(struct tls *tls, const void *p, size_t n, enum tls_want *want)
 
 	if (tls->failure)
 		return has_failed(tls, want);
+	if (FAILPOINT_FAILS(tls_write_again, EAGAIN)) {
+		*want = TLS_WANT_WRITE;
+		return -1;
+	}
+	n = FAILPOINT_CUT(tls_write_short, n);
 	while (done < n) {
 		int sent;
 

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: ISC
+#
+# test_failpoints.py - system calls that hardly ever fail, do: each place of failpoints.def, one by one.
+#
+# Needs a build with --enable-failpoints.  test/run.sh also runs other files with calls that take and
+# give bytes in pieces.
+"""The clients see their rows and nothing else, or are told; afterwards all is as before."""
+import contextlib
+import re
+import subprocess
+
+import psycopg
+import pytest
+
+import raw
+from conftest import APP_PASSWORD, APP_USER
+from rig import log_in, shop, sqlstate
+from test_tls import certificates, connect, secured  # noqa: F401 - one is a fixture
+from turnstile import TOP, Turnstile, built_binary
+from waiting import wait_until
+
+NAMES = re.findall(r"^\s+X\((\w+),", (TOP / "include/base/failpoints.def").read_text(), re.M)
+LARGE = "SELECT repeat('x', 10000) FROM generate_series(1, 300)"
+
+pytestmark = pytest.mark.skipif(
+    b"failpoints" not in subprocess.run([built_binary(), "--version"], stdout=subprocess.PIPE,
+                                        check=False).stdout,
+    reason="a build without failpoints")
+
+
+@contextlib.contextmanager
+def failing(monkeypatch, primary, points, settings=None):
+    """A pooler in which `points` fail; each of them has to have failed when it ends."""
+    monkeypatch.setenv("PGT_FAILPOINTS", points)
+    t = Turnstile(shop(primary, {"server_login_retry": "20ms", "default_pool_size": 6, **(settings or {})}),
+                  {APP_USER: APP_PASSWORD})
+    try:
+        yield t.start()
+        t.stop()
+        for point in re.findall(r"(\w+_\w+):", points):
+            counted = re.search(rf"^failpoint {point}: (\d+) of \d+$", t.log_text(), re.M)
+            assert counted and int(counted[1]), f"{point} has not failed\n{t.log_text()}"
+    finally:
+        t.remove()
+
+
+def play(client):
+    """Requests of all shapes, and what they have to be answered."""
+    assert client.rows("SELECT 2") == [("2",)]
+    assert len(client.rows(LARGE)) == 300
+    got = client.prepared("SELECT $1::text", ("x" * 50_000,))
+    assert [m.row for m in raw.find(got, "D")] == [("x" * 50_000,)]
+    client.send(*(raw.query(f"SELECT {n}") for n in range(2, 42)))
+    assert [raw.find(client.until("Z"), "D")[0].row for _ in range(40)] == [(str(n),) for n in range(2, 42)]
+    assert sqlstate(client.query("SELECT 1/0")) == "22012"
+    client.query("CREATE TEMP TABLE failpoint_rows (t text)")
+    client.send(raw.query("COPY failpoint_rows FROM STDIN"))
+    assert client.message().kind == "G"
+    client.send(*(raw.copy_data(b"y" * 5000 + b"\n") for _ in range(100)), raw.copy_done())
+    assert raw.kinds(client.until("Z")) == "CZ"
+    client.send(raw.query("COPY failpoint_rows TO STDOUT"))
+    assert len(raw.find(client.until("Z"), "d")) == 100
+
+
+def test_each_has_a_test():
+    """Each failpoint is named in a test of this file."""
+    with open(__file__) as text:
+        written = text.read()
+    assert [name for name in NAMES if f"{name}:" not in written] == []
+
+
+@pytest.mark.parametrize("points", [
+    "recv_short:2", "send_short:2", "recv_again:3", "send_again:3", "send_nobufs:3", "mail_late:1",
+    "recv_short:2 send_short:2 recv_again:3 send_again:3 send_nobufs:5 mail_late:2"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_i3_nobody_sees_that_calls_do_less(monkeypatch, primary, points, seed):
+    with failing(monkeypatch, primary, f"seed:{seed} {points}") as t, contextlib.ExitStack() as crowd:
+        for client in [crowd.enter_context(log_in(t)) for _ in range(6)]:
+            play(client)
+
+
+@pytest.mark.parametrize("point", ["accept_full:2", "accept_gone:2"])
+def test_who_is_not_taken_in_at_once_comes_in(monkeypatch, primary, point):
+    with failing(monkeypatch, primary, point) as t, contextlib.ExitStack() as crowd:
+        for _ in range(10):
+            assert crowd.enter_context(log_in(t)).rows("SELECT 2") == [("2",)]
+
+
+@pytest.mark.parametrize("point", ["socket_full:2", "connect_fails:2"])
+def test_i3_a_server_that_cannot_be_reached_is_tried_again(monkeypatch, primary, point):
+    with failing(monkeypatch, primary, point) as t, log_in(t) as client:
+        for _ in range(20):
+            assert client.rows("SELECT 2") == [("2",)]
+            t.admin("RECONNECT")
+
+
+@pytest.mark.parametrize("point", ["recv_reset:60", "send_reset:60"])
+def test_i3_lost_connections_are_told(monkeypatch, primary, point):
+    """Either side's: who asks has its rows, an error that says so, or no connection; nothing is left."""
+    with failing(monkeypatch, primary, point) as t:
+        whole = lost = 0
+        while whole < 20 or lost < 5:
+            try:
+                with log_in(t) as client:
+                    play(client)
+                whole += 1
+            except (AssertionError, OSError, EOFError, raw.LoginRefused):
+                lost += 1
+        wait_until(lambda: not [c for c in _asked(t, "SHOW CLIENTS") if c["user"] == APP_USER])
+
+
+def _asked(t, command):
+    """The console's connection may be lost as well."""
+    answers = []
+
+    def asked():
+        with contextlib.suppress(Exception):
+            answers.append(t.admin(command))
+        return answers
+
+    wait_until(asked)
+    return answers[0]
+
+
+@pytest.mark.parametrize("point", ["tls_write_short:2", "tls_write_again:3"])
+def test_i3_nobody_sees_that_tls_does_less(monkeypatch, primary, certificates, point):
+    with failing(monkeypatch, primary, point, secured(certificates)) as t:
+        for _ in range(3):
+            with connect(t, sslmode="require") as connection:
+                rows = connection.execute("SELECT n, repeat('x', 1000) FROM generate_series(1, 5000) n")
+                assert len(rows.fetchall()) == 5000
+                row = connection.execute("SELECT %s::text", ["y" * 100_000]).fetchone()
+                assert row == ("y" * 100_000,)
+
+
+@pytest.mark.parametrize("point", ["tls_handshake_fails:4", "tls_read_fails:4"])
+def test_a_broken_tls_ends_its_connection_only(monkeypatch, primary, certificates, point):
+    with failing(monkeypatch, primary, point, secured(certificates, "allow")) as t, log_in(t) as other:
+        whole = broken = 0
+        while not whole or not broken:
+            try:
+                with connect(t, sslmode="require") as connection:
+                    assert connection.execute("SELECT 2").fetchone() == (2,)
+                whole += 1
+            except psycopg.OperationalError:
+                broken += 1
+            assert other.rows("SELECT 2") == [("2",)]
