@@ -181,22 +181,22 @@ class Rig:
             client.simple("COMMIT")
             client.close()
 
-    def _wait_routed(self, port, seconds=60):
+    def _wait_routed(self, port, seconds=150):
         """Returns when a read has been answered by the replica: nothing is routed before the roles
-        and the catalog have been read."""
+        and, a monitor_interval later, the catalog have been read.  Asks so seldom, and on one
+        connection, that it can be neglected where instructions are counted."""
         deadline = time.monotonic() + seconds
+        client = wire.Client(port, USER, DATABASE)
         while True:
-            client = wire.Client(port, USER, DATABASE)
             try:
                 client.simple("SELECT 1 / CASE current_setting('port')"
                               f" WHEN '{self.replica_port}' THEN 1 ELSE 0 END")
-                return
+                break
             except wire.WireError as error:
                 if time.monotonic() > deadline:
                     raise RigError(f"no read reaches the replica: {error}") from error
-                time.sleep(0.05)
-            finally:
-                client.close()
+                time.sleep(1)
+        client.close()
 
     def _become_unprivileged(self):
         """PostgreSQL and PgBouncer refuse to run as root: then all we start runs as postgres."""
