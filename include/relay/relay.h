@@ -21,6 +21,8 @@
 struct sql_classifier;
 struct sql_shapes;
 
+struct said;
+
 struct relay {
 	struct net *net;
 	struct config *config;          /* in force; a reference */
@@ -41,6 +43,7 @@ struct relay {
 	struct hmap statements; /* texts that prepared statements share, see statement.c */
 	size_t statement_bytes; /* of them, and of the names that clients have for them */
 	uint64_t last_statement;
+	struct said *said;         /* what texts say that may choose a tenant, see choose.c */
 	struct statement **recent; /* unnamed ones that have come lately, see repeat.c */
 	struct list limited;       /* clients that wait for a limit, by client.limit_link */
 	struct loop_timer limit_timer;

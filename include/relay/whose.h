@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 struct portal_here;
+struct relay;
 struct statement;
 
 struct whose {
@@ -82,9 +83,11 @@ enum whose_way {
 
 enum whose_way whose_query(struct client *c, struct slice text, const struct sql_facts *facts,
 			   struct err *e);
+/* What was found of texts that came lately: settings that it depends on are others now. */
+void whose_forget_said(struct relay *r);
 /* body: of the message from the text on; known: the statement that this is, or NULL. */
 enum whose_way whose_parse(struct client *c, struct slice name, struct slice body,
-			   const struct statement *known, struct err *e);
+			   struct statement *known, struct err *e);
 /* after_names: from the formats of parameters on. */
 /* Whether a statement may come behind others in the batch under way.  False: *e. */
 bool whose_may_follow(const struct client *c, struct err *e);

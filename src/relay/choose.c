@@ -21,6 +21,10 @@
 
 #include <stdlib.h>
 
+/* Statements that are kept with what they say, of a worker, and how long they may be. */
+#define SAID_MAX      32
+#define SAID_TEXT_MAX 4096
+
 enum { OID_BOOL = 16, OID_TEXT = 25, OID_VARCHAR = 1043, OID_UNKNOWN = 705 };
 
 /* ---- what a text is ---------------------------------------------------------------------------
@@ -101,14 +105,69 @@ static struct local read_local(struct client *c, struct slice text, const struct
 	return local;
 }
 
-/* Of a statement that a name stands for; *facts are filled. */
-static struct local local_of(struct client *c, const struct statement *st, struct sql_facts *facts)
+/* What was found of a statement. */
+struct said {
+	struct statement *statement; /* a reference; NULL: nothing is kept here */
+	uint64_t env_key;
+	const char *setting; /* of the configuration in force */
+	bool by_set, ascii_safe;
+	struct local local;
+	struct sql_facts facts;
+};
+
+/* body: of a Parse, from the text on. */
+static void look_anew(struct client *c, struct slice body, struct said *x)
 {
 	struct sql_env env = gate_env(c);
+	struct slice text = slice_str(body.p);
 
-	sql_scan(statement_text(st), &env, facts);
-	return read_local(c, statement_text(st), facts,
-			  slice_of(st->body + st->text_len + 1, st->len - st->text_len - 1));
+	env.wants_fingerprint = true;
+	sql_scan(text, &env, &x->facts);
+	x->local =
+	    read_local(c, text, &x->facts, slice_of(body.p + text.n + 1, body.n - text.n - 1));
+}
+
+static bool is_of(const struct said *x, const struct statement *st, const struct client *c,
+		  const struct sql_env *env)
+{
+	return x->statement == st && x->env_key == c->env_key &&
+	       x->setting == env->tenant_setting && x->by_set == c->whose->by_set &&
+	       x->ascii_safe == env->ascii_safe;
+}
+
+/* Of a statement that a name stands for: the same few come again and again, so that the newest are
+ * kept.  room is for one that is not; good until another one is looked at. */
+static const struct said *look_at(struct client *c, struct statement *st, struct said *room)
+{
+	struct relay *r = relay_of(c);
+	struct sql_env env = gate_env(c);
+	struct statement *before;
+	struct said *x = room;
+
+	if (st->len <= SAID_TEXT_MAX) {
+		if (!r->said)
+			r->said = xcalloc(SAID_MAX, sizeof(*r->said));
+		x = &r->said[st->id % SAID_MAX];
+		if (is_of(x, st, c, &env))
+			return x;
+		before = x->statement;
+		x->statement = statement_ref(st);
+		statement_unref(before);
+		x->env_key = c->env_key;
+		x->setting = env.tenant_setting;
+		x->by_set = c->whose->by_set;
+		x->ascii_safe = env.ascii_safe;
+	}
+	look_anew(c, slice_of(st->body, st->len), x);
+	return x;
+}
+
+void whose_forget_said(struct relay *r)
+{
+	for (unsigned i = 0; r->said && i < SAID_MAX; i++)
+		statement_unref(r->said[i].statement);
+	free(r->said);
+	r->said = NULL;
 }
 
 /* Whether anything about the statement may concern us. */
@@ -473,31 +532,34 @@ void whose_close_portals(struct client *c)
  */
 
 enum whose_way whose_parse(struct client *c, struct slice name, struct slice body,
-			   const struct statement *known, struct err *e)
+			   struct statement *known, struct err *e)
 {
 	struct slice text = slice_str(body.p);
-	struct slice declared = slice_of(body.p + text.n + 1, body.n - text.n - 1);
-	struct sql_env env = gate_env(c);
 	enum whose_way way = WHOSE_PASSES;
-	struct sql_facts facts;
-	struct local local;
+	const struct local *local;
+	const struct said *said;
+	struct said room;
 
 	c->whose->is_apart = false;
 	if (known && !is_of_interest(c, known))
 		return WHOSE_PASSES;
-	sql_scan(text, &env, &facts);
-	if (prepares_guarded(&facts))
+	said = &room;
+	if (known)
+		said = look_at(c, known, &room);
+	else
+		look_anew(c, body, &room);
+	if (prepares_guarded(&said->facts))
 		return refuse_prepare(c, e);
-	local = read_local(c, text, &facts, declared);
-	if (local.what != LOCAL_NONE && must_wait(c))
+	local = &said->local;
+	if (local->what != LOCAL_NONE && must_wait(c))
 		return WHOSE_WAITS;
-	if (may_be_here(c, text, &local, &facts) && statement_parse_unasked(c, name, body)) {
+	if (may_be_here(c, text, local, &said->facts) && statement_parse_unasked(c, name, body)) {
 		c->whose->in_batch = true;
 		return WHOSE_ANSWERED;
 	}
-	if (local.what == LOCAL_CHOICE && local.choice.form != CHOICE_PARAM)
-		way = say_again(c, chosen_value(&local.choice),
-				local.choice.is_local || local.choice.local_param, e);
+	if (local->what == LOCAL_CHOICE && local->choice.form != CHOICE_PARAM)
+		way = say_again(c, chosen_value(&local->choice),
+				local->choice.is_local || local->choice.local_param, e);
 	if (way == WHOSE_PASSES && c->whose->by_comment && !is_failed(c))
 		way = take_comment(c, text, e);
 	return way;
@@ -612,7 +674,8 @@ enum whose_way whose_bind(struct client *c, struct slice portal, struct slice na
 			  struct slice after_names, struct err *e)
 {
 	struct statement *st = statement_find(c, name);
-	struct sql_facts facts;
+	const struct said *said;
+	struct said room;
 	struct local local;
 	uint16_t format;
 	bool is_whole;
@@ -622,13 +685,14 @@ enum whose_way whose_bind(struct client *c, struct slice portal, struct slice na
 		return WHOSE_REFUSED;
 	if (!st || !is_of_interest(c, st))
 		return WHOSE_PASSES;
-	local = local_of(c, st, &facts);
+	said = look_at(c, st, &room);
+	local = said->local;
 	if (local.what != LOCAL_NONE && must_wait(c))
 		return WHOSE_WAITS;
 	is_whole = local.what != LOCAL_NONE && take_bind(&local, after_names, &format);
-	if (is_whole && may_be_here(c, statement_text(st), &local, &facts))
+	if (is_whole && may_be_here(c, statement_text(st), &local, &said->facts))
 		return bind_here(c, portal, &local, st, format);
-	return bind_there(c, st, &local, &facts, e);
+	return bind_there(c, st, &local, &said->facts, e);
 }
 
 /* ---- describing and running ---------------------------------------------------------------------
@@ -644,23 +708,25 @@ static void describe_result(struct client *c, const struct local *local, uint16_
 
 static enum whose_way describe_statement(struct client *c, struct slice name)
 {
-	const struct statement *st = statement_find(c, name);
+	struct statement *st = statement_find(c, name);
 	struct buf *out = conn_output(&c->conn);
-	struct sql_facts facts;
-	struct local local;
+	const struct said *said;
+	struct said room;
+	const struct local *local;
 	size_t m;
 
 	if (!st || !is_of_interest(c, st))
 		return WHOSE_PASSES;
-	local = local_of(c, st, &facts);
-	if (!may_be_here(c, statement_text(st), &local, &facts))
+	said = look_at(c, st, &room);
+	local = &said->local;
+	if (!may_be_here(c, statement_text(st), local, &said->facts))
 		return WHOSE_PASSES;
 	m = msg_begin(out, MSG_PARAMETER_DESCRIPTION);
-	buf_put_u16(out, (uint16_t)local.choice.nparams);
-	for (unsigned i = 0; i < local.choice.nparams; i++)
-		buf_put_u32(out, local.types[i]);
+	buf_put_u16(out, (uint16_t)local->choice.nparams);
+	for (unsigned i = 0; i < local->choice.nparams; i++)
+		buf_put_u32(out, local->types[i]);
 	msg_end(out, m);
-	describe_result(c, &local, 0);
+	describe_result(c, local, 0);
 	c->whose->in_batch = true;
 	return WHOSE_ANSWERED;
 }

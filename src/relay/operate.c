@@ -10,6 +10,7 @@
 #include "relay/insight.h"
 #include "relay/parts.h"
 #include "relay/relay.h"
+#include "relay/whose.h"
 #include "route/nodes.h"
 #include "sql/classify.h"
 
@@ -122,6 +123,7 @@ void relay_reconfigure(struct relay *r, struct config *config, struct tls_contex
 	sql_classifier_set_parse_max(r->classifier, config->global.parse_max_size);
 	tenants_configure(&r->tenants, config);
 	insight_configure(r);
+	whose_forget_said(r);
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		reconfigure(container_of(l, struct group, link), config);
 	admit_reconfigure(r);

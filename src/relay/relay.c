@@ -179,6 +179,7 @@ void relay_take_out_group(struct relay *r, struct group *group)
 	hmap_remove(&r->groups, &group->link);
 	hub_free(group->hub);
 	repeat_forget(r, group);
+	whose_forget_said(r);
 	group_free(group);
 	node_times_put(&r->node_times, times);
 	/* Its address may be another one's soon, and stands in their keys. */
@@ -306,6 +307,7 @@ void relay_fini(struct relay *r)
 	hmap_fini(&r->node_times);
 	tenants_fini(&r->tenants);
 	repeat_forget(r, NULL);
+	whose_forget_said(r);
 	hmap_fini(&r->statements);
 	sql_classifier_free(r->classifier);
 	sql_shapes_free(r->shapes);

@@ -104,12 +104,12 @@ struct statement *statement_lookup(struct client *c, struct slice body)
 	return lookup(c, body, hash_body(c, body));
 }
 
-static bool is_kept_end(const struct statement *st)
+static bool is_kept_end(const struct statement *st, unsigned statements)
 {
 	struct slice text = statement_text(st);
 
 	return (st->kind == SQL_KIND_COMMIT || st->kind == SQL_KIND_ROLLBACK) && st->is_exact &&
-	       !memchr(text.p, ';', text.n) && slice_is_ascii(text) &&
+	       statements == 1 && slice_is_ascii(text) &&
 	       st->len == text.n + sizeof("\0\0"); /* it declares no types */
 }
 
@@ -160,7 +160,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	memcpy(st->body, body.p, body.n);
 	memcpy(st->body + body.n, facts->settings, facts->settings_len);
 	st->text_len = strnlen(st->body, body.n);
-	st->is_kept_end = is_kept_end(st);
+	st->is_kept_end = is_kept_end(st, facts->statements);
 	st->tells_moment = tells_moment(c, st);
 	/* Those that nobody is to find are not to make one long chain either. */
 	hmap_insert(&r->statements, &st->link,

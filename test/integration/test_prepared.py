@@ -368,6 +368,18 @@ def test_show_prepared(primary, turnstile):
     t.admin("RECONNECT")
     wait_until(lambda: not t.admin("SHOW PREPARED"))
 
+def test_an_end_is_kept_by_name_with_its_semicolon_too(t):
+    with log_in(t) as client:
+        for sql in "COMMIT;", "ROLLBACK ;", "END", "COMMIT AND CHAIN;":
+            client.query("BEGIN")
+            client.send(raw.parse("", sql), raw.bind(), raw.execute(), SYNC)
+            assert not sqlstate(client.until("Z"))
+            client.query("ROLLBACK")
+        kept = {row["query"] for row in t.admin("SHOW PREPARED")}
+        assert kept >= {"COMMIT;", "ROLLBACK ;", "END"} and "COMMIT AND CHAIN;" not in kept
+        client.send(raw.parse("", "COMMIT; SELECT 2"), SYNC)
+        assert sqlstate(client.until("Z")) == "42601"
+
 
 @pytest.mark.parametrize("late", ["1ms", "1h"])
 @pytest.mark.parametrize("behind", [
