@@ -93,7 +93,8 @@ const struct identity *client_identity(const struct client *c)
 	return &c->login->id;
 }
 
-/* ---- secrets made of plain passwords, kept because making one takes a millisecond ------------ */
+/* ---- secrets made of plain passwords of auth_file, kept because making one takes a millisecond -
+ */
 
 struct scram_cache {
 	struct hmap secrets;
@@ -133,9 +134,11 @@ static void scram_secret_of(struct client *c, struct scram_secret *out)
 	const struct userlist_entry *entry = c->login->entry;
 	struct scram_cache *cache = c->host->scram_cache;
 	uint64_t hash = hash_bytes(&entry, sizeof(entry));
+	/* What was looked up goes with this login, and its address may be another's then. */
+	bool is_kept = entry && entry->kind == PASSWORD_PLAIN && entry != c->login->found;
 	struct scram_cached *cached;
 
-	if (entry && entry->kind == PASSWORD_PLAIN)
+	if (is_kept)
 		for (struct hlink *l = hmap_first(&cache->secrets, hash); l; l = hmap_next(l)) {
 			cached = container_of(l, struct scram_cached, link);
 			if (cached->entry == entry) {
@@ -145,7 +148,7 @@ static void scram_secret_of(struct client *c, struct scram_secret *out)
 		}
 	password_scram_secret(entry, slice_str(c->login->id.auth_user),
 			      c->login->config->global.scram_iterations, out);
-	if (!entry || entry->kind != PASSWORD_PLAIN)
+	if (!is_kept)
 		return;
 	cached = xnew(struct scram_cached);
 	cached->entry = entry;

@@ -119,6 +119,16 @@ def test_strangers_hear_the_same_as_wrong_passwords(server, pooler, auth_type, u
         assert str(heard).replace("sq_anne", USER) == str(known)
 
 
+def test_a_plain_secret_is_of_its_user_only(server, pooler):
+    """What was made of a password is not taken for that of who comes when its user has left."""
+    t = pooler({"auth_query": "SELECT usename, 'of ' || usename FROM pg_shadow WHERE usename=$1",
+                "workers": 1}, {"user": ASKER, "password": ASKER_PASSWORD})
+    for _ in range(5):
+        for user, other in (USER, "postgres"), ("postgres", USER):
+            assert whoami(t, user, "of " + user) == ASKER
+            assert not gets_in(t, other, "of " + user)
+
+
 def test_auth_file_comes_first(server, turnstile):
     t = turnstile(config(server, database={"user": ASKER, "password": ASKER_PASSWORD}),
                   {ASKER: ASKER_PASSWORD, USER: "of the file"})
