@@ -65,6 +65,7 @@ struct hba_who {
 	uint8_t ip[16];
 	bool is_physical; /* replication without a database */
 	const char *database, *user;
+	const char *also; /* another name of the database, or NULL */
 	/* Whether an address is one of this machine's, or (whole_net) in a network that it is in.
 	 */
 	bool (*is_near)(bool is_ipv6, const uint8_t *ip, bool whole_net);

@@ -55,6 +55,8 @@ void identity_resolve(struct identity *id, const struct config *config);
 /* What was sought is in the roster now, or not known; why_not: it could not be looked up.  To be
  * resolved anew. */
 void identity_answer(struct identity *id, const struct err *why_not);
+/* The console has two; NULL: its database has none but its own. */
+const char *identity_other_name(const struct identity *id);
 /* Whose pools it uses; borrowed. */
 struct group_key identity_group_key(const struct identity *id);
 void identity_fini(struct identity *id);

@@ -151,13 +151,14 @@ static const char *const group_words[] = { "samerole", "samegroup" };
 /* NULL, or why a word is no name for us. */
 static const char *fault_of(const struct word *word, bool is_database)
 {
+	/* To PostgreSQL it is one in quotes, too. */
+	if (word->text[0] == '/')
+		return "a regular expression is not supported here";
 	if (word->is_quoted)
 		return NULL;
 	if (word->text[0] == '+')
 		return "groups are not supported: who is in one is known to the server only; list "
 		       "the users, or write @file";
-	if (word->text[0] == '/')
-		return "a regular expression is not supported here";
 	for (size_t i = 0; is_database && i < PGT_NELEMS(group_words); i++)
 		if (word_is(word, group_words[i]))
 			return "not supported: who is in a group is known to the server only";
@@ -190,10 +191,15 @@ static void take_names(struct parser *p, const struct field *field, bool is_data
 		take_name(p, &field->words[i], is_database, 0, names);
 }
 
+static bool is_said(const char *text, const struct hba_who *who, bool is_database)
+{
+	if (!is_database)
+		return !strcmp(text, who->user);
+	return !strcmp(text, who->database) || (who->also && !strcmp(text, who->also));
+}
+
 static bool is_among(const struct names *names, const struct hba_who *who, bool is_database)
 {
-	const char *said = is_database ? who->database : who->user;
-
 	for (size_t i = 0; i < names->n; i++) {
 		const struct name *name = &names->items[i];
 
@@ -203,7 +209,7 @@ static bool is_among(const struct names *names, const struct hba_who *who, bool 
 				return true;
 		} else if (name->kind == NAME_ALL ||
 			   (name->kind == NAME_SAMEUSER && !strcmp(who->database, who->user)) ||
-			   (name->kind == NAME_TEXT && !strcmp(name->text, said))) {
+			   (name->kind == NAME_TEXT && is_said(name->text, who, is_database))) {
 			return true;
 		}
 	}

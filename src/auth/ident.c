@@ -119,7 +119,7 @@ static const char *read_mapping(const struct fields *f, struct mapping *m)
 	user = &f->at[2].words[0];
 	if (!user->is_quoted && user->text[0] == '+')
 		return "+group is not supported: who is in a group is known to the server only";
-	if (!user->is_quoted && user->text[0] == '/')
+	if (user->text[0] == '/')
 		return "a regular expression is for the system name only";
 	m->map = xstrdup(f->at[0].words[0].text);
 	m->name = xstrdup(name->text + (name->text[0] == '/'));

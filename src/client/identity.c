@@ -92,6 +92,11 @@ bool identity_init(struct identity *id, const struct startup *startup, struct er
 	return true;
 }
 
+const char *identity_other_name(const struct identity *id)
+{
+	return id->is_console ? console_names[!strcmp(id->database, console_names[0])] : NULL;
+}
+
 /* On the server. */
 static const char *server_user(const struct identity *id)
 {

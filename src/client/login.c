@@ -206,9 +206,12 @@ static struct hba_who who_is(const struct client *c)
 	struct hba_who who = { .is_local = c->conn.peer.family == AF_UNIX,
 			       .is_tls = c->conn.tls != NULL,
 			       .is_ipv6 = c->conn.peer.family == AF_INET6,
-			       .is_physical = id->replication == REPLICATION_PHYSICAL,
+			       /* The console replicates nothing, whatever it is asked. */
+			       .is_physical =
+				   id->replication == REPLICATION_PHYSICAL && !id->is_console,
 			       .database = id->database,
 			       .user = id->auth_user,
+			       .also = identity_other_name(id),
 			       .is_near = sock_is_near };
 
 	memcpy(who.ip, c->conn.peer.ip, sizeof(who.ip));

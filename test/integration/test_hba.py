@@ -58,10 +58,10 @@ def start(primary, turnstile, rules):
     return start_with
 
 
-def asked(pooler, user=APP_USER, dbname=APP_DATABASE):
+def asked(pooler, user=APP_USER, dbname=APP_DATABASE, **parameters):
     """The first message to who says so: a number of what is asked, or an SQLSTATE."""
     with raw.RawClient(pooler.port) as client:
-        client.send(raw.startup({"user": user, "database": dbname}))
+        client.send(raw.startup({"user": user, "database": dbname, **parameters}))
         first = client.message()
         return first.fields["C"] if first.kind == "E" else first.number
 
@@ -86,6 +86,17 @@ def test_the_first_rule_that_fits_decides(start):
     t = start(f"host {APP_DATABASE} anna all reject", f"host {APP_DATABASE} all all password",
               "host all all all scram-sha-256", users={"anna": "x", "bert": "x"})
     assert [asked(t, "anna"), asked(t, "bert"), asked(t, "bert", "other")] == ["28000", 3, 10]
+
+
+def test_the_console_is_one_whatever_it_is_called(start):
+    """Neither its other name nor a request for replication gets around its rules."""
+    t = start("host pgbouncer clerk all reject", "host replication clerk all trust",
+              "host all all all scram-sha-256", users={"clerk": "x"},
+              admin_users=f"{ADMIN_USER}, clerk")
+    assert asked(t, "clerk") == 10
+    for console in "pgbouncer", "pgturnstile":
+        for kind in "false", "true", "database":
+            assert asked(t, "clerk", console, replication=kind) == "28000"
 
 
 def test_without_a_rule_nobody_comes_in(start):
