@@ -129,6 +129,21 @@ void scram_cache_free(struct scram_cache *cache)
 	free(cache);
 }
 
+/* A plain secret that is looked up costs each login of its user the making; who has none must not
+ * be told by the time that is saved. */
+static void do_the_work_of_others(const struct client_login *login, const struct scram_secret *mock)
+{
+	bool has_secret = login->entry && (login->entry->kind == PASSWORD_PLAIN ||
+					   login->entry->kind == PASSWORD_SCRAM);
+	struct scram_secret made;
+
+	if (has_secret || !login->was_looked_up || login->usual != PASSWORD_PLAIN)
+		return;
+	scram_secret_make(SLICE("nobody's"), login->config->global.scram_iterations, mock->salt,
+			  mock->salt_len, &made);
+	mem_wipe(&made, sizeof(made));
+}
+
 static void scram_secret_of(struct client *c, struct scram_secret *out)
 {
 	const struct userlist_entry *entry = c->login->entry;
@@ -148,6 +163,7 @@ static void scram_secret_of(struct client *c, struct scram_secret *out)
 		}
 	password_scram_secret(entry, slice_str(c->login->id.auth_user),
 			      c->login->config->global.scram_iterations, out);
+	do_the_work_of_others(c->login, out);
 	if (!is_kept)
 		return;
 	cached = xnew(struct scram_cached);

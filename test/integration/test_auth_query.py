@@ -4,6 +4,7 @@
 import contextlib
 import hashlib
 import threading
+import time
 
 import psycopg
 import pytest
@@ -72,6 +73,14 @@ def gets_in(pooler, user, secret):
     return True
 
 
+def time_to_challenge(pooler, user):
+    with raw.RawClient(pooler.port) as client:
+        began = time.monotonic()
+        client.send(raw.startup({"user": user, "database": APP_DATABASE}))
+        assert client.message().number == 10
+        return time.monotonic() - began
+
+
 def source(pooler):
     return pooler.admin("SHOW AUTH_QUERY")[0]
 
@@ -127,6 +136,18 @@ def test_a_plain_secret_is_of_its_user_only(server, pooler):
         for user, other in (USER, "postgres"), ("postgres", USER):
             assert whoami(t, user, "of " + user) == ASKER
             assert not gets_in(t, other, "of " + user)
+
+
+def test_time_does_not_tell_strangers_from_plain_secrets(pooler):
+    """What is made of a plain secret at each login takes a while: with so many iterations, 50 ms."""
+    t = pooler({"auth_query": "SELECT usename, 'own' FROM pg_shadow WHERE usename=$1",
+                "scram_iterations": 100000}, {"user": ASKER, "password": ASKER_PASSWORD})
+
+    def soonest(user):
+        return min(time_to_challenge(t, user) for _ in range(5))
+
+    known = soonest(USER)
+    assert soonest("sq_anne") > known / 2
 
 
 def test_auth_file_comes_first(server, turnstile):
