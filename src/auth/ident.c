@@ -94,6 +94,26 @@ static bool is_costly(const char *expression)
 	return copies > COPIES_MAX;
 }
 
+/* Whether it would be read in another way than by PostgreSQL: `\d` as a d, and a backslash in
+ * brackets as one of the characters. */
+static bool is_foreign(const char *expression)
+{
+	for (const char *c = expression; *c; c++) {
+		const char *begin = c;
+
+		if (*c == '[')
+			c = skip_brackets(c);
+		if (memchr(begin, '\\', (size_t)(c - begin)))
+			return true;
+		if (*c == '\\' && c[1] && !strchr("wWsS", *++c) &&
+		    (isalpha((unsigned char)*c) || strchr("<>`'", *c)))
+			return true;
+		if (!*c)
+			break;
+	}
+	return false;
+}
+
 /* NULL, or what is wrong. */
 static const char *compile(struct mapping *m)
 {
@@ -101,6 +121,8 @@ static const char *compile(struct mapping *m)
 		return "the regular expression is empty";
 	if (is_costly(m->name))
 		return "the regular expression is too long, or repeats too much";
+	if (is_foreign(m->name))
+		return "the regular expression has an escape that is PostgreSQL's only";
 	if (regcomp(&m->regex, m->name, REG_EXTENDED) != 0)
 		return "the regular expression makes no sense";
 	m->is_regex = true;

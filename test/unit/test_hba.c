@@ -339,6 +339,7 @@ static void test_maps(void **state)
 		{ "m /^(.*)@example\\.com$ \\1",                                         "m",  "u@exampleXcom", "u",       false},
 		{ "m /^(.*)@example\\.com$ \\1",                                         "m",  "u@example.com", "v",       false},
 		{ "m /^(.*)@example\\.com$ app_\\1_x",                                   "m",  "u@example.com", "app_u_x", true },
+		{ "m /^\\w+@[^]x]+\\(\\?$ u",                                            "m",  "anna@y(?",      "u",       true },
 		{ "m /@example\\.com$ guest",                                            "m",  "u@example.com", "guest",   true },
 		{ "m \"/^(a b)\" \\1",						   "m",  "a b c",         "a b",     true },
 		{ "m /^[*+]+\\++$ u",						    "m",  "*+*++",         "u",       true },
@@ -381,6 +382,9 @@ static void test_what_maps_refuse(void **state)
 		{ "m /(((((((a*)+)+)+)+)+)+)+ u",
                  "ident:1: the regular expression is too long, or repeats"                                       },
 		{ "m /a+? u",                           "ident:1: the regular expression is too long, or repeats"},
+		{ "m /^a\\d$ u",                        "ident:1: the regular expression has an escape"          },
+		{ "m /^[\\w.-]+$ u",                    "ident:1: the regular expression has an escape"          },
+		{ "m /^\\<a u",                         "ident:1: the regular expression has an escape"          },
 		{ "m /^a \\1",                          "ident:1: \\1 without a group"                           },
 	};
 
