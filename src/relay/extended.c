@@ -460,7 +460,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		if (step != STEP_CLOSED)
 			return step;
 	}
-	if (st && (st->effects || st->sets_path || st->sequence || st->has_names)) {
+	if (st &&
+	    (st->effects || st->sets_path || st->sets_unnamed || st->sequence || st->has_names)) {
 		statement_facts(st, &facts);
 		if (st->has_names && !named_on_bind(c, portal, st, &facts, &e))
 			return request_refuse_message(c, f, &e);

@@ -231,7 +231,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		return request_not_yet(c, step);
 	}
 	fence_look(c, text, facts);
-	touches = facts->effects || facts->sequence;
+	touches = facts->effects || facts->sequence || facts->sets_path || facts->sets_unnamed;
 	if (touches && !pins_allow(c, facts, &e))
 		return request_refuse_message(c, f, &e);
 	if (!is_at_start(c))

@@ -91,6 +91,8 @@ const char *const sql_meaning_settings[] = {
 	"datestyle",
 	"timezone",
 	"intervalstyle",
+	"bytea_output",
+	"extra_float_digits",
 	"lc_monetary",
 	"array_nulls",
 	"xmloption",

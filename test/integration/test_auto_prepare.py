@@ -247,6 +247,33 @@ def test_i2_literals_are_read_by_the_settings_of_now(pair):
              raw.query("COMMIT"), *[request] * 3)
 
 
+@pytest.mark.parametrize("sql,settings", [
+    ("SELECT (0.1::float8 + 0.2::float8)::text", ["extra_float_digits = 1", "extra_float_digits = 0"]),
+    ("SELECT note || 0.30000000000000004::float8::text FROM auto_rows WHERE id = 7",
+     ["extra_float_digits = 1", "extra_float_digits = -5"]),
+    ("SELECT decode('414200', 'hex')::text", ["bytea_output = hex", "bytea_output = escape"])])
+@pytest.mark.parametrize("name", ["", "mine"])
+def test_i2_constants_are_written_by_the_settings_of_now(pair, name, sql, settings):
+    """A plan that is kept has computed them, by the settings of whoever ran it first."""
+    request = raw.parse(name, sql) + raw.bind("", name) + raw.execute() + raw.close("S", name) + SYNC
+    for setting in settings * 2:
+        pair.say(raw.query(f"SET {setting}"), *[request] * 4)
+    for setting in settings:
+        pair.say(raw.query("BEGIN"), raw.query(f"SET LOCAL {setting}"), *[request] * 3, raw.query("COMMIT"))
+
+
+@pytest.mark.parametrize("local", ["SET LOCAL DateStyle = 'ISO, dmy'", "SET LOCAL \"DateStyle\" TO dmy",
+                                   "SELECT set_config('DateStyle', 'dmy', true)",
+                                   "SELECT set_config('Date' || 'Style', 'dmy', true)"])
+@pytest.mark.parametrize("extended", [False, True])
+def test_i2_named_ones_are_read_by_the_settings_of_the_transaction(pair, local, extended):
+    request = raw.parse("mine", "SELECT '1/2/2003'::date - '2003-01-01'::date") + raw.bind("", "mine") \
+        + raw.execute() + raw.close("S", "mine") + SYNC
+    local = ask(local) + SYNC if extended else raw.query(local)
+    pair.say(raw.query("SET DateStyle = 'ISO, mdy'"), *[request] * 2, raw.query("BEGIN"), local,
+             *[request] * 2, raw.query("COMMIT"), *[request] * 2)
+
+
 def test_i2_nobody_sees_them(pair):
     pair.warm(ask(READ, 7) + SYNC)
     pair.say(raw.query("SELECT name, statement FROM pg_prepared_statements"),

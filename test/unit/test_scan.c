@@ -284,6 +284,8 @@ static void test_what_changes_the_meaning_of_names(void **state)
 		{ "set local \"DateStyle\" = 'dmy'",                                        true },
 		{ "set time zone 'utc'",						    true },
 		{ "select set_config('IntervalStyle', $1, true)",                           true },
+		{ "set local bytea_output = hex",                                           true },
+		{ "set local extra_float_digits = 0",                                       true },
 		{ "set work_mem = 1",						       false},
 		{ "select set_config('app.x', 'search_path', true)",                        false},
 		{ "create function f() returns int set search_path = a language sql as ''", false},
