@@ -14,7 +14,7 @@ struct client;
 
 struct batch_view {
 	bool complete;        /* its Sync is here */
-	bool flushed;         /* the client waits for answers before the Sync */
+	bool flushed;         /* the client waits for answers before the Sync, if one comes */
 	unsigned executes;    /* seen so far */
 	struct slice text;    /* of its first statement; {0}: none was seen */
 	bool replica_will_do; /* complete, and everything that it runs is a proven read */

@@ -126,7 +126,9 @@ static void look_at(struct look *look, const struct frame *f, struct batch_view 
 		view->complete = true;
 		break;
 	default:
+		/* Its Sync may never come, and this is not to wait for it. */
 		look->all_reads = false;
+		view->flushed = true;
 		break;
 	}
 }

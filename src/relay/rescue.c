@@ -63,13 +63,19 @@ static size_t request_len(struct slice in)
 	return 0;
 }
 
+static bool is_of_batch(const struct frame *f)
+{
+	return f->type == MSG_PARSE || f->type == MSG_BIND || f->type == MSG_DESCRIBE ||
+	       f->type == MSG_EXECUTE || f->type == MSG_CLOSE;
+}
+
 /* Whether its end is still to come, and nothing is waited for before that. */
 static bool is_open(struct slice in)
 {
 	struct frame f;
 
 	while (next_frame(&in, &f))
-		if (ends_request(&f) || f.type == MSG_FLUSH)
+		if (!is_of_batch(&f))
 			return false;
 	return frame_peek(in.p, in.n, &f) == FRAME_PARTIAL;
 }
@@ -566,6 +572,13 @@ static bool is_told_elsewhere(const struct reply *head, enum cause cause)
 	       cause != CAUSE_LOST;
 }
 
+/* What ends a transaction that its client leaves idle, or goes on with for too long, is meant for
+ * that client: there is no other server that would not do the same. */
+static bool is_meant_for_client(const struct report *report)
+{
+	return is_state(report, "25P03") || is_state(report, "25P04");
+}
+
 bool rescue_on_error(struct server *s, const struct frame *f)
 {
 	const struct reply *head = replies_head(&s->replies);
@@ -575,6 +588,12 @@ bool rescue_on_error(struct server *s, const struct frame *f)
 	if (!s->may_rescue && !gate_is_replicas(s))
 		return false;
 	report_parse(frame_body(f), &report);
+	if (is_meant_for_client(&report)) {
+		rescue_forget(s);
+		if (s->client->begun)
+			promote_forget(s->client);
+		return false;
+	}
 	cause = s->asks_primary ? CAUSE_NONE : cause_of(&report);
 	if (cause == CAUSE_NONE && is_about_known(s, &report))
 		cause = CAUSE_KNOWN;

@@ -430,6 +430,35 @@ def test_i3_behind_a_parse_the_snapshot_of_a_transaction_that_begins_anew_is_tak
         assert errors(client.query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")) == ["25001"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("before", [None, raw.parse("mine", "SELECT 1") + raw.sync(), raw.query("SELECT 1")],
+                         ids=["nothing", "prepared", "read"])
+def test_i3_a_client_that_leaves_its_transaction_idle_is_ended(pair, start, before):
+    """It has asked for that, or its database has: it does not begin anew."""
+    t = start({"begin_defer_max": "1ms"})
+    with log_in(t) as client:
+        client.query("SET idle_in_transaction_session_timeout = '500ms'")
+        client.query("BEGIN READ ONLY")
+        if before:
+            client.send(before)
+            client.until("Z")
+        assert errors(client.until_closed()) == ["25P03"]
+        assert "lost" not in rescued(t)
+
+
+@pytest.mark.parametrize("begin", ["BEGIN READ ONLY", "SELECT 1"])
+def test_i3_a_batch_without_an_end_keeps_nothing_from_being_heard(pair, start, begin):
+    t = start()
+    for end in raw.query("SELECT 3"), raw.message("X"):
+        with log_in(t, timeout=5) as client:
+            client.query(begin)
+            client.send(raw.parse("", "SELECT 2"), raw.bind(), raw.execute(), end)
+            if end[:1] == b"X":
+                client.until_closed()
+            else:
+                assert [m.row for m in raw.find(client.until("Z"), "D")] == [("2",), ("3",)]
+
+
 LOCKED = "SELECT (SELECT count(*) FROM rescue_second), count(*) FROM rescue_first"
 
 
