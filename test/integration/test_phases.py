@@ -113,8 +113,8 @@ def test_i2_every_message_at_every_place(turnstile, phase, at):
     readies = request.count(b"Q\0\0") + request.count(b"S\0\0\0\4") + (request[:1] == b"F")
     with raw.FakeServer(liar) as server, raw.FakeServer() as honest:
         t = turnstile(merge(
-            shop(server, {"auth_type": "trust", "workers": 1, "default_pool_size": 1,
-                          "pool_mode": mode, "server_login_retry": "20ms", "query_wait_timeout": 5}),
+            shop(server, {"auth_type": "trust", "workers": 1, "default_pool_size": 1, "pool_mode": mode,
+                          "server_login_retry": "20ms", "query_wait_timeout": 5, "auto_prepare": 0}),
             {"databases": {OTHER: {"host": honest.host, "port": honest.port}}}))
         with log_in(t, dbname=OTHER, timeout=5) as bystander:
             for lie in LIES:
