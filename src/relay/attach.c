@@ -337,13 +337,20 @@ static bool is_hasty(const struct server *s)
 	       ms < HASTY_TIMEOUT_MS;
 }
 
+/* Behind the answer to a question of ours something else has come: whose it would be taken for is
+ * not what it is. */
+static bool has_said_more(struct server *s)
+{
+	return conn_input(&s->conn).n && !server_on_idle_bytes(s);
+}
+
 void attach_recycle(struct server *s)
 {
 	usec_t now = now_of(s);
 
 	if (is_hasty(s))
 		s->tainted |= PIN_BIT(PIN_SETTING);
-	if (is_stale(s, now)) {
+	if (is_stale(s, now) || has_said_more(s)) {
 		drop_and_replace(s);
 	} else if (s->cancel) {
 		if (s->slot.state != SLOT_CANCELED)

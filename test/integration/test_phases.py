@@ -10,10 +10,10 @@ import re
 import pytest
 
 import raw
-from conftest import APP_USER
+from conftest import APP_DATABASE, APP_USER
 from hostile import CUT, LIE, LIES, MESSAGES, Honest
 from rampage import config, rampage, rogue_login, rogue_session
-from rig import log_in, shop
+from rig import log_in, pool_of, shop
 from tenancy import enter, tenants
 from turnstile import TOP, merge
 from waiting import wait_until
@@ -135,6 +135,23 @@ def test_i2_every_message_at_every_place(turnstile, phase, at):
                     assert [m.row for m in raw.find(answer, "D")] == [(NEXT,)], (lie, answer)
                     assert LIE.encode() not in b"".join(m.body for m in answer if m.kind not in "SN"), lie
         assert len(liar.told) >= len(LIES) - 1, liar.told
+
+
+def test_i2_what_is_said_behind_a_reset_is_nobodys_answer(turnstile):
+    """Of who waits for the server: it gets another one."""
+    liar = Liar(of_text("DISCARD"), 0)
+    liar.arm("an answer")
+    with raw.FakeServer(liar) as server:
+        t = turnstile(shop(server, {"auth_type": "trust", "workers": 1, "default_pool_size": 1,
+                                    "pool_mode": "session", "server_login_retry": "20ms"}))
+        with log_in(t) as victim:
+            victim.query(MINE)
+            following = raw.RawClient(t.port)
+            following.send(raw.startup({"user": APP_USER, "database": APP_DATABASE}), raw.query(NEXT))
+            wait_until(lambda: pool_of(t, "cl_waiting") == 1)
+        with following:
+            assert [m.row for m in raw.find(following.until("D"), "D")] == [(NEXT,)]
+    assert liar.told == ["an answer"]
 
 
 # --- what is asked in a client's name, and between clients -----------------------------------------
