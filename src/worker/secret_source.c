@@ -104,27 +104,30 @@ static struct secret_link *link_for(struct secret_source *ss, struct slice name,
 /* ---- for those who ask ------------------------------------------------------------------------
  */
 
+/* What is kept is told whoever else waits; only who has to wait too may be one too many. */
 void secret_source_find(struct secret_source *ss, struct slice database, struct slice user,
 			secret_answer_fn *tell_it, void *arg)
 {
 	struct secret_found found = { .usual = ss->usual };
-	bool is_full = ss->naskers >= ASKERS_MAX;
-	struct secret_link *sl = NULL;
+	bool is_full;
+	struct secret_link *sl = link_for(ss, database, &is_full);
 	struct err e;
 
-	if (!is_full)
-		sl = link_for(ss, database, &is_full);
-	if (is_full) {
-		secret_link_say_unavailable(&e);
-		found.why_not = &e;
-	} else if (sl && user.n <= USERLIST_MAX_USER) {
+	if (sl && user.n <= USERLIST_MAX_USER) {
 		list_del(&sl->link);
 		list_push_front(&ss->links, &sl->link);
 		found.usual = sl->usual;
 		if (!secret_cache_find(&sl->cache, user, secret_source_now(ss), &found.entry)) {
-			secret_link_find(sl, user, tell_it, arg);
-			return;
+			is_full = ss->naskers >= ASKERS_MAX;
+			if (!is_full) {
+				secret_link_find(sl, user, tell_it, arg);
+				return;
+			}
 		}
+	}
+	if (is_full) {
+		secret_link_say_unavailable(&e);
+		found.why_not = &e;
 	}
 	tell_it(arg, &found);
 }
