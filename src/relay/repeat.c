@@ -98,13 +98,17 @@ static bool is_plain_setting(const char *name)
 	for (size_t i = 0; i < PGT_NELEMS(names); i++)
 		if (slice_is_equal_nocase(slice_str(name), slice_str(names[i])))
 			return true;
-	return strchr(name, '.') != NULL;
+	return false;
 }
 
+/* One's own settings, and the tenant whom a shared server carries, may have been folded into a plan
+ * by a function that is declared IMMUTABLE and is not: those are nobody else's (I1). */
 static bool is_plain_session(const struct client *c)
 {
 	struct param_set *set = c->wanted;
 
+	if (c->group->is_shared)
+		return false;
 	if (!set->plain) {
 		set->plain = 1;
 		for (unsigned i = 0; i < set->n && set->plain == 1; i++)
