@@ -95,7 +95,7 @@ def main():
     table.add("differences from a direct connection", 0, len(failures), not failures)
     prepared = sum(state["prepared"] for state in states)
     table.add("unnamed statements prepared behind their backs", ">= 1 in 10 sessions", prepared,
-              5 * prepared >= count(states))
+              10 * prepared >= count(states))
     table.add("processes that played to their end", len(players),
               sum(not player.exitcode for player in players),
               not any(player.exitcode for player in players))
