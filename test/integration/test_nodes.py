@@ -219,7 +219,11 @@ def test_a_replica_is_back_after_some_answers(trio, turnstile):
     primary, replica, other = trio
     t = turnstile(routed(trio, {"node_answers": 100000}))
     with reader_of(t, trio) as client:
-        other.restart()
+        other.stop()
+        try:
+            wait_until(lambda: node(t, other)["role"] == "down", 30, lambda: t.admin("SHOW NODES"))
+        finally:
+            other.start()
         wait_until(lambda: node(t, other)["state"] == "comes back: answers, not yet often enough", 30,
                    lambda: t.admin("SHOW NODES"))
         assert node(t, other)["role"] == "down" and "node_answers" in node(t, other)["error"]
