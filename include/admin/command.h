@@ -101,6 +101,7 @@ struct command {
 	enum owner owner;              /* of whom .name is the name; else OWNER_ALL; of SHOW ROUTE:
 					* whether .word is a tenant, .name is the database */
 	bool is_off;                   /* MAINTENANCE OFF */
+	bool has_old_columns;          /* console_old_columns, when it was asked; not parsed */
 	char name[COMMAND_MAX_WORD];   /* "" without one */
 	char word[COMMAND_MAX_WORD];   /* the argument, or the setting's name; "" without one */
 	char value[COMMAND_MAX_VALUE]; /* of a setting, the message, what SHOW … BY is by, what

@@ -22,6 +22,7 @@ typedef void show_done_fn(struct control *c, struct table *t, void *arg);
 struct show {
 	const struct layout *shown;    /* NULL: SHOW HELP, which has no rows */
 	const struct layout *gathered; /* NULL: as shown */
+	const struct show *older;      /* in its place with console_old_columns; NULL: it stays */
 	void (*visit)(struct worker *w, struct table *t);
 	void (*local)(struct control *c, struct table *t);
 	void (*derive)(struct control *c, const struct table *gathered, struct table *shown);
@@ -72,6 +73,9 @@ SHOWS(X)
 
 /* ---- for the files that fill tables -----------------------------------------------------------
  */
+
+/* A derive(): the columns that are shown are the first of those that are gathered. */
+void show_first_columns(struct control *c, const struct table *gathered, struct table *shown);
 
 /* Calls visit for each group of a worker. */
 void show_each_group(struct worker *w, void (*visit)(struct group *group, struct table *t),

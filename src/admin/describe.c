@@ -103,11 +103,11 @@ static const char head[] =
     "sent as fast as the client reads; until then a table waits in memory, about 300 bytes for "
     "each row.\n\n"
     "Names, columns, their order and types are those of PgBouncer " CONSOLE_VERSION
-    "; what is ours in them stands at the end (DATABASES: readonly, maintenance), and behind it "
-    "what "
-    "older exporters ask for (STATS: total_requests, DATABASES: reserve_pool). Its database and "
+    ", and no others; `console_old_columns` adds what older exporters ask for (STATS: "
+    "total_requests, DATABASES: reserve_pool). Its database and "
     "user `pgbouncer` in the tables are the console itself. Our own data has "
-    "its own commands: TENANTS, TIERS, LIMITS, NODES, LANES, ROUTE, ROUTES, LATENCIES, QUERIES, "
+    "its own commands: SWITCHES, TENANTS, TIERS, LIMITS, NODES, LANES, ROUTE, ROUTES, LATENCIES, "
+    "QUERIES, "
     "SLOW, ADVICE, SAVINGS, LISTENERS, PINS, PIN_COUNTS, PREPARED, EVENTS. `SHOW HELP` lists all, "
     "`SHOW HELP LIMITS` tells of one. Whoever asks in SQL gets an error whose hint names the "
     "command.\n";

@@ -198,7 +198,21 @@ static const struct show *show_of(const struct command *cmd)
 {
 	if (cmd->fake >= 0 && cmd->id != COMMAND_set)
 		return &fake_shows[cmd->fake];
-	return cmd->show >= 0 ? shows[cmd->show] : NULL;
+	if (cmd->show < 0)
+		return NULL;
+	return cmd->has_old_columns && shows[cmd->show]->older ? shows[cmd->show]->older
+							       : shows[cmd->show];
+}
+
+/* Which columns a table has is decided here, so that a RELOAD does not come between its
+ * description and its rows. */
+static bool read_command(const struct session *s, struct slice text, struct command *cmd,
+			 struct err *e)
+{
+	if (!command_parse(text, cmd, e))
+		return false;
+	cmd->has_old_columns = s->console->control->config->global.console_old_columns;
+	return true;
 }
 
 /* ---- running a command ------------------------------------------------------------------------
@@ -323,7 +337,7 @@ static void on_query(struct session *s, struct reader *r)
 	s->is_simple = true;
 	if (!read_is_complete(r))
 		refuse_text(s, true, "08P01", "invalid Query message");
-	else if (!command_parse(text, &s->simple.cmd, &e))
+	else if (!read_command(s, text, &s->simple.cmd, &e))
 		refuse(s, true, &e);
 	else
 		run(s, &s->simple, 0);
@@ -354,7 +368,7 @@ static void on_parse(struct session *s, struct reader *r)
 		refuse(s, false, &e);
 		return;
 	}
-	if (!command_parse(text, &cmd, &e)) {
+	if (!read_command(s, text, &cmd, &e)) {
 		refuse(s, false, &e);
 		return;
 	}

@@ -134,6 +134,13 @@ bool show_rest_has_row(struct control *c, struct show_rest *rest, struct table *
 /* ---- helpers ----------------------------------------------------------------------------------
  */
 
+void show_first_columns(struct control *c PGT_UNUSED, const struct table *gathered,
+			struct table *shown)
+{
+	for (unsigned row = 0; row < gathered->nrows; row++)
+		table_copy_row(shown, gathered, row);
+}
+
 void show_each_group(struct worker *w, void (*visit)(struct group *group, struct table *t),
 		     struct table *t)
 {

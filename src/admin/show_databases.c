@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * show_databases.c - SHOW DATABASES, USERS, PEERS, DNS_HOSTS and DNS_ZONES.
+ * show_databases.c - SHOW DATABASES, SWITCHES, USERS, PEERS, DNS_HOSTS and DNS_ZONES.
  *
  * Made of the configuration and of the records that span threads, so no worker is asked.
  */
@@ -24,11 +24,13 @@
 	X(INT, MAX, current_client_connections, "Clients now.")                                    \
 	X(INT, MAX, paused, "1: PAUSE or KILL holds it.")                                          \
 	X(INT, MAX, disabled, "1: DISABLE refuses its clients.")                                   \
-	X(INT, MAX, readonly, "1: READONLY holds, of it or of all.")                               \
-	X(TEXT, FIRST, maintenance,                                                                \
-	  "The message of its MAINTENANCE, or of that of all; NULL: it is off.")                   \
-	X(INT, FIRST, reserve_pool, "reserve_pool_size, by its older name.")
+	X(INT, FIRST, reserve_pool, "reserve_pool_size, by its older name.")                       \
+	X(INT, MAX, readonly, "For SHOW SWITCHES.")                                                \
+	X(TEXT, FIRST, maintenance, "For SHOW SWITCHES.")
 LAYOUT_DEFINE(database, DATABASE_COLUMNS);
+/* Those of PgBouncer; the same with the one that is for older exporters. */
+static const struct layout now_layout = { database_columns, PGT_NELEMS(database_columns) - 3 };
+static const struct layout older_layout = { database_columns, PGT_NELEMS(database_columns) - 2 };
 
 /* Names of records are collected first: nothing may be looked up under their lock. */
 static void collect_name(void *arg, struct shared *s)
@@ -134,7 +136,50 @@ static void databases_local(struct control *c, struct table *t)
 					     .current_client_connections = c->console->nsessions });
 }
 
-const struct show show_databases = { .shown = &database_layout, .local = databases_local };
+#define GATHER_DATABASES .gathered = &database_layout, .local = databases_local
+static const struct show older_databases = { .shown = &older_layout,
+					     GATHER_DATABASES,
+					     .derive = show_first_columns };
+const struct show show_databases = { .shown = &now_layout,
+				     GATHER_DATABASES,
+				     .derive = show_first_columns,
+				     .older = &older_databases };
+
+/* ---- switches ---------------------------------------------------------------------------------
+ */
+
+#define SWITCH_COLUMNS(X)                                                                          \
+	X(TEXT, KEY, database, "Database, as clients say it.")                                     \
+	X(INT, MAX, paused, "1: PAUSE or KILL holds it.")                                          \
+	X(INT, MAX, disabled, "1: DISABLE refuses its clients.")                                   \
+	X(INT, MAX, readonly, "1: READONLY holds, of it or of all.")                               \
+	X(TEXT, FIRST, maintenance,                                                                \
+	  "The message of its MAINTENANCE, or of that of all; NULL: it is off.")
+LAYOUT_DEFINE(switch, SWITCH_COLUMNS);
+
+#define COLUMN_OF(field) (offsetof(struct database_row, field) / 8)
+
+static void switches_derive(struct control *c PGT_UNUSED, const struct table *gathered,
+			    struct table *shown)
+{
+	for (unsigned row = 0; row < gathered->nrows; row++) {
+		const char *name = table_text(gathered, row, COLUMN_OF(name));
+		struct switch_row switches = {
+			.database = name,
+			.paused = table_number(gathered, row, COLUMN_OF(paused)),
+			.disabled = table_number(gathered, row, COLUMN_OF(disabled)),
+			.readonly = table_number(gathered, row, COLUMN_OF(readonly)),
+			.maintenance = table_text(gathered, row, COLUMN_OF(maintenance)),
+		};
+
+		if (strcmp(name, CONSOLE_NAME))
+			table_add(shown, &switches);
+	}
+}
+
+const struct show show_switches = { .shown = &switch_layout,
+				    GATHER_DATABASES,
+				    .derive = switches_derive };
 
 /* ---- users ------------------------------------------------------------------------------------
  */

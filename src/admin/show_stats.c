@@ -172,6 +172,8 @@ static void all_figures(const struct console *console, const struct table *now, 
 	STAT_AVERAGES(X)                                                                           \
 	X(NUMERIC, SUM, total_requests, "total_query_count, by its name before PgBouncer 1.8.")
 LAYOUT_DEFINE(stats, STATS_COLUMNS);
+/* Without the last one, which is for older exporters. */
+static const struct layout stats_now_layout = { stats_columns, 1 + 2 * NSTATS };
 
 static void stats_derive(struct control *c, const struct table *gathered, struct table *shown)
 {
@@ -185,32 +187,26 @@ static void stats_derive(struct control *c, const struct table *gathered, struct
 			table_set_number(shown, at, 1 + i, f.total[i]);
 			table_set_number(shown, at, 1 + NSTATS + i, f.average[i]);
 		}
-		table_set_number(shown, at, 1 + 2 * NSTATS, f.total[COUNTER_query_count]);
+		if (shown->layout == &stats_layout)
+			table_set_number(shown, at, 1 + 2 * NSTATS, f.total[COUNTER_query_count]);
 	}
 }
 
 #define GATHER_COUNTERS                                                                            \
 	.gathered = &counters_layout, .visit = counters_visit, .local = counters_local
-const struct show show_stats = { .shown = &stats_layout, GATHER_COUNTERS, .derive = stats_derive };
+static const struct show older_stats = { .shown = &stats_layout,
+					 GATHER_COUNTERS,
+					 .derive = stats_derive };
+const struct show show_stats = {
+	.shown = &stats_now_layout, GATHER_COUNTERS, .derive = stats_derive, .older = &older_stats
+};
 
 /* The same columns as are gathered, as many as PgBouncer has. */
 static const struct layout totals_layout = { counters_columns, 1 + NSTATS };
 
-static void totals_derive(struct control *c PGT_UNUSED, const struct table *gathered,
-			  struct table *shown)
-{
-	for (unsigned row = 0; row < gathered->nrows; row++) {
-		unsigned at = table_add_empty(shown);
-
-		table_set_text(shown, at, 0, table_text(gathered, row, 0));
-		for (unsigned i = 1; i <= NSTATS; i++)
-			table_set_number(shown, at, i, table_number(gathered, row, i));
-	}
-}
-
 const struct show show_stats_totals = { .shown = &totals_layout,
 					GATHER_COUNTERS,
-					.derive = totals_derive };
+					.derive = show_first_columns };
 
 #define AVERAGES_COLUMNS(X)                                                                        \
 	X(TEXT, KEY, database, "Database, as clients say it.")                                     \

@@ -36,7 +36,7 @@ TABLES = {
               "total_client_parse_count total_server_parse_count total_bind_count "
               "avg_server_assignment_count avg_xact_count avg_query_count avg_recv avg_sent "
               "avg_xact_time avg_query_time avg_wait_time avg_client_parse_count "
-              "avg_server_parse_count avg_bind_count total_requests", "s" + 23 * "N"),
+              "avg_server_parse_count avg_bind_count", "s" + 22 * "N"),
     "STATS_TOTALS": (f"database {COUNTS} {STATEMENTS}", "s" + 11 * "N"),
     "STATS_AVERAGES": (f"database {COUNTS} avg_client_parse_count avg_server_parse_count "
                        "avg_bind_count", "s" + 11 * "N"),
@@ -54,7 +54,8 @@ TABLES = {
     "DATABASES": ("name host port database force_user pool_size min_pool_size reserve_pool_size "
                   "server_lifetime pool_mode load_balance_hosts max_connections "
                   "current_connections max_client_connections current_client_connections paused "
-                  "disabled readonly maintenance reserve_pool", "ssissiiiissiiiiiiisi"),
+                  "disabled", "ssissiiiissiiiiii"),
+    "SWITCHES": ("database paused disabled readonly maintenance", "siiis"),
     "USERS": ("name pool_size reserve_pool_size pool_mode max_user_connections "
               "current_connections max_user_client_connections current_client_connections",
               "ssssiiii"),
@@ -80,8 +81,8 @@ TABLES = {
               "sisisqNNiiNsNsqssisisqNqqq"),
 }
 
-# Columns of 1.18 that have another name in 1.25.2: they stand at the end.
-RENAMED = {"DATABASES": {"reserve_pool"}}
+# What console_old_columns adds at the end, of versions before.
+OLD = {"STATS": ("total_requests", "N"), "DATABASES": ("reserve_pool", "i")}
 
 ADMIN_COMMANDS = ["RELOAD", "PAUSE", "PAUSE shop", "RESUME", "RESUME shop", "DISABLE shop",
                   "ENABLE shop", "RECONNECT", "RECONNECT shop", "KILL", "KILL shop",
@@ -136,7 +137,41 @@ def test_columns_order_and_types(t, name):
     assert [c.type_code for c in description] == [TYPES[letter] for letter in letters]
 
 
-def test_columns_of_pgbouncer_1_18_are_there_in_its_order(primary, t, pgbouncer):
+def test_old_columns(primary, turnstile):
+    """At the end; who has asked for a description gets rows that fit it, whatever RELOAD says."""
+    t = turnstile(config(primary, console_old_columns="yes"))
+    with t.connect("pgturnstile", ADMIN_USER) as console:
+        for name, (column, letter) in OLD.items():
+            names, letters = TABLES[name]
+            description = console.execute(f"SHOW {name}").description
+            assert [c.name for c in description] == [*names.split(), column]
+            assert [c.type_code for c in description] == [TYPES[x] for x in letters + letter]
+        row = console.cursor(row_factory=dict_row).execute("SHOW STATS").fetchone()
+        assert row["total_requests"] == row["total_query_count"] > 0
+    with raw.RawClient(t.port) as console:
+        console.login(ADMIN_USER, "pgturnstile", ADMIN_PASSWORD)
+        console.send(raw.parse("s", "SHOW STATS"), raw.describe("S", "s"), raw.sync())
+        described, = raw.find(console.until("Z"), "T")
+        t.reload({"pgturnstile": {"console_old_columns": "no"}})
+        console.send(raw.bind("", "s"), raw.execute(), raw.sync())
+        row = raw.find(console.until("Z"), "D")[0]
+        assert described.body[:2] == row.body[:2] == (24).to_bytes(2, "big")
+
+
+def test_switches(t):
+    def shown():
+        return {row["database"]: [*row.values()][1:] for row in t.admin("SHOW SWITCHES")}
+
+    assert shown() == {"shop": [0, 0, 0, None], "other": [0, 0, 0, None]}
+    t.admin("READONLY DATABASE shop")
+    t.admin("PAUSE other")
+    t.admin("DISABLE other")
+    t.admin("MAINTENANCE ON 'back at two'")
+    assert shown() == {"shop": [0, 0, 1, "back at two"], "other": [1, 1, 0, "back at two"]}
+
+
+def test_columns_of_pgbouncer_1_18_are_there_in_its_order(primary, turnstile, pgbouncer):
+    t = turnstile(config(primary, console_old_columns="yes"), users={STATS_USER: STATS_PASSWORD})
     old = pgbouncer({"pgbouncer": {"stats_users": STATS_USER},
                      "databases": {"shop": {"host": primary.host, "port": primary.port}}})
     with old.connect("pgbouncer", ADMIN_USER) as theirs, \
@@ -149,7 +184,7 @@ def test_columns_of_pgbouncer_1_18_are_there_in_its_order(primary, t, pgbouncer)
             now = [(c.name, c.type_code) for c in ours.execute(f"SHOW {name}").description]
             names = {column for column, _ in now}
             assert {column for column, _ in was} <= names
-            kept = {column for column, _ in was} - RENAMED.get(name, set())
+            kept = {column for column, _ in was} - {*OLD.get(name, ())}
             assert [c for c in now if c[0] in kept] == [c for c in was if c[0] in kept], name
         lists = [row[0] for row in theirs.execute("SHOW LISTS").fetchall()]
         assert [row[0] for row in ours.execute("SHOW LISTS").fetchall() if row[0] in lists] == lists

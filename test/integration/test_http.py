@@ -411,7 +411,8 @@ def test_queries_of_the_dashboard_are_well_formed():
 # --- PgBouncer's exporter ------------------------------------------------------------------------
 @pytest.mark.skipif(not shutil.which(EXPORTER), reason="Debian: prometheus-pgbouncer-exporter")
 def test_debians_exporter_finds_all_that_it_knows(primary, turnstile, port):
-    pooler = turnstile(shop(primary, {"auth_type": "any", "admin_users": ADMIN_USER}))
+    pooler = turnstile(shop(primary, {"auth_type": "any", "admin_users": ADMIN_USER,
+                                      "console_old_columns": "yes"}))
     log = scratch_dir("exporter") / "log"
     command = [EXPORTER, "--port", str(port), "--host", "127.0.0.1", "--pgbouncer-port",
                str(pooler.port), "--pgbouncer-host", pooler.host, "--pgbouncer-user", ADMIN_USER]

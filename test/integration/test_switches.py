@@ -216,7 +216,7 @@ def test_readonly_is_shown(start):
 
     def flags():
         return (shown(t, "TENANTS", name="acme")["readonly"],
-                shown(t, "DATABASES", name=APP_DATABASE)["readonly"])
+                shown(t, "SWITCHES", database=APP_DATABASE)["readonly"])
 
     assert flags() == (0, 0)
     ask(t, "READONLY TENANT acme")
@@ -367,8 +367,8 @@ def test_maintenance_has_the_operators_words(start, owner):
             fields = raw.find(run("SELECT 2"), "E")[0].fields
             assert (fields["C"], fields["M"]) == ("57P03", "back at two o'clock")
         assert errors(other.query("SELECT 2")) == ([] if owner.startswith("TENANT") else ["57P03"])
-        name = "TENANTS" if owner.startswith("TENANT") else "DATABASES"
-        row = shown(t, name, name="acme" if name == "TENANTS" else APP_DATABASE)
+        row = shown(t, "TENANTS", name="acme") if owner.startswith("TENANT") else \
+            shown(t, "SWITCHES", database=APP_DATABASE)
         assert row["maintenance"] == "back at two o'clock"
         ask(t, f"MAINTENANCE {owner}")
         assert "under maintenance" in raw.find(client.query("SELECT 2"), "E")[0].fields["M"]
