@@ -188,6 +188,7 @@ struct client {
 	bool begin_due;      /* .begin goes out by itself: there has been no statement for it */
 	bool begin_reads;    /* a replica will do for the transaction of .begin */
 	bool begin_stays;    /* it asks for the primary, or has come there */
+	bool begin_promotes; /* it may read on a replica first: relay/promote.h */
 	bool env_known;      /* env_key and the two below hold for .told */
 	bool path_unsure;    /* what names of tables mean is being changed in this transaction */
 	bool env_unsure; /* a text that was not read is under way, and may change how texts are read

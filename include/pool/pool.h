@@ -168,6 +168,7 @@ struct group {
 	bool has_fence;       /* its writes matter to who reads on replicas */
 	uint8_t isolation; /* that sessions begin with on the primary: enum server_isolation … */
 	unsigned isolation_defaults; /* … as long as this is the number of their defaults */
+	bool reads_by_default;       /* sessions begin with default_transaction_read_only there */
 	bool gone; /* its database or tenant left the config: closes when its clients do */
 };
 

@@ -568,6 +568,13 @@ const char *session_clamp(const struct client *c, const char *name, const char *
 /* Who the session acts as. */
 bool session_is_role(const char *name);
 bool session_has_role(const struct param_set *set);
+/* What a transaction is that says nothing of it. */
+#define PARAM_READ_ONLY "default_transaction_read_only"
+/* Whether the session itself has set that … */
+bool session_says_read_only(const struct client *c);
+/* … or began with it, as far as is known.  Which of them begin so may be another matter by now: a
+ * server that the session has not met may know better. */
+bool session_reads_by_default(const struct client *c);
 /* A string constant that means the same whatever the session's settings are. */
 void session_put_literal(struct buf *b, const char *s);
 /* The startup options of a server connection of the pool. */

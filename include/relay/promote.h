@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
  * promote.h - a READ COMMITTED transaction that so far only reads runs on a replica, and goes on on
- * the primary from its first write on (promote = first_write).
+ * the primary from its first write on (promote = first_write, or default_transaction_read_only).
  *
  * client.begun is the BEGIN of such a transaction, for as long as it is on a replica.  See
  * docs/adr/0032-promote.md.
@@ -17,7 +17,7 @@ struct server;
 /* Whether there is anything to ask: all that it costs other transactions. */
 static inline bool promote_concerns(const struct client *c)
 {
-	return c->begun || (c->begin && c->group->set.promote != PROMOTE_NO);
+	return c->begun || (c->begin && c->begin_promotes);
 }
 
 /* Whether a text may run on a replica in a transaction that goes on elsewhere: it reads, leaves

@@ -151,7 +151,7 @@ bool early_must_ask(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	return (c->group->set.early_commit || c->group->set.promote) &&
+	return (c->group->set.early_commit || c->group->set.promote || c->begin_promotes) &&
 	       s->isolation == ISOLATION_UNKNOWN &&
 	       c->group->set.pool_mode == POOL_MODE_TRANSACTION && !c->group->replication &&
 	       !param_set_get(s->applied, SLICE(ISOLATION));

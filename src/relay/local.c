@@ -232,6 +232,14 @@ bool local_may_begin(const struct client *c, const struct sql_facts *facts)
 	       !c->group->gone;
 }
 
+/* What reads only since its session's transactions do has no write for which what it has read could
+ * be too old, so nobody has to ask for it. */
+static bool may_promote(const struct client *c, const struct sql_facts *facts)
+{
+	return c->group->set.promote != PROMOTE_NO ||
+	       (!facts->begin_read_write && gate_has_choice(c) && session_reads_by_default(c));
+}
+
 /* Its tag; NULL: it cannot wait. */
 const char *local_begin(struct client *c, struct slice text, const struct sql_facts *facts)
 {
@@ -245,6 +253,7 @@ const char *local_begin(struct client *c, struct slice text, const struct sql_fa
 	c->begin_at = relay_now(c);
 	c->begin_reads = facts->begin_read_only && facts->hint != SQL_HINT_PRIMARY;
 	c->begin_stays = facts->hint == SQL_HINT_PRIMARY;
+	c->begin_promotes = may_promote(c, facts);
 	c->begin_failed = c->begin_due = false;
 	/* Sent without a statement, it would be too late to say whose it is. */
 	if (!c->whose) {
@@ -303,10 +312,13 @@ bool local_set_modes(struct client *c, struct slice text)
 	if (!c->begin || c->begin_failed || c->owes_snapshot)
 		return false;
 	n = add_modes(c, text, modes, &facts);
-	if (!n)
+	if (!n) {
+		/* A standby may refuse what no BEGIN waits with. */
+		c->begin_reads = false;
 		return false;
+	}
 	c->begin = begin_of(c, modes, n);
-	c->begin_reads &= facts.begin_read_only;
+	c->begin_reads = facts.begin_read_only && !c->begin_stays;
 	c->group->counters.set_count++;
 	statement_unref(before);
 	return true;

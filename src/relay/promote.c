@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC
  *
  * promote.c - a READ COMMITTED transaction that so far only reads runs on a replica, and goes on on
- * the primary from its first write on (promote = first_write).
+ * the primary from its first write on: with promote = first_write, and of a session whose
+ * transactions are read-only unless they say otherwise.
  *
  * In such a transaction each statement has a snapshot of its own, so those that only read may be
  * run anywhere that is fresh enough.  What else a transaction has (locks, settings, savepoints,

@@ -19,8 +19,6 @@
 #include "wire/frame.h"
 #include "wire/read.h"
 
-#include <strings.h>
-
 /* Why a request is asked again. */
 enum cause {
 	CAUSE_NONE,
@@ -288,19 +286,14 @@ static enum cause cause_of(const struct report *report)
 	return CAUSE_NONE;
 }
 
-/* The client has said that it reads only, so that is the answer that it gets anywhere. */
-static bool asked_to_read(const struct server *s)
+/* The client has said that it reads only, so that is the answer that it gets anywhere; but for what
+ * a transaction may do that only reads, and recovery may not. */
+static bool asked_to_read(const struct server *s, const struct report *report)
 {
-	static const char *const no[] = { "off", "false", "no", "0" };
-	const char *dflt = param_set_get(s->client->wanted, SLICE("default_transaction_read_only"));
-
+	if (slice_is_equal(report->routine, SLICE("PreventCommandDuringRecovery")))
+		return false;
 	/* A transaction that is there is a READ ONLY one, or may go on on the primary. */
-	if (s->tx != 'I' && !s->client->begun)
-		return true;
-	for (size_t i = 0; dflt && i < PGT_NELEMS(no); i++)
-		if (!strcasecmp(dflt, no[i]))
-			return false;
-	return dflt != NULL;
+	return s->tx != 'I' ? !s->client->begun : session_says_read_only(s->client);
 }
 
 /* ---- what of it failed ----------------------------------------------------------------------
@@ -597,7 +590,7 @@ bool rescue_on_error(struct server *s, const struct frame *f)
 	cause = s->asks_primary ? CAUSE_NONE : cause_of(&report);
 	if (cause == CAUSE_NONE && is_about_known(s, &report))
 		cause = CAUSE_KNOWN;
-	if (cause == CAUSE_NONE || (cause == CAUSE_WRITE && asked_to_read(s)))
+	if (cause == CAUSE_NONE || (cause == CAUSE_WRITE && asked_to_read(s, &report)))
 		return false;
 	return !is_told_elsewhere(head, cause) && rescue(s, cause);
 }

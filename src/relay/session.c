@@ -11,6 +11,7 @@
 #include "client/client.h"
 #include "relay/parts.h"
 #include "server/signature.h"
+#include "sql/choice.h"
 #include "sql/timeout.h"
 #include "wire/write.h"
 
@@ -99,6 +100,20 @@ bool session_has_role(const struct param_set *set)
 {
 	return param_set_get(set, SLICE("role")) ||
 	       param_set_get(set, SLICE("session_authorization"));
+}
+
+bool session_says_read_only(const struct client *c)
+{
+	const char *own = param_set_get(c->wanted, SLICE(PARAM_READ_ONLY));
+	bool value;
+
+	return own && sql_bool_parse(slice_str(own), &value) && value;
+}
+
+bool session_reads_by_default(const struct client *c)
+{
+	return param_set_get(c->wanted, SLICE(PARAM_READ_ONLY)) ? session_says_read_only(c)
+								: c->group->reads_by_default;
 }
 
 static void put_resets(struct buf *sql, const struct group *group, const struct param_set *has,

@@ -122,6 +122,15 @@ void supply_keep_minimum(struct pool *pool, usec_t now)
 		open_server(pool, now);
 }
 
+/* Sessions begin with what those on the primary do: a standby may be configured otherwise. */
+static void note_read_only(const struct server *s)
+{
+	const char *dflt = param_set_get(s->params, SLICE(PARAM_READ_ONLY));
+
+	if (!s->made_for && !gate_is_replicas(s))
+		s->pool->group->reads_by_default = dflt && !strcmp(dflt, "on");
+}
+
 /* ---- events of servers --------------------------------------------------------------------------
  */
 
@@ -146,6 +155,7 @@ static void on_ready(struct server *s)
 	pool->retry_at = 0;
 	attach_record(pool, pool->group->tenant, LATENCY_CONNECTED, now_of(s) - s->slot.made_at);
 	node_set_meet(pool->group->nodes, s->node, s->process);
+	note_read_only(s);
 	/* A server with another version or setting than before: sessions are told when they meet
 	 * it. */
 	if (welcome && welcome != s->params)
