@@ -41,8 +41,14 @@ static inline struct slice buf_peek(const struct buf *b)
 	return slice_of(b->data ? b->data + b->start : "", b->end - b->start);
 }
 
+/* For what follows only: where there is no room yet. */
+char *buf_grow(struct buf *b, size_t n);
+
 /* Makes room for n more bytes and returns where they go; buf_produced() says how many came. */
-char *buf_reserve(struct buf *b, size_t n);
+static inline char *buf_reserve(struct buf *b, size_t n)
+{
+	return b->cap - b->end >= n && b->data ? b->data + b->end : buf_grow(b, n);
+}
 
 static inline void buf_produced(struct buf *b, size_t n)
 {

@@ -235,8 +235,10 @@ bool answer_owes_begin(const struct server *s);
 
 enum verdict { VERDICT_PASS, VERDICT_WAIT, VERDICT_REFUSED };
 
-/* The environment in which the client's texts are read; c->env_key holds after it. */
+/* The environment in which the client's texts are read. */
 struct sql_env gate_env(struct client *c);
+/* Without it: c->env_key and the like hold after it, as they do after gate_env(). */
+void gate_know_env(struct client *c);
 /* Another one where a text may mean, or leave, something else than before. */
 uint64_t gate_meaning(struct client *c);
 /* Whether its texts must be looked at at all. */

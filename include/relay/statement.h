@@ -104,8 +104,10 @@ void statement_parse(struct client *c, struct slice name, struct slice body, str
 /* Parse of a text that a server of the group has parsed before, for a client without a server: it
  * is answered here, and prepared on a server when it is first used.  False: it was not. */
 bool statement_parse_here(struct client *c, struct slice name, struct statement *st) PGT_MUST_USE;
-/* The same of a text that any server of the group would parse, without a name too. */
-bool statement_parse_unasked(struct client *c, struct slice name, struct slice body) PGT_MUST_USE;
+/* The same of a text that any server of the group would parse, without a name too; st is what
+ * statement_lookup() says of it. */
+bool statement_parse_unasked(struct client *c, struct slice name, struct slice body,
+			     struct statement *st) PGT_MUST_USE;
 /* Whether the client, and its worker, may have one more text of n bytes kept (I6); is_known: the
  * text is there already.  False: *e. */
 bool statement_has_room(const struct client *c, size_t n, bool is_known, struct err *e);

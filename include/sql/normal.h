@@ -19,6 +19,7 @@
 struct sql_normal {
 	char id[SQL_NORMAL_ID]; /* equal for equal texts, whatever their case and blanks */
 	bool is_limited;        /* LIMIT, FETCH, or it locks what it reads */
+	bool is_shown;          /* its end and its encoding are certain */
 };
 
 /* Appends it. */

@@ -15,5 +15,8 @@
  * be just that, behind many zeros or spaces.  Source: PostgreSQL manual, "Parameter Names and
  * Values"; test_scan.c holds values that a PostgreSQL 15 gave. */
 bool sql_timeout_parse(struct slice value, int64_t *ms);
+/* The other way round: not negative, in milliseconds, and with a NUL. */
+#define SQL_TIMEOUT_MAX 20
+void sql_timeout_write(int64_t ms, char out[SQL_TIMEOUT_MAX]);
 
 #endif

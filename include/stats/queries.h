@@ -7,6 +7,9 @@
  * Abbadi: "Efficient computation of frequent and top-k elements in data streams").  So whatever has
  * taken more than its share of all time is in the table.
  *
+ * What a shape looks like is made once for all owners in one place that send it, as the first of
+ * them spelt it.
+ *
  * Each shape watches one session at a time for what it does again and again.  Knows no clock, no
  * client and no server.  One thread.
  */
@@ -47,14 +50,21 @@ struct query_watch {
 	uint32_t compared, same; /* with the one before */
 };
 
+/* What is shown of a shape. */
+struct query_look {
+	uint64_t fingerprint[2];
+	uint64_t place;
+	unsigned refs;
+	struct sql_normal normal;
+	char text[];
+};
+
 /* What does not change while it is there. */
 struct query_about {
 	const char *database, *tenant;
-	struct sql_normal normal;
-	bool reads;   /* it is a SELECT that leaves nothing */
-	uint8_t sets; /* enum query_sets */
-	char *room;   /* of the strings */
-	const char *text;
+	struct query_look *look; /* a reference */
+	bool reads;              /* it is a SELECT that leaves nothing */
+	uint8_t sets;            /* enum query_sets */
 };
 
 struct query {
@@ -70,6 +80,8 @@ struct query {
 	struct query_habit idles;   /* a transaction that stood still behind it */
 	usec_t since;
 	struct query_about about;
+	char *room; /* of the names in about; it stays for who has the place next */
+	size_t room_size;
 	uint16_t next; /* in its bucket; 0: none */
 	uint16_t life; /* how often the place was given to another */
 	unsigned node; /* where it ran last */
@@ -92,6 +104,7 @@ struct queries {
 	uint16_t *heads;  /* buckets */
 	uint16_t *heap;   /* from 1 on: the least rank first */
 	uint64_t mask;
+	struct query_look **looks; /* those that were met last, by fingerprint */
 	unsigned n, size;
 	uint64_t replaced; /* shapes that had to leave */
 	struct query_terms terms;
@@ -123,7 +136,16 @@ static inline struct query *queries_find(const struct queries *q, const struct q
 	return NULL;
 }
 
-/* One that is not there; what about says is copied. */
+/* What the shape looks like where it is, or NULL: nobody there has sent it of late. */
+struct query_look *queries_look(const struct queries *q, const uint64_t fingerprint[2],
+				uint64_t place);
+/* A new one, with a reference that is the caller's.  One that is shared is found from now on. */
+struct query_look *query_look_new(const uint64_t fingerprint[2], uint64_t place,
+				  const struct sql_normal *normal, struct slice text);
+void queries_share_look(struct queries *q, struct query_look *look);
+void query_look_unref(struct query_look *look);
+
+/* One that is not there; the names are copied. */
 struct query *queries_add(struct queries *q, const struct query_key *key,
 			  const struct query_about *about, usec_t now);
 

@@ -86,12 +86,12 @@ static void add(struct table *t, const struct query *x, const struct kind *kind,
 	table_add(t, &(struct advice_row){ .tenant = x->about.tenant,
 					   .database = x->about.database,
 					   .advice = kind->name,
-					   .id = x->about.normal.id,
+					   .id = x->about.look->normal.id,
 					   .times = times,
 					   .count = count,
 					   .time = time,
 					   .saves = saved(kind, times, count, time),
-					   .query = x->about.text,
+					   .query = x->about.look->text,
 					   .what = kind->what });
 }
 
@@ -125,7 +125,7 @@ static void query_rows(struct relay *r, struct query *x, struct table *t)
 	add_habit(t, x, &n_plus_one, &x->loops);
 	add_habit(t, x, &repeated_read, &x->repeats);
 	add_habit(t, x, &idle_transaction, &x->idles);
-	if (set->advice_rows && x->about.reads && !x->about.normal.is_limited &&
+	if (set->advice_rows && x->about.reads && !x->about.look->normal.is_limited &&
 	    x->most_rows >= set->advice_rows)
 		add(t, x, &no_limit, (int64_t)x->calls, (int64_t)x->rows, x->time);
 	if (x->about.sets && is_share(set, x->calls, calls_of(&r->queries, x->key.whose)))

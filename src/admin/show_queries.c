@@ -39,7 +39,7 @@ static void queries_visit(struct worker *w, struct table *t)
 			continue;
 		table_add(t, &(struct query_row){ .tenant = x->about.tenant,
 						  .database = x->about.database,
-						  .id = x->about.normal.id,
+						  .id = x->about.look->normal.id,
 						  .calls = (int64_t)x->calls,
 						  .errors = (int64_t)x->errors,
 						  .time = x->time,
@@ -50,7 +50,7 @@ static void queries_visit(struct worker *w, struct table *t)
 						  .on_replica = (int64_t)x->on_replica,
 						  .node = x->node,
 						  .missed = (int64_t)x->missed,
-						  .query = x->about.text });
+						  .query = x->about.look->text });
 	}
 }
 

@@ -16,12 +16,10 @@ void buf_fini(struct buf *b)
 	*b = (struct buf){ 0 };
 }
 
-char *buf_reserve(struct buf *b, size_t n)
+PGT_NOINLINE char *buf_grow(struct buf *b, size_t n)
 {
 	size_t len = buf_len(b);
 
-	if (b->cap - b->end >= n && b->data)
-		return b->data + b->end;
 	if (b->start && b->cap - len >= n) {
 		memmove(b->data, b->data + b->start, len);
 	} else {
@@ -42,12 +40,17 @@ char *buf_reserve(struct buf *b, size_t n)
 	return b->data + b->end;
 }
 
+static inline void put(struct buf *b, const void *p, size_t n)
+{
+	memcpy(buf_reserve(b, n), p, n);
+	b->end += n;
+}
+
 void buf_put(struct buf *b, const void *p, size_t n)
 {
 	if (!n)
 		return;
-	memcpy(buf_reserve(b, n), p, n);
-	b->end += n;
+	put(b, p, n);
 }
 
 void buf_put_slice(struct buf *b, struct slice s)
@@ -57,24 +60,24 @@ void buf_put_slice(struct buf *b, struct slice s)
 
 void buf_put_cstr(struct buf *b, const char *s)
 {
-	buf_put(b, s, strlen(s) + 1);
+	put(b, s, strlen(s) + 1);
 }
 
 void buf_put_u8(struct buf *b, uint8_t v)
 {
-	buf_put(b, &v, 1);
+	put(b, &v, 1);
 }
 
 void buf_put_u16(struct buf *b, uint16_t v)
 {
 	v = htons(v);
-	buf_put(b, &v, sizeof(v));
+	put(b, &v, sizeof(v));
 }
 
 void buf_put_u32(struct buf *b, uint32_t v)
 {
 	v = htonl(v);
-	buf_put(b, &v, sizeof(v));
+	put(b, &v, sizeof(v));
 }
 
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap)

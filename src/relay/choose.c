@@ -115,6 +115,17 @@ struct said {
 	struct sql_facts facts;
 };
 
+/* These two as gate_env() has them. */
+static const char *setting_of(const struct client *c)
+{
+	return c->group->has_tenants ? c->group->set.tenant_setting : NULL;
+}
+
+static bool is_ascii_safe(const struct client *c)
+{
+	return c->env_ascii_safe && !c->env_unsure;
+}
+
 /* body: of a Parse, from the text on. */
 static void look_anew(struct client *c, struct slice body, struct said *x)
 {
@@ -127,12 +138,10 @@ static void look_anew(struct client *c, struct slice body, struct said *x)
 	    read_local(c, text, &x->facts, slice_of(body.p + text.n + 1, body.n - text.n - 1));
 }
 
-static bool is_of(const struct said *x, const struct statement *st, const struct client *c,
-		  const struct sql_env *env)
+static bool is_of(const struct said *x, const struct statement *st, const struct client *c)
 {
-	return x->statement == st && x->env_key == c->env_key &&
-	       x->setting == env->tenant_setting && x->by_set == c->whose->by_set &&
-	       x->ascii_safe == env->ascii_safe;
+	return x->statement == st && x->env_key == c->env_key && x->setting == setting_of(c) &&
+	       x->by_set == c->whose->by_set && x->ascii_safe == is_ascii_safe(c);
 }
 
 /* Of a statement that a name stands for: the same few come again and again, so that the newest are
@@ -140,23 +149,23 @@ static bool is_of(const struct said *x, const struct statement *st, const struct
 static const struct said *look_at(struct client *c, struct statement *st, struct said *room)
 {
 	struct relay *r = relay_of(c);
-	struct sql_env env = gate_env(c);
 	struct statement *before;
 	struct said *x = room;
 
+	gate_know_env(c);
 	if (st->len <= SAID_TEXT_MAX) {
 		if (!r->said)
 			r->said = xcalloc(SAID_MAX, sizeof(*r->said));
 		x = &r->said[st->id % SAID_MAX];
-		if (is_of(x, st, c, &env))
+		if (is_of(x, st, c))
 			return x;
 		before = x->statement;
 		x->statement = statement_ref(st);
 		statement_unref(before);
 		x->env_key = c->env_key;
-		x->setting = env.tenant_setting;
+		x->setting = setting_of(c);
 		x->by_set = c->whose->by_set;
-		x->ascii_safe = env.ascii_safe;
+		x->ascii_safe = is_ascii_safe(c);
 	}
 	look_anew(c, slice_of(st->body, st->len), x);
 	return x;
@@ -553,7 +562,8 @@ enum whose_way whose_parse(struct client *c, struct slice name, struct slice bod
 	local = &said->local;
 	if (local->what != LOCAL_NONE && must_wait(c))
 		return WHOSE_WAITS;
-	if (may_be_here(c, text, local, &said->facts) && statement_parse_unasked(c, name, body)) {
+	if (may_be_here(c, text, local, &said->facts) &&
+	    statement_parse_unasked(c, name, body, known)) {
 		c->whose->in_batch = true;
 		return WHOSE_ANSWERED;
 	}

@@ -19,8 +19,6 @@
 #include "server/signature.h"
 #include "sql/timeout.h"
 
-#include <stdio.h>
-
 /* Nothing that a session wants, so it is brought anew. */
 #define TIMEOUT_UNCLEAR "?"
 
@@ -33,8 +31,12 @@ static struct tenants *tenants_of(const struct server *s)
 
 static void keep_timeout(struct server *s, const char *value)
 {
-	snprintf(s->timeout, sizeof(s->timeout), "%s",
-		 strlen(value) < sizeof(s->timeout) ? value : TIMEOUT_UNCLEAR);
+	size_t n = strlen(value) + 1;
+
+	if (n > sizeof(s->timeout))
+		memcpy(s->timeout, TIMEOUT_UNCLEAR, sizeof(TIMEOUT_UNCLEAR));
+	else
+		memcpy(s->timeout, value, n);
 }
 
 bool context_brings(const struct group *group, const char *name)
@@ -56,7 +58,7 @@ static const char *timeout_for(const struct client *c, const struct param_set *s
 		return session_clamp(c, "statement_timeout", own, room);
 	if (!cap || (dflt > 0 && dflt * USEC_PER_MSEC <= cap))
 		return "";
-	snprintf(room, SESSION_CLAMPED_MAX, "%lld", (long long)(cap / USEC_PER_MSEC));
+	sql_timeout_write(cap / USEC_PER_MSEC, room);
 	return room;
 }
 
@@ -246,12 +248,12 @@ static void put_unset(struct buf *sql, const struct client *c)
 
 static void put_beyond(struct buf *sql, const struct client *c)
 {
-	long long cap = (long long)(lane_timeout_cap(c) / USEC_PER_MSEC);
+	usec_t cap = lane_timeout_cap(c);
 	char room[SESSION_CLAMPED_MAX];
 
-	if (!cap)
+	if (cap < USEC_PER_MSEC)
 		return;
-	snprintf(room, sizeof(room), "%lld", cap);
+	sql_timeout_write(cap / USEC_PER_MSEC, room);
 	buf_printf(sql,
 		   " WHEN setting::pg_catalog.int8 OPERATOR(pg_catalog.=) 0 OR "
 		   "setting::pg_catalog.int8 OPERATOR(pg_catalog.>) %s THEN ",

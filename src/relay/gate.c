@@ -97,8 +97,9 @@ static const struct sql_leaving *leaving_of(struct group *group)
 static inline uint64_t meaning_of(const struct client *c)
 {
 	uint64_t ddl = atomic_load_explicit(&c->group->nodes->ddl, memory_order_relaxed);
+	const struct sql_leaving *leaving = leaving_of(c->group);
 
-	return sql_leaving_id(leaving_of(c->group)) * 2 + node_set_is_learned(c->group->nodes) +
+	return (leaving ? sql_leaving_id(leaving) * 2 : 0) + node_set_is_learned(c->group->nodes) +
 	       (ddl << 32);
 }
 
@@ -107,7 +108,7 @@ uint64_t gate_meaning(struct client *c)
 	return meaning_of(c);
 }
 
-static void learn_env(struct client *c, uint64_t meaning)
+static PGT_NOINLINE void learn_env(struct client *c, uint64_t meaning)
 {
 	const char *strings =
 	    c->told ? param_set_get(c->told, SLICE("standard_conforming_strings")) : NULL;
@@ -124,12 +125,22 @@ static void learn_env(struct client *c, uint64_t meaning)
 	c->env_known = true;
 }
 
-struct sql_env gate_env(struct client *c)
+static inline void know_env(struct client *c)
 {
 	uint64_t meaning = meaning_of(c);
 
 	if (!c->env_known || c->env_meaning != meaning)
 		learn_env(c, meaning);
+}
+
+void gate_know_env(struct client *c)
+{
+	know_env(c);
+}
+
+struct sql_env gate_env(struct client *c)
+{
+	know_env(c);
 	return (struct sql_env){ .leaving = c->group->leaving,
 				 .unproven = !node_set_is_learned(c->group->nodes),
 				 .standard_strings = c->env_standard_strings,

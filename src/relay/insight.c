@@ -66,24 +66,50 @@ void insight_tell_settings_apart(const struct client *c, struct slice text, stru
 	key->fingerprint[1] += sets_what(c, text);
 }
 
+/* A reference. */
+static PGT_NOINLINE struct query_look *make_look(struct client *c, struct slice text,
+						 const struct query_key *key)
+{
+	struct lex_env env = { c->env_standard_strings, c->env_ascii_safe && !c->env_unsure };
+	struct sql_normal normal;
+	struct buf room = { 0 };
+	struct query_look *look;
+
+	sql_normalise(text, &env, &normal, &room);
+	look = query_look_new(key->fingerprint, c->group->serial, &normal, buf_peek(&room));
+	if (normal.is_shown)
+		queries_share_look(&relay_of(c)->queries, look);
+	buf_fini(&room);
+	return look;
+}
+
+/* As another tenant of the database has it, if its text can be read at all. */
+static struct query_look *look_of(struct client *c, struct slice text, const struct query_key *key)
+{
+	struct query_look *look = NULL;
+
+	if (c->env_ascii_safe && !c->env_unsure)
+		look = queries_look(&relay_of(c)->queries, key->fingerprint, c->group->serial);
+	if (!look)
+		return make_look(c, text, key);
+	look->refs++;
+	return look;
+}
+
 struct query *insight_meet(struct client *c, struct slice text, const struct sql_facts *facts,
 			   const struct query_key *key)
 {
 	bool sets = facts->kind == SQL_KIND_SET || facts->kind == SQL_KIND_SET_LOCAL ||
 		    facts->calls_set_config;
-	struct lex_env env = { c->env_standard_strings, c->env_ascii_safe && !c->env_unsure };
 	struct query_about about = { .database = c->group->name,
 				     .tenant = tenant_name(c->tenant),
+				     .look = look_of(c, text, key),
 				     .reads = facts->kind == SQL_KIND_SELECT && !facts->effects &&
 					      !facts->sequence && facts->statements == 1,
 				     .sets = sets ? (uint8_t)sets_what(c, text) : 0 };
-	struct buf room = { 0 };
-	struct query *x;
+	struct query *x = queries_add(&relay_of(c)->queries, key, &about, relay_now(c));
 
-	sql_normalise(text, &env, &about.normal, &room);
-	about.text = buf_cstr(&room);
-	x = queries_add(&relay_of(c)->queries, key, &about, relay_now(c));
-	buf_fini(&room);
+	query_look_unref(about.look);
 	return x;
 }
 
@@ -210,10 +236,10 @@ static PGT_NOINLINE void note_slow(struct server *s, const struct query *x, usec
 			     .database = x->about.database,
 			     .user = c->user,
 			     .tenant = x->about.tenant,
-			     .text = x->about.text,
+			     .text = x->about.look->text,
 			     .as_sent = has_literals ? s->kept_text : "" };
 
-	memcpy(slow.id, x->about.normal.id, sizeof(slow.id));
+	memcpy(slow.id, x->about.look->normal.id, sizeof(slow.id));
 	c->group->counters.slow_count++;
 	slow_log_add(&r->slow_log, &slow);
 	log_slow(s, &slow);

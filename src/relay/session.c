@@ -15,7 +15,6 @@
 #include "sql/timeout.h"
 #include "wire/write.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 bool session_is_context(const struct group *group, struct slice name)
@@ -86,7 +85,7 @@ const char *session_clamp(const struct client *c, const char *name, const char *
 	if (!cap || !sql_timeout_parse(slice_str(value), &ms) || ms < 0 ||
 	    (ms && ms * USEC_PER_MSEC <= cap))
 		return value;
-	snprintf(room, SESSION_CLAMPED_MAX, "%lld", (long long)(cap / USEC_PER_MSEC));
+	sql_timeout_write(cap / USEC_PER_MSEC, room);
 	return room;
 }
 
@@ -320,7 +319,7 @@ void session_tell_news(struct client *c, struct server *s)
 void session_options(const struct pool *pool, bool cap_timeout, struct buf *out)
 {
 	const struct group *group = pool->group;
-	char ms[32];
+	char ms[SQL_TIMEOUT_MAX];
 
 	/* Of a shared pool nobody's, so that RESET makes it so. */
 	if (group->has_tenants)
@@ -328,6 +327,6 @@ void session_options(const struct pool *pool, bool cap_timeout, struct buf *out)
 			    group->tenant ? group->tenant->business_id : "");
 	if (!cap_timeout)
 		return;
-	snprintf(ms, sizeof(ms), "%lld", (long long)(pool_session_cap(pool) / USEC_PER_MSEC));
+	sql_timeout_write(pool_session_cap(pool) / USEC_PER_MSEC, ms);
 	options_put(out, "statement_timeout", ms);
 }

@@ -68,9 +68,8 @@ static bool facts_guard_params(const struct sql_facts *facts)
 }
 
 /* The group, client_encoding and standard_conforming_strings stand in the seed, and in env_key. */
-static uint64_t hash_body(struct client *c, struct slice body)
+static uint64_t hash_body(const struct client *c, struct slice body)
 {
-	gate_env(c);
 	return hash_more(c->env_key, body.p, body.n);
 }
 
@@ -97,7 +96,7 @@ struct statement *statement_lookup(struct client *c, struct slice body)
 {
 	struct statement *last = c->statements ? c->statements->unnamed : NULL;
 
-	gate_env(c);
+	gate_know_env(c);
 	/* Those who leave their statements unnamed send the same ones again. */
 	if (last && is_of(last, c, body))
 		return last;
@@ -125,9 +124,12 @@ static bool tells_moment(struct client *c, const struct statement *st)
 static struct statement *intern(struct client *c, struct slice body, const struct sql_facts *facts)
 {
 	struct relay *r = relay_of(c);
-	uint64_t hash = hash_body(c, body);
-	struct statement *st = lookup(c, body, hash);
+	struct statement *st;
+	uint64_t hash;
 
+	gate_know_env(c);
+	hash = hash_body(c, body);
+	st = lookup(c, body, hash);
 	if (st)
 		return statement_ref(st);
 	st = xcalloc(1, sizeof(*st) + body.n + facts->settings_len);
@@ -172,11 +174,12 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 struct statement *statement_intern(struct client *c, struct slice body)
 {
 	struct statement *st = statement_lookup(c, body);
-	struct sql_env env = gate_env(c);
 	struct sql_facts facts;
+	struct sql_env env;
 
 	if (st)
 		return statement_ref(st);
+	env = gate_env(c);
 	env.wants_fingerprint = true;
 	sql_scan(slice_str(body.p), &env, &facts);
 	return intern(c, body, &facts);
@@ -497,21 +500,23 @@ bool statement_parse_here(struct client *c, struct slice name, struct statement 
 	return true;
 }
 
-bool statement_parse_unasked(struct client *c, struct slice name, struct slice body)
+bool statement_parse_unasked(struct client *c, struct slice name, struct slice body,
+			     struct statement *st)
 {
 	struct statement_name *n;
 	struct err e;
 
 	if (name.n && (statement_name_find(c, name) || !statement_has_room(c, body.n, false, &e)))
 		return false;
+	st = st ? statement_ref(st) : statement_intern(c, body);
 	if (name.n) {
 		c->group->counters.client_parse_count++;
-		n = name_new(name, statement_intern(c, body));
+		n = name_new(name, st);
 		statement_name_list(c, n);
 		statement_name_unref(n);
 	} else {
 		statement_unnamed_drop(c);
-		statement_unnamed_set(c, statement_intern(c, body));
+		statement_unnamed_set(c, st);
 	}
 	msg_put_empty(conn_output(&c->conn), MSG_PARSE_COMPLETE);
 	return true;

@@ -133,7 +133,8 @@ void sql_normalise(struct slice text, const struct lex_env *env, struct sql_norm
 
 	*normal = (struct sql_normal){ 0 };
 	lex_init(&l, text, env);
-	if (is_readable(text, env))
+	normal->is_shown = is_readable(text, env);
+	if (normal->is_shown)
 		put_tokens(&l, normal, out);
 	else
 		buf_put_slice(out, SLICE(UNREADABLE));

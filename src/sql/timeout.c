@@ -116,3 +116,17 @@ bool sql_timeout_parse(struct slice value, int64_t *ms)
 	*ms = (int64_t)number;
 	return true;
 }
+
+/* For each transaction of another tenant, which is why it is not printf()'s. */
+void sql_timeout_write(int64_t ms, char out[SQL_TIMEOUT_MAX])
+{
+	char digits[SQL_TIMEOUT_MAX];
+	char *p = digits + sizeof(digits);
+
+	PGT_ASSERT(ms >= 0);
+	*--p = '\0';
+	do
+		*--p = (char)('0' + ms % 10);
+	while ((ms /= 10));
+	memcpy(out, p, (size_t)(digits + sizeof(digits) - p));
+}

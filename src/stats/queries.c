@@ -19,6 +19,8 @@
 /* A session that has not come back for this part of the time is not watched any more, if another
  * comes. */
 #define PATIENCE 16
+/* Looks that are kept for whoever sends the shape next; a power of two. */
+#define LOOKS 256
 
 void queries_init(struct queries *q, unsigned size)
 {
@@ -30,20 +32,82 @@ void queries_init(struct queries *q, unsigned size)
 	*q = (struct queries){ .at = xcalloc(size + 1, sizeof(*q->at)),
 			       .heads = xcalloc(buckets, sizeof(*q->heads)),
 			       .heap = xcalloc(size + 1, sizeof(*q->heap)),
+			       .looks = xcalloc(LOOKS, sizeof(struct query_look *)),
 			       .mask = buckets - 1,
 			       .size = size };
 }
 
+/* ---- looks -------------------------------------------------------------------------------------
+ */
+
+static struct query_look **look_at(const struct queries *q, const uint64_t fingerprint[2])
+{
+	return &q->looks[fingerprint[0] & (LOOKS - 1)];
+}
+
+struct query_look *queries_look(const struct queries *q, const uint64_t fingerprint[2],
+				uint64_t place)
+{
+	struct query_look *look = *look_at(q, fingerprint);
+
+	return look && look->place == place && look->fingerprint[0] == fingerprint[0] &&
+		       look->fingerprint[1] == fingerprint[1]
+		   ? look
+		   : NULL;
+}
+
+struct query_look *query_look_new(const uint64_t fingerprint[2], uint64_t place,
+				  const struct sql_normal *normal, struct slice text)
+{
+	struct query_look *look = xmalloc(sizeof(*look) + text.n + 1);
+
+	*look = (struct query_look){
+		{fingerprint[0], fingerprint[1]},
+                place, 1, *normal
+	};
+	memcpy(look->text, text.p, text.n);
+	look->text[text.n] = '\0';
+	return look;
+}
+
+void query_look_unref(struct query_look *look)
+{
+	if (look && !--look->refs)
+		free(look);
+}
+
+void queries_share_look(struct queries *q, struct query_look *look)
+{
+	struct query_look **at = look_at(q, look->fingerprint);
+
+	look->refs++;
+	query_look_unref(*at);
+	*at = look;
+}
+
+/* ---- places ------------------------------------------------------------------------------------
+ */
+
 static void vacate(struct query *x)
 {
-	free(x->about.room);
-	*x = (struct query){ .life = (uint16_t)(x->life + 1) };
+	query_look_unref(x->about.look);
+	*x = (struct query){ .life = (uint16_t)(x->life + 1),
+			     .room = x->room,
+			     .room_size = x->room_size };
 }
 
 void queries_clear(struct queries *q)
 {
-	for (unsigned i = 1; i <= q->n; i++)
+	for (unsigned i = 1; i <= q->n; i++) {
 		vacate(&q->at[i]);
+		free(q->at[i].room);
+		q->at[i].room = NULL;
+		q->at[i].room_size = 0;
+	}
+	for (unsigned i = 0; i < LOOKS; i++) {
+		query_look_unref(q->looks[i]);
+		q->looks[i] = NULL;
+	}
 	memset(q->heads, 0, (q->mask + 1) * sizeof(*q->heads));
 	q->n = 0;
 }
@@ -54,6 +118,7 @@ void queries_fini(struct queries *q)
 	free(q->at);
 	free(q->heads);
 	free(q->heap);
+	free(q->looks);
 	*q = (struct queries){ 0 };
 }
 
@@ -141,17 +206,18 @@ static struct query *take_place(struct queries *q)
 	return x;
 }
 
-static void copy_about(struct query_about *to, const struct query_about *from)
+static void copy_about(struct query *x, const struct query_about *from)
 {
-	size_t text = strlen(from->text) + 1, database = strlen(from->database) + 1;
-	size_t tenant = strlen(from->tenant) + 1;
-	char *p = xmalloc(text + database + tenant);
+	size_t database = strlen(from->database) + 1, tenant = strlen(from->tenant) + 1;
 
-	*to = *from;
-	to->room = p;
-	to->text = memcpy(p, from->text, text);
-	to->database = memcpy(p + text, from->database, database);
-	to->tenant = memcpy(p + text + database, from->tenant, tenant);
+	if (x->room_size < database + tenant) {
+		x->room_size = database + tenant;
+		x->room = xrealloc(x->room, x->room_size);
+	}
+	x->about = *from;
+	x->about.look->refs++;
+	x->about.database = memcpy(x->room, from->database, database);
+	x->about.tenant = memcpy(x->room + database, from->tenant, tenant);
 }
 
 struct query *queries_add(struct queries *q, const struct query_key *key,
@@ -162,7 +228,7 @@ struct query *queries_add(struct queries *q, const struct query_key *key,
 
 	x->key = *key;
 	x->since = now;
-	copy_about(&x->about, about);
+	copy_about(x, about);
 	x->next = *bucket;
 	*bucket = (uint16_t)(x - q->at);
 	return x;

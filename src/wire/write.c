@@ -8,10 +8,11 @@
 
 #include <arpa/inet.h>
 
+/* The length is put in by msg_end(). */
 size_t msg_begin(struct buf *b, uint8_t type)
 {
-	buf_put_u8(b, type);
-	buf_put_u32(b, 0);
+	*buf_reserve(b, FRAME_HEADER_LEN) = (char)type;
+	buf_produced(b, FRAME_HEADER_LEN);
 	return buf_len(b);
 }
 
@@ -24,7 +25,10 @@ void msg_end(struct buf *b, size_t begun)
 
 void msg_put_empty(struct buf *b, uint8_t type)
 {
-	msg_end(b, msg_begin(b, type));
+	const char message[] = { (char)type, 0, 0, 0, 4 };
+
+	memcpy(buf_reserve(b, sizeof(message)), message, sizeof(message));
+	buf_produced(b, sizeof(message));
 }
 
 void msg_put_query(struct buf *b, const char *sql)

@@ -15,10 +15,7 @@
 
 #define WITHIN  (1000 * USEC_PER_MSEC)
 #define REPEATS 20
-
-static const struct query_about about = {
-	.database = "shop", .tenant = "acme", .text = "SELECT ?", .reads = true
-};
+#define PLACE   7
 
 static struct query_key key_of(uint64_t shape, uint64_t whose)
 {
@@ -28,12 +25,39 @@ static struct query_key key_of(uint64_t shape, uint64_t whose)
 	return key;
 }
 
+/* A reference. */
+static struct query_look *share_look(struct queries *q, const struct query_key *key, uint64_t place)
+{
+	const struct sql_normal normal = { .id = "0123456789abcdef" };
+	struct query_look *look =
+	    query_look_new(key->fingerprint, place, &normal, SLICE("SELECT ?"));
+
+	queries_share_look(q, look);
+	return look;
+}
+
+static struct query_look *look_of(struct queries *q, const struct query_key *key)
+{
+	struct query_look *look = queries_look(q, key->fingerprint, PLACE);
+
+	if (!look)
+		return share_look(q, key, PLACE);
+	look->refs++;
+	return look;
+}
+
 static struct query *meet(struct queries *q, uint64_t shape, uint64_t whose)
 {
 	struct query_key key = key_of(shape, whose);
 	struct query *x = queries_find(q, &key);
+	struct query_about about = { .database = "shop", .tenant = "acme", .reads = true };
 
-	return x ? x : queries_add(q, &key, &about, 0);
+	if (x)
+		return x;
+	about.look = look_of(q, &key);
+	x = queries_add(q, &key, &about, 0);
+	query_look_unref(about.look);
+	return x;
 }
 
 /* One call. */
@@ -143,6 +167,30 @@ static void expect_habits(const struct query *x, uint64_t loops, uint64_t repeat
 	assert_int_equal(x->repeats.times, repeats);
 }
 
+static void test_owners_in_one_place_share_a_look(void **state)
+{
+	struct query_key key = key_of(1, 1);
+	struct query *one, *other;
+	struct queries q;
+
+	queries_init(&q, 2);
+	one = meet(&q, 1, 1);
+	other = meet(&q, 1, 2);
+	assert_ptr_equal(one->about.look, other->about.look);
+	assert_string_equal(other->about.look->text, "SELECT ?");
+	assert_null(queries_look(&q, key.fingerprint, PLACE + 1));
+	assert_null(queries_look(&q, key_of(2, 1).fingerprint, PLACE));
+	/* It outlives those who have left, and other places' take its own. */
+	meet(&q, 2, 1);
+	meet(&q, 3, 1);
+	assert_non_null(queries_look(&q, key.fingerprint, PLACE));
+	query_look_unref(share_look(&q, &key, PLACE + 1));
+	assert_null(queries_look(&q, key.fingerprint, PLACE));
+	queries_clear(&q);
+	assert_null(queries_look(&q, key.fingerprint, PLACE + 1));
+	queries_fini(&q);
+}
+
 static void test_loops_and_repeats(void **state)
 {
 	struct queries q;
@@ -191,6 +239,7 @@ int main(void)
 		cmocka_unit_test(test_each_owner_has_its_own),
 		cmocka_unit_test(test_what_takes_most_stays),
 		cmocka_unit_test(test_who_has_left_is_not_found_in_its_place),
+		cmocka_unit_test(test_owners_in_one_place_share_a_look),
 		cmocka_unit_test(test_loops_and_repeats),
 		cmocka_unit_test(test_others_do_not_break_what_is_watched),
 	};

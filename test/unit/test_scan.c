@@ -721,6 +721,23 @@ static void test_timeouts_as_the_server_reads_them(void **state)
 	}
 }
 
+static void test_timeouts_are_written_to_be_read_again(void **state)
+{
+	static const int64_t values[] = { 0, 7, 10, 15000, 86400000, INT32_MAX };
+	char out[SQL_TIMEOUT_MAX];
+	int64_t ms;
+
+	for (size_t i = 0; i < PGT_NELEMS(values); i++) {
+		sql_timeout_write(values[i], out);
+		assert_true(sql_timeout_parse(slice_str(out), &ms));
+		assert_int_equal(ms, values[i]);
+	}
+	sql_timeout_write(15000, out);
+	assert_string_equal(out, "15000");
+	sql_timeout_write(INT64_MAX, out);
+	assert_string_equal(out, "9223372036854775807");
+}
+
 /* --- long texts ----------------------------------------------------------------------------- */
 static bool guard_finds(const char *text, size_t chunk)
 {
@@ -770,6 +787,7 @@ int main(void)
 		cmocka_unit_test(test_i1_a_forged_set_behind_a_backslash_is_seen),
 		cmocka_unit_test(test_hostile_texts_take_linear_time),
 		cmocka_unit_test(test_timeouts_as_the_server_reads_them),
+		cmocka_unit_test(test_timeouts_are_written_to_be_read_again),
 		cmocka_unit_test(test_the_stream_guard_sees_across_every_border),
 	};
 
