@@ -4,7 +4,8 @@
  *
  * Rows go one way: visit() on each worker's thread, local() on the control thread, merge rows with
  * equal keys, derive() the table that is shown.  Each step may be missing.  Where there may be any
- * number of rows, more() makes them of that table, some at a time, as the client takes them.
+ * number of rows, more() makes them of that table, some at a time, as the client takes them; or
+ * only some are wanted, which another show finds first.
  */
 #ifndef PGT_ADMIN_SHOW_H
 #define PGT_ADMIN_SHOW_H
@@ -24,6 +25,9 @@ struct show {
 	const struct layout *gathered; /* NULL: as shown */
 	const struct show *older;      /* in its place with console_old_columns; NULL: it stays */
 	void (*visit)(struct worker *w, struct table *t);
+	/* In place of visit(): told the table of another show, which is made before. */
+	const struct show *first;
+	void (*visit_of)(struct worker *w, const struct table *first, struct table *t);
 	void (*local)(struct control *c, struct table *t);
 	void (*derive)(struct control *c, const struct table *gathered, struct table *shown);
 	/* Sorts and leaves out rows of what is shown as the command says; the console's only. */
@@ -53,8 +57,10 @@ extern const struct show show_counters;
 extern const struct show show_latency_totals;
 /* The rows of SHOW QUERIES that have taken most time, and of SHOW SLOW without their literals. */
 extern const struct show show_top_queries, show_slow_queries;
-/* The rows of SHOW TENANTS of those that have sent most statements. */
-extern const struct show show_top_tenants;
+/* The rows of SHOW TENANTS and TENANT_LATENCIES of those that have sent most statements. */
+extern const struct show show_top_tenants, show_top_latencies;
+/* Their names and statements, sorted by name. */
+extern const struct show show_top_names;
 
 /* Makes the table; done() is called on the control thread, before this returns when no worker has
  * to be asked. */

@@ -42,6 +42,7 @@ struct showing {
 	const struct show *show;
 	show_done_fn *done;
 	void *arg;
+	struct table first; /* of show->first; threads read it */
 };
 
 static const struct layout *gathered_layout(const struct show *show)
@@ -51,10 +52,14 @@ static const struct layout *gathered_layout(const struct show *show)
 
 static void on_visit(struct worker *w, void *slot, void *arg)
 {
-	const struct show *show = ((const struct showing *)arg)->show;
+	const struct showing *showing = arg;
+	const struct show *show = showing->show;
 
 	table_init(slot, gathered_layout(show));
-	show->visit(w, slot);
+	if (show->first)
+		show->visit_of(w, &showing->first, slot);
+	else
+		show->visit(w, slot);
 }
 
 /* The control thread's part. */
@@ -73,6 +78,7 @@ static void assemble(struct control *c, struct showing *showing, struct table *f
 		table_fini(found);
 	}
 	showing->done(c, &shown, showing->arg);
+	table_fini(&showing->first);
 	free(showing);
 }
 
@@ -89,12 +95,24 @@ static void on_gathered(struct control *c, void **slots, unsigned n, void *arg)
 	assemble(c, showing, &found);
 }
 
+static void on_first(struct control *c, struct table *t, void *arg)
+{
+	struct showing *showing = arg;
+
+	showing->first = *t;
+	control_gather(c, sizeof(struct table), on_visit, on_gathered, showing);
+}
+
 void show_run(struct control *c, const struct show *show, show_done_fn *done, void *arg)
 {
 	struct showing *showing = xnew(struct showing);
 	struct table found;
 
-	*showing = (struct showing){ show, done, arg };
+	*showing = (struct showing){ .show = show, .done = done, .arg = arg };
+	if (show->first) {
+		show_run(c, show->first, on_first, showing);
+		return;
+	}
 	if (show->visit) {
 		control_gather(c, sizeof(struct table), on_visit, on_gathered, showing);
 		return;

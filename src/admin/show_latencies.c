@@ -49,8 +49,8 @@ void show_figures_of(const char *text, int64_t figures[NFIGURES])
 /* Behind what a histogram is about. */
 #define FIGURE_COLUMNS(X)                                                                          \
 	X(BIGINT, FIRST, count, "How many there were.")                                            \
-	X(NUMERIC, FIRST, avg, "Microseconds on average.")                                         \
-	X(NUMERIC, FIRST, p50, "Microseconds that half of them did not exceed.")                   \
+	X(NUMERIC, FIRST, avg, "How long they took on average, in microseconds.")                  \
+	X(NUMERIC, FIRST, p50, "Half of them did not take longer.")                                \
 	X(NUMERIC, FIRST, p95, "The same of 95 %.")                                                \
 	X(NUMERIC, FIRST, p99, "The same of 99 %.")                                                \
 	X(NUMERIC, FIRST, max, "The longest.")
@@ -193,13 +193,16 @@ static void add_tenant_window(const struct tenant *tenant, enum latency_kind kin
 	buf_fini(&room);
 }
 
-static void tenant_parts(struct worker *w, struct table *t)
+/* names: of whom, in their first column; NULL: of all. */
+static void tenant_parts_of(struct worker *w, const struct table *names, struct table *t)
 {
 	const struct hmap *all = &w->relay.tenants.by_name;
 
 	for (struct hlink *l = hmap_walk(all, NULL); l; l = hmap_walk(all, l)) {
 		const struct tenant *tenant = container_of(l, struct tenant, link);
 
+		if (names && table_search(names, 0, tenant->name) == names->nrows)
+			continue;
 		for (unsigned kind = 0; kind < NLATENCIES; kind++) {
 			add_tenant_window(tenant, kind, LATENCY_MINUTE, t);
 			add_tenant_window(tenant, kind, LATENCY_HOUR, t);
@@ -207,7 +210,18 @@ static void tenant_parts(struct worker *w, struct table *t)
 	}
 }
 
+static void tenant_parts(struct worker *w, struct table *t)
+{
+	tenant_parts_of(w, NULL, t);
+}
+
 const struct show show_tenant_latencies = { .shown = &tenant_latency_layout,
 					    .gathered = &tenant_part_layout,
 					    .visit = tenant_parts,
 					    .derive = derive_figures };
+
+const struct show show_top_latencies = { .shown = &tenant_latency_layout,
+					 .gathered = &tenant_part_layout,
+					 .first = &show_top_names,
+					 .visit_of = tenant_parts_of,
+					 .derive = derive_figures };

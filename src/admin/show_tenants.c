@@ -43,14 +43,18 @@
 	X(NUMERIC, FIRST, query_p95, "The same of 95 %.")                                          \
 	X(NUMERIC, FIRST, query_p99, "The same of 99 %.")                                          \
 	X(NUMERIC, FIRST, query_max, "The longest of them.")                                       \
-	X(TEXT, HISTOGRAM, queries, "All of them.")
+	X(NUMERIC, FIRST, hour_p50, "The same of the queries of the last hour.")                   \
+	X(NUMERIC, FIRST, hour_p95, "The same of 95 % of these.")                                  \
+	X(NUMERIC, FIRST, hour_p99, "The same of 99 %.")                                           \
+	X(NUMERIC, FIRST, hour_max, "The longest of them.")                                        \
+	X(TEXT, HISTOGRAM, minute, "The queries of the last minute.")                              \
+	X(TEXT, HISTOGRAM, hour, "Those of the last hour.")
 LAYOUT_DEFINE(tenant, TENANT_COLUMNS);
 
-/* The last column is for those before it, and only gathered. */
-static const struct layout shown_layout = { tenant_columns, PGT_NELEMS(tenant_columns) - 1 };
+/* The last columns are for those before them, and only gathered. */
+static const struct layout shown_layout = { tenant_columns, PGT_NELEMS(tenant_columns) - 2 };
 
-/* Of the first of them. */
-#define QUERY_COLUMN (offsetof(struct tenant_row, query_p50) / 8)
+#define COLUMN_OF(field) (offsetof(struct tenant_row, field) / 8)
 
 /* A row to which only what happens in groups is added; limits come from tenants_local(). */
 static struct tenant_row row_of(const char *name)
@@ -63,7 +67,11 @@ static struct tenant_row row_of(const char *name)
 				    .query_p50 = NUMBER_NULL,
 				    .query_p95 = NUMBER_NULL,
 				    .query_p99 = NUMBER_NULL,
-				    .query_max = NUMBER_NULL };
+				    .query_max = NUMBER_NULL,
+				    .hour_p50 = NUMBER_NULL,
+				    .hour_p95 = NUMBER_NULL,
+				    .hour_p99 = NUMBER_NULL,
+				    .hour_max = NUMBER_NULL };
 }
 
 static void add_counts(struct tenant_row *row, const uint64_t counts[NTENANT_COUNTS])
@@ -117,13 +125,15 @@ static void group_rows(struct group *group, struct table *t)
 static void add_tenant(const struct tenant *tenant, struct table *t)
 {
 	struct tenant_row row = row_of(tenant->name);
-	struct buf queries = { 0 };
+	struct buf minute = { 0 }, hour = { 0 };
 
 	row.business_id = tenant->business_id;
-	row.queries = show_histogram(&tenant->times, LATENCY_query, LATENCY_MINUTE, &queries);
+	row.minute = show_histogram(&tenant->times, LATENCY_query, LATENCY_MINUTE, &minute);
+	row.hour = show_histogram(&tenant->times, LATENCY_query, LATENCY_HOUR, &hour);
 	add_counts(&row, tenant->counts);
 	table_add(t, &row);
-	buf_fini(&queries);
+	buf_fini(&minute);
+	buf_fini(&hour);
 }
 
 static void tenants_visit(struct worker *w, struct table *t)
@@ -228,18 +238,26 @@ static void add_known(struct control *c, const struct tenant_conf *tenant, void 
 	add_one(c, tenant->name, tenant, a->add, a->now, a->t);
 }
 
+/* Of a histogram that was gathered, from the column at on of the last row. */
+static void set_figures(struct table *t, unsigned at, const char *histogram)
+{
+	int64_t figures[NFIGURES];
+
+	show_figures_of(histogram, figures);
+	for (unsigned i = 0; i < NFIGURES; i++)
+		table_set_number(t, t->nrows - 1, at + i, figures[i]);
+}
+
 /* Threads have told what it does. */
 static void join_gathered(const struct table *gathered, const char *name, struct table *t)
 {
 	unsigned row = table_search(gathered, 0, name);
-	int64_t figures[NFIGURES];
 
 	if (row == gathered->nrows)
 		return;
 	table_copy_row(t, gathered, row);
-	show_figures_of(table_text(gathered, row, shown_layout.n), figures);
-	for (unsigned i = 0; i < NFIGURES; i++)
-		table_set_number(t, t->nrows - 1, QUERY_COLUMN + i, figures[i]);
+	set_figures(t, COLUMN_OF(query_p50), table_text(gathered, row, COLUMN_OF(minute)));
+	set_figures(t, COLUMN_OF(hour_p50), table_text(gathered, row, COLUMN_OF(hour)));
 }
 
 /* gathered: what threads have told, or NULL. */
@@ -315,57 +333,94 @@ const struct show show_tenants = { .shown = &shown_layout,
 /* ---- those that have sent most ----------------------------------------------------------------
  */
 
-struct ranked {
-	const char *name;
-	int64_t statements;
-};
+#define TOP_COLUMNS(X)                                                                             \
+	X(TEXT, KEY, name, "Name of the tenant.")                                                  \
+	X(BIGINT, SUM, statements, "Statements that were answered.")
+LAYOUT_DEFINE(top, TOP_COLUMNS);
+enum { TOP_NAME, TOP_STATEMENTS };
 
-static int compare_ranks(const void *a, const void *b)
+static void top_visit(struct worker *w, struct table *t)
 {
-	const struct ranked *x = a, *y = b;
+	const struct hmap *tenants = &w->relay.tenants.by_name;
 
-	if (x->statements != y->statements)
-		return x->statements < y->statements ? 1 : -1;
-	return strcmp(x->name, y->name);
+	for (struct hlink *l = hmap_walk(tenants, NULL); l; l = hmap_walk(tenants, l)) {
+		const struct tenant *tenant = container_of(l, struct tenant, link);
+
+		table_add(t, &(struct top_row){ tenant->name,
+						(int64_t)tenant->counts[TENANT_STATEMENTS] });
+	}
 }
 
 /* On threads that have it now, and on those that have forgotten it. */
-static struct ranked rank(const struct table *gathered, unsigned row)
+static int64_t statements_of(const struct table *gathered, unsigned row)
 {
-	const unsigned column = offsetof(struct tenant_row, statements) / 8;
-	struct ranked ranked = { table_text(gathered, row, 0),
-				 table_number(gathered, row, column) };
-	struct shared *s = shared_find(SHARED_TENANT, slice_str(ranked.name));
+	int64_t statements = table_number(gathered, row, TOP_STATEMENTS);
+	struct shared *s =
+	    shared_find(SHARED_TENANT, slice_str(table_text(gathered, row, TOP_NAME)));
 
 	if (s)
-		ranked.statements += (int64_t)atomic_load(&s->counts[TENANT_STATEMENTS]);
+		statements += (int64_t)atomic_load(&s->counts[TENANT_STATEMENTS]);
 	shared_put(s);
-	return ranked;
+	return statements;
 }
 
 /* Of tenants that a thread knows: that is, that are connected, or were not long ago. */
+static void top_derive(struct control *c, const struct table *gathered, struct table *shown)
+{
+	for (unsigned row = 0; row < gathered->nrows; row++)
+		table_add(shown, &(struct top_row){ table_text(gathered, row, TOP_NAME),
+						    statements_of(gathered, row) });
+	table_order(shown, TOP_STATEMENTS);
+	table_cut(shown, c->config->global.metrics_tenants);
+	table_merge(shown);
+}
+
+const struct show show_top_names = { .shown = &top_layout,
+				     .visit = top_visit,
+				     .derive = top_derive };
+
+static bool is_top(const struct table *names, const char *name)
+{
+	return table_search(names, TOP_NAME, name) < names->nrows;
+}
+
+static void top_tenants_visit(struct worker *w, const struct table *names, struct table *t)
+{
+	const struct hmap *tenants = &w->relay.tenants.by_name;
+	struct table doing;
+
+	table_init(&doing, t->layout);
+	show_each_group(w, group_rows, &doing);
+	for (unsigned row = 0; row < doing.nrows; row++)
+		if (is_top(names, table_text(&doing, row, COLUMN_OF(name))))
+			table_copy_row(t, &doing, row);
+	table_fini(&doing);
+	for (struct hlink *l = hmap_walk(tenants, NULL); l; l = hmap_walk(tenants, l)) {
+		const struct tenant *tenant = container_of(l, struct tenant, link);
+
+		if (is_top(names, tenant->name))
+			add_tenant(tenant, t);
+	}
+}
+
 static void top_tenants_derive(struct control *c, const struct table *gathered, struct table *shown)
 {
-	struct ranked *ranks = xcalloc(gathered->nrows + 1, sizeof(*ranks));
 	struct limit_now now = { loop_now(c->loop), clock_wall() };
-	unsigned most = c->config->global.metrics_tenants;
 
-	for (unsigned row = 0; row < gathered->nrows; row++)
-		ranks[row] = rank(gathered, row);
-	qsort(ranks, gathered->nrows, sizeof(*ranks), compare_ranks);
-	for (unsigned i = 0; i < gathered->nrows && i < most; i++) {
-		add_one(c, ranks[i].name,
-			config_tenant_by_name(c->config, slice_str(ranks[i].name)), tenant_limits,
+	for (unsigned row = 0; row < gathered->nrows; row++) {
+		const char *name = table_text(gathered, row, COLUMN_OF(name));
+
+		add_one(c, name, config_tenant_by_name(c->config, slice_str(name)), tenant_limits,
 			now, shown);
-		join_gathered(gathered, ranks[i].name, shown);
+		join_gathered(gathered, name, shown);
 	}
 	table_merge(shown);
-	free(ranks);
 }
 
 const struct show show_top_tenants = { .shown = &shown_layout,
 				       .gathered = &tenant_layout,
-				       .visit = tenants_visit,
+				       .first = &show_top_names,
+				       .visit_of = top_tenants_visit,
 				       .derive = top_tenants_derive };
 
 /* ---- tiers ------------------------------------------------------------------------------------

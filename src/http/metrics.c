@@ -139,15 +139,30 @@ static void put_seconds(struct buf *out, int64_t usec)
 	buf_printf(out, "%" PRId64 ".%06" PRId64, usec / USEC_PER_SEC, usec % USEC_PER_SEC);
 }
 
+/* The column's own, which may begin with the unit of that. */
+static const char *help_of(const struct metric *m, const struct layout *layout, struct buf *room)
+{
+	static const char unit[] = "Microseconds";
+	const char *doc = layout->columns[column_of(layout, slice_str(m->column))].doc;
+
+	if (m->type != METRIC_SECONDS || strncmp(doc, unit, sizeof(unit) - 1))
+		return doc;
+	buf_clear(room);
+	buf_printf(room, "Seconds%s", doc + sizeof(unit) - 1);
+	return buf_cstr(room);
+}
+
 static void put_metric(struct buf *out, const struct metric *m, const struct table *t, bool is_open)
 {
 	unsigned column = column_of(t->layout, slice_str(m->column));
+	struct buf room = { 0 };
 	struct family f = { .name = m->name,
 			    .type = m->type == METRIC_COUNTER ? "counter" : "gauge",
-			    .help = t->layout->columns[column].doc,
+			    .help = help_of(m, t->layout, &room),
 			    .is_open = is_open };
 
 	put_head(out, &f);
+	buf_fini(&room);
 	for (unsigned row = 0; row < t->nrows; row++) {
 		if (table_number(t, row, column) == NUMBER_NULL || is_console(t, row))
 			continue;
@@ -314,10 +329,11 @@ static void describe_metric(struct buf *out, const struct metric *m)
 {
 	const struct layout *layout = source_shows[m->source]->shown;
 	const char *type = m->type == METRIC_COUNTER ? "counter" : "gauge";
+	struct buf room = { 0 };
 
 	put_row(out, m->name, sample_end(type), type, m->source,
-		m->type == METRIC_STATE ? ", role" : "",
-		layout->columns[column_of(layout, slice_str(m->column))].doc);
+		m->type == METRIC_STATE ? ", role" : "", help_of(m, layout, &room));
+	buf_fini(&room);
 }
 
 static const char head[] =

@@ -85,11 +85,11 @@ static void render_readiness(struct request *r, const struct tables *tables, boo
 static const struct page pages[] = {
 	{.path = "/metrics",
          .is_private = true,
-         .sources = ALL_SOURCES & ~(BIT(latencies) | BIT(events) | INSIGHTS),
+         .sources = ALL_SOURCES & ~(BIT(events) | INSIGHTS),
          .render = render_metrics },
 	{ .path = "/stats.json",
          .is_private = true,
-         .sources = ALL_SOURCES & ~BIT(latency_totals),
+         .sources = ALL_SOURCES & ~(BIT(latency_totals) | BIT(top_latencies)),
          .render = render_json },
 	{ .path = "/", .render = render_live   },
 	{ .path = "/history.json",                    .is_private = true,.render = render_history                               },

@@ -71,7 +71,8 @@ TABLES = {
     "TENANTS": ("name business_id tier cl_active cl_waiting sv_active sv_idle statements on_replica "
                 "pinned cancels limited warned refused clamped rate burst tokens quota quota_left "
                 "statement_timeout max_client_conn readonly maintenance paused query_p50 "
-                "query_p95 query_p99 query_max", "sssiiiiqqqqqqqqsqqsqsiisiNNNN"),
+                "query_p95 query_p99 query_max hour_p50 hour_p95 hour_p99 hour_max",
+                "sssiiiiqqqqqqqqsqqsqsiisi" + 8 * "N"),
     "LIMITS": ("tenant limit allowed used left waiting refused warned next_ms changed", "sssqqiqqqi"),
     "TIERS": ("name tenants rate burst quota statement_timeout pool_size max_client_conn weight",
               "sisqssiii"),

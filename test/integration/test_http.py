@@ -93,8 +93,16 @@ def test_metrics_are_what_show_says(primary, turnstile, port):
     assert value(found, "query_duration_seconds_sum", database=APP_DATABASE, node=0) == \
         pytest.approx(float(latency["avg"]) * 6 / 1e6, rel=0.05)
     assert value(found, "tenant_statements_total", tenant="acme") == rows["acme"]["statements"] == 5
-    assert value(found, "tenant_query_max_seconds", tenant="globex") == \
-        pytest.approx(float(rows["globex"]["query_max"]) / 1e6)
+    for period, columns in ("1m", "query"), ("1h", "hour"):
+        for figure in "p50", "p95", "p99", "max":
+            assert value(found, f"tenant_latency_{figure}_seconds", tenant="globex", kind="query",
+                         period=period) == pytest.approx(float(rows["globex"][f"{columns}_{figure}"]) / 1e6)
+            assert value(found, f"tenant_latency_{figure}_seconds", tenant="globex", kind="transaction",
+                         period=period) >= 0.2
+            assert value(found, f"latency_{figure}_seconds", database=APP_DATABASE, node=0, kind="query",
+                         period=period) == value(found, f"latency_{figure}_seconds", database=APP_DATABASE,
+                                                 kind="query", period=period) == \
+                pytest.approx(float(latency[figure]) / 1e6)
     assert value(found, "tenant_clients_active", tenant="acme") == 1
     assert value(found, "database_pool_size", database=APP_DATABASE) == 2
     assert value(found, "items", list="used_clients") == 2
@@ -117,6 +125,7 @@ def test_every_metric_is_documented_and_there(primary, turnstile, port):
     used = set(re.findall(r"^(pgturnstile_\w+)", body, re.M))
     missing = metric_names() - used
     assert not {n for n in missing if not n.startswith("pgturnstile_node_")}
+    assert not re.search("^# HELP .*_seconds Microseconds", body, re.M)
     promtool = shutil.which("promtool")
     if not promtool:
         pytest.skip("promtool is not installed (Debian: prometheus)")
@@ -173,13 +182,15 @@ def test_tenants_are_bounded_to_those_that_send_most(primary, turnstile, port):
             for _ in range(count):
                 client.rows("SELECT 2")
 
-    def seen():
+    def seen(metric):
         return {dict(labels)["tenant"] for (name, labels) in samples(port)
-                if name == "pgturnstile_tenant_statements_total"}
+                if name == metric}
 
-    assert seen() == {"globex", "initech"}
+    for metric in "pgturnstile_tenant_statements_total", "pgturnstile_tenant_latency_p95_seconds":
+        assert seen(metric) == {"globex", "initech"}
     pooler.reload({"pgturnstile": {"metrics_tenants": "none"}})
-    assert seen() == set()
+    for metric in "pgturnstile_tenant_statements_total", "pgturnstile_tenant_latency_p95_seconds":
+        assert seen(metric) == set()
 
 
 def test_json_has_the_tables(primary, turnstile, port):

@@ -55,7 +55,8 @@ def test_queries_of_a_tenant(pooler):
         told = figures(pooler, "query", period, tenant="acme")
         assert told["count"] == 10
         assert [told[n] for n in ("p50", "p95", "p99", "max")] == \
-            [row[f"query_{n}"] for n in ("p50", "p95", "p99", "max")]
+            [row[f"query_{n}"] for n in ("p50", "p95", "p99", "max")] == \
+            [row[f"hour_{n}"] for n in ("p50", "p95", "p99", "max")]
     assert figures(pooler, "query", node=0)["count"] == 11
     assert figures(pooler, "query")["count"] == 11
 
