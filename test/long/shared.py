@@ -2,10 +2,15 @@
 #
 # shared.py - I1 in shared pools: 10,000 tenants on 20 server connections, and everything that goes
 # wrong at once.
-"""Processes of raw clients, each checking every row; beside them cancels, kills and RELOADs."""
+"""Processes of raw clients, each checking every row; beside them cancels, kills and RELOADs.
+
+The clients run on the same cores as what they test: what they send again and again is built once,
+what comes is read in large pieces, and rows are compared as the bytes that they are.
+"""
 import multiprocessing
 import os
 import random
+import struct
 import sys
 import threading
 import time
@@ -32,62 +37,67 @@ def batch(text, *values):
     return raw.parse("", text) + raw.bind("", "", values) + raw.execute()
 
 
+QUERY, BATCH, SYNC = raw.query(CHECK), batch(CHECK), raw.sync()
+SEVERAL = raw.query(f"{CHECK}; {CHECK}; SELECT 2")
+BEGIN, COMMIT, ROLLBACK = raw.query("BEGIN"), raw.query("COMMIT"), raw.query("ROLLBACK")
+FAILING, SLOW = raw.query("SELECT 1/0"), raw.query("SELECT pg_sleep(0.01)") + QUERY
+NAMED = [raw.close("S", name) + raw.parse(name, CHECK) + raw.bind("", name) + raw.execute() + SYNC
+         for name in ("s0", "s1", "s2")]
+FAILURES = [(FAILING + QUERY, 2, 1), (batch("SELECT 1/0") + BATCH + SYNC + QUERY, 2, 1),
+            (BEGIN + FAILING + QUERY + ROLLBACK + QUERY, 5, 1)]
+SETTINGS = [raw.query(text) + QUERY for text in (
+    "RESET ALL", "DISCARD ALL", "SET work_mem = '5MB'", "SET search_path = public",
+    "DO $$ BEGIN PERFORM 2; END $$")]
+FORGERIES = [raw.query(text) + QUERY for text in (
+    "SET app.current_business_id = 'id-7919'", "RESET ALL; SELECT * FROM ledger",
+    "SELECT set_config('app.current_business_id', 'id-7919', false)",
+    "SET LOCAL app.\"current_business_id\" = 'id-7919'")]
+
+
 def simple(_):
-    return raw.query(CHECK), 1, 1
+    return QUERY, 1, 1
 
 
 def several(_):
-    return raw.query(f"{CHECK}; {CHECK}; SELECT 2"), 1, 2
+    return SEVERAL, 1, 2
 
 
 def extended(_):
-    return batch(CHECK) + raw.sync(), 1, 1
+    return BATCH + SYNC, 1, 1
 
 
 def named(rng):
-    name = f"s{rng.randrange(3)}"
-    return (raw.close("S", name) + raw.parse(name, CHECK) + raw.bind("", name) + raw.execute()
-            + raw.sync()), 1, 1
+    return rng.choice(NAMED), 1, 1
 
 
 def pipeline(rng):
     n = rng.randrange(4, 16)
-    return (batch(CHECK) + raw.sync()) * n, n, n
+    return (BATCH + SYNC) * n, n, n
 
 
 def pipelined_queries(rng):
     n = rng.randrange(2, 8)
-    return raw.query(CHECK) * n, n, n
+    return QUERY * n, n, n
 
 
 def block(rng):
-    end = rng.choice(["COMMIT", "ROLLBACK"])
-    return (raw.query("BEGIN") + raw.query(CHECK) + batch(CHECK) + raw.sync() + raw.query(end)), 4, 2
+    return BEGIN + QUERY + BATCH + SYNC + rng.choice([COMMIT, ROLLBACK]), 4, 2
 
 
 def failing(rng):
-    return rng.choice([
-        (raw.query("SELECT 1/0") + raw.query(CHECK), 2, 1),
-        (batch("SELECT 1/0") + batch(CHECK) + raw.sync() + raw.query(CHECK), 2, 1),
-        (raw.query("BEGIN") + raw.query("SELECT 1/0") + raw.query(CHECK) + raw.query("ROLLBACK")
-         + raw.query(CHECK), 5, 1)])
+    return rng.choice(FAILURES)
 
 
 def settings(rng):
-    return (raw.query(rng.choice(["RESET ALL", "DISCARD ALL", "SET work_mem = '5MB'",
-                                  "SET search_path = public", "DO $$ BEGIN PERFORM 2; END $$"]))
-            + raw.query(CHECK)), 2, 1
+    return rng.choice(SETTINGS), 2, 1
 
 
 def forging(rng):
-    return (raw.query(rng.choice([
-        "SET app.current_business_id = 'id-7919'", "RESET ALL; SELECT * FROM ledger",
-        "SELECT set_config('app.current_business_id', 'id-7919', false)",
-        "SET LOCAL app.\"current_business_id\" = 'id-7919'"])) + raw.query(CHECK)), 2, 1
+    return rng.choice(FORGERIES), 2, 1
 
 
 def slow(_):
-    return raw.query("SELECT pg_sleep(0.01)") + raw.query(CHECK), 2, 1
+    return SLOW, 2, 1
 
 
 # --- of a session that chooses its tenant: also whose each check has to be ----------------------
@@ -96,38 +106,38 @@ CALL = "SELECT set_config('app.current_business_id', $1, true)"
 
 def said_locally(rng, _):
     """What applications do today, in both protocols."""
-    own, end = id_of(rng.randrange(TENANTS)), rng.choice(["COMMIT", "ROLLBACK"])
-    choose = rng.choice([batch(CALL, own) + raw.sync(),
-                         raw.query(f"SET LOCAL app.current_business_id = '{own}'")])
-    return (raw.query("BEGIN") + choose + raw.query(CHECK) + batch(CHECK) + raw.sync()
-            + raw.query(end)), 5, [own, own]
+    own, end = id_of(rng.randrange(TENANTS)), rng.choice([COMMIT, ROLLBACK])
+    choose = batch(CALL, own) + SYNC if rng.random() < 0.5 else \
+        raw.query(f"SET LOCAL app.current_business_id = '{own}'")
+    return BEGIN + choose + QUERY + BATCH + SYNC + end, 5, [own, own]
 
 
 def said_for_good(rng, session):
     before, session.chosen = session.chosen, id_of(rng.randrange(TENANTS))
     undone = rng.random() < 0.3
-    data = raw.query(f"SET app.current_business_id = '{session.chosen}'") + raw.query(CHECK)
+    data = raw.query(f"SET app.current_business_id = '{session.chosen}'") + QUERY
     if not undone:
-        return data + batch(CHECK) + raw.sync(), 3, [session.chosen] * 2
+        return data + BATCH + SYNC, 3, [session.chosen] * 2
     own, session.chosen = session.chosen, before
-    data = raw.query("BEGIN") + data + raw.query("ROLLBACK")
-    return data + (raw.query(CHECK) if before else b""), 5 if before else 4, \
+    data = BEGIN + data + ROLLBACK
+    return data + (QUERY if before else b""), 5 if before else 4, \
         [own, before] if before else [own]
 
 
 def commented(rng, _):
     owns = [id_of(rng.randrange(TENANTS)) for _ in range(rng.randrange(1, 6))]
     texts = [f"{CHECK} /*business_id='{own}'*/" for own in owns]
-    return b"".join(rng.choice([raw.query(text), batch(text) + raw.sync()]) for text in texts), \
+    return b"".join(raw.query(text) if rng.random() < 0.5 else batch(text) + SYNC
+                    for text in texts), \
         len(owns), owns
 
 
 def said_too_late(rng, session):
     """25001: a transaction's tenant is fixed by its first statement."""
     own, other = id_of(1), id_of(2)
-    return (raw.query("BEGIN") + raw.query(f"SET LOCAL app.current_business_id = '{own}'")
-            + raw.query(CHECK) + raw.query(f"SET LOCAL app.current_business_id = '{other}'")
-            + raw.query(CHECK) + raw.query("ROLLBACK")), 6, [own]
+    return (BEGIN + raw.query(f"SET LOCAL app.current_business_id = '{own}'") + QUERY
+            + raw.query(f"SET LOCAL app.current_business_id = '{other}'") + QUERY
+            + ROLLBACK), 6, [own]
 
 
 CHOOSING = [said_locally, said_locally, said_for_good, commented, said_too_late]
@@ -138,6 +148,50 @@ REQUESTS = [simple, several, extended, named, pipeline, pipeline, pipelined_quer
 
 
 # --- clients ------------------------------------------------------------------------------------
+HEADER = struct.Struct("!BI")  # type and length, which counts itself
+READY, DATA_ROW = ord("Z"), ord("D")
+# Of a DataRow with as many columns as a check has.
+CHECK_ROW = struct.pack("!h", 4)
+
+
+def row_of(own):
+    """The DataRow, without its header, that a check of this tenant's has to give."""
+    return raw.data_row(own, ROWS_EACH, own, own)[HEADER.size:]
+
+
+class Client(raw.RawClient):
+    """One that reads what has come, not a message at a time."""
+
+    rest = b""  # has come, and has not been asked for
+
+    def _read_more(self):
+        piece = self.sock.recv(65536)
+        if not piece:
+            raise EOFError("closed in an answer")
+        self.rest += piece
+
+    def receive(self, size):
+        while len(self.rest) < size:
+            self._read_more()
+        data, self.rest = self.rest[:size], self.rest[size:]
+        return data
+
+    def check_rows(self, cycles):
+        """The DataRows of checks, up to so many ReadyForQuery."""
+        at, rows = 0, []
+        while cycles:
+            while len(self.rest) < at + HEADER.size or \
+                    len(self.rest) < at + 1 + (size := HEADER.unpack_from(self.rest, at)[1]):
+                self._read_more()
+            kind = self.rest[at]
+            if kind == DATA_ROW and self.rest.startswith(CHECK_ROW, at + HEADER.size):
+                rows.append(self.rest[at + HEADER.size:at + 1 + size])
+            cycles -= kind == READY
+            at += 1 + size
+        self.rest = self.rest[at:]
+        return rows
+
+
 class Player:
     """One connection after the other, each of another tenant."""
 
@@ -150,7 +204,7 @@ class Player:
         tenant = self.rng.randrange(TENANTS)
         self.own = id_of(tenant) if self.rng.random() < 0.5 else None
         self.chosen = None
-        self.client = raw.RawClient(self.port, timeout=60.0)
+        self.client = Client(self.port, timeout=60.0)
         self.client.login(f"{USER}.t{tenant}" if self.own else CHOOSER, DATABASE)
 
     def request(self):
@@ -173,14 +227,12 @@ class Player:
             self.log_in()
         data, cycles, owners = self.request()
         self.client.send(data)
-        rows = [m.row for _ in range(cycles) for m in raw.find(self.client.until("Z"), "D")]
-        rows = [row for row in rows if len(row) == 4]
+        rows = self.client.check_rows(cycles)
         count["statements"] += len(owners)
         # A check that was cancelled or killed has none: those that came are in order.
-        owners = iter(owners)
+        wanted = map(row_of, owners)
         for row in rows:
-            is_own = any(row == (own, str(ROWS_EACH), own, own) for own in owners)
-            count["own" if is_own else "foreign"] += 1
+            count["own" if row in wanted else "foreign"] += 1
 
 
 def play_thread(port, seed, players, until, count, keys):
