@@ -14,6 +14,7 @@
 #include "auth/userlist.h"
 #include "base/log.h"
 #include "client/identity.h"
+#include "client/strangers.h"
 #include "net/conn.h"
 #include "pool/pool.h"
 #include "stats/queries.h"
@@ -74,6 +75,8 @@ struct client_host {
 	/* The user that it logs in as is not in auth_file: looks it up in the database.
 	 * client_secret_told() is called later on. */
 	void (*seek_secret)(struct client *c);
+	/* It is gone, and waits no more for what was found there. */
+	void (*withdraw_secret)(struct client *c);
 	/* It could not prove who it is with what was found there. */
 	void (*doubt_secret)(struct client *c);
 	/* A request to cancel what the holder of this key does.  The asker's connection is closed
@@ -152,6 +155,7 @@ struct client {
 	uint8_t claims;    /* of its tenant's limits: bits CLAIM_… of the relay */
 	uint8_t waits_for; /* enum limit_kind + 1, or for a switch; 0: it does not */
 	uint8_t phase;     /* enum client_phase */
+	uint8_t stranger;  /* enum stranger: how it is counted */
 	uint8_t reads;     /* whether its request is proven to read only: enum reads of the relay */
 	uint8_t prepared_sequence; /* as prepared_effects: enum sql_sequence */
 	bool stream_discard;       /* the bytes of stream_left go nowhere; else to the server */
@@ -160,7 +164,6 @@ struct client {
 	bool owes_snapshot;   /* its transaction has run or parsed a query that no server knows */
 	bool unnamed_is_read; /* its unnamed statement, where names are not mapped */
 	bool counted;         /* in shared_clients and the shared records */
-	bool is_stranger;     /* has not proved who it is: counted as one */
 	bool in_batch;        /* extended messages without their Sync yet */
 	bool is_routed;       /* its request goes to a replica, and has not gone yet */
 	bool was_rescued;     /* it has come back from there, and goes to the primary */
@@ -198,15 +201,10 @@ struct client {
 	bool env_is_utf8;
 };
 
-/* Connections of the process that have not proved who they are may be this many, those that are
- * told so when there are more included; 0: no limit.  Those who have proved it have
- * max_client_conn. */
-unsigned client_strangers_max(const struct settings *set);
-unsigned client_strangers(void);
 /* It has proved who it is. */
 void client_vouch(struct client *c);
 
-/* A new connection: a stranger. */
+/* A new connection: a stranger, or one too many of them (->stranger). */
 struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer);
 
 /* For lines in the log; its address goes into *room. */

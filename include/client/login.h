@@ -9,6 +9,8 @@
 
 /* Bytes have come from a client that has no session yet. */
 void client_login_on_readable(struct client *c);
+/* Whether its secret is being looked up. */
+bool client_login_awaits_secret(const struct client *c);
 /* What a login keeps; wipes what is secret. */
 struct client_login *client_login_new(void);
 void client_login_free(struct client_login *login);

@@ -206,6 +206,9 @@ void conn_adopt(struct conn *c, struct net *net);
 void conn_addr_set(struct conn_addr *out, const struct sockaddr *sa);
 /* "127.0.0.1", "::1", "unix"; out has room for INET6_ADDRSTRLEN. */
 void conn_addr_text(const struct conn_addr *addr, char *out);
+/* What is one and the same peer to limits by address: an address of IPv4, a /64 of IPv6, all Unix
+ * sockets. */
+uint64_t conn_addr_origin(const struct conn_addr *addr);
 /* Of our own end. */
 void conn_local_addr(const struct conn *c, struct conn_addr *out);
 

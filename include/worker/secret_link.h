@@ -7,6 +7,7 @@
 
 #include "auth/secret_cache.h"
 #include "server/server.h"
+#include "worker/secret_queue.h"
 #include "worker/secret_source.h"
 
 struct secret_source {
@@ -19,8 +20,8 @@ struct secret_source {
 	struct loop_timer look;
 	struct list links;
 	unsigned nlinks;
-	unsigned naskers;
-	enum password_kind usual; /* of the secrets found last */
+	struct secret_crowd crowd; /* that waits */
+	enum password_kind usual;  /* of the secrets found last */
 };
 
 /* What the two questions of a lookup have given. */
@@ -52,7 +53,7 @@ struct secret_link {
 	char failure[200]; /* "": all is well, as far as is known */
 	usec_t said_at;    /* when a failure was said last; 0: never */
 	bool was_said;     /* that of .failure */
-	struct list lookups;
+	struct secret_queue queue;
 	struct finding finding;
 	struct secret_cache cache;
 	enum password_kind usual;
@@ -74,10 +75,8 @@ struct secret_link *secret_link_new(struct secret_source *ss, const char *name,
 /* Whoever waits is told so. */
 void secret_link_free(struct secret_link *sl);
 /* Looks a user up, with others who wait for the same. */
-void secret_link_find(struct secret_link *sl, struct slice user, secret_answer_fn *answer,
-		      void *arg);
+void secret_link_find(struct secret_link *sl, struct slice user, const struct secret_asker *who);
 /* Now and then. */
 void secret_link_look(struct secret_link *sl, usec_t now);
-uint64_t secret_link_waiting(const struct secret_link *sl);
 
 #endif

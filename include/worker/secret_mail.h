@@ -15,6 +15,8 @@ struct mailbox;
 /* Asks for the secret of a client's user; client_secret_told() is called by mail to `back`, that of
  * the calling thread. */
 void secret_mail_ask(struct control *control, struct client *c, struct mailbox *back);
+/* It is gone: nobody waits for the answer. */
+void secret_mail_withdraw(struct control *control, const struct client *c);
 /* It could not prove itself with what was found. */
 void secret_mail_doubt(struct control *control, const struct client *c);
 

@@ -30,12 +30,21 @@ struct secret_found {
 	enum password_kind usual;           /* of the secrets that were found there */
 	const struct err *why_not;          /* NULL, or nobody could be asked */
 };
-typedef void secret_answer_fn(void *arg, const struct secret_found *found);
+
+/* Who wants to know. */
+struct secret_asker {
+	uint64_t id;     /* of the client, never used again */
+	uint64_t origin; /* its address: conn_addr_origin() */
+	void (*answer)(void *arg, const struct secret_found *found);
+	void *arg;
+};
 
 /* Looks up a user of a database ("": the console's); answer() is called once, maybe before this
- * returns. */
+ * returns, or never after secret_source_withdraw(). */
 void secret_source_find(struct secret_source *ss, struct slice database, struct slice user,
-			secret_answer_fn *answer, void *arg);
+			const struct secret_asker *who);
+/* The asker with this id is gone.  Gives back its arg; NULL: it has been answered. */
+void *secret_source_withdraw(struct secret_source *ss, uint64_t id);
 /* It could not prove who it is: its secret may have changed, and is looked up again next time. */
 void secret_source_doubt(struct secret_source *ss, struct slice database, struct slice user);
 

@@ -17,11 +17,6 @@
 /* How long a client may take to read its last error. */
 #define FAREWELL_PATIENCE (5 * USEC_PER_SEC)
 
-/* Room for cancel requests and logins where max_client_conn leaves little. */
-#define STRANGERS_MIN 256
-
-static _Atomic unsigned strangers;
-
 static struct client *client_of(struct conn *conn)
 {
 	return container_of(conn, struct client, conn);
@@ -91,23 +86,11 @@ static const struct conn_events client_conn_events = { .readable = on_readable,
 						       .direct_tls = on_direct_tls,
 						       .freed = on_freed };
 
-unsigned client_strangers_max(const struct settings *set)
-{
-	unsigned max = set->max_client_conn;
-
-	return max && max < STRANGERS_MIN ? STRANGERS_MIN : max;
-}
-
-unsigned client_strangers(void)
-{
-	return atomic_load(&strangers);
-}
-
 void client_vouch(struct client *c)
 {
-	if (c->is_stranger)
-		atomic_fetch_sub(&strangers, 1);
-	c->is_stranger = false;
+	if (c->stranger != STRANGER_NO)
+		strangers_leave(&c->conn.peer, c->stranger);
+	c->stranger = STRANGER_NO;
 }
 
 struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer)
@@ -118,8 +101,6 @@ struct client *client_new(struct client_host *host, int fd, const struct conn_ad
 	c->host = host;
 	c->id = atomic_fetch_add(&last_id, 1) + 1;
 	c->login = client_login_new();
-	c->is_stranger = true;
-	atomic_fetch_add(&strangers, 1);
 	waiter_init(&c->waiter);
 	list_init(&c->link);
 	list_init(&c->limit_link);
@@ -127,6 +108,7 @@ struct client *client_new(struct client_host *host, int fd, const struct conn_ad
 	conn_open(&c->conn, host->net, fd, &client_conn_events);
 	c->conn.peer = *peer;
 	c->conn.sniff = host->tls != NULL && peer->family != AF_UNIX;
+	c->stranger = strangers_enter(peer, strangers_max(&host->config->global));
 	c->connected_at = loop_now(host->net->loop);
 	c->request_at = c->connected_at;
 	list_push_back(&host->newcomers, &c->link);
@@ -166,6 +148,8 @@ static bool leave(struct client *c, const char *why)
 	if (c->phase == CLIENT_CLOSING)
 		return false;
 	log_end(c, why);
+	if (client_login_awaits_secret(c))
+		c->host->withdraw_secret(c);
 	if (c->on)
 		c->on->leaving(c);
 	waiter_leave(&c->waiter, loop_now(c->conn.net->loop));

@@ -804,6 +804,11 @@ static void read_startup(struct client *c)
 	}
 }
 
+bool client_login_awaits_secret(const struct client *c)
+{
+	return c->phase == CLIENT_AUTH && c->login->is_sought;
+}
+
 void client_login_on_readable(struct client *c)
 {
 	if (c->phase == CLIENT_STARTUP && !c->login->is_sought)

@@ -800,6 +800,22 @@ void conn_addr_text(const struct conn_addr *addr, char *out)
 		strcpy(out, "unix");
 }
 
+/* IPv4 takes numbers of ::/32, which is nobody's but ::1's, and Unix sockets one of multicast. */
+uint64_t conn_addr_origin(const struct conn_addr *addr)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	bool is_mapped = addr->family == AF_INET6 && !memcmp(addr->ip, mapped, sizeof(mapped));
+	const uint8_t *from = is_mapped ? addr->ip + sizeof(mapped) : addr->ip;
+	size_t n = is_mapped || addr->family == AF_INET ? 4 : 8;
+	uint64_t origin = 0;
+
+	if (addr->family == AF_UNIX)
+		return UINT64_MAX;
+	for (size_t i = 0; i < n; i++)
+		origin = origin << 8 | from[i];
+	return origin;
+}
+
 void conn_local_addr(const struct conn *c, struct conn_addr *out)
 {
 	struct sockaddr_storage ss = { 0 };

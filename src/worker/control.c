@@ -515,6 +515,11 @@ static void seek_secret(struct client *client)
 	secret_mail_ask(c, client, &c->mailbox);
 }
 
+static void withdraw_secret(struct client *client)
+{
+	secret_mail_withdraw(client->host->owner, client);
+}
+
 static void doubt_secret(struct client *client)
 {
 	secret_mail_doubt(client->host->owner, client);
@@ -533,6 +538,7 @@ static void init_host(struct control *c)
 					.scram_cache = scram_cache_new(),
 					.find_home = stay,
 					.seek_secret = seek_secret,
+					.withdraw_secret = withdraw_secret,
 					.doubt_secret = doubt_secret,
 					.cancel = ignore_cancel,
 					.enter = enter_console,

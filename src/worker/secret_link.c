@@ -43,39 +43,8 @@ static const char seconds_left[] =
     " extract(epoch FROM pg_catalog.now()) FROM pg_catalog.pg_roles AS r"
     " WHERE r.rolname OPERATOR(pg_catalog.=) $1)";
 
-struct lookup {
-	struct list link; /* of secret_link.lookups */
-	struct list askers;
-	char *user;
-};
-
-struct asker {
-	struct list link; /* of lookup.askers */
-	usec_t since;
-	secret_answer_fn *answer;
-	void *arg;
-};
-
 /* ---- those who wait ---------------------------------------------------------------------------
  */
-
-static void answer(struct secret_source *ss, struct asker *a, const struct secret_found *found)
-{
-	list_del(&a->link);
-	ss->naskers--;
-	a->answer(a->arg, found);
-	free(a);
-}
-
-static void answer_all(struct secret_link *sl, struct lookup *lookup,
-		       const struct secret_found *found)
-{
-	list_del(&lookup->link);
-	LIST_FOREACH_SAFE (at, &lookup->askers)
-		answer(sl->source, container_of(at, struct asker, link), found);
-	free(lookup->user);
-	free(lookup);
-}
 
 /* The client learns no more than that. */
 void secret_link_say_unavailable(struct err *e)
@@ -84,31 +53,21 @@ void secret_link_say_unavailable(struct err *e)
 	err_hint(e, "Try again; the pooler's log says what is wrong.");
 }
 
-static void disappoint_all(struct secret_link *sl, struct lookup *lookup)
+static void disappoint_asked(struct secret_link *sl)
 {
 	struct err e;
 
 	secret_link_say_unavailable(&e);
-	answer_all(sl, lookup, &(struct secret_found){ .why_not = &e });
+	secret_queue_answer(&sl->queue, &(struct secret_found){ .why_not = &e });
 }
 
-static struct lookup *first_lookup(const struct secret_link *sl)
+/* What is asked for now is what comes in answer. */
+static void disappoint_those_who_waited(struct secret_link *sl, usec_t since)
 {
-	return container_of(list_first(&sl->lookups), struct lookup, link);
-}
+	struct err e;
 
-static void disappoint_those_who_waited(struct secret_link *sl, usec_t now)
-{
-	LIST_FOREACH_SAFE (at, &sl->lookups) {
-		struct lookup *lookup = container_of(at, struct lookup, link);
-		struct asker *first = container_of(list_first(&lookup->askers), struct asker, link);
-
-		/* The one that is asked for now is what comes in answer. */
-		if (sl->is_asking && lookup == first_lookup(sl))
-			continue;
-		if (now - first->since >= PATIENCE)
-			disappoint_all(sl, lookup);
-	}
+	secret_link_say_unavailable(&e);
+	secret_queue_dismiss(&sl->queue, since, &(struct secret_found){ .why_not = &e });
 }
 
 /* ---- failing ----------------------------------------------------------------------------------
@@ -161,6 +120,7 @@ static void drop_connection(struct secret_link *sl)
 	sl->server = NULL;
 	sl->is_ready = sl->is_asking = false;
 	clear_finding(&sl->finding);
+	secret_queue_put_back(&sl->queue);
 	if (s)
 		server_drop(s);
 }
@@ -202,7 +162,7 @@ static void on_row(struct server *s PGT_UNUSED, void *arg, const struct slice *c
 	}
 	if (f->rows++)
 		return;
-	f->is_another = !slice_is_equal(columns[0], slice_str(first_lookup(sl)->user));
+	f->is_another = !slice_is_equal(columns[0], slice_str(secret_queue_user(&sl->queue)));
 	f->has_secret = columns[1].p != NULL;
 	/* Never moved, so that wiping it once is enough. */
 	buf_reserve(&f->secret, columns[1].n + 1);
@@ -254,26 +214,26 @@ static struct slice secret_of(const struct secret_link *sl)
 	return f->has_secret ? buf_peek(&f->secret) : SLICE("");
 }
 
-static void tell(struct secret_link *sl, struct lookup *lookup, const struct userlist_entry *entry)
+static void tell(struct secret_link *sl, const struct userlist_entry *entry)
 {
 	if (entry && entry->kind != PASSWORD_NONE)
 		sl->usual = sl->source->usual = entry->kind;
-	answer_all(sl, lookup, &(struct secret_found){ .entry = entry, .usual = sl->usual });
+	secret_queue_answer(&sl->queue,
+			    &(struct secret_found){ .entry = entry, .usual = sl->usual });
 }
 
 static void take_finding(struct secret_link *sl)
 {
-	struct lookup *lookup = first_lookup(sl);
-	struct slice user = slice_str(lookup->user);
+	struct slice user = slice_str(secret_queue_user(&sl->queue));
 	usec_t now = secret_source_now(sl->source);
 	const struct userlist_entry *entry = NULL;
 
 	if (!secret_cache_keep(&sl->cache, user, secret_of(sl), now, holds_until(sl, now)))
-		log_warning("auth_query: the secret of \"%s\" is malformed", lookup->user);
+		log_warning("auth_query: the secret of \"%s\" is malformed", user.p);
 	clear_finding(&sl->finding);
 	if (!secret_cache_find(&sl->cache, user, now, &entry))
 		PGT_ASSERT(false);
-	tell(sl, lookup, entry);
+	tell(sl, entry);
 }
 
 /* A name that is no text to the server is nobody's, and so is one for which a function finds no
@@ -302,7 +262,7 @@ static void on_answer(struct server *s PGT_UNUSED, void *arg, const struct repor
 	} else {
 		clear_finding(&sl->finding);
 		fail(sl, why.text);
-		disappoint_all(sl, first_lookup(sl));
+		disappoint_asked(sl);
 	}
 	go_on(sl);
 }
@@ -310,9 +270,12 @@ static void on_answer(struct server *s PGT_UNUSED, void *arg, const struct repor
 static void ask(struct secret_link *sl)
 {
 	const char *sql[] = { sl->settings.auth_query, seconds_left };
-	const char *user = first_lookup(sl)->user;
 	struct question q = { .row = on_row, .done = on_answer, .arg = sl };
+	const char *user;
 
+	if (!secret_queue_begin(&sl->queue))
+		return;
+	user = secret_queue_user(&sl->queue);
 	sl->is_asking = true;
 	sl->since = secret_source_now(sl->source);
 	sl->nlookups++;
@@ -362,8 +325,8 @@ static void on_ended(struct server *s, const char *why)
 		return;
 	}
 	drop_connection(sl);
-	while (!list_is_empty(&sl->lookups))
-		tell(sl, first_lookup(sl), NULL);
+	while (secret_queue_begin(&sl->queue))
+		tell(sl, NULL);
 }
 
 static void on_nothing(struct server *s PGT_UNUSED)
@@ -424,12 +387,11 @@ static void connect_to(struct secret_link *sl)
 
 static void go_on(struct secret_link *sl)
 {
-	if (list_is_empty(&sl->lookups))
-		return;
-	if (!sl->server && secret_source_now(sl->source) >= sl->retry_at)
-		connect_to(sl);
-	else if (sl->is_ready && !sl->is_asking)
+	if (sl->is_ready && !sl->is_asking)
 		ask(sl);
+	else if (!sl->server && secret_queue_has_next(&sl->queue) &&
+		 secret_source_now(sl->source) >= sl->retry_at)
+		connect_to(sl);
 }
 
 static bool has_strayed(const struct secret_link *sl, usec_t now)
@@ -447,7 +409,7 @@ void secret_link_look(struct secret_link *sl, usec_t now)
 		drop_connection(sl);
 	else if (sl->server && !is_idle && now - sl->since >= ANSWER_MAX)
 		fail_connection(sl, "no answer");
-	disappoint_those_who_waited(sl, now);
+	disappoint_those_who_waited(sl, now - PATIENCE);
 	go_on(sl);
 }
 
@@ -470,7 +432,7 @@ struct secret_link *secret_link_new(struct secret_source *ss, const char *name,
 	sl->credential.has_password = *password != '\0';
 	sl->credential.password = xstrdup(password);
 	sl->usual = ss->usual;
-	list_init(&sl->lookups);
+	secret_queue_init(&sl->queue, &ss->crowd);
 	secret_cache_init(&sl->cache, SECRETS_MAX);
 	list_push_front(&ss->links, &sl->link);
 	ss->nlinks++;
@@ -480,8 +442,8 @@ struct secret_link *secret_link_new(struct secret_source *ss, const char *name,
 void secret_link_free(struct secret_link *sl)
 {
 	drop_connection(sl);
-	while (!list_is_empty(&sl->lookups))
-		disappoint_all(sl, first_lookup(sl));
+	disappoint_those_who_waited(sl, secret_source_now(sl->source));
+	secret_queue_fini(&sl->queue);
 	secret_cache_fini(&sl->cache);
 	mem_wipe(sl->credential.password, strlen(sl->credential.password));
 	free(sl->credential.password);
@@ -491,41 +453,8 @@ void secret_link_free(struct secret_link *sl)
 	free(sl);
 }
 
-static struct lookup *lookup_of(struct secret_link *sl, struct slice user)
+void secret_link_find(struct secret_link *sl, struct slice user, const struct secret_asker *who)
 {
-	struct lookup *lookup;
-
-	LIST_FOREACH (at, &sl->lookups) {
-		lookup = container_of(at, struct lookup, link);
-		if (slice_is_equal(slice_str(lookup->user), user))
-			return lookup;
-	}
-	lookup = xnew(struct lookup);
-	lookup->user = xmemdup0(user.p, user.n);
-	list_init(&lookup->askers);
-	list_push_back(&sl->lookups, &lookup->link);
-	return lookup;
-}
-
-void secret_link_find(struct secret_link *sl, struct slice user, secret_answer_fn *tell_it,
-		      void *arg)
-{
-	struct asker *a = xnew(struct asker);
-
-	a->since = secret_source_now(sl->source);
-	a->answer = tell_it;
-	a->arg = arg;
-	list_push_back(&lookup_of(sl, user)->askers, &a->link);
-	sl->source->naskers++;
+	secret_queue_add(&sl->queue, user, who, secret_source_now(sl->source));
 	go_on(sl);
-}
-
-uint64_t secret_link_waiting(const struct secret_link *sl)
-{
-	uint64_t n = 0;
-
-	LIST_FOREACH (at, &sl->lookups)
-		LIST_FOREACH (asker, &container_of(at, struct lookup, link)->askers)
-			n++;
-	return n;
 }

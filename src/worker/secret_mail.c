@@ -20,6 +20,7 @@ struct secret_mail {
 	struct client_host *host;
 	struct mailbox *back;
 	uint64_t asker; /* id of a client that may be gone by then */
+	uint64_t origin;
 	char *database; /* "": the console */
 	char *user;
 	struct userlist_entry *entry;
@@ -34,6 +35,7 @@ static struct secret_mail *write_mail(const struct client *c)
 
 	m->host = c->host;
 	m->asker = c->id;
+	m->origin = conn_addr_origin(&c->conn.peer);
 	m->database = xstrdup(id->is_console ? "" : id->database);
 	m->user = xstrdup(id->auth_user);
 	return m;
@@ -83,14 +85,30 @@ static void deliver_question(struct mail *mail, void *receiver)
 {
 	struct secret_mail *m = container_of(mail, struct secret_mail, mail);
 	struct control *control = receiver;
+	const struct secret_asker who = {
+		.id = m->asker, .origin = m->origin, .answer = on_found, .arg = m
+	};
 
 	if (control->is_over) {
 		free_mail(m);
 		return;
 	}
 	secret_source_find(control->secret_source, slice_str(m->database), slice_str(m->user),
-			   on_found, m);
+			   &who);
 	net_flush(&control->net);
+}
+
+/* The answer may be on its way, and finds nobody then. */
+static void deliver_withdrawal(struct mail *mail, void *receiver)
+{
+	struct secret_mail *m = container_of(mail, struct secret_mail, mail);
+	struct control *control = receiver;
+	struct secret_mail *question =
+	    control->is_over ? NULL : secret_source_withdraw(control->secret_source, m->asker);
+
+	if (question)
+		free_mail(question);
+	free_mail(m);
 }
 
 static void deliver_doubt(struct mail *mail, void *receiver)
@@ -110,6 +128,13 @@ void secret_mail_ask(struct control *control, struct client *c, struct mailbox *
 
 	m->back = back;
 	mailbox_post(&control->mailbox, &m->mail, deliver_question);
+}
+
+void secret_mail_withdraw(struct control *control, const struct client *c)
+{
+	struct secret_mail *m = write_mail(c);
+
+	mailbox_post(&control->mailbox, &m->mail, deliver_withdrawal);
 }
 
 void secret_mail_doubt(struct control *control, const struct client *c)

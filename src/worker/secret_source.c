@@ -55,7 +55,7 @@ static bool make_room(struct secret_source *ss)
 	for (struct list *at = ss->links.prev; at != &ss->links; at = at->prev) {
 		struct secret_link *sl = container_of(at, struct secret_link, link);
 
-		if (list_is_empty(&sl->lookups)) {
+		if (!sl->queue.nwaiting) {
 			secret_link_free(sl);
 			return true;
 		}
@@ -106,7 +106,7 @@ static struct secret_link *link_for(struct secret_source *ss, struct slice name,
 
 /* What is kept is told whoever else waits; only who has to wait too may be one too many. */
 void secret_source_find(struct secret_source *ss, struct slice database, struct slice user,
-			secret_answer_fn *tell_it, void *arg)
+			const struct secret_asker *who)
 {
 	struct secret_found found = { .usual = ss->usual };
 	bool is_full;
@@ -118,9 +118,9 @@ void secret_source_find(struct secret_source *ss, struct slice database, struct 
 		list_push_front(&ss->links, &sl->link);
 		found.usual = sl->usual;
 		if (!secret_cache_find(&sl->cache, user, secret_source_now(ss), &found.entry)) {
-			is_full = ss->naskers >= ASKERS_MAX;
+			is_full = !crowd_has_room(&ss->crowd.crowd, who->origin, ASKERS_MAX);
 			if (!is_full) {
-				secret_link_find(sl, user, tell_it, arg);
+				secret_link_find(sl, user, who);
 				return;
 			}
 		}
@@ -129,7 +129,12 @@ void secret_source_find(struct secret_source *ss, struct slice database, struct 
 		secret_link_say_unavailable(&e);
 		found.why_not = &e;
 	}
-	tell_it(arg, &found);
+	who->answer(who->arg, &found);
+}
+
+void *secret_source_withdraw(struct secret_source *ss, uint64_t id)
+{
+	return secret_crowd_withdraw(&ss->crowd, id);
 }
 
 void secret_source_doubt(struct secret_source *ss, struct slice database, struct slice user)
@@ -185,6 +190,8 @@ void secret_source_free(struct secret_source *ss)
 {
 	free_links(ss);
 	let_go_of_config(ss);
+	hmap_fini(&ss->crowd.by_id);
+	crowd_fini(&ss->crowd.crowd);
 	free(ss);
 }
 
@@ -202,7 +209,7 @@ static struct secret_facts facts_of(const struct secret_link *sl)
 				      .error = *sl->failure ? sl->failure : NULL,
 				      .cached = sl->cache.secrets.count,
 				      .lookups = sl->nlookups,
-				      .waiting = secret_link_waiting(sl) };
+				      .waiting = sl->queue.nwaiting };
 }
 
 void secret_source_each(const struct secret_source *ss,

@@ -280,6 +280,11 @@ static void seek_secret(struct client *c)
 	secret_mail_ask(w->control, c, &w->mailbox);
 }
 
+static void withdraw_secret(struct client *c)
+{
+	secret_mail_withdraw(worker_of(c->host)->control, c);
+}
+
 static void doubt_secret(struct client *c)
 {
 	secret_mail_doubt(worker_of(c->host)->control, c);
@@ -303,13 +308,6 @@ static bool enter(struct client *c, struct err *e)
 	return ok;
 }
 
-/* So that they leave descriptors for servers and for those who are in.  Who comes by a Unix socket
- * is let try in any case: an operator is there when strangers are many. */
-static bool is_one_too_many(const struct client *c, unsigned max)
-{
-	return max && c->conn.peer.family != AF_UNIX && client_strangers() > max;
-}
-
 static void on_accept(void *arg, int fd, const struct conn_addr *peer)
 {
 	struct worker *w = arg;
@@ -320,18 +318,17 @@ static void on_accept(void *arg, int fd, const struct conn_addr *peer)
 					.keep_count = set->tcp_keepcnt,
 					.user_timeout_ms = set->tcp_user_timeout,
 					.buffer_bytes = (unsigned)set->tcp_socket_buffer };
-	unsigned max = client_strangers_max(set);
 	struct client *c;
 	struct err e;
 
 	if (!sock_apply(fd, &options, &e))
 		log_warning("connection of a client: %s", e.text);
 	c = client_new(&w->host, fd, peer);
-	if (!is_one_too_many(c, max))
+	/* Those who try leave descriptors for servers and for those who are in. */
+	if (c->stranger == STRANGER_LET_TRY)
 		return;
 	err_set(&e, "53300", "no more connections allowed that have not logged in");
-	/* Who is told takes room for a while. */
-	client_close(c, client_strangers() > 2 * max ? NULL : &e, e.text);
+	client_close(c, c->stranger == STRANGER_UNHEARD ? NULL : &e, e.text);
 	net_flush(&w->net);
 }
 
@@ -397,6 +394,7 @@ static void init_host(struct worker *w)
 					.find_home = find_home,
 					.seek_tenant = seek_tenant,
 					.seek_secret = seek_secret,
+					.withdraw_secret = withdraw_secret,
 					.doubt_secret = doubt_secret,
 					.cancel = cancel,
 					.enter = enter,

@@ -381,8 +381,10 @@ class LoginRefused(Exception):
 class RawClient(Stream):
     """A client that has connected and sent nothing; login() does what a driver does."""
 
-    def __init__(self, port, host="127.0.0.1", timeout=10.0):
-        super().__init__(socket.create_connection((host, port), timeout), timeout)
+    def __init__(self, port, host="127.0.0.1", timeout=10.0, source=None):
+        """`source`: the address that it comes from, as 127.0.0.2."""
+        super().__init__(socket.create_connection((host, port), timeout, source and (source, 0)),
+                         timeout)
         self._address = (host, port)
         self.parameters = {}
         self.pid = self.key = None
