@@ -8,10 +8,12 @@ import signal
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from conftest import APP_DATABASE, APP_USER
 from rig import log_in, shop, wait_nodes
 from tenancy import enter, make_ledger, tenants
+from turnstile import ADMIN_USER
 from waiting import wait_until
 
 
@@ -76,6 +78,17 @@ def test_signals(pooler):
     assert wait_event(pooler, "pause")["event"] == "PAUSE, by a signal"
     pooler.signal(signal.SIGUSR2)
     assert wait_event(pooler, "resume")["event"] == "RESUME, by a signal"
+
+
+def test_draining(pooler):
+    with log_in(pooler) as client, pooler.connect(pooler.console, ADMIN_USER, row_factory=dict_row) as console:
+        client.rows("SELECT 2")
+        pooler.signal(signal.SIGTERM)
+        pooler.wait_log("waiting until the last client has left")
+        event, = (e for e in console.execute("SHOW EVENTS").fetchall() if e["kind"] == "shutdown")
+        assert "waiting until the last client has left" in event["event"]
+        client.rows("SELECT 2")
+    assert pooler.wait_exit() == 0
 
 
 def test_a_limit_names_its_tenant_and_is_counted(primary, turnstile):

@@ -190,6 +190,9 @@ def test_a_replica_goes_and_comes_back(pair, turnstile, how):
             replica.start()
         wait_until(lambda: all(replica.port in reader.seen for reader in readers), 30)
     assert all(len(reader.errors) <= 1 for reader in readers), [r.errors for r in readers]
+    told = [(e["kind"], e["level"]) for e in t.admin("SHOW EVENTS")
+            if e["node"] == f"{replica.host}:{replica.port}" and e["database"] == APP_DATABASE]
+    assert [told[0], told[-1]] == 2 * [("node_up", "LOG")] and ("node_down", "WARNING") in told
 
 
 def write_once(pooler):
@@ -224,6 +227,11 @@ def test_a_promoted_replica_is_the_primary(turnstile):
                 assert answered_by(client.query(WHERE)) == replica.port
                 assert answered_by(client.query(WRITE)) == replica.port
             assert client.rows(f"SELECT count(*) FROM moved WHERE port = '{primary.port}'") == [("1",)]
+        told = [(e["kind"], e["node"]) for e in t.admin("SHOW EVENTS")
+                if e["kind"] in ("primary", "primary_lost", "node_down")]
+        old, new = (f"{server.host}:{server.port}" for server in (primary, replica))
+        assert told[0] == ("primary", old) and told[-1] == ("primary", new)
+        assert {("node_down", old), ("primary_lost", "")} <= {*told[1:-1]}, told
     finally:
         replica.remove()
         primary.remove()

@@ -155,6 +155,48 @@ def test_it_outlives_a_restart(primary, turnstile, port):
         assert len(page.rows("events")) >= 1
 
 
+# A look follows the last one at once, and the page believes that two seconds have passed.
+HURRY = """
+    const later = window.setTimeout, now = Date.now.bind(Date);
+    window.looks = 0;
+    window.setTimeout = (what, ms) => later(what, ms === 2000 ? (window.looks++, 0) : ms);
+    Date.now = () => now() + 2000 * window.looks;"""
+
+
+def kept(page):
+    """What the page holds on to: (nodes, listeners, bytes of objects)."""
+    page.driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
+    told = {m["name"]: m["value"] for m in
+            page.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]}
+    return [told[name] for name in ("Nodes", "JSEventListeners", "JSHeapUsedSize")]
+
+
+def test_i6_it_keeps_running_for_days(primary, turnstile, port):
+    """What it keeps is full after ten minutes of its time, and does not grow in the next half hour."""
+    make_ledger(primary)
+    pooler = turnstile(tenants(primary, {"http_listen": port, "unknown_tenant": "basic"}))
+    for _ in range(30):
+        pooler.admin("PAUSE shop")
+        pooler.admin("RESUME shop")
+    with browser() as page, contextlib.ExitStack() as stack:
+        page.driver.execute_cdp_cmd("Performance.enable", {})
+        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": HURRY})
+        page.open(url(port))
+        for n in range(20):
+            stack.enter_context(enter(pooler, f"tenant_{n}")).rows("SELECT 2")
+        page.wait(lambda: page.run("return looks") > 400, "ten minutes", 120)
+        before = kept(page)
+        page.wait(lambda: page.run("return looks") > 1300, "half an hour", 240)
+        after = kept(page)
+        charts = page.run("return Math.max(...[...document.querySelectorAll('polyline')]"
+                          ".map((line) => line.points.length))")
+        assert len(page.rows("tenants")) == 20 and len(page.rows("events")) <= 50
+        assert page.observe()[1] == []
+    assert 100 < charts <= 600
+    assert after[0] <= before[0] + 50 and after[1] <= before[1], (before, after)
+    assert after[2] <= 1.1 * before[2], (before, after)
+
+
 @pytest.mark.parametrize("width, dark", [(1280, True), (390, False)])
 def test_other_looks(primary, turnstile, port, width, dark):
     """Dark, and on a phone: nothing is wider than the screen but tables, which scroll."""
