@@ -69,7 +69,7 @@ static bool take_word(struct slice *rest, struct word *word)
 		ended_quotes = c == '"' && !in_quotes;
 		skip(rest, 1);
 	}
-	word->text = xmemdup0(buf_head(&text), buf_len(&text));
+	word->text = xmemdup0(buf_peek(&text).p, buf_len(&text));
 	buf_fini(&text);
 	return !in_quotes;
 }
