@@ -12,6 +12,7 @@
 
 #include "admin/command.h"
 #include "admin/table.h"
+#include "stats/counters.h"
 #include "stats/latency.h"
 #include "worker/control.h"
 
@@ -86,6 +87,10 @@ void show_first_columns(struct control *c, const struct table *gathered, struct 
 /* Calls visit for each group of a worker. */
 void show_each_group(struct worker *w, void (*visit)(struct group *group, struct table *t),
 		     struct table *t);
+
+/* Calls add for the counters of each group of a worker, and of those that are gone. */
+typedef void show_count_fn(struct table *t, const char *database, const struct counters *counters);
+void show_each_count(struct worker *w, show_count_fn *add, struct table *t);
 
 /* Calls add for each tenant, of the configuration and of those that were let in without standing
  * there, with what holds for it now. */

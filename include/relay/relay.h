@@ -36,6 +36,7 @@ struct relay {
 	bool has_insight;
 	uint32_t audit_turn; /* log_sample: relay/audit.h */
 	struct hmap groups;
+	struct hmap pasts; /* what groups that are gone have counted, by database: stats/past.h */
 	uint32_t last_group;
 	struct latency_clock latency_clock; /* of all that is measured here */
 	struct hmap node_times;             /* of groups' nodes, see pool/node_times.h */

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "relay/listen.h"
 #include "relay/whose.h"
+#include "stats/past.h"
 
 #include <stdlib.h>
 
@@ -165,6 +166,22 @@ void show_each_group(struct worker *w, void (*visit)(struct group *group, struct
 	for (struct hlink *l = hmap_walk(&w->relay.groups, NULL); l;
 	     l = hmap_walk(&w->relay.groups, l))
 		visit(container_of(l, struct group, link), t);
+}
+
+void show_each_count(struct worker *w, show_count_fn *add, struct table *t)
+{
+	for (struct hlink *l = hmap_walk(&w->relay.groups, NULL); l;
+	     l = hmap_walk(&w->relay.groups, l)) {
+		const struct group *group = container_of(l, struct group, link);
+
+		add(t, group->name, &group->counters);
+	}
+	for (struct hlink *l = hmap_walk(&w->relay.pasts, NULL); l;
+	     l = hmap_walk(&w->relay.pasts, l)) {
+		const struct past *past = container_of(l, struct past, link);
+
+		add(t, past->name, &past->counters);
+	}
 }
 
 enum client_doing show_client_doing(const struct client *c)

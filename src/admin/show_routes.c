@@ -51,23 +51,22 @@ const struct route_text *route_text_of(unsigned counter)
 	return &reasons[i];
 }
 
-static void routes_row(struct group *group, struct table *t)
+static void routes_row(struct table *t, const char *database, const struct counters *counters)
 {
 	for (size_t i = 0; i < PGT_NELEMS(reasons); i++) {
 		const struct counter *counter = &counters_table[reasons[i].counter];
 
-		table_add(t, &(struct routes_row){
-				 .database = group->name,
-				 .node = reasons[i].node,
-				 .reason = reasons[i].reason,
-				 .count = (int64_t)counter_get(&group->counters, counter),
-				 .meaning = reasons[i].meaning });
+		table_add(t, &(struct routes_row){ .database = database,
+						   .node = reasons[i].node,
+						   .reason = reasons[i].reason,
+						   .count = (int64_t)counter_get(counters, counter),
+						   .meaning = reasons[i].meaning });
 	}
 }
 
 static void routes_visit(struct worker *w, struct table *t)
 {
-	show_each_group(w, routes_row, t);
+	show_each_count(w, routes_row, t);
 }
 
 const struct show show_routes = { .shown = &routes_layout, .visit = routes_visit };

@@ -30,14 +30,9 @@ static void add_counters(struct table *t, const char *database, const struct cou
 		table_set_number(t, row, 1 + i, (int64_t)counter_get(counters, &counters_table[i]));
 }
 
-static void group_row(struct group *group, struct table *t)
-{
-	add_counters(t, group->name, &group->counters);
-}
-
 static void counters_visit(struct worker *w, struct table *t)
 {
-	show_each_group(w, group_row, t);
+	show_each_count(w, add_counters, t);
 }
 
 static void counters_local(struct control *c, struct table *t)
@@ -312,10 +307,9 @@ const struct show show_totals = { .shown = &sum_layout, GATHER_COUNTERS, .derive
 	X(NUMERIC, SUM, saved, "Trips to a server that were asked for and not made.")
 LAYOUT_DEFINE(savings, SAVINGS_COLUMNS);
 
-static void savings_row(struct group *group, struct table *t)
+static void savings_row(struct table *t, const char *database, const struct counters *counters)
 {
-	const struct counters *counters = &group->counters;
-	struct savings_row row = { .database = group->name,
+	struct savings_row row = { .database = database,
 				   .asked = (int64_t)counters->asked_count,
 				   .begins_deferred = (int64_t)counters->begin_deferred_count,
 				   .begins_late = (int64_t)counters->begin_late_count,
@@ -340,7 +334,7 @@ static void savings_row(struct group *group, struct table *t)
 
 static void savings_visit(struct worker *w, struct table *t)
 {
-	show_each_group(w, savings_row, t);
+	show_each_count(w, savings_row, t);
 }
 
 const struct show show_savings = { .shown = &savings_layout, .visit = savings_visit };

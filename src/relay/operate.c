@@ -13,6 +13,7 @@
 #include "relay/whose.h"
 #include "route/nodes.h"
 #include "sql/classify.h"
+#include "stats/past.h"
 
 static void each_group(struct relay *r, const char *database,
 		       void (*visit)(struct group *group, void *arg), void *arg)
@@ -113,6 +114,17 @@ static void reconfigure(struct group *group, struct config *config)
 		renew_servers(group);
 }
 
+/* Of databases that are there no more. */
+static void forget_pasts(struct relay *r)
+{
+	HMAP_FOREACH_SAFE (l, &r->pasts) {
+		struct past *past = container_of(l, struct past, link);
+
+		if (!config_database(r->config, slice_str(past->name)))
+			past_forget(&r->pasts, past);
+	}
+}
+
 void relay_reconfigure(struct relay *r, struct config *config, struct tls_context *server_tls)
 {
 	struct tls_context *old_tls = r->server_tls;
@@ -126,6 +138,7 @@ void relay_reconfigure(struct relay *r, struct config *config, struct tls_contex
 	whose_forget_said(r);
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		reconfigure(container_of(l, struct group, link), config);
+	forget_pasts(r);
 	admit_reconfigure(r);
 	local_rearm(r);
 	config_unref(old);

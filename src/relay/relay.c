@@ -15,6 +15,7 @@
 #include "route/nodes.h"
 #include "sql/classify.h"
 #include "sql/shape.h"
+#include "stats/past.h"
 #include "wire/frame.h"
 
 /* Shapes of statements that a thread remembers. */
@@ -172,10 +173,18 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 	return true;
 }
 
+/* The counters of a database outlast its groups; not where `*` serves any name. */
+static void keep_counters(struct relay *r, const struct group *group)
+{
+	if (config_database(r->config, slice_str(group->name)))
+		past_add(&r->pasts, group->name, &group->counters);
+}
+
 void relay_take_out_group(struct relay *r, struct group *group)
 {
 	struct node_times *times = group->times;
 
+	keep_counters(r, group);
 	hmap_remove(&r->groups, &group->link);
 	hub_free(group->hub);
 	repeat_forget(r, group);
@@ -304,6 +313,7 @@ void relay_fini(struct relay *r)
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		relay_take_out_group(r, container_of(l, struct group, link));
 	hmap_fini(&r->groups);
+	pasts_fini(&r->pasts);
 	hmap_fini(&r->node_times);
 	tenants_fini(&r->tenants);
 	repeat_forget(r, NULL);

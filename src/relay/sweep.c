@@ -320,7 +320,7 @@ static void sweep_pool(struct pool *pool, usec_t now)
 		supply_keep_minimum(pool, now);
 }
 
-/* A group that nobody uses is kept for its counters, unless told otherwise. */
+/* A group that nobody uses is kept, as it will be used again, unless told otherwise. */
 static bool is_forgotten(struct group *group, usec_t now)
 {
 	bool from_fallback = group->database_conf == config_database_fallback(group->config);

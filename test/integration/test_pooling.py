@@ -298,6 +298,8 @@ def test_unused_pools_are_forgotten(primary, turnstile, database, setting, limit
                 if row["database"] == APP_DATABASE] == [1]
     else:
         wait_until(lambda: not is_there())
+        counts = [row["total_xact_count"] for row in t.admin("SHOW STATS") if row["database"] == APP_DATABASE]
+        assert counts == ([] if database == "*" else [1])
 
 
 @pytest.mark.parametrize("setting, statements, state", [

@@ -11,6 +11,7 @@ from rig import log_in, sqlstate
 from tenancy import (ROWS_EACH, SETTING, TENANTS, both_pools, connect, enter, errors, make_ledger,
                      show, tenants)
 from turnstile import merge
+from waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures(both_pools.__name__)
 
@@ -552,6 +553,24 @@ def test_reload_without_the_tenant(ledger, turnstile):
     enter(t, "acme").close()
     t.reload({"tenants": {"acme": None}})
     assert refusal(t, user="app.acme")["C"] == "28000"
+
+
+def test_counters_of_a_database_outlast_its_tenants(ledger, turnstile):
+    """A counter that falls is taken for one that began anew, and its last value for what has come since."""
+    def counted():
+        return ([row["total_query_count"] for row in t.admin("SHOW STATS") if row["database"] == APP_DATABASE],
+                [row["asked"] for row in t.admin("SHOW SAVINGS") if row["database"] == APP_DATABASE])
+
+    t = turnstile(tenants(ledger))
+    for tenant in ("acme", "globex"):
+        with enter(t, tenant) as client:
+            client.query("SELECT 2")
+    before = counted()
+    t.reload({"tenants": {"acme": None}})
+    wait_until(lambda: [row["items"] for row in t.admin("SHOW LISTS") if row["list"] == "pools"] == [1])
+    assert counted() == before == ([2], [2])
+    t.reload({"databases": {APP_DATABASE: None, "another": t.config["databases"][APP_DATABASE]}})
+    wait_until(lambda: counted() == ([], []))
 
 
 def test_i1_reload_tells_ids_by_another_setting(ledger, turnstile):
