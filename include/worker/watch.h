@@ -65,6 +65,7 @@ struct watch {
 	usec_t primary_at;      /* when it was asked for the position in its answer; 0: never */
 	struct catalog_read *reading;
 	usec_t reading_since;
+	usec_t catalog_since; /* that of this primary was read first; 0: it was not */
 	usec_t catalog_due;   /* whatever happens … */
 	usec_t catalog_again; /* … but no sooner than this when something was defined */
 	unsigned definitions; /* of the set when .reading began */
@@ -101,6 +102,8 @@ const char *watch_own_dbname(const struct watch *w);
 struct server_target watch_target(const struct watch *w, unsigned node, const char *dbname);
 /* Its nodes are asked as often as what is known of them asks for. */
 void watch_keep_pace(struct watch *w);
+/* The catalog of the primary is read, if it is due, or given up when that takes too long. */
+void watch_mind_catalog(struct watch *w);
 
 /* ---- probe.c: asking one node -----------------------------------------------------------------
  */

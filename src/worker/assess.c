@@ -169,7 +169,7 @@ void assess_nodes(struct watch *w)
 	w->primary = primary >= 0 && w->probes[primary].has_answered ? primary : -1;
 	if (w->primary != before) {
 		w->primary_at = 0;
-		w->catalog_due = 0;
+		w->catalog_due = w->catalog_since = 0;
 	}
 	publish_primary(w, primary);
 	for (unsigned i = 0; i < w->set->n; i++)

@@ -3,8 +3,8 @@
  * monitor.c - which databases are watched: when their nodes are asked, when the catalog of the
  * primary is read, and what operators ask of them.
  *
- * Roles are asked for, never configured.  While there is no primary, or a node is in doubt, all are
- * asked more often.
+ * Roles are asked for, never configured.  While there is no primary, its catalog is not known, or a
+ * node is in doubt, all are asked more often.
  */
 #include "worker/monitor.h"
 
@@ -29,6 +29,9 @@
 /* How often nodes are asked while no primary is known, and for how long they are. */
 #define URGENT_INTERVAL (100 * USEC_PER_MSEC)
 #define URGENT_TIME     (300 * USEC_PER_SEC)
+/* … and while the catalog of a primary has not been read, and then for so long: nothing was a read
+ * before, so all that was under way raises fences, which wait for answers to later questions. */
+#define FRESH_TIME (3 * USEC_PER_SEC)
 /* The catalog is read again after this time, or sooner when that failed. */
 #define CATALOG_PERIOD (60 * USEC_PER_SEC)
 #define CATALOG_RETRY  (5 * USEC_PER_SEC)
@@ -89,7 +92,8 @@ static void on_catalog(void *arg, const struct catalogs *catalogs, const char *w
 		decide(catalogs->catalog, w->settings.write_functions, true);
 		node_set_publish_catalog(w->set, catalogs->catalog, w->definitions);
 		node_set_publish_leaving(w->set, catalogs->leaving, w->definitions);
-		w->set->learned_at = watch_now(w);
+		w->set->learned_at = now;
+		w->catalog_since = w->catalog_since ? w->catalog_since : now;
 	} else if (!w->catalog_failed) {
 		log_warning("database \"%s\": the catalog cannot be read: %s", w->set->database,
 			    why);
@@ -111,6 +115,16 @@ static bool catalog_is_due(const struct watch *w, usec_t now)
 	return w->primary >= 0 &&
 	       (now >= w->catalog_due ||
 		(w->definitions != w->set->definitions && now >= w->catalog_again));
+}
+
+void watch_mind_catalog(struct watch *w)
+{
+	usec_t now = watch_now(w);
+
+	if (w->reading)
+		catalog_read_sweep(w->reading, now);
+	else if (catalog_is_due(w, now))
+		read_catalog(w);
 }
 
 static void serve_again(struct node_set *set)
@@ -142,10 +156,7 @@ static void on_tick(struct loop_timer *timer)
 	watch_keep_pace(w);
 	for (unsigned i = 0; i < w->set->n; i++)
 		probe_tick(&w->probes[i], now);
-	if (w->reading)
-		catalog_read_sweep(w->reading, now);
-	else if (catalog_is_due(w, now))
-		read_catalog(w);
+	watch_mind_catalog(w);
 	net_flush(w->monitor->net);
 }
 
@@ -178,12 +189,20 @@ static bool has_doubtful(const struct watch *w)
 	return false;
 }
 
-/* Someone waits for another primary to show, or it is to be known soon whether a node is down. */
+/* Reads are about to go to replicas. */
+static bool is_fresh(const struct watch *w, usec_t now)
+{
+	return w->catalog_since ? now < w->catalog_since + FRESH_TIME : !w->catalog_failed;
+}
+
+/* Someone waits for another primary to show, or for a replica, or it is to be known soon whether a
+ * node is down. */
 static bool is_urgent(struct watch *w)
 {
 	usec_t now = watch_now(w);
 
-	if (w->set->n < 2 || (w->primary >= 0 && w->set->retiring < 0 && !has_doubtful(w)))
+	if (w->set->n < 2 ||
+	    (w->primary >= 0 && w->set->retiring < 0 && !has_doubtful(w) && !is_fresh(w, now)))
 		w->urgent_since = 0;
 	else if (!w->urgent_since)
 		w->urgent_since = now;

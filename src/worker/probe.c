@@ -177,8 +177,11 @@ static void on_primary_told(struct watch *w, usec_t asked_at, usec_t now)
 	bool is_first = !w->primary_at;
 
 	w->primary_at = asked_at;
-	if (is_first)
-		measure_all(w, now);
+	if (!is_first)
+		return;
+	measure_all(w, now);
+	/* Nothing is a read before it is there, so that is not left to the next look. */
+	watch_mind_catalog(w);
 }
 
 static void publish(const struct probe *p, usec_t asked_at, usec_t now)

@@ -102,14 +102,27 @@ def test_sample_is_the_servers_own(pair, turnstile):
 def test_why_the_catalog_cannot_be_read_is_told(primary, watcher, turnstile):
     """A connection that fails at once does so before anybody can be told of it."""
     socket = primary.dir / f".s.PGSQL.{primary.port}"
-    # The node is asked at once, its catalog at the next turn: in between its socket goes.
-    t = turnstile(watched(primary, settings={"monitor_interval": "2s"}, database={"host": primary.dir}))
+    t = turnstile(watched(primary, database={"host": primary.dir}))
     wait_roles(t, "primary")
-    gone = socket.rename(primary.dir / "gone")
-    try:
-        t.wait_log(r"the catalog cannot be read: cannot connect: No such file or directory\n")
-    finally:
-        gone.rename(socket)
+    with log_in(t) as client:
+        client.query("SELECT 2")
+        # Connections that are there stay; that on which the catalog is read again is a new one.
+        gone = socket.rename(primary.dir / "gone")
+        try:
+            assert raw.kinds(client.query("CREATE VIEW monitored_anew AS SELECT 1")) == "CZ"
+            t.wait_log(r"the catalog cannot be read: cannot connect: No such file or directory\n")
+        finally:
+            gone.rename(socket)
+            client.query("DROP VIEW monitored_anew")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_reads_are_on_the_replica_without_an_interval_between(pair, turnstile, order):
+    """The nodes and the catalog are asked one after the other at once; then there is a rest."""
+    t = turnstile(watched(*(pair[i] for i in order), settings={"monitor_interval": "60s"}))
+    with log_in(t) as client:
+        wait_until(lambda: client.rows("SELECT inet_server_port()") == [(str(pair[1].port),)], 15,
+                   lambda: f"{t.admin('SHOW ROUTE DATABASE shop SELECT inet_server_port()')}")
 
 
 def test_lag(pair, turnstile):
