@@ -13,7 +13,7 @@ set -eu
 build='build-essential autoconf automake pkg-config
     libev-dev libssl-dev libinih-dev libpg-query-dev libsystemd-dev libpq-dev libmicrohttpd-dev libc-ares-dev'
 demo='python3 postgresql-15 util-linux'
-tests='libcmocka-dev pgbouncer prometheus prometheus-pgbouncer-exporter
+tests='libcmocka-dev pgbouncer prometheus prometheus-pgbouncer-exporter pgcli
     python3-psycopg python3-pytest python3-pytest-xdist python3-pytest-timeout python3-dnspython
     python3-psycopg2 python3-asyncpg python3-sqlalchemy python3-django libdbd-pg-perl ruby-pg
     clang clang-format-14 libclang-rt-14-dev'

@@ -108,7 +108,7 @@ struct command {
 					* SHOW HELP is about, or a statement */
 };
 
-/* Reads text.  False: *e (42601) has PgBouncer's words.  The text is quoted there but must not be
+/* Reads text.  False: *e (08P01) has PgBouncer's words.  The text is quoted there but must not be
  * logged: it may hold a password. */
 bool command_parse(struct slice text, struct command *out, struct err *e) PGT_MUST_USE;
 

@@ -534,7 +534,7 @@ static void command_shutdown(struct session *s, const struct command *cmd)
 		control_shutdown(control, modes[i].mode);
 		return;
 	}
-	fail(s, "42601", "invalid shutdown mode, use WAIT_FOR_SERVERS or WAIT_FOR_CLIENTS");
+	fail(s, "08P01", "invalid shutdown mode, use WAIT_FOR_SERVERS or WAIT_FOR_CLIENTS");
 }
 
 /* A command that has been answered cannot be taken back, and the state says that none is open. */

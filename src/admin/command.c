@@ -236,12 +236,13 @@ static void hint(struct slice text, struct err *e)
 		err_hint(e, "The console knows no SQL; SHOW HELP lists what it knows.");
 }
 
+/* PgBouncer's code for all of them; by that of `SELECT 1`, pgcli knows that this is no database. */
 static bool syntax_error(struct slice text, struct err *e)
 {
 	struct slice shown = skip_blanks(text);
 	int n = shown.n > 200 ? 200 : (int)shown.n;
 
-	err_set(e, "42601", "invalid command '%.*s', use SHOW HELP;", n, shown.p);
+	err_set(e, "08P01", "invalid command '%.*s', use SHOW HELP;", n, shown.p);
 	hint(shown, e);
 	return false;
 }
@@ -274,7 +275,7 @@ static bool take_name(struct slice *rest, struct command *out, enum owner owner,
 	out->owner = owner;
 	if (t.kind != TOKEN_WORD || !t.text.n)
 		return syntax_error(text, e);
-	return take_text(&t, out->name, sizeof(out->name)) || err_set(e, "42601", "bad arguments");
+	return take_text(&t, out->name, sizeof(out->name)) || err_set(e, "08P01", "bad arguments");
 }
 
 /* DATABASE name or TENANT name, or neither. */
@@ -332,7 +333,7 @@ static bool parse_switch(struct slice *rest, struct command *out, struct slice t
 	if (t.kind == TOKEN_STRING && !out->is_off) {
 		next_token(rest);
 		if (!take_text(&t, out->value, sizeof(out->value)))
-			return err_set(e, "42601", "bad arguments");
+			return err_set(e, "08P01", "bad arguments");
 	}
 	return expect_end(rest, text, e);
 }
@@ -349,7 +350,7 @@ static bool parse_reset(struct slice *rest, struct command *out, struct slice te
 	if (t.kind == TOKEN_WORD) {
 		next_token(rest);
 		if (!take_text(&t, out->word, sizeof(out->word)))
-			return err_set(e, "42601", "bad arguments");
+			return err_set(e, "08P01", "bad arguments");
 	}
 	return expect_end(rest, text, e);
 }
@@ -372,7 +373,7 @@ static bool parse_setting(struct slice *rest, struct command *out, struct slice 
 		return syntax_error(text, e);
 	if (!take_text(&key, out->word, sizeof(out->word)) ||
 	    !take_text(&value, out->value, sizeof(out->value)))
-		return err_set(e, "42601", "bad arguments");
+		return err_set(e, "08P01", "bad arguments");
 	if (out->owner == OWNER_ALL)
 		out->fake = find_fake(out->word);
 	return true;
@@ -407,7 +408,7 @@ static bool parse_view(struct slice *rest, struct command *out, struct slice tex
 		if (t.kind != TOKEN_WORD || !is_order(out->show, t.text))
 			return syntax_error(text, e);
 		if (!take_text(&t, out->value, sizeof(out->value)))
-			return err_set(e, "42601", "bad arguments");
+			return err_set(e, "08P01", "bad arguments");
 	}
 	if (is_tenant_next(*rest) && !parse_tenant(rest, out, text, e))
 		return false;
@@ -443,7 +444,7 @@ static bool parse_route(struct slice *rest, struct command *out, struct slice te
 		if (t.kind != TOKEN_WORD || !t.text.n)
 			return syntax_error(text, e);
 		if (!take_text(&t, out->word, sizeof(out->word)))
-			return err_set(e, "42601", "bad arguments");
+			return err_set(e, "08P01", "bad arguments");
 	}
 	t = peek_token(*rest);
 	if (t.kind == TOKEN_END || is_end(t, &(struct slice){ 0 }))
@@ -473,7 +474,7 @@ static bool parse_shown(struct slice *rest, struct command *out, struct slice te
 	if (t.kind != TOKEN_WORD)
 		return syntax_error(text, e);
 	if (!take_text(&t, out->word, sizeof(out->word)))
-		return err_set(e, "42601", "bad arguments");
+		return err_set(e, "08P01", "bad arguments");
 	out->show = find_show(out->word);
 	out->fake = find_fake(out->word);
 	if (out->show < 0 && out->fake < 0)
@@ -493,13 +494,13 @@ static bool parse_argument(struct slice *rest, struct command *out, struct slice
 		if (argument == ARGUMENT_NONE)
 			return syntax_error(text, e);
 		if (!take_text(&t, out->word, sizeof(out->word)))
-			return err_set(e, "42601", "bad arguments");
+			return err_set(e, "08P01", "bad arguments");
 		t = next_token(rest);
 	}
 	if (!is_end(t, rest))
 		return syntax_error(text, e);
 	if (argument == ARGUMENT_DATABASE && !*out->word)
-		return err_set(e, "42601", "a database is required");
+		return err_set(e, "08P01", "a database is required");
 	return true;
 }
 

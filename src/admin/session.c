@@ -131,20 +131,32 @@ void session_complete(struct session *s, const char *tag)
 	finish(s);
 }
 
-void session_fail(struct session *s, const struct err *e)
+static void answer_error(struct session *s, const struct err *e)
 {
-	/* A command that makes no sense is quoted in its error and may hold a password (I9). */
-	if (s->console->control->config->global.log_pooler_errors && strcmp(e->sqlstate, "42601"))
-		log_session(s, LOG_LEVEL_WARNING, e->text);
 	msg_put_error(out_of(s), "ERROR", e);
 	s->skips_to_sync = !s->is_simple;
 	finish(s);
+}
+
+void session_fail(struct session *s, const struct err *e)
+{
+	if (s->console->control->config->global.log_pooler_errors)
+		log_session(s, LOG_LEVEL_WARNING, e->text);
+	answer_error(s, e);
 }
 
 void session_wait(struct session *s, void (*forget)(void *arg), void *arg)
 {
 	s->forget = forget;
 	s->forget_arg = arg;
+}
+
+/* A command that makes no sense is quoted in its error, which may hold a password and is not logged
+ * (I9). */
+static void refuse_command(struct session *s, bool is_simple, const struct err *e)
+{
+	s->is_simple = is_simple;
+	answer_error(s, e);
 }
 
 /* An error in a message, while no command is under way. */
@@ -338,7 +350,7 @@ static void on_query(struct session *s, struct reader *r)
 	if (!read_is_complete(r))
 		refuse_text(s, true, "08P01", "invalid Query message");
 	else if (!read_command(s, text, &s->simple.cmd, &e))
-		refuse(s, true, &e);
+		refuse_command(s, true, &e);
 	else
 		run(s, &s->simple, 0);
 }
@@ -369,7 +381,7 @@ static void on_parse(struct session *s, struct reader *r)
 		return;
 	}
 	if (!read_command(s, text, &cmd, &e)) {
-		refuse(s, false, &e);
+		refuse_command(s, false, &e);
 		return;
 	}
 	if (old)

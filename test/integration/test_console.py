@@ -4,6 +4,7 @@
 """Columns are compared with a list written from PgBouncer's manual and with PgBouncer itself."""
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from psycopg import errors
 from psycopg.rows import dict_row
 
 import raw
+from machine import scratch_dir
 from turnstile import ADMIN_PASSWORD, ADMIN_USER
 from waiting import wait_until
 
@@ -246,6 +248,18 @@ def test_i9_no_secret_is_shown(primary, turnstile):
     assert not any(t.log_contains(secret) for secret in secrets)
 
 
+def test_i9_a_command_that_makes_no_sense_is_not_logged(t):
+    with raw.RawClient(t.port) as console:
+        console.login(ADMIN_USER, "pgturnstile", ADMIN_PASSWORD)
+        text = "SET monitor_password hush-hush"
+        console.send(raw.query(text), raw.parse("", text), raw.sync(), raw.query("PAUSE nowhere"))
+        for _ in range(2):
+            assert "hush-hush" in console.until("Z")[0].fields["M"]
+        console.until("Z")
+    t.wait_log("no such database: nowhere")
+    assert not t.log_contains("hush-hush")
+
+
 def test_version_is_pgbouncers(t):
     assert t.admin("SHOW VERSION")[0]["version"].startswith("PgBouncer 1.25.2 (pgturnstile ")
     with t.connect("pgturnstile", ADMIN_USER) as console:
@@ -263,13 +277,26 @@ def test_psql(t):
     assert "SHOW STATS_AVERAGES" in shown.stderr and "KILL [<db> | TENANT <tenant>]" in shown.stderr
 
 
+@pytest.mark.skipif(not shutil.which("pgcli"), reason="Debian: pgcli")
+@pytest.mark.parametrize("name", ["pgbouncer", "pgturnstile"])
+def test_pgcli(t, name):
+    """Knows by the code of an error that this is no database, and completes nothing."""
+    shown = subprocess.run(
+        ["pgcli", "--less-chatty", f"postgresql://{ADMIN_USER}:{ADMIN_PASSWORD}@{t.host}:{t.port}/{name}"],
+        input="SHOW STATE;\nSHOW nothing;\nSHOW DATABASES;\n", capture_output=True, text=True, timeout=60,
+        env={**os.environ, "HOME": str(scratch_dir("pgcli")), "TERM": "dumb", "PAGER": "cat"})
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    for text in "suspended", "use SHOW HELP", "load_balance_hosts":
+        assert text in shown.stdout, shown.stdout + shown.stderr
+
+
 def test_help_of_one(t):
     with t.connect("pgturnstile", ADMIN_USER) as console:
         notices = []
         console.add_notice_handler(lambda d: notices.append(d.message_detail))
         console.execute("SHOW HELP nodes")
         console.execute("SHOW HELP PAUSE")
-        with pytest.raises(errors.SyntaxError) as refused:
+        with pytest.raises(errors.ProtocolViolation) as refused:
             console.execute("SELECT * FROM show_pools()")
     assert "SHOW NODES\n" in notices[0] and "lag_bytes" in notices[0]
     assert "PAUSE [<db> | TENANT <tenant>]\n" in notices[1] and "SHOW" not in notices[1]
@@ -339,7 +366,7 @@ def test_extended_protocol(t):
         assert raw.kinds(messages) == "3EZ" and messages[1].fields["C"] == "26000"
         console.send(raw.parse("", "SHOW NOTHING"), raw.bind(), raw.execute(), raw.sync())
         messages = console.until("Z")
-        assert raw.kinds(messages) == "EZ" and messages[0].fields["C"] == "42601"
+        assert raw.kinds(messages) == "EZ" and messages[0].fields["C"] == "08P01"
         console.send(raw.parse("", "SHOW STATE"), raw.bind(values=("x",)), raw.execute(),
                      raw.sync())
         assert raw.kinds(console.until("Z")) == "1EZ"
@@ -386,7 +413,7 @@ def test_drivers_that_begin_transactions(t):
         assert console.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
         assert console.execute("ROLLBACK").statusmessage == "ROLLBACK"
         assert console.execute("COMMIT").statusmessage == "COMMIT"
-        with pytest.raises(errors.SyntaxError):
+        with pytest.raises(errors.ProtocolViolation):
             console.execute("BEGIN; PAUSE shop")
         disabled = {row["name"]: row["disabled"] for row in t.admin("SHOW DATABASES")}
         assert disabled["shop"] == 1
@@ -404,7 +431,7 @@ def test_jdbc(t):
          f"jdbc:postgresql://{t.host}:{t.port}/pgturnstile", ADMIN_USER, ADMIN_PASSWORD],
         capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.split() == ["STATS", "CONFIG", "RELOAD", "42601", "COMMIT"]
+    assert done.stdout.split() == ["STATS", "CONFIG", "RELOAD", "08P01", "COMMIT"]
 
 
 def test_pipelined_commands_are_answered_in_order(t):

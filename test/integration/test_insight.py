@@ -139,7 +139,7 @@ def test_order(pooler):
                       "rows": "SELECT generate_series(?, ?)", "errors": "SELECT ? / ?"}
     assert shown(pooler)[0]["query"] == firsts["time"]
     for bad in "QUERIES BY", "QUERIES BY size", "SLOW BY time", "POOLS TENANT acme", "QUERIES TENANT acme BY time":
-        with pytest.raises(psycopg.errors.SyntaxError):
+        with pytest.raises(psycopg.errors.ProtocolViolation):
             pooler.admin(f"SHOW {bad}")
 
 

@@ -36,7 +36,7 @@ static void expect_refusal(const char *text, const char *want)
 
 	if (command_parse(slice_str(text), &cmd, &e))
 		fail_msg("%s: taken", text);
-	assert_string_equal(e.sqlstate, "42601");
+	assert_string_equal(e.sqlstate, "08P01");
 	assert_string_equal(e.text, want);
 }
 
