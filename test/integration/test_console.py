@@ -140,6 +140,18 @@ def test_columns_order_and_types(t, name):
     assert [c.type_code for c in description] == [TYPES[letter] for letter in letters]
 
 
+def test_names_of_rows(t):
+    """Of the tables that are lists."""
+    sums = ("server_assignment_count xact_count query_count client_bytes server_bytes xact_time query_time "
+            "wait_time ps_client_parse_count ps_server_parse_count ps_bind_count").split()
+    assert [r["name"] for r in t.admin("SHOW TOTALS")] == [f"{of}_{name}" for of in ("total", "avg")
+                                                           for name in sums]
+    assert [r["list"] for r in t.admin("SHOW LISTS")] == (
+        "databases users peers pools peer_pools free_clients used_clients login_clients free_servers "
+        "used_servers dns_names dns_zones dns_queries dns_pending").split()
+    assert [r["key"] for r in t.admin("SHOW STATE")] == ["active", "paused", "suspended"]
+
+
 def test_old_columns(primary, turnstile):
     """At the end; who has asked for a description gets rows that fit it, whatever RELOAD says."""
     t = turnstile(config(primary, console_old_columns="yes"))

@@ -117,6 +117,22 @@ def test_manual_page_has_the_options_that_help_lists():
     assert set(re.findall(r"--[a-z]+", said)) == set(re.findall(r"--[a-z]+", page))
 
 
+@pytest.mark.skipif(not shutil.which("man"), reason="Debian: man-db, groff-base")
+def test_manual_pages_are_well_formed_and_complete():
+    program = Turnstile({})
+    built = Path(program._command()[0]).resolve().parent / "docs/man/pgturnstile.ini.5"
+    program.remove()
+    for page in TOP / "docs/man/pgturnstile.1", built:
+        done = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", page], text=True, check=True,
+                              capture_output=True, env={**os.environ, "MANWIDTH": "100", "LC_ALL": "C.UTF-8"})
+        assert done.stderr == "" and len(done.stdout) > 2000
+    text = built.read_text().replace("\\-", "-")
+    rows = re.findall(r'^X\(\w+, (\w+), *"([^"]*)"', (TOP / "include/config/settings.def").read_text(), re.M)
+    missing = [name for name, aliases in rows
+               if not any(re.search(rf"\b{word}\b", text) for word in [name, *aliases.split()])]
+    assert len(rows) > 100 and not missing, missing
+
+
 # ---- names ---------------------------------------------------------------------------------------
 
 FUNCTION = re.compile(r"`((?:src|include)/[\w/]+\.[ch]):(\w+)`")
