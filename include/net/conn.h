@@ -209,6 +209,9 @@ void conn_addr_text(const struct conn_addr *addr, char *out);
 /* What is one and the same peer to limits by address: an address of IPv4, a /64 of IPv6, all Unix
  * sockets. */
 uint64_t conn_addr_origin(const struct conn_addr *addr);
+/* "127.0.0.1", "2001:db8::/64", "unix". */
+#define CONN_ORIGIN_TEXT_MAX (INET6_ADDRSTRLEN + 3)
+void conn_origin_text(uint64_t origin, char out[CONN_ORIGIN_TEXT_MAX]);
 /* Of our own end. */
 void conn_local_addr(const struct conn *c, struct conn_addr *out);
 

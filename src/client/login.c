@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "client/throttle.h"
 #include "net/sockopt.h"
 #include "net/tls.h"
 #include "stats/event.h"
@@ -197,11 +198,51 @@ static enum step refuse_text(struct client *c, const char *sqlstate, const char 
 	return refuse(c, &e);
 }
 
+static bool may_be_throttled(const struct client *c)
+{
+	return c->login->config->global.login_failures_max && c->conn.peer.family != AF_UNIX;
+}
+
+/* Whether it has to wait: *e tells.  Not a line for each of them: they may be many. */
+static bool is_throttled(const struct client *c, struct err *e)
+{
+	usec_t wait = 0;
+
+	if (may_be_throttled(c))
+		wait =
+		    throttle_wait(conn_addr_origin(&c->conn.peer),
+				  slice_str(c->login->id.auth_user), loop_now(c->conn.net->loop));
+	if (!wait)
+		return false;
+	err_set(e, "57P03", "too many failed logins from this address");
+	err_hint(e, "Try again in %lld s.", (long long)((wait + USEC_PER_SEC - 1) / USEC_PER_SEC));
+	return true;
+}
+
+static void count_failure(struct client *c)
+{
+	const struct settings *set = &c->login->config->global;
+	const struct throttle_limits limits = { .failures = set->login_failures_max,
+						.backoff_max = set->login_backoff_max };
+	char address[LOG_ADDRESS_MAX];
+	const struct log_about about = client_about(c, address);
+
+	if (may_be_throttled(c) &&
+	    throttle_fail(conn_addr_origin(&c->conn.peer), slice_str(c->login->id.auth_user),
+			  &limits, loop_now(c->conn.net->loop)))
+		event_say(
+		    EVENT_throttle, &about,
+		    "too many failed logins from %s, the last one of \"%s\": further ones have to "
+		    "wait",
+		    address, c->user);
+}
+
 /* The same words whether the user does not exist or the password is wrong. */
 static enum step refuse_proof(struct client *c)
 {
 	struct err e;
 
+	count_failure(c);
 	if (c->login->was_looked_up)
 		c->host->doubt_secret(c);
 	err_set(&e, "28P01", "password authentication failed for user \"%.100s\"", c->user);
@@ -540,6 +581,10 @@ void client_login_begin(struct client *c)
 		refuse(c, &e);
 		return;
 	}
+	if (is_throttled(c, &e)) {
+		client_close(c, &e, e.text);
+		return;
+	}
 	login->is_sought = must_look_up(c);
 	if (login->is_sought)
 		c->host->seek_secret(c);
@@ -645,7 +690,13 @@ static enum step on_scram_final(struct client *c, struct slice body)
 static enum step on_proof(struct client *c, const struct frame *f)
 {
 	struct slice body = frame_body(f);
+	struct err e;
 
+	/* While it was asked for, others have tried. */
+	if (is_throttled(c, &e)) {
+		client_close(c, &e, e.text);
+		return STEP_CLOSED;
+	}
 	switch (c->login->due) {
 	case PROOF_PLAIN:
 		return on_plain(c, body);

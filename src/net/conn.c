@@ -816,6 +816,23 @@ uint64_t conn_addr_origin(const struct conn_addr *addr)
 	return origin;
 }
 
+void conn_origin_text(uint64_t origin, char out[CONN_ORIGIN_TEXT_MAX])
+{
+	bool is_ipv4 = origin && origin <= UINT32_MAX;
+	size_t n = is_ipv4 ? 4 : 8;
+	uint8_t ip[16] = { 0 };
+
+	if (origin == UINT64_MAX) {
+		strcpy(out, "unix");
+		return;
+	}
+	for (size_t i = n; i > 0; i--, origin >>= 8)
+		ip[i - 1] = (uint8_t)origin;
+	inet_ntop(is_ipv4 ? AF_INET : AF_INET6, ip, out, INET6_ADDRSTRLEN);
+	if (!is_ipv4)
+		strcat(out, "/64");
+}
+
 void conn_local_addr(const struct conn *c, struct conn_addr *out)
 {
 	struct sockaddr_storage ss = { 0 };

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: ISC
+#
+# test_throttle.py - login_failures_max: who guesses has to wait, and nobody else.
+import contextlib
+
+import pytest
+
+import raw
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from rig import shop
+from test_flood import console
+from test_login import conversation
+from waiting import wait_until
+
+HOME, ELSEWHERE = "127.0.0.1", "127.0.0.2"
+TRY_AGAIN = "too many failed logins from this address"
+
+
+@pytest.fixture
+def pooler(primary, turnstile):
+    def start(settings=None):
+        return turnstile(shop(primary, {"login_failures_max": 3, **(settings or {})}))
+    return start
+
+
+def log_in(t, user=APP_USER, secret=APP_PASSWORD, source=HOME, dbname=APP_DATABASE):
+    """None, or the SQLSTATE and the words of the refusal."""
+    with raw.RawClient(t.port, source=source) as client:
+        try:
+            client.login(user, dbname, secret)
+        except raw.LoginRefused as refused:
+            return refused.fields["C"], refused.fields["M"]
+    return None
+
+
+def guess(t, count=3, user=APP_USER, **kwargs):
+    return [log_in(t, user, "wrong", **kwargs) for _ in range(count)]
+
+
+def has_to_wait(t, user=APP_USER, source=HOME):
+    return log_in(t, user, APP_PASSWORD, source) == ("57P03", TRY_AGAIN)
+
+
+def test_who_guesses_has_to_wait(pooler):
+    t = pooler()
+    assert [code for code, _ in guess(t)] == ["28P01"] * 3
+    assert has_to_wait(t)
+    wait_until(lambda: log_in(t) is None, 5, "the second is over")
+
+
+@pytest.mark.parametrize("auth_type", ["plain", "md5", "scram-sha-256", "trust"])
+def test_it_does_not_tell_who_there_is(pooler, auth_type):
+    """Failures count alike for a user who is there and one who is not; a success wipes none."""
+    t = pooler({"auth_type": auth_type, "login_backoff_max": "1h"})
+    for user in ("nobody_at_all", "another") if auth_type == "trust" else (APP_USER, "nobody_at_all"):
+        if auth_type != "trust":
+            assert log_in(t) is None or user != APP_USER
+        heard = guess(t, 6, user)
+        assert [code for code, _ in heard] == ["28P01"] * 3 + ["57P03"] * 3
+        assert {text for code, text in heard if code == "57P03"} == {TRY_AGAIN}
+
+
+def test_a_success_wipes_nothing(pooler):
+    """It would tell that somebody uses that name from there, and one's own account would free all."""
+    t = pooler({"login_backoff_max": "1h"})
+    guess(t, 2)
+    assert log_in(t) is None
+    assert guess(t, 1)[0][0] == "28P01"
+    assert has_to_wait(t)
+
+
+def test_nobody_is_locked_out_from_other_addresses(pooler):
+    t = pooler({"login_backoff_max": "1h"})
+    guess(t, 10, source=ELSEWHERE)
+    assert has_to_wait(t, source=ELSEWHERE)
+    assert log_in(t) is None
+
+
+def test_other_users_of_the_address_get_in(pooler):
+    t = pooler({"login_backoff_max": "1h"})
+    guess(t, 10, "somebody_else")
+    assert log_in(t) is None
+
+
+def test_who_tries_many_names_has_to_wait_with_all(pooler):
+    t = pooler({"login_backoff_max": "1h"})
+    for number in range(30):
+        assert guess(t, 1, f"throttle_{number}", source=ELSEWHERE)[0][0] == "28P01"
+    assert has_to_wait(t, source=ELSEWHERE)
+    assert log_in(t) is None
+
+
+def test_many_connections_are_no_more_guesses(pooler):
+    """What each of them was asked for before counts when its proof comes."""
+    t = pooler({"auth_type": "plain", "login_backoff_max": "1h"})
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(raw.RawClient(t.port)) for _ in range(20)]
+        for client in crowd:
+            client.send(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
+            assert client.message().number == 3
+        codes = []
+        for client in crowd:
+            client.send(raw.password("wrong"))
+            codes.append(client.until_closed()[-1].fields["C"])
+    assert codes == ["28P01"] * 3 + ["57P03"] * 17
+
+
+def test_unix_sockets_never_wait(pooler):
+    """An operator gets in, whoever else has failed."""
+    t = pooler({"login_backoff_max": "1h"})
+    guess(t, 50)
+    assert console(t, "SHOW VERSION")
+
+
+def test_it_is_seen_and_does_not_fill_the_log(pooler):
+    t = pooler({"login_backoff_max": "1h"})
+    guess(t, 3, source=ELSEWHERE)
+    for _ in range(20):
+        assert has_to_wait(t, source=ELSEWHERE)
+    rows = {row["user"]: row for row in t.admin("SHOW LOGINS")}
+    assert {row["address"] for row in rows.values()} == {ELSEWHERE}
+    assert (rows[APP_USER]["failures"], rows[APP_USER]["refused"]) == (3, 20)
+    assert (rows[""]["failures"], rows[""]["refused"], rows[""]["wait"]) == (3, 0, 0)
+    assert rows[APP_USER]["wait"] > 0
+    assert [e["kind"] for e in t.admin("SHOW EVENTS")].count("throttle") == 1
+    assert t.log_text().count("further ones have to wait") == 1
+    assert TRY_AGAIN not in t.log_text().replace("closing because: " + TRY_AGAIN, "")
+
+
+def test_without_the_setting_nobody_waits(pooler):
+    t = pooler({"login_failures_max": 0})
+    quiet = conversation(t, APP_USER, APP_DATABASE)
+    guess(t, 50)
+    assert conversation(t, APP_USER, APP_DATABASE) == quiet
+    assert log_in(t) is None and t.admin("SHOW LOGINS") == []
