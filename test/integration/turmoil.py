@@ -75,7 +75,7 @@ CHANGES = [
     {"pgturnstile": {"server_lifetime": 1, "server_idle_timeout": 1}},
     {"databases": {OTHER: {"pool_size": 1}}},
     {"tiers": {"standard": {"statement_timeout": "9s", "max_transactions": 1}}},
-    {"tiers": {"standard": {"rate": 5, "rate_limit_wait": "5s"}}}]
+    {"tiers": {"standard": {"rate": "5/s", "rate_limit_wait": "5s"}}}]
 
 
 def place(number, scene, terms):
