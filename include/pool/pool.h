@@ -149,6 +149,7 @@ struct group {
 	struct node_set *nodes;
 	const struct sql_catalog *catalog; /* the version of nodes' that is in use here */
 	const struct sql_leaving *leaving; /* the same; NULL: there are no such names */
+	bool plans_tell; /* of sessions that they were made for, or that is not known; the same */
 	unsigned catalog_version;
 	struct node_times *times; /* of the nodes of its database */
 	struct pool *pools;       /* one for each node */

@@ -241,6 +241,11 @@ struct sql_env gate_env(struct client *c);
 void gate_know_env(struct client *c);
 /* Another one where a text may mean, or leave, something else than before. */
 uint64_t gate_meaning(struct client *c);
+/* Whether a plan that is kept may tell of the session that it was made for, by a function that is
+ * declared IMMUTABLE and may not be (sql/suspect.h), or that is not known. */
+bool gate_plans_tell(struct group *group);
+/* Equal for sessions, as they are now, that may share such a plan; 0: there is none. */
+uint64_t gate_plan_key(const struct client *c);
 /* Whether its texts must be looked at at all. */
 static inline bool gate_must_look(const struct client *c)
 {

@@ -68,8 +68,15 @@ static inline uint64_t placed_whole_batch(const struct server *s, uint32_t half)
 	return s->batch + (uint64_t)(int64_t)(int32_t)(half - (uint32_t)s->batch);
 }
 
-/* What the server has of it, or NULL. */
+/* What the server has of it, for sessions such as its client's is now, or NULL. */
 struct server_statement *placed_find(const struct server *s, const struct statement *st);
+/* The newest of all that the server has of it, if it was made in the batch with this half of a
+ * number; or NULL. */
+struct server_statement *placed_made_in(const struct server *s, const struct statement *st,
+					uint32_t half);
+/* The unnamed statement that the server has is this one, and of its client. */
+bool placed_is_unnamed(const struct server *s, const struct statement *st);
+void placed_set_unnamed(struct server *s, const struct statement *st);
 /* By the number in its name there, or NULL. */
 struct server_statement *placed_of_serial(const struct server *s, uint64_t serial);
 /* It is what was used last. */

@@ -131,7 +131,8 @@ void node_set_publish_leaving(struct node_set *set, const struct sql_leaving *le
 			      unsigned definitions);
 static inline bool node_set_is_learned(const struct node_set *set)
 {
-	return atomic_load_explicit(&set->learned, memory_order_relaxed) ==
+	/* Who sees this sees what was learned. */
+	return atomic_load_explicit(&set->learned, memory_order_acquire) ==
 	       atomic_load_explicit(&set->definitions, memory_order_relaxed);
 }
 void node_set_error(struct node_set *set, struct node *node, const char *why);

@@ -69,6 +69,7 @@ struct server_statement {
 	struct hlink link;
 	struct list lru; /* of server.statements_lru, the last used first */
 	uint64_t id;     /* of the statement */
+	uint64_t key;    /* of the relay: of the sessions that its plans may tell of; 0: of none */
 	uint64_t serial;
 	uint64_t made_in;  /* the batch that parses it, counted as server.batch */
 	uint64_t used_in;  /* and that used it last */
@@ -135,7 +136,8 @@ struct server {
 	struct hmap statements;
 	struct list statements_lru;
 	uint64_t unnamed_id; /* of the statement that is its unnamed one, or UNNAMED_… */
-	uint64_t unnamed_in; /* the batch that changed it last */
+	uint64_t unnamed_key; /* as that of a server_statement */
+	uint64_t unnamed_in;  /* the batch that changed it last */
 	uint64_t closed_in;  /* the batch in which its client closed a name last */
 	uint64_t last_serial;
 	uint64_t bound;        /* serial of the statement that was asked for last; 0: the unnamed */

@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Two commands, the second of which gives rows (how, name) for sql_leaving_add().  A function
+/* Three commands, the last two of which give rows (how, name) for sql_leaving_add().  A function
  * leaves something when its source spells what outlives it in the session (SET, CREATE TEMP, an
  * advisory lock, dynamic SQL …), when nobody knows what it does (volatile, in C and of no extension
  * that is known, or in another language), or when it runs something that does.  A relation, when a
@@ -51,5 +51,8 @@ unsigned sql_leaving_find(const struct sql_leaving *l, struct slice name);
 bool sql_leaving_may_have(const struct sql_leaving *l, char first, size_t n);
 /* Whether commands that define something do, by an event trigger. */
 bool sql_leaving_in_ddl(const struct sql_leaving *l);
+/* Whether a function that is declared IMMUTABLE may not be (suspect.h), so that a plan which is kept
+ * may tell of the session that it was made for.  NULL, of which nothing is known: yes. */
+bool sql_leaving_has_suspects(const struct sql_leaving *l);
 
 #endif

@@ -533,7 +533,7 @@ void attach_settle(struct server *s)
 		return;
 	}
 	c->cancel_asked = false; /* what it was meant for has ended */
-	c->env_unsure = c->makes_temp = false;
+	c->env_unsure = c->makes_temp = c->sets_locally = false;
 	if (c->path_unsure)
 		c->path_unsure = c->env_known = false;
 	admit_end(c);

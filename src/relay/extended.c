@@ -442,6 +442,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	fence_look_bound(c, st);
 	c->bound_end = false;
 	repeat_on_bind(c, st);
+	c->sets_locally |= st && (st->calls_set_config || st->kind == SQL_KIND_SET_LOCAL);
 	if (!statement_is_mapped(c)) {
 		c->batch_goes_on = true; /* nobody knows */
 		c->group->counters.bind_count += name.n > 0;

@@ -67,6 +67,7 @@ static PGT_NOINLINE void renew_catalog(struct group *group, unsigned version)
 	sql_leaving_unref(group->leaving);
 	group->catalog = node_set_catalog(group->nodes);
 	group->leaving = node_set_leaving(group->nodes);
+	group->plans_tell = sql_leaving_has_suspects(group->leaving);
 	if (sql_leaving_is_empty(group->leaving)) {
 		sql_leaving_unref(group->leaving);
 		group->leaving = NULL;
@@ -92,6 +93,35 @@ static const struct sql_leaving *leaving_of(struct group *group)
 {
 	follow_catalog(group);
 	return group->leaving;
+}
+
+/* Known first: what is published behind that is not older. */
+bool gate_plans_tell(struct group *group)
+{
+	if (!node_set_is_learned(group->nodes))
+		return true;
+	follow_catalog(group);
+	return group->plans_tell;
+}
+
+/* What is set for the transaction only nobody else has, whatever code has done it. */
+static bool may_set_locally(const struct client *c)
+{
+	return is_in_transaction(c) || c->touched || c->sets_locally;
+}
+
+uint64_t gate_plan_key(const struct client *c)
+{
+	uint64_t key;
+
+	if (!gate_plans_tell(c->group))
+		return 0;
+	key = c->wanted->link.hash;
+	if (c->tenant)
+		key = hash_more(key, c->tenant->business_id, strlen(c->tenant->business_id));
+	if (may_set_locally(c))
+		key = hash_more(key, &c->id, sizeof(c->id));
+	return key | 1;
 }
 
 static inline uint64_t meaning_of(const struct client *c)

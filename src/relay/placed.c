@@ -19,11 +19,49 @@
 /* Our own on the server, so that none of the client's is in the way. */
 #define OWN_PORTAL SQL_OWN_STATEMENTS "apart"
 
+/* Sessions have a statement each for themselves where its plan may tell of them (I1); what begins and
+ * ends transactions has no plan. */
+static uint64_t key_for(const struct server *s, const struct statement *st)
+{
+	return st->kind == SQL_KIND_BEGIN || st->is_kept_end ? 0 : gate_plan_key(s->client);
+}
+
 struct server_statement *placed_find(const struct server *s, const struct statement *st)
 {
-	for (struct hlink *l = hmap_first(&s->statements, st->id); l; l = hmap_next(l))
-		return container_of(l, struct server_statement, link);
+	uint64_t key = key_for(s, st);
+
+	for (struct hlink *l = hmap_first(&s->statements, st->id); l; l = hmap_next(l)) {
+		struct server_statement *ss = container_of(l, struct server_statement, link);
+
+		if (ss->key == key)
+			return ss;
+	}
 	return NULL;
+}
+
+struct server_statement *placed_made_in(const struct server *s, const struct statement *st,
+					uint32_t half)
+{
+	struct server_statement *newest = NULL;
+
+	for (struct hlink *l = hmap_first(&s->statements, st->id); l; l = hmap_next(l)) {
+		struct server_statement *ss = container_of(l, struct server_statement, link);
+
+		if ((uint32_t)ss->made_in == half && (!newest || ss->serial > newest->serial))
+			newest = ss;
+	}
+	return newest;
+}
+
+bool placed_is_unnamed(const struct server *s, const struct statement *st)
+{
+	return s->unnamed_id == st->id && s->unnamed_key == key_for(s, st);
+}
+
+void placed_set_unnamed(struct server *s, const struct statement *st)
+{
+	s->unnamed_id = st->id;
+	s->unnamed_key = key_for(s, st);
 }
 
 static void give_name(struct server_statement *ss, uint64_t serial)
@@ -97,6 +135,7 @@ struct server_statement *placed_add(struct server *s, struct statement *st, unsi
 	struct server_statement *ss = xnew(struct server_statement);
 
 	ss->id = st->id;
+	ss->key = key_for(s, st);
 	give_name(ss, ++s->last_serial);
 	ss->made_in = ss->used_in = placed_batch(s);
 	ss->subject = statement_ref(st);
@@ -181,7 +220,10 @@ struct server_statement *placed_require(struct client *c, struct statement *st)
 
 static void inject_unnamed(struct server *s, uint8_t kind, struct statement *st)
 {
-	s->unnamed_id = st ? st->id : UNNAMED_NONE;
+	if (st)
+		placed_set_unnamed(s, st);
+	else
+		s->unnamed_id = UNNAMED_NONE;
 	s->unnamed_in = placed_batch(s);
 	replies_push(
 	    &s->replies,
@@ -197,7 +239,7 @@ static void require_unnamed_with_names(struct client *c, struct statement *st)
 		send_renamed(c->server, "", st, &text);
 		inject_unnamed(c->server, REPLY_PARSE, st);
 		c->server->unnamed_id = UNNAMED_UNKNOWN;
-	} else if (c->server->unnamed_id != st->id) {
+	} else if (!placed_is_unnamed(c->server, st)) {
 		placed_send_parse(c->server, "", st);
 		inject_unnamed(c->server, REPLY_PARSE, st);
 	}
@@ -212,7 +254,7 @@ static void require_unnamed(struct client *c, struct statement *st)
 		require_unnamed_with_names(c, st);
 		return;
 	}
-	if (st ? s->unnamed_id == st->id : s->unnamed_id == UNNAMED_NONE)
+	if (st ? placed_is_unnamed(s, st) : s->unnamed_id == UNNAMED_NONE)
 		return;
 	if (st) {
 		placed_send_parse(s, "", st);

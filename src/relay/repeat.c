@@ -101,20 +101,34 @@ static bool is_plain_setting(const char *name)
 	return false;
 }
 
+/* Of param_set.plain. */
+enum { PLAIN_UNKNOWN, PLAIN, PLAIN_BUT_FOR_OWN, NOT_PLAIN };
+
+static uint8_t plainness(const struct param_set *set)
+{
+	uint8_t plain = PLAIN;
+
+	for (unsigned i = 0; i < set->n; i++) {
+		if (is_plain_setting(set->items[i].name))
+			continue;
+		if (!strchr(set->items[i].name, '.'))
+			return NOT_PLAIN;
+		plain = PLAIN_BUT_FOR_OWN;
+	}
+	return plain;
+}
+
 /* One's own settings, and the tenant whom a shared server carries, may have been folded into a plan
  * by a function that is declared IMMUTABLE and is not: those are nobody else's (I1). */
 static bool is_plain_session(const struct client *c)
 {
 	struct param_set *set = c->wanted;
 
-	if (c->group->is_shared)
-		return false;
-	if (!set->plain) {
-		set->plain = 1;
-		for (unsigned i = 0; i < set->n && set->plain == 1; i++)
-			set->plain = is_plain_setting(set->items[i].name) ? 1 : 2;
-	}
-	return set->plain == 1;
+	if (!set->plain)
+		set->plain = plainness(set);
+	if (set->plain == PLAIN && !c->group->is_shared)
+		return true;
+	return set->plain != NOT_PLAIN && !gate_plans_tell(c->group);
 }
 
 /* ---- places in a conversation -----------------------------------------------------------------

@@ -414,7 +414,7 @@ static void parse_unnamed(struct client *c, struct statement *st)
 		r.way = REPLY_PASS;
 		repeat_count(c, st);
 		placed_send_parse(s, "", st);
-		s->unnamed_id = st->id;
+		placed_set_unnamed(s, st);
 	}
 	s->unnamed_in = placed_batch(s);
 	statement_unnamed_set(c, st);

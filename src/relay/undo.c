@@ -52,10 +52,11 @@ static void void_being_closed(struct server *s, const struct statement_name *n)
 static void undo_named_parse(struct server *s, const struct reply *r)
 {
 	struct statement_name *n = r->subject;
-	struct server_statement *ss = r->way == REPLY_PASS ? placed_find(s, n->statement) : NULL;
+	struct server_statement *ss =
+	    r->way == REPLY_PASS ? placed_made_in(s, n->statement, n->made_in) : NULL;
 
 	/* A later batch may have closed it, and made it anew. */
-	if (ss && (uint32_t)ss->made_in == n->made_in) {
+	if (ss) {
 		placed_take_out(s, ss);
 		placed_free(ss);
 	} else if (r->way == REPLY_PASS) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
  * leaving.c - the names of a database behind which there is code that may leave something in the
- * session.
+ * session, and whether there are functions whose value plans must not keep (suspect.h).
  *
  * What runs what is a graph of functions, relations, operators and types.  The server walks it: its
  * stored expressions tell exactly what they call, sources of functions are searched for words.
@@ -11,6 +11,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "sql/suspect.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -37,19 +38,6 @@
 	"'pg_try_advisory_lock', 'pg_try_advisory_lock_shared', 'query_to_xml', "                  \
 	"'query_to_xmlschema', 'query_to_xml_and_xmlschema', 'ts_stat', 'ts_rewrite'"
 
-/* Extensions whose functions in C leave nothing that a session could see. */
-#define HARMLESS_EXTENSIONS                                                                        \
-	"'adminpack', 'amcheck', 'autoinc', 'bloom', 'btree_gin', 'btree_gist', 'citext', "        \
-	"'citus', 'citus_columnar', 'cube', 'dblink', 'earthdistance', 'file_fdw', "               \
-	"'fuzzystrmatch', 'hstore', 'insert_username', 'intagg', 'intarray', 'lo', 'ltree', "      \
-	"'moddatetime', 'pageinspect', 'pg_buffercache', 'pg_cron', 'pg_freespacemap', "           \
-	"'pg_prewarm', 'pg_repack', 'pg_stat_statements', 'pg_surgery', 'pg_visibility', "         \
-	"'pg_walinspect', 'pgaudit', 'pgcrypto', 'pglogical', 'pgrouting', 'pgrowlocks', "         \
-	"'pgstattuple', 'postgis', 'postgis_raster', 'postgis_sfcgal', 'postgis_topology', "       \
-	"'postgres_fdw', 'refint', 'seg', 'sslinfo', 'tablefunc', 'tcn', 'timescaledb', "          \
-	"'tsm_system_rows', 'tsm_system_time', 'unaccent', 'uuid-ossp', 'vector', 'xml2'"
-
-#define IS_PLAIN   "'^[[:alpha:]_][[:alnum:]_$]*$'"
 #define IS_RELATED "relkind NOT IN ('i', 'I', 't')"
 
 /* Nodes of the graph are pairs of a kind and an OID: f a function, r a relation that is read, w one
@@ -102,6 +90,8 @@ const char sql_leaving_query[] =
     " UNION ALL SELECT 't', oid, typname FROM pg_catalog.pg_type WHERE oid >= 16384"
     " UNION ALL SELECT 'c', oid, typname FROM pg_catalog.pg_type WHERE oid >= 16384"
     " UNION ALL SELECT 'o', oid, oprname FROM pg_catalog.pg_operator WHERE oid >= 16384"
+    "), odd(kind, oid, name) AS MATERIALIZED ("
+    " SELECT kind, oid, name FROM name WHERE name !~ " SQL_PLAIN_NAME
     "), edge(kind, oid, runs, target) AS MATERIALIZED ("
     " SELECT kind, oid, CASE what WHEN 'relid' THEN 'r' WHEN 'resulttype' THEN 't' ELSE 'f' END,"
     "  target FROM reference"
@@ -126,7 +116,7 @@ const char sql_leaving_query[] =
     "  WHERE CASE n.kind WHEN 'f' THEN w.is_called"
     "  WHEN 'w' THEN w.oid IN (SELECT oid FROM writer) ELSE true END"
     " UNION ALL SELECT 'f', own.oid, n.kind, n.oid FROM own"
-    "  JOIN name n ON pg_catalog.strpos(own.source, n.name) > 0 WHERE n.name !~ " IS_PLAIN
+    "  JOIN odd n ON pg_catalog.strpos(own.source, n.name) > 0"
     " UNION ALL SELECT 'o', oid, 'f', oprcode FROM pg_catalog.pg_operator WHERE oprcode >= 16384"
     " UNION ALL SELECT 'c', type, 'f', castfunc FROM pg_catalog.pg_cast,"
     "  pg_catalog.unnest(ARRAY[castsource, casttarget]) type WHERE castfunc >= 16384"
@@ -141,11 +131,7 @@ const char sql_leaving_query[] =
     " UNION ALL SELECT 'f', p.oid FROM pg_catalog.pg_proc p"
     "  JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
     "  WHERE p.oid >= 16384 AND p.provolatile = 'v' AND l.lanname = 'c' AND p.oid NOT IN ("
-    "  SELECT d.objid FROM pg_catalog.pg_depend d"
-    "  JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid"
-    "  WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'e'"
-    "  AND d.refclassid = 'pg_catalog.pg_extension'::regclass"
-    "  AND e.extname IN (" HARMLESS_EXTENSIONS "))"
+    SQL_KNOWN_MEMBERS ")"
     " UNION SELECT edge.kind, edge.oid FROM leaving"
     "  JOIN edge ON edge.runs = leaving.kind AND edge.target = leaving.oid"
     ") SELECT kind, proname FROM leaving JOIN pg_catalog.pg_proc p USING (oid)"
@@ -157,7 +143,9 @@ const char sql_leaving_query[] =
     " UNION SELECT kind, oprname FROM leaving JOIN pg_catalog.pg_operator o USING (oid)"
     "  WHERE kind = 'o'"
     " UNION SELECT 'e', '' FROM leaving JOIN pg_catalog.pg_event_trigger ON evtfoid = leaving.oid"
-    "  WHERE kind = 'f' AND evtenabled <> 'D'";
+    "  WHERE kind = 'f' AND evtenabled <> 'D';"
+    "WITH RECURSIVE " SQL_SUSPECTS " SELECT 'i', '' WHERE EXISTS ("
+    " SELECT FROM declared WHERE oid IN (SELECT oid FROM suspect))";
 
 struct entry {
 	struct hlink link;
@@ -172,6 +160,7 @@ struct sql_leaving {
 	struct hmap names;
 	uint64_t lengths[32]; /* that names have, by their first letter */
 	bool in_ddl;
+	bool has_suspects;
 	bool has_foreign; /* a name with letters outside ASCII, which encodings write differently */
 };
 
@@ -240,6 +229,11 @@ void sql_leaving_add(struct sql_leaving *l, struct slice how, struct slice name)
 		l->id++;
 		return;
 	}
+	if (slice_is_equal(how, SLICE("i"))) {
+		l->has_suspects = true;
+		l->id++;
+		return;
+	}
 	if (!name.n)
 		return;
 	if (slice_is_equal(how, SLICE("f")))
@@ -282,4 +276,9 @@ bool sql_leaving_may_have(const struct sql_leaving *l, char first, size_t n)
 bool sql_leaving_in_ddl(const struct sql_leaving *l)
 {
 	return l->in_ddl;
+}
+
+bool sql_leaving_has_suspects(const struct sql_leaving *l)
+{
+	return !l || l->has_suspects;
 }

@@ -456,19 +456,3 @@ def test_one_that_stays_as_fast_is_kept(pair):
     wait_until(lambda: pair.say(*[ask(READ, 7) + SYNC] * 200) and counts(pair.pooler)[0] > 2000, 60,
                "it has run often")
     assert not slower(pair.pooler)
-
-
-def test_i1_a_function_that_is_not_immutable_tells_nobody_of_others(t, app):
-    """It reads a setting, and PostgreSQL computes it once for each plan."""
-    app.execute("CREATE FUNCTION auto_who() RETURNS text IMMUTABLE LANGUAGE sql"
-                " AS $$ SELECT current_setting('app.who', true) $$")
-    try:
-        with log_in(t) as ann, log_in(t) as bob:
-            for client, name in (ann, "ann"), (bob, "bob"):
-                client.query(f"SET app.who = '{name}'")
-            for _ in range(6):
-                for client, name in (ann, "ann"), (bob, "bob"):
-                    rows = raw.find(client.prepared("SELECT auto_who()"), "D")
-                    assert [m.row for m in rows] == [(name,)]
-    finally:
-        app.execute("DROP FUNCTION auto_who()")
