@@ -135,10 +135,10 @@ struct server {
 	struct replies replies;
 	struct hmap statements;
 	struct list statements_lru;
-	uint64_t unnamed_id; /* of the statement that is its unnamed one, or UNNAMED_… */
+	uint64_t unnamed_id;  /* of the statement that is its unnamed one, or UNNAMED_… */
 	uint64_t unnamed_key; /* as that of a server_statement */
 	uint64_t unnamed_in;  /* the batch that changed it last */
-	uint64_t closed_in;  /* the batch in which its client closed a name last */
+	uint64_t closed_in;   /* the batch in which its client closed a name last */
 	uint64_t last_serial;
 	uint64_t bound;        /* serial of the statement that was asked for last; 0: the unnamed */
 	uint64_t bound_portal; /* a digest of its portal's name if it is not seen; 0: it is */

@@ -51,8 +51,8 @@ unsigned sql_leaving_find(const struct sql_leaving *l, struct slice name);
 bool sql_leaving_may_have(const struct sql_leaving *l, char first, size_t n);
 /* Whether commands that define something do, by an event trigger. */
 bool sql_leaving_in_ddl(const struct sql_leaving *l);
-/* Whether a function that is declared IMMUTABLE may not be (suspect.h), so that a plan which is kept
- * may tell of the session that it was made for.  NULL, of which nothing is known: yes. */
+/* Whether a function that is declared IMMUTABLE may not be (suspect.h), so that a plan which is
+ * kept may tell of the session that it was made for.  NULL, of which nothing is known: yes. */
 bool sql_leaving_has_suspects(const struct sql_leaving *l);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * suspect.h - functions that are declared IMMUTABLE and may not be: what they tell may depend on more
- * than their arguments.
+ * suspect.h - functions that are declared IMMUTABLE and may not be: what they tell may depend on
+ * more than their arguments.
  *
  * PostgreSQL computes such a function once for a plan, so a plan that is kept may tell one session
  * what another has set.  What cannot be cleared is suspect: sources are searched for words, stored
@@ -51,14 +51,14 @@
 	"'to_jsonb', 'to_number', 'to_timestamp', 'unaccent', 'xml'"
 
 /* Nodes of the graph that are no functions: what the session has set or is, other things that
- * change, and code that runs without being called (operators, casts, checks of domains), which every
- * body is taken to use. */
+ * change, and code that runs without being called (operators, casts, checks of domains), which
+ * every body is taken to use. */
 #define SQL_TOLD_SESSION "0::oid"
 #define SQL_TOLD_OTHERS  "1::oid"
 #define SQL_RUN_UNCALLED "2::oid"
 
 #define SQL_SPELLS_SESSION                                                                         \
-	"'\\m(current_setting|show_config_by_name\\w*|set_config|set_config_by_name|current_user"      \
+	"'\\m(current_setting|show_config_by_name\\w*|set_config|set_config_by_name|current_user"  \
 	"|session_user|system_user|current_role|current_catalog|current_database"                  \
 	"|current_schemas?|pg_settings)\\M|\\m(?<!'')user\\M'"
 #define SQL_SPELLS_OTHERS                                                                          \
@@ -67,12 +67,12 @@
 /* Without one of these no relation is read. */
 #define SQL_SPELLS_TABLES "'\\m(from|join|using|table|insert|update|delete|merge|copy)\\M'"
 
-#define SQL_PLAIN_NAME "'^[[:alpha:]_][[:alnum:]_$]*$'"
-#define SQL_READ_KINDS "'r', 'v', 'm', 'f', 'p', 'S'"
+#define SQL_PLAIN_NAME    "'^[[:alpha:]_][[:alnum:]_$]*$'"
+#define SQL_READ_KINDS    "'r', 'v', 'm', 'f', 'p', 'S'"
 
 /* Of a WITH RECURSIVE where the search_path is pg_catalog: declared(oid, …), the functions that are
- * looked at; runs(oid, target), what they call; suspect(oid), what may not be IMMUTABLE, whatever it
- * is declared as. */
+ * looked at; runs(oid, target), what they call; suspect(oid), what may not be IMMUTABLE, whatever
+ * it is declared as. */
 #define SQL_SUSPECTS                                                                               \
 	"declared(oid, lang, source, tree) AS MATERIALIZED ("                                      \
 	" SELECT p.oid, l.lanname, lower(p.prosrc), concat(p.proargdefaults::text,"                \
@@ -86,20 +86,25 @@
 	"  source, '(\\.?)\\s*\"?([[:alpha:]_][[:alnum:]_$]*)\"?\\s*(\\(?)', 'g') m"               \
 	"), odd(oid, name) AS MATERIALIZED ("                                                      \
 	" SELECT oid, lower(proname) FROM pg_catalog.pg_proc"                                      \
-	"  WHERE oid >= 16384 AND proname !~ " SQL_PLAIN_NAME                                      \
-	" UNION ALL SELECT " SQL_TOLD_OTHERS ", lower(relname) FROM pg_catalog.pg_class"           \
-	"  WHERE oid >= 16384 AND relname !~ " SQL_PLAIN_NAME " AND relkind IN (" SQL_READ_KINDS ")" \
+	"  WHERE oid >= 16384 AND proname !~ " SQL_PLAIN_NAME " UNION ALL SELECT " SQL_TOLD_OTHERS \
+	", lower(relname) FROM pg_catalog.pg_class"                                                \
+	"  WHERE oid >= 16384 AND relname !~ " SQL_PLAIN_NAME " AND relkind IN (" SQL_READ_KINDS   \
+	")"                                                                                        \
 	"), uncalled(oid) AS ("                                                                    \
-	" SELECT oprcode::oid FROM pg_catalog.pg_operator WHERE oprcode >= 16384"                  \
-	" UNION SELECT castfunc FROM pg_catalog.pg_cast WHERE castfunc >= 16384"                   \
-	" UNION SELECT m[1]::oid FROM pg_catalog.pg_constraint c, regexp_matches(c.conbin::text,"  \
-	"  ':(?:funcid|opfuncid) (\\d+)', 'g') m WHERE c.contypid <> 0"                            \
+	" SELECT p.oid FROM (SELECT oprcode::oid FROM pg_catalog.pg_operator"                      \
+	"  UNION SELECT castfunc FROM pg_catalog.pg_cast"                                          \
+	"  UNION SELECT m[1]::oid FROM pg_catalog.pg_constraint c, regexp_matches(c.conbin::text," \
+	"   ':(?:funcid|opfuncid) (\\d+)', 'g') m WHERE c.contypid <> 0"                           \
+	" ) u(oid) JOIN pg_catalog.pg_proc p USING (oid)"                                          \
+	" JOIN pg_catalog.pg_language l ON l.oid = p.prolang"                                      \
+	" WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')"                             \
 	" UNION SELECT " SQL_TOLD_SESSION " FROM pg_catalog.pg_constraint c"                       \
 	"  WHERE c.contypid <> 0 AND c.conbin::text ~ '\\{SQLVALUEFUNCTION'"                       \
 	"), runs(oid, target) AS MATERIALIZED ("                                                   \
 	" SELECT w.oid, p.oid FROM word w"                                                         \
 	"  JOIN pg_catalog.pg_proc p ON lower(p.proname) = w.word WHERE w.is_called"               \
-	" UNION ALL SELECT d.oid, o.oid FROM declared d JOIN odd o ON strpos(d.source, o.name) > 0" \
+	" UNION ALL SELECT d.oid, o.oid FROM declared d JOIN odd o ON strpos(d.source, o.name) > " \
+	"0"                                                                                        \
 	" UNION ALL SELECT d.oid, p.oid FROM declared d JOIN pg_catalog.pg_proc p"                 \
 	"  ON p.prosrc = d.source AND p.oid < 16384 WHERE d.lang = 'internal'"                     \
 	" UNION ALL SELECT d.oid, m[1]::oid FROM declared d, regexp_matches(d.tree,"               \
@@ -111,7 +116,7 @@
 	"  OR lang NOT IN ('sql', 'plpgsql', 'internal')"                                          \
 	" UNION ALL SELECT d.oid, " SQL_TOLD_OTHERS " FROM declared d"                             \
 	"  JOIN word w ON w.oid = d.oid JOIN pg_catalog.pg_class c ON lower(c.relname) = w.word"   \
-	"  WHERE c.relkind IN (" SQL_READ_KINDS ") AND d.source ~ " SQL_SPELLS_TABLES    \
+	"  WHERE c.relkind IN (" SQL_READ_KINDS ") AND d.source ~ " SQL_SPELLS_TABLES              \
 	"  AND c.relnamespace <> 'information_schema'::regnamespace"                               \
 	" UNION ALL SELECT a.aggfnoid, part FROM pg_catalog.pg_aggregate a,"                       \
 	"  unnest(ARRAY[aggtransfn, aggfinalfn, aggcombinefn, aggmtransfn, aggminvtransfn,"        \
@@ -133,6 +138,7 @@
 	" VALUES (" SQL_TOLD_SESSION ")"                                                           \
 	" UNION ALL SELECT oid FROM pg_catalog.pg_proc WHERE provolatile <> 'i'"                   \
 	"  AND lower(prosrc) ~ " SQL_SPELLS_SESSION                                                \
-	" UNION SELECT r.oid FROM telling t JOIN runs r ON r.target = t.oid)"
+	" UNION SELECT r.oid FROM telling t JOIN runs r ON r.target = t.oid"                       \
+	"  WHERE r.oid <> " SQL_RUN_UNCALLED ")"
 
 #endif

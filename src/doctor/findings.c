@@ -6,6 +6,8 @@
  */
 #include "doctor/findings.h"
 
+#include "sql/suspect.h"
+
 const struct finding findings[] = {
 #define X(id, severity, probe, title, remedy, query)                                               \
 	{ id, SEVERITY_##severity, PROBE_##probe, title, remedy, query },

@@ -19,8 +19,8 @@
 /* Our own on the server, so that none of the client's is in the way. */
 #define OWN_PORTAL SQL_OWN_STATEMENTS "apart"
 
-/* Sessions have a statement each for themselves where its plan may tell of them (I1); what begins and
- * ends transactions has no plan. */
+/* Sessions have a statement each for themselves where its plan may tell of them (I1); what begins
+ * and ends transactions has no plan. */
 static uint64_t key_for(const struct server *s, const struct statement *st)
 {
 	return st->kind == SQL_KIND_BEGIN || st->is_kept_end ? 0 : gate_plan_key(s->client);

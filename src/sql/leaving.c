@@ -130,8 +130,8 @@ const char sql_leaving_query[] =
     " UNION ALL SELECT 'f', oid FROM own WHERE NOT is_known OR source ~* " SPELLS
     " UNION ALL SELECT 'f', p.oid FROM pg_catalog.pg_proc p"
     "  JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
-    "  WHERE p.oid >= 16384 AND p.provolatile = 'v' AND l.lanname = 'c' AND p.oid NOT IN ("
-    SQL_KNOWN_MEMBERS ")"
+    "  WHERE p.oid >= 16384 AND p.provolatile = 'v' AND l.lanname = 'c' AND p.oid NOT IN "
+    "(" SQL_KNOWN_MEMBERS ")"
     " UNION SELECT edge.kind, edge.oid FROM leaving"
     "  JOIN edge ON edge.runs = leaving.kind AND edge.target = leaving.oid"
     ") SELECT kind, proname FROM leaving JOIN pg_catalog.pg_proc p USING (oid)"

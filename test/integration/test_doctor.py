@@ -34,6 +34,34 @@ TABLES = {
     "cast_uuid": ("uuid", [f"USING (business_id = {OWN}::uuid)"]),
 }
 
+# Functions that are declared IMMUTABLE, and what they are; made in this order.
+TELLS = {
+    "tells()": f"LANGUAGE sql AS $$ SELECT {OWN} $$",
+    "tells_parsed()": f"RETURN {OWN}",
+    "tells_user()": "RETURN session_user::text",
+    "tells_user_too()": "LANGUAGE plpgsql AS 'BEGIN RETURN user; END'",
+    "tells_by_another()": "LANGUAGE plpgsql AS 'BEGIN RETURN upper(tells()); END'",
+    "tells_by_default(text DEFAULT current_user)": "LANGUAGE sql AS 'SELECT $1'",
+    "tells_inside(text)": "LANGUAGE internal AS 'show_config_by_name'",
+}
+UNSTEADY = {
+    "counts()": "LANGUAGE sql AS 'SELECT count(*)::text FROM bare'",
+    "counts_parsed()": "RETURN (SELECT count(*)::text FROM bare)",
+    "dynamic(text)": "LANGUAGE plpgsql AS 'BEGIN EXECUTE $1; RETURN $1; END'",
+    "tells_time()": "RETURN now()::text",
+    "reads_odd()": """LANGUAGE sql AS 'SELECT min(business_id)::text FROM "Od''d"'""",
+    "calls_stable()": "LANGUAGE plpgsql AS 'BEGIN RETURN public. stable (1); END'",
+}
+STEADY = {
+    "joins(text[])": "LANGUAGE sql AS $$ SELECT array_to_string($1, ',') $$",
+    "joins_sorted(text[])": "LANGUAGE sql AS $$ SELECT string_agg(upper(x), ',' ORDER BY x)"
+                            " FROM unnest($1) x WHERE x IS DISTINCT FROM '' $$",
+    "of_json(j jsonb)": "LANGUAGE plpgsql AS $$ DECLARE bare text := j->>'user';"
+                        " BEGIN RETURN coalesce(bare || 1, joins(ARRAY[bare])); END $$",
+    "of_json_parsed(j jsonb)": "RETURN lower(of_json(j))",
+    "day(timestamptz)": "LANGUAGE sql AS $$ SELECT date_trunc('day', $1 AT TIME ZONE 'UTC')::text $$",
+}
+
 
 @pytest.fixture(scope="module")
 def clinic(primary):
@@ -70,6 +98,8 @@ def clinic(primary):
             "CREATE FUNCTION stable(int) RETURNS bigint LANGUAGE sql STABLE AS"
             " 'SELECT count(*) FROM bare WHERE $1 > 0';"
             "CREATE FUNCTION writes() RETURNS void LANGUAGE sql AS 'INSERT INTO bare VALUES (1)'")
+        for name, body in {**TELLS, **UNSTEADY, **STEADY}.items():
+            run(f"CREATE FUNCTION {name} RETURNS text IMMUTABLE {body}")
         run("CREATE ROLE clinic_above BYPASSRLS")
     yield primary
     primary.sql(f"DROP DATABASE {DATABASE} WITH (FORCE)")
@@ -125,6 +155,10 @@ def tables(*names):
     return {f"public.{name}" for name in names}
 
 
+def functions(declared):
+    return {f"public.{name.split(' ')[0].rstrip(')')})" for name in declared}
+
+
 def policies(*names):
     return {f"public.{name.split('/')[0]}, policy p{name.split('/')[1]}" for name in names}
 
@@ -140,9 +174,11 @@ def test_each_finding_names_what_is_bad_and_nothing_else(doctor, clinic):
                                     "true_open/1"),
             "policy-other-setting": policies("other_setting/0"),
             "policy-cast": policies("cast_number/0", "cast_uuid/0"),
+            "function-tells": functions(TELLS),
             "table-not-forced": tables("owned", "unforced"),
             "tenant-not-indexed": tables("large"),
             "function-volatile": {"public.reads(integer)"},
+            "function-unsteady": functions(UNSTEADY),
             "index-unused": {"public.large_i on public.large"},
         }
     finally:
@@ -257,6 +293,6 @@ def test_a_standby_is_passed_over(doctor, clinic, replica):
 
 def test_the_page_has_all_findings():
     page = (TOP / "docs/doctor.md").read_text()
-    assert len(FINDINGS) == 11
+    assert len(FINDINGS) == 13
     for name, severity in FINDINGS:
         assert f"| `{name}` | {severity.lower()} |" in page

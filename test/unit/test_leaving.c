@@ -91,6 +91,7 @@ static void test_the_same_names_are_the_same(void **state PGT_UNUSED)
 	struct sql_leaving *a = sql_leaving_new(), *b = sql_leaving_new();
 
 	assert_true(sql_leaving_is_empty(a) && sql_leaving_is_empty(NULL));
+	assert_true(!sql_leaving_has_suspects(a) && sql_leaving_has_suspects(NULL));
 	sql_leaving_add(a, SLICE("f"), SLICE("x"));
 	sql_leaving_add(a, SLICE("w"), SLICE("y"));
 	sql_leaving_add(b, SLICE("w"), SLICE("y"));
@@ -98,6 +99,8 @@ static void test_the_same_names_are_the_same(void **state PGT_UNUSED)
 	sql_leaving_add(b, SLICE("f"), SLICE("x"));
 	sql_leaving_add(b, SLICE("f"), SLICE("x"));
 	assert_true(sql_leaving_id(a) == sql_leaving_id(b));
+	sql_leaving_add(b, SLICE("i"), SLICE(""));
+	assert_true(sql_leaving_has_suspects(b) && sql_leaving_id(a) != sql_leaving_id(b));
 	sql_leaving_unref(a);
 	sql_leaving_unref(b);
 }
