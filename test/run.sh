@@ -115,6 +115,12 @@ build() {
     export PGTURNSTILE
 }
 
+# shellcheck disable=SC2317 # called through must
+make_fuzzers() {
+    # shellcheck disable=SC2046 # a list of words
+    make -C "$dir" -j"$jobs" $(sed -n 's/^fuzzers += //p' "$tree/test/fuzz/fuzz.am")
+}
+
 # sum WORD FILE: the number in cmocka's lines "[  WORD  ] 12 test(s)...", 0 when there is none.
 sum() {
     awk -v word="$1" '$2 == word && /test\(s\)/ { n += $4 } END { print n + 0 }' "$2"
@@ -234,6 +240,14 @@ long)
     if [ "$long" = threads ]; then
         install_node_modules
         build tsan CC=clang --enable-sanitizers=thread
+    elif [ "$long" = fuzz ]; then
+        build fuzz CC=clang --enable-fuzz --enable-sanitizers=address,undefined
+        must fuzzers make_fuzzers
+        PGT_FUZZERS=$dir
+        build coverage --enable-coverage
+        must counted make_fuzzers
+        PGT_COVERAGE=$dir
+        export PGT_FUZZERS PGT_COVERAGE
     else
         build plain
     fi

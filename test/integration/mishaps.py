@@ -34,9 +34,9 @@ class Mishap:
     needs: str        # of those with the same word, one at a time; "": any number
 
 
-def mishap(seconds=0.0, needs=""):
+def mishap(seconds=0.0, needs="", among=MISHAPS):
     def add(function):
-        MISHAPS[function.__name__] = Mishap(function.__name__, function, seconds, needs)
+        among[function.__name__] = Mishap(function.__name__, function, seconds, needs)
         return function
     return add
 
@@ -411,12 +411,13 @@ def servers_taken_and_not_answered(scene):
 
 # --- when -------------------------------------------------------------------------------------
 class Misfortune:
-    """Lets one mishap begin every `interval` seconds, all kinds equally often, in any order."""
+    """Lets one of the `kinds` begin every `interval` seconds, all equally often, in any order."""
 
-    def __init__(self, scene, interval=2.0, kinds=None):
+    def __init__(self, scene, kinds, interval=2.0):
         self.scene, self.interval = scene, interval
-        self.kinds = [MISHAPS[name] for name in kinds or MISHAPS]
+        self.kinds = list(kinds)
         self.counts, self.failures = Counter(), []
+        self.spans = []  # (name, began, put right)
         self._deck, self._busy, self._lock = [], set(), threading.Lock()
 
     def _next(self):
@@ -434,6 +435,7 @@ class Misfortune:
         return None
 
     def _play(self, kind):
+        began = time.monotonic()
         try:
             for _ in kind.run(self.scene):
                 time.sleep(kind.seconds)  # how long it stays wrong
@@ -441,6 +443,7 @@ class Misfortune:
         except Exception as error:  # whatever it is, the test has to hear of it
             self.failures.append(f"{kind.name}: {error!r}")
         finally:
+            self.spans.append((kind.name, began, time.monotonic()))
             with self._lock:
                 self._busy.discard(kind.needs)
 

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from typing import NamedTuple
 
 import raw
 
@@ -33,10 +34,15 @@ UNKNOWN = ("08", "57P0")
 FORGIVEN = ("08", "57P0", "57014", "53300", "53400", "25006", "25P0", "58000", "42501", "40001", "3D000",
             "28")
 ON_PURPOSE = "22012"
+LOST = "08006"  # what is noted where nothing was said
 
 
 def id_of(tenant):
     return f"id-{tenant * 7919 % 1_000_003}"
+
+
+class Refused(Exception):
+    """The pooler has ended the connection, and said why."""
 
 
 class Hung(Exception):
@@ -80,6 +86,16 @@ class Orders:
         return bool(self._over.value)
 
 
+class Complaint(NamedTuple):
+    """An error that a client was told, or the loss of its connection."""
+
+    asked: float
+    told: float
+    code: str  # the SQLSTATE
+    text: str
+    doing: str
+
+
 class Book:
     """What one client wrote, by serial, and what it saw that it should not have."""
 
@@ -87,8 +103,9 @@ class Book:
         self.number, self.tenant = number, tenant
         self.last = 0
         self.acknowledged, self.refused = set(), set()
+        self.reasons = {}       # why a serial counts as refused, where an error says so
         self.wrong = []         # sentences
-        self.errors = []        # (when it was asked, SQLSTATE, message, what it was doing)
+        self.errors = []        # of Complaint
         self.counts = Counter()
 
     def write(self, count=1):
@@ -112,17 +129,20 @@ class Player:
     # --- the connection ---------------------------------------------------------------------
     def log_in(self):
         self.asked_at = time.monotonic()
-        self.client = raw.RawClient(self.where["port"], timeout=PATIENCE)
+        self.client = self.connect()
         try:
             self.client.login(self.where["user"], self.where["database"], self.where["password"])
         except raw.LoginRefused as refused:
-            self.note_error(refused.fields)
-            raise EOFError from None
+            raise self.refused(refused.fields) from None
+        self.book.counts["logins"] += 1
         self.marker, self.names = None, set()
         if self.where["chooses"]:
             if not self.tell(raw.query(f"SET {SETTING} = '{self.own}'")):
-                raise EOFError
+                raise Refused
         self.neighbours[self.book.number] = self.client
+
+    def connect(self):
+        return raw.RawClient(self.where["port"], timeout=PATIENCE)
 
     def drop(self, by_reset=False):
         self.neighbours.pop(self.book.number, None)
@@ -130,8 +150,13 @@ class Player:
             (self.client.reset if by_reset else self.client.close)()
         self.client = None
 
-    def note_error(self, fields):
-        self.book.errors.append((self.asked_at, fields["C"], fields["M"], self.doing))
+    def complain(self, code, text):
+        self.book.errors.append(Complaint(self.asked_at, time.monotonic(), code, text, self.doing))
+
+    def refused(self, fields):
+        """To raise where an error has ended the connection."""
+        self.complain(fields["C"], fields["M"])
+        return Refused()
 
     def answer(self, stop=""):
         """The messages up to the next ReadyForQuery or one of `stop`; Hung when that takes too long."""
@@ -144,11 +169,11 @@ class Player:
             if time.monotonic() - self.asked_at > PATIENCE:
                 raise Hung(raw.kinds(got))
             if message.kind == "E":
-                self.note_error(message.fields)
                 if message.fields["S"] == "FATAL":
-                    raise EOFError
+                    raise self.refused(message.fields)
+                self.complain(message.fields["C"], message.fields["M"])
             got.append(message)
-        self.book.counts["answers"] += 1
+        self.book.counts["answers" if got[-1].kind == "Z" else "turns to send"] += 1
         return got
 
     def ask(self, data, cycles=1):
@@ -238,7 +263,13 @@ class Player:
             return True
         if not any(error.fields["C"].startswith(UNKNOWN) for error in errors):
             self.book.refused.update(serials)
+            self.book.reasons.update(dict.fromkeys(serials, f"{self.doing}, {self.told(answer)}"))
         return False
+
+    @staticmethod
+    def told(answer):
+        errors = [f"{m.fields['C']} {m.fields['M']}" for m in raw.find(answer, "E")]
+        return f"{raw.kinds(answer)} {errors}"
 
     def text(self, serial):
         return WRITE.format(self.book.number, serial)
@@ -428,7 +459,7 @@ class Player:
         if not self.client:
             self.log_in()
         order = self.orders.take(self.rng)
-        request = getattr(Player, order) if order else self.rng.choice(self.USUAL)
+        request = getattr(type(self), order) if order else self.rng.choice(self.USUAL)
         self.book.counts[request.__name__] += 1
         self.doing = request.__name__
         request(self)
@@ -442,21 +473,23 @@ class Player:
                 self.book.wrong.append(f"hung for {seconds:.0f} s: {self.doing}, {hung}")
                 tell_hung((self.book.number, self.client and self.client.sock.getsockname()[1]))
                 self.drop()
-            except (OSError, EOFError):
-                self.book.counts["connections lost"] += 1
+            except Refused:
+                self.drop()
+            except (OSError, EOFError) as error:
+                self.complain(LOST, f"connection lost: {error}")
                 self.drop()
             time.sleep(self.rng.expovariate(1 / THINKS))  # a pace, and no wait for anything
         self.drop()
 
 
-def play(places, seed, orders, results, hung):
+def play(places, seed, orders, results, hung, kind=Player):
     """A process: a thread for each of `places` (number, tenant, port, user, …); books into `results`,
-    (number, port) of clients that hang into `hung`."""
+    (number, port) of clients that hang into `hung`; `kind`: of Player."""
     neighbours, players, threads = {}, [], []
     for where in places:
         book = Book(where["number"], where["tenant"])
         rng = random.Random(f"{seed}.{book.number}")
-        players.append(Player(where, book, rng, orders, neighbours))
+        players.append(kind(where, book, rng, orders, neighbours))
         threads.append(threading.Thread(target=players[-1].run, args=(hung.put,), daemon=True))
     for thread in threads:
         thread.start()
@@ -501,6 +534,7 @@ def audit(primary, dbname, books):
         told = book.acknowledged | book.refused
         wrong["lost"] += [f"{number}: {s}" for s in sorted(book.acknowledged - there.keys())]
         wrong["twice"] += [f"{number}: {s}" for s, count in sorted(there.items()) if count > 1]
-        wrong["undead"] += [f"{number}: {s}" for s in sorted(there.keys() & book.refused)]
+        wrong["undead"] += [f"{number}: {s}: {book.reasons.get(s, 'taken back')}"
+                            for s in sorted(there.keys() & book.refused)]
         wrong["unknown"] += book.last - len(told)
     return wrong

@@ -6,42 +6,25 @@ import contextlib
 import random
 import socket
 import ssl
-import subprocess
 
 import psycopg
 import pytest
 
 import raw
+from certificates import issue, make_authority
 from cluster import Postgres
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
-from machine import give_to_service_user, scratch_dir
 from rig import log_in, shop
 from tenancy import SETTING, tenants
 from waiting import wait_until
 
 
-def openssl(*arguments):
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def certificates():
-    """A CA, and a certificate of it for `localhost` and 127.0.0.1."""
-    where = scratch_dir("tls")
-    where.chmod(0o755)
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test CA",
-            "-keyout", where / "ca.key", "-out", where / "ca.crt")
+    """A CA, and certificates of it for the pooler and for `app`."""
+    where = make_authority()
     for name in ("server", "client"):
-        extensions = where / f"{name}.ext"
-        extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={APP_USER}", "-keyout",
-                where / f"{name}.key", "-out", where / f"{name}.csr")
-        openssl("x509", "-req", "-in", where / f"{name}.csr", "-CA", where / "ca.crt", "-CAkey",
-                where / "ca.key", "-CAcreateserial", "-days", "2", "-extfile", extensions, "-out",
-                where / f"{name}.crt")
-    for path in where.iterdir():
-        path.chmod(0o600 if path.suffix == ".key" else 0o644)
-        give_to_service_user(path)
+        issue(where, name, APP_USER)
     return where
 
 

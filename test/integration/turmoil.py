@@ -115,16 +115,15 @@ def descriptors(pooler):
 
 
 class Load:
-    """The clients, in processes; `with` it they play."""
+    """The clients, in processes; `with` it they play.  `kind`: of Player."""
 
-    def __init__(self, scene, terms):
+    def __init__(self, scene, terms, places, kind=restless.Player):
         self.scene = scene
         scene.orders.__init__()
-        places = [place(n, scene, terms) for n in range(terms.clients)]
         self.results, self.hung = multiprocessing.Queue(), multiprocessing.Queue()
         self.processes = [multiprocessing.Process(
             target=restless.play,
-            args=(places[n::terms.processes], terms.seed, scene.orders, self.results, self.hung))
+            args=(places[n::terms.processes], terms.seed, scene.orders, self.results, self.hung, kind))
             for n in range(terms.processes)]
 
     def __enter__(self):
@@ -168,22 +167,22 @@ def settle(pooler, most):
 
 
 def unforgiven(books):
-    return [f"{code}: {text}" for book in books for _, code, text, _ in book.errors
-            if not code.startswith(restless.FORGIVEN) and code != restless.ON_PURPOSE]
+    return [f"{error.code}: {error.text}" for book in books for error in book.errors
+            if not error.code.startswith(restless.FORGIVEN) and error.code != restless.ON_PURPOSE]
 
 
 def errors_behind(books, when):
     """What was said when nothing was wrong any more."""
-    return [f"{asked - when:.0f} s behind the last mishap, {doing}: {code}: {text}" for book in books
-            for asked, code, text, doing in book.errors
-            if asked > when + GRACE and code != restless.ON_PURPOSE]
+    return [f"{error.asked - when:.0f} s behind the last mishap, {error.doing}: {error.code}: {error.text}"
+            for book in books for error in book.errors
+            if error.asked > when + GRACE and error.code != restless.ON_PURPOSE]
 
 
 def play(scene, terms, seconds):
     """So many seconds of mishaps under load, and what they have shown."""
     scene.primary.sql("TRUNCATE ledger, intake", dbname=APP_DATABASE)
-    misfortune = Misfortune(scene, terms.interval, terms.kinds)
-    with Load(scene, terms) as load:
+    misfortune = Misfortune(scene, [MISHAPS[name] for name in terms.kinds], terms.interval)
+    with Load(scene, terms, [place(n, scene, terms) for n in range(terms.clients)]) as load:
         began = time.monotonic()
         misfortune.run(seconds)
         scene.orders.withdraw()
@@ -201,7 +200,7 @@ def play(scene, terms, seconds):
         "late": errors_behind(books, ended),
         "checks": sum(book.counts["checks"] for book in books),
         "written": sum(len(book.acknowledged) for book in books),
-        "errors": Counter(f"{code}: {text}" for book in books for _, code, text, _ in book.errors)}
+        "errors": Counter(f"{error.code}: {error.text}" for book in books for error in book.errors)}
 
 
 def add(total, result):
