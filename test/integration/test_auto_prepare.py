@@ -440,7 +440,8 @@ def test_a_plan_that_flips_is_given_up(app, pair):
         request = ask(RARE, 1) + SYNC
 
         def is_given_up():
-            pair.say(*[request] * 50)
+            # With those below fewer than are parsed each time before it is prepared again.
+            pair.say(*[request] * 20)
             return slower(pair.pooler)
         wait_until(is_given_up, 100, "it is given up")
         pair.say(request)
