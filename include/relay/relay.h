@@ -23,6 +23,9 @@ struct sql_shapes;
 
 struct said;
 
+/* Statements of a worker that are found without a hash; a power of two. */
+#define STATEMENTS_FOUND 64
+
 struct relay {
 	struct net *net;
 	struct config *config;          /* in force; a reference */
@@ -42,6 +45,7 @@ struct relay {
 	struct hmap node_times;             /* of groups' nodes, see pool/node_times.h */
 	struct tenants tenants;
 	struct hmap statements; /* texts that prepared statements share, see statement.c */
+	struct statement *found[STATEMENTS_FOUND]; /* of these, what was looked for last */
 	size_t statement_bytes; /* of them, and of the names that clients have for them */
 	uint64_t last_statement;
 	struct said *said;         /* what texts say that may choose a tenant, see choose.c */

@@ -722,25 +722,35 @@ static struct pool *on_replica(struct client *c, struct pool *pool, const struct
 	return pool;
 }
 
-static struct pool *counted(struct client *c, enum route_reason why)
+/* lacks: a replica would have done but for what was written. */
+static struct pool *on_primary(struct client *c, enum route_reason why, bool has_replica,
+			       bool lacks)
 {
 	struct counters *counters = &c->group->counters;
-	struct node_wish wish = { 0 };
-	struct pool *replica = why == ROUTED_READ ? find_replica(c, &wish) : NULL;
 
-	if (replica && !is_observed(c))
-		return on_replica(c, replica, &wish);
 	c->is_routed = false;
 	c->covered_by = 0;
-	if (!replica && wish.lacks && !is_observed(c) && admit_wait_for_replica(c))
+	if (lacks && !is_observed(c) && admit_wait_for_replica(c))
 		return NULL;
 	admit_has_node(c);
-	counters->observed_count += replica != NULL;
+	counters->observed_count += has_replica;
 	counters->routed_hint_count += why == ROUTED_HINT;
 	counters->routed_write_count += why == ROUTED_WRITE;
-	counters->routed_unfit_count += why == ROUTED_READ && !replica && !wish.lacks;
-	counters->routed_fenced_count += !replica && wish.lacks;
+	counters->routed_unfit_count += why == ROUTED_READ && !has_replica && !lacks;
+	counters->routed_fenced_count += lacks;
 	return gate_primary(c);
+}
+
+static struct pool *counted(struct client *c, enum route_reason why)
+{
+	struct node_wish wish;
+	struct pool *replica;
+
+	if (why != ROUTED_READ)
+		return on_primary(c, why, false, false);
+	replica = find_replica(c, &wish);
+	return replica && !is_observed(c) ? on_replica(c, replica, &wish)
+					  : on_primary(c, why, replica, !replica && wish.lacks);
 }
 
 /* To parse takes the time of all clients of this thread.  Who sends a shape nobody has seen with
@@ -778,18 +788,22 @@ bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *f
 	return class == SQL_CLASS_READ;
 }
 
-bool gate_statement_is_read(struct client *c, struct statement *st)
+static PGT_NOINLINE bool prove(struct client *c, struct statement *st, uint64_t era)
 {
-	uint64_t era = sql_classifier_era(relay_of(c)->classifier, catalog_of(c->group));
 	struct sql_facts facts;
 
-	if (era && st->proven == era)
-		return true;
 	statement_facts(st, &facts);
 	if (!gate_is_read(c, statement_text(st), &facts))
 		return false;
 	st->proven = era;
 	return true;
+}
+
+bool gate_statement_is_read(struct client *c, struct statement *st)
+{
+	uint64_t era = sql_classifier_era(relay_of(c)->classifier, catalog_of(c->group));
+
+	return (era && st->proven == era) || prove(c, st, era);
 }
 
 void gate_remember_write(struct client *c, struct slice text)
