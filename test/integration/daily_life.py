@@ -131,8 +131,9 @@ def set_stage(stack, terms):
 
 # --- what happens -----------------------------------------------------------------------------
 RELOADS = {name: MISHAPS[name] for name in ("settings_changed", "reload_with_an_error", "reloads_in_a_row")}
+# Not PAUSE: it waits for clients of session pools to leave, and all others wait for it.
 EVENTS = {name: MISHAPS[name] for name in (
-    "primary_restarted", "replica_restarted", "replica_lags", "reconnected", "paused", "tenant_paused",
+    "primary_restarted", "replica_restarted", "replica_lags", "reconnected", "tenant_paused",
     "tenant_killed", "readonly", "maintenance", "silent_strangers", "wrong_passwords", "garbage",
     "clients_cancel", *(name for name in MISHAPS if name.startswith("clients_leave")),
     "clients_read_slowly")}
