@@ -72,6 +72,8 @@ struct client_host {
 	/* A tenant of this name or id is not known: looks it up in the database.
 	 * client_tenant_told(), or in a session whose_tenant_told(), is called later on. */
 	void (*seek_tenant)(struct client *c, struct slice said);
+	/* It is gone while it logged in, and waits no more for that. */
+	void (*withdraw_tenant)(struct client *c);
 	/* The user that it logs in as is not in auth_file: looks it up in the database.
 	 * client_secret_told() is called later on. */
 	void (*seek_secret)(struct client *c);

@@ -9,7 +9,8 @@
 
 /* Bytes have come from a client that has no session yet. */
 void client_login_on_readable(struct client *c);
-/* Whether its secret is being looked up. */
+/* Whether its tenant is being looked up, or its secret. */
+bool client_login_awaits_tenant(const struct client *c);
 bool client_login_awaits_secret(const struct client *c);
 /* What a login keeps; wipes what is secret. */
 struct client_login *client_login_new(void);

@@ -4,7 +4,7 @@
  * be.
  *
  * One address has half of the places at most (base/crowd.h).  Who comes by a Unix socket is let try
- * in any case: an operator is there when strangers are many.  Any thread.
+ * in any case, and takes nobody's place: an operator is there when strangers are many.  Any thread.
  */
 #ifndef PGT_CLIENT_STRANGERS_H
 #define PGT_CLIENT_STRANGERS_H

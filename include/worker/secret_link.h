@@ -7,7 +7,7 @@
 
 #include "auth/secret_cache.h"
 #include "server/server.h"
-#include "worker/secret_queue.h"
+#include "worker/lookup_queue.h"
 #include "worker/secret_source.h"
 
 struct secret_source {
@@ -20,7 +20,7 @@ struct secret_source {
 	struct loop_timer look;
 	struct list links;
 	unsigned nlinks;
-	struct secret_crowd crowd; /* that waits */
+	struct lookup_crowd crowd; /* that waits */
 	enum password_kind usual;  /* of the secrets found last */
 };
 
@@ -53,7 +53,7 @@ struct secret_link {
 	char failure[200]; /* "": all is well, as far as is known */
 	usec_t said_at;    /* when a failure was said last; 0: never */
 	bool was_said;     /* that of .failure */
-	struct secret_queue queue;
+	struct lookup_queue queue;
 	struct finding finding;
 	struct secret_cache cache;
 	enum password_kind usual;
@@ -75,7 +75,7 @@ struct secret_link *secret_link_new(struct secret_source *ss, const char *name,
 /* Whoever waits is told so. */
 void secret_link_free(struct secret_link *sl);
 /* Looks a user up, with others who wait for the same. */
-void secret_link_find(struct secret_link *sl, struct slice user, const struct secret_asker *who);
+void secret_link_find(struct secret_link *sl, struct slice user, const struct lookup_asker *who);
 /* Now and then. */
 void secret_link_look(struct secret_link *sl, usec_t now);
 

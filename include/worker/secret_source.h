@@ -10,6 +10,7 @@
 #define PGT_WORKER_SECRET_SOURCE_H
 
 #include "auth/userlist.h"
+#include "worker/lookup_queue.h"
 #include "worker/monitor.h"
 
 struct secret_source;
@@ -31,18 +32,10 @@ struct secret_found {
 	const struct err *why_not;          /* NULL, or nobody could be asked */
 };
 
-/* Who wants to know. */
-struct secret_asker {
-	uint64_t id;     /* of the client, never used again */
-	uint64_t origin; /* its address: conn_addr_origin() */
-	void (*answer)(void *arg, const struct secret_found *found);
-	void *arg;
-};
-
-/* Looks up a user of a database ("": the console's); answer() is called once, maybe before this
- * returns, or never after secret_source_withdraw(). */
+/* Looks up a user of a database ("": the console's); answer() is called once, with a struct
+ * secret_found, maybe before this returns, or never after secret_source_withdraw(). */
 void secret_source_find(struct secret_source *ss, struct slice database, struct slice user,
-			const struct secret_asker *who);
+			const struct lookup_asker *who);
 /* The asker with this id is gone.  Gives back its arg; NULL: it has been answered. */
 void *secret_source_withdraw(struct secret_source *ss, uint64_t id);
 /* It could not prove who it is: its secret may have changed, and is looked up again next time. */

@@ -9,6 +9,7 @@
 #ifndef PGT_WORKER_TENANT_SOURCE_H
 #define PGT_WORKER_TENANT_SOURCE_H
 
+#include "worker/lookup_queue.h"
 #include "worker/monitor.h"
 
 struct roster;
@@ -30,11 +31,13 @@ void tenant_source_adopt(struct tenant_source *ts, struct config *config);
 /* Whoever waits is told so. */
 void tenant_source_free(struct tenant_source *ts);
 
-/* why_not: NULL when the roster has the tenant now, or nobody knows it. */
-typedef void tenant_answer_fn(void *arg, const struct err *why_not);
-/* Looks up a name or an id; answer() is called once, maybe before this returns. */
-void tenant_source_find(struct tenant_source *ts, struct slice said, tenant_answer_fn *answer,
-			void *arg);
+/* Looks up a name or an id; answer() is called once, with a struct err why nobody could be asked,
+ * or NULL when the roster has the tenant now or nobody knows it; maybe before this returns, or
+ * never after tenant_source_withdraw(). */
+void tenant_source_find(struct tenant_source *ts, struct slice said,
+			const struct lookup_asker *who);
+/* The asker with this id is gone.  Gives back its arg; NULL: it has been answered. */
+void *tenant_source_withdraw(struct tenant_source *ts, uint64_t id);
 
 /* ---- for SHOW ---------------------------------------------------------------------------------
  */

@@ -148,6 +148,8 @@ static bool leave(struct client *c, const char *why)
 	if (c->phase == CLIENT_CLOSING)
 		return false;
 	log_end(c, why);
+	if (client_login_awaits_tenant(c))
+		c->host->withdraw_tenant(c);
 	if (client_login_awaits_secret(c))
 		c->host->withdraw_secret(c);
 	if (c->on)

@@ -855,6 +855,11 @@ static void read_startup(struct client *c)
 	}
 }
 
+bool client_login_awaits_tenant(const struct client *c)
+{
+	return c->phase == CLIENT_STARTUP && c->login->is_sought;
+}
+
 bool client_login_awaits_secret(const struct client *c)
 {
 	return c->phase == CLIENT_AUTH && c->login->is_sought;

@@ -31,7 +31,9 @@ static enum stranger admit(const struct conn_addr *peer, unsigned max)
 {
 	uint64_t origin = conn_addr_origin(peer);
 
-	if (!max || peer->family == AF_UNIX || crowd_has_room(&strangers.trying, origin, 2 * max)) {
+	if (peer->family == AF_UNIX)
+		return STRANGER_LET_TRY;
+	if (!max || crowd_has_room(&strangers.trying, origin, 2 * max)) {
 		crowd_enter(&strangers.trying, origin);
 		return STRANGER_LET_TRY;
 	}
@@ -54,7 +56,7 @@ enum stranger strangers_enter(const struct conn_addr *peer, unsigned max)
 void strangers_leave(const struct conn_addr *peer, enum stranger as)
 {
 	pthread_mutex_lock(&strangers.lock);
-	if (as == STRANGER_LET_TRY)
+	if (as == STRANGER_LET_TRY && peer->family != AF_UNIX)
 		crowd_leave(&strangers.trying, conn_addr_origin(peer));
 	else if (as == STRANGER_TURNED_AWAY)
 		strangers.turned_away--;

@@ -58,7 +58,7 @@ static void disappoint_asked(struct secret_link *sl)
 	struct err e;
 
 	secret_link_say_unavailable(&e);
-	secret_queue_answer(&sl->queue, &(struct secret_found){ .why_not = &e });
+	lookup_queue_answer(&sl->queue, &(struct secret_found){ .why_not = &e });
 }
 
 /* What is asked for now is what comes in answer. */
@@ -67,7 +67,7 @@ static void disappoint_those_who_waited(struct secret_link *sl, usec_t since)
 	struct err e;
 
 	secret_link_say_unavailable(&e);
-	secret_queue_dismiss(&sl->queue, since, &(struct secret_found){ .why_not = &e });
+	lookup_queue_dismiss(&sl->queue, since, &(struct secret_found){ .why_not = &e });
 }
 
 /* ---- failing ----------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ static void drop_connection(struct secret_link *sl)
 	sl->server = NULL;
 	sl->is_ready = sl->is_asking = false;
 	clear_finding(&sl->finding);
-	secret_queue_put_back(&sl->queue);
+	lookup_queue_put_back(&sl->queue);
 	if (s)
 		server_drop(s);
 }
@@ -162,7 +162,7 @@ static void on_row(struct server *s PGT_UNUSED, void *arg, const struct slice *c
 	}
 	if (f->rows++)
 		return;
-	f->is_another = !slice_is_equal(columns[0], slice_str(secret_queue_user(&sl->queue)));
+	f->is_another = !slice_is_equal(columns[0], slice_str(lookup_queue_name(&sl->queue)));
 	f->has_secret = columns[1].p != NULL;
 	/* Never moved, so that wiping it once is enough. */
 	buf_reserve(&f->secret, columns[1].n + 1);
@@ -218,13 +218,13 @@ static void tell(struct secret_link *sl, const struct userlist_entry *entry)
 {
 	if (entry && entry->kind != PASSWORD_NONE)
 		sl->usual = sl->source->usual = entry->kind;
-	secret_queue_answer(&sl->queue,
+	lookup_queue_answer(&sl->queue,
 			    &(struct secret_found){ .entry = entry, .usual = sl->usual });
 }
 
 static void take_finding(struct secret_link *sl)
 {
-	struct slice user = slice_str(secret_queue_user(&sl->queue));
+	struct slice user = slice_str(lookup_queue_name(&sl->queue));
 	usec_t now = secret_source_now(sl->source);
 	const struct userlist_entry *entry = NULL;
 
@@ -273,9 +273,9 @@ static void ask(struct secret_link *sl)
 	struct question q = { .row = on_row, .done = on_answer, .arg = sl };
 	const char *user;
 
-	if (!secret_queue_begin(&sl->queue))
+	if (!lookup_queue_begin(&sl->queue))
 		return;
-	user = secret_queue_user(&sl->queue);
+	user = lookup_queue_name(&sl->queue);
 	sl->is_asking = true;
 	sl->since = secret_source_now(sl->source);
 	sl->nlookups++;
@@ -325,7 +325,7 @@ static void on_ended(struct server *s, const char *why)
 		return;
 	}
 	drop_connection(sl);
-	while (secret_queue_begin(&sl->queue))
+	while (lookup_queue_begin(&sl->queue))
 		tell(sl, NULL);
 }
 
@@ -389,7 +389,7 @@ static void go_on(struct secret_link *sl)
 {
 	if (sl->is_ready && !sl->is_asking)
 		ask(sl);
-	else if (!sl->server && secret_queue_has_next(&sl->queue) &&
+	else if (!sl->server && lookup_queue_has_next(&sl->queue) &&
 		 secret_source_now(sl->source) >= sl->retry_at)
 		connect_to(sl);
 }
@@ -432,7 +432,7 @@ struct secret_link *secret_link_new(struct secret_source *ss, const char *name,
 	sl->credential.has_password = *password != '\0';
 	sl->credential.password = xstrdup(password);
 	sl->usual = ss->usual;
-	secret_queue_init(&sl->queue, &ss->crowd);
+	lookup_queue_init(&sl->queue, &ss->crowd);
 	secret_cache_init(&sl->cache, SECRETS_MAX);
 	list_push_front(&ss->links, &sl->link);
 	ss->nlinks++;
@@ -443,7 +443,7 @@ void secret_link_free(struct secret_link *sl)
 {
 	drop_connection(sl);
 	disappoint_those_who_waited(sl, secret_source_now(sl->source));
-	secret_queue_fini(&sl->queue);
+	lookup_queue_fini(&sl->queue);
 	secret_cache_fini(&sl->cache);
 	mem_wipe(sl->credential.password, strlen(sl->credential.password));
 	free(sl->credential.password);
@@ -453,8 +453,8 @@ void secret_link_free(struct secret_link *sl)
 	free(sl);
 }
 
-void secret_link_find(struct secret_link *sl, struct slice user, const struct secret_asker *who)
+void secret_link_find(struct secret_link *sl, struct slice user, const struct lookup_asker *who)
 {
-	secret_queue_add(&sl->queue, user, who, secret_source_now(sl->source));
+	lookup_queue_add(&sl->queue, user, who, secret_source_now(sl->source));
 	go_on(sl);
 }

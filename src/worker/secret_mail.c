@@ -65,9 +65,10 @@ static void deliver_told(struct mail *mail, void *receiver PGT_UNUSED)
 	free_mail(m);
 }
 
-static void on_found(void *arg, const struct secret_found *found)
+static void on_found(void *arg, const void *answer)
 {
 	struct secret_mail *m = arg;
+	const struct secret_found *found = answer;
 	const struct userlist_entry *entry = found->entry;
 
 	if (entry) {
@@ -85,7 +86,7 @@ static void deliver_question(struct mail *mail, void *receiver)
 {
 	struct secret_mail *m = container_of(mail, struct secret_mail, mail);
 	struct control *control = receiver;
-	const struct secret_asker who = {
+	const struct lookup_asker who = {
 		.id = m->asker, .origin = m->origin, .answer = on_found, .arg = m
 	};
 

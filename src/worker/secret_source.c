@@ -106,7 +106,7 @@ static struct secret_link *link_for(struct secret_source *ss, struct slice name,
 
 /* What is kept is told whoever else waits; only who has to wait too may be one too many. */
 void secret_source_find(struct secret_source *ss, struct slice database, struct slice user,
-			const struct secret_asker *who)
+			const struct lookup_asker *who)
 {
 	struct secret_found found = { .usual = ss->usual };
 	bool is_full;
@@ -134,7 +134,7 @@ void secret_source_find(struct secret_source *ss, struct slice database, struct 
 
 void *secret_source_withdraw(struct secret_source *ss, uint64_t id)
 {
-	return secret_crowd_withdraw(&ss->crowd, id);
+	return lookup_crowd_withdraw(&ss->crowd, id);
 }
 
 void secret_source_doubt(struct secret_source *ss, struct slice database, struct slice user)
@@ -190,8 +190,7 @@ void secret_source_free(struct secret_source *ss)
 {
 	free_links(ss);
 	let_go_of_config(ss);
-	hmap_fini(&ss->crowd.by_id);
-	crowd_fini(&ss->crowd.crowd);
+	lookup_crowd_fini(&ss->crowd);
 	free(ss);
 }
 

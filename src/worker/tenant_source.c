@@ -30,7 +30,7 @@
 /* A question that takes longer has failed. */
 #define QUESTION_MAX (60 * USEC_PER_SEC)
 
-/* Lookups that may wait, and names that are kept because nobody has them. */
+/* Logins and sessions that may wait, and names that are kept because nobody has them. */
 #define ASKERS_MAX 10000
 #define ABSENT_MAX 10000
 /* Longer names are nobody's. */
@@ -39,14 +39,6 @@
 #define SINGLES_MAX 4096
 /* Rows that are not taken, one log line each. */
 #define COMPLAINTS_MAX 20
-
-/* A tenant that somebody waits for. */
-struct asker {
-	struct list link;
-	char *said;
-	tenant_answer_fn *answer;
-	void *arg;
-};
 
 /* A name or an id that is nobody's. */
 struct absent {
@@ -87,8 +79,8 @@ struct tenant_source {
 	usec_t retry_at;   /* for connecting */
 	usec_t begun_at;   /* when it was first without a connection */
 	char failure[200]; /* "": all is well, as far as is known */
-	struct list askers;
-	unsigned naskers;
+	struct lookup_crowd crowd;
+	struct lookup_queue queue;
 	struct hmap absent;
 
 	usec_t read_at, took;
@@ -111,15 +103,6 @@ static const char *database_of(const struct tenant_source *ts)
 /* ---- those who wait ---------------------------------------------------------------------------
  */
 
-static void answer(struct tenant_source *ts, struct asker *a, const struct err *why_not)
-{
-	list_del(&a->link);
-	ts->naskers--;
-	a->answer(a->arg, why_not);
-	free(a->said);
-	free(a);
-}
-
 static void explain(const struct tenant_source *ts, const char *said, const char *why,
 		    struct err *e)
 {
@@ -128,18 +111,19 @@ static void explain(const struct tenant_source *ts, const char *said, const char
 	err_hint(e, "tenant_query is asked in database \"%.60s\"; try again.", database_of(ts));
 }
 
-static void disappoint(struct tenant_source *ts, struct asker *a, const char *why)
+/* Those for whom the lookup is that is under way. */
+static void disappoint(struct tenant_source *ts, const char *why)
 {
 	struct err e;
 
-	explain(ts, a->said, why, &e);
-	answer(ts, a, &e);
+	explain(ts, lookup_queue_name(&ts->queue), why, &e);
+	lookup_queue_answer(&ts->queue, &e);
 }
 
-static void disappoint_all(struct tenant_source *ts)
+static void disappoint_all(struct tenant_source *ts, const char *why)
 {
-	LIST_FOREACH_SAFE (at, &ts->askers)
-		disappoint(ts, container_of(at, struct asker, link), ts->failure);
+	while (lookup_queue_begin(&ts->queue))
+		disappoint(ts, why);
 }
 
 /* ---- nobody's names -----------------------------------------------------------------------------
@@ -205,6 +189,7 @@ static void drop_connection(struct tenant_source *ts)
 	ts->is_ready = false;
 	ts->errand = ERRAND_NONE;
 	ts->begun_at = now_of(ts);
+	lookup_queue_put_back(&ts->queue);
 	if (s)
 		server_drop(s);
 }
@@ -218,7 +203,7 @@ static void fail(struct tenant_source *ts, const char *why)
 	if (is_news)
 		event_say(EVENT_tenant_query, &(struct log_about){ .database = database_of(ts) },
 			  "tenant_query: %s; the tenants known so far stay", ts->failure);
-	disappoint_all(ts);
+	disappoint_all(ts, ts->failure);
 }
 
 static void fail_connection(struct tenant_source *ts, const char *why)
@@ -389,11 +374,6 @@ static void read_all(struct tenant_source *ts)
 /* ---- one tenant ---------------------------------------------------------------------------------
  */
 
-static struct asker *first_asker(const struct tenant_source *ts)
-{
-	return container_of(list_first(&ts->askers), struct asker, link);
-}
-
 static void on_single(struct server *s PGT_UNUSED, void *arg, const struct slice *values,
 		      unsigned n)
 {
@@ -406,17 +386,16 @@ static void on_single(struct server *s PGT_UNUSED, void *arg, const struct slice
 static void on_one(struct server *s PGT_UNUSED, void *arg, const struct report *error)
 {
 	struct tenant_source *ts = arg;
-	struct asker *a = first_asker(ts);
 	bool is_value = error && error->sqlstate.n == 5 && !memcmp(error->sqlstate.p, "22", 2);
 	struct err why;
 
 	ts->errand = ERRAND_NONE;
 	if (!is_value && !is_good(ts, error, &why)) {
-		disappoint(ts, a, why.text);
+		disappoint(ts, why.text);
 	} else {
 		if (is_value || !ts->tally.taken)
-			note_absent(ts, a->said);
-		answer(ts, a, NULL);
+			note_absent(ts, lookup_queue_name(&ts->queue));
+		lookup_queue_answer(&ts->queue, NULL);
 	}
 	/* What contradicts what is known is newer. */
 	if (ts->tally.refused || roster_singles(ts->config->roster) > SINGLES_MAX)
@@ -459,35 +438,40 @@ static void go_on(struct tenant_source *ts)
 		read_all(ts);
 		return;
 	}
-	while (!*ts->failure && ts->config->roster && ts->naskers) {
-		struct asker *a = first_asker(ts);
+	while (!*ts->failure && ts->config->roster && lookup_queue_begin(&ts->queue)) {
+		const char *said = lookup_queue_name(&ts->queue);
 
-		if (!is_answered(ts, slice_str(a->said))) {
-			look_up(ts, a->said);
+		if (!is_answered(ts, slice_str(said))) {
+			look_up(ts, said);
 			return;
 		}
-		answer(ts, a, NULL);
+		lookup_queue_answer(&ts->queue, NULL);
 	}
 }
 
-void tenant_source_find(struct tenant_source *ts, struct slice said, tenant_answer_fn *tell,
-			void *arg)
+void tenant_source_find(struct tenant_source *ts, struct slice said, const struct lookup_asker *who)
 {
-	const char *why = ts->naskers >= ASKERS_MAX ? "too many others wait" : ts->failure;
-	struct asker *a;
+	bool has_room = crowd_has_room(&ts->crowd.crowd, who->origin, ASKERS_MAX);
+	const char *why = has_room ? ts->failure : "too many others wait";
+	struct err e;
+	char *text;
 
-	a = xnew(struct asker);
-	a->said = xmemdup0(said.p, said.n);
-	a->answer = tell;
-	a->arg = arg;
-	list_push_back(&ts->askers, &a->link);
-	ts->naskers++;
-	if (is_answered(ts, said))
-		answer(ts, a, NULL);
-	else if (*why)
-		disappoint(ts, a, why);
-	else
+	if (is_answered(ts, said)) {
+		who->answer(who->arg, NULL);
+	} else if (*why) {
+		text = xmemdup0(said.p, said.n);
+		explain(ts, text, why, &e);
+		free(text);
+		who->answer(who->arg, &e);
+	} else {
+		lookup_queue_add(&ts->queue, said, who, now_of(ts));
 		go_on(ts);
+	}
+}
+
+void *tenant_source_withdraw(struct tenant_source *ts, uint64_t id)
+{
+	return lookup_crowd_withdraw(&ts->crowd, id);
 }
 
 /* ---- the connection -----------------------------------------------------------------------------
@@ -605,7 +589,7 @@ struct tenant_source *tenant_source_new(struct net *net, const struct monitor *m
 	ts->monitor = monitor;
 	ts->publish = publish;
 	ts->arg = arg;
-	list_init(&ts->askers);
+	lookup_queue_init(&ts->queue, &ts->crowd);
 	return ts;
 }
 
@@ -633,15 +617,16 @@ void tenant_source_configure(struct tenant_source *ts, struct config *config)
 	if (config_may_look_up(config))
 		loop_timer_start(ts->net->loop, &ts->look, 0, LOOK_PERIOD, on_look);
 	else
-		while (ts->naskers)
-			answer(ts, first_asker(ts), NULL);
+		while (lookup_queue_begin(&ts->queue))
+			lookup_queue_answer(&ts->queue, NULL);
 }
 
 void tenant_source_free(struct tenant_source *ts)
 {
 	tenant_source_stop(ts);
-	while (ts->naskers)
-		disappoint(ts, first_asker(ts), "the pooler is shutting down");
+	disappoint_all(ts, "the pooler is shutting down");
+	lookup_queue_fini(&ts->queue);
+	lookup_crowd_fini(&ts->crowd);
 	forget_absent(ts);
 	config_unref(ts->config);
 	free(ts);
@@ -667,7 +652,7 @@ void tenant_source_tell(const struct tenant_source *ts, struct tenant_source_fac
 					       .refused = ts->told.refused,
 					       .lookups = ts->lookups,
 					       .unknown = ts->absent.count,
-					       .waiting = ts->naskers };
+					       .waiting = ts->queue.nwaiting };
 }
 
 void tenant_source_visit(const struct tenant_source *ts, monitor_visit_fn *visit, void *arg)

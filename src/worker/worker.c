@@ -208,6 +208,7 @@ static void find_home(struct client *c)
 struct seek_mail {
 	struct mail mail;
 	struct worker *asked_at;
+	uint64_t origin;
 	uint64_t asker; /* id of a client that may be gone by then … */
 	uint32_t pid;   /* … and that of its key, if it has a session */
 	struct err *why_not;
@@ -239,7 +240,7 @@ static void deliver_told(struct mail *mail, void *receiver)
 	free(m);
 }
 
-static void on_told(void *arg, const struct err *why_not)
+static void on_told(void *arg, const void *why_not)
 {
 	struct seek_mail *m = arg;
 
@@ -251,12 +252,15 @@ static void deliver_seek(struct mail *mail, void *receiver)
 {
 	struct seek_mail *m = container_of(mail, struct seek_mail, mail);
 	struct control *control = receiver;
+	const struct lookup_asker who = {
+		.id = m->asker, .origin = m->origin, .answer = on_told, .arg = m
+	};
 
 	if (control->is_over) {
 		free(m);
 		return;
 	}
-	tenant_source_find(control->tenant_source, slice_of(m->said, m->len), on_told, m);
+	tenant_source_find(control->tenant_source, slice_of(m->said, m->len), &who);
 	net_flush(&control->net);
 }
 
@@ -267,10 +271,30 @@ static void seek_tenant(struct client *c, struct slice said)
 
 	m->asked_at = w;
 	m->asker = c->id;
+	m->origin = conn_addr_origin(&c->conn.peer);
 	m->pid = c->pid;
 	m->len = said.n;
 	memcpy(m->said, said.p, said.n);
 	mailbox_post(&w->control->mailbox, &m->mail, deliver_seek);
+}
+
+/* The answer may be on its way, and finds nobody then. */
+static void deliver_withdrawal(struct mail *mail, void *receiver)
+{
+	struct seek_mail *m = container_of(mail, struct seek_mail, mail);
+	struct control *control = receiver;
+
+	if (!control->is_over)
+		free(tenant_source_withdraw(control->tenant_source, m->asker));
+	free(m);
+}
+
+static void withdraw_tenant(struct client *c)
+{
+	struct seek_mail *m = xcalloc(1, sizeof(*m));
+
+	m->asker = c->id;
+	mailbox_post(&worker_of(c->host)->control->mailbox, &m->mail, deliver_withdrawal);
 }
 
 static void seek_secret(struct client *c)
@@ -393,6 +417,7 @@ static void init_host(struct worker *w)
 					.scram_cache = scram_cache_new(),
 					.find_home = find_home,
 					.seek_tenant = seek_tenant,
+					.withdraw_tenant = withdraw_tenant,
 					.seek_secret = seek_secret,
 					.withdraw_secret = withdraw_secret,
 					.doubt_secret = doubt_secret,

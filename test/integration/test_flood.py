@@ -2,6 +2,7 @@
 #
 # test_flood.py - strangers that are many, from one address, and those who come from another.
 import contextlib
+import socket
 import threading
 import time
 
@@ -182,6 +183,16 @@ def test_a_flood_of_strangers_keeps_no_user_of_another_address_out(server, poole
 
 
 # --- connections --------------------------------------------------------------------------------------
+def test_strangers_on_the_unix_socket_take_no_places(primary, turnstile):
+    t = turnstile(shop(primary, {"max_client_conn": 100}))
+    with contextlib.ExitStack() as crowd:
+        for _ in range(600):
+            client = crowd.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(f"{t.dir}/.s.PGSQL.{t.port}")
+        wait_until(lambda: dict(console(t, "SHOW LISTS"))["login_clients"] == 600)
+        log_in(t, HOME, APP_USER, APP_PASSWORD)
+
+
 def test_an_address_leaves_room_for_strangers_of_others(primary, turnstile):
     """Of 512 places one may have half, the next one half of what is left."""
     t = turnstile(shop(primary, {"max_client_conn": 100}))

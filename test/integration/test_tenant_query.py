@@ -336,6 +336,44 @@ def test_bytes_that_are_no_text(late):
     enter(late, "hooli").close()
 
 
+def come(t, tenant):
+    """Says at another address who it is, without waiting for anything."""
+    client = raw.RawClient(t.port, source="127.0.0.2")
+    client.send(raw.startup({"user": f"{APP_USER}.{tenant}", "database": APP_DATABASE}))
+    return client
+
+
+@pytest.mark.tsan
+def test_addresses_take_turns_in_lookups(known, server, turnstile):
+    """A stranger's many names do not make a new tenant of another address wait for all of them."""
+    known.execute("CREATE OR REPLACE FUNCTION slow_tenants() RETURNS TABLE (tenant text, business_id text)"
+                  " LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.02); RETURN QUERY"
+                  f" SELECT k.tenant, k.business_id FROM {TABLE} AS k; END $$")
+    t = wait_read(turnstile(config(server, {"tenant_query": "SELECT * FROM slow_tenants()"})))
+    add(known, "hooli", "88")
+    with contextlib.ExitStack() as crowd:
+        for number in range(400):
+            crowd.enter_context(come(t, f"n{number}"))
+        wait_until(lambda: source(t)["waiting"] > 200)
+        enter(t, "hooli").close()
+        assert source(t)["waiting"] > 50
+    wait_until(lambda: source(t)["waiting"] == 0)
+    known.execute("DROP FUNCTION slow_tenants")
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_lookup_that_nobody_waits_for_is_not_made(known, late, server, how):
+    with server.connect(APP_DATABASE, autocommit=False) as holder:
+        holder.execute(f"LOCK TABLE {TABLE}")
+        crowd = [come(late, f"n{number}") for number in range(100)]
+        wait_until(lambda: source(late)["waiting"] == 100)
+        for client in crowd:
+            getattr(client, how)()
+        wait_until(lambda: source(late)["waiting"] == 0)
+    enter(late, "hooli").close()
+    assert source(late)["lookups"] == 2
+
+
 @pytest.mark.tsan
 def test_many_at_once(known, late):
     known.execute(f"INSERT INTO {TABLE} SELECT 'm' || n, 'i' || n FROM generate_series(1, 200) n")

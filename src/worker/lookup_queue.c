@@ -1,45 +1,45 @@
 /* SPDX-License-Identifier: ISC
  *
- * secret_queue.c - logins that wait until a database has been asked for a user's secret.
+ * lookup_queue.c - logins that wait until a database has been asked for a name.
  *
  * Knows whose turn it is, not how it is asked.
  */
-#include "worker/secret_queue.h"
+#include "worker/lookup_queue.h"
 
 #include "base/mem.h"
 
 #include <stdlib.h>
 
 struct lookup {
-	struct hlink by_user;
+	struct hlink by_name;
 	struct list askers;
-	char *user;
+	char *name;
 };
 
 /* An address, while lookups of it are still to be made. */
 struct turn {
 	struct hlink by_origin;
-	struct list link; /* of secret_queue.order */
+	struct list link; /* of lookup_queue.order */
 	struct list askers;
 	uint64_t origin;
 };
 
 struct asker {
 	struct hlink by_id;
-	struct list age;  /* of secret_queue.ages */
+	struct list age;  /* of lookup_queue.ages */
 	struct list link; /* of lookup.askers */
 	struct list wait; /* of turn.askers */
-	struct secret_queue *queue;
+	struct lookup_queue *queue;
 	struct lookup *lookup;
 	struct turn *turn; /* NULL: its lookup is under way */
 	usec_t since;
-	struct secret_asker who;
+	struct lookup_asker who;
 };
 
 /* ---- turns ------------------------------------------------------------------------------------
  */
 
-static struct turn *turn_of(struct secret_queue *q, uint64_t origin)
+static struct turn *turn_of(struct lookup_queue *q, uint64_t origin)
 {
 	uint64_t hash = hash_bytes(&origin, sizeof(origin));
 	struct turn *t;
@@ -72,19 +72,19 @@ static void leave_turn(struct asker *a)
 	free(t);
 }
 
-bool secret_queue_has_next(const struct secret_queue *q)
+bool lookup_queue_has_next(const struct lookup_queue *q)
 {
 	return !list_is_empty(&q->order);
 }
 
-/* An address that has had its turn is the last again; who else waits for the same user need not
+/* An address that has had its turn is the last again; who else waits for the same name need not
  * wait for a turn of its own. */
-bool secret_queue_begin(struct secret_queue *q)
+bool lookup_queue_begin(struct lookup_queue *q)
 {
 	struct turn *t;
 
 	PGT_ASSERT(!q->asked);
-	if (!secret_queue_has_next(q))
+	if (!lookup_queue_has_next(q))
 		return false;
 	t = container_of(list_first(&q->order), struct turn, link);
 	list_del(&t->link);
@@ -98,40 +98,40 @@ bool secret_queue_begin(struct secret_queue *q)
 /* ---- lookups ----------------------------------------------------------------------------------
  */
 
-static struct lookup *lookup_of(struct secret_queue *q, struct slice user)
+static struct lookup *lookup_of(struct lookup_queue *q, struct slice name)
 {
-	uint64_t hash = hash_bytes(user.p, user.n);
+	uint64_t hash = hash_bytes(name.p, name.n);
 	struct lookup *lookup;
 
 	for (struct hlink *l = hmap_first(&q->lookups, hash); l; l = hmap_next(l)) {
-		lookup = container_of(l, struct lookup, by_user);
-		if (slice_is_equal(slice_str(lookup->user), user))
+		lookup = container_of(l, struct lookup, by_name);
+		if (slice_is_equal(slice_str(lookup->name), name))
 			return lookup;
 	}
 	lookup = xnew(struct lookup);
-	lookup->user = xmemdup0(user.p, user.n);
+	lookup->name = xmemdup0(name.p, name.n);
 	list_init(&lookup->askers);
-	hmap_insert(&q->lookups, &lookup->by_user, hash);
+	hmap_insert(&q->lookups, &lookup->by_name, hash);
 	return lookup;
 }
 
 /* The one under way stays until its answer comes. */
-static void drop_if_unwanted(struct secret_queue *q, struct lookup *lookup)
+static void drop_if_unwanted(struct lookup_queue *q, struct lookup *lookup)
 {
 	if (!list_is_empty(&lookup->askers) || lookup == q->asked)
 		return;
-	hmap_remove(&q->lookups, &lookup->by_user);
-	free(lookup->user);
+	hmap_remove(&q->lookups, &lookup->by_name);
+	free(lookup->name);
 	free(lookup);
 }
 
-const char *secret_queue_user(const struct secret_queue *q)
+const char *lookup_queue_name(const struct lookup_queue *q)
 {
-	return q->asked->user;
+	return q->asked->name;
 }
 
 /* Their places among those of their addresses are the first again. */
-void secret_queue_put_back(struct secret_queue *q)
+void lookup_queue_put_back(struct lookup_queue *q)
 {
 	struct lookup *lookup = q->asked;
 
@@ -152,7 +152,7 @@ void secret_queue_put_back(struct secret_queue *q)
 /* ---- those who wait ---------------------------------------------------------------------------
  */
 
-void secret_queue_add(struct secret_queue *q, struct slice user, const struct secret_asker *who,
+void lookup_queue_add(struct lookup_queue *q, struct slice name, const struct lookup_asker *who,
 		      usec_t now)
 {
 	struct asker *a = xnew(struct asker);
@@ -160,7 +160,7 @@ void secret_queue_add(struct secret_queue *q, struct slice user, const struct se
 	a->who = *who;
 	a->since = now;
 	a->queue = q;
-	a->lookup = lookup_of(q, user);
+	a->lookup = lookup_of(q, name);
 	list_push_back(&a->lookup->askers, &a->link);
 	list_push_back(&q->ages, &a->age);
 	if (a->lookup != q->asked) {
@@ -174,7 +174,7 @@ void secret_queue_add(struct secret_queue *q, struct slice user, const struct se
 
 static void take_out(struct asker *a)
 {
-	struct secret_queue *q = a->queue;
+	struct lookup_queue *q = a->queue;
 
 	leave_turn(a);
 	list_del(&a->link);
@@ -185,14 +185,14 @@ static void take_out(struct asker *a)
 	drop_if_unwanted(q, a->lookup);
 }
 
-static void tell(struct asker *a, const struct secret_found *found)
+static void tell(struct asker *a, const void *found)
 {
 	take_out(a);
 	a->who.answer(a->who.arg, found);
 	free(a);
 }
 
-void secret_queue_answer(struct secret_queue *q, const struct secret_found *found)
+void lookup_queue_answer(struct lookup_queue *q, const void *found)
 {
 	struct lookup *lookup = q->asked;
 
@@ -202,7 +202,7 @@ void secret_queue_answer(struct secret_queue *q, const struct secret_found *foun
 	drop_if_unwanted(q, lookup);
 }
 
-void secret_queue_dismiss(struct secret_queue *q, usec_t since, const struct secret_found *found)
+void lookup_queue_dismiss(struct lookup_queue *q, usec_t since, const void *found)
 {
 	LIST_FOREACH_SAFE (at, &q->ages) {
 		struct asker *a = container_of(at, struct asker, age);
@@ -214,7 +214,7 @@ void secret_queue_dismiss(struct secret_queue *q, usec_t since, const struct sec
 	}
 }
 
-void *secret_crowd_withdraw(struct secret_crowd *all, uint64_t id)
+void *lookup_crowd_withdraw(struct lookup_crowd *all, uint64_t id)
 {
 	struct hlink *l = hmap_first(&all->by_id, hash_bytes(&id, sizeof(id)));
 	struct asker *a = NULL;
@@ -231,20 +231,26 @@ void *secret_crowd_withdraw(struct secret_crowd *all, uint64_t id)
 	return arg;
 }
 
+void lookup_crowd_fini(struct lookup_crowd *all)
+{
+	hmap_fini(&all->by_id);
+	crowd_fini(&all->crowd);
+}
+
 /* ---- beginning and end ------------------------------------------------------------------------
  */
 
-void secret_queue_init(struct secret_queue *q, struct secret_crowd *all)
+void lookup_queue_init(struct lookup_queue *q, struct lookup_crowd *all)
 {
-	*q = (struct secret_queue){ .all = all };
+	*q = (struct lookup_queue){ .all = all };
 	list_init(&q->order);
 	list_init(&q->ages);
 }
 
-void secret_queue_fini(struct secret_queue *q)
+void lookup_queue_fini(struct lookup_queue *q)
 {
 	PGT_ASSERT(!q->nwaiting);
-	secret_queue_put_back(q);
+	lookup_queue_put_back(q);
 	hmap_fini(&q->lookups);
 	hmap_fini(&q->turns);
 }

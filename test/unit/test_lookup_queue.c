@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * test_secret_queue.c - whose secret is asked for next, and who is told.
+ * test_lookup_queue.c - which name is asked for next, and who is told.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,18 +9,18 @@
 
 #include <cmocka.h>
 
-#include "worker/secret_queue.h"
+#include "worker/lookup_queue.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static struct secret_crowd all;
-static struct secret_queue queue;
+static struct lookup_crowd all;
+static struct lookup_queue queue;
 static unsigned told[1000]; /* by id of the asker: how often */
 static uint64_t numbers[1000];
 
-static void on_told(void *arg, const struct secret_found *found PGT_UNUSED)
+static void on_told(void *arg, const void *found PGT_UNUSED)
 {
 	told[*(uint64_t *)arg]++;
 }
@@ -28,8 +28,8 @@ static void on_told(void *arg, const struct secret_found *found PGT_UNUSED)
 static void add_at(uint64_t id, uint64_t origin, const char *user, usec_t now)
 {
 	numbers[id] = id;
-	secret_queue_add(&queue, slice_str(user),
-			 &(struct secret_asker){
+	lookup_queue_add(&queue, slice_str(user),
+			 &(struct lookup_asker){
 			     .id = id, .origin = origin, .answer = on_told, .arg = &numbers[id] },
 			 now);
 }
@@ -42,12 +42,12 @@ static void add(uint64_t id, uint64_t origin, const char *user)
 /* "": nobody. */
 static const char *begin(void)
 {
-	return secret_queue_begin(&queue) ? secret_queue_user(&queue) : "";
+	return lookup_queue_begin(&queue) ? lookup_queue_name(&queue) : "";
 }
 
 static void answer(void)
 {
-	secret_queue_answer(&queue, &(struct secret_found){ 0 });
+	lookup_queue_answer(&queue, NULL);
 }
 
 static void expect_next(const char *user)
@@ -60,13 +60,13 @@ static void expect_next(const char *user)
 static int setup(void **state PGT_UNUSED)
 {
 	memset(told, 0, sizeof(told));
-	secret_queue_init(&queue, &all);
+	lookup_queue_init(&queue, &all);
 	return 0;
 }
 
 static int teardown(void **state PGT_UNUSED)
 {
-	secret_queue_fini(&queue);
+	lookup_queue_fini(&queue);
 	assert_int_equal(all.by_id.count, 0);
 	hmap_fini(&all.by_id);
 	crowd_fini(&all.crowd);
@@ -79,7 +79,7 @@ static void test_who_waits_for_the_same_shares_a_lookup(void **state PGT_UNUSED)
 	add(2, 2, "anna");
 	assert_string_equal(begin(), "anna");
 	add(3, 3, "anna");
-	assert_false(secret_queue_has_next(&queue));
+	assert_false(lookup_queue_has_next(&queue));
 	answer();
 	for (unsigned id = 1; id <= 3; id++)
 		assert_int_equal(told[id], 1);
@@ -108,22 +108,22 @@ static void test_who_has_left_is_not_asked_for(void **state PGT_UNUSED)
 	add(2, 1, "b");
 	add(3, 2, "b");
 	add(4, 1, "c");
-	assert_ptr_equal(secret_crowd_withdraw(&all, 1), &numbers[1]);
-	assert_ptr_equal(secret_crowd_withdraw(&all, 2), &numbers[2]);
-	assert_null(secret_crowd_withdraw(&all, 2));
+	assert_ptr_equal(lookup_crowd_withdraw(&all, 1), &numbers[1]);
+	assert_ptr_equal(lookup_crowd_withdraw(&all, 2), &numbers[2]);
+	assert_null(lookup_crowd_withdraw(&all, 2));
 	expect_next("c");
 	expect_next("b");
 	expect_next("");
 	assert_int_equal(told[1] + told[2], 0);
 	assert_int_equal(told[3] + told[4], 2);
-	assert_null(secret_crowd_withdraw(&all, 3));
+	assert_null(lookup_crowd_withdraw(&all, 3));
 }
 
 static void test_who_leaves_while_it_is_asked_for(void **state PGT_UNUSED)
 {
 	add(1, 1, "a");
 	assert_string_equal(begin(), "a");
-	assert_non_null(secret_crowd_withdraw(&all, 1));
+	assert_non_null(lookup_crowd_withdraw(&all, 1));
 	assert_int_equal(queue.nwaiting, 0);
 	add(2, 1, "a");
 	answer();
@@ -131,8 +131,8 @@ static void test_who_leaves_while_it_is_asked_for(void **state PGT_UNUSED)
 	assert_int_equal(told[2], 1);
 	add(3, 1, "b");
 	assert_string_equal(begin(), "b");
-	assert_non_null(secret_crowd_withdraw(&all, 3));
-	secret_queue_put_back(&queue);
+	assert_non_null(lookup_crowd_withdraw(&all, 3));
+	lookup_queue_put_back(&queue);
 	expect_next("");
 }
 
@@ -142,7 +142,7 @@ static void test_what_failed_is_the_next_again(void **state PGT_UNUSED)
 	add(2, 1, "b");
 	add(3, 2, "c");
 	assert_string_equal(begin(), "a");
-	secret_queue_put_back(&queue);
+	lookup_queue_put_back(&queue);
 	expect_next("a");
 	expect_next("c");
 	expect_next("b");
@@ -154,7 +154,7 @@ static void test_patience_ends_but_for_what_is_under_way(void **state PGT_UNUSED
 	add_at(2, 1, "b", 11);
 	add_at(3, 1, "b", 20);
 	assert_string_equal(begin(), "a");
-	secret_queue_dismiss(&queue, 15, &(struct secret_found){ 0 });
+	lookup_queue_dismiss(&queue, 15, NULL);
 	assert_int_equal(told[1], 0);
 	assert_int_equal(told[2], 1);
 	assert_int_equal(told[3], 0);
@@ -183,11 +183,11 @@ static void test_nobody_is_lost_at_random(void **state PGT_UNUSED)
 		case 3:
 			if (next)
 				back +=
-				    secret_crowd_withdraw(&all, (uint64_t)rand() % next) != NULL;
+				    lookup_crowd_withdraw(&all, (uint64_t)rand() % next) != NULL;
 			break;
 		case 4:
 			if (!queue.asked)
-				secret_queue_begin(&queue);
+				lookup_queue_begin(&queue);
 			break;
 		case 5:
 			if (queue.asked)
@@ -195,18 +195,17 @@ static void test_nobody_is_lost_at_random(void **state PGT_UNUSED)
 			break;
 		case 6:
 			if (rand() % 4 == 0)
-				secret_queue_put_back(&queue);
+				lookup_queue_put_back(&queue);
 			break;
 		case 7:
 			if (rand() % 8 == 0)
-				secret_queue_dismiss(&queue, (usec_t)step - 50,
-						     &(struct secret_found){ 0 });
+				lookup_queue_dismiss(&queue, (usec_t)step - 50, NULL);
 			break;
 		}
 		assert_int_equal(queue.nwaiting, all.crowd.n);
 	}
-	secret_queue_put_back(&queue);
-	while (secret_queue_begin(&queue))
+	lookup_queue_put_back(&queue);
+	while (lookup_queue_begin(&queue))
 		answer();
 	for (unsigned id = 0; id < PGT_NELEMS(told); id++) {
 		assert_true(told[id] <= 1);
