@@ -2,10 +2,11 @@
  *
  * throttle.h - addresses that have failed to prove who they are, and how long they have to wait.
  *
- * Counts wrong proofs by address and user, and ten times as many by address alone: so that nobody
- * keeps a user out who comes from elsewhere.  Whether there is such a user plays no part, and
- * neither does a success, which would tell that there is one.
- * A table of fixed size: who has failed least makes room.  Any thread; takes the time as a number.
+ * Counts wrong proofs by address and user, so that nobody keeps a user out who comes from
+ * elsewhere; and ten times as many by address alone, but those of a user who had to wait already.
+ * Whether there is such a user plays no part, and neither does a success, which would tell that
+ * there is one. A table of fixed size: who has failed least makes room.  Any thread; takes the time
+ * as a number.
  */
 #ifndef PGT_CLIENT_THROTTLE_H
 #define PGT_CLIENT_THROTTLE_H

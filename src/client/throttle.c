@@ -86,8 +86,9 @@ static usec_t backoff(unsigned above, usec_t max)
 	return wait < max ? wait : max;
 }
 
-static bool fail(uint64_t origin, struct slice user, unsigned allowed, usec_t backoff_max,
-		 usec_t now)
+/* How often it has, now. */
+static unsigned fail(uint64_t origin, struct slice user, unsigned allowed, usec_t backoff_max,
+		     usec_t now)
 {
 	struct row *row = find_or_add(origin, user, now);
 	struct throttle_facts *f = &row->facts;
@@ -98,20 +99,22 @@ static bool fail(uint64_t origin, struct slice user, unsigned allowed, usec_t ba
 		f->until = now + backoff(f->failures - allowed, backoff_max);
 	/* Not sooner than the next one could be made, many times. */
 	row->forget_at = now + 2 * (backoff_max > BACKOFF_FIRST ? backoff_max : BACKOFF_FIRST);
-	return f->failures == allowed;
+	return f->failures;
 }
 
 bool throttle_fail(uint64_t origin, struct slice user, const struct throttle_limits *limits,
 		   usec_t now)
 {
-	bool is_news;
+	unsigned of_address_max = ADDRESS_FACTOR * limits->failures;
+	unsigned of_user, of_address = 0;
 
 	pthread_mutex_lock(&throttle.lock);
-	is_news = fail(origin, name_of(user), limits->failures, limits->backoff_max, now);
-	is_news |=
-	    fail(origin, SLICE(""), ADDRESS_FACTOR * limits->failures, limits->backoff_max, now);
+	of_user = fail(origin, name_of(user), limits->failures, limits->backoff_max, now);
+	/* Who goes on for ever with one old password keeps no other user out. */
+	if (of_user <= limits->failures)
+		of_address = fail(origin, SLICE(""), of_address_max, limits->backoff_max, now);
 	pthread_mutex_unlock(&throttle.lock);
-	return is_news;
+	return of_user == limits->failures || of_address == of_address_max;
 }
 
 static usec_t wait_of(uint64_t origin, struct slice user, usec_t now)

@@ -133,3 +133,13 @@ def test_without_the_setting_nobody_waits(pooler):
     guess(t, 50)
     assert conversation(t, APP_USER, APP_DATABASE) == quiet
     assert log_in(t) is None and t.admin("SHOW LOGINS") == []
+
+
+def test_an_old_password_of_one_user_keeps_no_other_out(pooler):
+    """However long it goes on: only many names are counted for the address."""
+    t = pooler({"login_backoff_max": "100ms"})
+    for _ in range(40):
+        wait_until(lambda: guess(t, 1, "somebody_else")[0][0] == "28P01", 5, "it may try again")
+    rows = {row["user"]: row["failures"] for row in t.admin("SHOW LOGINS")}
+    assert rows["somebody_else"] == 40 and rows.get("", 0) <= 3
+    assert log_in(t) is None

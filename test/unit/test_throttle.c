@@ -80,6 +80,14 @@ static void test_an_address_that_tries_many_names_waits(void **state PGT_UNUSED)
 	assert_int_equal(wait_of(2, "anna", 0), 0);
 }
 
+static void test_one_user_does_not_make_the_address_wait(void **state PGT_UNUSED)
+{
+	for (unsigned i = 0; i < 100; i++)
+		guess(1, "anna", i);
+	assert_true(wait_of(1, "anna", 100) > 0);
+	assert_int_equal(wait_of(1, "bert", 100), 0);
+}
+
 static void test_long_names(void **state PGT_UNUSED)
 {
 	char name[5000];
@@ -125,6 +133,7 @@ int main(void)
 		cmocka_unit_test_setup(test_who_has_not_failed_for_long_is_forgotten, setup),
 		cmocka_unit_test_setup(test_nobody_else_waits, setup),
 		cmocka_unit_test_setup(test_an_address_that_tries_many_names_waits, setup),
+		cmocka_unit_test_setup(test_one_user_does_not_make_the_address_wait, setup),
 		cmocka_unit_test_setup(test_long_names, setup),
 		cmocka_unit_test_setup(test_i6_many_addresses_at_random, setup),
 	};
