@@ -127,7 +127,8 @@ def test_addresses_take_turns_in_lookups(server, pooler):
     order = [who for who, in server.sql("SELECT who FROM flood.asked ORDER BY at",
                                         dbname=APP_DATABASE)]
     assert len(order) == 102
-    assert order.index(USER) <= 2 and order.index("flood_third") <= 3
+    # Either of the two may have come first, from another thread.
+    assert max(order.index(USER), order.index("flood_third")) <= 3
 
 
 def test_a_secret_that_is_kept_is_told_at_once(server, pooler):
