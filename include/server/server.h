@@ -157,6 +157,7 @@ struct server {
 	uint64_t batch; /* counts ReadyForQuery; what is sent now is in batch + replies.ncycles */
 	uint64_t id;
 	uint64_t sequence_user; /* the client that has used it last */
+	uint64_t plans_for;     /* whom plans may tell of that code has kept: relay/session.c */
 	uint64_t made_for;      /* the only client that may have it: replication; 0: any */
 	uint32_t pid;
 	struct backend *backend; /* who has this process, for all threads; NULL: the monitor's */

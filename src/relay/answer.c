@@ -204,7 +204,8 @@ static bool changes_defaults(struct slice tag)
 static bool is_ddl(struct slice tag)
 {
 	return slice_starts_with(tag, SLICE("CREATE ")) ||
-	       slice_starts_with(tag, SLICE("ALTER ")) || slice_starts_with(tag, SLICE("DROP "));
+	       slice_starts_with(tag, SLICE("ALTER ")) || slice_starts_with(tag, SLICE("DROP ")) ||
+	       slice_is_equal(tag, SLICE("COMMIT PREPARED"));
 }
 
 void answer_note_ddl(struct server *s)
@@ -236,8 +237,8 @@ static bool is_definition(const struct client *c, struct slice tag)
 		what = slice_of(tag.p + create.n, tag.n - create.n);
 	else if (slice_starts_with(tag, alter))
 		what = slice_of(tag.p + alter.n, tag.n - alter.n);
-	else
-		return false;
+	else /* nobody knows what that was */
+		return slice_is_equal(tag, SLICE("COMMIT PREPARED"));
 	for (size_t i = 0; i < PGT_NELEMS(kinds); i++)
 		if (slice_is_equal(what, slice_str(kinds[i])))
 			return true;

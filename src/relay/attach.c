@@ -165,7 +165,8 @@ static enum step settle_in(struct client *c, struct server *s)
 		s->carry_due = true;
 		return STEP_DONE;
 	}
-	if (s->applied != c->wanted || sequence_must_clean(c, s)) {
+	if (s->applied != c->wanted || sequence_must_clean(c, s) ||
+	    session_must_forget_plans(c, s)) {
 		context_look(c);
 		s->is_settling = session_apply(c, s) == STEP_AGAIN;
 		if (s->is_settling)

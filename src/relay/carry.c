@@ -123,7 +123,7 @@ bool carry_is_possible(const struct client *c, const struct server *s)
 {
 	struct differences d;
 
-	if (s->sequence_mixed && sequence_must_clean(c, s))
+	if ((s->sequence_mixed && sequence_must_clean(c, s)) || session_must_forget_plans(c, s))
 		return false;
 	if (c->phase != CLIENT_READY || c->group->set.pool_mode == POOL_MODE_SESSION ||
 	    !statement_is_mapped(c))

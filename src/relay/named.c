@@ -191,6 +191,8 @@ struct naming *named_rewrite(struct client *c, struct slice text, const struct s
 	size_t done = 0;
 
 	gate_env(c);
+	/* Another statement of the same text may set something that the plan is made by. */
+	c->sets_locally |= facts->statements > 1;
 	for (; naming->n < facts->nnames; naming->n++) {
 		const struct sql_name *name = &facts->names[naming->n];
 		struct slice there = resolve(c, facts, naming->n, &odd);

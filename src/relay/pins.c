@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "relay/parts.h"
 #include "route/nodes.h"
+#include "sql/stream_guard.h"
 #include "stats/event.h"
 
 #include <stdlib.h>
@@ -299,6 +300,16 @@ static void note_path(struct client *c, const struct sql_facts *facts)
 	c->env_known = false;
 }
 
+/* Of what DO has run no tag tells. */
+static void note_block(struct client *c, struct slice text)
+{
+	bool defines = sql_spells(text, SLICE("create")) || sql_spells(text, SLICE("alter"));
+
+	if (defines && (sql_spells(text, SLICE("function")) || sql_spells(text, SLICE("routine")) ||
+			sql_spells(text, SLICE("procedure"))))
+		c->server->has_ddl = c->server->has_definition = true;
+}
+
 void pins_note(struct client *c, const struct sql_facts *facts, struct slice text)
 {
 	const uint32_t ends = SQL_EFFECT_RELEASE | SQL_EFFECT_DISCARD_ALL |
@@ -306,6 +317,8 @@ void pins_note(struct client *c, const struct sql_facts *facts, struct slice tex
 			      SQL_EFFECT_DEALLOCATE_ALL;
 	uint32_t mask;
 
+	if (facts->effects & SQL_EFFECT_BLOCK)
+		note_block(c, text);
 	if (c->group->set.pool_mode == POOL_MODE_SESSION) {
 		/* Its startup settings it has back otherwise. */
 		c->resets |= context_is_reset(c->group, facts);

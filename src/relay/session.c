@@ -115,6 +115,35 @@ bool session_reads_by_default(const struct client *c)
 								: c->group->reads_by_default;
 }
 
+/* Plans that code keeps (PL/pgSQL) are its server's, where nothing tells sessions apart. */
+static bool has_own(const struct param_set *set)
+{
+	for (unsigned i = 0; i < set->n; i++)
+		if (strchr(set->items[i].name, '.'))
+			return true;
+	return session_has_role(set);
+}
+
+/* Whom they may tell of: a tenant, or who has set the same.  What is known of the database's code
+ * is in it, since by what was known before it told of nobody. */
+static uint64_t plans_for(const struct client *c)
+{
+	const struct param_set *wants = c->wanted;
+	uint64_t key = c->group->catalog_version;
+
+	if (c->group->is_shared && c->tenant)
+		key = hash_more(key, c->tenant->business_id, strlen(c->tenant->business_id));
+	if (has_own(wants))
+		key = hash_more(key, &wants->link.hash, sizeof(wants->link.hash));
+	return key;
+}
+
+bool session_must_forget_plans(const struct client *c, const struct server *s)
+{
+	return gate_plans_tell(c->group) && c->group->set.pool_mode != POOL_MODE_SESSION &&
+	       !c->group->replication && s->plans_for != plans_for(c);
+}
+
 static void put_resets(struct buf *sql, const struct group *group, const struct param_set *has,
 		       const struct param_set *wants)
 {
@@ -184,9 +213,14 @@ enum step session_apply(struct client *c, struct server *s)
 	struct buf sql = { 0 };
 
 	bool is_mixed = s->sequence_mixed && sequence_must_clean(c, s);
+	bool must_forget = session_must_forget_plans(c, s);
 
-	if (s->applied == c->wanted && !is_mixed)
+	if (s->applied == c->wanted && !is_mixed && !must_forget)
 		return STEP_DONE;
+	if (must_forget) {
+		buf_printf(&sql, "%s", "DISCARD PLANS; ");
+		s->plans_for = plans_for(c);
+	}
 	if (is_mixed) {
 		buf_printf(&sql, "%s", "DISCARD SEQUENCES; ");
 		s->sequence_mixed = false;

@@ -128,10 +128,11 @@ def test_i1_a_function_that_is_not_immutable_tells_a_tenant_its_own_id(app, prim
     
 
 CHANGES = [MAKE.format("IMMUTABLE"), "ALTER FUNCTION kept_who() IMMUTABLE",
-           "DO $$ BEGIN END $$; ALTER ROUTINE kept_who() IMMUTABLE"]
+           "DO $$ BEGIN END $$; ALTER ROUTINE kept_who() IMMUTABLE",
+           "DO $$ BEGIN EXECUTE 'ALTER FUNCTION kept_who() IMMUTABLE'; END $$"]
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=["replace", "alter", "routine"])
+@pytest.mark.parametrize("change", CHANGES, ids=["replace", "alter", "routine", "do"])
 @pytest.mark.parametrize("ask", [unnamed, bound, execute])
 def test_i1_it_is_made_so_while_statements_are_prepared(app, primary, turnstile, ask, change):
     app.execute(MAKE.format("STABLE"))
@@ -176,3 +177,65 @@ def test_i1_nor_of_what_is_set_for_a_transaction(app, primary, turnstile, ask):
                 client.query(f"BEGIN; SET LOCAL app.who = '{name}'")
                 assert ask(client, "who") == [name]
                 client.query("COMMIT")
+
+
+def test_i1_it_is_made_so_in_two_phases(app, primary, turnstile):
+    app.execute(MAKE.format("STABLE"))
+    with two(turnstile(shared(primary)), "SET plan_cache_mode = force_generic_plan") as sessions:
+        for client, _ in sessions:
+            prepare(client, "who")
+        first = sessions[0][0]
+        for text in ("BEGIN", "ALTER FUNCTION kept_who() IMMUTABLE", "PREPARE TRANSACTION 'kept'"):
+            first.query(text)
+        for client, its_id in sessions:
+            assert bound(client, "who") == [its_id]
+        first.query("COMMIT PREPARED 'kept'")
+        for _ in range(4):
+            for client, its_id in sessions:
+                assert bound(client, "who") == [its_id]
+
+
+IN_ONE_TEXT = ["SET LOCAL app.who = 'ann'; EXECUTE who",
+               "SELECT set_config('app.who', 'ann', true); EXECUTE who",
+               "BEGIN; SET LOCAL app.who = 'ann'; EXECUTE who; COMMIT"]
+
+
+@pytest.mark.parametrize("text", IN_ONE_TEXT, ids=["set", "call", "block"])
+def test_i1_nor_of_what_is_set_in_the_text_that_executes_it(app, primary, turnstile, text):
+    app.execute(MAKE.format("IMMUTABLE").replace(SETTING, "app.who"))
+    t = turnstile(in_own_database(primary, shop(primary, {"default_pool_size": 1})))
+    with clients(t, 2, dbname=DATABASE) as (ann, bob):
+        for client in ann, bob:
+            prepare(client, "who", "SELECT coalesce(kept_who(), '')")
+        for _ in range(3):
+            assert [m.row for m in raw.find(ann.query(text), "D")][-1] == ("ann",)
+            assert bound(bob, "who") == execute(bob, "who") == [""]
+
+
+# --- plans that PL/pgSQL keeps ---------------------------------------------------------------------
+PLPGSQL = """CREATE OR REPLACE FUNCTION kept_within() RETURNS text STABLE LANGUAGE plpgsql AS
+             $$ BEGIN RETURN coalesce(kept_who(), ''); END $$"""
+WITHIN = "SELECT kept_within()"
+
+
+@pytest.mark.parametrize("ask", [unnamed, lambda client, text: [r[0] for r in client.rows(text)]],
+                         ids=["extended", "simple"])
+def test_i1_plans_within_functions_tell_a_tenant_its_own_id(app, primary, turnstile, ask):
+    app.execute(MAKE.format("IMMUTABLE"))
+    app.execute(PLPGSQL)
+    with two(turnstile(shared(primary))) as sessions:
+        for _ in range(4):
+            for client, its_id in sessions:
+                assert ask(client, WITHIN) == [its_id]
+
+
+def test_i1_plans_within_functions_tell_nobody_of_settings(app, primary, turnstile):
+    app.execute(MAKE.format("IMMUTABLE").replace(SETTING, "app.who"))
+    app.execute(PLPGSQL)
+    t = turnstile(in_own_database(primary, shop(primary, {"default_pool_size": 1})))
+    with clients(t, 3, dbname=DATABASE) as sessions:
+        for client, name in zip(sessions, ("ann", "bob")):
+            client.query(f"SET app.who = '{name}'")
+        for _ in range(4):
+            for client, name in zip(sessions, ("ann", "bob", "")):
+                assert unnamed(client, WITHIN) == [name]
