@@ -128,7 +128,8 @@ static void prepare_limits(const struct config *config)
 	const struct settings *set = &config->global;
 	size_t databases = config->ndatabases ? config->ndatabases : 1;
 
-	process_raise_file_limit(OTHER_FILES + set->max_client_conn + 2 * strangers_max(set) +
+	/* Strangers are twice as many at most, and as many are being turned away. */
+	process_raise_file_limit(OTHER_FILES + set->max_client_conn + 3 * strangers_max(set) +
 				 databases * set->default_pool_size);
 	process_hide_memory();
 	if (*FAILPOINTS_NOTE)

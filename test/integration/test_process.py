@@ -421,6 +421,14 @@ def test_i6_out_of_descriptors(primary):
             assert other.rows("SELECT 1") == [("1",)]
 
 
+def test_it_warns_of_too_few_descriptors_for_a_flood(primary):
+    """300 clients, twice as many strangers, and 300 who are being turned away."""
+    with wrapped(shop(primary, {"max_client_conn": 300}), before=["prlimit", "--nofile=1200:1200", "--"]) as t:
+        assert t.log_contains("the limit of open files is 1200, but the configuration may need")
+    with wrapped(shop(primary, {"max_client_conn": 300}), before=["prlimit", "--nofile=1500:1500", "--"]) as t:
+        assert not t.log_contains("the limit of open files")
+
+
 def _speaks_to_supervisors():
     linked = subprocess.run(["ldd", built_binary()], capture_output=True, text=True, check=False)
     return "libsystemd" in linked.stdout
