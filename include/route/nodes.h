@@ -96,6 +96,7 @@ struct node_set {
 	pthread_mutex_t lock;
 	const struct sql_catalog *catalog; /* or NULL as long as it was not read; .judged */
 	const struct sql_leaving *leaving; /* the same */
+	_Atomic bool leaving_is_old;       /* what there is now could not be had */
 };
 
 /* Its "host:port" in *room, which it returns. */

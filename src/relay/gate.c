@@ -67,7 +67,8 @@ static PGT_NOINLINE void renew_catalog(struct group *group, unsigned version)
 	sql_leaving_unref(group->leaving);
 	group->catalog = node_set_catalog(group->nodes);
 	group->leaving = node_set_leaving(group->nodes);
-	group->plans_tell = sql_leaving_has_suspects(group->leaving);
+	group->plans_tell =
+	    group->nodes->leaving_is_old || sql_leaving_has_suspects(group->leaving);
 	if (sql_leaving_is_empty(group->leaving)) {
 		sql_leaving_unref(group->leaving);
 		group->leaving = NULL;

@@ -175,6 +175,7 @@ void node_set_publish_leaving(struct node_set *set, const struct sql_leaving *le
 	old = leaving ? set->leaving : NULL;
 	if (leaving)
 		set->leaving = leaving;
+	set->leaving_is_old = !leaving;
 	pthread_mutex_unlock(&set->lock);
 	atomic_fetch_add(&set->version, 1);
 	atomic_store(&set->learned, definitions);

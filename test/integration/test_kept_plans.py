@@ -179,6 +179,25 @@ def test_i1_nor_of_what_is_set_for_a_transaction(app, primary, turnstile, ask):
                 client.query("COMMIT")
 
 
+def test_i1_it_is_made_so_when_nobody_can_be_asked_any_more(app, kept, turnstile):
+    """Without a monitor a server connection of the application's asks, and is refused."""
+    app.execute(MAKE.format("STABLE"))
+    t = turnstile(shared(kept))
+    with two(t, "SET plan_cache_mode = force_generic_plan") as sessions:
+        for client, its_id in sessions:
+            prepare(client, "who")
+            assert bound(client, "who") == [its_id]
+        kept.sql("REVOKE SELECT ON pg_operator FROM public", dbname=DATABASE)
+        try:
+            sessions[0][0].query("ALTER FUNCTION kept_who() IMMUTABLE")
+            wait_until(lambda: bound(sessions[0][0], "who") and "cannot be asked" in t.log_text(), 10,
+                       "it is refused")
+            for client, its_id in sessions * 3:
+                assert bound(client, "who") == [its_id]
+        finally:
+            kept.sql("GRANT SELECT ON pg_operator TO public", dbname=DATABASE)
+
+
 def test_i1_it_is_made_so_in_two_phases(app, primary, turnstile):
     app.execute(MAKE.format("STABLE"))
     with two(turnstile(shared(primary)), "SET plan_cache_mode = force_generic_plan") as sessions:
