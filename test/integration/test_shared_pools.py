@@ -553,10 +553,11 @@ def test_a_server_that_is_kept_gets_the_ceiling_of_a_reload(ledger, turnstile):
 
 
 def test_a_lost_server_is_replaced(ledger, turnstile):
-    with clients(turnstile(shared(ledger)), "acme", "globex") as (acme, globex):
+    t = turnstile(shared(ledger))
+    with clients(t, "acme", "globex") as (acme, globex):
         pid = acme.rows(PID)[0][0]
         ledger.sql(f"SELECT pg_terminate_backend({pid})")
-        wait_until(lambda: not ledger.sql(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}"))
+        wait_until(lambda: pid not in [str(row["remote_pid"]) for row in t.admin("SHOW SERVERS")])
         assert globex.rows(OWN) == [("7",)]
         assert acme.rows(OWN) == [("42",)]
 
