@@ -97,8 +97,9 @@ def test_metrics_are_what_show_says(primary, turnstile, port):
         for figure in "p50", "p95", "p99", "max":
             assert value(found, f"tenant_latency_{figure}_seconds", tenant="globex", kind="query",
                          period=period) == pytest.approx(float(rows["globex"][f"{columns}_{figure}"]) / 1e6)
+            # A bucket is told by its middle, which is up to 1.6 % from what was in it.
             assert value(found, f"tenant_latency_{figure}_seconds", tenant="globex", kind="transaction",
-                         period=period) >= 0.2
+                         period=period) >= 0.2 * 0.98
             assert value(found, f"latency_{figure}_seconds", database=APP_DATABASE, node=0, kind="query",
                          period=period) == value(found, f"latency_{figure}_seconds", database=APP_DATABASE,
                                                  kind="query", period=period) == \
