@@ -226,6 +226,7 @@ def test_a_password_that_has_not_expired(server, pooler, bert, until):
     assert whoami(pooler(), bert, "one") == bert
 
 
+@pytest.mark.slow
 def test_a_password_expires_while_it_is_kept(server, pooler, bert):
     t = pooler({"auth_query": SHADOW})
     server.sql(f"DO $$ BEGIN EXECUTE format('ALTER ROLE {bert} VALID UNTIL %L',"
@@ -383,6 +384,7 @@ def test_the_row_of_another_user_is_nobodys(server, pooler, bert):
     assert gets_in(t, bert, "one")
 
 
+@pytest.mark.slow
 def test_auth_user_is_not_let_in(server, turnstile):
     t = turnstile(config(server), {ASKER: "wrong"})
     told = refusal(t, USER, PASSWORD)
@@ -506,6 +508,7 @@ def test_a_reload_while_it_is_looked_up(server, pooler):
         assert client.message().number == 10
 
 
+@pytest.mark.slow
 def test_an_answer_that_does_not_come(server, pooler):
     t = pooler({"auth_query": SLOW})
     with held(server):

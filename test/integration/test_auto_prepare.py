@@ -430,6 +430,7 @@ def slower(t):
     return [r for r in t.admin("SHOW SAVINGS") if r["database"] == APP_DATABASE][0]["auto_slower"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_plan_that_flips_is_given_up(app, pair):
     """After five runs PostgreSQL takes a plan for any parameter: what is rare is sought among all."""

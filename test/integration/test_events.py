@@ -221,6 +221,7 @@ def test_what_nobody_could_be_told_is_counted(primary, turnstile, teller):
     assert first["number"] > 10 and first["missed"] == first["number"] - 1
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was(primary, turnstile, teller):
     """Behind a lost connection, a RELOAD, and what was told meanwhile to nobody."""
     with listening(primary, "tell_on") as told:

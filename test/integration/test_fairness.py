@@ -217,6 +217,7 @@ def test_a_share_is_raised_while_somebody_waits(log, turnstile, raise_it):
         assert errors(acme[2].until("Z")) == []
 
 
+@pytest.mark.slow
 def test_who_waits_for_a_share_opens_no_reserve(log, turnstile):
     """Nor do they make the pool open connections that they may not have."""
     reserve = 2

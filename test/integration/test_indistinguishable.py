@@ -40,6 +40,7 @@ def test_i2_random_sessions_are_as_on_connections_of_their_own(databases, turnst
         assert scene.count_prepared()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_i2_what_differs_is_found_and_made_small(databases, turnstile):
     """The test of the test: a pooler that loses what a session has made is found out."""

@@ -474,6 +474,7 @@ def test_i10_time_of_servers_is_a_debt_of_the_next_transaction(primary, turnstil
         assert 2 * 3600 - lasted <= seconds(refused) < (lasted / 0.1 - 1) * 3600
 
 
+@pytest.mark.slow
 def test_ten_heavy_queries_count_more_than_ten_light_ones(primary, turnstile):
     t = turnstile(limited(primary, {"exec_rate": "3s/h"}))
     with enter(t, "acme") as light, enter(t, "globex") as heavy:

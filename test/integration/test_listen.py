@@ -456,6 +456,7 @@ def test_pg_listening_channels_in_a_prepared_statement(primary, turnstile, name)
 
 
 # --- those who leave --------------------------------------------------------------------------
+@pytest.mark.slow
 def test_i2_channels_are_gone_with_their_client(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1}))
     with clients(t, 2) as (listener, speaker):

@@ -240,6 +240,7 @@ def test_wrong_password_of_the_monitor_is_said(pair, turnstile):
     assert not t.log_contains("wrong")
 
 
+@pytest.mark.slow
 def test_node_that_never_answers_is_down(pair, turnstile):
     with raw.FakeServer(login=lambda session: session.receive(1)) as silent:
         t = turnstile(watched(pair[0], silent))
@@ -247,6 +248,7 @@ def test_node_that_never_answers_is_down(pair, turnstile):
         assert "no answer" in nodes(t)[1]["error"]
 
 
+@pytest.mark.slow
 def test_node_is_not_down_because_we_were_stopped(turnstile):
     """What it has answered meanwhile is read before it is said to be silent."""
     asked, may_answer = threading.Event(), threading.Event()

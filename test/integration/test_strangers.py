@@ -162,6 +162,7 @@ def test_a_flood_of_cancels_is_one_at_a_time(turnstile):
 
 
 # --- connections that do not log in -----------------------------------------------------------------
+@pytest.mark.slow
 def test_those_who_have_not_logged_in_are_bounded(primary, turnstile):
     """They take no place of one who has; a bound of their own keeps descriptors for servers."""
     t = turnstile(shop(primary, {"max_client_conn": 100, "default_pool_size": 1}))

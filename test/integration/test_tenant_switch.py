@@ -597,6 +597,7 @@ def be_many(pooler, seed, wrong, seen):
     client.close()
 
 
+@pytest.mark.slow
 def test_i1_many_sessions_that_choose(ledger, turnstile):
     """On two servers, with cancels and with servers that die."""
     t = turnstile(switching(ledger, {"tenant_by": "set, comment", "query_wait_timeout": "20s"}))

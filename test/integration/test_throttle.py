@@ -135,6 +135,7 @@ def test_without_the_setting_nobody_waits(pooler):
     assert log_in(t) is None and t.admin("SHOW LOGINS") == []
 
 
+@pytest.mark.slow
 def test_an_old_password_of_one_user_keeps_no_other_out(pooler):
     """However long it goes on: only many names are counted for the address."""
     t = pooler({"login_backoff_max": "100ms"})

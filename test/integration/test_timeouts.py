@@ -286,6 +286,7 @@ def slipping(primary):
     return primary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["query", "prepared"])
 def test_what_slips_past_is_cancelled(slipping, turnstile, protocol):
     t = turnstile(tier(slipping, "500ms", tenant_pool="dedicated"))
@@ -302,6 +303,7 @@ def test_what_slips_past_is_cancelled(slipping, turnstile, protocol):
     assert t.log_contains("longer than its ceiling")
 
 
+@pytest.mark.slow
 def test_each_statement_of_a_string_has_its_time(primary, turnstile):
     t = turnstile(tier(primary, "2s"))
     with enter(t, "acme") as client:
