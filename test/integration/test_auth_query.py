@@ -143,11 +143,13 @@ def test_time_does_not_tell_strangers_from_plain_secrets(pooler):
     t = pooler({"auth_query": "SELECT usename, 'own' FROM pg_shadow WHERE usename=$1",
                 "scram_iterations": 100000}, {"user": ASKER, "password": ASKER_PASSWORD})
 
-    def soonest(user):
-        return min(time_to_challenge(t, user) for _ in range(5))
+    soonest = {USER: 60, "sq_anne": 60}
 
-    known = soonest(USER)
-    assert soonest("sq_anne") > known / 2
+    def are_alike():  # what else this machine does makes them longer only
+        for user in soonest:
+            soonest[user] = min(soonest[user], *(time_to_challenge(t, user) for _ in range(5)))
+        return soonest["sq_anne"] > soonest[USER] / 2
+    wait_until(are_alike, 30, lambda: soonest)
 
 
 def test_auth_file_comes_first(server, turnstile):
