@@ -97,6 +97,14 @@ def pid_of(client):
     return int(client.rows("SELECT pg_backend_pid()")[0][0])
 
 
+def made_on_both(primary, replica, schema):
+    """The two, when what is made on the one has come to the other, in the application's database."""
+    with primary.connect(APP_DATABASE) as connection:
+        connection.execute(schema)
+    replica.wait_caught_up(primary)
+    return primary, replica
+
+
 def pool_of(pooler, column, database=APP_DATABASE):
     """A column of SHOW POOLS for the application's pool; 0 when there is none yet."""
     rows = [row for row in pooler.admin("SHOW POOLS") if row["database"] == database]

@@ -12,7 +12,7 @@ import pytest
 import raw
 import tenancy
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
-from rig import clients, essence, log_in, shop, wait_nodes
+from rig import clients, essence, log_in, made_on_both, shop, wait_nodes
 from tenancy import SETTING, errors
 from test_signed_context import DATABASE as SIGNED, KEY, SCRIPT
 from turnstile import merge
@@ -43,10 +43,7 @@ GRANT ALL ON promoted TO {APP_USER};
 
 @pytest.fixture(scope="module")
 def pair(primary, replica):
-    with primary.connect(APP_DATABASE) as connection:
-        connection.execute(SCHEMA)
-    replica.wait_caught_up(primary)
-    return primary, replica
+    return made_on_both(primary, replica, SCHEMA)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
-from rig import essence, log_in, wait_nodes
+from rig import essence, log_in, made_on_both, wait_nodes
 from tenancy import errors
 from test_promote import answered_by, begins_on, promoted, promoting, WHERE
 from waiting import wait_until
@@ -23,10 +23,7 @@ GRANT ALL ON read_by_default, read_by_default_unlogged TO {APP_USER};
 
 @pytest.fixture(scope="module")
 def pair(primary, replica):
-    with primary.connect(APP_DATABASE) as connection:
-        connection.execute(SCHEMA)
-    replica.wait_caught_up(primary)
-    return primary, replica
+    return made_on_both(primary, replica, SCHEMA)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE, APP_USER
-from rig import clients, log_in, shop, wait_nodes
+from rig import clients, log_in, made_on_both, shop, wait_nodes
 from tenancy import SETTING, enter, errors, tenants
 from turnstile import merge
 from waiting import wait_until
@@ -50,10 +50,7 @@ SLOW = "SELECT rescue_slow()"
 
 @pytest.fixture(scope="module")
 def pair(primary, replica):
-    with primary.connect(APP_DATABASE) as connection:
-        connection.execute(SCHEMA)
-    replica.wait_caught_up(primary)
-    return primary, replica
+    return made_on_both(primary, replica, SCHEMA)
 
 
 @pytest.fixture(autouse=True)
