@@ -27,7 +27,7 @@ from machine import scratch_dir
 from mishaps import MISHAPS, Misfortune, Scene, mishap
 from rig import wait_nodes
 from turmoil import CHOOSER, GRACE, Load, descriptors, settle
-from turnstile import Turnstile
+from turnstile import laid_over, Turnstile
 from waiting import wait_until
 
 OWN, SESSIONS = "own", "sessions"  # further entries for the same database
@@ -87,12 +87,6 @@ CHANGES = [
     {"databases": {OWN: {"pool_size": 1, "route": "primary"}}},
     {"databases": {APP_DATABASE: {"read_your_writes": "session", "promote": "first_write"}}},
     {"tiers": {"standard": {"statement_timeout": "15s", "max_transactions": 2, "weight": 4}}}]
-
-
-def laid_over(config, change):
-    """A change as Pooler.reload() takes it, which knows no part of a database or a tier."""
-    return {section: {key: {**config[section][key], **value} if isinstance(value, dict) else value
-                      for key, value in keys.items()} for section, keys in change.items()}
 
 
 @dataclass

@@ -23,7 +23,7 @@ from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from mishaps import MISHAPS, Misfortune, Scene
 from rig import memory_kib, wait_nodes
 from rough_road import RoughRoad
-from turnstile import Turnstile
+from turnstile import laid_over, Turnstile
 from waiting import wait_until
 
 GRACE, CALM = 5, 10  # seconds behind the last mishap: errors may still come from it; then no more
@@ -69,6 +69,7 @@ def configuration(to_primary, to_replica, terms):
                     for n in range(terms.tenants)}}
 
 
+# Of databases and tiers: beside what they have.
 CHANGES = [
     {"pgturnstile": {"default_pool_size": 5}},
     {"pgturnstile": {"default_pool_size": 40, "max_prepared_statements": 3}},
@@ -106,8 +107,8 @@ def set_scene(stack, terms):
     pooler.start()
     wait_nodes(pooler, "primary", "replica", database=APP_DATABASE)
     return Scene(pooler, primary, replica, to_primary, to_replica, keep(RoughRoad(pooler, terms.seed)),
-                 restless.Orders(), [f"t{n}" for n in range(terms.tenants)], APP_DATABASE, CHANGES,
-                 random.Random(terms.seed))
+                 restless.Orders(), [f"t{n}" for n in range(terms.tenants)], APP_DATABASE,
+                 [laid_over(pooler.config, change) for change in CHANGES], random.Random(terms.seed))
 
 
 def descriptors(pooler):

@@ -66,6 +66,12 @@ def merge(config, changes):
     return merged
 
 
+def laid_over(config, change):
+    """A change as Pooler.reload() takes it, of one that says a part of a database or a tier only."""
+    return {section: {key: {**config[section][key], **value} if isinstance(value, dict) else value
+                      for key, value in keys.items()} for section, keys in change.items()}
+
+
 class Pooler:
     """What both have in common; see the subclasses for what a config looks like."""
 
