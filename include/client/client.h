@@ -172,6 +172,7 @@ struct client {
 	bool repeats; /* its request begins with an unnamed statement that servers may have */
 	bool batch_is_plain;   /* so has its batch, and nothing in it has changed what that means */
 	bool batch_has_parsed; /* an unnamed statement */
+	bool batch_has_bound;  /* any */
 	bool looked_at; /* its request may be sent as it is, when the queue has a server for it */
 	bool batch_goes_on; /* its batch may leave a transaction or a COPY under way */
 	bool bound_end; /* the last Bind of it was of a COMMIT or ROLLBACK, by the unnamed portal */

@@ -154,6 +154,8 @@ bool supply_open(struct pool *pool, const struct client *c, const struct server_
 void supply_serve_waiters(struct pool *pool, usec_t now);
 /* min_pool_size. */
 void supply_keep_minimum(struct pool *pool, usec_t now);
+/* One more, which nobody waits for, if limits allow and none is being opened. */
+void supply_open_spare(struct pool *pool, usec_t now);
 /* Those who wait for this pool are sent to choose again. */
 void supply_scatter_waiters(struct pool *pool);
 /* A number for what the group's sessions begin with now. */
@@ -439,6 +441,11 @@ static inline void admit_leave(struct client *c)
 bool admit_wait_for_replica(struct client *c);
 /* It waits for none any more. */
 void admit_has_node(struct client *c);
+/* Whether it is known what code leaves in sessions; who waited for that does so no more. */
+bool admit_has_proof(struct client *c);
+/* Its batch waits until that is known, and a server is asked as soon as one may be.  False: it has
+ * waited long enough. */
+bool admit_wait_for_proof(struct client *c);
 /* An event, at most one each second and tenant. */
 void admit_say_limit(struct tenant *t, const struct group *group, enum limit_kind kind,
 		     const char *outcome, usec_t now);
@@ -698,6 +705,8 @@ void carry_begin(struct client *c, struct statement *begin);
 bool learn_begin(struct server *s) PGT_MUST_USE;
 /* The same, of an idle server of the pool. */
 void learn_sweep(struct pool *pool, usec_t now);
+/* Somebody waits for the answer: where no server is idle, one is opened for the question. */
+void learn_hurry(struct pool *pool, usec_t now);
 
 /* ---- sequence.c: currval() and lastval() --------------------------------------------------------
  */

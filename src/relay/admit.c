@@ -13,6 +13,7 @@
  */
 #include "base/mem.h"
 #include "relay/parts.h"
+#include "route/nodes.h"
 #include "stats/event.h"
 #include "tenant/shared.h"
 #include "wire/write.h"
@@ -25,9 +26,13 @@
 /* Of client.waits_for, beside the limits. */
 #define WAITS_FOR_SWITCH  (NLIMITS + 1)
 #define WAITS_FOR_REPLICA (NLIMITS + 2)
+#define WAITS_FOR_PROOF   (NLIMITS + 3)
 
-/* How often a read looks whether there is a replica for it. */
-#define REPLICA_LOOK (5 * USEC_PER_MSEC)
+/* How often it is looked whether there is a replica for a read, or whether the catalog is known. */
+#define LOOK_AGAIN (5 * USEC_PER_MSEC)
+/* Who has a server in its hands does not keep it from being asked for longer than this: once a
+ * second at most somebody asks, and has to be answered. */
+#define PROOF_WAIT (3 * USEC_PER_SEC)
 
 static struct limit_now limit_now(const struct client *c)
 {
@@ -43,6 +48,12 @@ static bool is_slot(enum limit_kind kind)
 static bool waits_for_limit(const struct client *c)
 {
 	return c->waits_for && c->waits_for < WAITS_FOR_SWITCH;
+}
+
+/* For what nobody tells it of, so that it looks itself. */
+static bool looks_itself(const struct client *c)
+{
+	return c->waits_for == WAITS_FOR_REPLICA || c->waits_for == WAITS_FOR_PROOF;
 }
 
 static bool waits_for_slot(const struct client *c)
@@ -115,7 +126,7 @@ static void wake(struct client *c)
 	c->is_woken = true;
 	if (c->waits_at)
 		c->waits_at->nwoken++;
-	if (!admit_is_gated(c) && c->waits_for != WAITS_FOR_REPLICA)
+	if (!admit_is_gated(c) && !looks_itself(c))
 		stop_waiting(c);
 	relay_go_on(c);
 	/* A statement that has come meanwhile takes its BEGIN along. */
@@ -499,19 +510,45 @@ void admit_note_bytes(struct client *c, size_t n)
 		limit_charge_bytes(&c->tenant->shared->limit, &c->tenant->rules, n, relay_now(c));
 }
 
-/* ---- a read behind the fence ------------------------------------------------------------------
+/* ---- what it looks for itself -----------------------------------------------------------------
  */
+
+/* False: it has waited for max, or waits for something else, or its BEGIN is late already, which is
+ * not made later. */
+static bool look_again(struct client *c, unsigned what, usec_t max)
+{
+	usec_t waited = c->waits_for == what ? relay_now(c) - c->limit_since : 0;
+
+	if (waited >= max || c->begin_due || (c->waits_for && c->waits_for != what))
+		return false;
+	wait_for(c, what, max - waited < LOOK_AGAIN ? max - waited : LOOK_AGAIN);
+	return true;
+}
 
 bool admit_wait_for_replica(struct client *c)
 {
-	usec_t max = c->group->set.fence_wait;
-	usec_t waited = c->waits_for == WAITS_FOR_REPLICA ? relay_now(c) - c->limit_since : 0;
+	return look_again(c, WAITS_FOR_REPLICA, c->group->set.fence_wait);
+}
 
-	/* A BEGIN that is late already is not made later. */
-	if (waited >= max || c->begin_due || (c->waits_for && c->waits_for != WAITS_FOR_REPLICA))
-		return false;
-	wait_for(c, WAITS_FOR_REPLICA, max - waited < REPLICA_LOOK ? max - waited : REPLICA_LOOK);
-	return true;
+bool admit_has_proof(struct client *c)
+{
+	bool known = node_set_is_learned(c->group->nodes);
+
+	if (known && c->waits_for == WAITS_FOR_PROOF)
+		stop_waiting(c);
+	return known;
+}
+
+bool admit_wait_for_proof(struct client *c)
+{
+	usec_t max = c->server ? PROOF_WAIT : c->group->set.query_wait_timeout;
+
+	learn_hurry(gate_primary(c), relay_now(c));
+	if (look_again(c, WAITS_FOR_PROOF, max ? max : FOREVER))
+		return true;
+	if (c->waits_for == WAITS_FOR_PROOF)
+		stop_waiting(c);
+	return false;
 }
 
 void admit_has_node(struct client *c)

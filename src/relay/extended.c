@@ -51,6 +51,28 @@ static inline void look_ahead(struct client *c, struct statement *st, struct bat
 	view->replica_will_do = gate_has_choice(c) && gate_statement_is_read(c, st);
 }
 
+/* While nobody knows what code leaves behind, any statement may take back what is guarded in a
+ * shared pool, and has to be the last of its request.  So the first of several waits, which takes a
+ * moment … */
+static bool waits_for_proof(struct client *c)
+{
+	struct batch_view view;
+
+	if (admit_has_proof(c))
+		return false;
+	batch_look(c, conn_input(&c->conn), &view);
+	if (!view.complete && !view.flushed && conn_input(&c->conn).n < WAITING_INPUT_MAX)
+		return true;
+	return view.executes > 1 && admit_wait_for_proof(c);
+}
+
+/* … and so does a later one, if something was defined behind those before it. */
+static bool waits_within_batch(struct client *c)
+{
+	return c->group->is_shared && c->in_batch && c->batch_has_bound && !c->resets &&
+	       !admit_has_proof(c) && admit_wait_for_proof(c);
+}
+
 /* The first message of a batch: what the batch costs and where it may go is read ahead, up to its
  * Sync, as far as anything depends on it. */
 static enum step start_batch(struct client *c, const struct frame *f, struct statement *st)
@@ -63,6 +85,8 @@ static enum step start_batch(struct client *c, const struct frame *f, struct sta
 		return STEP_AGAIN;
 	if (c->putbacks && is_at_start(c))
 		putback_forget(c); /* with their transaction */
+	if (c->group->is_shared && waits_for_proof(c))
+		return STEP_AGAIN;
 	c->batch_is_plain = c->batch_has_parsed = false;
 	if (c->server || !c->chosen)
 		fence_begin_batch(c);
@@ -115,7 +139,7 @@ static enum step join_batch(struct client *c, const struct frame *f, struct stat
 		return step;
 	request_mark_query(c);
 	if (!c->in_batch)
-		c->batch_goes_on = c->bound_end = c->batch_ends = false;
+		c->batch_goes_on = c->bound_end = c->batch_ends = c->batch_has_bound = false;
 	c->in_batch = true;
 	return STEP_DONE;
 }
@@ -418,6 +442,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 
 	if (c->whose && !says_whose(c, f, portal, name, &step))
 		return step;
+	if (waits_within_batch(c))
+		return STEP_AGAIN;
 	if (st && st->meaning != gate_meaning(c))
 		statement_look_again(c, st);
 	if (c->owes_snapshot && st && statement_must_know(c, st->kind))
@@ -441,6 +467,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		return request_refuse_message(c, f, &e);
 	fence_look_bound(c, st);
 	c->bound_end = false;
+	c->batch_has_bound = true;
 	repeat_on_bind(c, st);
 	c->sets_locally |= st && (st->calls_set_config || st->kind == SQL_KIND_SET_LOCAL);
 	if (!statement_is_mapped(c)) {

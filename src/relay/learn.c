@@ -86,3 +86,13 @@ void learn_sweep(struct pool *pool, usec_t now)
 	if (slot)
 		(void)!learn_begin(container_of(slot, struct server, slot));
 }
+
+void learn_hurry(struct pool *pool, usec_t now)
+{
+	if (pool == &pool->group->limbo || !is_due(pool, now))
+		return;
+	if (pool_idle(pool))
+		learn_sweep(pool, now);
+	else
+		supply_open_spare(pool, now);
+}

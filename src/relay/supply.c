@@ -115,6 +115,13 @@ void supply_serve_waiters(struct pool *pool, usec_t now)
 			return;
 }
 
+void supply_open_spare(struct pool *pool, usec_t now)
+{
+	if (!attach_is_paused(pool) && !failover_is_shut(pool) && now >= pool->retry_at &&
+	    !pool->count[SLOT_LOGIN] && !pool->count[SLOT_TESTED] && pool_has_room(pool, now))
+		open_server(pool, now);
+}
+
 void supply_keep_minimum(struct pool *pool, usec_t now)
 {
 	if (!attach_is_paused(pool) && now >= pool->retry_at &&

@@ -187,8 +187,6 @@ def log_rotated(stage):
 RESTARTS = ("primary_restarted", "replica_restarted")
 OF_VISITORS = ("tenants_exchanged", "tenant_killed", "tenant_paused", "readonly", "maintenance")
 CUT_OFF = ("57P0", restless.LOST)
-# Of shared pools, up to a second behind a CREATE of anybody: docs/reliability.md, "Not promised".
-UNPROVEN = "must be the last statement of a request"
 
 
 # --- the clients ------------------------------------------------------------------------------
@@ -339,15 +337,14 @@ def spend_day(stage, terms):
     unprovoked = [f"client {book.number}, {error.doing}, asked {error.asked - began:.1f} s, told"
                   f" {error.told - began:.1f} s after the day began: {error.code}: {error.text}"
                   for error, book in errors
-                  if UNPROVEN not in error.text and not is_excused(error, book.tenant, spans, terms)]
+                  if not is_excused(error, book.tenant, spans, terms)]
     if unprovoked:
         print("events:", *(f"{name} {since - began:.1f}-{until - began:.1f}" for name, since, until in spans))
-    unproven = sum(UNPROVEN in error.text for error, _ in errors)
     return {
         "seconds": round(seconds), "kinds": both[0].counts + both[1].counts,
         "failures": both[0].failures + both[1].failures,
         **restless.audit(stage.primary, APP_DATABASE, books), "said": said, "unprovoked": unprovoked,
-        "excused": len(errors) - len(unprovoked), "unproven": unproven, "left": leftovers(stage),
+        "excused": len(errors) - len(unprovoked), "left": leftovers(stage),
         "accounts": accounts(before, Counter(totals(stage.pooler)), books),
         "done": sum((book.counts for book in books), Counter()),
         "written": sum(len(book.acknowledged) for book in books)}

@@ -127,6 +127,81 @@ def test_nothing_follows_a_reset_in_its_request(ledger, turnstile, text):
         assert acme.rows(OWN) == [("42",)]
 
 
+# ---- what code leaves is not known ----------------------------------------------------------------
+
+ASK_TWICE = "SELECT current_setting($1), n FROM (VALUES (1), (2)) AS v (n)"
+
+
+def several(n=3):
+    """A batch of which each but the last statement would have to come last, if it might reset anything."""
+    return raw.parse("", ASK_TWICE) + n * (raw.bind("", "", [SETTING]) + raw.execute())
+
+
+def ids_told(messages):
+    assert not errors(messages)
+    return {m.row[0] for m in raw.find(messages, "D")}
+
+
+@pytest.fixture
+def doubted(ledger, turnstile):
+    """A pooler, what puts in doubt what code leaves, for a second, since nobody asks more often, and a client."""
+    with ledger.connect(APP_DATABASE) as connection:
+        connection.execute(f"GRANT CREATE ON SCHEMA public TO {APP_USER}")
+    t = turnstile(shared(ledger, {"default_pool_size": 2}))
+    with clients(t, "acme", "globex") as (definer, client):
+        def define():
+            for _ in range(2):
+                assert not errors(definer.query("CREATE OR REPLACE FUNCTION doubted() RETURNS int"
+                                                " LANGUAGE sql AS 'SELECT 1'"))
+
+        client.rows(CURRENT)
+        yield t, define, client
+
+
+@pytest.mark.parametrize("block", [False, True])
+def test_a_batch_waits_until_it_is_known_what_code_leaves(doubted, block):
+    _, define, client = doubted
+    if block:
+        client.query("BEGIN")
+        client.rows(CURRENT)
+    for _ in range(2):
+        define()
+        client.send(several(), raw.sync())
+        assert ids_told(client.until("Z")) == {TENANTS["globex"]}
+
+
+def test_what_is_defined_within_a_batch_makes_its_rest_wait(doubted):
+    _, define, client = doubted
+    for _ in range(2):
+        client.send(several(1), raw.flush())
+        client.until("C")
+        define()
+        client.send(several(2), raw.sync())
+        assert ids_told(client.until("Z")) == {TENANTS["globex"]}
+
+
+def test_a_batch_waits_where_no_server_is_left(doubted):
+    t, define, client = doubted
+    for _ in range(2):
+        define()
+        t.admin("RECONNECT")
+        client.send(several(), raw.sync())
+        assert ids_told(client.until("Z")) == {TENANTS["globex"]}
+
+
+def test_i1_a_batch_that_has_waited_in_vain_is_refused(ledger, turnstile):
+    """Its own transaction has the only server, so that none can be asked."""
+    t = turnstile(shared(ledger))
+    with enter(t, "acme") as client:
+        client.query("BEGIN")
+        assert not errors(client.query("CREATE FUNCTION pg_temp.doubted() RETURNS int LANGUAGE sql"
+                                       " AS 'SELECT 1'"))
+        client.send(several(), raw.sync())
+        assert errors(client.until("Z")) == ["42501"]
+        client.query("ROLLBACK")
+        assert client.rows(CURRENT) == [(TENANTS["acme"],)]
+
+
 def test_each_has_its_own_ceiling(ledger, turnstile):
     t = turnstile(shared(ledger, tiers={"basic": {"statement_timeout": "15s"},
                                         "fast": {"statement_timeout": "3s"}},

@@ -59,8 +59,7 @@ def report(state):
         table.add(what, 0, len(state[key]), not state[key])
     table.add("requests answered, rows acknowledged", "> 0", f"{state['done']['answers']}, {state['written']}",
               state["done"]["answers"] and state["written"])
-    table.add("errors excused by restarts and by what operators did; requests refused behind a CREATE",
-              "reliability.md", f"{state['excused']}; {state['unproven']}", True)
+    table.add("errors excused by restarts and by what operators did", "any", state["excused"], True)
     grown = [growth(life) for life in state["kib"]]
     table.add("growth of memory in each life", f"<= {GROWTH:.0%}",
               f"{[f'{each:.1%}' for each in grown if each is not None]}; KiB: {state['kib']}",
