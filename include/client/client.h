@@ -218,6 +218,9 @@ struct log_about client_about(const struct client *c, char room[LOG_ADDRESS_MAX]
  * handler; leaving() is called first. */
 void client_close(struct client *c, const struct err *error, const char *why);
 
+/* The same for one that there is no room for while it reads the error: it is not waited for. */
+void client_dismiss(struct client *c, const struct err *error, const char *why);
+
 /* The same without an error of ours, when it has all that it should hear in what is unsent. */
 void client_close_politely(struct client *c, const char *why);
 

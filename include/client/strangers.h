@@ -17,7 +17,7 @@ enum stranger {
 	STRANGER_NO,          /* it has proved it, or is not counted yet */
 	STRANGER_LET_TRY,     /* it may prove it */
 	STRANGER_TURNED_AWAY, /* there are too many; it takes room while it is told so … */
-	STRANGER_UNHEARD,     /* … and of those, too: it is not told */
+	STRANGER_UNHEARD,     /* … and of those, too: it is told in passing, heard or not */
 };
 
 /* Of one address as many may try, twice as many of all, and as many are turned away; 0: no limit.

@@ -172,6 +172,13 @@ static bool leave(struct client *c, const char *why)
 	return true;
 }
 
+/* An error in the middle of another message would be taken for a part of that. */
+static void put_last_error(struct client *c, const struct err *error)
+{
+	if (c->conn.phase == CONN_OPEN && !c->has_cut_answer)
+		msg_put_error(conn_output(&c->conn), "FATAL", error);
+}
+
 void client_close(struct client *c, const struct err *error, const char *why)
 {
 	if (!leave(c, why))
@@ -180,10 +187,16 @@ void client_close(struct client *c, const struct err *error, const char *why)
 		conn_close_soon(&c->conn);
 		return;
 	}
-	/* An error in the middle of another message would be taken for a part of that. */
-	if (c->conn.phase == CONN_OPEN && !c->has_cut_answer)
-		msg_put_error(conn_output(&c->conn), "FATAL", error);
+	put_last_error(c, error);
 	conn_finish(&c->conn, FAREWELL_PATIENCE);
+}
+
+void client_dismiss(struct client *c, const struct err *error, const char *why)
+{
+	if (!leave(c, why))
+		return;
+	put_last_error(c, error);
+	conn_dismiss(&c->conn);
 }
 
 void client_close_politely(struct client *c, const char *why)

@@ -16,6 +16,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -752,6 +753,16 @@ void conn_finish(struct conn *c, usec_t patience)
 	conn_expire(c, patience);
 	want_events(c);
 	mark_dirty(c);
+}
+
+void conn_dismiss(struct conn *c)
+{
+	if (c->phase == CONN_OPEN) {
+		flush_output(c);
+		/* Closing a socket with bytes unread resets it, and what was sent is lost. */
+		(void)!recv(c->fd, NULL, INT_MAX, MSG_TRUNC | MSG_DONTWAIT);
+	}
+	conn_close_soon(c);
 }
 
 void conn_close_soon(struct conn *c)

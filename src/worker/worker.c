@@ -352,7 +352,10 @@ static void on_accept(void *arg, int fd, const struct conn_addr *peer)
 	if (c->stranger == STRANGER_LET_TRY)
 		return;
 	err_set(&e, "53300", "no more connections allowed that have not logged in");
-	client_close(c, c->stranger == STRANGER_UNHEARD ? NULL : &e, e.text);
+	if (c->stranger == STRANGER_UNHEARD)
+		client_dismiss(c, &e, e.text);
+	else
+		client_close(c, &e, e.text);
 	net_flush(&w->net);
 }
 

@@ -194,6 +194,20 @@ def test_strangers_on_the_unix_socket_take_no_places(primary, turnstile):
         log_in(t, HOME, APP_USER, APP_PASSWORD)
 
 
+def test_who_is_turned_away_is_told_however_many_are(primary, turnstile):
+    """256 may try, 256 take their time with reading that there are too many; the others are told in passing."""
+    t = turnstile(shop(primary, {"max_client_conn": 100}))
+    with contextlib.ExitStack() as crowd:
+        clients = [crowd.enter_context(raw.RawClient(t.port)) for _ in range(600)]
+        for client in clients:
+            client.send(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
+        told = [client.message() for client in clients]
+        assert {m.fields["C"] for m in told if m.kind == "E"} == {"53300"}
+        assert [m.kind for m in told].count("E") == 600 - 256
+        # Nor has anybody's end come before the words.
+        assert {m.kind for m in told} == {"E", "R"}
+
+
 def test_an_address_leaves_room_for_strangers_of_others(primary, turnstile):
     """Of 512 places one may have half, the next one half of what is left."""
     t = turnstile(shop(primary, {"max_client_conn": 100}))

@@ -59,7 +59,7 @@ def configuration(to_primary, to_replica, terms):
             "server_connect_timeout": 2, "server_login_retry": "200ms", "server_idle_timeout": 5,
             "server_lifetime": 20, "monitor_user": APP_USER, "monitor_interval": "300ms",
             "maintenance_wait": 5,
-            "listen_backlog": 512, "log_connections": 0, "log_disconnections": 0,
+            "log_connections": 0, "log_disconnections": 0,
             "log_server_disconnections": 0, "log_pooler_errors": 0, "log_stats": 0},
         "users": {CHOOSER: {"tenant_switch": "yes"}},
         "databases": {APP_DATABASE: {**nodes, **own},
