@@ -45,41 +45,58 @@ static struct prepared_here look_at_text(const struct look *look, struct slice n
 						   promote_is_plain(look->c, text, facts) };
 }
 
+static struct prepared_here look_at_statement(const struct look *look, struct slice name,
+					      struct statement *st)
+{
+	struct prepared_here known = { .name = name,
+				       .is_read = gate_statement_is_read(look->c, st) };
+	struct sql_facts facts;
+
+	if (!promote_concerns(look->c))
+		return known;
+	statement_facts(st, &facts);
+	known.is_plain = promote_is_plain(look->c, statement_text(st), &facts) && !st->has_names;
+	return known;
+}
+
+static struct prepared_here scan_text(const struct look *look, struct slice name, struct slice text)
+{
+	struct sql_env env = gate_env(look->c);
+	struct sql_facts facts;
+
+	sql_scan(text, &env, &facts);
+	return look_at_text(look, name, text, &facts);
+}
+
 static void look_at_parse(struct look *look, struct slice body)
 {
 	struct reader r = reader_of(body);
 	struct slice name = read_cstr(&r), text = read_cstr(&r);
-	struct sql_env env = gate_env(look->c);
-	struct sql_facts facts;
+	struct statement *st;
 
 	if (r.failed || look->n == BATCH_NAMES_MAX) {
 		look->all_reads = false;
 		return;
 	}
 	note_text(look, text);
-	sql_scan(text, &env, &facts);
-	look->names[look->n++] = look_at_text(look, name, text, &facts);
+	/* What others have sent before is known with its proof. */
+	st = statement_lookup(look->c, slice_of(text.p, text.n + 1 + read_left(&r)));
+	look->names[look->n++] =
+	    st && !st->is_guarded ? look_at_statement(look, name, st) : scan_text(look, name, text);
 }
 
 static struct prepared_here find(struct look *look, struct slice name)
 {
-	struct prepared_here known = { .name = name };
 	struct statement *st;
-	struct sql_facts facts;
 
 	for (unsigned i = look->n; i-- > 0;)
 		if (slice_is_equal(look->names[i].name, name))
 			return look->names[i];
 	st = statement_find(look->c, name);
 	if (!st)
-		return known;
+		return (struct prepared_here){ .name = name };
 	note_text(look, statement_text(st));
-	known.is_read = gate_statement_is_read(look->c, st);
-	if (!promote_concerns(look->c))
-		return known;
-	statement_facts(st, &facts);
-	known.is_plain = promote_is_plain(look->c, statement_text(st), &facts) && !st->has_names;
-	return known;
+	return look_at_statement(look, name, st);
 }
 
 /* A portal of its own may outlive its batch, and so may one that is not run to its end. */
