@@ -190,6 +190,7 @@ struct client {
 	bool may_say_lane;   /* its texts may say in which lane they run */
 	bool makes_temp;     /* its transaction has made a temporary object */
 	bool sets_locally;   /* … may have set something for as long as it lasts */
+	bool defines;        /* … or defines what tags do not tell of */
 	bool only_reads;     /* its transaction has, so far: early_commit */
 	bool begin_failed;   /* the transaction of .begin has failed here */
 	bool begin_due;      /* .begin goes out by itself: there has been no statement for it */

@@ -95,7 +95,8 @@ const char *sql_kind_name(enum sql_kind kind);
 	X(DEALLOCATE, "deallocate")       /* one name */                                           \
 	X(DEALLOCATE_ALL, "deallocate_all")                                                        \
 	X(TRANSACTION_CONTROL, "transaction_control")                                              \
-	X(COPY, "copy")
+	X(COPY, "copy")                                                                            \
+	X(DEFINES, "defines") /* a table, or maybe more, of which its tag does not tell */
 
 #define X(enumerator, name) SQL_EFFECT_BIT_##enumerator,
 enum sql_effect_bit { SQL_EFFECTS(X) SQL_NEFFECTS };
@@ -103,8 +104,9 @@ enum sql_effect_bit { SQL_EFFECTS(X) SQL_NEFFECTS };
 #define X(enumerator, name) SQL_EFFECT_##enumerator = 1u << SQL_EFFECT_BIT_##enumerator,
 enum sql_effect { SQL_EFFECTS(X) };
 #undef X
-/* Those that leave nothing behind and change nothing. */
-#define SQL_HARMLESS_EFFECTS ((uint32_t)(SQL_EFFECT_COPY | SQL_EFFECT_BACKEND_PID))
+/* Those that leave nothing behind in the session and change nothing there. */
+#define SQL_HARMLESS_EFFECTS                                                                       \
+	((uint32_t)(SQL_EFFECT_COPY | SQL_EFFECT_BACKEND_PID | SQL_EFFECT_DEFINES))
 
 enum sql_flag {
 	/* The lexer cannot be sure to see what the server sees: a part is not terminated, or the

@@ -205,6 +205,7 @@ static bool is_ddl(struct slice tag)
 {
 	return slice_starts_with(tag, SLICE("CREATE ")) ||
 	       slice_starts_with(tag, SLICE("ALTER ")) || slice_starts_with(tag, SLICE("DROP ")) ||
+	       slice_is_equal(tag, SLICE("IMPORT FOREIGN SCHEMA")) ||
 	       slice_is_equal(tag, SLICE("COMMIT PREPARED"));
 }
 
@@ -217,7 +218,8 @@ void answer_note_ddl(struct server *s)
 		node_set_note_definition(nodes);
 }
 
-/* Code may stand behind names from now on where none did before. */
+/* Code may stand behind names from now on where none did before.  What tags do not tell of, texts
+ * may: client.defines. */
 static bool is_definition(const struct client *c, struct slice tag)
 {
 	static const char *const kinds[] = {
@@ -231,8 +233,11 @@ static bool is_definition(const struct client *c, struct slice tag)
 	struct slice create = SLICE("CREATE "), alter = SLICE("ALTER ");
 	struct slice what;
 
-	if (slice_is_equal(tag, SLICE("CREATE TABLE")))
+	if (slice_is_equal(tag, SLICE("CREATE TABLE")) ||
+	    slice_is_equal(tag, SLICE("CREATE TABLE AS")))
 		return !c->makes_temp;
+	if (slice_is_equal(tag, SLICE("IMPORT FOREIGN SCHEMA")))
+		return true;
 	if (slice_starts_with(tag, create))
 		what = slice_of(tag.p + create.n, tag.n - create.n);
 	else if (slice_starts_with(tag, alter))

@@ -534,7 +534,7 @@ void attach_settle(struct server *s)
 		return;
 	}
 	c->cancel_asked = false; /* what it was meant for has ended */
-	c->env_unsure = c->makes_temp = c->sets_locally = false;
+	c->env_unsure = c->makes_temp = c->sets_locally = c->defines = false;
 	if (c->path_unsure)
 		c->path_unsure = c->env_known = false;
 	admit_end(c);

@@ -118,6 +118,8 @@ void cycle_end(struct server *s, char tx)
 	s->copy_in = false;
 	if (c->whose)
 		whose_on_ready(c, tx);
+	if (c->defines)
+		s->has_ddl = s->has_definition = true;
 	if (s->has_ddl && tx == 'I') {
 		answer_note_ddl(s);
 		s->has_ddl = s->has_definition = false;

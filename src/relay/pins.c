@@ -300,14 +300,12 @@ static void note_path(struct client *c, const struct sql_facts *facts)
 	c->env_known = false;
 }
 
-/* Of what DO has run no tag tells. */
-static void note_block(struct client *c, struct slice text)
+/* What a block or procedure is given as a string it may run. */
+static bool spells_definition(struct slice text)
 {
-	bool defines = sql_spells(text, SLICE("create")) || sql_spells(text, SLICE("alter"));
-
-	if (defines && (sql_spells(text, SLICE("function")) || sql_spells(text, SLICE("routine")) ||
-			sql_spells(text, SLICE("procedure"))))
-		c->server->has_ddl = c->server->has_definition = true;
+	return (sql_spells(text, SLICE("create")) || sql_spells(text, SLICE("alter"))) &&
+	       (sql_spells(text, SLICE("function")) || sql_spells(text, SLICE("routine")) ||
+		sql_spells(text, SLICE("procedure")));
 }
 
 void pins_note(struct client *c, const struct sql_facts *facts, struct slice text)
@@ -315,10 +313,11 @@ void pins_note(struct client *c, const struct sql_facts *facts, struct slice tex
 	const uint32_t ends = SQL_EFFECT_RELEASE | SQL_EFFECT_DISCARD_ALL |
 			      SQL_EFFECT_DISCARD_PLANS | SQL_EFFECT_DEALLOCATE |
 			      SQL_EFFECT_DEALLOCATE_ALL;
+	const uint32_t defines = SQL_EFFECT_DEFINES | SQL_EFFECT_TEMP;
 	uint32_t mask;
 
-	if (facts->effects & SQL_EFFECT_BLOCK)
-		note_block(c, text);
+	c->defines |= (facts->effects & defines) == SQL_EFFECT_DEFINES ||
+		      ((facts->effects & SQL_EFFECT_BLOCK) && spells_definition(text));
 	if (c->group->set.pool_mode == POOL_MODE_SESSION) {
 		/* Its startup settings it has back otherwise. */
 		c->resets |= context_is_reset(c->group, facts);

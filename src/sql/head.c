@@ -167,6 +167,8 @@ static bool is_explain_option(const struct scan *s)
 
 static void see_create(struct scan *s)
 {
+	if (slice_is_equal_nocase(s->t.text, SLICE("materialized")))
+		s->f->effects |= SQL_EFFECT_DEFINES;
 	s->creates_table = s->w == W_TABLE || s->w == W_TEMP || s->w == W_TEMPORARY ||
 			   s->w == W_LOCAL || s->w == W_GLOBAL ||
 			   slice_is_equal_nocase(s->t.text, SLICE("unlogged"));

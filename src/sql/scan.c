@@ -164,8 +164,21 @@ static PGT_NOINLINE void step_word(struct scan *s)
 		break;
 	case W_AS:
 		s->nas += s->depth == 0;
+		if (s->creates_table && s->depth == 0)
+			f->effects |= SQL_EFFECT_DEFINES;
+		break;
+	case W_INTO:
+		if (!s->is_body && s->prev != W_INSERT && s->prev != W_MERGE)
+			f->effects |= SQL_EFFECT_DEFINES;
+		break;
+	case W_CREATE: /* in CREATE SCHEMA, or in a body */
+	case W_ALTER:
+		if (s->is_body ? s->stmt == W_DO : s->stmt == W_CREATE)
+			f->effects |= SQL_EFFECT_DEFINES;
 		break;
 	case W_EXECUTE:
+		if (s->is_body && s->stmt == W_DO)
+			f->effects |= SQL_EFFECT_DEFINES;
 		if (s->creates_table && s->nas == 1 && s->prev == W_AS)
 			head_see_execute(s);
 		else

@@ -294,3 +294,66 @@ def test_show_route_refuses_what_it_cannot_say(pair, turnstile):
         with pytest.raises(psycopg.Error) as refused:
             t.admin(f"SHOW ROUTE {text}")
         assert refused.value.sqlstate == state
+
+
+# ---- definitions of which no tag tells ----------------------------------------------------------------
+
+DEFINED = {
+    "SELECT INTO": "SELECT 1 AS i INTO {0}",
+    "WITH INTO": "WITH a AS (SELECT 1 AS i) SELECT * INTO UNLOGGED {0} FROM a",
+    "CREATE TABLE AS": "CREATE UNLOGGED TABLE {0} AS SELECT 1 AS i",
+    "no data": "CREATE TABLE {0} AS SELECT 1 AS i WITH NO DATA",
+    "explained": "EXPLAIN (ANALYZE) CREATE TABLE {0} AS SELECT 1 AS i",
+    "matview": "CREATE MATERIALIZED VIEW {0} AS SELECT 1 AS i",
+    "schema": "CREATE SCHEMA {0} CREATE VIEW v AS SELECT 1 AS i",
+    "DO": "DO $$ BEGIN CREATE UNLOGGED TABLE {0} (i int); END $$",
+    "DO EXECUTE": "DO $$ BEGIN EXECUTE 'CREATE UNLOGGED TABLE {0} (i int)'; END $$",
+}
+
+
+@pytest.fixture
+def slow_client(pair, turnstile):
+    """Of a pooler that reads the catalog when it starts, and for a minute not again."""
+    with pair[0].connect(APP_DATABASE) as connection:
+        connection.execute(f"GRANT CREATE ON DATABASE {APP_DATABASE} TO {APP_USER}")
+    t = turnstile(routed(pair, {"monitor_interval": "60s"}))
+    with log_in(t) as client:
+        client.pooler = t
+        wait_routed(client, pair[1])
+        yield client
+
+
+def drop(client, what, name):
+    kind = {"matview": "MATERIALIZED VIEW", "schema": "SCHEMA"}.get(what, "TABLE")
+    assert not errors(client.query(f"DROP {kind} {name} CASCADE"))
+
+
+@pytest.mark.parametrize("how", ["simple", "extended", "in a transaction", "behind another"])
+@pytest.mark.parametrize("what", DEFINED)
+def test_i4_a_definition_that_its_tag_hides_puts_the_catalog_in_doubt(pair, slow_client, what, how):
+    client, name = slow_client, "defined_" + what.lower().replace(" ", "_")
+    text = DEFINED[what].format(name)
+    if how == "in a transaction":
+        client.query("BEGIN")
+        assert not errors(client.query(text))
+        client.query("COMMIT")
+    elif how == "behind another":
+        client.send(raw.query("SELECT 2 FROM routed LIMIT 0"), raw.query("SELECT txid_current()"),
+                    raw.query(text), raw.query("SELECT 2"))
+        assert not errors([m for _ in range(4) for m in client.until("Z")])
+    else:
+        assert not errors(client.prepared(text) if how == "extended" else client.query(text))
+    try:
+        assert answered_by(client) == pair[0].port
+    finally:
+        drop(client, what, name)
+
+
+@pytest.mark.parametrize("text", [
+    "INSERT INTO routed SELECT 'x' LIMIT 0", "CREATE TEMP TABLE defined_temp AS SELECT 1",
+    "SELECT 1 AS i INTO TEMP defined_temp", "DO $$ DECLARE i int; BEGIN SELECT 1 INTO i; END $$",
+])
+def test_what_defines_nothing_for_others_does_not(pair, slow_client, text):
+    with log_in(slow_client.pooler) as other:
+        assert not errors(slow_client.query(text))
+        assert answered_by(other) == pair[1].port
