@@ -64,7 +64,7 @@ struct user_conf *config_add_user(struct config *c, struct slice name);
 struct tier_conf *config_add_tier(struct config *c, struct slice name);
 struct tenant_conf *config_add_tenant(struct config *c, struct slice name);
 struct lane_conf *config_add_lane(struct config *c, struct slice name);
-struct peer_conf *config_add_peer(struct config *c);
+struct peer_conf *config_add_peer(struct config *c, unsigned id);
 
 /* items with room for one more than n. */
 void *items_grow(void *items, size_t n, size_t size);

@@ -111,11 +111,11 @@ struct change {
 	struct hlink by_owner;
 };
 
-/* [peers], without effect in this version. */
+/* [peers]. */
 struct peer_conf {
 	unsigned id;
 	struct node_conf node;
-	unsigned pool_size;
+	unsigned pool_size; /* 0: default_pool_size */
 };
 
 struct config {
@@ -170,6 +170,7 @@ const struct database_conf *config_database_for(const struct config *c, struct s
 const struct user_conf *config_user(const struct config *c, struct slice name);
 const struct tier_conf *config_tier(const struct config *c, struct slice name);
 const struct lane_conf *config_lane(const struct config *c, struct slice name);
+const struct peer_conf *config_peer(const struct config *c, unsigned id);
 /* Tenants of the file, then of the roster. */
 const struct tenant_conf *config_tenant_by_name(const struct config *c, struct slice name);
 const struct tenant_conf *config_tenant_by_business_id(const struct config *c, struct slice id);

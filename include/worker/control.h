@@ -11,6 +11,7 @@
 #ifndef PGT_WORKER_CONTROL_H
 #define PGT_WORKER_CONTROL_H
 
+#include "wire/cancel_key.h"
 #include "worker/state.h"
 #include "worker/worker.h"
 
@@ -20,6 +21,7 @@ struct http;
 struct monitor;
 struct node_sets;
 struct notifier;
+struct peers;
 struct secret_source;
 struct tenant_source;
 
@@ -73,6 +75,8 @@ struct control {
 	struct tenant_source *tenant_source;
 	struct secret_source *secret_source;
 	struct notifier *notifier;
+	struct peers *peers;
+	struct cancel_keys keys; /* from the start on */
 	struct console *console; /* of admin/ */
 	struct state state;      /* what outlives the process */
 	struct loop_timer sweep;

@@ -17,7 +17,7 @@ LAYOUT_DEFINE(list, LIST_COLUMNS);
 	X(INT, SUM, users, "Users of the configuration, and the console's.")                       \
 	X(INT, SUM, peers, "Peers.")                                                               \
 	X(INT, SUM, pools, "Pools: one for each database, user, tenant and node.")                 \
-	X(INT, SUM, peer_pools, "Always 0.")                                                       \
+	X(INT, SUM, peer_pools, "The same.")                                                       \
 	X(INT, SUM, free_clients, "Always 0: none are kept.")                                      \
 	X(INT, SUM, used_clients, "Clients.")                                                      \
 	X(INT, SUM, login_clients, "Clients that have not logged in yet.")                         \
@@ -53,6 +53,7 @@ static void counts_local(struct control *c, struct table *t)
 	struct count_row row = { .databases = (int64_t)c->config->ndatabases + 1,
 				 .users = (int64_t)c->config->nusers + 1,
 				 .peers = (int64_t)c->config->npeers,
+				 .peer_pools = (int64_t)c->config->npeers,
 				 .used_clients = c->console->nsessions,
 				 .login_clients = c->host.nnewcomers };
 

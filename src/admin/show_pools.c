@@ -5,6 +5,7 @@
  * A row is a database and a user; the groups of tenants and the pools of nodes are summed.
  */
 #include "admin/parts.h"
+#include "worker/peers.h"
 
 #define POOL_COLUMNS(X)                                                                            \
 	X(TEXT, KEY, database, "Database, as clients say it.")                                     \
@@ -123,4 +124,19 @@ const struct show show_pools = {
 	X(INT, SUM, sv_login, "Connections being made.")
 LAYOUT_DEFINE(peer_pool, PEER_POOL_COLUMNS);
 
-const struct show show_peer_pools = { .shown = &peer_pool_layout };
+static void add_peer_pool(void *arg, const struct peer_facts *facts)
+{
+	table_add(arg,
+		  &(struct peer_pool_row){ .peer_id = facts->id,
+					   .cl_active_cancel_req = facts->connecting + facts->sent,
+					   .cl_waiting_cancel_req = facts->waiting,
+					   .sv_active_cancel = facts->sent,
+					   .sv_login = facts->connecting });
+}
+
+static void peer_pools_local(struct control *c, struct table *t)
+{
+	peers_each(c->peers, add_peer_pool, t);
+}
+
+const struct show show_peer_pools = { .shown = &peer_pool_layout, .local = peer_pools_local };

@@ -166,10 +166,14 @@ DEFINE_ADD(tier)
 DEFINE_ADD(tenant)
 DEFINE_ADD(lane)
 
-struct peer_conf *config_add_peer(struct config *c)
+struct peer_conf *config_add_peer(struct config *c, unsigned id)
 {
-	struct peer_conf *peer = xnew(struct peer_conf);
+	struct peer_conf *peer = (struct peer_conf *)config_peer(c, id);
 
+	if (peer)
+		return peer;
+	peer = xnew(struct peer_conf);
+	peer->id = id;
 	c->peers = items_grow(c->peers, c->npeers, sizeof(*c->peers));
 	c->peers[c->npeers++] = peer;
 	return peer;

@@ -7,6 +7,7 @@
 #include "auth/hba.h"
 #include "auth/userlist.h"
 #include "config/build.h"
+#include "wire/cancel_key.h"
 
 #include <limits.h>
 #include <string.h>
@@ -32,6 +33,21 @@ static void check_listen(const struct check *k)
 
 	if (!*s->listen_addr && !*s->unix_socket_dir)
 		COMPLAIN(k, listen_addr, "nothing to listen on: set it, or unix_socket_dir");
+}
+
+/* A key has room for no more. */
+static void check_peers(const struct check *k)
+{
+	unsigned id = k->config->global.peer_id;
+
+	if (id > PEER_ID_MAX)
+		COMPLAIN(k, peer_id, "must be a number from 0 to %u", PEER_ID_MAX);
+	if (!id && k->config->npeers)
+		problem_note(k->problems,
+			     k->places ? k->places[SETTING_peer_id] : (struct place){ 0 },
+			     "peer_id",
+			     "cancel requests are not forwarded to the peers of [peers] "
+			     "without it");
 }
 
 static bool has_auth_user(const struct config *c)
@@ -272,7 +288,7 @@ void config_check(const struct config *c, const struct place *places, struct con
 		check_listen,      check_auth,         check_hba,        check_auth_query,
 		check_admins,      check_client_tls,   check_server_tls, check_monitor,
 		check_tenant_by,   check_stats,        check_switching,  check_sni,
-		check_tenant_pool, check_tenant_query, check_events,
+		check_tenant_pool, check_tenant_query, check_events,     check_peers,
 	};
 	const struct check k = { c, places, p };
 

@@ -140,6 +140,14 @@ const struct lane_conf *config_lane(const struct config *c, struct slice name)
 	return CONFIG_FIND(&c->_lanes, name, struct lane_conf, by_name, name);
 }
 
+const struct peer_conf *config_peer(const struct config *c, unsigned id)
+{
+	for (size_t i = 0; i < c->npeers; i++)
+		if (c->peers[i]->id == id)
+			return c->peers[i];
+	return NULL;
+}
+
 bool lane_conf_has_node(const struct lane_conf *lane, const char *host, uint16_t port)
 {
 	for (size_t i = 0; i < lane->nnodes; i++)

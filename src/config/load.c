@@ -13,6 +13,7 @@
 #include "config/build.h"
 #include "config/ini.h"
 #include "config/types.h"
+#include "wire/cancel_key.h"
 
 #include <limits.h>
 #include <openssl/evp.h>
@@ -37,7 +38,6 @@ struct loader {
 	struct place place;
 	struct settings defaults;
 	bool is_noted[NSETTINGS];
-	bool is_peers_noted;
 };
 
 /* A section, and what is done with each `name = value` of it. */
@@ -313,14 +313,11 @@ static void take_lane(struct loader *l, struct slice name, struct slice value)
 static void take_peer(struct loader *l, struct slice name, struct slice value)
 {
 	const char *id = config_string(l->draft.config, name);
-	struct peer_conf *peer = config_add_peer(l->draft.config);
 	struct entry entry = take_pairs(l, IN_PEERS, id, value);
 	uint64_t number = 0, port = 6432, pool_size = 0;
+	struct peer_conf *peer;
 
-	if (!l->is_peers_noted)
-		problem_note(l->draft.problems, l->place, "peers", "has no effect in this version");
-	l->is_peers_noted = true;
-	if (!number_parse(name, UINT16_MAX, &number) || !number)
+	if (!number_parse(name, PEER_ID_MAX, &number) || !number)
 		problem_add(l->draft.problems, l->place, id, "a peer is a number from 1 to 65535");
 	if (*entry.port && (!number_parse(slice_str(entry.port), UINT16_MAX, &port) || !port))
 		problem_add(l->draft.problems, l->place, id, "port: not a port from 1 to 65535");
@@ -328,11 +325,9 @@ static void take_peer(struct loader *l, struct slice name, struct slice value)
 		problem_add(l->draft.problems, l->place, id, "pool_size: not a whole number");
 	if (!*entry.host)
 		problem_add(l->draft.problems, l->place, id, "host is missing");
-	*peer = (struct peer_conf){
-		.id = (unsigned)number,
-		.node = {.host = entry.host, .port = (uint16_t)port},
-		.pool_size = (unsigned)pool_size
-	};
+	peer = config_add_peer(l->draft.config, (unsigned)number);
+	peer->node = (struct node_conf){ .host = entry.host, .port = (uint16_t)port };
+	peer->pool_size = (unsigned)pool_size;
 }
 
 /* --- sections and files --------------------------------------------------------------------- */

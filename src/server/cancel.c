@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC
  *
- * cancel.c - a cancel request on its way to a server.
+ * cancel.c - a cancel request on its way to a server, or to another pooler.
  *
- * Knows one server and its key, not which client asked or why.
+ * Knows where it goes and the key, not which client asked or why.
  */
 #include "server/cancel.h"
 
@@ -22,11 +22,13 @@
 struct cancel {
 	struct conn conn;
 	struct dial dial;
-	struct server *server; /* NULL: it is gone */
+	const struct cancel_events *on; /* NULL: nobody wants to know */
+	void *arg;
 	char *host;
 	struct tls_context *tls; /* or NULL; a reference */
 	struct buf request;
 	usec_t patience; /* for connecting, and again for the server to hang up */
+	bool is_sent;
 };
 
 static struct cancel *cancel_of(struct conn *c)
@@ -37,7 +39,9 @@ static struct cancel *cancel_of(struct conn *c)
 static void on_freed(struct conn *conn)
 {
 	struct cancel *c = cancel_of(conn);
-	struct server *s = c->server;
+	const struct cancel_events *on = c->on;
+	void *arg = c->arg;
+	bool was_sent = c->is_sent;
 
 	dial_stop(&c->dial);
 	mem_wipe(c->request.data, c->request.cap);
@@ -46,10 +50,8 @@ static void on_freed(struct conn *conn)
 	if (c->tls)
 		tls_context_unref(c->tls);
 	free(c);
-	if (s) {
-		s->cancel = NULL;
-		s->on->cancel_over(s);
-	}
+	if (on)
+		on->over(arg, was_sent);
 }
 
 static void on_readable(struct conn *conn)
@@ -79,6 +81,7 @@ static void on_dialed(struct dial *d)
 	struct cancel *c = cancel_of(d->conn);
 
 	c->conn.on = &cancel_events;
+	c->is_sent = true;
 	buf_put_slice(conn_output(&c->conn), buf_peek(&c->request));
 	/* The close that matters is the server's; lingering waits for it. */
 	conn_finish(&c->conn, c->patience);
@@ -86,39 +89,77 @@ static void on_dialed(struct dial *d)
 
 static void on_failed(struct dial *d, const char *why)
 {
-	log_warning("cancel request to %s: %s", d->host, why);
+	struct cancel *c = cancel_of(d->conn);
+
+	if (c->on)
+		c->on->failed(c->arg, d->host, why);
 	conn_close_soon(d->conn);
 }
 
-struct cancel *cancel_start(struct server *s)
+struct cancel *cancel_send(struct net *net, const struct dial_target *target, uint32_t pid,
+			   struct slice secret, const struct cancel_events *on, void *arg)
 {
 	struct cancel *c = xnew(struct cancel);
-	const struct group *group = s->pool->group;
-	struct dial_target target = { .port = s->node->port,
-				      .set = &group->set,
-				      .resolver = s->resolver,
-				      .mailbox = s->mailbox };
+	struct dial_target own = *target;
 
-	/* It may outlive the server, its group and the configuration. */
-	c->host = xstrdup(*s->node->host ? s->node->host : group->config->global.unix_socket_dir);
-	c->tls = s->conn.tls ? tls_context_ref(s->tls_context) : NULL;
-	target.host = c->host;
-	target.tls = c->tls;
-	c->server = s;
-	c->patience =
-	    group->set.cancel_wait_timeout ? group->set.cancel_wait_timeout : CANCEL_PATIENCE_MAX;
-	buf_put_u32(&c->request, 12 + s->cancel_key_len);
+	/* It may outlive whoever has asked, and the configuration. */
+	c->host = xstrdup(target->host);
+	c->tls = target->tls ? tls_context_ref(target->tls) : NULL;
+	own.host = c->host;
+	c->on = on;
+	c->arg = arg;
+	c->patience = target->set->cancel_wait_timeout ? target->set->cancel_wait_timeout
+						       : CANCEL_PATIENCE_MAX;
+	buf_put_u32(&c->request, (uint32_t)(12 + secret.n));
 	buf_put_u32(&c->request, CANCEL_REQUEST_CODE);
-	buf_put_u32(&c->request, s->pid);
-	buf_put(&c->request, s->cancel_key, s->cancel_key_len);
-	dial_start(&c->dial, &c->conn, s->conn.net, &target, on_dialed, on_failed, on_freed);
+	buf_put_u32(&c->request, pid);
+	buf_put_slice(&c->request, secret);
+	dial_start(&c->dial, &c->conn, net, &own, on_dialed, on_failed, on_freed);
 	if (conn_is_usable(&c->conn))
 		conn_expire(&c->conn, c->patience);
 	return c;
 }
 
+bool cancel_is_sent(const struct cancel *c)
+{
+	return c->is_sent;
+}
+
 void cancel_forget(struct cancel *c)
 {
-	c->server->cancel = NULL;
-	c->server = NULL;
+	c->on = NULL;
+}
+
+/* ---- to a server ------------------------------------------------------------------------------
+ */
+
+static void on_server_failed(void *arg PGT_UNUSED, const char *host, const char *why)
+{
+	log_warning("cancel request to %s: %s", host, why);
+}
+
+static void on_server_over(void *arg, bool was_sent PGT_UNUSED)
+{
+	struct server *s = arg;
+
+	s->cancel = NULL;
+	s->on->cancel_over(s);
+}
+
+struct cancel *cancel_start(struct server *s)
+{
+	static const struct cancel_events on = { .failed = on_server_failed,
+						 .over = on_server_over };
+	const struct group *group = s->pool->group;
+	const struct dial_target target = { .host = *s->node->host
+							? s->node->host
+							: group->config->global.unix_socket_dir,
+					    .port = s->node->port,
+					    .set = &group->set,
+					    .tls = s->conn.tls ? s->tls_context : NULL,
+					    .resolver = s->resolver,
+					    .mailbox = s->mailbox };
+
+	return cancel_send(s->conn.net, &target, s->pid,
+			   slice_of((const char *)s->cancel_key, s->cancel_key_len), &on, s);
 }

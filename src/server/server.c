@@ -363,6 +363,7 @@ static void say_goodbye(struct server *s, usec_t patience)
 	dial_stop(&s->dial);
 	if (s->cancel)
 		cancel_forget(s->cancel);
+	s->cancel = NULL;
 	if (s->pool && s->slot.state != SLOT_CLOSING)
 		slot_become(&s->slot, SLOT_CLOSING, loop_now(s->conn.net->loop));
 	s->client = NULL;

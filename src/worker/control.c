@@ -16,6 +16,7 @@
 #include "stats/event.h"
 #include "worker/monitor.h"
 #include "worker/notifier.h"
+#include "worker/peers.h"
 #include "worker/secret_mail.h"
 #include "worker/secret_source.h"
 #include "worker/sets.h"
@@ -169,6 +170,7 @@ static void configure_watchers(struct control *c)
 	tenant_source_configure(c->tenant_source, c->config);
 	secret_source_configure(c->secret_source, c->config, c->setup.server_tls);
 	notifier_configure(c->notifier, c->config);
+	peers_configure(c->peers, c->config, c->setup.server_tls);
 }
 
 static void note_certificate(const struct tls_context *old, const struct tls_context *new,
@@ -206,6 +208,7 @@ static void publish_tenants(void *arg, struct roster *roster)
 	tenants_rescale(old.config, setup.config, loop_now(c->loop));
 	post_setup(c);
 	tenant_source_adopt(c->tenant_source, c->config);
+	peers_configure(c->peers, c->config, c->setup.server_tls);
 	setup_unref(&old);
 }
 
@@ -554,6 +557,7 @@ static void on_sweep(struct loop_timer *timer)
 
 	net_sweep(&c->net, now);
 	client_sweep_newcomers(&c->host, now);
+	peers_sweep(c->peers, now);
 	net_flush(&c->net);
 	events_sweep();
 	log_sweep();
@@ -586,8 +590,10 @@ static void start(struct control *c)
 	c->tenant_source = tenant_source_new(&c->net, c->monitor, publish_tenants, c);
 	c->secret_source = secret_source_new(&c->net, &c->mailbox, c->resolver, c->monitor);
 	c->notifier = notifier_new(&c->net, c->monitor);
+	c->peers = peers_new(&c->net, &c->mailbox, c->resolver);
 	configure_watchers(c);
 	c->nworkers = count_workers(c->config);
+	c->keys = (struct cancel_keys){ .peer_id = set->peer_id, .nworkers = c->nworkers };
 	c->workers = xcalloc(c->nworkers, sizeof(*c->workers));
 	for (unsigned i = 0; i < c->nworkers; i++)
 		worker_init(&c->workers[i], c, i);
@@ -621,6 +627,7 @@ static void stop(struct control *c)
 	LIST_FOREACH_SAFE (at, &c->host.newcomers)
 		client_close(container_of(at, struct client, link), NULL, "shutdown");
 	secret_source_free(c->secret_source);
+	peers_free(c->peers);
 	notifier_free(c->notifier);
 	tenant_source_free(c->tenant_source);
 	monitor_free(c->monitor);

@@ -12,7 +12,9 @@
 #include "client/login.h"
 #include "net/sockopt.h"
 #include "relay/whose.h"
+#include "wire/cancel_key.h"
 #include "worker/control.h"
+#include "worker/peers.h"
 #include "worker/secret_mail.h"
 #include "worker/sets.h"
 #include "worker/tenant_source.h"
@@ -22,11 +24,8 @@
 
 #define SWEEP_PERIOD (100 * USEC_PER_MSEC)
 
-/* A cancel key's pid: which worker, and a number that is random and unique there. */
-#define KEY_RANDOM_BITS 25
-#define KEY_RANDOM_MASK ((1u << KEY_RANDOM_BITS) - 1)
-
-_Static_assert(WORKERS_MAX <= 1u << (31 - KEY_RANDOM_BITS), "a pid has too few bits for a worker");
+/* Draws of a pid before one that another client has is as good. */
+#define PID_DRAWS 64
 
 static const struct err going_down = { "57P01", "the pooler is shutting down", "" };
 
@@ -38,29 +37,72 @@ static struct worker *worker_of(struct client_host *host)
 /* ---- cancel keys ------------------------------------------------------------------------------
  */
 
-static struct client *find_key(const struct worker *w, uint32_t pid)
+static uint64_t hash_of(uint32_t pid)
 {
-	for (struct hlink *l = hmap_first(&w->keys, pid); l; l = hmap_next(l)) {
+	return hash_bytes(&pid, sizeof(pid));
+}
+
+/* Whom a key is looked for by: one with this secret, or with this id.  With peers there are so few
+ * pids that several clients may have the same. */
+struct key {
+	uint32_t pid;
+	const uint8_t *secret; /* NULL: that of client `id` */
+	size_t secret_len;
+	uint64_t id;
+};
+
+static bool has_key(const struct client *c, const struct key *key)
+{
+	if (c->pid != key->pid)
+		return false;
+	if (!key->secret)
+		return c->id == key->id;
+	return c->secret_len == key->secret_len &&
+	       mem_is_equal_ct(c->secret, key->secret, key->secret_len);
+}
+
+static struct client *find_key(const struct worker *w, const struct key *key)
+{
+	for (struct hlink *l = hmap_first(&w->keys, hash_of(key->pid)); l; l = hmap_next(l)) {
 		struct client *c = container_of(l, struct client, by_pid);
 
-		if (c->pid == pid)
+		if (has_key(c, key))
 			return c;
 	}
 	return NULL;
 }
 
+/* Unique on this worker as long as there are some to spare. */
+static uint32_t draw_pid(struct worker *w)
+{
+	uint32_t pid, random;
+	unsigned draws = 0;
+
+	do {
+		random_bytes(&random, sizeof(random));
+		pid = cancel_pid_make(&w->control->keys, w->index, random);
+	} while (!pid || (++draws < PID_DRAWS && hmap_first(&w->keys, hash_of(pid))));
+	return pid;
+}
+
+static void draw_key(struct client *c, struct worker *w)
+{
+	c->pid = draw_pid(w);
+	random_bytes(c->secret, c->secret_len);
+	if (w->control->keys.peer_id)
+		cancel_secret_mark_fresh(c->secret, c->secret_len);
+}
+
 static void assign_key(struct client *c)
 {
 	struct worker *w = worker_of(c->host);
-	uint32_t pid;
+	struct key key;
 
 	do {
-		random_bytes(&pid, sizeof(pid));
-		pid = w->index << KEY_RANDOM_BITS | (pid & KEY_RANDOM_MASK);
-	} while (pid == 0 || find_key(w, pid));
-	c->pid = pid;
-	random_bytes(c->secret, c->secret_len);
-	hmap_insert(&w->keys, &c->by_pid, pid);
+		draw_key(c, w);
+		key = (struct key){ c->pid, c->secret, c->secret_len, 0 };
+	} while (find_key(w, &key));
+	hmap_insert(&w->keys, &c->by_pid, hash_of(c->pid));
 }
 
 static void forget_key(struct client *c)
@@ -70,41 +112,79 @@ static void forget_key(struct client *c)
 	c->pid = 0;
 }
 
-/* Goes to the worker of the key and comes back to the asker's. */
+/* Goes to the worker of the key, or by way of the control thread to a peer, and comes back to the
+ * asker's. */
 struct cancel_mail {
 	struct mail mail;
 	struct worker *asked_at;
 	uint64_t asker; /* id of the connection that brought it, which may be gone by then */
-	uint32_t pid;
-	size_t secret_len;
-	uint8_t secret[CANCEL_KEY_MAX];
+	struct peer_request request;
 };
+
+static void free_mail(struct cancel_mail *m)
+{
+	mem_wipe(m->request.secret, sizeof(m->request.secret));
+	free(m);
+}
 
 static void deliver_receipt(struct mail *mail, void *receiver)
 {
 	struct cancel_mail *m = container_of(mail, struct cancel_mail, mail);
 	struct worker *w = receiver;
-
 	struct client *c = client_find_newcomer(&w->host, m->asker);
 
 	if (c)
 		client_close(c, NULL, "cancel request");
-	free(m);
+	free_mail(m);
 }
 
 static void deliver_cancel(struct mail *mail, void *receiver)
 {
 	struct cancel_mail *m = container_of(mail, struct cancel_mail, mail);
+	struct peer_request *r = &m->request;
 	struct worker *w = receiver;
-	struct client *c = find_key(w, m->pid);
+	const struct key key = { r->pid, r->secret, r->secret_len, 0 };
+	struct client *c;
 
-	if (c && !w->is_over && c->secret_len == m->secret_len &&
-	    mem_is_equal_ct(c->secret, m->secret, m->secret_len)) {
+	/* A peer may have forwarded it. */
+	if (w->control->keys.peer_id)
+		cancel_secret_mark_fresh(r->secret, r->secret_len);
+	c = find_key(w, &key);
+	if (c && !w->is_over) {
 		relay_cancel(c);
 		net_flush(&w->net);
 	}
-	mem_wipe(m->secret, sizeof(m->secret));
 	worker_post(m->asked_at, mail, deliver_receipt);
+}
+
+static void on_forwarded(struct peer_request *r)
+{
+	struct cancel_mail *m = container_of(r, struct cancel_mail, request);
+
+	worker_post(m->asked_at, &m->mail, deliver_receipt);
+}
+
+static void deliver_to_peer(struct mail *mail, void *receiver)
+{
+	struct cancel_mail *m = container_of(mail, struct cancel_mail, mail);
+	struct control *control = receiver;
+
+	if (control->is_over) {
+		free_mail(m);
+		return;
+	}
+	m->request.over = on_forwarded;
+	peers_forward(control->peers, &m->request);
+	net_flush(&control->net);
+}
+
+/* What was forwarded to us stays here, whatever it says. */
+static bool is_of_peer(const struct worker *w, const struct peer_request *r)
+{
+	unsigned own = w->control->keys.peer_id, id = cancel_pid_peer(r->pid);
+
+	return own && id != own && cancel_secret_is_fresh(r->secret, r->secret_len) &&
+	       config_peer(w->setup.config, id);
 }
 
 /* Whoever sends the request sees the same whether the key was right or not.  A key that names no
@@ -114,14 +194,19 @@ static void cancel(struct client *asker, uint32_t pid, struct slice secret)
 	struct worker *w = worker_of(asker->host);
 	struct control *control = w->control;
 	struct cancel_mail *m = xnew(struct cancel_mail);
+	struct peer_request *r = &m->request;
 
 	m->asked_at = w;
 	m->asker = asker->id;
-	m->pid = pid;
-	m->secret_len = secret.n < CANCEL_KEY_MAX ? secret.n : CANCEL_KEY_MAX;
-	memcpy(m->secret, secret.p, m->secret_len);
-	worker_post(&control->workers[(pid >> KEY_RANDOM_BITS) % control->nworkers], &m->mail,
-		    deliver_cancel);
+	r->origin = conn_addr_origin(&asker->conn.peer);
+	r->pid = pid;
+	r->secret_len = (uint16_t)(secret.n < CANCEL_KEY_MAX ? secret.n : CANCEL_KEY_MAX);
+	memcpy(r->secret, secret.p, r->secret_len);
+	if (is_of_peer(w, r))
+		mailbox_post(&control->mailbox, &m->mail, deliver_to_peer);
+	else
+		worker_post(&control->workers[cancel_pid_worker(&control->keys, pid)], &m->mail,
+			    deliver_cancel);
 }
 
 /* ---- where a client lives ---------------------------------------------------------------------
@@ -218,11 +303,10 @@ struct seek_mail {
 
 static struct client *find_asker(struct worker *w, const struct seek_mail *m)
 {
-	struct client *c = m->pid ? find_key(w, m->pid) : NULL;
+	const struct key key = { .pid = m->pid, .id = m->asker };
+	struct client *c = m->pid ? find_key(w, &key) : NULL;
 
-	if (c)
-		return c->id == m->asker ? c : NULL;
-	return client_find_newcomer(&w->host, m->asker);
+	return c ? c : client_find_newcomer(&w->host, m->asker);
 }
 
 static void deliver_told(struct mail *mail, void *receiver)

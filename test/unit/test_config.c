@@ -342,8 +342,9 @@ static void test_what_has_no_effect_yet_is_noted_once(void **state)
 			  "[peers]\n1 = host=/tmp\n2 = host=/tmp port=1 pool_size=3\n",
 		     "t.ini:5: dns_zone_check_period: has no effect in this version\n"
 		     "t.ini:10: load_balance_hosts: has no effect in this version\n"
-		     "t.ini:13: peers: has no effect in this version\n"
-		     "t.ini:7: admin_users: nobody is not in auth_file and cannot log in\n");
+		     "t.ini:7: admin_users: nobody is not in auth_file and cannot log in\n"
+		     "t.ini: peer_id: cancel requests are not forwarded to the peers of [peers] "
+		     "without it\n");
 }
 
 /* --- entries -------------------------------------------------------------------------------- */
