@@ -129,6 +129,7 @@ void sql_normalise(struct slice text, const struct lex_env *env, struct sql_norm
 		   struct buf *out)
 {
 	size_t begin = buf_len(out);
+	struct slice all;
 	struct lex l;
 
 	*normal = (struct sql_normal){ 0 };
@@ -138,5 +139,6 @@ void sql_normalise(struct slice text, const struct lex_env *env, struct sql_norm
 		put_tokens(&l, normal, out);
 	else
 		buf_put_slice(out, SLICE(UNREADABLE));
-	name_text(slice_of(buf_head(out) + begin, buf_len(out) - begin), normal->id);
+	all = buf_peek(out);
+	name_text(slice_of(all.p + begin, all.n - begin), normal->id);
 }
