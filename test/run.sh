@@ -244,7 +244,7 @@ long)
         build fuzz CC=clang --enable-fuzz --enable-sanitizers=address,undefined
         must fuzzers make_fuzzers
         PGT_FUZZERS=$dir
-        build coverage --enable-coverage
+        build coverage CC=clang --enable-coverage=llvm
         must counted make_fuzzers
         PGT_COVERAGE=$dir
         export PGT_FUZZERS PGT_COVERAGE

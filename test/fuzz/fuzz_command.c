@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	memcpy(copy, data, size);
 	if (!command_parse(slice_of(copy, size), &cmd, &e))
-		PGT_ASSERT(*e.text && !strcmp(e.sqlstate, "42601"));
+		PGT_ASSERT(*e.text && !strcmp(e.sqlstate, "08P01"));
 	else if (!cmd.is_empty)
 		check(&cmd);
 	free(copy);

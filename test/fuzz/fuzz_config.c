@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * fuzz_config.c - any text as a file (with includes and a user list), and as --upstream.
+ * fuzz_config.c - any text as a file (with includes and other files), and as --upstream.
  *
- * The input's first part is the file, what follows a zero byte every other file.  A config that
- * loads must resolve, show every setting, and take what it shows.
+ * The input's first part is the file, what follows a zero byte every other file, and --listen.  A
+ * config that loads must resolve, show every setting, and take what it shows.
  */
 #include "config/config.h"
 
@@ -74,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	config_unref(c);
 	config_problems_fini(&problems);
-	config_unref(config_from_upstream(text, NULL, &problems));
+	config_unref(config_from_upstream(text, n < size ? text + n + 1 : NULL, &problems));
 	config_problems_fini(&problems);
 	free(text);
 	return 0;

@@ -3,7 +3,8 @@
  * fuzz_identity.c - any startup packet before configurations with tenants: who it is has a
  * database, or is refused; and whoever is a tenant has its id.
  *
- * The first byte says which configuration, the rest is a packet behind its length.
+ * The first byte says which configuration; up to a zero byte stands the host that is asked for over
+ * TLS, or nothing; the rest is a packet behind its length.
  */
 #include "client/identity.h"
 
@@ -22,6 +23,11 @@ static const char *const ways[] = {
 	"tenant_by = database",
 	"tenant_by = user_suffix, set\npool_mode = transaction\ntenant_pool = shared\n"
 	"unknown_tenant = basic",
+	"tenant_by = sni, startup\ntenant_sni_suffix = .db.example.com\n"
+	"client_tls_sslmode = allow\nclient_tls_key_file = k.pem\nclient_tls_cert_file = c.pem\n"
+	"unknown_tenant = basic",
+	"tenant_by = user_suffix, startup, comment\npool_mode = transaction\n"
+	"tenant_pool = shared\ntenant_query = SELECT 1\nmonitor_user = m",
 };
 #define NWAYS PGT_NELEMS(ways)
 
@@ -33,9 +39,10 @@ static bool read_file(void *arg, const char *path PGT_UNUSED, bool is_secret PGT
 	buf_printf(text,
 		   "[pgturnstile]\nauth_type = trust\nadmin_users = ops\n%s\n"
 		   "[databases]\nshop = host=127.0.0.1\nown = host=127.0.0.1 user=owner\n"
-		   "* = host=127.0.0.1\n%s",
+		   "%s",
 		   way,
-		   *way ? "[tiers]\nbasic = weight=1\n"
+		   *way ? "* = host=127.0.0.1\n"
+			  "[tiers]\nbasic = weight=1\n"
 			  "[tenants]\nacme = tier=basic business_id=42 user=anna database=own\n"
 			  "[users]\nu = tenant_switch=yes\n"
 			: "");
@@ -53,8 +60,24 @@ static const struct config *config_of(size_t way)
 	return configs[way];
 }
 
-static void check(const struct startup *startup, const struct config *config)
+static void check_resolved(const struct identity *id, const struct config *config)
 {
+	if (id->is_refused)
+		PGT_ASSERT(*id->refusal.text);
+	else
+		PGT_ASSERT(id->is_console || (id->database_conf && *id->server_user));
+	if (!id->is_refused && !id->is_console && config->global.tenant_by.n && !id->may_switch)
+		PGT_ASSERT(*id->business_id);
+	PGT_ASSERT(!id->is_console == !identity_other_name(id));
+	if (!id->is_refused && !id->is_console)
+		PGT_ASSERT(identity_group_key(id).database.n);
+}
+
+/* What is sought is answered as the input's first bit says, once for each way. */
+static void check(const struct startup *startup, const struct config *config, const char *host,
+		  bool is_down)
+{
+	const struct err down = { .sqlstate = "57P01", .text = "down" };
 	struct identity id;
 	struct err e = { 0 };
 
@@ -63,32 +86,47 @@ static void check(const struct startup *startup, const struct config *config)
 		identity_fini(&id);
 		return;
 	}
+	if (*host)
+		identity_set_host(&id, host);
 	identity_resolve(&id, config);
-	if (id.is_refused)
-		PGT_ASSERT(*id.refusal.text);
-	else
-		PGT_ASSERT(id.is_console || (id.database_conf && *id.server_user));
-	if (!id.is_refused && !id.is_console && config->global.tenant_by.n && !id.may_switch)
-		PGT_ASSERT(*id.business_id);
+	for (unsigned i = 0; *id.sought; i++) {
+		PGT_ASSERT(id.is_refused && i < config->global.tenant_by.n);
+		identity_answer(&id, is_down ? &down : NULL);
+		identity_resolve(&id, config);
+	}
+	check_resolved(&id, config);
 	identity_fini(&id);
+}
+
+/* A block of exactly its size, so that ASan sees a read past its end. */
+static char *packet_of(struct slice body)
+{
+	char *packet = xmalloc(body.n + 4);
+
+	for (unsigned i = 0; i < 4; i++)
+		packet[i] = (char)((body.n + 4) >> (24 - 8 * i));
+	memcpy(packet + 4, body.p, body.n);
+	return packet;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	const char *host = (const char *)data + 1, *nul;
 	struct startup startup;
+	struct slice body;
 	struct err e;
 	char *packet;
 
 	if (size == 0 || size > STARTUP_MAX_LEN)
 		return 0;
-	/* A block of exactly its size, so that ASan sees a read past its end. */
-	packet = xmalloc(size + 3);
-	for (unsigned i = 0; i < 4; i++)
-		packet[i] = (char)((size + 3) >> (24 - 8 * i));
-	memcpy(packet + 4, data + 1, size - 1);
-	if (startup_parse(packet, size + 3, &startup, &e) == STEP_DONE &&
+	nul = memchr(host, '\0', size - 1);
+	if (!nul)
+		return 0;
+	body = slice_of(nul + 1, (size_t)((const char *)data + size - nul - 1));
+	packet = packet_of(body);
+	if (startup_parse(packet, body.n + 4, &startup, &e) == STEP_DONE &&
 	    startup.kind == STARTUP_SESSION)
-		check(&startup, config_of(data[0] % NWAYS));
+		check(&startup, config_of(data[0] / 2 % NWAYS), host, data[0] & 1);
 	free(packet);
 	return 0;
 }

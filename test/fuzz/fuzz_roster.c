@@ -3,7 +3,8 @@
  * fuzz_roster.c - any answer to tenant_query: names of columns, then rows of values.
  *
  * Words end with a zero byte; the first byte says how many columns there are, and a word of 0x01
- * stands for NULL.  What was taken is found by its name and by its id.
+ * stands for NULL.  The first row is looked up singly behind the others.  What was taken is found
+ * by its name and by its id.
  */
 #include "config/roster.h"
 
@@ -21,22 +22,41 @@ static const char ini[] = "[pgturnstile]\nauth_type = trust\ntenant_by = user\n"
 			  "[tiers]\nbasic = weight=1\n"
 			  "[tenants]\nacme = tier=basic business_id=42\n";
 
-static bool read_file(void *arg PGT_UNUSED, const char *path PGT_UNUSED, bool is_secret PGT_UNUSED,
+/* The same after a reload: without that tier, and with a tenant more. */
+static const char ini_of_later[] = "[pgturnstile]\nauth_type = trust\ntenant_by = user\n"
+				   "tenant_query = SELECT 1\nmonitor_user = m\n"
+				   "[databases]\nshop = host=127.0.0.1\n"
+				   "[tiers]\nother = weight=1\n"
+				   "[tenants]\na = tier=other business_id=43\n";
+
+static bool read_file(void *arg, const char *path PGT_UNUSED, bool is_secret PGT_UNUSED,
 		      struct buf *text, struct err *e PGT_UNUSED)
 {
-	buf_put_slice(text, slice_str(ini));
+	buf_put_slice(text, slice_str(arg));
 	return true;
+}
+
+static const struct config *config_of(const char *text)
+{
+	struct config_problems problems = { 0 };
+	struct config *config = config_load("ini", read_file, (void *)text, &problems);
+
+	PGT_ASSERT(config);
+	return config;
 }
 
 static const struct config *the_config(void)
 {
-	static struct config *config;
-	struct config_problems problems = { 0 };
+	static const struct config *config;
 
-	if (!config)
-		config = config_load("ini", read_file, NULL, &problems);
-	PGT_ASSERT(config);
-	return config;
+	return config ? config : (config = config_of(ini));
+}
+
+static const struct config *the_later_config(void)
+{
+	static const struct config *config;
+
+	return config ? config : (config = config_of(ini_of_later));
 }
 
 static bool take_word(struct slice *rest, struct slice *word)
@@ -72,24 +92,37 @@ static void check_found(const struct roster *r)
 
 static void read_rows(struct slice rest, unsigned n)
 {
-	struct slice words[ROSTER_MAX_COLUMNS];
+	struct slice words[ROSTER_MAX_COLUMNS], last[ROSTER_MAX_COLUMNS];
 	struct roster_columns columns;
-	struct roster *r, *copy;
+	struct roster *r, *copy, *later;
 	struct err e = { 0 };
 
 	if (!take_words(&rest, words, n) || !roster_read_columns(&columns, words, n, &e))
 		return;
 	r = roster_new();
+	/* The first row comes singly later on. */
+	if (!take_words(&rest, last, n)) {
+		roster_unref(r);
+		return;
+	}
 	while (take_words(&rest, words, n)) {
 		e.text[0] = '\0';
 		if (roster_take(r, the_config(), &columns, words, &e) == ROSTER_REFUSED)
 			PGT_ASSERT(*e.text);
 	}
-	roster_publish(r);
 	check_found(r);
 	copy = roster_copy(r, the_config());
 	PGT_ASSERT(roster_is_equal(r, copy));
+	roster_publish(copy);
+	if (roster_take(copy, the_config(), &columns, last, &e) == ROSTER_TAKEN)
+		PGT_ASSERT(roster_singles(copy) == 1 && !roster_is_equal(r, copy));
+	check_found(copy);
+	later = roster_copy(r, the_later_config());
+	check_found(later);
+	PGT_ASSERT(roster_count(later) <= roster_count(r));
+	PGT_ASSERT(!roster_is_equal(r, later) || roster_count(later) == roster_count(r));
 	roster_unref(copy);
+	roster_unref(later);
 	roster_unref(r);
 }
 

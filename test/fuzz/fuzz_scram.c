@@ -35,40 +35,55 @@ static struct slice expand(struct slice in)
 	return slice_of(p, n);
 }
 
-/* A server that expects its first message, or its second one. */
-static void as_server(struct slice message, bool is_second)
+/* Of one whose password is "secret", or of nobody. */
+static struct scram_secret secret_of(bool is_known)
 {
 	struct scram_secret secret;
+
+	if (is_known)
+		scram_secret_make(SLICE("secret"), 1, (const uint8_t *)"salt", 4, &secret);
+	else
+		scram_secret_mock(SLICE("u"), SCRAM_DEFAULT_ITERATIONS, &secret);
+	return secret;
+}
+
+/* A server that expects its first message, or its second one. */
+static void as_server(struct slice message, bool is_second, bool is_known)
+{
+	const struct scram_secret secret = secret_of(is_known);
 	struct scram_server s;
 	struct buf out = { 0 };
 	struct err err;
 	uint8_t client_key[SCRAM_KEY_LEN];
 
-	scram_secret_mock(SLICE("u"), SCRAM_DEFAULT_ITERATIONS, &secret);
 	scram_server_init(&s, &secret, nonce);
 	PGT_ASSERT(scram_server_first(&s, is_second ? SLICE("n,,n=,r=x") : message, &out, &err) ||
 		   (!is_second && buf_len(&out) == 0));
-	/* No proof fits a mock secret. */
-	PGT_ASSERT(!scram_server_final(&s, message, &out, client_key, &err));
+	/* No proof fits a mock secret, and none is a first message too. */
+	PGT_ASSERT(!scram_server_final(&s, message, &out, client_key, &err) ||
+		   (is_known && is_second));
 	scram_server_fini(&s);
 	buf_fini(&out);
 }
 
 /* A client that expects the server's first message, or its second one. */
-static void as_client(struct slice message, bool is_second)
+static void as_client(struct slice message, bool is_second, bool is_known)
 {
 	static const uint8_t key[SCRAM_KEY_LEN];
 	struct scram_client c;
 	struct buf out = { 0 };
 	struct err err;
 
-	scram_client_init_keys(&c, key, key);
+	if (is_known)
+		scram_client_init_password(&c, SLICE("secret"));
+	else
+		scram_client_init_keys(&c, key, key);
 	memcpy(c.nonce, nonce, sizeof(nonce));
 	scram_client_first(&c, &out);
 	buf_clear(&out);
-	PGT_ASSERT(
-	    scram_client_final(&c, is_second ? SLICE("r=oursx,s=AAAA,i=1") : message, &out, &err) ||
-	    (!is_second && buf_len(&out) == 0));
+	PGT_ASSERT(scram_client_final(&c, is_second ? SLICE("r=oursx,s=c2FsdA==,i=1") : message,
+				      &out, &err) ||
+		   (!is_second && buf_len(&out) == 0));
 	/* A server-first-message never is a server-final-message too. */
 	PGT_ASSERT(!scram_client_verify(&c, message, &err) || is_second);
 	scram_client_fini(&c);
@@ -103,11 +118,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	switch (data[0] % 6) {
 	case 0:
 	case 1:
-		as_server(message, data[0] % 2);
+		as_server(message, data[0] % 2, true);
+		as_server(message, data[0] % 2, false);
 		break;
 	case 2:
 	case 3:
-		as_client(message, data[0] % 2);
+		as_client(message, data[0] % 2, true);
+		as_client(message, data[0] % 2, false);
 		break;
 	case 4:
 		as_secret(message);

@@ -20,10 +20,13 @@ static void check_round_trip(const struct buf *name, const struct buf *value)
 	struct err e;
 
 	options_put(&text, n, v);
+	options_put(&text, n, v);
 	at = buf_peek(&text);
-	PGT_ASSERT(options_next(&at, &name2, &value2, &e) == STEP_DONE);
-	PGT_ASSERT(slice_is_equal(buf_peek(&name2), buf_peek(name)));
-	PGT_ASSERT(slice_is_equal(buf_peek(&value2), buf_peek(value)));
+	for (int i = 0; i < 2; i++) {
+		PGT_ASSERT(options_next(&at, &name2, &value2, &e) == STEP_DONE);
+		PGT_ASSERT(slice_is_equal(buf_peek(&name2), buf_peek(name)));
+		PGT_ASSERT(slice_is_equal(buf_peek(&value2), buf_peek(value)));
+	}
 	buf_fini(&text);
 	buf_fini(&name2);
 	buf_fini(&value2);
@@ -47,8 +50,13 @@ static void check_session(const struct startup *s)
 	struct slice at = s->params, name, value;
 	struct buf out = { 0 };
 
-	while (startup_next_param(&at, &name, &value))
+	while (startup_next_param(&at, &name, &value)) {
+		enum replication replication;
+
+		if (!replication_parse(value, &replication))
+			PGT_ASSERT(replication == REPLICATION_NONE);
 		check_options(value);
+	}
 	startup_negotiate(s, &out);
 	buf_fini(&out);
 }

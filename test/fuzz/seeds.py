@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: ISC
 #
-# seeds.py DIR - what fuzzers begin with: a folder in DIR for each, of what the tests send and read.
+# seeds.py DIR - what fuzzers begin with: a folder in DIR for each, of what the tests send and read, and
+# beside it FUZZER.dict, the words that its parser knows.
 #
-# Made anew from the statements of test/sql, the conversations of the integration tests, and the
-# samples of the tree, so that nothing here can go stale.
+# Made anew from the statements of test/sql, the texts of the unit tests, the conversations of the
+# integration tests, and the samples of the tree, so that nothing here can go stale.
 """write_seeds(): the folders, one for every fuzzer that there is."""
+import base64
+import hashlib
+import hmac
 import re
 import sys
 from pathlib import Path
@@ -15,6 +19,7 @@ TOP = HERE.parents[1]
 sys.path.insert(0, str(TOP / "test/integration"))
 
 import raw  # noqa: E402
+from parsers import PARSERS, texts, words  # noqa: E402
 
 PACKETS = [
     raw.startup({"user": "app", "database": "shop"}),
@@ -24,10 +29,16 @@ PACKETS = [
     raw.startup({"user": "u", "database": "x", "replication": "database", "_pq_.grease": "1",
                  "client_encoding": "UTF8", "application_name": "x", "extra_float_digits": "3"}),
     raw.startup({"user": "ops", "database": "pgturnstile"}), raw.SSL_REQUEST, raw.GSSENC_REQUEST,
+    raw.startup({"user": "shop.acme", "options": "-c search_path=a\\ b -c", "replication": "yes"}),
+    raw.startup({"user": "bob.nobody", "database": "unknown", "replication": "of"}),
+    raw.startup({"user": ".x", "database": "own", "app.current_business_id": ""}),
+    raw.startup({"user": "a.42", "database": "shop", "app.current_business_id": "acme"}),
+    *(raw.startup({"user": "u", "database": "shop", "replication": r}) for r in ("true", "on", "off", "no", "0")),
+    raw.startup({"database": "shop"}), raw.startup({"user": "u", **{f"s{i}": "x" for i in range(70)}}),
     raw.cancel_request(1, b"1234"), raw.cancel_request(1, b"x" * 28),
 ]
-# The last bytes of a scan or a lexer's input are read under the settings of its first.
-ENVIRONMENTS = b"\0\1\2\3"
+# Name of the host that is asked for over TLS.
+HOSTS = [b"", b"acme.db.example.com", b"other.DB.example.com", b"acme"]
 
 
 def statements():
@@ -56,16 +67,55 @@ def commands():
                 re.findall(r"X\((\w+), (?:STATS|ADMIN),", text))
     yield from (b"SHOW POOLS;", b"SET a = 'b''c'", b'PAUSE "my db"', b"KILL TENANT acme", b"RELOAD -- x",
                 b"SET TENANT acme rate = '5/s'", b"MAINTENANCE ON TENANT a 'soon'", b"RESET TENANT a rate",
-                b"READONLY DATABASE shop", b"/* x */ SHUTDOWN WAIT_FOR_CLIENTS", b"KILL_CLIENT C-1")
+                b"READONLY DATABASE shop", b"/* x */ SHUTDOWN WAIT_FOR_CLIENTS", b"KILL_CLIENT C-1",
+            b"SHOW QUERIES BY reads", b"SHOW QUERIES TENANT acme", b"SHOW TENANTS acme", b"SHOW ROUTE SELECT 1",
+            b"SHOW HELP SHOW POOLS", b"SET NODE a:1 weight = 0", b"RESUME TENANT", b"KILL", b"PAUSE 'a", b"SHOW 'a\"")
+    verbs = re.findall(r"(?m)^\s*X\((\w+), [A-Z_]+,", text)
+    for verb in verbs:
+        for rest in ("''", "TENANT ''", "TENANT " + "x" * 90, "x" * 90, "ON " + "x" * 90, "a '" + "x" * 300 + "'",
+                     "TENANT a b = '" + "x" * 300 + "'", "TENANT a " + "x" * 90, "x y z; w", "ON DATABASE x y"):
+            yield f"{verb} {rest}".encode()
+
+
+def scram_end(client_nonce, nonce):
+    """The two messages that end a login in fuzz_scram.c, of a client and of a server who know."""
+    said = b"n=,r=%s,r=%s,s=%s,i=1,c=biws,r=%s" % (client_nonce, nonce, base64.b64encode(b"salt"), nonce)
+    salted = hashlib.pbkdf2_hmac("sha256", b"secret", b"salt", 1)
+    client_key, server_key = (hmac.digest(salted, name, "sha256") for name in (b"Client Key", b"Server Key"))
+    signature = hmac.digest(hashlib.sha256(client_key).digest(), said, "sha256")
+    proof = bytes(a ^ b for a, b in zip(client_key, signature))
+    return (b"c=biws,r=%s,p=%s" % (nonce, base64.b64encode(proof)),
+            b"v=" + base64.b64encode(hmac.digest(server_key, said, "sha256")))
 
 
 SCRAM = [b"\0n,,n=,r=x", b"\0y,,n=u,r=%", b"\1c=biws,r=x%,p=" + b"A" * 43 + b"=",
          b"\2r=%x,s=AAAA,i=4096", b"\3v=" + b"A" * 43 + b"=", b"\3e=other-error", b"\5pass\xc2\xa0word",
-         b"\4SCRAM-SHA-256$4096:c2FsdA==$" + b"A" * 43 + b"=:" + b"A" * 43 + b"="]
-ROSTER = [b"\2tenant\0business_id\0tier\0a\0" b"1\0basic\0b\0" b"2\0basic\0",
+         b"\4SCRAM-SHA-256$4096:c2FsdA==$" + b"A" * 43 + b"=:" + b"A" * 43 + b"=",
+         b"\1" + scram_end(b"x", b"xours")[0], b"\3" + scram_end(b"ours", b"oursx")[1]]
+ROSTER = [b"\1tenant\0business_id\0" + b"".join(b"t%d\0%d\0" % (i, i) for i in range(1200)),
+          b"\1tenant\0business_id\0acme\0x\0y\x0042\0" + b"x" * 1300 + b"\0x\0x\0" + b"x" * 1300 + b"\0\0x\0x\0\0",
+          b"\1tenant\0business_id\0a\0x\0a\0x\0a\0y\0b\0x\0", b"\1tenant\0tenant\0", b"\2tenant\0business_id\0burst\0b\0x\x005\0b\0x\x005\0",
+          b"\1tenant\0business_id\0a\0x\0" + b"a\0y\0" + b"q\0" + b"4" * 120 + b"\0", b"\1tenant\0tenan\0",
+          b"\2tenant\0business_id\0tier\0a\0x\0none\0b\0y\0\0", b"\2tenant\0business_id\0lane\0a\0x\0none\0",
+          b"\2tenant\0business_id\0statement_timeout\0a\0x\0x\0b\0y\0" + b"1" * 5000 + b"\0c\0z\0\1\0",
+          b"\2tenant\0business_id\0tier\0a\0" b"1\0basic\0b\0" b"2\0basic\0",
           b"\4name\0business_id\0tier\0rate\0burst\0a\0" b"1\0basic\0" b"5/s\0" b"10\0"]
 USERS = [b'"app" "secret"\n"b" "md5' + b"0" * 32 + b'"\n; x\n', b'"u" ""\n"q""q" "a""b" tail\n',
-         b'"s" "' + SCRAM[-1][1:] + b'"\n']
+         b'"s" "' + next(s for s in SCRAM if s[0] == 4)[1:] + b'"\n']
+
+OTHER_FILES = [b"[pgturnstile]\nauth_type = hba\nauth_hba_file = h\nauth_ident_file = h\n\0" + rules for rules in
+               (b"host all all all scram-sha-256\n", b"local all all peer map=m\n")]
+OTHER_FILES += [b"[pgturnstile]\nauth_type = hba\nauth_hba_file = no-such-file\nauth_ident_file = no-such-file\n",
+                b"[pgturnstile]\nhttp_token_file = t\n\0" + b"0123456789abcdef\r\n",
+                b"[pgturnstile]\nhttp_token_file = t\n\0" + b"short\n", b"[pgturnstile]\nhttp_token_file = no-such-file",
+                b"[pgturnstile]\nauth_file = u\nlisten_addr = *\n[databases]\na = host=h\n\0\"u\" \"p\"\n",
+                b"[pgturnstile]\nauth_type = trust\n[databases]\npgturnstile = host=h\n"
+                b"a = host=h,i node_weight=1 node_zone=x\n%include other\n\0%include other\n",
+                b"[pgturnstile]\nauth_type = trust\n[databases]\na = host=h node_zone=" + b"z" * 200 + b"\n",
+                b"[lanes]\na = reserved=yes\nb = reserved=maybe\nc = reserved=yes nodes=a:1\n",
+                b"[peers]\n1 = host=a port=1 pool_size=2\n0 = host=a port=x pool_size=x\n",
+                b"postgres://u:p@[::1]:1,h/d?sslmode=require&x=y\0[::1]:7000", b"postgres://h\0:1", b"postgres://u@h/d\0*:1",
+                b"postgres://u@h%zz/d\0localhost:x", b"postgres://u@[h]\0::1"]
 
 RULES = [b"local all all peer map=m # c\nhost db,\"a b\" u 10.0.0.0/8 md5\nhostssl sameuser @f ::1/128 cert\n"
          b"hostnossl replication all samenet reject\n\0u, \"v\"\n@f w",
@@ -75,7 +125,8 @@ MAPS = [b"m /^(.*)@example\\.com$ \\1\nm \"u@example.com\" all\n# c\nn a b"]
 
 
 def server_messages():
-    return (raw.error("42601", "no") + raw.notice("00000", "x"), raw.row_description("a", "b"),
+    return (*(raw.error(code, "no") for code in ("57P01", "57P02", "57P03")),
+            raw.error("42601", "no") + raw.notice("00000", "x"), raw.row_description("a", "b"),
             raw.data_row("a", None) + raw.command_complete("SELECT 1") + raw.ready(),
             raw.parameter_status("TimeZone", "UTC") + raw.backend_key_data(1, b"1234"),
             raw.auth_sasl() + raw.auth_md5(b"salt") + raw.notification(1, "a", "b"))
@@ -88,37 +139,103 @@ def client_messages():
 
 
 def under_settings(texts):
+    """Each under all that is usual, and under some settings of its own."""
     for number, text in enumerate(texts):
-        yield ENVIRONMENTS[number % 4:number % 4 + 1] + text
+        for settings in dict.fromkeys((0b11, number % 64)):
+            yield bytes([settings]) + text
+
+
+# What fuzz_classify.c has in its catalog, and what the grammar is not asked about.
+CATALOG = [b"SELECT writes()", b"SELECT public.writes()", b"SELECT a.b.c()", b"SELECT nextval('s')", b"SELECT 1 + 1",
+           b"SELECT x::d", b"SELECT CAST(x AS public.d) FROM seq", b"SELECT * FROM u", b"SELECT (u).writes FROM t AS u",
+           b"SELECT * FROM public.seq", b"SELECT lower(x), f(x), g(x) FROM t", b"SELECT a <> b, a && b, a -> 'x' FROM t",
+           b'SELECT "a\\b"()', b'SELECT * FROM "a""b"', b"SHOW transaction_read_only", b"SHOW x", b"SELECT (", b"SELECT "
+           + b"(" * 250 + b"1" + b")" * 250, b"SELECT " + b"1+" * 4100 + b"1", b"SELECT '" + b"x" * 21000 + b"'",
+           b"SELECT " + b"ARRAY[" * 150 + b"1" + b"]" * 150, b"UPDATE t SET a = 1", b"SELECT set_config('app.id', '1', false)",
+           b"SELECT OPERATOR(pg_catalog.+) 1", b"SELECT 1 OPERATOR(public.<->) 2", b"COPY t TO STDOUT", b"EXPLAIN SELECT 1"]
+
+
+# How a tenant is chosen, and what is nearly that.
+_CALL = b"select set_config('app.id', %s)%s"
+CHOICES = [
+    *(_CALL % (arguments, b" as x") for arguments in (
+        b"$1::varchar, $2::bool", b"cast($1 as character varying), false", b"cast('1' as text, true", b"$9, true",
+        b"null, $1", b"$1, $1", b"$2, $1", b"'1', 't'", b"'1', 'x'", b"'1', 1", b"'1'::bool, true", b"cast($1 as text), 'on'")),
+    *(_CALL % (b"'1', true", rest) for rest in (
+        b" as \"x\"", b" as U&\"x\"", b" as \"\"", b" as 'x'", b" as " + b"x" * 70, b" as \xc3\xa4", b"; ;", b", 2", b" as x y")),
+    b"set app.id = '" + b"x" * 300 + b"'", b"set local app.id to E'a\\'b'", b"set app.other = 1",
+    *(b"/* business_id='%s' */ select 1" % said for said in (
+        b"%41%6a%4A", b"%4", b"%zz", b"%4z", b"%00", b"x" * 300, b"a\\", b"a\\'b", b"")),
+    b"/* business_id=1,business_id=1 */ select 1 /* business_id='2' */", b"/* business_id=%%%, business_id=2 */ select 1",
+    b"/* business_id=1 */ select 'x"]
+
+
+SHAPES = [b"select 1", b"select '1'", b"select '1', 'abc'", b"select 'id', 1", b"select 1, '" + b"x" * 5000 + b"'"]
+
+
+def pairs(every):
+    """Two texts that come one behind the other, some of which have the same shape."""
+    yield from (text + b"\0" + text + b"x" for text in every)
+    yield from (text + b"\0" + text[:-1] for text in every)
+    yield from (one + b"\0" + other for one, other in zip(every, every[1:]))
+
+
+def sql(name):
+    """The statements, and what unit tests read; the tenant's setting has a short name here."""
+    every = dict.fromkeys([*statements(), *CATALOG, *CHOICES, *texts(name)])
+    if name == "fuzz_scan":
+        every.update(dict.fromkeys([*pairs(SHAPES), *pairs(list(statements())[::5])]))
+    return under_settings(text.replace(b"app.current_business_id", b"app.id") for text in every)
+
+
+def behind_each(numbers, every):
+    """Each text behind each of the bytes."""
+    return [bytes([number]) + text for text in every for number in numbers]
+
+
+def packets(name):
+    """Whole, and with a length that does not fit."""
+    yield from (*PACKETS, b"\0\0", b"\0\0\0\7xxxx", PACKETS[0][:-3], b"\0\1\0\0\0\3\0\0", *texts(name))
+    yield from (raw.startup({"user": "u", "options": text.decode("latin1")}) for text in texts(name))
+    yield raw.startup({"user": "u", "_pq_.a": "1"}, (3, 9))
+    yield raw.startup({"user": "u"}, (2, 0))
 
 
 SEEDS = {
-    "fuzz_classify": lambda: under_settings(statements()),
-    "fuzz_command": commands,
-    "fuzz_config": lambda: (p.read_bytes() for p in [*(TOP / "etc").rglob("*.ini"),
-                                                     TOP / "test/unit/pgbouncer.ini"]),
-    "fuzz_frame": lambda: [*server_messages(), *client_messages()],
-    "fuzz_hba": lambda: [*(b"\0" + t for t in RULES), *(b"\1" + t for t in MAPS)],
-    "fuzz_identity": lambda: (bytes([way]) + p[4:] for p in PACKETS for way in range(5)),
-    "fuzz_lex": lambda: under_settings(statements()),
-    "fuzz_roster": lambda: ROSTER,
-    "fuzz_scan": lambda: under_settings(statements()),
-    "fuzz_scram": lambda: SCRAM,
-    "fuzz_setting": lambda: (bytes([i % 256]) + v for i, v in enumerate(samples())),
-    "fuzz_startup": lambda: PACKETS,
-    "fuzz_userlist": lambda: USERS,
+    "fuzz_classify": sql,
+    "fuzz_command": lambda name: [*commands(), *texts(name)],
+    "fuzz_config": lambda name: [*OTHER_FILES, *texts(name), *(p.read_bytes() for p in [*(TOP / "etc").rglob("*.ini"),
+                                                                         TOP / "test/unit/pgbouncer.ini"])],
+    "fuzz_frame": lambda name: [*server_messages(), *client_messages()],
+    "fuzz_hba": lambda name: [*behind_each(b"\0\1", texts(name)), *behind_each(b"\0", RULES),
+                              *behind_each(b"\1", MAPS)],
+    "fuzz_identity": lambda name: (bytes([way]) + HOSTS[(n + way) % len(HOSTS)] + b"\0" + p[4:]
+                                   for n, p in enumerate(PACKETS) for way in range(16)),
+    "fuzz_lex": sql,
+    "fuzz_roster": lambda name: ROSTER,
+    "fuzz_scan": sql,
+    "fuzz_scram": lambda name: [*SCRAM, *behind_each(range(6), texts(name))],
+    "fuzz_setting": lambda name: (bytes([i % 256]) + v for i, v in enumerate([*samples(), *texts(name)])),
+    "fuzz_startup": packets,
+    "fuzz_userlist": lambda name: [*USERS, *texts(name)],
 }
+
+
+def dictionary(name):
+    """As libFuzzer reads it."""
+    return "".join('"{}"\n'.format("".join(f"\\x{byte:02x}" for byte in word)) for word in words(name))
 
 
 def write_seeds(where):
     """The folder of each fuzzer."""
     fuzzers = {p.stem for p in HERE.glob("fuzz_*.c")}
-    assert fuzzers == set(SEEDS), f"seeds for {fuzzers ^ set(SEEDS)}"
+    assert fuzzers == set(SEEDS) == set(PARSERS), f"seeds and parsers for {fuzzers}"
     for name, make in SEEDS.items():
         folder = Path(where) / name
         folder.mkdir(parents=True, exist_ok=True)
-        for number, seed in enumerate(make()):
+        for number, seed in enumerate(make(name)):
             (folder / f"seed-{number:04}").write_bytes(seed)
+        folder.with_suffix(".dict").write_text(dictionary(name))
         yield folder
 
 

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: ISC
 #
-# fuzz.py - every fuzzer of test/fuzz for a while, on from its corpus, and which lines of what it reads
-# with that corpus has reached.
+# fuzz.py - every fuzzer of test/fuzz for a while, on from its corpus, and how much of what it reads that
+# corpus has reached: the edges, which are the two ways out of each condition.
 #
-# `sh test/run.sh --long fuzz` builds the fuzzers with libFuzzer ($PGT_FUZZERS) and once more with gcov
-# ($PGT_COVERAGE).  The corpus is kept in PGT_STATE, a folder, which is what a next run goes on from.
-"""PGT_SECONDS for each fuzzer, FUZZ: a comma list of them, PGT_LINES: the least share of lines in percent."""
+# `sh test/run.sh --long fuzz` builds the fuzzers with libFuzzer ($PGT_FUZZERS) and once more for
+# llvm-cov ($PGT_COVERAGE).  The corpus is kept in PGT_STATE, a folder, which is what a next run goes on
+# from.
+"""PGT_SECONDS for each fuzzer (0: only what its corpus reaches), FUZZ: a comma list of them, PGT_EDGES: the least
+share of edges in percent, PGT_MISSES: tell those that were not reached."""
+import json
 import os
 import re
 import subprocess
@@ -16,75 +19,96 @@ from stage import Table
 
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "test/fuzz"))
+from parsers import PARSERS  # noqa: E402
 from seeds import write_seeds  # noqa: E402
 
 SECONDS = int(os.environ.get("PGT_SECONDS", "120"))
-LINES = float(os.environ.get("PGT_LINES", "90"))
+EDGES = float(os.environ.get("PGT_EDGES", "90"))
 STATE = Path(os.environ.get("PGT_STATE", "fuzz.state")).resolve()
 
-# What each is there for: the files that read the bytes it makes up.
-PARSERS = {
-    "fuzz_classify": ["sql/classify.c"],
-    "fuzz_command": ["admin/command.c"],
-    "fuzz_config": ["config/ini.c"],
-    "fuzz_frame": ["wire/report.c"],
-    "fuzz_hba": ["auth/hba.c", "auth/ident.c", "auth/fields.c"],
-    "fuzz_identity": ["client/identity.c"],
-    "fuzz_lex": ["sql/lex.c"],
-    "fuzz_roster": ["config/roster.c"],
-    "fuzz_scan": ["sql/scan.c", "sql/settings.c", "sql/set_config.c", "sql/control.c", "sql/choice.c",
-                  "sql/shape.c", "sql/stream_guard.c", "sql/timeout.c"],
-    "fuzz_scram": ["auth/scram.c", "auth/saslprep.c"],
-    "fuzz_setting": ["config/types.c"],
-    "fuzz_startup": ["wire/startup.c"],
-    "fuzz_userlist": ["auth/userlist.c"],
-}
+# What is not there to be reached: a promise is not broken, and what says why not never says yes.
+PROMISE = re.compile(r"PGT_ASSERT\(")
+NEVER_TRUE = re.compile(r"(deny|find_fault|err_set|syntax_error)\(")
 
 
 def fuzz(fuzzers, name, corpus, seeds):
-    """What libFuzzer printed, where it has found something; None where not."""
+    """What libFuzzer printed, and whether it has found something."""
     corpus.mkdir(parents=True, exist_ok=True)
     found = TOP / "test/fuzz/found" / name
     done = subprocess.run(
-        [fuzzers / "test/fuzz" / name, f"-max_total_time={SECONDS}", "-timeout=20", "-verbosity=0",
+        [fuzzers / "test/fuzz" / name, *(["-runs=0"] if not SECONDS else [f"-max_total_time={SECONDS}"]),
+         "-timeout=20", "-verbosity=0", "-print_final_stats=1", f"-dict={seeds.with_suffix('.dict')}",
          f"-artifact_prefix={STATE}/{name}-", corpus, seeds, *([found] if found.exists() else [])],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
-    return done.stdout if done.returncode else None
+    return done.stdout, done.returncode != 0
+
+
+def executions(printed):
+    count = re.search(r"number_of_executed_units: (\d+)", printed)
+    return int(count.group(1)) if count else 0
 
 
 def replay(build, name, folders):
-    """Gives a fuzzer that counts lines all that has been kept for it; forgets what was counted before."""
-    for counted in build.rglob("*.gcda"):
-        counted.unlink()
+    """Gives a fuzzer that counts all that has been kept for it; what llvm-cov tells of files of src/."""
+    program, profile = build / "test/fuzz" / name, STATE / f"{name}.profdata"
     files = [file for folder in folders for file in folder.glob("*")]
+    raw = []
     for begin in range(0, len(files), 1000):
-        subprocess.run([build / "test/fuzz" / name, *files[begin:begin + 1000]], check=True)
+        raw.append(STATE / f"{name}.{begin}.profraw")
+        done = subprocess.run([program, *files[begin:begin + 1000]], check=False,
+                              env={**os.environ, "LLVM_PROFILE_FILE": str(raw[-1])})
+        if done.returncode:
+            sys.exit(f"{name} does not get through its corpus")
+    subprocess.run(["llvm-profdata", "merge", "-sparse", "-o", profile, *raw], check=True)
+    for file in raw:
+        file.unlink()
+    told = json.loads(subprocess.run(["llvm-cov", "export", "-instr-profile", profile, program],
+                                     capture_output=True, check=True).stdout)
+    return {file["filename"].split("/src/")[-1]: file for file in told["data"][0]["files"]
+            if "/src/" in file["filename"]}
 
 
-def lines_reached(build, source):
-    """(reached, all) of a file of src/."""
-    printed = subprocess.run(["gcov", "-n", "-o", f"src/{Path(source).parent}", f"src/{source}"],
-                             cwd=build, capture_output=True, text=True, check=True).stdout
-    share, count = re.search(rf"File '[^']*src/{source}'\nLines executed:([\d.]+)% of (\d+)", printed).groups()
-    return round(float(share) * int(count) / 100), int(count)
+def edges(told):
+    """(where, which way, the condition, how often) of a file, but for what is not there to be reached."""
+    text = Path(told["filename"]).read_text().split("\n")
+    counts = {}
+    for branch in told["branches"]:  # once for each function that a static inline one is part of
+        taken = counts.setdefault(tuple(branch[:4]), [0, 0])
+        taken[0] += branch[4]
+        taken[1] += branch[5]
+    for (line, column, end_line, end), taken in sorted(counts.items()):
+        condition = text[line - 1][column - 1:end - 1 if end_line == line else None]
+        if PROMISE.search(text[line - 1]):
+            continue
+        if not NEVER_TRUE.match(condition):
+            yield line, True, condition, taken[0]
+        yield line, False, condition, taken[1]
+
+
+def measure(name, source, told, table):
+    ways = list(edges(told))
+    reached = sum(count > 0 for *_, count in ways)
+    table.add(f"{name}: edges of {source}", f">= {EDGES:g} %", f"{100 * reached / len(ways):.1f} % of {len(ways)}",
+              100 * reached >= EDGES * len(ways))
+    if os.environ.get("PGT_MISSES"):
+        for line, is_true, condition, count in ways:
+            if not count:
+                print(f"src/{source}:{line}: never {'true' if is_true else 'false'}: {condition}")
 
 
 def main():
     fuzzers, build = Path(os.environ["PGT_FUZZERS"]), Path(os.environ["PGT_COVERAGE"])
     names = list(filter(None, os.environ.get("FUZZ", "").split(","))) or list(PARSERS)
     table, seeds = Table(), {folder.name: folder for folder in write_seeds(STATE / "seeds")}
-    assert seeds.keys() == PARSERS.keys(), "each fuzzer has its row in PARSERS"
     for name in names:
         corpus = STATE / "corpus" / name
-        found = fuzz(fuzzers, name, corpus, seeds[name])
-        if found:
-            print(found, flush=True)
-        table.add(f"{name}: findings in {SECONDS} s", 0, int(bool(found)), not found)
-        replay(build, name, [corpus, seeds[name]])
-        for source in PARSERS[name]:
-            reached, count = lines_reached(build, source)
-            table.add(f"{name}: lines of {source}", f">= {LINES:g} %", f"{100 * reached / count:.1f} % of {count}",
-                      100 * reached >= LINES * count)
+        printed, has_found = fuzz(fuzzers, name, corpus, seeds[name])
+        if has_found:
+            print(printed, flush=True)
+        table.add(f"{name}: findings in {SECONDS} s, {executions(printed):,} inputs", 0, int(has_found), not has_found)
+        told = replay(build, name, [corpus, seeds[name], TOP / "test/fuzz/found" / name])
+        for source in PARSERS[name].sources:
+            measure(name, source, told[source], table)
     return table.finish()
 
 

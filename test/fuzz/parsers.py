@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: ISC
+#
+# parsers.py - what each fuzzer is there for: the files that read the bytes it makes up.
+#
+# Said once: seeds.py takes texts and words from here, test/long/fuzz.py measures what is reached.
+"""PARSERS: a Parser for each fuzzer."""
+import codecs
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+_STRINGS = re.compile(rb'((?:"(?:[^"\\\n]|\\.)*"\s*)+)')
+_STRING = re.compile(rb'"((?:[^"\\\n]|\\.)*)"')
+_ROW = re.compile(rb"\bX\((\w+),")  # of a .def, by the name that it begins with
+
+
+@dataclass
+class Parser:
+    sources: list  # of src/, the files that are measured
+    tests: list  # of test/unit, whose texts are seeds
+    words: list = ()  # of include/, where more of its words are written down
+
+
+PARSERS = {
+    "fuzz_classify": Parser(["sql/classify.c", "sql/grammar.c", "sql/resets.c"], ["classify", "scan"],
+                            ["sql/words.def"]),
+    "fuzz_command": Parser(["admin/command.c"], ["console_parse"], ["admin/commands.def"]),
+    "fuzz_config": Parser(["config/ini.c", "config/load.c", "config/upstream.c"], ["config", "settings"],
+                          ["config/settings.def"]),
+    "fuzz_frame": Parser(["wire/report.c"], []),
+    "fuzz_hba": Parser(["auth/hba.c", "auth/ident.c", "auth/fields.c"], ["hba"]),
+    "fuzz_identity": Parser(["client/identity.c"], []),
+    "fuzz_lex": Parser(["sql/lex.c", "sql/lex_value.c"], ["lex", "scan"]),
+    "fuzz_roster": Parser(["config/roster.c"], []),
+    "fuzz_scan": Parser(["sql/scan.c", "sql/head.c", "sql/tokens.c", "sql/settings.c", "sql/set_config.c",
+                         "sql/control.c", "sql/choice.c", "sql/shape.c", "sql/stream_guard.c", "sql/timeout.c",
+                         "sql/moment.c", "sql/normal.c", "sql/steady.c"],
+                        ["scan", "choice", "control", "shape", "moment", "normal", "steady", "leaving"],
+                        ["sql/words.def"]),
+    "fuzz_scram": Parser(["auth/scram.c", "auth/saslprep.c", "auth/base64.c"], ["scram"]),
+    "fuzz_setting": Parser(["config/types.c"], ["settings"]),
+    "fuzz_startup": Parser(["wire/startup.c"], ["startup"]),
+    "fuzz_userlist": Parser(["auth/userlist.c"], ["userlist"]),
+}
+
+
+def _strings(path):
+    """The string literals of a file of C, neighbours put together."""
+    for literal in _STRINGS.findall(re.sub(rb"(?m)^#include.*$", b"", path.read_bytes())):
+        for_python = b"".join(_STRING.findall(literal))
+        try:
+            yield codecs.escape_decode(for_python)[0]
+        except ValueError:
+            pass  # an escape that only C has
+
+
+def texts(name):
+    """What the unit tests of its parser say, each once."""
+    return list(dict.fromkeys(text for test in PARSERS[name].tests
+                              for text in _strings(TOP / f"test/unit/test_{test}.c")))
+
+
+def words(name):
+    """What its parser compares with, each once."""
+    sources = [TOP / "src" / source for source in PARSERS[name].sources]
+    tables = [TOP / "include" / table for table in PARSERS[name].words]
+    found = {word for file in sources + tables for word in _strings(file)}
+    found.update(row for table in tables for row in _ROW.findall(table.read_bytes()))
+    return sorted(word for word in found if 1 < len(word) <= 32)
