@@ -22,7 +22,9 @@ void process_hide_memory(void);
 /* When they have been wiped: leak checkers may look. */
 void process_show_memory(void);
 
-/* Signals wait until the control thread handles them; SIGPIPE does not come at all. */
+/* Writing to who has left, or to a file that may grow no more, fails and does nothing else. */
+void process_ignore_signals(void);
+/* The other signals wait until the control thread handles them. */
 void process_hold_signals(void);
 
 /* Goes to the background with a session of its own; the working directory stays, since names of

@@ -179,6 +179,7 @@ static int run(const struct options *o, struct buf *notes)
 
 	if (!config)
 		return EXIT_FAILURE;
+	process_ignore_signals();
 	/* Before files are opened: what a start can read, a reload must be able to read too. */
 	if ((o->mode == MODE_RUN && !prepare_user(o, &config->global, &e)) ||
 	    !setup_make(&setup, config, &e)) {

@@ -77,11 +77,16 @@ void process_show_memory(void)
 	prctl(PR_SET_DUMPABLE, true);
 }
 
+void process_ignore_signals(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+}
+
 void process_hold_signals(void)
 {
 	sigset_t all;
 
-	signal(SIGPIPE, SIG_IGN);
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 }

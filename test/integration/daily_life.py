@@ -21,18 +21,17 @@ import psycopg
 import raw
 import restless
 from certificates import issue, make_authority
-from cluster import Postgres
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from machine import scratch_dir
 from mishaps import MISHAPS, Misfortune, Scene, mishap
-from rig import wait_nodes
-from turmoil import CHOOSER, GRACE, Load, descriptors, settle
-from turnstile import laid_over, Turnstile
+from turmoil import CHOOSER, GRACE, Load, configured, descriptors, set_servers, settle, start_pooler
+from turnstile import laid_over
 from waiting import wait_until
 
 OWN, SESSIONS = "own", "sessions"  # further entries for the same database
 DATABASES = (APP_DATABASE, OWN, SESSIONS)
 RELOADED_EVERY = 3.0
+LOSS_IS_TOLD = 2.0  # seconds
 LEAVES_AT_MOST = 20  # requests that who leaves has asked and not been answered
 
 
@@ -48,33 +47,25 @@ class Terms:
     processes: int = 2
     interval: float = 4.0  # seconds from one event to the next
     choose: bool = False   # some say whose they are, which needs shared pools everywhere
+    kinds: tuple = ()      # of events and reloads; empty: all
 
     def is_visitor(self, tenant):
         return tenant >= self.tenants - self.visitors
 
 
 # --- the stage --------------------------------------------------------------------------------
-def configuration(primary, replica, certificates, log, terms):
-    nodes = {"host": f"{primary.host},{replica.host}", "port": f"{primary.port},{replica.port}",
-             "dbname": APP_DATABASE}
+def configuration(nodes, certificates, log, terms):
     own, sessions = {}, {}
     if not terms.choose:
         own = {"tenant_pool": "dedicated", "pool_size": 2}
         sessions = {"tenant_pool": "dedicated", "pool_mode": "session", "pool_size": terms.clients}
-    return {
-        "pgturnstile": {
-            "pool_mode": "transaction", "default_pool_size": 15, "workers": 2, "max_client_conn": 1000,
-            "tenant_by": "user_suffix, set" if terms.choose else "user_suffix", "tenant_pool": "shared",
-            "client_tls_sslmode": "allow", "client_tls_key_file": certificates / "server.key",
-            "client_tls_cert_file": certificates / "server.crt", "server_tls_sslmode": "disable",
-            "query_wait_timeout": 25, "failover_wait": 25, "server_login_retry": "200ms",
-            "server_lifetime": 5, "server_idle_timeout": 3, "monitor_user": APP_USER,
-            "monitor_interval": "300ms", "logfile": log, "auto_prepare_after": 2},
-        "users": {CHOOSER: {"tenant_switch": "yes"}},
-        "databases": {APP_DATABASE: nodes, OWN: {**nodes, **own}, SESSIONS: {**nodes, **sessions}},
-        "tiers": {"standard": {"statement_timeout": "20s"}},
-        "tenants": {f"t{n}": {"tier": "standard", "business_id": restless.id_of(n)}
-                    for n in range(terms.tenants)}}
+    return configured(
+        nodes, terms.tenants, terms.choose,
+        {"default_pool_size": 15, "tenant_pool": "shared", "client_tls_sslmode": "allow",
+         "client_tls_key_file": certificates / "server.key",
+         "client_tls_cert_file": certificates / "server.crt", "query_wait_timeout": 25, "failover_wait": 25,
+         "server_lifetime": 5, "server_idle_timeout": 3, "logfile": log, "auto_prepare_after": 2},
+        {APP_DATABASE: {}, OWN: own, SESSIONS: sessions}, "20s")
 
 
 # None of them takes anything away that a client needs.  Of databases and tiers: beside what they have.
@@ -103,24 +94,15 @@ def set_stage(stack, terms):
         stack.callback(made.remove)
         return made
 
-    primary = keep(Postgres.primary())
-    for role in (APP_USER, CHOOSER):
-        primary.role(role, APP_PASSWORD)
-    primary.sql(f"CREATE DATABASE {APP_DATABASE}")
-    primary.sql(f"GRANT pg_monitor TO {APP_USER}")
-    restless.prepare(primary, APP_DATABASE, terms.tenants, APP_USER, CHOOSER)
-    replica = keep(Postgres.replica_of(primary))
+    nodes = primary, replica = set_servers(keep, terms.tenants)
     certificates = make_authority()
     issue(certificates, "server", "localhost")
     logfile = scratch_dir("daily") / "log"
-    config = configuration(primary, replica, certificates, logfile, terms)
-    pooler = keep(Turnstile(config, {APP_USER: APP_PASSWORD, CHOOSER: APP_PASSWORD}))
-    pooler.start()
-    for database in DATABASES:
-        wait_nodes(pooler, "primary", "replica", database=database)
+    pooler = start_pooler(keep, configuration(nodes, certificates, logfile, terms))
     visitors = [f"t{n}" for n in range(terms.tenants) if terms.is_visitor(n)]
     return Stage(pooler, primary, replica, None, None, None, restless.Orders(), visitors, APP_DATABASE,
-                 [laid_over(config, change) for change in CHANGES], random.Random(terms.seed), certificates=certificates, logfile=logfile)
+                 [laid_over(pooler.config, change) for change in CHANGES], random.Random(terms.seed),
+                 certificates=certificates, logfile=logfile)
 
 
 # --- what happens -----------------------------------------------------------------------------
@@ -212,13 +194,24 @@ class Resident(restless.Player):
             self.book.wrong.append(f"{what}: {[(m.kind, m.body) for m in answer]}")
 
     def listen(self):
-        """Its own notification comes before the answer, once."""
+        """Its own notification comes before the answer, once; or the connection ends with the answer,
+        since who listened for it was lost."""
         channel, payload = f"channel_{self.book.number}", str(self.rng.random())
         if not self.tell(raw.query(f"LISTEN {channel}")):
             return
         for answer in self.ask(raw.query(f"NOTIFY {channel}, '{payload}'")):
             told = [m for m in raw.find(answer, "A") if m.strings[-2] == payload]
+            if not told and not raw.find(answer, "E"):
+                self.hear_of_loss()
             self.expect(answer, f"notified of {payload}", len(told) == 1)
+
+    def hear_of_loss(self):
+        """It is said right behind the answer, and ends the connection; or not at all."""
+        self.book.counts["notifications missed"] += 1
+        self.client.sock.settimeout(LOSS_IS_TOLD)
+        with contextlib.suppress(restless.Hung):
+            self.answer()
+        self.client.sock.settimeout(restless.PATIENCE)
         if self.rng.random() < 0.5:
             self.tell(raw.query("UNLISTEN *"))
 
@@ -319,11 +312,14 @@ def spend_day(stage, terms):
     """From when the clients come to when they have left, and what it has shown."""
     stage.primary.sql("TRUNCATE ledger, intake", dbname=APP_DATABASE)
     before = Counter(totals(stage.pooler))
-    both = [Misfortune(stage, RELOADS.values(), RELOADED_EVERY),
-            Misfortune(stage, EVENTS.values(), terms.interval)]
+    both = [Misfortune(stage, [kind for kind in among.values() if kind.name in (terms.kinds or among)], interval)
+            for among, interval in ((RELOADS, RELOADED_EVERY), (EVENTS, terms.interval))]
     places = [place(n, stage, terms) for n in range(terms.clients)]
     began = time.monotonic()
     with Load(stage, terms, places, Resident) as load:
+        # Only who has been there is known to operators while it is exchanged for another.
+        wait_until(lambda: {client["user"] for client in stage.pooler.admin("SHOW CLIENTS")}.issuperset(
+            f"{APP_USER}.{name}" for name in stage.tenants), 30, "all visitors have come")
         threads = [threading.Thread(target=each.run, args=(terms.day,)) for each in both]
         for thread in threads:
             thread.start()

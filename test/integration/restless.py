@@ -103,7 +103,7 @@ class Book:
         self.number, self.tenant = number, tenant
         self.last = 0
         self.acknowledged, self.refused = set(), set()
-        self.reasons = {}       # why a serial counts as refused, where an error says so
+        self.reasons = {}       # why a serial counts as refused
         self.wrong = []         # sentences
         self.errors = []        # of Complaint
         self.counts = Counter()
@@ -262,8 +262,7 @@ class Player:
             self.book.acknowledged.update(serials)
             return True
         if not any(error.fields["C"].startswith(UNKNOWN) for error in errors):
-            self.book.refused.update(serials)
-            self.book.reasons.update(dict.fromkeys(serials, f"{self.doing}, {self.told(answer)}"))
+            self.refuse(serials, self.told(answer))
         return False
 
     @staticmethod
@@ -313,11 +312,21 @@ class Player:
         for serial, answer in zip(serials, self.ask(data, len(serials))):
             self.settle([serial], answer)
 
+    def begin(self, serials):
+        """False: BEGIN was refused, and what was to come stays unsaid: it would be run, each by itself."""
+        if self.tell(raw.query("BEGIN")):
+            return True
+        self.refuse(serials, "BEGIN was refused")
+        return False
+
+    def refuse(self, serials, why):
+        self.book.refused.update(serials)
+        self.book.reasons.update(dict.fromkeys(serials, f"{self.doing}: {why}"))
+
     def write_block(self):
         """A transaction with a round trip for each statement, and what a check finds in it."""
         serials = self.book.write(2)
-        if not self.tell(raw.query("BEGIN")):
-            self.book.refused.update(serials)
+        if not self.begin(serials):
             return
         for serial in serials:
             self.tell(raw.query(self.text(serial)))
@@ -329,22 +338,29 @@ class Player:
     def write_block_at_once(self):
         serials = self.book.write(2)
         data = b"".join(map(raw.query, ["BEGIN", *map(self.text, serials), "COMMIT"]))
-        answers = list(self.ask(data, 4))
-        self.settle(serials, answers[-1])
+        begun, *rows, committed = self.ask(data, 4)
+        if not raw.find(begun, "E"):
+            self.settle(serials, committed)
+            return
+        for serial, answer in zip(serials, rows):  # each by itself
+            self.settle([serial], answer)
 
     def take_back(self):
         serials = self.book.write(2)
-        self.book.refused.update(serials)
-        for text in ["BEGIN", *map(self.text, serials), "ROLLBACK"]:
-            self.tell(raw.query(text))
+        if self.begin(serials):
+            self.refuse(serials, "taken back")
+            for text in [*map(self.text, serials), "ROLLBACK"]:
+                self.tell(raw.query(text))
 
     def write_behind_savepoint(self):
         """One row is taken back, one stays."""
         gone, stays = self.book.write(2)
-        self.book.refused.add(gone)
-        for text in ["BEGIN", "SAVEPOINT a", self.text(gone), "ROLLBACK TO a", self.text(stays)]:
+        if not self.begin([gone, stays]):
+            return
+        self.refuse([gone], "taken back")
+        for text in ["SAVEPOINT a", self.text(gone), "ROLLBACK TO a", self.text(stays)]:
             if not self.tell(raw.query(text)):
-                self.book.refused.add(stays)
+                self.refuse([stays], "taken back")
                 self.tell(raw.query("ROLLBACK"))
                 return
         for answer in self.ask(raw.query("COMMIT")):
@@ -365,7 +381,7 @@ class Player:
             self.client.send(self.rows_to_copy(serials) + raw.copy_done())
             self.settle(serials, self.answer())
         else:
-            self.book.refused.update(serials)
+            self.refuse(serials, "COPY did not begin")
 
     # --- the rest ---------------------------------------------------------------------------
     def mark(self):
@@ -421,7 +437,7 @@ class Player:
     def leave_in_copy(self):
         """Without CopyDone no row is written."""
         serials = self.book.write(5)
-        self.book.refused.update(serials)
+        self.refuse(serials, "COPY did not end")
         if self.begin_copy():
             self.client.send(self.rows_to_copy(serials))
         self.leave()
@@ -429,15 +445,15 @@ class Player:
     def leave_in_block(self):
         """Nor without COMMIT."""
         serials = self.book.write()
-        self.book.refused.update(serials)
-        self.tell(raw.query("BEGIN"))
-        self.tell(raw.query(self.text(*serials)))
+        if self.begin(serials):
+            self.refuse(serials, "not committed")
+            self.tell(raw.query(self.text(*serials)))
         self.leave()
 
     def leave_in_message(self):
         """Nor of half a message."""
         serials = self.book.write()
-        self.book.refused.update(serials)
+        self.refuse(serials, "half a message")
         data = self.extended(*serials) + raw.sync()
         self.client.send(data[:self.rng.randint(1, len(data) - 1 - len(raw.sync()))])
         self.leave()
@@ -534,7 +550,7 @@ def audit(primary, dbname, books):
         told = book.acknowledged | book.refused
         wrong["lost"] += [f"{number}: {s}" for s in sorted(book.acknowledged - there.keys())]
         wrong["twice"] += [f"{number}: {s}" for s, count in sorted(there.items()) if count > 1]
-        wrong["undead"] += [f"{number}: {s}: {book.reasons.get(s, 'taken back')}"
+        wrong["undead"] += [f"{number}: {s}: {book.reasons[s]}"
                             for s in sorted(there.keys() & book.refused)]
         wrong["unknown"] += book.last - len(told)
     return wrong

@@ -45,28 +45,52 @@ class Terms:
     kinds: list = field(default_factory=lambda: list(MISHAPS))
 
 
-def configuration(to_primary, to_replica, terms):
-    nodes = {"host": f"{to_primary.host},{to_replica.host}",
-             "port": f"{to_primary.port},{to_replica.port}", "dbname": APP_DATABASE}
-    shared, own = terms.shared, {} if terms.shared else {"pool_size": 2}
+# --- the scene: also of daily_life.py ----------------------------------------------------------
+def set_servers(keep, tenants, **settings):
+    """A primary with what the clients want of it, and its replica."""
+    primary = keep(Postgres.primary(settings=settings))
+    for role in (APP_USER, CHOOSER):
+        primary.role(role, APP_PASSWORD)
+    primary.sql(f"CREATE DATABASE {APP_DATABASE}")
+    primary.sql(f"GRANT pg_monitor TO {APP_USER}")
+    restless.prepare(primary, APP_DATABASE, tenants, APP_USER, CHOOSER)
+    return primary, keep(Postgres.replica_of(primary))
+
+
+def configured(nodes, tenants, chooses, settings, entries, statement_timeout):
+    """`nodes`: primary and replica, or the roads to them; `chooses`: whether some clients say whose they
+    are; `settings`, `entries` of databases: beside what all have."""
+    reached = {"host": ",".join(node.host for node in nodes),
+               "port": ",".join(str(node.port) for node in nodes), "dbname": APP_DATABASE}
     return {
         "pgturnstile": {
-            "pool_mode": "transaction", "default_pool_size": 20, "workers": 2, "max_client_conn": 1000,
-            "auth_type": "scram-sha-256", "tenant_by": "user_suffix, set" if shared else "user_suffix",
-            "tenant_pool": "shared" if shared else "dedicated",
-            "server_tls_sslmode": "disable", "query_timeout": 10, "query_wait_timeout": 12,
-            "failover_wait": 12, "idle_transaction_timeout": 10, "client_login_timeout": 5,
-            "server_connect_timeout": 2, "server_login_retry": "200ms", "server_idle_timeout": 5,
-            "server_lifetime": 20, "monitor_user": APP_USER, "monitor_interval": "300ms",
-            "maintenance_wait": 5,
-            "log_connections": 0, "log_disconnections": 0,
-            "log_server_disconnections": 0, "log_pooler_errors": 0, "log_stats": 0},
+            "pool_mode": "transaction", "workers": 2, "max_client_conn": 1000,
+            "tenant_by": "user_suffix, set" if chooses else "user_suffix", "server_tls_sslmode": "disable",
+            "server_login_retry": "200ms", "monitor_user": APP_USER, "monitor_interval": "300ms", **settings},
         "users": {CHOOSER: {"tenant_switch": "yes"}},
-        "databases": {APP_DATABASE: {**nodes, **own},
-                      OTHER: {**nodes, **own, "pool_mode": "transaction" if shared else "session"}},
-        "tiers": {"standard": {"statement_timeout": "8s"}},
-        "tenants": {f"t{n}": {"tier": "standard", "business_id": restless.id_of(n)}
-                    for n in range(terms.tenants)}}
+        "databases": {name: {**reached, **own} for name, own in entries.items()},
+        "tiers": {"standard": {"statement_timeout": statement_timeout}},
+        "tenants": {f"t{n}": {"tier": "standard", "business_id": restless.id_of(n)} for n in range(tenants)}}
+
+
+def start_pooler(keep, config):
+    pooler = keep(Turnstile(config, {APP_USER: APP_PASSWORD, CHOOSER: APP_PASSWORD})).start()
+    for database in config["databases"]:
+        wait_nodes(pooler, "primary", "replica", database=database)
+    return pooler
+
+
+# --- the scene of this file --------------------------------------------------------------------
+def configuration(nodes, terms):
+    shared, own = terms.shared, {} if terms.shared else {"pool_size": 2}
+    return configured(
+        nodes, terms.tenants, shared,
+        {"default_pool_size": 20, "tenant_pool": "shared" if shared else "dedicated", "query_timeout": 10,
+         "query_wait_timeout": 12, "failover_wait": 12, "idle_transaction_timeout": 10,
+         "client_login_timeout": 5, "server_connect_timeout": 2, "server_idle_timeout": 5,
+         "server_lifetime": 20, "maintenance_wait": 5, "log_connections": 0, "log_disconnections": 0,
+         "log_server_disconnections": 0, "log_pooler_errors": 0, "log_stats": 0},
+        {APP_DATABASE: own, OTHER: {**own, "pool_mode": "transaction" if shared else "session"}}, "8s")
 
 
 # Of databases and tiers: beside what they have.
@@ -94,19 +118,10 @@ def set_scene(stack, terms):
         stack.callback(made.remove)
         return made
 
-    primary = keep(Postgres.primary(settings={"max_connections": 500}))
-    for role in (APP_USER, CHOOSER):
-        primary.role(role, APP_PASSWORD)
-    primary.sql(f"CREATE DATABASE {APP_DATABASE}")
-    primary.sql(f"GRANT pg_monitor TO {APP_USER}")
-    restless.prepare(primary, APP_DATABASE, terms.tenants, APP_USER, CHOOSER)
-    replica = keep(Postgres.replica_of(primary))
-    to_primary, to_replica = (keep(RoughRoad(node, terms.seed)) for node in (primary, replica))
-    pooler = keep(Turnstile(configuration(to_primary, to_replica, terms),
-                            {APP_USER: APP_PASSWORD, **({CHOOSER: APP_PASSWORD} if terms.shared else {})}))
-    pooler.start()
-    wait_nodes(pooler, "primary", "replica", database=APP_DATABASE)
-    return Scene(pooler, primary, replica, to_primary, to_replica, keep(RoughRoad(pooler, terms.seed)),
+    primary, replica = set_servers(keep, terms.tenants, max_connections=500)
+    roads = [keep(RoughRoad(node, terms.seed)) for node in (primary, replica)]
+    pooler = start_pooler(keep, configuration(roads, terms))
+    return Scene(pooler, primary, replica, *roads, keep(RoughRoad(pooler, terms.seed)),
                  restless.Orders(), [f"t{n}" for n in range(terms.tenants)], APP_DATABASE,
                  [laid_over(pooler.config, change) for change in CHANGES], random.Random(terms.seed))
 

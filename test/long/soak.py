@@ -7,7 +7,8 @@
 # (test/integration/daily_life.py): the clients come, and when they have left all is to be as before.
 # What a day has shown is written down, so that a run that was stopped goes on where it was: PGT_STATE
 # names the file, which `rm` forgets.  In every other life some clients choose their tenant.
-"""PGT_SECONDS of life in all, PGT_RUN in a run, PGT_DAY in a day; PGT_CLIENTS, PGT_SEED."""
+"""PGT_SECONDS of life in all, PGT_RUN in a run, PGT_DAY in a day; PGT_CLIENTS, PGT_SEED; PGT_KINDS: a comma
+list of reloads and events (daily_life.py), an event every PGT_INTERVAL seconds."""
 import contextlib
 import json
 import os
@@ -27,6 +28,8 @@ RUN = int(os.environ.get("PGT_RUN", "1950"))
 DAY = float(os.environ.get("PGT_DAY", "100"))
 CLIENTS = int(os.environ.get("PGT_CLIENTS", "60"))
 SEED = os.environ.get("PGT_SEED", "1")
+INTERVAL = float(os.environ.get("PGT_INTERVAL", "4"))
+KINDS = tuple(filter(None, os.environ.get("PGT_KINDS", "").split(",")))
 STATE = Path(os.environ.get("PGT_STATE", "soak.state"))
 GROWTH = 0.05   # of the memory, from the first half of a life to its second; its first day fills caches
 MOST_SHOWN = 10
@@ -74,7 +77,8 @@ def main():
     if state["kib"]:
         print(f"goes on after {state['seconds']} seconds, as {STATE} says", flush=True)
     until, number = time.monotonic() + RUN, len(state["kib"])
-    terms = Terms(f"{SEED}.{number}", DAY, CLIENTS, choose=number % 2 == 1)
+    terms = Terms(f"{SEED}.{number}", DAY, CLIENTS, choose=number % 2 == 1, kinds=KINDS,
+                  interval=INTERVAL)
     if state["seconds"] < SECONDS * 0.95:
         state["kib"].append([])
         with Stage() as stage, contextlib.closing(live(stage, terms)) as days:
