@@ -17,8 +17,9 @@
 struct control;
 struct http;
 
-/* Listens where http_listen says.  *http is NULL when it says nowhere; false: *e. */
-bool http_open(struct http **http, const struct settings *set, struct err *e);
+/* Listens where http_listen says; given: a socket that does already, or -1.  *http is NULL when it
+ * says nowhere; false: *e. */
+bool http_open(struct http **http, const struct settings *set, int given, struct err *e);
 /* NULL is allowed. */
 void http_free(struct http *http);
 
@@ -26,6 +27,11 @@ void http_free(struct http *http);
 void http_start(struct control *c);
 /* No gathering may be under way. */
 void http_stop(struct control *c);
+
+/* The socket that it listens on and what http_listen calls that; -1: none. */
+int http_socket(const struct http *http, const char **name);
+/* Another process listens on that now: takes no more connections. */
+void http_rest(struct control *c);
 
 /* docs/metrics.md. */
 void metrics_describe_markdown(struct buf *out);

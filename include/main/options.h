@@ -18,6 +18,7 @@ struct options {
 	bool as_json; /* of MODE_DOCTOR */
 	bool quiet;
 	bool daemon;
+	bool takes_over;
 };
 
 /* Strings are argv's.  False: what was wrong has been said on stderr. */

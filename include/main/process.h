@@ -34,12 +34,14 @@ bool process_daemonise(struct err *e);
 struct pidfile {
 	const char *path; /* "": none */
 	int fd;
+	bool is_lent; /* another process has it, under the same lock, and its number in it */
 };
 
-/* Takes the file, which no other process may hold.  False: *e (F0000) says who does. */
-bool pidfile_take(struct pidfile *file, const char *path, struct err *e);
-/* Writes our number, which daemonising changes. */
-void pidfile_write(const struct pidfile *file);
+/* Takes the file, which no other process may hold; given: the one that it has handed on, or -1.
+ * False: *e (F0000) says who holds it. */
+bool pidfile_take(struct pidfile *file, const char *path, int given, struct err *e);
+/* Writes our number, which daemonising changes: it is ours from then on. */
+void pidfile_write(struct pidfile *file);
 void pidfile_remove(struct pidfile *file);
 
 /* A word of sd_notify(3) to the supervisor, if there is one that listens. */

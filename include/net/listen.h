@@ -27,12 +27,17 @@ struct listen_options {
 	const char *unix_dir;    /* "@…": in the abstract namespace */
 	mode_t unix_mode;
 	const char *unix_group; /* name or number */
+	/* A socket of this name that listens already, now the listener's, or -1; NULL: there are
+	 * none. */
+	int (*given)(void *arg, const char *name);
+	void *given_arg;
 };
 
 struct listener {
 	int fd;
 	char name[128]; /* "127.0.0.1:6432", "[::1]:6432" or the path, for the log */
-	bool has_file;  /* name is a path in the file system, ours to remove */
+	bool has_file;  /* name is a path in the file system, ours to remove … */
+	bool is_lent;   /* … unless another process listens on the same socket */
 };
 
 struct listeners {
@@ -46,6 +51,8 @@ struct listeners {
 bool listeners_open(struct listeners *l, const struct listen_options *options, struct err *e);
 /* Closes them and removes the Unix socket's file.  Nobody may be watching. */
 void listeners_close(struct listeners *l);
+/* Another process has them too, and they are its own; or it is gone. */
+void listeners_lend(struct listeners *l, bool on);
 
 /* Takes fd, which is non-blocking and closes on exec. */
 typedef void accept_fn(void *arg, int fd, const struct conn_addr *peer);

@@ -28,6 +28,11 @@ static inline uint64_t fence_now(void)
 	return atomic_load(&fence_asked);
 }
 
+/* What threads share is fenced at least up to here: another process has written for the same
+ * tenants, and its fences are not known.  FENCE_ALL: it still may. */
+#define FENCE_ALL UINT64_MAX
+extern _Atomic uint64_t fence_floor;
+
 /* A fence that threads share is raised to now.  Most often it is there already. */
 void fence_raise(_Atomic uint64_t *fence);
 

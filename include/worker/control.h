@@ -21,12 +21,16 @@ struct http;
 struct monitor;
 struct node_sets;
 struct notifier;
+struct offer;
 struct peers;
+struct pidfile;
 struct secret_source;
+struct takeover;
 struct tenant_source;
 
 enum shutdown_mode {
 	SHUTDOWN_NOT,
+	SHUTDOWN_TAKEN_OVER,       /* another process has the listening sockets: as the next */
 	SHUTDOWN_WAIT_FOR_CLIENTS, /* no new ones; ends when the last one has left (SIGTERM) */
 	SHUTDOWN_WAIT_FOR_SERVERS, /* ends when all transactions have (SIGINT) */
 	SHUTDOWN_NOW,              /* SIGQUIT, or a second SIGTERM or SIGINT */
@@ -47,6 +51,12 @@ struct control_hooks {
 	void (*http_stop)(struct control *c);
 	/* For whoever supervises the process. */
 	void (*tell)(enum control_state state);
+	/* The process that is to be watched, and that the pidfile names, is this one now: ourselves
+	 * or who has taken over. */
+	void (*hand_on)(struct pidfile *pidfile, pid_t pid);
+	/* What http/ listens on, and what http_listen calls it; -1: nothing. */
+	int (*http_socket)(const struct http *http, const char **name);
+	void (*http_rest)(struct control *c);
 };
 
 /* How the process was started; strings and hooks must outlive it. */
@@ -55,7 +65,11 @@ struct control_options {
 	unsigned verbosity; /* -v on the command line; `verbose` may ask for more */
 	bool log_to_stderr;
 	const struct control_hooks *hooks;
-	struct http *http; /* of http/; NULL: it serves nothing */
+	struct http *http;       /* of http/; NULL: it serves nothing */
+	struct pidfile *pidfile; /* of main/ */
+	const char *pidfile_path;
+	int pidfile_lock;    /* its descriptor, or -1 */
+	struct offer *offer; /* of the process that is taken over from; NULL: there is none */
 };
 
 struct control {
@@ -77,6 +91,7 @@ struct control {
 	struct notifier *notifier;
 	struct peers *peers;
 	struct cancel_keys keys; /* from the start on */
+	struct takeover *takeover;
 	struct console *console; /* of admin/ */
 	struct state state;      /* what outlives the process */
 	struct loop_timer sweep;
@@ -129,6 +144,9 @@ bool control_change(struct control *c, enum setting_scope scope, const char *own
 		    const char *name, const char *text, struct err *e);
 /* Goes as far as mode says; when it is on that way or further already, it ends at once. */
 void control_shutdown(struct control *c, enum shutdown_mode mode);
+/* Another process serves from now on: takes no more clients, ends when the last one has left or
+ * takeover_timeout is over.  Or it does no more, and this one is back. */
+void control_hand_over(struct control *c, bool on);
 /* Stops accepting and reading from clients; and the way back. */
 void control_suspend(struct control *c, bool on);
 

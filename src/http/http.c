@@ -30,8 +30,9 @@
 #define IDLE_SECONDS     30
 
 struct http {
-	int fd;
-	char *listen; /* as the setting says */
+	int fd;        /* -1: the daemon's, which has it until … */
+	int listening; /* … it is quiesced: the same, or -1 */
+	char *listen;  /* as the setting says */
 	bool is_local;
 	struct control *control;
 	struct MHD_Daemon *daemon;
@@ -267,12 +268,32 @@ void http_start(struct control *c)
 		history_stop(http->history);
 		return;
 	}
-	http->fd = -1; /* the daemon's */
+	http->listening = http->fd;
+	http->fd = -1;
 	log_info("http: serving metrics on %s", http->listen);
 	if (!http->is_local && !c->config->has_http_token)
 		log_warning("http: everybody who can connect to %s may read metrics, because there "
 			    "is no http_token_file",
 			    http->listen);
+}
+
+int http_socket(const struct http *http, const char **name)
+{
+	if (!http || http->listening < 0)
+		return -1;
+	*name = http->listen;
+	return http->listening;
+}
+
+void http_rest(struct control *c)
+{
+	struct http *http = c->options.http;
+
+	if (!http || http->listening < 0)
+		return;
+	/* What it serves now it goes on with. */
+	http->fd = MHD_quiesce_daemon(http->daemon);
+	http->listening = -1;
 }
 
 void http_stop(struct control *c)
@@ -296,6 +317,7 @@ static struct http *make(const char *listen, int fd, bool is_local)
 	struct http *http = xnew(struct http);
 
 	http->fd = fd;
+	http->listening = -1;
 	http->listen = xstrdup(listen);
 	http->is_local = is_local;
 	pthread_mutex_init(&http->lock, NULL);
@@ -321,6 +343,15 @@ void http_start(struct control *c PGT_UNUSED)
 }
 
 void http_stop(struct control *c PGT_UNUSED)
+{
+}
+
+int http_socket(const struct http *http PGT_UNUSED, const char **name PGT_UNUSED)
+{
+	return -1;
+}
+
+void http_rest(struct control *c PGT_UNUSED)
 {
 }
 
@@ -370,9 +401,24 @@ static bool is_loopback(const struct sockaddr *addr)
 	return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr);
 }
 
-bool http_open(struct http **http, const struct settings *set, struct err *e)
+/* -1: *e. */
+static int open_socket(const struct addrinfo *at, const char *name, struct err *e)
 {
 	const int on = 1;
+	int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd >= 0)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (fd >= 0 && bind(fd, at->ai_addr, at->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0)
+		return fd;
+	err_set(e, "F0000", "http_listen \"%s\": %s", name, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+bool http_open(struct http **http, const struct settings *set, int given, struct err *e)
+{
 	struct addrinfo *at;
 	bool is_local;
 	int fd;
@@ -384,17 +430,10 @@ bool http_open(struct http **http, const struct settings *set, struct err *e)
 	if (!at)
 		return false;
 	is_local = is_loopback(at->ai_addr);
-	fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd >= 0)
-		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (fd < 0 || bind(fd, at->ai_addr, at->ai_addrlen) < 0 || listen(fd, SOMAXCONN) < 0) {
-		err_set(e, "F0000", "http_listen \"%s\": %s", set->http_listen, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		freeaddrinfo(at);
-		return false;
-	}
+	fd = given >= 0 ? given : open_socket(at, set->http_listen, e);
 	freeaddrinfo(at);
+	if (fd < 0)
+		return false;
 	*http = make(set->http_listen, fd, is_local);
 	return true;
 }

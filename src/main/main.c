@@ -16,6 +16,7 @@
 #include "main/options.h"
 #include "main/process.h"
 #include "worker/control.h"
+#include "worker/offer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,18 @@ static void tell(enum control_state state)
 	process_tell(words[state]);
 }
 
+static void hand_on(struct pidfile *pidfile, pid_t pid)
+{
+	char word[sizeof("MAINPID=") + 16];
+
+	if (pid == getpid())
+		pidfile_write(pidfile);
+	else
+		pidfile->is_lent = true;
+	snprintf(word, sizeof(word), "MAINPID=%d", (int)pid);
+	process_tell(word);
+}
+
 static const struct control_hooks hooks = { .console_start = console_start,
 					    .console_stop = console_stop,
 					    .console_enter = console_enter,
@@ -40,7 +53,10 @@ static const struct control_hooks hooks = { .console_start = console_start,
 					    .console_resume = console_resume,
 					    .http_start = http_start,
 					    .http_stop = http_stop,
-					    .tell = tell };
+					    .http_socket = http_socket,
+					    .http_rest = http_rest,
+					    .tell = tell,
+					    .hand_on = hand_on };
 
 static const struct {
 	const char *name;
@@ -106,7 +122,18 @@ static bool prepare_user(const struct options *o, const struct settings *set, st
 	return process_become(*o->user ? o->user : set->user, e);
 }
 
-static bool open_listeners(struct listeners *listeners, const struct settings *set, struct err *e)
+static int given_listener(void *arg, const char *name)
+{
+	return offer_take(arg, OFFER_CLIENTS, name);
+}
+
+static int given_http(struct offer *offer, const struct settings *set)
+{
+	return *set->http_listen ? offer_take(offer, OFFER_HTTP, set->http_listen) : -1;
+}
+
+static bool open_listeners(struct listeners *listeners, const struct settings *set,
+			   struct offer *offer, struct err *e)
 {
 	struct listen_options options = { .addrs = set->listen_addr,
 					  .port = set->listen_port,
@@ -115,7 +142,9 @@ static bool open_listeners(struct listeners *listeners, const struct settings *s
 					  .defer_accept_s = set->tcp_defer_accept,
 					  .unix_dir = set->unix_socket_dir,
 					  .unix_mode = (mode_t)set->unix_socket_mode,
-					  .unix_group = set->unix_socket_group };
+					  .unix_group = set->unix_socket_group,
+					  .given = given_listener,
+					  .given_arg = offer };
 
 	return listeners_open(listeners, &options, e) &&
 	       (listeners->n > 0 || err_set(e, "F0000",
@@ -141,25 +170,33 @@ static void prepare_limits(const struct config *config)
 /* Takes the setup. */
 static int serve(const struct options *o, struct control_options *control, struct setup *setup)
 {
+	const struct settings *set = &setup->config->global;
+	struct offer offer = { .link = -1 };
 	struct listeners listeners;
-	struct pidfile pidfile;
+	struct pidfile pidfile = { .fd = -1 };
 	/* The control thread lets go of the settings. */
-	char *path = xstrdup(setup->config->global.pidfile);
+	char *path = xstrdup(set->pidfile);
 	bool ok;
 	struct err e;
 
 	/* From the first file that has to be removed on, a signal waits for who handles it. */
 	process_hold_signals();
-	ok = pidfile_take(&pidfile, path, &e) &&
-	     http_open(&control->http, &setup->config->global, &e) &&
-	     open_listeners(&listeners, &setup->config->global, &e) &&
-	     (!o->daemon || process_daemonise(&e));
+	ok = (!o->takes_over || offer_ask(&offer, set, &e)) &&
+	     pidfile_take(&pidfile, path, offer_take(&offer, OFFER_PIDFILE, path), &e) &&
+	     http_open(&control->http, set, given_http(&offer, set), &e) &&
+	     open_listeners(&listeners, set, &offer, &e) && (!o->daemon || process_daemonise(&e));
 	if (ok) {
-		pidfile_write(&pidfile);
+		if (!pidfile.is_lent)
+			pidfile_write(&pidfile);
 		prepare_limits(setup->config);
+		control->pidfile = &pidfile;
+		control->pidfile_path = path;
+		control->pidfile_lock = pidfile.fd;
+		control->offer = &offer;
 		control_run(control, setup, &listeners);
 		process_show_memory();
 	}
+	offer_drop_rest(&offer);
 	http_free(control->http);
 	setup_unref(setup);
 	pidfile_remove(&pidfile);

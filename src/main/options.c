@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 static const char synopsis[] =
-    "usage: pgturnstile [-d] [-v] [-q] [-u USER] [--check] CONFIG.INI\n"
+    "usage: pgturnstile [-d] [-v] [-q] [-u USER] [--check | --takeover] CONFIG.INI\n"
     "       pgturnstile [-v] [-q] --upstream postgres://USER[:PASSWORD]@HOST[:PORT]/DB\n"
     "                   [--listen ADDRESS:PORT]\n"
     "       pgturnstile --doctor [--json] CONFIG.INI\n"
@@ -26,6 +26,7 @@ static const char explanation[] =
     "  -q, --quiet           do not log to stderr\n"
     "  -u, --user=USER       become this system user; only root can\n"
     "      --check           read the configuration, say what is wrong with it and exit\n"
+    "      --takeover        take over from the process that runs with this configuration\n"
     "      --doctor          look at the databases for what is dangerous, say what mends it and "
     "exit\n"
     "      --json            with --doctor: one JSON document\n"
@@ -40,6 +41,7 @@ static const char explanation[] =
 
 enum {
 	OPTION_CHECK = 256,
+	OPTION_TAKEOVER,
 	OPTION_UPSTREAM,
 	OPTION_LISTEN,
 	OPTION_DESCRIBE,
@@ -56,6 +58,7 @@ static const struct option long_options[] = {
 	{ "upstream", required_argument, NULL, OPTION_UPSTREAM},
 	{ "listen",   required_argument, NULL, OPTION_LISTEN  },
 	{ "describe", required_argument, NULL, OPTION_DESCRIBE},
+	{ "takeover", no_argument,       NULL, OPTION_TAKEOVER},
 	{ "doctor",   no_argument,       NULL, OPTION_DOCTOR  },
 	{ "json",     no_argument,       NULL, OPTION_JSON    },
 	{ "help",     no_argument,       NULL, 'h'            },
@@ -90,6 +93,9 @@ static bool take(struct options *o, int option)
 	case OPTION_CHECK:
 		o->mode = MODE_CHECK;
 		return true;
+	case OPTION_TAKEOVER:
+		o->takes_over = true;
+		return true;
 	case OPTION_DOCTOR:
 		o->mode = MODE_DOCTOR;
 		return true;
@@ -121,6 +127,8 @@ static const char *find_contradiction(const struct options *o, int nfiles)
 {
 	if (o->as_json && o->mode != MODE_DOCTOR)
 		return "--json goes with --doctor";
+	if (o->takes_over && (o->mode != MODE_RUN || o->source.upstream))
+		return "--takeover goes with a file, to run";
 	if (o->mode != MODE_RUN && o->mode != MODE_CHECK && o->mode != MODE_DOCTOR)
 		return nfiles ? "no file is read for that" : NULL;
 	if (o->source.upstream)

@@ -108,13 +108,18 @@ bool process_daemonise(struct err *e)
 	return true;
 }
 
-bool pidfile_take(struct pidfile *file, const char *path, struct err *e)
+bool pidfile_take(struct pidfile *file, const char *path, int given, struct err *e)
 {
 	char holder[16] = "";
 
 	*file = (struct pidfile){ .path = path, .fd = -1 };
 	if (!*path)
 		return true;
+	if (given >= 0) {
+		file->fd = given;
+		file->is_lent = true;
+		return true;
+	}
 	file->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (file->fd < 0)
 		return err_set(e, "F0000", "cannot open the pidfile \"%s\": %s", path,
@@ -128,11 +133,14 @@ bool pidfile_take(struct pidfile *file, const char *path, struct err *e)
 	return err_set(e, "F0000", "pidfile \"%s\": process %s runs already", path, holder);
 }
 
-void pidfile_write(const struct pidfile *file)
+void pidfile_write(struct pidfile *file)
 {
+	file->is_lent = false;
 	if (file->fd < 0)
 		return;
-	if (ftruncate(file->fd, 0) < 0 || dprintf(file->fd, "%d\n", (int)getpid()) < 0)
+	/* Who had it before has written to the same descriptor. */
+	if (ftruncate(file->fd, 0) < 0 || lseek(file->fd, 0, SEEK_SET) < 0 ||
+	    dprintf(file->fd, "%d\n", (int)getpid()) < 0)
 		log_warning("cannot write the pidfile \"%s\": %s", file->path, strerror(errno));
 }
 
@@ -141,7 +149,8 @@ void pidfile_remove(struct pidfile *file)
 	if (file->fd < 0)
 		return;
 	/* While it is still locked, so that it is nobody else's. */
-	unlink(file->path);
+	if (!file->is_lent)
+		unlink(file->path);
 	close(file->fd);
 	file->fd = -1;
 }

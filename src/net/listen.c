@@ -35,8 +35,9 @@ static bool cannot_listen(struct err *e, const char *name, int error)
 	return err_set(e, "F0000", "cannot listen on %s: %s", name, strerror(error));
 }
 
-/* A place for one more, with its socket made.  NULL: errno tells. */
-static struct listener *listener_add(struct listeners *l, int family, const char *name)
+/* A place for one more, with its socket: a given one, or a new one.  NULL: errno tells. */
+static struct listener *listener_add(struct listeners *l, int family, const char *name,
+				     const struct listen_options *o)
 {
 	struct listener *at = &l->at[l->n];
 
@@ -45,7 +46,10 @@ static struct listener *listener_add(struct listeners *l, int family, const char
 		return NULL;
 	}
 	*at = (struct listener){ 0 };
-	at->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	at->fd = o->given ? o->given(o->given_arg, name) : -1;
+	at->is_lent = at->fd >= 0;
+	if (!at->is_lent)
+		at->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (at->fd < 0)
 		return NULL;
 	snprintf(at->name, sizeof(at->name), "%s", name);
@@ -58,7 +62,7 @@ static void drop_last(struct listeners *l)
 	struct listener *at = &l->at[--l->n];
 
 	close(at->fd);
-	if (at->has_file)
+	if (at->has_file && !at->is_lent)
 		unlink(at->name);
 }
 
@@ -100,9 +104,11 @@ static int open_tcp(struct listeners *l, const struct addrinfo *ai, const struct
 	int error;
 
 	tcp_name(ai, name, sizeof(name));
-	at = listener_add(l, ai->ai_family, name);
-	if (at && set_tcp_options(at->fd, ai->ai_family, o) &&
-	    bind(at->fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(at->fd, (int)o->backlog) == 0)
+	at = listener_add(l, ai->ai_family, name, o);
+	if (at &&
+	    (at->is_lent || (set_tcp_options(at->fd, ai->ai_family, o) &&
+			     bind(at->fd, ai->ai_addr, ai->ai_addrlen) == 0)) &&
+	    listen(at->fd, (int)o->backlog) == 0)
 		return 0;
 	error = errno;
 	cannot_listen(e, name, error);
@@ -197,11 +203,15 @@ static bool open_unix(struct listeners *l, const struct listen_options *o, struc
 	if (!sock_unix_addr(o->unix_dir, o->port, &addr, &len, e))
 		return false;
 	snprintf(path, sizeof(path), "%s/.s.PGSQL.%u", o->unix_dir, o->port);
-	if (is_file && !remove_stale(path, &addr, len, e))
-		return false;
-	at = listener_add(l, AF_UNIX, path);
-	if (!at || bind(at->fd, (const struct sockaddr *)&addr, len) < 0)
+	at = listener_add(l, AF_UNIX, path, o);
+	if (!at)
 		return cannot_listen(e, path, errno);
+	if (!at->is_lent) {
+		if (is_file && !remove_stale(path, &addr, len, e))
+			return false;
+		if (bind(at->fd, (const struct sockaddr *)&addr, len) < 0)
+			return cannot_listen(e, path, errno);
+	}
 	at->has_file = is_file;
 	if (is_file && !set_rights(path, o, e))
 		return false;
@@ -228,6 +238,12 @@ void listeners_close(struct listeners *l)
 {
 	while (l->n)
 		drop_last(l);
+}
+
+void listeners_lend(struct listeners *l, bool on)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		l->at[i].is_lent = on;
 }
 
 /* ---- accepting ------------------------------------------------------------------------------ */

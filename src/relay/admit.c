@@ -13,6 +13,7 @@
  */
 #include "base/mem.h"
 #include "relay/parts.h"
+#include "route/fence.h"
 #include "route/nodes.h"
 #include "stats/event.h"
 #include "tenant/shared.h"
@@ -527,7 +528,9 @@ static bool look_again(struct client *c, unsigned what, usec_t max)
 
 bool admit_wait_for_replica(struct client *c)
 {
-	return look_again(c, WAITS_FOR_REPLICA, c->group->set.fence_wait);
+	/* What another process writes comes to no end here. */
+	return fence_floor != FENCE_ALL &&
+	       look_again(c, WAITS_FOR_REPLICA, c->group->set.fence_wait);
 }
 
 bool admit_has_proof(struct client *c)

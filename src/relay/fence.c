@@ -98,8 +98,11 @@ void fence_wish(const struct client *c, struct node_wish *wish)
 		.turn = (unsigned)(c->group->counters.replica_count + c->group->key_hash),
 		.is_fenced = c->group->set.read_your_writes != READ_YOUR_WRITES_OFF
 	};
-	if (wish->is_fenced)
-		wish->fence = is_sessions(c) ? c->fence : *record_of(c);
+	if (!wish->is_fenced)
+		return;
+	wish->fence = is_sessions(c) ? c->fence : *record_of(c);
+	if (!is_sessions(c) && wish->fence < fence_floor)
+		wish->fence = fence_floor;
 }
 
 struct pool *fence_go_back(struct client *c)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 _Atomic uint64_t fence_asked;
+_Atomic uint64_t fence_floor;
 
 uint64_t fence_ask(void)
 {

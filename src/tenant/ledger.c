@@ -141,7 +141,8 @@ static void restore(struct shared *s, enum limit_period period, uint64_t begin, 
 		    usec_t wall)
 {
 	if (begin == limit_period_begin(period, wall))
-		limit_restore(&s->limit, period, begin, used);
+		limit_restore(&s->limit, period, begin,
+			      used + limit_quota_used(&s->limit, period, wall));
 }
 
 /* apply: not only to see whether it can be read. */

@@ -16,10 +16,12 @@
 #include "stats/event.h"
 #include "worker/monitor.h"
 #include "worker/notifier.h"
+#include "worker/offer.h"
 #include "worker/peers.h"
 #include "worker/secret_mail.h"
 #include "worker/secret_source.h"
 #include "worker/sets.h"
+#include "worker/takeover.h"
 #include "worker/tenant_source.h"
 
 #include <signal.h>
@@ -355,9 +357,9 @@ static void on_rest(struct control *c, void **slots, unsigned n, void *arg)
 	free(arg);
 	for (unsigned i = 0; i < n; i++)
 		left += *(unsigned *)slots[i];
-	if (c->shutdown == SHUTDOWN_NOW)
+	if (c->shutdown == SHUTDOWN_NOT || c->shutdown == SHUTDOWN_NOW)
 		return;
-	if (left)
+	if (left || takeover_goes_on(c->takeover))
 		look_again(c);
 	else
 		control_shutdown(c, SHUTDOWN_NOW);
@@ -406,6 +408,19 @@ void control_shutdown(struct control *c, enum shutdown_mode mode)
 			begin_waiting(c);
 	}
 	end_if_told(c);
+}
+
+void control_hand_over(struct control *c, bool on)
+{
+	listeners_lend(&c->listeners, on);
+	if (on && c->shutdown == SHUTDOWN_NOT) {
+		c->shutdown = SHUTDOWN_TAKEN_OVER;
+		begin_waiting(c);
+	} else if (!on && c->shutdown == SHUTDOWN_TAKEN_OVER) {
+		c->shutdown = SHUTDOWN_NOT;
+		loop_timer_stop(c->loop, &c->quiet);
+		post_to_all(c, deliver_accept, true);
+	}
 }
 
 /* ---- signals ----------------------------------------------------------------------------------
@@ -581,7 +596,8 @@ static void start(struct control *c)
 {
 	const struct settings *set = &c->config->global;
 
-	state_start(&c->state, c->loop, set->state_dir);
+	state_start(&c->state, c->loop, set->state_dir,
+		    c->options.offer && c->options.offer->link >= 0);
 	net_init(&c->net, c->loop);
 	mailbox_init(&c->mailbox, c->loop, c);
 	c->resolver = resolver_new(set->resolv_conf, set->dns_max_ttl, set->dns_nxdomain_ttl);
@@ -597,6 +613,7 @@ static void start(struct control *c)
 	c->workers = xcalloc(c->nworkers, sizeof(*c->workers));
 	for (unsigned i = 0; i < c->nworkers; i++)
 		worker_init(&c->workers[i], c, i);
+	c->takeover = takeover_new(c);
 	c->options.hooks->console_start(c);
 	for (unsigned i = 0; i < c->nworkers; i++)
 		worker_start(&c->workers[i]);
@@ -622,6 +639,7 @@ static void stop_workers(struct control *c)
 static void stop(struct control *c)
 {
 	c->is_over = true;
+	takeover_free(c->takeover);
 	c->options.hooks->http_stop(c);
 	c->options.hooks->console_stop(c);
 	LIST_FOREACH_SAFE (at, &c->host.newcomers)
@@ -667,6 +685,7 @@ void control_run(const struct control_options *options, struct setup *setup,
 	*setup = (struct setup){ 0 };
 	start(c);
 	say_where(c);
+	takeover_begin(c->takeover);
 	c->options.hooks->tell(CONTROL_IS_READY);
 	loop_run(c->loop);
 	stop(c);

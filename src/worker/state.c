@@ -169,23 +169,56 @@ static void on_timer(struct loop_timer *timer)
 	keep(container_of(timer, struct state, timer));
 }
 
-void state_start(struct state *st, struct loop *loop, const char *dir)
+static void begin(struct state *st)
 {
-	*st = (struct state){ .loop = loop };
-	if (!*dir)
+	st->is_anothers = false;
+	if (!st->dir)
 		return;
-	st->dir = xstrdup(dir);
-	take_file(st);
 	keep(st);
-	loop_timer_start(loop, &st->timer, WRITE_PERIOD, WRITE_PERIOD, on_timer);
+	loop_timer_start(st->loop, &st->timer, WRITE_PERIOD, WRITE_PERIOD, on_timer);
+}
+
+void state_start(struct state *st, struct loop *loop, const char *dir, bool is_anothers)
+{
+	*st = (struct state){ .loop = loop, .is_anothers = is_anothers };
+	if (*dir)
+		st->dir = xstrdup(dir);
+	if (!is_anothers)
+		state_take(st, SLICE(""));
+}
+
+void state_give(struct state *st, struct buf *ledger)
+{
+	if (st->dir && !st->is_anothers)
+		loop_timer_stop(st->loop, &st->timer);
+	st->is_anothers = true;
+	ledger_put(ledger, clock_wall());
+}
+
+void state_take(struct state *st, struct slice ledger)
+{
+	struct err e;
+
+	if (ledger.n && !ledger_take(ledger, clock_wall(), &e))
+		log_error("quotas that were handed over are not used: %s", e.text);
+	if (!ledger.n && st->dir)
+		take_file(st);
+	begin(st);
+}
+
+void state_go_on(struct state *st)
+{
+	begin(st);
 }
 
 void state_stop(struct state *st)
 {
 	if (!st->dir)
 		return;
-	loop_timer_stop(st->loop, &st->timer);
-	keep(st);
+	if (!st->is_anothers) {
+		loop_timer_stop(st->loop, &st->timer);
+		keep(st);
+	}
 	buf_fini(&st->written);
 	free(st->dir);
 }

@@ -212,6 +212,19 @@ class Turnstile(Pooler):
     def _command(self):
         return [built_binary(), self.ini]
 
+    def take_over(self, changes=None, binary=None):
+        """Start a successor that takes over; the process of before, once that knows of it."""
+        before, env = self._process, {**SANITIZER_OPTIONS, **os.environ}
+        said = self.log_contains("waiting until the last client has left")
+        self.config = merge(self.config, changes or {})
+        self.write()
+        self._process = spawn([binary or built_binary(), "--takeover", self.ini], self.log, "KILL",
+                              env, self.runs_as_service_user)
+        wait_until(lambda: self.log_contains("waiting until the last client has left") > said, 30,
+                   lambda: f"the successor serves\n{self.log_text()}")
+        assert self.is_running(), self.log_text()
+        return before
+
 
 class PgBouncer(Pooler):
     """Debian's PgBouncer, to compare behaviour with: sections pgbouncer, databases, users."""

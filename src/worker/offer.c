@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * offer.c - asking a running process for its sockets.
+ *
+ * The side of the process that takes over, before it has a loop.  What the running one does is in
+ * takeover.c.
+ */
+#include "worker/offer.h"
+
+#include "base/clock.h"
+#include "net/packet.h"
+#include "wire/read.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* How long the running process may take to answer. */
+#define PATIENCE (10 * USEC_PER_SEC)
+
+void offer_path(const struct settings *set, struct buf *path)
+{
+	struct slice dirs = slice_str(set->unix_socket_dir), dir;
+
+	if (strcmp(set->takeover_socket, "auto") != 0)
+		buf_printf(path, "%s", set->takeover_socket);
+	else if (*set->pidfile)
+		buf_printf(path, "%s.takeover", set->pidfile);
+	else if (list_next(&dirs, &dir) && *dir.p != '@')
+		buf_printf(path, "%.*s/.s.pgturnstile.%u.takeover", SLICE_FMT(dir),
+			   set->listen_port);
+}
+
+static bool say_hello(int link, struct err *e)
+{
+	struct buf hello = { 0 };
+	bool ok;
+
+	buf_put_u8(&hello, WORD_HELLO);
+	buf_put_u32(&hello, TAKEOVER_FORMAT);
+	buf_put_cstr(&hello, PACKAGE_STRING);
+	ok = packet_put(link, buf_peek(&hello), -1);
+	buf_fini(&hello);
+	return ok || err_set(e, "F0000", "the running process does not listen");
+}
+
+/* Takes the descriptor. */
+static bool add(struct offer *offer, struct reader *r, int fd)
+{
+	struct offered *at = &offer->at[offer->n];
+	uint8_t kind = read_u8(r);
+	struct slice name = read_cstr(r);
+
+	if (!read_is_complete(r) || fd < 0 || kind > OFFER_TAKEOVER || offer->n == OFFERED_MAX ||
+	    name.n >= sizeof(at->name)) {
+		if (fd >= 0)
+			close(fd);
+		return false;
+	}
+	at->kind = kind;
+	at->fd = fd;
+	memcpy(at->name, name.p, name.n);
+	at->name[name.n] = '\0';
+	offer->n++;
+	return true;
+}
+
+/* STEP_CLOSED: *e. */
+static enum step take_packet(struct offer *offer, struct slice packet, int fd, struct err *e)
+{
+	struct reader r = reader_of(packet);
+	uint8_t word = read_u8(&r);
+	struct slice why;
+
+	if (word == WORD_SOCKET && add(offer, &r, fd))
+		return STEP_AGAIN;
+	if (word != WORD_SOCKET && fd >= 0)
+		close(fd);
+	if (word == WORD_REFUSED) {
+		why = read_cstr(&r);
+		err_set(e, "F0000", "the running process refuses a takeover: %.*s", SLICE_FMT(why));
+		return STEP_CLOSED;
+	}
+	if (word == WORD_OFFERED && read_u32(&r) <= TAKEOVER_FORMAT) {
+		offer->from = (pid_t)read_u32(&r);
+		if (read_is_complete(&r))
+			return STEP_DONE;
+	}
+	err_set(e, "F0000", "what the running process says makes no sense here");
+	return STEP_CLOSED;
+}
+
+static bool receive_all(struct offer *offer, struct err *e)
+{
+	struct buf packet = { 0 };
+	enum step step = STEP_AGAIN;
+	int fd;
+
+	while (step == STEP_AGAIN) {
+		step = STEP_CLOSED;
+		if (packet_wait(offer->link, PATIENCE, &packet, &fd, e))
+			step = take_packet(offer, slice_of(buf_head(&packet), buf_len(&packet)), fd,
+					   e);
+	}
+	buf_fini(&packet);
+	return step == STEP_DONE;
+}
+
+bool offer_ask(struct offer *offer, const struct settings *set, struct err *e)
+{
+	struct buf path = { 0 };
+
+	*offer = (struct offer){ .link = -1 };
+	offer_path(set, &path);
+	if (!buf_len(&path)) {
+		buf_fini(&path);
+		return err_set(e, "F0000",
+			       "there is no socket to take over by: set takeover_socket or "
+			       "pidfile");
+	}
+	offer->link = packet_connect(buf_cstr(&path), e);
+	buf_fini(&path);
+	if (offer->link >= 0 && say_hello(offer->link, e) && receive_all(offer, e))
+		return true;
+	offer_drop_rest(offer);
+	if (offer->link >= 0)
+		close(offer->link);
+	offer->link = -1;
+	return false;
+}
+
+int offer_take(struct offer *offer, enum offer_kind kind, const char *name)
+{
+	for (unsigned i = 0; i < offer->n; i++) {
+		struct offered *at = &offer->at[i];
+		int fd = at->fd;
+
+		if (fd >= 0 && at->kind == kind && !strcmp(at->name, name)) {
+			at->fd = -1;
+			return fd;
+		}
+	}
+	return -1;
+}
+
+void offer_drop_rest(struct offer *offer)
+{
+	for (unsigned i = 0; i < offer->n; i++)
+		if (offer->at[i].fd >= 0)
+			close(offer->at[i].fd);
+	offer->n = 0;
+}

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * takeover.c - a process takes over from another one, and another one from it.
+ *
+ * Knows packets and what they mean; what a session is made of it does not.
+ */
+#include "worker/takeover.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/packet.h"
+#include "route/fence.h"
+#include "stats/event.h"
+#include "tenant/shared.h"
+#include "wire/read.h"
+#include "worker/control.h"
+#include "worker/offer.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct takeover {
+	struct control *control;
+	char *path; /* where a successor comes to, and … */
+	int fd;     /* … the socket that listens there; -1: nowhere */
+	struct loop_io io;
+	struct packets successor; /* a process that would take over, or has */
+	pid_t heir;               /* 0: none has yet */
+	bool is_left;             /* it has been told to end */
+	struct loop_timer deadline;
+	struct packets predecessor; /* the one that this process has taken over from */
+	pid_t from;
+	struct buf ledger; /* its quotas, as far as they have come */
+};
+
+static const struct log_about no_one;
+
+/* ---- a successor --------------------------------------------------------------------------------
+ */
+
+static void see_paused(void *arg, struct shared *s)
+{
+	bool *is_paused = arg;
+
+	*is_paused |= s->paused || s->disabled;
+}
+
+/* What the operator has done to this process would not be so in the other.  NULL: nothing. */
+static const char *why_not(const struct takeover *t)
+{
+	bool is_paused = false;
+
+	if (t->heir || t->control->shutdown != SHUTDOWN_NOT)
+		return "it is shutting down";
+	shared_visit(SHARED_DATABASE, see_paused, &is_paused);
+	if (t->control->suspended || is_paused)
+		return "it is suspended, or a database is paused or disabled: RESUME or ENABLE "
+		       "first";
+	return NULL;
+}
+
+static void say(struct packets *to, enum takeover_word word, const char *text)
+{
+	struct buf packet = { 0 };
+
+	buf_put_u8(&packet, (uint8_t)word);
+	buf_put_cstr(&packet, text);
+	packets_send(to, buf_peek(&packet), -1);
+	buf_fini(&packet);
+}
+
+static void offer(struct takeover *t, enum offer_kind kind, const char *name, int fd)
+{
+	struct buf packet = { 0 };
+	int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (copy < 0)
+		return;
+	buf_put_u8(&packet, WORD_SOCKET);
+	buf_put_u8(&packet, (uint8_t)kind);
+	buf_put_cstr(&packet, name);
+	packets_send(&t->successor, buf_peek(&packet), copy);
+	buf_fini(&packet);
+}
+
+static void offer_all(struct takeover *t)
+{
+	const struct control *c = t->control;
+	const char *http = NULL;
+	int http_fd = c->options.hooks->http_socket(c->options.http, &http);
+	struct buf packet = { 0 };
+
+	for (unsigned i = 0; i < c->listeners.n; i++)
+		offer(t, OFFER_CLIENTS, c->listeners.at[i].name, c->listeners.at[i].fd);
+	offer(t, OFFER_HTTP, http, http_fd);
+	offer(t, OFFER_PIDFILE, c->options.pidfile_path, c->options.pidfile_lock);
+	offer(t, OFFER_TAKEOVER, t->path, t->fd);
+	buf_put_u8(&packet, WORD_OFFERED);
+	buf_put_u32(&packet, TAKEOVER_FORMAT);
+	buf_put_u32(&packet, (uint32_t)getpid());
+	packets_send(&t->successor, buf_peek(&packet), -1);
+	buf_fini(&packet);
+}
+
+static void on_hello(struct takeover *t, struct reader *r)
+{
+	uint32_t format = read_u32(r);
+	struct slice version = read_cstr(r);
+	const char *reason = why_not(t);
+
+	if (!reason && (!read_is_complete(r) || format < TAKEOVER_FORMAT))
+		reason = "it is of a version that you do not know how to take over from";
+	log_info("TAKEOVER: %.*s asks for our sockets%s%s", SLICE_FMT(version),
+		 reason ? ", and is refused: " : "", reason ? reason : "");
+	if (reason) {
+		say(&t->successor, WORD_REFUSED, reason);
+		packets_stop(&t->successor);
+	} else {
+		offer_all(t);
+	}
+}
+
+/* Packets have bounds. */
+#define PART_MAX (PACKET_MAX - 64)
+
+static void send_quotas(struct takeover *t)
+{
+	struct buf ledger = { 0 }, packet = { 0 };
+
+	state_give(&t->control->state, &ledger);
+	while (buf_len(&ledger)) {
+		size_t n = buf_len(&ledger) < PART_MAX ? buf_len(&ledger) : PART_MAX;
+
+		buf_clear(&packet);
+		buf_put_u8(&packet, WORD_QUOTAS);
+		buf_put_u8(&packet, n < buf_len(&ledger));
+		buf_put(&packet, buf_head(&ledger), n);
+		buf_consume(&ledger, n);
+		packets_send(&t->successor, buf_peek(&packet), -1);
+	}
+	buf_fini(&packet);
+	buf_fini(&ledger);
+}
+
+static void on_deadline(struct loop_timer *timer)
+{
+	struct takeover *t = container_of(timer, struct takeover, deadline);
+
+	log_info("TAKEOVER: takeover_timeout is over");
+	control_shutdown(t->control, SHUTDOWN_NOW);
+}
+
+static void on_heir(struct takeover *t, struct reader *r)
+{
+	struct control *c = t->control;
+	pid_t pid = (pid_t)read_u32(r);
+
+	if (!read_is_complete(r) || why_not(t)) {
+		packets_stop(&t->successor);
+		return;
+	}
+	t->heir = pid;
+	event_say(EVENT_takeover, &no_one,
+		  "TAKEOVER: process %d serves from now on; waiting until the last client has left",
+		  (int)pid);
+	loop_io_want(c->loop, &t->io, 0);
+	control_hand_over(c, true);
+	c->options.hooks->http_rest(c);
+	c->options.hooks->hand_on(c->options.pidfile, pid);
+	send_quotas(t);
+	if (c->config->global.takeover_timeout)
+		loop_timer_start(c->loop, &t->deadline, c->config->global.takeover_timeout, 0,
+				 on_deadline);
+}
+
+static void on_successor_says(struct packets *p, struct slice bytes, int passed)
+{
+	struct takeover *t = container_of(p, struct takeover, successor);
+	struct reader r = reader_of(bytes);
+
+	/* Nothing that a successor sends has one. */
+	if (passed >= 0)
+		close(passed);
+	switch (read_u8(&r)) {
+	case WORD_HELLO:
+		on_hello(t, &r);
+		break;
+	case WORD_READY:
+		on_heir(t, &r);
+		break;
+	case WORD_LEAVING:
+		t->is_left = true;
+		break;
+	default:
+		packets_stop(p);
+	}
+}
+
+/* Nobody would take clients from the sockets that it had. */
+static void return_to_service(struct takeover *t)
+{
+	struct control *c = t->control;
+
+	if (!t->heir || t->is_left || c->shutdown != SHUTDOWN_TAKEN_OVER)
+		return;
+	event_say(EVENT_takeover, &no_one,
+		  "TAKEOVER: process %d is gone, this one serves again, but no metrics",
+		  (int)t->heir);
+	t->heir = 0;
+	loop_timer_stop(c->loop, &t->deadline);
+	loop_io_want(c->loop, &t->io, LOOP_READ);
+	control_hand_over(c, false);
+	state_go_on(&c->state);
+	c->options.hooks->hand_on(c->options.pidfile, getpid());
+}
+
+static void on_successor_gone(struct packets *p)
+{
+	struct takeover *t = container_of(p, struct takeover, successor);
+
+	packets_stop(p);
+	return_to_service(t);
+}
+
+static const struct packet_events successor_events = { .came = on_successor_says,
+						       .ended = on_successor_gone };
+
+static void on_come(struct loop_io *io, int ready PGT_UNUSED)
+{
+	struct takeover *t = container_of(io, struct takeover, io);
+	int fd = packet_accept(t->fd);
+
+	if (fd < 0)
+		return;
+	if (!t->successor.loop) {
+		packets_start(&t->successor, t->control->loop, fd, &successor_events);
+		return;
+	}
+	log_warning("TAKEOVER: a second process asks for our sockets, and is refused");
+	close(fd);
+}
+
+/* ---- a predecessor ------------------------------------------------------------------------------
+ */
+
+static void on_quotas(struct takeover *t, struct reader *r)
+{
+	bool more = read_u8(r);
+
+	buf_put_slice(&t->ledger, read_bytes(r, read_left(r)));
+	if (more || !t->control->state.is_anothers)
+		return;
+	state_take(&t->control->state, buf_peek(&t->ledger));
+	buf_fini(&t->ledger);
+}
+
+/* Whatever its clients write from here on, it has told nobody of. */
+static void end_predecessor(struct takeover *t)
+{
+	packets_stop(&t->predecessor);
+	fence_floor = fence_now();
+	if (t->control->state.is_anothers)
+		state_take(&t->control->state, SLICE(""));
+}
+
+static void on_predecessor_says(struct packets *p, struct slice bytes, int passed)
+{
+	struct takeover *t = container_of(p, struct takeover, predecessor);
+	struct reader r = reader_of(bytes);
+
+	if (passed >= 0)
+		close(passed);
+	switch (read_u8(&r)) {
+	case WORD_QUOTAS:
+		on_quotas(t, &r);
+		break;
+	default:
+		log_error("TAKEOVER: what process %d says makes no sense", (int)t->from);
+		end_predecessor(t);
+	}
+}
+
+static void on_predecessor_gone(struct packets *p)
+{
+	struct takeover *t = container_of(p, struct takeover, predecessor);
+
+	end_predecessor(t);
+	log_info("TAKEOVER: process %d has ended", (int)t->from);
+}
+
+static const struct packet_events predecessor_events = { .came = on_predecessor_says,
+							 .ended = on_predecessor_gone };
+
+void takeover_begin(struct takeover *t)
+{
+	struct control *c = t->control;
+	struct offer *given = c->options.offer;
+	struct buf packet = { 0 };
+
+	if (!given || given->link < 0)
+		return;
+	t->from = given->from;
+	packets_start(&t->predecessor, c->loop, given->link, &predecessor_events);
+	given->link = -1;
+	offer_drop_rest(given);
+	buf_put_u8(&packet, WORD_READY);
+	buf_put_u32(&packet, (uint32_t)getpid());
+	packets_send(&t->predecessor, buf_peek(&packet), -1);
+	buf_fini(&packet);
+	listeners_lend(&c->listeners, false);
+	c->options.hooks->hand_on(c->options.pidfile, getpid());
+	event_say(EVENT_takeover, &no_one, "TAKEOVER: this process serves instead of process %d",
+		  (int)t->from);
+}
+
+bool takeover_goes_on(const struct takeover *t)
+{
+	return t->predecessor.loop != NULL;
+}
+
+/* ---- beginning and end ------------------------------------------------------------------------
+ */
+
+static bool is_asked_for(const struct takeover *t)
+{
+	return strcmp(t->control->config->global.takeover_socket, "auto") != 0;
+}
+
+struct takeover *takeover_new(struct control *c)
+{
+	struct takeover *t = xnew(struct takeover);
+	struct buf path = { 0 };
+	struct err e;
+
+	t->control = c;
+	if (c->options.offer && c->options.offer->link >= 0)
+		fence_floor = FENCE_ALL;
+	offer_path(&c->config->global, &path);
+	t->path = xstrdup(buf_cstr(&path));
+	buf_fini(&path);
+	t->fd = c->options.offer ? offer_take(c->options.offer, OFFER_TAKEOVER, t->path) : -1;
+	if (t->fd < 0 && *t->path)
+		t->fd = packet_listen(t->path, &e);
+	if (t->fd >= 0)
+		loop_io_start(c->loop, &t->io, t->fd, LOOP_READ, on_come);
+	else if (*t->path && is_asked_for(t))
+		log_error("no process will be able to take over from this one: %s", e.text);
+	else if (*t->path)
+		log_info("no process will be able to take over from this one: %s", e.text);
+	return t;
+}
+
+void takeover_free(struct takeover *t)
+{
+	struct loop *loop = t->control->loop;
+
+	if (t->predecessor.loop)
+		say(&t->predecessor, WORD_LEAVING, "");
+	packets_stop(&t->successor);
+	packets_stop(&t->predecessor);
+	loop_timer_stop(loop, &t->deadline);
+	if (t->fd >= 0) {
+		loop_io_stop(loop, &t->io);
+		close(t->fd);
+		if (!t->heir)
+			unlink(t->path);
+	}
+	buf_fini(&t->ledger);
+	free(t->path);
+	free(t);
+}
