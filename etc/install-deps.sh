@@ -11,7 +11,7 @@
 set -eu
 
 build='build-essential autoconf automake pkg-config
-    libev-dev libssl-dev libinih-dev libpg-query-dev libsystemd-dev libpq-dev libmicrohttpd-dev libc-ares-dev'
+    libev-dev libssl-dev libinih-dev libpg-query-dev libsystemd-dev libpq-dev libmicrohttpd-dev libc-ares-dev libpam0g-dev'
 demo='python3 postgresql-15 util-linux'
 tests='libcmocka-dev pgbouncer prometheus prometheus-pgbouncer-exporter pgcli
     python3-psycopg python3-pytest python3-pytest-xdist python3-pytest-timeout python3-dnspython

@@ -28,6 +28,7 @@ enum hba_method {
 	HBA_SCRAM,
 	HBA_CERT,
 	HBA_PEER,
+	HBA_PAM,
 };
 
 /* A certificate besides. */
@@ -40,7 +41,8 @@ struct hba_rule {
 	int line;
 	enum hba_method method;
 	enum hba_clientcert clientcert;
-	const char *map; /* of user names, or NULL */
+	const char *map;         /* of user names, or NULL */
+	const char *pam_service; /* or NULL: the usual one */
 };
 
 /* What the parser asks of its caller. */
@@ -75,5 +77,7 @@ struct hba_who {
 const struct hba_rule *hba_find(const struct hba *hba, const struct hba_who *who);
 /* The line of the first rule that asks for a certificate; 0: none does. */
 int hba_wants_certificate(const struct hba *hba);
+/* Whether others than auth_file may know a secret: of PAM. */
+bool hba_asks_others(const struct hba *hba);
 
 #endif

@@ -19,6 +19,8 @@ struct crowd {
 
 /* Whether one more of an origin finds a place, of `max` for all. */
 bool crowd_has_room(const struct crowd *crowd, uint64_t origin, unsigned max);
+/* How many of an origin there are. */
+unsigned crowd_count(const struct crowd *crowd, uint64_t origin);
 /* One more, whether there was room or not; crowd_leave() for each. */
 void crowd_enter(struct crowd *crowd, uint64_t origin);
 void crowd_leave(struct crowd *crowd, uint64_t origin);

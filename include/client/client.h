@@ -44,6 +44,18 @@ enum client_phase {
 	    CLIENT_NPHASES
 };
 
+/* What others say of a password that is not ours to judge. */
+enum judgement { JUDGED_NOT /* nobody could say */, JUDGED_WRONG, JUDGED_GOOD };
+
+/* Such a password. */
+struct client_claim {
+	enum auth_type way; /* who judges it */
+	const char *user;
+	struct slice password;
+	struct config *config; /* of which the next one is a part */
+	const char *service;   /* of PAM */
+};
+
 /* The secret of a client's cancel key: 4 bytes for protocol 3.0, 28 for 3.2. */
 #define CLIENT_KEY_SHORT 4
 #define CLIENT_KEY_LONG  28
@@ -81,6 +93,10 @@ struct client_host {
 	void (*withdraw_secret)(struct client *c);
 	/* It could not prove who it is with what was found there. */
 	void (*doubt_secret)(struct client *c);
+	/* Others judge its password: client_judged() is called later on. */
+	void (*seek_verdict)(struct client *c, const struct client_claim *claim);
+	/* It is gone, and waits no more for that. */
+	void (*withdraw_verdict)(struct client *c);
 	/* A request to cancel what the holder of this key does.  The asker's connection is closed
 	 * when it has been passed on, not before: what the holder sends after that close must not
 	 * be hit (I7). */
@@ -231,6 +247,8 @@ void client_tenant_told(struct client *c, const struct err *why_not);
  * have; why_not: NULL, or nobody could be asked. */
 void client_secret_told(struct client *c, struct userlist_entry *entry, enum password_kind usual,
 			const struct err *why_not);
+/* What was said of its password. */
+void client_judged(struct client *c, enum judgement verdict);
 /* In the home thread: asks for proof. */
 void client_login_begin(struct client *c);
 /* Proved, entered, and told what to report: the first ReadyForQuery. */

@@ -12,6 +12,9 @@ void client_login_on_readable(struct client *c);
 /* Whether its tenant is being looked up, or its secret. */
 bool client_login_awaits_tenant(const struct client *c);
 bool client_login_awaits_secret(const struct client *c);
+/* Whether others are asked about its password; and that they take too long. */
+bool client_login_awaits_verdict(const struct client *c);
+void client_login_give_up(struct client *c);
 /* What a login keeps; wipes what is secret. */
 struct client_login *client_login_new(void);
 void client_login_free(struct client_login *login);

@@ -18,6 +18,7 @@
 struct console;
 struct control;
 struct http;
+struct jury;
 struct monitor;
 struct node_sets;
 struct notifier;
@@ -88,6 +89,7 @@ struct control {
 	struct monitor *monitor;
 	struct tenant_source *tenant_source;
 	struct secret_source *secret_source;
+	struct jury *jury;
 	struct notifier *notifier;
 	struct peers *peers;
 	struct cancel_keys keys; /* from the start on */

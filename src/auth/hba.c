@@ -7,6 +7,7 @@
 #include "auth/hba.h"
 
 #include "auth/fields.h"
+#include "auth/missing.h"
 #include "base/mem.h"
 
 #include <arpa/inet.h>
@@ -42,7 +43,7 @@ struct rule {
 	struct names databases, users;
 	enum where_kind where;
 	struct net_address net; /* of WHERE_NET */
-	char *map;
+	char *map, *pam_service;
 };
 
 struct hba {
@@ -350,16 +351,18 @@ static const struct method {
 	const char *word;
 	enum hba_method method;
 	bool needs_local, needs_tls;
+	const char *missing; /* why it is not there, or NULL */
 } methods[] = {
-	{"trust",          HBA_TRUST,    false, false},
-        { "reject",        HBA_REJECT,   false, false},
-	{ "password",      HBA_PASSWORD, false, false},
-        { "plain",         HBA_PASSWORD, false, false},
-	{ "md5",           HBA_MD5,      false, false},
-        { "scram-sha-256", HBA_SCRAM,    false, false},
-	{ "cert",          HBA_CERT,     false, true },
-        { "peer",          HBA_PEER,     true,  false},
-	{ "ident",         HBA_PEER,     true,  false},
+	{"trust",          HBA_TRUST,    false, false, NULL       },
+	{ "reject",        HBA_REJECT,   false, false, NULL       },
+	{ "password",      HBA_PASSWORD, false, false, NULL       },
+	{ "plain",         HBA_PASSWORD, false, false, NULL       },
+	{ "md5",           HBA_MD5,      false, false, NULL       },
+	{ "scram-sha-256", HBA_SCRAM,    false, false, NULL       },
+	{ "cert",          HBA_CERT,     false, true,  NULL       },
+	{ "peer",          HBA_PEER,     true,  false, NULL       },
+	{ "ident",         HBA_PEER,     true,  false, NULL       },
+	{ "pam",           HBA_PAM,      false, false, PAM_MISSING},
 };
 
 static void take_method(struct parser *p, const struct fields *f, size_t *next, struct rule *rule)
@@ -368,7 +371,7 @@ static void take_method(struct parser *p, const struct fields *f, size_t *next, 
 
 	if (*next >= f->n || field->n != 1) {
 		complain(p, "one method is missing: trust, reject, password, md5, scram-sha-256, "
-			    "cert or peer");
+			    "cert, peer or pam");
 		return;
 	}
 	++*next;
@@ -378,6 +381,8 @@ static void take_method(struct parser *p, const struct fields *f, size_t *next, 
 		if (strcmp(m->word, field->words[0].text) != 0)
 			continue;
 		rule->told.method = m->method;
+		if (m->missing)
+			complain_about(p, m->word, m->missing);
 		if (m->needs_local && rule->kind != CONN_LOCAL)
 			complain_about(p, m->word, "for local lines only");
 		if (m->needs_tls && rule->kind != CONN_HOSTSSL)
@@ -386,7 +391,7 @@ static void take_method(struct parser *p, const struct fields *f, size_t *next, 
 	}
 	complain_about(p, field->words[0].text,
 		       "there is no such method here: use trust, reject, password, md5, "
-		       "scram-sha-256, cert or peer");
+		       "scram-sha-256, cert, peer or pam");
 }
 
 static const char *take_map(struct rule *rule, const char *value)
@@ -419,15 +424,33 @@ static const char *take_clientname(struct rule *rule, const char *value)
 	return NULL;
 }
 
+static const char *take_pam_service(struct rule *rule, const char *value)
+{
+	if (rule->told.method != HBA_PAM || !*value || strchr(value, '/'))
+		return "pamservice= is for pam, and the name of a file in /etc/pam.d";
+	free(rule->pam_service);
+	rule->pam_service = xstrdup(value);
+	return NULL;
+}
+
+static const char *take_pam_hostname(struct rule *rule, const char *value)
+{
+	if (rule->told.method != HBA_PAM || strcmp(value, "0") != 0)
+		return "pam_use_hostname= is for pam, and 0: names of hosts are not looked up";
+	return NULL;
+}
+
 static void take_option(struct parser *p, const struct word *word, struct rule *rule)
 {
 	static const struct {
 		const char *name;
 		const char *(*take)(struct rule *rule, const char *value);
 	} options[] = {
-		{"map=",         take_map       },
-		{ "clientcert=", take_clientcert},
-		{ "clientname=", take_clientname},
+		{"map=",               take_map         },
+		{ "clientcert=",       take_clientcert  },
+		{ "clientname=",       take_clientname  },
+		{ "pamservice=",       take_pam_service },
+		{ "pam_use_hostname=", take_pam_hostname},
 	};
 
 	for (size_t i = 0; i < PGT_NELEMS(options); i++) {
@@ -499,6 +522,7 @@ static void free_rule(struct rule *rule)
 	free_names(&rule->databases);
 	free_names(&rule->users);
 	free(rule->map);
+	free(rule->pam_service);
 }
 
 struct hba *hba_parse(struct slice text, const char *file, const struct hba_reader *reader)
@@ -524,6 +548,7 @@ struct hba *hba_parse(struct slice text, const char *file, const struct hba_read
 			continue;
 		}
 		rule.told.map = rule.map;
+		rule.told.pam_service = rule.pam_service;
 		hba->rules = xrealloc(hba->rules, (hba->n + 1) * sizeof(*hba->rules));
 		hba->rules[hba->n++] = rule;
 	}
@@ -576,4 +601,12 @@ int hba_wants_certificate(const struct hba *hba)
 		    hba->rules[i].told.clientcert != CLIENTCERT_NO)
 			return hba->rules[i].told.line;
 	return 0;
+}
+
+bool hba_asks_others(const struct hba *hba)
+{
+	for (size_t i = 0; i < hba->n; i++)
+		if (hba->rules[i].told.method == HBA_PAM)
+			return true;
+	return false;
 }

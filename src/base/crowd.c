@@ -26,11 +26,16 @@ static struct origin *find(const struct crowd *crowd, uint64_t number)
 	return l ? container_of(l, struct origin, link) : NULL;
 }
 
-bool crowd_has_room(const struct crowd *crowd, uint64_t number, unsigned max)
+unsigned crowd_count(const struct crowd *crowd, uint64_t number)
 {
 	const struct origin *o = find(crowd, number);
 
-	return crowd->n < max && (o ? o->n : 0) < max - crowd->n;
+	return o ? o->n : 0;
+}
+
+bool crowd_has_room(const struct crowd *crowd, uint64_t number, unsigned max)
+{
+	return crowd->n < max && crowd_count(crowd, number) < max - crowd->n;
 }
 
 void crowd_enter(struct crowd *crowd, uint64_t number)

@@ -17,6 +17,9 @@
 /* How long a client may take to read its last error. */
 #define FAREWELL_PATIENCE (5 * USEC_PER_SEC)
 
+/* Without client_login_timeout: those who judge passwords may never answer. */
+#define VERDICT_PATIENCE (60 * USEC_PER_SEC)
+
 static struct client *client_of(struct conn *conn)
 {
 	return container_of(conn, struct client, conn);
@@ -152,6 +155,8 @@ static bool leave(struct client *c, const char *why)
 		c->host->withdraw_tenant(c);
 	if (client_login_awaits_secret(c))
 		c->host->withdraw_secret(c);
+	if (client_login_awaits_verdict(c))
+		c->host->withdraw_verdict(c);
 	if (c->on)
 		c->on->leaving(c);
 	waiter_leave(&c->waiter, loop_now(c->conn.net->loop));
@@ -237,12 +242,13 @@ void client_sweep_newcomers(struct client_host *host, usec_t now)
 	static const struct err too_slow = { "08P01", "client_login_timeout", "" };
 	usec_t limit = host->config->global.client_login_timeout;
 
-	if (!limit)
-		return;
 	LIST_FOREACH_SAFE (at, &host->newcomers) {
 		struct client *c = container_of(at, struct client, link);
+		usec_t age = now - c->connected_at;
 
-		if (now - c->connected_at >= limit)
+		if (client_login_awaits_verdict(c) && age >= (limit ? limit : VERDICT_PATIENCE))
+			client_login_give_up(c);
+		else if (limit && age >= limit)
 			client_close(c, &too_slow, "client_login_timeout");
 	}
 }

@@ -38,14 +38,21 @@
 
 enum proof { PROOF_NONE, PROOF_PLAIN, PROOF_MD5, PROOF_SCRAM_FIRST, PROOF_SCRAM_FINAL };
 
+/* Strings are the configuration's. */
+struct way {
+	enum auth_type type;
+	const char *service; /* of PAM; else NULL */
+};
+
 struct client_login {
 	struct identity id;
 	bool has_identity;
 	bool asked_tls, asked_gss;
 	enum proof due;
 	bool is_sought;        /* its tenant is being looked up, or its secret */
+	bool is_judged;        /* others are asked about its password */
 	struct config *config; /* in force when the proof was asked for */
-	enum auth_type way;    /* how it proves who it is, by that */
+	struct way way;        /* how it proves who it is, by that */
 	const struct userlist_entry *entry;
 	bool was_looked_up;           /* in a database, as it is not in auth_file … */
 	struct userlist_entry *found; /* … and this was found; NULL: nobody */
@@ -238,15 +245,20 @@ static void count_failure(struct client *c)
 }
 
 /* The same words whether the user does not exist or the password is wrong. */
-static enum step refuse_proof(struct client *c)
+static enum step refuse_as_wrong(struct client *c)
 {
 	struct err e;
 
+	err_set(&e, "28P01", "password authentication failed for user \"%.100s\"", c->user);
+	return refuse(c, &e);
+}
+
+static enum step refuse_proof(struct client *c)
+{
 	count_failure(c);
 	if (c->login->was_looked_up)
 		c->host->doubt_secret(c);
-	err_set(&e, "28P01", "password authentication failed for user \"%.100s\"", c->user);
-	return refuse(c, &e);
+	return refuse_as_wrong(c);
 }
 
 static bool is_same_secret(const struct userlist_entry *a, const struct userlist_entry *b)
@@ -317,27 +329,44 @@ static bool is_fit(const struct client *c, const struct config *config, const st
 			     c->user);
 }
 
-static const enum auth_type ways[] = {
+static const enum auth_type types[] = {
 	[HBA_TRUST] = AUTH_TYPE_TRUST,    [HBA_REJECT] = AUTH_TYPE_HBA, /* no way */
 	[HBA_PASSWORD] = AUTH_TYPE_PLAIN, [HBA_MD5] = AUTH_TYPE_MD5,
 	[HBA_SCRAM] = AUTH_TYPE_SCRAM,    [HBA_CERT] = AUTH_TYPE_TRUST,
-	[HBA_PEER] = AUTH_TYPE_TRUST,
+	[HBA_PEER] = AUTH_TYPE_TRUST,     [HBA_PAM] = AUTH_TYPE_PAM,
 };
 
+/* rule: by which it is so, or NULL. */
+static struct way way_of(const struct config *config, enum auth_type type,
+			 const struct hba_rule *rule)
+{
+	struct way way = { .type = type };
+
+	if (type == AUTH_TYPE_PAM)
+		way.service =
+		    rule && rule->pam_service ? rule->pam_service : config->global.auth_pam_service;
+	return way;
+}
+
+static bool is_same_way(const struct way *a, const struct way *b)
+{
+	return a->type == b->type && (!a->service || !strcmp(a->service, b->service));
+}
+
 /* How it has to prove who it is.  False: in no way (*e). */
-static bool find_way(const struct client *c, const struct config *config, enum auth_type *way,
+static bool find_way(const struct client *c, const struct config *config, struct way *way,
 		     struct err *e)
 {
 	const struct hba_who who = who_is(c);
 	const struct hba_rule *rule;
 
-	*way = (enum auth_type)config->global.auth_type;
-	if (*way != AUTH_TYPE_HBA)
+	*way = way_of(config, (enum auth_type)config->global.auth_type, NULL);
+	if (way->type != AUTH_TYPE_HBA)
 		return true;
 	rule = hba_find(config->hba, &who);
 	if (!rule || rule->method == HBA_REJECT)
 		return refuse_by_rules(c, rule, e);
-	*way = ways[rule->method];
+	*way = way_of(config, types[rule->method], rule);
 	return is_fit(c, config, rule, e);
 }
 
@@ -362,7 +391,7 @@ static bool catch_up(struct client *c)
 	struct client_login *login = c->login;
 	struct config *now = c->host->config;
 	const struct userlist_entry *entry;
-	enum auth_type way;
+	struct way way;
 
 	if (login->config == now)
 		return true;
@@ -371,10 +400,11 @@ static bool catch_up(struct client *c)
 	if (!entry && login->was_looked_up &&
 	    is_same_source(login->config, now, slice_str(login->id.database)))
 		entry = login->found;
-	if (!find_way(c, now, &way, NULL) || way != login->way ||
+	if (!find_way(c, now, &way, NULL) || !is_same_way(&way, &login->way) ||
 	    !is_same_secret(entry, login->entry))
 		return false;
 	login->entry = entry;
+	login->way = way;
 	config_unref(login->config);
 	login->config = config_ref(now);
 	return true;
@@ -523,12 +553,13 @@ static enum step ask_for_proof(struct client *c)
 
 	if (is_exempt(c))
 		return proved(c);
-	switch (login->way) {
+	switch (login->way.type) {
 	case AUTH_TYPE_ANY:
 		return proved(c);
 	case AUTH_TYPE_TRUST:
 		return login->entry ? proved(c) : refuse_proof(c);
 	case AUTH_TYPE_PLAIN:
+	case AUTH_TYPE_PAM:
 		msg_put_authentication(conn_output(&c->conn), AUTH_CLEARTEXT);
 		login->due = PROOF_PLAIN;
 		return STEP_DONE;
@@ -554,6 +585,12 @@ static void begin_proof(struct client *c)
 		conn_kick(&c->conn);
 }
 
+/* Whether others say whether a password is right, and whose; auth_file need not know the user. */
+static bool is_for_others(const struct way *way)
+{
+	return way->type == AUTH_TYPE_PAM;
+}
+
 /* A database may know who is not in auth_file. */
 static bool must_look_up(const struct client *c)
 {
@@ -562,8 +599,8 @@ static bool must_look_up(const struct client *c)
 	    login->id.is_console ? NULL : login->id.database_conf;
 	struct settings set;
 
-	return !login->entry && login->way != AUTH_TYPE_ANY && !is_exempt(c) &&
-	       config_asks_secrets(login->config, database, &set);
+	return !login->entry && login->way.type != AUTH_TYPE_ANY && !is_for_others(&login->way) &&
+	       !is_exempt(c) && config_asks_secrets(login->config, database, &set);
 }
 
 void client_login_begin(struct client *c)
@@ -613,6 +650,50 @@ void client_secret_told(struct client *c, struct userlist_entry *entry, enum pas
 	}
 }
 
+/* What it sends meanwhile waits. */
+static enum step have_judged(struct client *c, struct slice given)
+{
+	struct client_login *login = c->login;
+	const struct client_claim claim = { .way = login->way.type,
+					    .user = login->id.auth_user,
+					    .password = given,
+					    .config = login->config,
+					    .service = login->way.service };
+
+	login->given = xmemdup0(given.p, given.n);
+	login->due = PROOF_NONE;
+	login->is_judged = true;
+	c->host->seek_verdict(c, &claim);
+	return STEP_CLOSED;
+}
+
+/* Of those that came at once, no more are told what was said than may try. */
+void client_judged(struct client *c, enum judgement verdict)
+{
+	struct err e;
+
+	c->login->is_judged = false;
+	conn_resume(&c->conn);
+	if (is_throttled(c, &e))
+		client_close(c, &e, e.text);
+	else if (verdict == JUDGED_GOOD)
+		proved(c);
+	else if (verdict == JUDGED_WRONG)
+		refuse_proof(c);
+	else
+		refuse_as_wrong(c);
+}
+
+/* No guess was wrong, and who is asked about somebody for long must not be told from others. */
+void client_login_give_up(struct client *c)
+{
+	const struct log_about about = { .user = c->user };
+
+	event_say(EVENT_judge, &about, "%s gives no answer within client_login_timeout",
+		  c->login->way.service);
+	refuse_as_wrong(c);
+}
+
 static enum step on_plain(struct client *c, struct slice body)
 {
 	struct reader r = reader_of(body);
@@ -620,6 +701,8 @@ static enum step on_plain(struct client *c, struct slice body)
 
 	if (!read_is_complete(&r))
 		return refuse_text(c, "08P01", "invalid password packet");
+	if (is_for_others(&c->login->way))
+		return have_judged(c, given);
 	if (!password_verify_plain(c->login->entry, given))
 		return refuse_proof(c);
 	c->login->given = xmemdup0(given.p, given.n);
@@ -865,11 +948,16 @@ bool client_login_awaits_secret(const struct client *c)
 	return c->phase == CLIENT_AUTH && c->login->is_sought;
 }
 
+bool client_login_awaits_verdict(const struct client *c)
+{
+	return c->phase == CLIENT_AUTH && c->login->is_judged;
+}
+
 void client_login_on_readable(struct client *c)
 {
 	if (c->phase == CLIENT_STARTUP && !c->login->is_sought)
 		read_startup(c);
-	else if (c->phase == CLIENT_AUTH && !c->login->is_sought)
+	else if (c->phase == CLIENT_AUTH && !c->login->is_sought && !c->login->is_judged)
 		read_proof(c);
 	/* Before and in WELCOME what the client pipelined waits in its buffer, bounded by what one
 	 * receive takes; the connection is read on to notice that it hangs up. */

@@ -62,14 +62,55 @@ static bool has_auth_user(const struct config *c)
 	return *c->global.auth_user;
 }
 
+/* Whether somebody else may say who a user is. */
+static bool knows_others(const struct config *c)
+{
+	return c->global.auth_type == AUTH_TYPE_PAM || (c->hba && hba_asks_others(c->hba));
+}
+
 static void check_auth(const struct check *k)
 {
 	const struct settings *s = &k->config->global;
 	bool needs_secrets = s->auth_type == AUTH_TYPE_PLAIN || s->auth_type == AUTH_TYPE_MD5 ||
 			     s->auth_type == AUTH_TYPE_SCRAM || s->auth_type == AUTH_TYPE_HBA;
 
-	if (needs_secrets && !*s->auth_file && !has_auth_user(k->config))
+	if (needs_secrets && !*s->auth_file && !has_auth_user(k->config) &&
+	    !knows_others(k->config))
 		COMPLAIN(k, auth_file, "nobody could log in: name a file of users and secrets");
+}
+
+static bool is_loopback(struct slice address)
+{
+	return slice_is_equal(address, SLICE("127.0.0.1")) ||
+	       slice_is_equal(address, SLICE("::1")) || slice_is_equal(address, SLICE("localhost"));
+}
+
+/* These passwords are good elsewhere, too. */
+static void check_clear_passwords(const struct check *k)
+{
+	const struct settings *s = &k->config->global;
+	struct slice rest = slice_str(s->listen_addr), address;
+
+	if (!knows_others(k->config) || s->client_tls_sslmode >= SSLMODE_REQUIRE)
+		return;
+	while (list_next(&rest, &address))
+		if (!is_loopback(address)) {
+			problem_note(
+			    k->problems,
+			    k->places ? k->places[SETTING_client_tls_sslmode] : (struct place){ 0 },
+			    "client_tls_sslmode",
+			    "passwords for others to judge come in the clear unless clients "
+			    "use TLS: set it to require");
+			return;
+		}
+}
+
+static void check_pam(const struct check *k)
+{
+	const char *service = k->config->global.auth_pam_service;
+
+	if (!*service || strchr(service, '/'))
+		COMPLAIN(k, auth_pam_service, "needs the name of a file in /etc/pam.d");
 }
 
 static void check_hba(const struct check *k)
@@ -114,7 +155,9 @@ static void check_admins(const struct check *k)
 	struct slice rest = slice_str(s->admin_users), name;
 	struct settings asked;
 
-	/* Who is not in the file may be in a database. */
+	/* Others may know who is not in the file. */
+	if (knows_others(k->config))
+		return;
 	if (config_asks_secrets(k->config, NULL, &asked) && *asked.auth_dbname)
 		return;
 	while (*s->auth_file && list_next(&rest, &name))
@@ -285,10 +328,11 @@ static void check_stats(const struct check *k)
 void config_check(const struct config *c, const struct place *places, struct config_problems *p)
 {
 	static void (*const checks[])(const struct check *) = {
-		check_listen,      check_auth,         check_hba,        check_auth_query,
-		check_admins,      check_client_tls,   check_server_tls, check_monitor,
-		check_tenant_by,   check_stats,        check_switching,  check_sni,
-		check_tenant_pool, check_tenant_query, check_events,     check_peers,
+		check_listen,          check_auth,       check_hba,         check_pam,
+		check_clear_passwords, check_auth_query, check_admins,      check_client_tls,
+		check_server_tls,      check_monitor,    check_tenant_by,   check_stats,
+		check_switching,       check_sni,        check_tenant_pool, check_tenant_query,
+		check_events,          check_peers,
 	};
 	const struct check k = { c, places, p };
 

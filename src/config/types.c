@@ -7,6 +7,7 @@
  */
 #include "config/types.h"
 
+#include "auth/missing.h"
 #include "base/log.h"
 
 #include <inttypes.h>
@@ -691,7 +692,8 @@ static const struct setting_word sslmode_words[] = {
 WORDS_TYPE(sslmode, "disable, allow, prefer, require, verify-ca or verify-full");
 
 /* A way to log in that we lack is never replaced by one that we have: the file is refused. */
-#define NO_SUCH_LOGIN "is not in this version: use trust, any, plain, md5, scram-sha-256 or hba"
+#define NO_SUCH_LOGIN                                                                              \
+	"is not in this version: use trust, any, plain, md5, scram-sha-256, hba or pam"
 static const struct setting_word auth_type_words[] = {
 	{"trust",          AUTH_TYPE_TRUST, NULL         },
 	{ "any",           AUTH_TYPE_ANY,   NULL         },
@@ -700,11 +702,11 @@ static const struct setting_word auth_type_words[] = {
 	{ "scram-sha-256", AUTH_TYPE_SCRAM, NULL         },
 	{ "cert",          AUTH_TYPE_CERT,  NO_SUCH_LOGIN},
 	{ "hba",           AUTH_TYPE_HBA,   NULL         },
-	{ "pam",           AUTH_TYPE_PAM,   NO_SUCH_LOGIN},
+	{ "pam",           AUTH_TYPE_PAM,   PAM_MISSING  },
 	{ "ldap",          AUTH_TYPE_LDAP,  NO_SUCH_LOGIN},
 	{ NULL,            0,               NULL         },
 };
-WORDS_TYPE(auth_type, "trust, any, plain, md5, scram-sha-256 or hba");
+WORDS_TYPE(auth_type, "trust, any, plain, md5, scram-sha-256, hba or pam");
 
 static const struct setting_word route_words[] = {
 	{"auto",     ROUTE_AUTO,    NULL},

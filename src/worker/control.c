@@ -14,6 +14,7 @@
 #include "net/resolve.h"
 #include "net/tls.h"
 #include "stats/event.h"
+#include "worker/jury.h"
 #include "worker/monitor.h"
 #include "worker/notifier.h"
 #include "worker/offer.h"
@@ -543,6 +544,20 @@ static void doubt_secret(struct client *client)
 	secret_mail_doubt(client->host->owner, client);
 }
 
+static void seek_verdict(struct client *client, const struct client_claim *claim)
+{
+	struct control *c = client->host->owner;
+
+	jury_ask(c->jury, client, claim, &c->mailbox);
+}
+
+static void withdraw_verdict(struct client *client)
+{
+	struct control *c = client->host->owner;
+
+	jury_withdraw(c->jury, client);
+}
+
 static void ignore_cancel(struct client *asker, uint32_t pid PGT_UNUSED,
 			  struct slice secret PGT_UNUSED)
 {
@@ -558,6 +573,8 @@ static void init_host(struct control *c)
 					.seek_secret = seek_secret,
 					.withdraw_secret = withdraw_secret,
 					.doubt_secret = doubt_secret,
+					.seek_verdict = seek_verdict,
+					.withdraw_verdict = withdraw_verdict,
 					.cancel = ignore_cancel,
 					.enter = enter_console,
 					.assign_key = assign_no_key,
@@ -605,6 +622,7 @@ static void start(struct control *c)
 	c->monitor = monitor_new(&c->net, &c->mailbox, c->resolver, c->node_sets);
 	c->tenant_source = tenant_source_new(&c->net, c->monitor, publish_tenants, c);
 	c->secret_source = secret_source_new(&c->net, &c->mailbox, c->resolver, c->monitor);
+	c->jury = jury_new();
 	c->notifier = notifier_new(&c->net, c->monitor);
 	c->peers = peers_new(&c->net, &c->mailbox, c->resolver);
 	configure_watchers(c);
@@ -631,6 +649,7 @@ static void stop_workers(struct control *c)
 	for (unsigned i = 0; i < c->nworkers; i++)
 		worker_close(&c->workers[i]);
 	resolver_free(c->resolver);
+	jury_free(c->jury);
 	for (unsigned i = 0; i < c->nworkers; i++)
 		worker_free(&c->workers[i]);
 	free(c->workers);

@@ -14,6 +14,7 @@
 #include "relay/whose.h"
 #include "wire/cancel_key.h"
 #include "worker/control.h"
+#include "worker/jury.h"
 #include "worker/peers.h"
 #include "worker/secret_mail.h"
 #include "worker/sets.h"
@@ -398,6 +399,18 @@ static void doubt_secret(struct client *c)
 	secret_mail_doubt(worker_of(c->host)->control, c);
 }
 
+static void seek_verdict(struct client *c, const struct client_claim *claim)
+{
+	struct worker *w = worker_of(c->host);
+
+	jury_ask(w->control->jury, c, claim, &w->mailbox);
+}
+
+static void withdraw_verdict(struct client *c)
+{
+	jury_withdraw(worker_of(c->host)->control->jury, c);
+}
+
 static bool enter(struct client *c, struct err *e)
 {
 	struct worker *w = worker_of(c->host);
@@ -508,6 +521,8 @@ static void init_host(struct worker *w)
 					.seek_secret = seek_secret,
 					.withdraw_secret = withdraw_secret,
 					.doubt_secret = doubt_secret,
+					.seek_verdict = seek_verdict,
+					.withdraw_verdict = withdraw_verdict,
 					.cancel = cancel,
 					.enter = enter,
 					.assign_key = assign_key,

@@ -263,7 +263,18 @@ static void test_what_is_refused(void **state)
 		{ "host all all all ident",                            "dir/hba:1: ident: for local lines only"              },
 		{ "host all all all cert",                             "dir/hba:1: cert: for hostssl lines only"             },
 		{ "local all all ldap ldapserver=x",                   "dir/hba:1: ldap: there is no such method"            },
-		{ "local all all pam",                                 "dir/hba:1: pam: there is no such method"             },
+#ifdef HAVE_PAM
+		{ "local all all pam pamservice=",                     "dir/hba:1: pamservice= is for pam"                   },
+		{ "local all all pam pamservice=a/b",                  "dir/hba:1: pamservice= is for pam"                   },
+		{ "local all all pam pam_use_hostname=1",
+                 "dir/hba:1: pam_use_hostname= is for pam"								   },
+		{ "local all all pam map=m",                           "dir/hba:1: map= is for"                              },
+#else
+		{ "local all all pam", "dir/hba:1: pam: was left out of this build" },
+#endif
+		{ "local all all md5 pamservice=a",                    "dir/hba:1: pamservice= is for pam"                   },
+		{ "local all all md5 pam_use_hostname=0",
+                 "dir/hba:1: pam_use_hostname= is for pam"								   },
 		{ "local all all gss",                                 "dir/hba:1: gss: there is no such method"             },
 		{ "local all all trust,md5",                           "dir/hba:1: one method is missing"                    },
 		{ "local all all trust map=m",                         "dir/hba:1: map= is for"                              },

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * missing.h - ways to log in that a build may lack: why, or NULL where it is there.
+ */
+#ifndef PGT_AUTH_MISSING_H
+#define PGT_AUTH_MISSING_H
+
+#include <stddef.h>
+
+#ifdef HAVE_PAM
+#define PAM_MISSING NULL
+#else
+#define PAM_MISSING "was left out of this build: there was no libpam (Debian: libpam0g-dev)"
+#endif
+
+#endif
