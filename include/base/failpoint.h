@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef PGT_FAILPOINTS
 #include "base/failpoints.def"
@@ -35,12 +36,16 @@ size_t failpoint_cut(enum failpoint which, size_t n);
 /* Sleeps for some milliseconds when it fails. */
 void failpoint_delay(enum failpoint which);
 
+/* What is to be added to the time of the wall clock, in microseconds: another each time it fails. */
+int64_t failpoint_shift(enum failpoint which);
+
 /* Behind the version. */
 #define FAILPOINTS_NOTE              " with failpoints, not for production"
 
 #define FAILPOINT_FAILS(name, error) failpoint_fails_with(FAILPOINT_##name, error)
 #define FAILPOINT_CUT(name, n)       failpoint_cut(FAILPOINT_##name, n)
 #define FAILPOINT_DELAY(name)        failpoint_delay(FAILPOINT_##name)
+#define FAILPOINT_SHIFT(name)        failpoint_shift(FAILPOINT_##name)
 #else
 static inline bool failpoints_begin(void)
 {
@@ -52,6 +57,7 @@ static inline bool failpoints_begin(void)
 #define FAILPOINT_FAILS(name, error) false
 #define FAILPOINT_CUT(name, n)       (n)
 #define FAILPOINT_DELAY(name)        ((void)0)
+#define FAILPOINT_SHIFT(name)        0
 #endif
 
 #endif

@@ -4,6 +4,8 @@
  */
 #include "base/clock.h"
 
+#include "base/failpoint.h"
+
 #include <time.h>
 
 static usec_t read_clock(clockid_t id)
@@ -21,5 +23,5 @@ usec_t clock_monotonic(void)
 
 usec_t clock_wall(void)
 {
-	return read_clock(CLOCK_REALTIME);
+	return read_clock(CLOCK_REALTIME) + FAILPOINT_SHIFT(clock_steps);
 }

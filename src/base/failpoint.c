@@ -18,6 +18,7 @@
 #include <time.h>
 
 #define DELAY_MAX_NSEC 3000000
+#define SHIFT_MAX_USEC 7200000000LL
 
 static struct {
 	const char *name;
@@ -115,6 +116,15 @@ void failpoint_delay(enum failpoint which)
 {
 	if (failpoint_fails(which))
 		nanosleep(&(struct timespec){ .tv_nsec = (long)(draw() % DELAY_MAX_NSEC) }, NULL);
+}
+
+int64_t failpoint_shift(enum failpoint which)
+{
+	static atomic_llong shift;
+
+	if (failpoint_fails(which))
+		atomic_store(&shift, (long long)(draw() % (2 * SHIFT_MAX_USEC)) - SHIFT_MAX_USEC);
+	return atomic_load(&shift);
 }
 #else
 /* A file has to declare something. */

@@ -159,23 +159,32 @@ static uint64_t period_in(uint64_t word)
 	return word >> USED_BITS;
 }
 
-/* A count of an earlier period is none.  One of a later period is another thread's, whose clock was
- * read later, and counts. */
-static uint64_t used_in(uint64_t word, uint64_t period)
+/* The period that a count is kept in, for one who is in the period that has this begin: the same, or
+ * the next one, where another thread was whose clock was read later.  What was counted further ahead
+ * was by a clock that has been put right since. */
+static uint64_t period_of(uint64_t word, enum limit_period period, uint64_t begin)
 {
-	return period_in(word) < period ? 0 : word & USED_MAX;
+	uint64_t next = begin + (uint64_t)(period_len[period] / HOUR);
+
+	return period_in(word) == next ? next : begin;
+}
+
+static uint64_t used_in(uint64_t word, enum limit_period period, uint64_t begin)
+{
+	return period_in(word) == period_of(word, period, begin) ? word & USED_MAX : 0;
 }
 
 /* max 0: without asking. */
-static bool take_quota(_Atomic uint64_t *word, uint64_t period, uint64_t max, uint64_t n)
+static bool take_quota(_Atomic uint64_t *word, enum limit_period period, uint64_t begin,
+		       uint64_t max, uint64_t n)
 {
 	uint64_t seen = atomic_load(word), used, begun;
 
 	do {
-		used = used_in(seen, period);
+		used = used_in(seen, period, begin);
 		if (max && used >= max)
 			return false;
-		begun = period_in(seen) > period ? period_in(seen) : period;
+		begun = period_of(seen, period, begin);
 		used = n < USED_MAX - used ? used + n : USED_MAX;
 	} while (!atomic_compare_exchange_weak(word, &seen, begun << USED_BITS | used));
 	return true;
@@ -202,7 +211,8 @@ static bool take_quotas(struct limit_state *s, const struct limit_rules *r, uint
 			bool ask, struct limit_refusal *why)
 {
 	for (unsigned p = 0; p < LIMIT_NPERIODS; p++) {
-		if (take_quota(&s->used[p], limit_period_begin(p, wall), ask ? r->quota[p] : 0, n))
+		if (take_quota(&s->used[p], p, limit_period_begin(p, wall), ask ? r->quota[p] : 0,
+			       n))
 			continue;
 		give_quotas_back(s, p, n, wall);
 		*why = (struct limit_refusal){ LIMIT_HOUR + p, limit_period_left(p, wall) };
@@ -213,7 +223,7 @@ static bool take_quotas(struct limit_state *s, const struct limit_rules *r, uint
 
 uint64_t limit_quota_used(const struct limit_state *state, enum limit_period period, usec_t wall)
 {
-	return used_in(atomic_load(&state->used[period]), limit_period_begin(period, wall));
+	return used_in(atomic_load(&state->used[period]), period, limit_period_begin(period, wall));
 }
 
 uint64_t limit_quota_left(const struct limit_state *state, const struct limit_rules *rules,

@@ -57,7 +57,7 @@ class Orders:
 
     def __init__(self):
         self._left = multiprocessing.Array("i", len(self.KINDS))
-        self._over = multiprocessing.Value("b", 0)
+        self._over = multiprocessing.Event()
 
     def give(self, kind, count):
         with self._left.get_lock():
@@ -79,11 +79,14 @@ class Orders:
             self._left[:] = [0] * len(self.KINDS)
 
     def end(self):
-        self._over.value = 1
+        self._over.set()
+
+    def wait_end(self):
+        self._over.wait()
 
     @property
     def are_over(self):
-        return bool(self._over.value)
+        return self._over.is_set()
 
 
 class Complaint(NamedTuple):
@@ -509,8 +512,10 @@ def play(places, seed, orders, results, hung, kind=Player):
         threads.append(threading.Thread(target=players[-1].run, args=(hung.put,), daemon=True))
     for thread in threads:
         thread.start()
+    orders.wait_end()
+    until = time.monotonic() + 2 * PATIENCE
     for thread in threads:
-        thread.join(2 * PATIENCE)
+        thread.join(max(0, until - time.monotonic()))
     for player, thread in zip(players, threads):
         if thread.is_alive():
             player.book.wrong.append(f"has not come to its end: {player.doing}")

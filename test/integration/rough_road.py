@@ -155,13 +155,12 @@ def _run(target, listener, pipe, seed):
 class RoughRoad:
     """A good road until it is told otherwise."""
 
-    host = "127.0.0.1"
-
-    def __init__(self, target, seed=0):
-        """`target` has .host and .port."""
+    def __init__(self, target, seed=0, listener=None):
+        """`target` has .host and .port; `listener`: where it begins, if not on this machine."""
         self._port = Port()
-        self.port = self._port.number
-        listener = socket.create_server((self.host, self.port), backlog=256)
+        if listener is None:
+            listener = socket.create_server(("127.0.0.1", self._port.number), backlog=256)
+        self.host, self.port = listener.getsockname()
         self._pipe, theirs = multiprocessing.Pipe()
         self._process = multiprocessing.Process(
             target=_run, args=((target.host, target.port), listener, theirs, seed), daemon=True)

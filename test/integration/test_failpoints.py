@@ -15,6 +15,7 @@ import pytest
 import raw
 from conftest import APP_PASSWORD, APP_USER
 from rig import log_in, shop, sqlstate
+from tenancy import enter, tenants
 from test_tls import certificates, connect, secured  # noqa: F401 - one is a fixture
 from turnstile import TOP, Turnstile, built_binary
 from waiting import wait_until
@@ -29,11 +30,11 @@ pytestmark = pytest.mark.skipif(
 
 
 @contextlib.contextmanager
-def failing(monkeypatch, primary, points, settings=None):
+def failing(monkeypatch, primary, points, settings=None, config=None):
     """A pooler in which `points` fail; each of them has to have failed when it ends."""
     monkeypatch.setenv("PGT_FAILPOINTS", points)
-    t = Turnstile(shop(primary, {"server_login_retry": "20ms", "default_pool_size": 6, **(settings or {})}),
-                  {APP_USER: APP_PASSWORD})
+    usual = {"server_login_retry": "20ms", "default_pool_size": 6, **(settings or {})}
+    t = Turnstile(config or shop(primary, usual), {APP_USER: APP_PASSWORD})
     try:
         yield t.start()
         t.stop()
@@ -120,6 +121,28 @@ def _asked(t, command):
 
     wait_until(asked)
     return answers[0]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_i3_nobody_sees_the_clock_jump(monkeypatch, primary, seed):
+    """Whoever waits does so by a clock that does not; a quota goes by this one, and keeps out nobody who has
+    not used it up."""
+    config = tenants(primary, {"default_pool_size": 1, "query_wait_timeout": 20, "query_timeout": 20}, {
+        "basic": {"quota": "10000/h,10000/d", "rate": "20/s", "burst": 5, "rate_limit_wait": "20s",
+                  "statement_timeout": "20s"}})
+    with failing(monkeypatch, primary, f"seed:{seed} clock_steps:2", config=config) as t, \
+            enter(t, "acme") as holder, enter(t, "acme") as other:
+        holder.query("BEGIN")
+        assert holder.rows("SELECT 2") == [("2",)]
+        other.send(raw.query("SELECT 3"))  # waits for the one server, and then for its turn
+        for _ in range(20):
+            assert holder.rows("SELECT 2") == [("2",)]
+        holder.query("COMMIT")
+        assert raw.find(other.until("Z"), "D")[0].row == ("3",)
+        for _ in range(20):
+            assert other.rows("SELECT 4") == [("4",)]
+        for what in "TENANTS", "LIMITS", "CLIENTS", "SOCKETS", "EVENTS", "PINS":
+            t.admin(f"SHOW {what}")
 
 
 @pytest.mark.parametrize("point", ["tls_write_short:2", "tls_write_again:3"])

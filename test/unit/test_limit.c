@@ -156,6 +156,28 @@ static void test_a_refund_of_the_hour_before(void **state)
 	assert_in_range(limit_quota_left(&s, &rules, after.wall), 1, 2);
 }
 
+/* Nor does one that was behind forget more than the period that it made up. */
+static void test_a_clock_that_was_ahead_locks_nobody_out(void **state)
+{
+	struct limit_rules rules = {
+		.quota = {[LIMIT_PER_HOUR] = 3, [LIMIT_PER_DAY] = 5}
+	};
+	const usec_t right = 1000 * 24 * HOUR + 10 * HOUR, wrong = right + 365 * 24 * HOUR;
+	struct limit_state s = { 0 };
+	struct limit_refusal why;
+
+	(void)state;
+	assert_true(limit_take(&s, &rules, 3, (struct limit_now){ .wall = wrong }, &why));
+	assert_false(limit_take(&s, &rules, 1, (struct limit_now){ .wall = wrong }, &why));
+	assert_int_equal(limit_quota_left(&s, &rules, right), 3);
+	assert_true(limit_take(&s, &rules, 3, (struct limit_now){ .wall = right }, &why));
+	assert_false(limit_take(&s, &rules, 1, (struct limit_now){ .wall = right }, &why));
+	assert_int_equal(why.kind, LIMIT_HOUR);
+	/* One hour ahead it counts on, as for threads that read the clock one after the other. */
+	assert_int_equal(limit_quota_left(&s, &rules, right - HOUR), 0);
+	assert_int_equal(limit_quota_left(&s, &rules, right + HOUR), 2);
+}
+
 /* Five tokens are owed at any rate. */
 static void test_another_rate_finds_as_many_tokens(void **state)
 {
@@ -418,6 +440,7 @@ int main(void)
 		cmocka_unit_test(test_another_rate_finds_as_many_tokens),
 		cmocka_unit_test(test_two_quotas),
 		cmocka_unit_test(test_what_was_used_before_a_restart),
+		cmocka_unit_test(test_a_clock_that_was_ahead_locks_nobody_out),
 		cmocka_unit_test(test_debts_of_time_and_bytes),
 		cmocka_unit_test(test_the_far_ends),
 		cmocka_unit_test(test_as_a_simple_model),
