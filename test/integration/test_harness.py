@@ -3,10 +3,13 @@
 # test_harness.py - the harness does what its README says.
 #
 # Tests no line of pgturnstile: a failure here says that the other failures mean nothing.
+import random
+
 import psycopg
 import pytest
 
 import raw
+import restless
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from waiting import wait_until
 
@@ -110,6 +113,27 @@ def test_fake_server_raises_what_its_script_raises():
             client.login("u", "d")
             client.send(raw.flush())
             assert client.until_closed() == []
+
+
+@pytest.mark.parametrize("what", ["take_back", "leave_in_block", "write_block", "write_behind_savepoint"])
+def test_who_is_refused_a_begin_writes_nothing(what):
+    """It would be written, outside of a transaction, and the book would say that it is not."""
+    asked = []
+
+    def script(session):
+        while (got := session.message()).kind != "X":
+            asked.append(got.text)
+            session.send(raw.error("57014", "canceling statement due to user request"), raw.ready())
+
+    book = restless.Book(1, 0)
+    with raw.FakeServer(script) as server:
+        where = {"port": server.port, "user": "u", "database": "d", "password": "", "chooses": False}
+        player = restless.Player(where, book, random.Random(1), restless.Orders(), {})
+        player.log_in()
+        getattr(player, what)()
+        player.drop()
+    assert asked == ["BEGIN"]
+    assert len(book.refused) == book.last > 0 and not book.wrong
 
 
 def test_pgbouncer_runs(primary, pgbouncer):
