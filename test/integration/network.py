@@ -29,9 +29,10 @@ def unavailable():
     missing = [program for program in ("ip", "nft", "tc") if not shutil.which(program)]
     if missing:
         return f"no {', '.join(missing)}"
-    probe = subprocess.run(["ip", "netns", "exec", "pgt-none", "true"], stderr=subprocess.PIPE, check=False)
-    if b"No such file" not in probe.stderr:
-        return f"no namespaces: {probe.stderr.decode()}"
+    try:
+        Cable().remove()
+    except AssertionError as error:  # no rights, or a kernel without one of its parts
+        return str(error)
     return None
 
 
@@ -55,8 +56,8 @@ class Cable:
         self.name, self._end = f"pgt-{pid}", f"pgt{pid}"
         subnet = f"10.213.{pid // 64 % 256}.{{}}"
         self.near, self.far = (subnet.format(pid % 64 * 4 + n) for n in (1, 2))
-        run("ip", "netns", "add", self.name)
         try:
+            run("ip", "netns", "add", self.name)
             run("ip", "link", "add", self._end, "type", "veth", "peer", "name", "far", "netns", self.name)
             run("ip", "address", "add", f"{self.near}/30", "dev", self._end)
             run("ip", "link", "set", self._end, "up")
