@@ -37,6 +37,7 @@ struct event {
 	unsigned count;
 	unsigned told;      /* of .count, in the log */
 	usec_t first, last; /* since 1970 */
+	usec_t since;       /* .first by the monotonic clock */
 	const char *database, *tenant, *node, *text;
 };
 

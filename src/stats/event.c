@@ -103,8 +103,9 @@ static void add(enum event_kind kind, const struct log_about *about, const char 
 			     .kind = kind,
 			     .count = 1,
 			     .told = 1,
-			     .first = now,
-			     .last = now };
+			     .first = clock_wall(),
+			     .since = now };
+	e->last = e->first;
 	put(e, about, text);
 }
 
@@ -122,7 +123,7 @@ static struct event *find_same(enum event_kind kind, const struct log_about *abo
 	for (uint64_t n = last_number; ring_size && n && n >= first_number(); n--) {
 		struct event *e = event_at(n);
 
-		if (e->number != n || now - e->first >= REPEAT_TIME)
+		if (e->number != n || now - e->since >= REPEAT_TIME)
 			return NULL;
 		if (is_about(e, about))
 			return e->kind == kind && !strcmp(e->text, text) ? e : NULL;
@@ -143,7 +144,7 @@ static bool may_add(enum event_kind kind, usec_t now)
 /* True: it is news. */
 static bool keep(enum event_kind kind, const struct log_about *about, const char *text)
 {
-	usec_t now = clock_wall();
+	usec_t now = clock_monotonic();
 	struct event *same;
 	bool is_news;
 
@@ -151,7 +152,7 @@ static bool keep(enum event_kind kind, const struct log_about *about, const char
 	same = find_same(kind, about, text, now);
 	if (same) {
 		same->count++;
-		same->last = now;
+		same->last = clock_wall();
 	}
 	is_news = !same && may_add(kind, now);
 	if (is_news)
@@ -302,7 +303,7 @@ static bool next_repeat(usec_t now, struct repeat *out)
 	for (unsigned i = 0; i < ring_size && !found; i++) {
 		struct event *e = &ring[i];
 
-		if (e->count == e->told || now - e->first < REPEAT_TIME)
+		if (e->count == e->told || now - e->since < REPEAT_TIME)
 			continue;
 		found = true;
 		out->kind = e->kind;
@@ -338,7 +339,7 @@ static bool next_excess(usec_t now, struct repeat *out)
 
 void events_sweep(void)
 {
-	usec_t now = clock_wall();
+	usec_t now = clock_monotonic();
 	struct repeat r;
 
 	while (next_repeat(now, &r))

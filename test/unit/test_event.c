@@ -17,6 +17,25 @@
 
 static const struct log_about no_one;
 
+/* The tests' own time. */
+static usec_t wall = 1000 * 24 * 3600 * USEC_PER_SEC, monotonic = 1000 * USEC_PER_SEC;
+
+usec_t clock_wall(void)
+{
+	return wall;
+}
+
+usec_t clock_monotonic(void)
+{
+	return monotonic;
+}
+
+static void pass(usec_t time)
+{
+	wall += time;
+	monotonic += time;
+}
+
 static void describe(const struct event *e, void *arg)
 {
 	char *text = arg;
@@ -123,6 +142,29 @@ static void test_the_next_one_is_the_oldest_that_is_kept(void **state)
 	(void)state;
 }
 
+/* Put ahead or back, it makes nothing of a minute that was none, and the other way round. */
+static void test_a_clock_that_jumps_silences_nobody(void **state)
+{
+	const usec_t day = 24 * 3600 * USEC_PER_SEC, minute = 60 * USEC_PER_SEC;
+	const struct log_about acme = { .tenant = "acme" };
+	uint64_t before;
+
+	pass(minute);
+	before = last();
+	event_say(EVENT_limit, &acme, "jump");
+	wall += day;
+	event_say(EVENT_limit, &acme, "jump");
+	assert_string_equal(kept(before), "jump/acme:2 ");
+	for (int i = 0; i < 200; i++)
+		event_say(EVENT_limit, &no_one, "flood %d", i);
+	wall -= day;
+	pass(minute);
+	before = last();
+	event_say(EVENT_limit, &no_one, "flood 1");
+	event_say(EVENT_limit, &acme, "jump");
+	assert_string_equal(kept(before), "flood 1/:1 jump/acme:1 ");
+}
+
 static void test_many_at_once_are_one(void **state)
 {
 	uint64_t before = last();
@@ -141,6 +183,7 @@ int main(void)
 		cmocka_unit_test(test_no_kind_floods_the_ring),
 		cmocka_unit_test(test_the_next_one_is_the_oldest_that_is_kept),
 		cmocka_unit_test(test_many_at_once_are_one),
+		cmocka_unit_test(test_a_clock_that_jumps_silences_nobody),
 	};
 	int failed;
 
