@@ -248,6 +248,10 @@ long)
         must counted make_fuzzers
         PGT_COVERAGE=$dir
         export PGT_FUZZERS PGT_COVERAGE
+    elif [ "$long" = coverage ]; then
+        build coverage --enable-coverage --enable-failpoints
+        PGT_COVERAGE=$dir
+        export PGT_COVERAGE
     else
         build plain
     fi
