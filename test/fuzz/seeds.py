@@ -138,6 +138,63 @@ def client_messages():
             + raw.execute("", 2) + raw.close("S", "s") + raw.sync() + raw.flush() + raw.terminate())
 
 
+def _records(who, messages, how=0):
+    """Messages of a peer of fuzz_relay.c, each without its length."""
+    while messages:
+        size = 1 + int.from_bytes(messages[1:5], "big")
+        yield bytes([who | 4 | how]) + messages[:1] + messages[5:size] + b"\xfe"
+        messages = messages[size:]
+
+
+def conversations():
+    """What clients A (0) and B (1) and the servers that they get (2, 3) say, in this order."""
+    rows = raw.row_description("a") + raw.data_row("x") + raw.command_complete("SELECT 1")
+    done = raw.bind_complete() + raw.data_row("x") + raw.command_complete("SELECT 1") + raw.ready()
+    prepared = raw.parse("s", "SELECT $1", [25]) + raw.describe("S", "s")
+    bound = raw.bind("", "s", ["x"]) + raw.execute() + raw.sync()
+    described = raw.parse_complete() + raw.message("t", b"\0\1\0\0\0\x19") + raw.row_description("a")
+    idle, busy, failed = raw.ready(), raw.ready("T"), raw.error("42601", "no") + raw.ready("E")
+    yield (0, raw.query("SELECT 2")), (2, rows + idle), (0, raw.query("SELECT 3")), (2, rows + idle)
+    yield (0, raw.query("BEGIN")), (2, raw.command_complete("BEGIN") + busy), (0, raw.query("SELECT 2")), (2, failed), \
+        (1, raw.query("SELECT 2")), (3, rows + idle), (0, raw.query("ROLLBACK")), (2, raw.command_complete("ROLLBACK") + idle)
+    yield (0, prepared + bound), (2, described + done), (1, prepared + bound), (2, described + done), \
+        (0, bound), (2, done), (0, raw.close("S", "s") + raw.sync()), (2, raw.message("3") + idle)
+    yield (0, raw.parse("", "SELECT 2") + bound), (2, failed[:-6] + idle), (0, raw.parse("", "SELECT 2") + bound), \
+        (2, raw.parse_complete() + done)
+    yield (0, raw.query("COPY t FROM STDIN")), (2, raw.message("G", b"\0\0\1\0\0")), \
+        (0, raw.copy_data(b"1\n") + raw.copy_done()), (2, raw.command_complete("COPY 1") + idle)
+    yield (0, raw.query("COPY t TO STDOUT")), (2, raw.message("H", b"\0\0\1\0\0") + raw.copy_data(b"1\n") + raw.copy_done()
+                                              + raw.command_complete("COPY 1") + idle)
+    yield (0, raw.query("SET app.current_business_id = '42'; SELECT 2")), (2, raw.command_complete("SET") + rows + idle), \
+        (0, raw.query("SET work_mem = '1MB'")), (2, raw.command_complete("SET") + raw.parameter_status("TimeZone", "UTC") + idle)
+    yield (0, raw.query("LISTEN a")), (2, raw.command_complete("LISTEN") + idle + raw.notification(1, "a", "b")), \
+        (0, raw.query("SELECT pg_advisory_lock(1); DISCARD ALL")), (2, rows + raw.command_complete("DISCARD ALL") + idle)
+    yield (0, raw.query("BEGIN; SELECT 2")), (2, raw.command_complete("BEGIN") + rows + busy + raw.notice("00000", "x")), \
+        (2, raw.error("57P01", "going down")), (0, raw.terminate())
+    yield (0, raw.message("F", b"\0\0\1\0\0\0\0\0\0") + raw.flush() + raw.sync()), (2, raw.message("V", b"\xff" * 4) + idle)
+
+
+def plays():
+    """Each under each configuration; some with a peer that hangs up, or is late, in between."""
+    for number, conversation in enumerate(conversations()):
+        records = [record for who, messages in conversation for record in _records(who, messages)]
+        for way in range(5):
+            yield bytes([way]) + b"".join(records)
+        for at in range(len(records)):
+            for how in (8, 16, 32):  # together with the next one, the last one, after a long time
+                changed = records[:at] + [bytes([records[at][0] | how]) + records[at][1:]] + records[at + 1:]
+                yield bytes([(number + at) % 5]) + b"".join(changed)
+    answer = b"".join(_records(2, raw.row_description("a") + raw.command_complete("SELECT 0") + raw.ready()))
+    for number, text in enumerate([*CHOICES, *list(statements())[::3]]):
+        text = text.decode("latin1").replace("app.id", "app.current_business_id")
+        asked = b"".join(_records(0, raw.query(text)))
+        yield bytes([number % 5]) + (asked + answer) * 2
+    for packet in (*PACKETS, raw.password("x")):
+        yield b"\0\x40" + packet + b"\xfe\0" + raw.query("SELECT 2")
+    for messages in server_messages():  # to a login
+        yield b"\0" + next(_records(0, raw.query("SELECT 2"), 8)) + b"\x42" + messages
+
+
 def under_settings(texts):
     """Each under all that is usual, and under some settings of its own."""
     for number, text in enumerate(texts):
@@ -212,6 +269,7 @@ SEEDS = {
     "fuzz_identity": lambda name: (bytes([way]) + HOSTS[(n + way) % len(HOSTS)] + b"\0" + p[4:]
                                    for n, p in enumerate(PACKETS) for way in range(16)),
     "fuzz_lex": sql,
+    "fuzz_relay": lambda name: plays(),
     "fuzz_roster": lambda name: ROSTER,
     "fuzz_scan": sql,
     "fuzz_scram": lambda name: [*SCRAM, *behind_each(range(6), texts(name))],
