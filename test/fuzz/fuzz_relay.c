@@ -427,7 +427,7 @@ static void hear(void)
 
 	for (unsigned i = 0; i < NPEERS; i++) {
 		struct peer *p = &scene.peers[i];
-		ssize_t n;
+		ssize_t n = -1;
 
 		while (p->fd >= 0 && (n = recv(p->fd, room, sizeof(room), MSG_DONTWAIT)) > 0)
 			if (i >= SERVER_A)
