@@ -213,8 +213,9 @@ struct client {
 	bool begin_reads;    /* a replica will do for the transaction of .begin */
 	bool begin_stays;    /* it asks for the primary, or has come there */
 	bool begin_promotes; /* it may read on a replica first: relay/promote.h */
-	bool env_known;      /* env_key and the two below hold for .told */
-	bool path_unsure;    /* what names of tables mean is being changed in this transaction */
+	bool asks_plainly; /* its last request there has left nothing that the primary would lack */
+	bool env_known;    /* env_key and the two below hold for .told */
+	bool path_unsure;  /* what names of tables mean is being changed in this transaction */
 	bool env_unsure; /* a text that was not read is under way, and may change how texts are read
 			  */
 	bool env_standard_strings;

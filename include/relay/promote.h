@@ -3,21 +3,22 @@
  * promote.h - a READ COMMITTED transaction that so far only reads runs on a replica, and goes on on
  * the primary from its first write on (promote = first_write, or default_transaction_read_only).
  *
- * client.begun is the BEGIN of such a transaction, for as long as it is on a replica.  See
+ * client.begun is the BEGIN of such a transaction, for as long as it is on a replica and may leave
+ * it.  One that says READ ONLY stays there for good, but for what only a standby refuses.  See
  * docs/adr/0032-promote.md.
  */
 #ifndef PGT_RELAY_PROMOTE_H
 #define PGT_RELAY_PROMOTE_H
 
 #include "client/client.h"
+#include "server/server.h"
 #include "sql/scan.h"
-
-struct server;
 
 /* Whether there is anything to ask: all that it costs other transactions. */
 static inline bool promote_concerns(const struct client *c)
 {
-	return c->begun || (c->begin && c->begin_promotes);
+	return c->begun || (c->begin && c->begin_promotes) ||
+	       (c->begin_reads && (c->begin || (c->server && c->server->asked_begin)));
 }
 
 /* Whether a text may run on a replica in a transaction that goes on elsewhere: it reads, leaves
@@ -35,6 +36,8 @@ void promote_unseen(struct client *c);
 
 /* The BEGIN goes out to the client's server. */
 void promote_begin(struct client *c);
+/* The first request behind that BEGIN, which says READ ONLY, has been answered by a replica. */
+void promote_answered(struct client *c, struct statement *begin);
 /* The transaction is not on a replica any more. */
 void promote_forget(struct client *c);
 /* It goes on on the primary, as if nothing of it had run; begin: its reference is taken. */

@@ -537,6 +537,8 @@ void attach_settle(struct server *s)
 	c->env_unsure = c->makes_temp = c->sets_locally = c->defines = false;
 	if (c->path_unsure)
 		c->path_unsure = c->env_known = false;
+	if (c->begun)
+		promote_forget(c);
 	admit_end(c);
 	c->prepaid = 0;
 	c->chosen = NULL;

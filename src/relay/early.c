@@ -151,7 +151,8 @@ bool early_must_ask(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	return (c->group->set.early_commit || c->group->set.promote || c->begin_promotes) &&
+	return (c->group->set.early_commit || c->group->set.promote || c->begin_promotes ||
+		c->group->asks_isolation) &&
 	       s->isolation == ISOLATION_UNKNOWN &&
 	       c->group->set.pool_mode == POOL_MODE_TRANSACTION && !c->group->replication &&
 	       !param_set_get(s->applied, SLICE(ISOLATION));
@@ -172,6 +173,7 @@ static void on_asked(struct server *s, void *arg PGT_UNUSED, const struct report
 	if (!gate_is_replicas(s)) {
 		group->isolation = s->isolation;
 		group->isolation_defaults = s->defaults;
+		group->asks_isolation = false;
 	}
 	attach_on_surveyed(s);
 }

@@ -604,7 +604,7 @@ void gate_begin(struct client *c)
 	if (!gate_is_readonly(c) || c->group->replication)
 		return;
 	c->xact |= XACT_READS;
-	if (c->begin && c->begin_reads)
+	if (c->begin && c->begin->begin_read_only)
 		c->xact |= XACT_READ_ONLY;
 }
 

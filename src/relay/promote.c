@@ -2,7 +2,8 @@
  *
  * promote.c - a READ COMMITTED transaction that so far only reads runs on a replica, and goes on on
  * the primary from its first write on: with promote = first_write, and of a session whose
- * transactions are read-only unless they say otherwise.
+ * transactions are read-only unless they say otherwise.  One that says READ ONLY itself goes on
+ * there only with what a standby refuses to do.
  *
  * In such a transaction each statement has a snapshot of its own, so those that only read may be
  * run anywhere that is fresh enough.  What else a transaction has (locks, settings, savepoints,
@@ -56,15 +57,17 @@ static bool is_end(const struct sql_facts *facts)
  */
 
 /* What sessions begin with, as the primary has told. */
-static bool is_read_committed(const struct client *c)
+static bool knows_isolation(const struct group *group)
 {
-	const struct group *group = c->group;
-	struct slice begin = statement_text(c->begin);
+	return group->isolation != ISOLATION_UNKNOWN &&
+	       group->isolation_defaults == supply_defaults(group);
+}
 
-	return group->isolation == ISOLATION_READ_COMMITTED &&
-	       group->isolation_defaults == supply_defaults(group) &&
+static bool is_read_committed(const struct client *c, const struct statement *begin)
+{
+	return c->group->isolation == ISOLATION_READ_COMMITTED && knows_isolation(c->group) &&
 	       !param_set_get(c->wanted, SLICE(ISOLATION_DEFAULT)) &&
-	       !sql_spells(begin, SLICE("isolation"));
+	       !sql_spells(statement_text(begin), SLICE("isolation"));
 }
 
 /* One that has come back from a replica stays on the primary. */
@@ -72,7 +75,7 @@ static bool may_begin(const struct client *c)
 {
 	return !c->server && !c->chosen && !c->begin_failed && !c->begin_due && !c->begin_reads &&
 	       !c->begin_stays && !c->whose && !c->listening && !c->pins && gate_has_choice(c) &&
-	       is_read_committed(c);
+	       is_read_committed(c, c->begin);
 }
 
 static bool begin_reading(struct client *c)
@@ -90,6 +93,15 @@ void promote_begin(struct client *c)
 {
 	if (c->is_routed && !c->begin_failed && !c->begin_reads && gate_is_replicas(c->server))
 		c->begun = statement_ref(c->begin);
+}
+
+void promote_answered(struct client *c, struct statement *begin)
+{
+	if (!c->begin_reads || c->begun || c->whose || c->listening || c->pins)
+		return;
+	c->group->asks_isolation |= !knows_isolation(c->group);
+	if (c->asks_plainly && is_read_committed(c, begin))
+		c->begun = statement_ref(begin);
 }
 
 void promote_forget(struct client *c)
@@ -131,12 +143,26 @@ static bool is_covered(const struct client *c)
 	return node_set_covers(c->group->nodes, s->pool->node, s->process, &wish);
 }
 
+/* One that says READ ONLY: the replica is asked first.  What has run there and is not plain may
+ * have left what the primary would lack. */
+static void stay_if_possible(struct client *c, bool is_plain)
+{
+	if (!c->asks_plainly) {
+		promote_forget(c);
+		return;
+	}
+	c->asks_plainly = is_plain;
+	c->is_routed = true;
+}
+
 /* A failed transaction does nothing more but end. */
 static void stay_or_go(struct client *c, bool is_plain)
 {
 	if (c->server->tx != 'T')
 		return;
-	if (is_plain && is_covered(c))
+	if (c->begin_reads)
+		stay_if_possible(c, is_plain);
+	else if (is_plain && is_covered(c))
 		c->is_routed = true; /* so that it is kept, and may be asked again */
 	else
 		go(c);
@@ -144,12 +170,17 @@ static void stay_or_go(struct client *c, bool is_plain)
 
 bool promote_query(struct client *c, struct slice text, const struct sql_facts *facts)
 {
+	bool is_plain;
+
+	if (c->begun && is_end(facts))
+		return true;
+	is_plain = promote_is_plain(c, text, facts);
 	if (c->begun) {
-		if (!is_end(facts))
-			stay_or_go(c, promote_is_plain(c, text, facts));
+		stay_or_go(c, is_plain);
 		return true;
 	}
-	return !may_begin(c) || !promote_is_plain(c, text, facts) || begin_reading(c);
+	c->asks_plainly = is_plain;
+	return !is_plain || !may_begin(c) || begin_reading(c);
 }
 
 bool promote_batch(struct client *c, bool is_plain)
@@ -158,6 +189,7 @@ bool promote_batch(struct client *c, bool is_plain)
 		stay_or_go(c, is_plain);
 		return true;
 	}
+	c->asks_plainly = is_plain;
 	return !is_plain || !may_begin(c) || begin_reading(c);
 }
 
@@ -165,6 +197,8 @@ void promote_unseen(struct client *c)
 {
 	if (c->begun)
 		stay_or_go(c, false);
+	else
+		c->asks_plainly = false;
 }
 
 bool promote_on_lost(struct server *s)
@@ -173,7 +207,7 @@ bool promote_on_lost(struct server *s)
 	struct statement *begin;
 
 	if (!c->begun || s->tx != 'T' || s->replies.n || c->in_batch || c->stream_left ||
-	    c->phase != CLIENT_READY)
+	    c->phase != CLIENT_READY || (c->begin_reads && !c->asks_plainly))
 		return false;
 	begin = statement_ref(c->begun);
 	attach_withdraw(c);

@@ -177,6 +177,8 @@ void rescue_answered(struct server *s)
 	struct slice asked = buf_peek(&s->asked);
 
 	if (!s->asked_begin || s->asks_primary || c->begun || c->whose || !only_prepares(asked)) {
+		if (s->asked_begin && !s->asks_primary)
+			promote_answered(c, s->asked_begin);
 		rescue_forget(s);
 		return;
 	}
@@ -292,8 +294,9 @@ static bool asked_to_read(const struct server *s, const struct report *report)
 {
 	if (slice_is_equal(report->routine, SLICE("PreventCommandDuringRecovery")))
 		return false;
-	/* A transaction that is there is a READ ONLY one, or may go on on the primary. */
-	return s->tx != 'I' ? !s->client->begun : session_says_read_only(s->client);
+	/* A transaction that is there is a READ ONLY one, or may go on to write on the primary. */
+	return s->tx != 'I' ? !s->client->begun || s->client->begin_reads
+			    : session_says_read_only(s->client);
 }
 
 /* ---- what of it failed ----------------------------------------------------------------------

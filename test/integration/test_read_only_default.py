@@ -9,7 +9,7 @@ import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import essence, log_in, made_on_both, wait_nodes
 from tenancy import errors
-from test_promote import answered_by, begins_on, promoted, promoting, WHERE
+from test_promote import answered_by, begins_on, end_all, promoted, promoting, WHERE
 from waiting import wait_until
 
 SET = "SET default_transaction_read_only = on"
@@ -208,6 +208,14 @@ CONVERSATIONS = {
     "without BEGIN": [READ, WRITE, "SELECT pg_notify('read_by_default', 'x')", "NOTIFY read_by_default"],
     "BEGIN READ ONLY": ["BEGIN READ ONLY", "NOTIFY read_by_default", WRITE, "ROLLBACK",
                         "BEGIN READ ONLY", "SELECT pg_notify('read_by_default', 'x')", "COMMIT"],
+    "BEGIN READ ONLY, later": ["BEGIN READ ONLY", READ, READ, "NOTIFY read_by_default", READ, WRITE, "ROLLBACK",
+                               "BEGIN READ ONLY", READ, "SELECT pg_notify('read_by_default', 'x')", "COMMIT"],
+    "BEGIN READ ONLY and its id": ["BEGIN READ ONLY", READ, "SELECT txid_current() > 0", READ, "COMMIT"],
+    "BEGIN READ ONLY, READ WRITE too late": ["BEGIN READ ONLY", READ, "SET TRANSACTION READ WRITE", "ROLLBACK"],
+    "BEGIN READ ONLY and locks": ["BEGIN READ ONLY", READ, "LOCK TABLE read_by_default IN SHARE MODE",
+                                  "SELECT * FROM read_by_default_unlogged", "COMMIT"],
+    "BEGIN READ ONLY and LISTEN": ["BEGIN READ ONLY", READ, "LISTEN read_by_default", "UNLISTEN *", "ROLLBACK"],
+    "BEGIN READ ONLY and an error": ["BEGIN READ ONLY", READ, "SELECT 1/0", "NOTIFY read_by_default", "COMMIT"],
 }
 
 
@@ -235,6 +243,94 @@ def test_i3_all_is_answered_as_by_the_primary(pair, client, name, ask):
             how = simple if text.startswith(("BEGIN", "COMMIT", "ROLLBACK")) else ask
             assert told(how(client, text)) == told(how(direct, text)), text
     assert promoted(client.pooler, "not rescued") == 0
+
+
+# ---- transactions that say it themselves ----------------------------------------------------------
+
+@pytest.fixture
+def plain_client(pair, pooler):
+    """Its session says nothing.  What its role's transactions begin with is asked when somebody would know it."""
+    with log_in(pooler) as client:
+        client.pooler = pooler
+
+        def notifies():
+            client.query("BEGIN READ ONLY")
+            client.query(READ)
+            told = errors(client.query("NOTIFY read_by_default"))
+            client.query("ROLLBACK")
+            client.query("BEGIN READ WRITE")
+            client.query(READ)
+            client.query("ROLLBACK")
+            return not told
+
+        wait_until(notifies, 30, "its isolation is known")
+        yield client
+
+
+@pytest.mark.parametrize("texts", [
+    [READ, READ], [READ, "SELECT now() > 'epoch'", READ], [READ, "SET LOCAL work_mem = '2MB'"],
+    [f"DECLARE c CURSOR FOR {READ}", "FETCH c", READ], [READ, "SAVEPOINT s", "ROLLBACK TO s"]])
+def test_what_a_replica_can_do_it_does(pair, plain_client, texts):
+    client = plain_client
+    before = promoted(client.pooler)
+    client.query("BEGIN READ ONLY")
+    for text in texts:
+        assert not errors(client.query(text))
+    assert answered_by(client) == pair[1].port
+    client.query("COMMIT")
+    assert promoted(client.pooler) == before
+
+
+def test_what_a_standby_refuses_takes_it_to_the_primary(pair, plain_client):
+    client = plain_client
+    client.query("BEGIN READ ONLY")
+    assert answered_by(client) == pair[1].port
+    assert not errors(client.query("NOTIFY read_by_default"))
+    assert answered_by(client) == pair[0].port
+    assert errors(client.query(WRITE)) == ["25006"]
+    client.query("ROLLBACK")
+    assert begins_on(client, "BEGIN READ ONLY") == pair[1].port
+
+
+@pytest.mark.parametrize("text", ["SET LOCAL work_mem = '2MB'", f"DECLARE c CURSOR FOR {READ}"])
+def test_i3_what_has_left_something_on_its_replica_stays_there(pair, plain_client, text):
+    """The primary would lack it."""
+    client = plain_client
+    client.query("BEGIN READ ONLY")
+    assert not errors(client.query(text))
+    assert errors(client.query("NOTIFY read_by_default")) == ["25006"]
+    client.query("ROLLBACK")
+
+
+def test_i3_what_was_prepared_before_is_not_what_has_run(pair, plain_client):
+    client = plain_client
+    client.query("BEGIN READ ONLY")
+    client.send(raw.parse("s", READ), raw.sync())
+    assert not errors(client.until("Z"))
+    assert not errors(client.query("SET LOCAL work_mem = '2MB'"))
+    assert errors(client.query("NOTIFY read_by_default")) == ["25006"]
+    client.query("ROLLBACK")
+    client.query("BEGIN READ ONLY")
+    client.send(raw.parse("t", READ), raw.sync(), raw.bind("", "t"), raw.execute(), raw.sync())
+    assert not errors(client.until("Z")) and not errors(client.until("Z"))
+    assert not errors(client.query("NOTIFY read_by_default"))
+    client.query("ROLLBACK")
+
+
+@pytest.mark.parametrize("text", [READ, "SET LOCAL work_mem = '2MB'"])
+def test_i3_a_replica_that_is_lost_between_two_reads_is_not_missed(pair, plain_client, text):
+    client = plain_client
+    client.query("BEGIN READ ONLY")
+    assert answered_by(client) == pair[1].port
+    assert not errors(client.query(text))
+    end_all(pair[1])
+    client.pooler.wait_log("closing because")
+    if text == READ:
+        assert answered_by(client) == pair[0].port
+        assert client.rows("SHOW transaction_read_only") == [("on",)]
+        assert raw.find(client.query("COMMIT"), "Z")[0].body == b"I"
+    else:
+        assert errors(client.until_closed())[0] in ("57P01", "08006")
 
 
 def test_i2_a_server_that_was_left_is_nobodys_read_only_one(pair, client):

@@ -313,9 +313,10 @@ def test_i3_a_read_only_transaction_begins_anew_where_nothing_has_run(pair, star
 
 
 def test_i3_never_in_the_middle_of_a_transaction(pair, start):
+    """Whose snapshot is that of its first statement; of another one see test_read_only_default.py."""
     t = start()
     with log_in(t) as client:
-        client.query("BEGIN READ ONLY")
+        client.query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         client.query("SELECT 2")
         client.send(raw.query(SLOW))
         wait_busy(pair[1])
