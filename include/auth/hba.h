@@ -13,6 +13,7 @@
 #define PGT_AUTH_HBA_H
 
 #include "auth/ident.h"
+#include "auth/networks.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/slice.h"
@@ -61,16 +62,11 @@ void hba_free(struct hba *hba); /* NULL is fine */
 
 /* A connection, as far as rules ask. */
 struct hba_who {
-	bool is_local; /* by a Unix socket; else */
+	struct net_origin from;
 	bool is_tls;
-	bool is_ipv6;
-	uint8_t ip[16];
 	bool is_physical; /* replication without a database */
 	const char *database, *user;
 	const char *also; /* another name of the database, or NULL */
-	/* Whether an address is one of this machine's, or (whole_net) in a network that it is in.
-	 */
-	bool (*is_near)(bool is_ipv6, const uint8_t *ip, bool whole_net);
 };
 
 /* The first rule that fits, or NULL. */

@@ -11,6 +11,7 @@
 #ifndef PGT_CLIENT_CLIENT_H
 #define PGT_CLIENT_CLIENT_H
 
+#include "auth/networks.h"
 #include "auth/userlist.h"
 #include "base/log.h"
 #include "client/identity.h"
@@ -267,6 +268,9 @@ void client_sweep_newcomers(struct client_host *host, usec_t now);
 /* For enter(): gives the group what the login has shown, so that its servers can be logged in to.
  */
 void client_lend_secret(const struct client *c, struct group *group);
+
+/* Where it comes from, for rules and lists. */
+struct net_origin client_from(const struct client *c);
 
 /* What it asked for at startup; until it is ready. */
 const struct identity *client_identity(const struct client *c);

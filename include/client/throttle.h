@@ -21,10 +21,12 @@
 struct throttle_limits {
 	unsigned failures; /* of an address and user before further ones have to wait; not 0 */
 	usec_t backoff_max;
+	bool spares_address; /* only by user: others, too, come from there */
 };
 
 /* How long a login has to wait, which is counted as refused then; 0: it may try. */
-usec_t throttle_wait(uint64_t origin, struct slice user, usec_t now);
+usec_t throttle_wait(uint64_t origin, struct slice user, const struct throttle_limits *limits,
+		     usec_t now);
 /* A proof was wrong.  True: from now on further ones have to wait, and did not before. */
 bool throttle_fail(uint64_t origin, struct slice user, const struct throttle_limits *limits,
 		   usec_t now);

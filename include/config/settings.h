@@ -142,6 +142,7 @@ typedef bool setting_bool_t;              /* PgBouncer's words: 0 1 no yes off o
 typedef const char *setting_str_t;        /* never NULL; "" is "not set" */
 typedef const char *setting_secret_t;     /* the same; never shown */
 typedef const char *setting_list_t;       /* words between commas: list_next() */
+typedef const char *setting_networks_t;   /* the same, of networks: networks_have() */
 typedef const char *setting_guc_t;        /* a lower case dotted name */
 typedef struct rate setting_rate_t;       /* N/s, N/m, N/h, N/d */
 typedef struct rate setting_timeshare_t;  /* a duration per time, count in microseconds */

@@ -22,6 +22,7 @@ extern const struct setting_type setting_type_bool;
 extern const struct setting_type setting_type_str;
 extern const struct setting_type setting_type_secret;
 extern const struct setting_type setting_type_list;
+extern const struct setting_type setting_type_networks;
 extern const struct setting_type setting_type_guc;
 extern const struct setting_type setting_type_rate;
 extern const struct setting_type setting_type_timeshare;

@@ -184,8 +184,8 @@ static inline void conn_resume(struct conn *c)
  * and frees.  For an error message that must arrive, and for a server whose slot counts as
  * taken until its process is gone. */
 void conn_finish(struct conn *c, usec_t patience);
-/* Sends what the socket takes at once, and ends it: for a few words to one that may take no room while
- * it reads them. */
+/* Sends what the socket takes at once, and ends it: for a few words to one that may take no room
+ * while it reads them. */
 void conn_dismiss(struct conn *c);
 /* Ends it after `patience` whatever it is doing by then, or with its net; in any phase but
  * lingering.  For a connection that nobody keeps an eye on. */

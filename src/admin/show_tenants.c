@@ -34,6 +34,7 @@
 	X(BIGINT, FIRST, quota_left, "Of them left, of the scarcer; NULL: no limit.")              \
 	X(TEXT, FIRST, statement_timeout, "Ceiling of statement_timeout in seconds; 0: none.")     \
 	X(INT, FIRST, max_client_conn, "Clients that it may have; 0: no limit.")                   \
+	X(TEXT, FIRST, allow_from, "Networks that it may come from; NULL: all.")                   \
 	X(INT, MAX, readonly,                                                                      \
 	  "1: READONLY holds for it; not counted is that for all or a database.")                  \
 	X(TEXT, FIRST, maintenance, "The message of its MAINTENANCE; NULL: it is off.")            \
@@ -165,6 +166,7 @@ static void fill_limits(const char *name, const struct settings *set, struct lim
 		row->warned += (int64_t)tally->warned[kind];
 	}
 	row->max_client_conn = set->tenant_max_client_conn;
+	row->allow_from = *set->allow_from ? set->allow_from : NULL;
 	for (unsigned i = 0; s && i < NTENANT_COUNTS; i++)
 		counts[i] = atomic_load(&s->counts[i]);
 	if (s)
@@ -435,6 +437,7 @@ const struct show show_top_tenants = { .shown = &shown_layout,
 	X(TEXT, FIRST, statement_timeout, "Ceiling of statement_timeout in seconds; 0: none.")     \
 	X(INT, FIRST, pool_size, "Servers of a pool.")                                             \
 	X(INT, FIRST, max_client_conn, "Clients of a tenant; 0: no limit.")                        \
+	X(TEXT, FIRST, allow_from, "Networks that it may come from; NULL: all.")                   \
 	X(INT, FIRST, weight, "Share in the queue of a shared pool.")
 LAYOUT_DEFINE(tier, TIER_COLUMNS);
 
@@ -452,6 +455,7 @@ static void tier_row(struct control *c, const struct tier_conf *tier, unsigned n
 	row.statement_timeout = show_setting(SETTING_statement_timeout, &set, &timeout);
 	row.pool_size = set.default_pool_size;
 	row.max_client_conn = set.tenant_max_client_conn;
+	row.allow_from = *set.allow_from ? set.allow_from : NULL;
 	row.weight = set.weight;
 	table_add(t, &row);
 	buf_fini(&rate);

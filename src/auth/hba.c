@@ -10,7 +10,6 @@
 #include "auth/missing.h"
 #include "base/mem.h"
 
-#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +18,6 @@
 
 enum conn_kind { CONN_LOCAL, CONN_HOST, CONN_HOSTSSL, CONN_HOSTNOSSL, CONN_NEVER };
 enum name_kind { NAME_TEXT, NAME_ALL, NAME_SAMEUSER, NAME_REPLICATION };
-enum where_kind { WHERE_NET, WHERE_ANYWHERE, WHERE_SAMEHOST, WHERE_SAMENET };
 
 struct name {
 	enum name_kind kind;
@@ -31,18 +29,11 @@ struct names {
 	size_t n;
 };
 
-struct net_address {
-	bool is_ipv6;
-	uint8_t ip[16];
-	uint8_t mask[16];
-};
-
 struct rule {
 	struct hba_rule told;
 	enum conn_kind kind;
 	struct names databases, users;
-	enum where_kind where;
-	struct net_address net; /* of WHERE_NET */
+	struct network where;
 	char *map, *pam_service;
 };
 
@@ -220,128 +211,40 @@ static bool is_among(const struct names *names, const struct hba_who *who, bool 
 /* ---- addresses --------------------------------------------------------------------------------
  */
 
-static bool parse_ip(const char *text, struct net_address *net, uint8_t *out)
-{
-	if (inet_pton(AF_INET, text, out) == 1) {
-		net->is_ipv6 = false;
-		return true;
-	}
-	net->is_ipv6 = true;
-	return inet_pton(AF_INET6, text, out) == 1;
-}
-
-static bool parse_bits(const char *text, bool is_ipv6, uint8_t *mask)
-{
-	unsigned bits = 0, max = is_ipv6 ? 128 : 32;
-
-	if (!*text || strlen(text) > 3)
-		return false;
-	for (const char *c = text; *c; c++) {
-		if (*c < '0' || *c > '9')
-			return false;
-		bits = bits * 10 + (unsigned)(*c - '0');
-	}
-	if (bits > max)
-		return false;
-	for (unsigned i = 0; i < max; i++)
-		if (i < bits)
-			mask[i / 8] |= (uint8_t)(0x80 >> i % 8);
-	return true;
-}
-
-static bool has_letters_of_names(const char *text)
-{
-	return strspn(text, "0123456789abcdefABCDEF.:/") < strlen(text);
-}
-
 /* Takes one field or two; *next is behind them. */
 static bool take_net(struct parser *p, const struct fields *f, size_t *next, struct rule *rule)
 {
-	char *text = xstrdup(f->at[*next].words[0].text);
-	char *slash = strchr(text, '/');
-	const char *fault = NULL;
-	struct net_address mask;
+	const char *text = f->at[*next].words[0].text, *fault;
+	bool has_bits;
 
-	if (slash)
-		*slash = '\0';
-	if (!parse_ip(text, &rule->net, rule->net.ip))
-		fault = has_letters_of_names(text)
-			    ? "names of hosts are not supported, write addresses"
-			    : "not an address";
-	else if (slash && !parse_bits(slash + 1, rule->net.is_ipv6, rule->net.mask))
-		fault = "behind the address stands no number of bits that it has";
-	else if (!slash && (++*next >= f->n || f->at[*next].n != 1 ||
-			    !parse_ip(f->at[*next].words[0].text, &mask, rule->net.mask) ||
-			    mask.is_ipv6 != rule->net.is_ipv6))
+	fault = network_read_address(slice_str(text), &rule->where, &has_bits);
+	if (!fault && !has_bits &&
+	    (++*next >= f->n || f->at[*next].n != 1 ||
+	     !network_read_mask(f->at[*next].words[0].text, &rule->where)))
 		fault = "behind the address has to stand /bits or a mask";
 	++*next;
 	if (fault)
 		complain_about(p, text, fault);
-	free(text);
 	return !fault;
 }
 
 static bool take_where(struct parser *p, const struct fields *f, size_t *next, struct rule *rule)
 {
-	static const struct {
-		const char *word;
-		enum where_kind where;
-	} words[] = {
-		{"all",       WHERE_ANYWHERE},
-		{ "samehost", WHERE_SAMEHOST},
-		{ "samenet",  WHERE_SAMENET },
-	};
-	const struct field *field;
+	const struct word *word;
 
 	if (*next >= f->n || f->at[*next].n != 1) {
 		complain(p, "one address is missing: CIDR, address and mask, all, samehost or "
 			    "samenet");
 		return false;
 	}
-	field = &f->at[*next];
-	for (size_t i = 0; i < PGT_NELEMS(words); i++)
-		if (field_is(field, words[i].word)) {
-			rule->where = words[i].where;
-			++*next;
-			return true;
-		}
-	return take_net(p, f, next, rule);
-}
-
-static bool is_in_net(const struct net_address *net, bool is_ipv6, const uint8_t *ip)
-{
-	if (net->is_ipv6 != is_ipv6)
-		return false;
-	for (unsigned i = 0; i < (is_ipv6 ? 16 : 4); i++)
-		if ((net->ip[i] ^ ip[i]) & net->mask[i])
-			return false;
-	return true;
-}
-
-/* An IPv4 address of a socket for IPv6 is the same address. */
-static bool is_mapped(const struct hba_who *who)
-{
-	static const uint8_t prefix[12] = { [10] = 0xff, [11] = 0xff };
-
-	return who->is_ipv6 && !memcmp(who->ip, prefix, sizeof(prefix));
-}
-
-static bool is_from(const struct rule *rule, const struct hba_who *who)
-{
-	bool mapped = is_mapped(who), is_ipv6 = who->is_ipv6 && !mapped;
-	const uint8_t *ip = who->ip + (mapped ? 12 : 0);
-
-	switch (rule->where) {
-	case WHERE_NET:
-		return is_in_net(&rule->net, is_ipv6, ip);
-	case WHERE_SAMEHOST:
-		return who->is_near(is_ipv6, ip, false);
-	case WHERE_SAMENET:
-		return who->is_near(is_ipv6, ip, true);
-	case WHERE_ANYWHERE:
-		break;
+	word = &f->at[*next].words[0];
+	/* There are lines of their own for Unix sockets. */
+	if (!word->is_quoted && network_read_word(slice_str(word->text), &rule->where) &&
+	    rule->where.kind != NETWORK_LOCAL) {
+		++*next;
+		return true;
 	}
-	return true;
+	return take_net(p, f, next, rule);
 }
 
 /* ---- methods ----------------------------------------------------------------------------------
@@ -569,13 +472,13 @@ static bool is_kind(enum conn_kind kind, const struct hba_who *who)
 {
 	switch (kind) {
 	case CONN_LOCAL:
-		return who->is_local;
+		return who->from.is_local;
 	case CONN_HOST:
-		return !who->is_local;
+		return !who->from.is_local;
 	case CONN_HOSTSSL:
-		return !who->is_local && who->is_tls;
+		return !who->from.is_local && who->is_tls;
 	case CONN_HOSTNOSSL:
-		return !who->is_local && !who->is_tls;
+		return !who->from.is_local && !who->is_tls;
 	case CONN_NEVER:
 		break;
 	}
@@ -588,7 +491,8 @@ const struct hba_rule *hba_find(const struct hba *hba, const struct hba_who *who
 		const struct rule *rule = &hba->rules[i];
 
 		if (is_kind(rule->kind, who) && is_among(&rule->databases, who, true) &&
-		    is_among(&rule->users, who, false) && (who->is_local || is_from(rule, who)))
+		    is_among(&rule->users, who, false) &&
+		    (who->from.is_local || network_has(&rule->where, &who->from)))
 			return &rule->told;
 	}
 	return NULL;

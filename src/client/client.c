@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "client/login.h"
+#include "net/sockopt.h"
 #include "wire/write.h"
 
 #include <stdio.h>
@@ -117,6 +118,16 @@ struct client *client_new(struct client_host *host, int fd, const struct conn_ad
 	list_push_back(&host->newcomers, &c->link);
 	host->nnewcomers++;
 	return c;
+}
+
+struct net_origin client_from(const struct client *c)
+{
+	struct net_origin from = { .is_local = c->conn.peer.family == AF_UNIX,
+				   .is_ipv6 = c->conn.peer.family == AF_INET6,
+				   .is_near = sock_is_near };
+
+	memcpy(from.ip, c->conn.peer.ip, sizeof(from.ip));
+	return from;
 }
 
 struct log_about client_about(const struct client *c, char room[LOG_ADDRESS_MAX])

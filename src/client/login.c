@@ -12,6 +12,7 @@
 #include "client/login.h"
 
 #include "auth/hba.h"
+#include "auth/networks.h"
 #include "auth/verify.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -54,6 +55,7 @@ struct client_login {
 	struct config *config; /* in force when the proof was asked for */
 	struct way way;        /* how it proves who it is, by that */
 	const struct userlist_entry *entry;
+	bool is_barred; /* whatever it proves: its user, or its tenant, may not come from there */
 	bool was_looked_up;           /* in a database, as it is not in auth_file … */
 	struct userlist_entry *found; /* … and this was found; NULL: nobody */
 	enum password_kind usual;     /* of the secrets that others have there */
@@ -210,15 +212,28 @@ static bool may_be_throttled(const struct client *c)
 	return c->login->config->global.login_failures_max && c->conn.peer.family != AF_UNIX;
 }
 
+static struct throttle_limits limits_of(const struct client *c)
+{
+	const struct settings *set = &c->login->config->global;
+	const struct net_origin from = client_from(c);
+
+	return (struct throttle_limits){ .failures = set->login_failures_max,
+					 .backoff_max = set->login_backoff_max,
+					 .spares_address =
+					     networks_have(set->login_trusted_from, &from) };
+}
+
 /* Whether it has to wait: *e tells.  Not a line for each of them: they may be many. */
 static bool is_throttled(const struct client *c, struct err *e)
 {
-	usec_t wait = 0;
+	struct throttle_limits limits;
+	usec_t wait;
 
-	if (may_be_throttled(c))
-		wait =
-		    throttle_wait(conn_addr_origin(&c->conn.peer),
-				  slice_str(c->login->id.auth_user), loop_now(c->conn.net->loop));
+	if (!may_be_throttled(c))
+		return false;
+	limits = limits_of(c);
+	wait = throttle_wait(conn_addr_origin(&c->conn.peer), slice_str(c->login->id.auth_user),
+			     &limits, loop_now(c->conn.net->loop));
 	if (!wait)
 		return false;
 	err_set(e, "57P03", "too many failed logins from this address");
@@ -228,14 +243,14 @@ static bool is_throttled(const struct client *c, struct err *e)
 
 static void count_failure(struct client *c)
 {
-	const struct settings *set = &c->login->config->global;
-	const struct throttle_limits limits = { .failures = set->login_failures_max,
-						.backoff_max = set->login_backoff_max };
 	char address[LOG_ADDRESS_MAX];
 	const struct log_about about = client_about(c, address);
+	struct throttle_limits limits;
 
-	if (may_be_throttled(c) &&
-	    throttle_fail(conn_addr_origin(&c->conn.peer), slice_str(c->login->id.auth_user),
+	if (!may_be_throttled(c))
+		return;
+	limits = limits_of(c);
+	if (throttle_fail(conn_addr_origin(&c->conn.peer), slice_str(c->login->id.auth_user),
 			  &limits, loop_now(c->conn.net->loop)))
 		event_say(
 		    EVENT_throttle, &about,
@@ -244,7 +259,21 @@ static void count_failure(struct client *c)
 		    address, c->user);
 }
 
-/* The same words whether the user does not exist or the password is wrong. */
+/* It is not told itself. */
+static void say_barred(const struct client *c)
+{
+	char address[LOG_ADDRESS_MAX];
+	const struct log_about about = client_about(c, address);
+
+	if (c->login->is_barred && c->host->config->global.log_pooler_errors)
+		log_about(
+		    LOG_LEVEL_WARNING, &about,
+		    "\"%s\" may not come from there: allow_from of the user, or of its tenant",
+		    c->user);
+}
+
+/* The same words whether the user does not exist, the password is wrong or it comes from where it
+ * may not. */
 static enum step refuse_as_wrong(struct client *c)
 {
 	struct err e;
@@ -256,6 +285,7 @@ static enum step refuse_as_wrong(struct client *c)
 static enum step refuse_proof(struct client *c)
 {
 	count_failure(c);
+	say_barred(c);
 	if (c->login->was_looked_up)
 		c->host->doubt_secret(c);
 	return refuse_as_wrong(c);
@@ -272,19 +302,15 @@ static bool is_same_secret(const struct userlist_entry *a, const struct userlist
 static struct hba_who who_is(const struct client *c)
 {
 	const struct identity *id = &c->login->id;
-	struct hba_who who = { .is_local = c->conn.peer.family == AF_UNIX,
-			       .is_tls = c->conn.tls != NULL,
-			       .is_ipv6 = c->conn.peer.family == AF_INET6,
-			       /* The console replicates nothing, whatever it is asked. */
-			       .is_physical =
-				   id->replication == REPLICATION_PHYSICAL && !id->is_console,
-			       .database = id->database,
-			       .user = id->auth_user,
-			       .also = identity_other_name(id),
-			       .is_near = sock_is_near };
 
-	memcpy(who.ip, c->conn.peer.ip, sizeof(who.ip));
-	return who;
+	return (struct hba_who){ .from = client_from(c),
+				 .is_tls = c->conn.tls != NULL,
+				 /* The console replicates nothing, whatever it is asked. */
+				 .is_physical =
+				     id->replication == REPLICATION_PHYSICAL && !id->is_console,
+				 .database = id->database,
+				 .user = id->auth_user,
+				 .also = identity_other_name(id) };
 }
 
 static bool refuse_by_rules(const struct client *c, const struct hba_rule *rule, struct err *e)
@@ -370,6 +396,60 @@ static bool find_way(const struct client *c, const struct config *config, struct
 	return is_fit(c, config, rule, e);
 }
 
+/* ---- from where --------------------------------------------------------------------------------
+ */
+
+static bool is_allowed(const char *list, const struct client *c)
+{
+	const struct net_origin from = client_from(c);
+
+	return !*list || networks_have(list, &from);
+}
+
+static bool is_tenant_allowed(const struct client *c, const struct config *config)
+{
+	const struct identity *id = &c->login->id;
+	struct settings set;
+
+	if (!*id->tenant)
+		return true;
+	settings_resolve(config, NULL, NULL, id->tenant_conf,
+			 id->tenant_conf ? NULL : config->unknown_tenant_tier, &set);
+	config_changes_apply(config, SCOPE_TENANT, slice_str(id->tenant), &set);
+	return is_allowed(set.allow_from, c);
+}
+
+static bool is_user_allowed(const struct client *c, const struct config *config)
+{
+	const struct user_conf *user = config_user(config, slice_str(c->login->id.auth_user));
+	struct settings set;
+
+	if (!user)
+		return true;
+	settings_resolve(config, NULL, user, NULL, NULL, &set);
+	return is_allowed(set.allow_from, c);
+}
+
+bool client_is_ourselves(const struct client *c)
+{
+	uid_t uid;
+
+	return c->conn.peer.family == AF_UNIX &&
+	       (!strcmp(c->user, "pgturnstile") || !strcmp(c->user, "pgbouncer")) &&
+	       sock_peer_uid(c->conn.fd, &uid) && uid == geteuid();
+}
+
+/* Neither rules nor lists lock the operator out. */
+static bool is_exempt(const struct client *c)
+{
+	return c->login->id.is_console && client_is_ourselves(c);
+}
+
+static bool is_barred(const struct client *c, const struct config *config)
+{
+	return !is_exempt(c) && (!is_user_allowed(c, config) || !is_tenant_allowed(c, config));
+}
+
 /* ---- the end of a login, when it is proved ------------------------------------------------------
  */
 
@@ -400,6 +480,7 @@ static bool catch_up(struct client *c)
 	if (!entry && login->was_looked_up &&
 	    is_same_source(login->config, now, slice_str(login->id.database)))
 		entry = login->found;
+	login->is_barred = is_barred(c, now);
 	if (!find_way(c, now, &way, NULL) || !is_same_way(&way, &login->way) ||
 	    !is_same_secret(entry, login->entry))
 		return false;
@@ -419,6 +500,8 @@ static enum step proved(struct client *c)
 	if (!catch_up(c))
 		return refuse_text(c, "57P01",
 				   "the configuration has changed, please connect again");
+	if (login->is_barred)
+		return refuse_proof(c);
 	if (login->id.is_refused)
 		return refuse(c, &login->id.refusal);
 	client_vouch(c);
@@ -521,15 +604,6 @@ static void ask_scram(struct client *c)
 	c->login->due = PROOF_SCRAM_FIRST;
 }
 
-bool client_is_ourselves(const struct client *c)
-{
-	uid_t uid;
-
-	return c->conn.peer.family == AF_UNIX &&
-	       (!strcmp(c->user, "pgturnstile") || !strcmp(c->user, "pgbouncer")) &&
-	       sock_peer_uid(c->conn.fd, &uid) && uid == geteuid();
-}
-
 /* A secret of SCRAM can be asked for in that way only.  Who has none is asked in the way in which
  * others of its place are. */
 static bool needs_scram(const struct client_login *login)
@@ -539,12 +613,6 @@ static bool needs_scram(const struct client_login *login)
 	if (kind == PASSWORD_NONE && login->was_looked_up)
 		kind = login->usual;
 	return kind == PASSWORD_SCRAM;
-}
-
-/* Rules do not lock the operator out. */
-static bool is_exempt(const struct client *c)
-{
-	return c->login->id.is_console && client_is_ourselves(c);
 }
 
 static enum step ask_for_proof(struct client *c)
@@ -613,6 +681,7 @@ void client_login_begin(struct client *c)
 	login->config = config_ref(c->host->config);
 	identity_resolve(&login->id, login->config);
 	login->entry = userlist_find(login->config->userlist, slice_str(login->id.auth_user));
+	login->is_barred = is_barred(c, login->config);
 	c->phase = CLIENT_AUTH;
 	if (!is_exempt(c) && !find_way(c, login->config, &login->way, &e)) {
 		refuse(c, &e);
@@ -763,6 +832,10 @@ static enum step on_scram_final(struct client *c, struct slice body)
 		if (!strcmp(e.sqlstate, "28P01"))
 			return refuse_proof(c);
 		return refuse(c, &e);
+	}
+	if (login->is_barred) {
+		buf_fini(&answer);
+		return refuse_proof(c);
 	}
 	login->has_client_key = true;
 	put_sasl(c, AUTH_SASL_FINAL, buf_peek(&answer));

@@ -111,7 +111,7 @@ bool throttle_fail(uint64_t origin, struct slice user, const struct throttle_lim
 	pthread_mutex_lock(&throttle.lock);
 	of_user = fail(origin, name_of(user), limits->failures, limits->backoff_max, now);
 	/* Who goes on for ever with one old password keeps no other user out. */
-	if (of_user <= limits->failures)
+	if (of_user <= limits->failures && !limits->spares_address)
 		of_address = fail(origin, SLICE(""), of_address_max, limits->backoff_max, now);
 	pthread_mutex_unlock(&throttle.lock);
 	return of_user == limits->failures || of_address == of_address_max;
@@ -127,13 +127,15 @@ static usec_t wait_of(uint64_t origin, struct slice user, usec_t now)
 	return row->facts.until - now;
 }
 
-usec_t throttle_wait(uint64_t origin, struct slice user, usec_t now)
+usec_t throttle_wait(uint64_t origin, struct slice user, const struct throttle_limits *limits,
+		     usec_t now)
 {
-	usec_t of_user, of_address;
+	usec_t of_user, of_address = 0;
 
 	pthread_mutex_lock(&throttle.lock);
 	of_user = wait_of(origin, name_of(user), now);
-	of_address = wait_of(origin, SLICE(""), now);
+	if (!limits->spares_address)
+		of_address = wait_of(origin, SLICE(""), now);
 	pthread_mutex_unlock(&throttle.lock);
 	return of_user > of_address ? of_user : of_address;
 }

@@ -8,6 +8,7 @@
 #include "config/types.h"
 
 #include "auth/missing.h"
+#include "auth/networks.h"
 #include "base/log.h"
 
 #include <inttypes.h>
@@ -584,6 +585,21 @@ const struct setting_type setting_type_list = {
 	.size = sizeof(setting_list_t),
 	.is_string = true,
 	.parse = parse_str,
+	.format = format_str,
+};
+
+static bool parse_networks(const struct setting_type *type, const char *text, void *at,
+			   struct err *e)
+{
+	return networks_check(text, e) && parse_str(type, text, at, e);
+}
+
+const struct setting_type setting_type_networks = {
+	.name = "list of networks",
+	.syntax = "networks between commas: 10.0.0.0/8, ::1, samehost, samenet, local, all",
+	.size = sizeof(setting_networks_t),
+	.is_string = true,
+	.parse = parse_networks,
 	.format = format_str,
 };
 

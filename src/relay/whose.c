@@ -185,6 +185,22 @@ static bool was_unanswered(struct whose *w, struct slice id, struct err *e)
 	return is_unanswered;
 }
 
+/* A session may come from where one of its tenants may not. */
+static bool may_choose(const struct client *c, const struct tenant *tenant, struct err *e)
+{
+	const char *list = tenant->set.allow_from;
+	struct net_origin from;
+
+	if (!*list)
+		return true;
+	from = client_from(c);
+	return networks_have(list, &from) ||
+	       err_set(e, "42501",
+		       "permission denied: tenant \"%.100s\" may not be chosen from this address "
+		       "(allow_from)",
+		       tenant->name);
+}
+
 struct tenant *whose_find(struct client *c, struct slice id, struct err *e)
 {
 	struct relay *r = relay_of(c);
@@ -209,7 +225,7 @@ struct tenant *whose_find(struct client *c, struct slice id, struct err *e)
 	tenant =
 	    tenant_get(&r->tenants, config, conf ? slice_str(conf->name) : id, business_id, conf);
 	free(business_id);
-	if (context_may_carry(c->group, tenant, e))
+	if (context_may_carry(c->group, tenant, e) && may_choose(c, tenant, e))
 		return tenant;
 	tenant_unref(tenant);
 	return NULL;

@@ -58,19 +58,19 @@ static void as_hba(struct slice text)
 	hba = hba_parse(in.text, "dir/fuzz", &reader);
 	for (unsigned i = 0; i < 32; i++) {
 		const struct hba_who who = {
-			.is_local = i & 1,
+			.from = {.is_local = i & 1,
+                                 .is_ipv6 = i & 4,
+                                 .ip = { 10, 0, 0, (uint8_t)i },
+                                 .is_near = near_by_bytes},
 			.is_tls = i & 2,
-			.is_ipv6 = i & 4,
 			.is_physical = i & 8,
-			.ip = {10, 0, 0, (uint8_t)i},
 			.database = "db",
 			.user = i & 16 ? "db" : "u",
-			.is_near = near_by_bytes
 		};
 		const struct hba_rule *rule = hba_find(hba, &who);
 
 		PGT_ASSERT(!rule || rule->line > 0);
-		PGT_ASSERT(!rule || rule->method != HBA_PEER || who.is_local);
+		PGT_ASSERT(!rule || rule->method != HBA_PEER || who.from.is_local);
 		PGT_ASSERT(!rule || rule->method != HBA_CERT || who.is_tls);
 	}
 	PGT_ASSERT(hba_wants_certificate(hba) >= 0);

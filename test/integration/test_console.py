@@ -72,12 +72,12 @@ TABLES = {
             "timezone password scram_client_key scram_server_key", "issssiqisssssbb"),
     "TENANTS": ("name business_id tier cl_active cl_waiting sv_active sv_idle statements on_replica "
                 "pinned cancels limited warned refused clamped rate burst tokens quota quota_left "
-                "statement_timeout max_client_conn readonly maintenance paused query_p50 "
+                "statement_timeout max_client_conn allow_from readonly maintenance paused query_p50 "
                 "query_p95 query_p99 query_max hour_p50 hour_p95 hour_p99 hour_max",
-                "sssiiiiqqqqqqqqsqqsqsiisi" + 8 * "N"),
+                "sssiiiiqqqqqqqqsqqsqsisisi" + 8 * "N"),
     "LIMITS": ("tenant limit allowed used left waiting refused warned next_ms changed", "sssqqiqqqi"),
-    "TIERS": ("name tenants rate burst quota statement_timeout pool_size max_client_conn weight",
-              "sisqssiii"),
+    "TIERS": ("name tenants rate burst quota statement_timeout pool_size max_client_conn allow_from "
+              "weight", "sisqssiisi"),
     "NODES": ("database node host port role lag_bytes lag latency servers active seen error asked "
               "lsn timeline system started weight zone failures state lock_waits lock_wait "
               "blocks_hit blocks_read deadlocks",

@@ -105,6 +105,18 @@ def test_many_connections_are_no_more_guesses(pooler):
     assert codes == ["28P01"] * 3 + ["57P03"] * 17
 
 
+def test_a_trusted_address_waits_by_user_only(pooler):
+    """Behind it are others who guess nothing; and a list that is changed counts at once."""
+    t = pooler({"login_backoff_max": "1h", "login_trusted_from": "127.0.0.2, 10.0.0.0/8"})
+    for source in (ELSEWHERE, HOME):
+        for number in range(30):
+            assert guess(t, 1, f"throttle_{number}", source=source)[0][0] == "28P01"
+    assert has_to_wait(t)
+    assert log_in(t, source=ELSEWHERE) is None
+    guess(t, source=ELSEWHERE)
+    assert has_to_wait(t, source=ELSEWHERE)
+
+
 def test_unix_sockets_never_wait(pooler):
     """An operator gets in, whoever else has failed."""
     t = pooler({"login_backoff_max": "1h"})

@@ -72,15 +72,16 @@ static bool is_near(bool is_ipv6, const uint8_t *ip, bool whole_net)
 /* "": a Unix socket.  A leading "s" is TLS, a leading "r" replication. */
 static struct hba_who coming(const char *from, const char *database, const char *user)
 {
-	struct hba_who who = { .database = database, .user = user, .is_near = is_near };
+	struct hba_who who = { .database = database, .user = user, .from = { .is_near = is_near } };
 
 	who.is_tls = *from == 's';
 	who.is_physical = *from == 'r';
 	from += who.is_tls || who.is_physical;
-	who.is_local = !*from;
-	who.is_ipv6 = strchr(from, ':') != NULL;
+	who.from.is_local = !*from;
+	who.from.is_ipv6 = strchr(from, ':') != NULL;
 	if (*from)
-		assert_int_equal(inet_pton(who.is_ipv6 ? AF_INET6 : AF_INET, from, who.ip), 1);
+		assert_int_equal(
+		    inet_pton(who.from.is_ipv6 ? AF_INET6 : AF_INET, from, who.from.ip), 1);
 	return who;
 }
 
@@ -246,14 +247,14 @@ static void test_what_is_refused(void **state)
 		{ "host all all db.example.com trust",
                  "dir/hba:1: db.example.com: names of hosts"								 },
 		{ "host all all .example.com trust",                   "dir/hba:1: .example.com: names of hosts"             },
-		{ "host all all 10.0.0.256/8 trust",                   "dir/hba:1: 10.0.0.256: not an address"               },
+		{ "host all all 10.0.0.256/8 trust",                   "dir/hba:1: 10.0.0.256/8: not an address"             },
 		{ "host all all 10.0.0.1/33 trust",
-                 "dir/hba:1: 10.0.0.1: behind the address stands"                                                            },
+                 "dir/hba:1: 10.0.0.1/33: behind the address stands"                                                         },
 		{ "host all all 10.0.0.1/ trust",
-                 "dir/hba:1: 10.0.0.1: behind the address stands"                                                            },
+                 "dir/hba:1: 10.0.0.1/: behind the address stands"                                                           },
 		{ "host all all 10.0.0.1/-1 trust",
-                 "dir/hba:1: 10.0.0.1: behind the address stands"                                                            },
-		{ "host all all ::1/129 trust",                        "dir/hba:1: ::1: behind the address stands"           },
+                 "dir/hba:1: 10.0.0.1/-1: behind the address stands"                                                         },
+		{ "host all all ::1/129 trust",                        "dir/hba:1: ::1/129: behind the address stands"       },
 		{ "host all all 10.0.0.1 trust",
                  "dir/hba:1: 10.0.0.1: behind the address has to stand"                                                      },
 		{ "host all all 10.0.0.1",                             "dir/hba:1: 10.0.0.1: behind the address has to stand"},

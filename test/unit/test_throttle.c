@@ -33,7 +33,7 @@ static bool guess(uint64_t origin, const char *user, usec_t now)
 
 static usec_t wait_of(uint64_t origin, const char *user, usec_t now)
 {
-	return throttle_wait(origin, slice_str(user), now);
+	return throttle_wait(origin, slice_str(user), &limits, now);
 }
 
 static void test_each_failure_doubles_the_wait(void **state PGT_UNUSED)
@@ -47,6 +47,30 @@ static void test_each_failure_doubles_the_wait(void **state PGT_UNUSED)
 		now += expected[i] * S;
 		assert_int_equal(wait_of(1, "anna", now), 0);
 	}
+}
+
+/* Others come from there, too. */
+static void test_an_address_may_be_spared(void **state PGT_UNUSED)
+{
+	const struct throttle_limits spared = { .failures = 3,
+						.backoff_max = 8 * S,
+						.spares_address = true };
+	char user[] = "user a";
+
+	for (unsigned i = 0; i < 26; i++, user[5]++)
+		for (unsigned j = 0; j < 2; j++)
+			assert_false(throttle_fail(1, slice_str(user), &spared, 0));
+	assert_int_equal(throttle_wait(1, SLICE("anna"), &limits, 0), 0);
+	for (unsigned j = 0; j < 3; j++)
+		assert_int_equal(throttle_fail(1, SLICE("anna"), &spared, 0), j == 2);
+	assert_int_equal(throttle_wait(1, SLICE("anna"), &spared, 0), S);
+	/* What was counted before it was spared does not count. */
+	user[5] = '0';
+	for (; user[5] <= '9'; user[5]++)
+		for (unsigned j = 0; j < 3; j++)
+			guess(1, user, 0);
+	assert_true(throttle_wait(1, SLICE("emil"), &limits, 0) > 0);
+	assert_int_equal(throttle_wait(1, SLICE("emil"), &spared, 0), 0);
 }
 
 static void test_who_has_not_failed_for_long_is_forgotten(void **state PGT_UNUSED)
@@ -130,6 +154,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_each_failure_doubles_the_wait, setup),
+		cmocka_unit_test_setup(test_an_address_may_be_spared, setup),
 		cmocka_unit_test_setup(test_who_has_not_failed_for_long_is_forgotten, setup),
 		cmocka_unit_test_setup(test_nobody_else_waits, setup),
 		cmocka_unit_test_setup(test_an_address_that_tries_many_names_waits, setup),
