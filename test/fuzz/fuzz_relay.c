@@ -3,9 +3,10 @@
  * fuzz_relay.c - whatever two clients and two servers send, in any order, in each state of a
  * session: the relay of one thread between them, with sockets and no clock but its own.
  *
- * The input is a byte that says which configuration, then records that end with a byte 0xfe.  A
- * record's first byte says who speaks and how (enum how), the rest is what it sends.  What comes to
- * a server must be whole messages that a client may send, whoever has sent what before.
+ * The input is a byte that says which configuration, and whether it is known what code leaves; then
+ * records that end with a byte 0xfe.  A record's first byte says who speaks and how (enum how), the
+ * rest is what it sends.  What comes to a server must be whole messages that a client may send,
+ * whoever has sent what before.
  */
 #include "base/assert.h"
 #include "base/log.h"
@@ -32,6 +33,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Of the servers, a record names the one that was asked last, or the other one. */
 enum { CLIENT_A, CLIENT_B, SERVER_A, SERVER_B, NPEERS };
 
 /* How a peer speaks: bits of a record's first byte, above its number. */
@@ -89,6 +91,7 @@ static struct scene {
 	struct relay relay;
 	struct client *by_pid[16];
 	struct peer peers[NPEERS];
+	unsigned asked; /* the server that has heard something last */
 	struct mail stop;
 } scene;
 
@@ -202,22 +205,23 @@ static void make_scene(void)
 	}
 }
 
-/* Nothing is behind any name; in the last way, that has to be asked first. */
-static struct node_set *make_nodes(unsigned way)
+/* Nothing is behind any name, or that has to be asked first. */
+static struct node_set *make_nodes(bool is_learned)
 {
 	const struct database_conf *shop = config_database(scene.config, SLICE("shop"));
 	struct node_set *nodes = node_set_new("shop", shop->nodes, shop->nnodes);
 
-	if (way + 1 < NWAYS)
+	if (is_learned)
 		node_set_publish_leaving(nodes, sql_leaving_new(),
 					 atomic_load(&nodes->definitions));
 	return nodes;
 }
 
-static void begin(unsigned way)
+static void begin(unsigned way, bool is_learned)
 {
+	scene.asked = SERVER_A;
 	scene.config = scene.configs[way];
-	scene.nodes = make_nodes(way);
+	scene.nodes = make_nodes(is_learned);
 	net_init(&scene.net, scene.loop);
 	scene.host = (struct client_host){ .net = &scene.net,
 					   .owner = &scene,
@@ -352,23 +356,54 @@ static void accept_servers(void)
 	}
 }
 
-/* What the pooler asks for itself is answered at once, with nothing: so that what is made up is the
- * answer to what a client has asked. */
-static const struct slice own_question = { "SELECT pg_catalog.", 18 };
-static const struct slice own_script = { "SELECT pg_catalog.set_config('search_path'", 42 };
+/* What the pooler asks for itself is answered at once, so that what is made up is the answer to
+ * what a client has asked. */
+static const struct own_question {
+	const char *beginning;
+	unsigned tags;     /* commands of the text */
+	const char *value; /* in a row of its own, or NULL */
+} own_questions[] = {
+	{"SELECT pg_catalog.set_config('search_path'", 3, NULL},
+	{ "SELECT pg_catalog.",                        1, NULL},
+	{ "SELECT setting FROM pg_catalog.",           1, "0" },
+	{ "SELECT what, mend FROM (",                  1, NULL},
+};
+#define BEGINNING_MAX 48
 
-static void answer_own(const struct peer *server)
+static void put_value(struct buf *b, const char *value)
 {
-	struct slice text = slice_of(buf_head(&server->begin), buf_len(&server->begin));
+	size_t m = msg_begin(b, MSG_DATA_ROW);
+
+	buf_put_u16(b, 1);
+	buf_put_u32(b, (uint32_t)strlen(value));
+	buf_put(b, value, strlen(value));
+	msg_end(b, m);
+}
+
+static void answer(const struct peer *server, const struct own_question *q)
+{
 	struct buf b = { 0 };
 
-	if (server->is_raw || server->type != MSG_QUERY || !slice_starts_with(text, own_question))
-		return;
-	for (int i = slice_starts_with(text, own_script) ? 3 : 1; i > 0; i--)
+	if (q->value)
+		put_value(&b, q->value);
+	for (unsigned i = 0; i < q->tags; i++)
 		msg_put_command_complete(&b, "SELECT 0");
 	msg_put_ready(&b, 'I');
 	send_all(server, buf_peek(&b));
 	buf_fini(&b);
+}
+
+static void answer_own(const struct peer *server)
+{
+	struct slice text = buf_peek(&server->begin);
+
+	if (server->is_raw || server->type != MSG_QUERY)
+		return;
+	for (size_t i = 0; i < PGT_NELEMS(own_questions); i++)
+		if (slice_starts_with(text, slice_str(own_questions[i].beginning))) {
+			answer(server, &own_questions[i]);
+			return;
+		}
 }
 
 /* A part of the message's body: its beginning is kept. */
@@ -376,8 +411,8 @@ static size_t take_body(struct peer *p, struct slice s)
 {
 	size_t n = p->left < s.n ? p->left : s.n, kept = buf_len(&p->begin);
 
-	if (kept < own_script.n)
-		buf_put(&p->begin, s.p, n < own_script.n - kept ? n : own_script.n - kept);
+	if (kept < BEGINNING_MAX)
+		buf_put(&p->begin, s.p, n < BEGINNING_MAX - kept ? n : BEGINNING_MAX - kept);
 	p->left -= n;
 	if (!p->left) {
 		answer_own(p);
@@ -429,9 +464,12 @@ static void hear(void)
 		struct peer *p = &scene.peers[i];
 		ssize_t n = -1;
 
-		while (p->fd >= 0 && (n = recv(p->fd, room, sizeof(room), MSG_DONTWAIT)) > 0)
-			if (i >= SERVER_A)
-				check_messages(p, slice_of(room, (size_t)n));
+		while (p->fd >= 0 && (n = recv(p->fd, room, sizeof(room), MSG_DONTWAIT)) > 0) {
+			if (i < SERVER_A)
+				continue;
+			check_messages(p, slice_of(room, (size_t)n));
+			scene.asked = i;
+		}
 		if (p->fd >= 0 && n == 0)
 			hang_up(p);
 	}
@@ -471,10 +509,13 @@ static void play(struct slice record)
 {
 	unsigned how = record.n ? (uint8_t)*record.p : 0, who = how % NPEERS;
 	struct slice said = slice_of(record.p + 1, record.n ? record.n - 1 : 0);
-	struct peer *p = &scene.peers[who];
+	struct peer *p;
 
 	if (!record.n)
 		return;
+	if (who >= SERVER_A && scene.asked == SERVER_B)
+		who = SERVER_A + SERVER_B - who;
+	p = &scene.peers[who];
 	if (how & HOW_LATER)
 		pass_time();
 	if (p->fd < 0 && who < SERVER_A)
@@ -499,7 +540,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (!scene.loop)
 		make_scene();
-	begin(data[0] % NWAYS);
+	begin(data[0] % 128 % NWAYS, data[0] < 128);
 	rest = slice_of((const char *)data + 1, size - 1);
 	for (int i = 0; rest.n && i < RECORDS_MAX; i++) {
 		const char *stop = memchr(rest.p, RECORD_END, rest.n);

@@ -147,7 +147,7 @@ def _records(who, messages, how=0):
 
 
 def conversations():
-    """What clients A (0) and B (1) and the servers that they get (2, 3) say, in this order."""
+    """What clients A (0) and B (1), the server that was asked last (2) and the other one (3) say, in this order."""
     rows = raw.row_description("a") + raw.data_row("x") + raw.command_complete("SELECT 1")
     done = raw.bind_complete() + raw.data_row("x") + raw.command_complete("SELECT 1") + raw.ready()
     prepared = raw.parse("s", "SELECT $1", [25]) + raw.describe("S", "s")
@@ -156,7 +156,7 @@ def conversations():
     idle, busy, failed = raw.ready(), raw.ready("T"), raw.error("42601", "no") + raw.ready("E")
     yield (0, raw.query("SELECT 2")), (2, rows + idle), (0, raw.query("SELECT 3")), (2, rows + idle)
     yield (0, raw.query("BEGIN")), (2, raw.command_complete("BEGIN") + busy), (0, raw.query("SELECT 2")), (2, failed), \
-        (1, raw.query("SELECT 2")), (3, rows + idle), (0, raw.query("ROLLBACK")), (2, raw.command_complete("ROLLBACK") + idle)
+        (1, raw.query("SELECT 2")), (2, rows + idle), (0, raw.query("ROLLBACK")), (2, raw.command_complete("ROLLBACK") + idle)
     yield (0, prepared + bound), (2, described + done), (1, prepared + bound), (2, described + done), \
         (0, bound), (2, done), (0, raw.close("S", "s") + raw.sync()), (2, raw.message("3") + idle)
     yield (0, raw.parse("", "SELECT 2") + bound), (2, failed[:-6] + idle), (0, raw.parse("", "SELECT 2") + bound), \
@@ -178,7 +178,7 @@ def plays():
     """Each under each configuration; some with a peer that hangs up, or is late, in between."""
     for number, conversation in enumerate(conversations()):
         records = [record for who, messages in conversation for record in _records(who, messages)]
-        for way in range(5):
+        for way in (*range(5), 128, 132):
             yield bytes([way]) + b"".join(records)
         for at in range(len(records)):
             for how in (8, 16, 32):  # together with the next one, the last one, after a long time
