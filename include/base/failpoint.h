@@ -36,7 +36,8 @@ size_t failpoint_cut(enum failpoint which, size_t n);
 /* Sleeps for some milliseconds when it fails. */
 void failpoint_delay(enum failpoint which);
 
-/* What is to be added to the time of the wall clock, in microseconds: another each time it fails. */
+/* What is to be added to the time of the wall clock, in microseconds: another each time it fails.
+ */
 int64_t failpoint_shift(enum failpoint which);
 
 /* Behind the version. */

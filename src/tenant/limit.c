@@ -159,9 +159,9 @@ static uint64_t period_in(uint64_t word)
 	return word >> USED_BITS;
 }
 
-/* The period that a count is kept in, for one who is in the period that has this begin: the same, or
- * the next one, where another thread was whose clock was read later.  What was counted further ahead
- * was by a clock that has been put right since. */
+/* The period that a count is kept in, for one who is in the period that has this begin: the same,
+ * or the next one, where another thread was whose clock was read later.  What was counted further
+ * ahead was by a clock that has been put right since. */
 static uint64_t period_of(uint64_t word, enum limit_period period, uint64_t begin)
 {
 	uint64_t next = begin + (uint64_t)(period_len[period] / HOUR);
