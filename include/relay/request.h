@@ -76,8 +76,9 @@ enum step request_get_server(struct client *c, const struct frame *f, struct poo
 enum step request_go_ahead(struct client *c, uint8_t type) PGT_MUST_USE;
 /* The same of a message behind the first, ahead of which nothing can go any more. */
 enum step request_require_settled(struct client *c) PGT_MUST_USE;
-/* Its first message is about to go out. */
-void request_mark_query(struct client *c);
+/* Its first message is about to go out.  len: of the request up to its end, where that is known and
+ * is here; or 0. */
+void request_mark_query(struct client *c, size_t len);
 /* Whether this may stand behind what the batch under way has sent.  False: *e. */
 bool request_may_stand_behind(struct client *c, struct err *e);
 static inline bool request_may_follow_in_batch(struct client *c, struct err *e)

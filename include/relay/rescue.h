@@ -19,8 +19,8 @@
 struct frame;
 
 /* The request at hand is about to go to the client's server, which is a replica's: keeps it, if it
- * could be asked again. */
-void rescue_keep(struct client *c);
+ * could be asked again.  len: up to its end, where that is known; 0: it is looked for. */
+void rescue_keep(struct client *c, size_t len);
 /* Whether the end of the batch that has begun to come is waited for, so that it can be kept: in a
  * READ ONLY transaction in which nothing has run. */
 bool rescue_lacks_end(const struct client *c);

@@ -46,6 +46,7 @@ struct statement {
 	bool tells_moment; /* sql_tells_moment(): found by nobody else */
 	bool is_proven;    /* a server of the group has parsed it */
 	bool is_guarded;   /* the gate must see it each time */
+	bool is_plain;     /* to run it is nothing to anybody but those who choose its server */
 	uint32_t effects;
 	uint32_t flags; /* enum sql_flag */
 	enum sql_kind kind;
@@ -118,6 +119,8 @@ struct statement *statement_find(const struct client *c, struct slice name);
  * the server finds nothing either.  name has its NUL behind it; odd is room for a name, and belongs
  * to the caller. */
 struct slice statement_require(struct client *c, struct slice name, struct buf *odd);
+/* The same of the statement that a name stands for. */
+struct slice statement_require_named(struct client *c, struct statement *st);
 /* The same of a statement that is meant in its place. */
 struct slice statement_require_other(struct client *c, struct statement *st);
 /* The name that the server has for one that stands for none of the client's statements: the same,

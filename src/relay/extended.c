@@ -39,16 +39,17 @@ static void expect_bind(struct client *c)
 /* ---- batches and texts ---------------------------------------------------------------------
  */
 
-/* What stands in the batch that begins here.  st: that its first message binds, or NULL. */
-static inline void look_ahead(struct client *c, struct statement *st, struct batch_view *view)
+/* What stands in the batch that begins here.  lone: the one statement that it runs
+ * (batch_lone_len), or NULL. */
+static inline void look_ahead(struct client *c, struct statement *lone, struct batch_view *view)
 {
-	if (!st || !batch_lone_len(conn_input(&c->conn))) {
+	if (!lone) {
 		batch_look(c, conn_input(&c->conn), view);
 		return;
 	}
 	view->executes = 1;
-	view->text = statement_text(st);
-	view->replica_will_do = gate_has_choice(c) && gate_statement_is_read(c, st);
+	view->text = statement_text(lone);
+	view->replica_will_do = gate_has_choice(c) && gate_statement_is_read(c, lone);
 }
 
 /* While nobody knows what code leaves behind, any statement may take back what is guarded in a
@@ -75,7 +76,7 @@ static bool waits_within_batch(struct client *c)
 
 /* The first message of a batch: what the batch costs and where it may go is read ahead, up to its
  * Sync, as far as anything depends on it. */
-static enum step start_batch(struct client *c, const struct frame *f, struct statement *st)
+static enum step start_batch(struct client *c, const struct frame *f, struct statement *lone)
 {
 	struct batch_view view = { .complete = true };
 	bool says_lane = lane_may_be_said(c);
@@ -103,7 +104,7 @@ static enum step start_batch(struct client *c, const struct frame *f, struct sta
 	 * stopped. */
 	if (is_at_start(c) && (says_lane || (!c->begin && (admit_is_gated(c) ||
 							   (!c->server && gate_has_choice(c)))))) {
-		look_ahead(c, st, &view);
+		look_ahead(c, lone, &view);
 		if (!view.complete && !view.flushed && conn_input(&c->conn).n < WAITING_INPUT_MAX)
 			return STEP_AGAIN;
 		if (says_lane && !lane_hear_text(c, view.text, &e)) {
@@ -129,15 +130,15 @@ static bool must_settle(struct client *c, struct slice name)
 	return true;
 }
 
-/* STEP_DONE: the message may go to c->server as part of a batch.  st: that it binds, or NULL. */
-static enum step join_batch(struct client *c, const struct frame *f, struct statement *st)
+/* STEP_DONE: the message may go to c->server as part of a batch.  lone: that of look_ahead(). */
+static enum step join_batch(struct client *c, const struct frame *f, struct statement *lone)
 {
 	enum step step =
-	    c->in_batch && c->server ? request_require_settled(c) : start_batch(c, f, st);
+	    c->in_batch && c->server ? request_require_settled(c) : start_batch(c, f, lone);
 
 	if (step != STEP_DONE)
 		return step;
-	request_mark_query(c);
+	request_mark_query(c, 0);
 	if (!c->in_batch)
 		c->batch_goes_on = c->bound_end = c->batch_ends = c->batch_has_bound = false;
 	c->in_batch = true;
@@ -303,6 +304,23 @@ enum step extended_on_parse(struct client *c, const struct frame *f)
 	return step;
 }
 
+/* The first n bytes of the input, which f begins and is here of, with the name that the server has
+ * instead of the one at name.p. */
+static void put_renamed(struct client *c, const struct frame *f, size_t n, struct slice name,
+			struct slice there)
+{
+	struct buf *out = conn_output(&c->server->conn);
+	size_t before = (size_t)(name.p - f->start), after = before + name.n + 1;
+	uint32_t len = htonl((uint32_t)(f->len - 1 - name.n - 1 + there.n));
+	char *p = buf_reserve(out, n + there.n);
+
+	memcpy(p, f->start, before);
+	memcpy(p + 1, &len, sizeof(len));
+	memcpy(p + before, there.p, there.n);
+	memcpy(p + before + there.n, f->start + after, n - after);
+	buf_produced(out, n - name.n - 1 + there.n);
+}
+
 /* A message whose statement's name stands at name.p; everything else stays as it is.  now: what is
  * meant instead, or NULL. */
 static enum step pass_renamed(struct client *c, const struct frame *f, struct slice name,
@@ -311,21 +329,37 @@ static enum step pass_renamed(struct client *c, const struct frame *f, struct sl
 	struct buf odd = { 0 };
 	struct slice there =
 	    now ? statement_require_other(c, now) : statement_require(c, name, &odd);
-	struct buf *out = conn_output(&c->server->conn);
-	size_t before = (size_t)(name.p - f->start), after = before + name.n + 1;
-	uint32_t len = htonl((uint32_t)(f->len - 1 - name.n - 1 + there.n));
-	char *p = buf_reserve(out, f->have + there.n);
 
-	memcpy(p, f->start, before);
-	memcpy(p + 1, &len, sizeof(len));
-	memcpy(p + before, there.p, there.n);
-	memcpy(p + before + there.n, f->start + after, f->have - after);
-	buf_produced(out, f->have - name.n - 1 + there.n);
+	put_renamed(c, f, f->have, name, there);
 	buf_fini(&odd);
 	conn_consume(&c->conn, f->have);
 	c->stream_left = f->len - f->have;
 	c->stream_discard = false;
 	return STEP_DONE;
+}
+
+/* Ahead of the Sync of the batch that has used them. */
+static inline void close_surplus(struct client *c)
+{
+	struct server *s = c->server;
+
+	if (s->statements.count > c->group->set.max_prepared_statements && !s->skips_to_sync)
+		statement_end_batch(s);
+}
+
+/* The Sync of the batch. */
+static void expect_end(struct client *c)
+{
+	struct server *s = c->server;
+
+	s->skips_to_sync = false;
+	request_expect(c, REPLY_SYNC);
+	s->forgets |= s->will_forget;
+	s->will_forget = false;
+	if (s->reuses && !s->carrying)
+		replan_keep(s);
+	/* Should what goes ahead fail, the server would run what comes behind the Sync. */
+	s->begins_in_batch = s->carrying || answer_owes_begin(s);
 }
 
 /* Bind with parameters that set something guarded: false when it was dealt with here. */
@@ -430,10 +464,11 @@ static void note_bind(struct client *c, struct slice portal, struct statement *s
 		c->resets = facts->effects & (SQL_EFFECT_BLOCK | SQL_EFFECT_DISCARD_ALL);
 }
 
+/* st: NULL: there is none of the name, or names are not mapped.  is_lone: batch_lone_len(). */
 static enum step run_bind(struct client *c, const struct frame *f, struct slice portal,
-			  struct slice name, struct buf *rewritten)
+			  struct slice name, struct statement *st, bool is_lone,
+			  struct buf *rewritten)
 {
-	struct statement *st = statement_is_mapped(c) ? statement_find(c, name) : NULL;
 	struct statement *now = NULL;
 	struct sql_facts facts;
 	bool had_begin;
@@ -457,7 +492,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	if (st && st->sequence)
 		sequence_expect(c, st->sequence);
 	had_begin = c->begin != NULL;
-	step = join_batch(c, f, st);
+	step = join_batch(c, f, is_lone ? st : NULL);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);
 	/* A BEGIN that has failed here takes the unnamed one along. */
@@ -519,20 +554,85 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	return step;
 }
 
+/* The same; what has to be another message is made in a buffer. */
+static PGT_NOINLINE enum step bind_rewriting(struct client *c, const struct frame *f,
+					     struct slice portal, struct slice name,
+					     struct statement *st, bool is_lone)
+{
+	struct buf rewritten = { 0 };
+	enum step step = run_bind(c, f, portal, name, st, is_lone, &rewritten);
+
+	buf_fini(&rewritten);
+	return step;
+}
+
+/* ---- a prepared statement by itself ----------------------------------------------------------
+ */
+
+/* Whether a batch that does nothing but run it is nothing to anybody but those who choose its
+ * server, and the session is in no state in which it would be. */
+static inline bool is_plain(const struct client *c, const struct statement *st)
+{
+	const struct server *s = c->server;
+
+	return st->is_plain && !st->changes && (!s || (!s->replies.n && !s->copy_in)) &&
+	       !c->begin && !c->whose && !c->resets && !c->owes_snapshot && !c->only_reads &&
+	       !c->listening && !c->named && !c->putbacks && !(c->xact & XACT_READS) &&
+	       !lane_may_be_said(c) && !admit_is_gated(c) && !promote_concerns(c) &&
+	       !audit_is_on(c) && !c->group->set.tenant_context_check;
+}
+
+/* What the handlers of its messages would do with such a batch, which is so long, one by one. */
+static enum step run_plain(struct client *c, const struct frame *f, struct slice name,
+			   struct statement *st, size_t len)
+{
+	const struct slice portal = { "", 0 };
+	bool describes = len > f->len + BATCH_EXECUTE_SYNC_LEN;
+	struct slice there;
+	enum step step;
+
+	if (st->meaning != gate_meaning(c))
+		return bind_rewriting(c, f, portal, name, st, true);
+	step = start_batch(c, f, st);
+	if (step != STEP_DONE)
+		return request_not_yet(c, step);
+	if (!describes && statement_is_unseen(c, name))
+		return bind_rewriting(c, f, portal, name, st, true);
+	request_mark_query(c, len);
+	fence_look_bound(c, st);
+	c->group->counters.bind_count++;
+	there = statement_require_named(c, st);
+	close_surplus(c);
+	put_renamed(c, f, len, name, there);
+	statement_note_portal(c, portal);
+	expect_bind(c);
+	insight_on_bind(c, st, portal, f);
+	if (describes)
+		statement_expect_told_portal(c, portal);
+	admit_count(c);
+	replies_push(&c->server->replies,
+		     (struct reply){ .kind = REPLY_EXECUTE, .way = REPLY_PASS, .query = c->bound });
+	expect_end(c);
+	conn_consume(&c->conn, len);
+	return STEP_DONE;
+}
+
 enum step extended_on_bind(struct client *c, const struct frame *f)
 {
 	struct reader r = reader_of(frame_body(f));
 	struct slice portal = read_cstr(&r), name = read_cstr(&r);
-	struct buf rewritten = { 0 };
-	enum step step;
+	struct statement *st;
+	size_t len;
 
 	if (r.failed && (frame_is_whole(f) || f->have > WAITING_INPUT_MAX))
 		return request_protocol_error(c, "invalid Bind message");
 	if (r.failed || must_settle(c, name))
 		return STEP_AGAIN;
-	step = run_bind(c, f, portal, name, &rewritten);
-	buf_fini(&rewritten);
-	return step;
+	st = statement_is_mapped(c) ? statement_find(c, name) : NULL;
+	len = c->in_batch || !st ? 0 : batch_lone_len(conn_input(&c->conn));
+	if (len && name.n && !portal.n && is_plain(c, st))
+		return run_plain(c, f, name, st, len);
+	return bind_rewriting(c, f, portal, name, st, len);
 }
 
 /* Describe and Close: a letter that says of what, and its name.  STEP_DONE: they are read. */
@@ -722,16 +822,8 @@ enum step extended_on_sync(struct client *c, const struct frame *f)
 		s->loose_syncs++;
 		return request_pass(c, f);
 	}
-	if (s->statements.count > c->group->set.max_prepared_statements && !s->skips_to_sync)
-		statement_end_batch(s);
-	s->skips_to_sync = false;
-	request_expect(c, REPLY_SYNC);
-	s->forgets |= s->will_forget;
-	s->will_forget = false;
-	if (s->reuses && !s->carrying)
-		replan_keep(s);
-	/* Should what goes ahead fail, the server would run what comes behind the Sync. */
-	s->begins_in_batch = s->carrying || answer_owes_begin(s);
+	close_surplus(c);
+	expect_end(c);
 	step = request_pass(c, f);
 	/* Up to the Sync, a transaction goes on after its end only if something of the batch has
 	 * failed before that, and then a check finds it as it is left: failed. */

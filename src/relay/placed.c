@@ -266,6 +266,15 @@ static void require_unnamed(struct client *c, struct statement *st)
 	inject_unnamed(s, REPLY_CLOSE, NULL);
 }
 
+struct slice statement_require_named(struct client *c, struct statement *st)
+{
+	const struct server_statement *ss = placed_require(c, st);
+
+	c->server->bound = ss->serial;
+	c->server->bound_portal = !ss->is_seen;
+	return slice_of(ss->name, ss->name_len);
+}
+
 struct slice statement_require(struct client *c, struct slice name, struct buf *odd)
 {
 	struct statement *st = statement_find(c, name);
@@ -286,12 +295,7 @@ struct slice statement_require(struct client *c, struct slice name, struct buf *
 		require_unnamed(c, st);
 		return slice_of("", 1);
 	}
-	if (!st)
-		return statement_escape(name, odd);
-	ss = placed_require(c, st);
-	c->server->bound = ss->serial;
-	c->server->bound_portal = !ss->is_seen;
-	return slice_of(ss->name, ss->name_len);
+	return st ? statement_require_named(c, st) : statement_escape(name, odd);
 }
 
 struct slice statement_require_other(struct client *c, struct statement *st)

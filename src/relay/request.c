@@ -267,7 +267,7 @@ static PGT_NOINLINE void send_begin_alone(struct client *c)
 	}
 }
 
-void request_mark_query(struct client *c)
+void request_mark_query(struct client *c, size_t len)
 {
 	struct server *s = c->server;
 	usec_t now = relay_now(c);
@@ -276,7 +276,7 @@ void request_mark_query(struct client *c)
 	if (s->check == CHECK_HOLDS)
 		context_check_again(s);
 	if (c->is_routed || c->repeats)
-		rescue_keep(c);
+		rescue_keep(c, len);
 	fence_on_request(c);
 	if (s->replies.n > s->carrying)
 		return;

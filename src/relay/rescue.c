@@ -196,15 +196,15 @@ static bool is_rescuable(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	return (gate_is_replicas(s) || c->repeats) &&
+	return (!s->asks_primary || c->repeats) &&
 	       (s->tx == 'I' || (s->tx == 'T' && (s->asked_begin || c->begun))) &&
 	       !c->was_rescued && !c->pins && !c->listening;
 }
 
 /* Whoever sends several of them at once is not to wait for each. */
-static size_t len_to_keep(const struct client *c, struct slice in)
+static size_t len_to_keep(const struct client *c, struct slice in, size_t len)
 {
-	size_t n = is_rescuable(c) ? request_len(in) : 0;
+	size_t n = !is_rescuable(c) ? 0 : len ? len : request_len(in);
 
 	return c->server->asks_primary && n < in.n ? 0 : n;
 }
@@ -219,14 +219,14 @@ bool rescue_lacks_end(const struct client *c)
 	return may_keep && in.n < max && in.n < WAITING_INPUT_MAX && is_open(in);
 }
 
-void rescue_keep(struct client *c)
+void rescue_keep(struct client *c, size_t len)
 {
 	struct server *s = c->server;
 	struct slice in = conn_input(&c->conn);
 	size_t n;
 
 	s->asks_primary = !gate_is_replicas(s);
-	n = len_to_keep(c, in);
+	n = len_to_keep(c, in, len);
 	c->is_routed = false;
 	if (!n || n > c->group->set.rescue_max_size) {
 		rescue_forget(s);

@@ -144,6 +144,16 @@ static bool tells_moment(struct client *c, const struct statement *st)
 	return sql_tells_moment(statement_text(st), &env);
 }
 
+static bool is_plain(const struct statement *st)
+{
+	const uint64_t kinds = 1ull << SQL_KIND_SELECT | 1ull << SQL_KIND_INSERT |
+			       1ull << SQL_KIND_UPDATE | 1ull << SQL_KIND_DELETE;
+
+	return (kinds >> st->kind & 1) && !st->effects && !st->guards_params && !st->sequence &&
+	       !st->has_names && !st->sets_path && !st->sets_unnamed && !st->resets &&
+	       !st->calls_set_config;
+}
+
 /* The same, made if need be, with a reference. */
 static struct statement *intern(struct client *c, struct slice body, const struct sql_facts *facts)
 {
@@ -186,6 +196,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	memcpy(st->body, body.p, body.n);
 	memcpy(st->body + body.n, facts->settings, facts->settings_len);
 	st->text_len = strnlen(st->body, body.n);
+	st->is_plain = is_plain(st);
 	st->is_kept_end = is_kept_end(st, facts->statements);
 	st->tells_moment = tells_moment(c, st);
 	/* Those that nobody is to find are not to make one long chain either. */
@@ -216,6 +227,7 @@ void statement_look_again(struct client *c, struct statement *st)
 
 	sql_scan(statement_text(st), &env, &facts);
 	st->effects = facts.effects;
+	st->is_plain = is_plain(st);
 	st->meaning = c->env_meaning;
 	st->proven = 0;
 }
