@@ -7,6 +7,7 @@
 #define PGT_RELAY_EARLY_H
 
 #include "base/slice.h"
+#include "relay/parts.h"
 #include "sql/scan.h"
 
 #include <stdbool.h>
@@ -39,7 +40,15 @@ bool early_ended(struct server *s, char tx);
 
 /* ---- the isolation that sessions begin with ----
  * Asked once of each server, at the end of a transaction; attach_on_surveyed() goes on. */
-bool early_must_ask(const struct client *c);
+bool early_lacks_isolation(const struct client *c); /* where it matters */
+static inline bool early_must_ask(const struct client *c)
+{
+	const struct settings *set = &c->group->set;
+
+	return (set->early_commit || set->promote || c->begin_promotes ||
+		c->group->asks_isolation) &&
+	       early_lacks_isolation(c);
+}
 /* Whether that is under way, which is nothing to the server's client. */
 bool early_is_asking(const struct server *s);
 void early_ask(struct server *s);

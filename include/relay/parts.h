@@ -159,7 +159,11 @@ void supply_open_spare(struct pool *pool, usec_t now);
 /* Those who wait for this pool are sent to choose again. */
 void supply_scatter_waiters(struct pool *pool);
 /* A number for what the group's sessions begin with now. */
-unsigned supply_defaults(const struct group *group);
+static inline unsigned supply_defaults(const struct group *group)
+{
+	return atomic_load_explicit(&group->login_shared->defaults, memory_order_relaxed) +
+	       atomic_load_explicit(&group->nodes->cluster->defaults, memory_order_relaxed);
+}
 extern const struct server_events relay_server_events;
 
 /* The server is not to be used any more; who has it is told why, and what became of what it asked.
@@ -245,7 +249,18 @@ void gate_know_env(struct client *c);
 uint64_t gate_meaning(struct client *c);
 /* Whether a plan that is kept may tell of the session that it was made for, by a function that is
  * declared IMMUTABLE and may not be (sql/suspect.h), or that is not known. */
-bool gate_plans_tell(struct group *group);
+bool gate_plans_tell_anew(struct group *group);
+static inline bool gate_plans_tell(struct group *group)
+{
+	const struct node_set *nodes = group->nodes;
+
+	/* Known first: what is published behind that is not older. */
+	if (!node_set_is_learned(nodes))
+		return true;
+	return atomic_load_explicit(&nodes->version, memory_order_relaxed) == group->catalog_version
+		   ? group->plans_tell
+		   : gate_plans_tell_anew(group);
+}
 /* Equal for sessions, as they are now, that may share such a plan; 0: there is none. */
 uint64_t gate_plan_key(const struct client *c);
 /* Whether its texts must be looked at at all. */
@@ -303,11 +318,18 @@ void gate_remember_write(struct client *c, struct slice text);
 /* The pool for a transaction that starts with this text.  NULL: the client waits for a replica that
  * has what it has written, and is asked again (fence_wait). */
 struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts);
+/* The same of a text of which nothing but its shape counts; proven: what is kept with that, the
+ * sql_classifier_era() that knows it as a read. */
+struct pool *gate_choose_shape(struct client *c, struct slice text, const struct sql_facts *facts,
+			       uint64_t *proven);
 /* The same, for one that is not sent there. */
 struct pool *gate_peek(struct client *c, struct slice text, const struct sql_facts *facts);
 struct pool *gate_primary(const struct client *c);
 /* Whether a client's server is not the primary's. */
-bool gate_is_replicas(const struct server *s);
+static inline bool gate_is_replicas(const struct server *s)
+{
+	return (int)s->pool->node != node_set_primary(s->pool->group->nodes);
+}
 /* The same for one of which it is known whether it reads only. */
 struct pool *gate_choose_known(struct client *c, bool is_read);
 
@@ -656,7 +678,11 @@ bool context_is_reset(const struct group *group, const struct sql_facts *facts);
 bool context_restore(struct client *c, struct server *s, const struct question *q);
 /* tenant_context_check: whether the server has still to be asked, and asks it when it owes nothing;
  * attach_on_surveyed() goes on. */
-bool context_check_is_due(const struct client *c);
+bool context_check_is_missing(const struct client *c); /* of a group that checks */
+static inline bool context_check_is_due(const struct client *c)
+{
+	return c->group->set.tenant_context_check && context_check_is_missing(c);
+}
 /* The parameters of CONTEXT_CHECK_TEXT. */
 void context_put_check(const struct server *s, const char *values[2]);
 void context_check(struct client *c);
@@ -740,7 +766,10 @@ void sequence_forget(struct client *c);
  */
 
 /* Whether the transaction that has ended may have left anything. */
-bool survey_is_due(const struct client *c);
+static inline bool survey_is_due(const struct client *c)
+{
+	return c->touched != 0;
+}
 /* Asks the server, which owes nothing; attach_on_surveyed() goes on. */
 void survey_begin(struct client *c, struct server *s);
 void survey_free(struct survey *survey); /* NULL is allowed */

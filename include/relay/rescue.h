@@ -29,9 +29,16 @@ static inline bool rescue_waits_for_end(const struct client *c)
 	return (c->begin || (c->server && c->server->asked_begin)) && rescue_lacks_end(c);
 }
 /* Nobody waits for its answer any more. */
-void rescue_forget(struct server *s);
-/* It has been answered, or begun to be.  A BEGIN behind which nothing has run can still be taken
- * back. */
+void rescue_unref(struct server *s); /* for what follows only */
+static inline void rescue_forget(struct server *s)
+{
+	s->may_rescue = s->asks_primary = s->asked_parsed = false;
+	buf_clear(&s->asked);
+	if (s->asked_begin || s->asked_known)
+		rescue_unref(s);
+}
+/* It has been answered, or begun to be, with a BEGIN ahead of it.  One behind which nothing has run
+ * can still be taken back. */
 void rescue_answered(struct server *s);
 
 /* Around what the server says. */
@@ -42,8 +49,12 @@ static inline void rescue_before_answers(struct server *s)
 }
 static inline void rescue_behind_answers(struct server *s)
 {
-	if (s->may_rescue && conn_unsent(&s->client->conn) > s->answer_at)
+	if (!s->may_rescue || conn_unsent(&s->client->conn) <= s->answer_at)
+		return;
+	if (s->asked_begin)
 		rescue_answered(s);
+	else
+		rescue_forget(s);
 }
 
 /* An error, a warning, the end of the connection.  True: the request has been taken back, and the

@@ -164,7 +164,7 @@ void statement_forget(struct client *c, struct slice name);
 /* An Execute that is passed on will do the same.  False: it will fail. */
 bool statement_expect_made(struct client *c, struct slice name) PGT_MUST_USE;
 bool statement_expect_gone(struct client *c, struct slice name) PGT_MUST_USE;
-/* The client's server goes, and with it what SQL has made there. */
+/* The server of a client that has prepared something goes, and with it what SQL has made there. */
 void statement_leave_made(struct client *c);
 
 /* What the server calls SQL_OWN_STATEMENTS serial, and a name that its client has for a statement,

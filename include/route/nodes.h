@@ -140,7 +140,12 @@ void node_set_error(struct node_set *set, struct node *node, const char *why);
 
 /* Where transactions that may write begin: on the primary; without a monitor, or when no node has
  * ever answered it, on the first node; -1: there is none, so they wait. */
-int node_set_primary(const struct node_set *set);
+static inline int node_set_primary(const struct node_set *set)
+{
+	int primary = set->monitored ? set->primary : 0;
+
+	return primary >= 0 && set->nodes[primary].service != NODE_SERVES ? -1 : primary;
+}
 
 /* What a read asks of a replica. */
 struct node_wish {

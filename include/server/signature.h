@@ -37,7 +37,7 @@ static inline bool signature_is_due(const struct server *s)
 /* Whether signature_bring() has something to ask for. */
 static inline bool signature_is_wanted(const struct server *s)
 {
-	return signature_is_due(s) || (signature_keys(s) && !s->started_at);
+	return signature_keys(s) && (signature_is_due(s) || !s->started_at);
 }
 
 /* Asks the server for what there is to sign, if it has not been asked yet, and sets the signature

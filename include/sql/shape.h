@@ -37,5 +37,8 @@ bool sql_shapes_scan(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning
  * has no NUL in it, which needs not be known before.  False: nothing is told. */
 bool sql_shapes_expect(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning,
 		       struct slice text, const struct sql_env *env, struct sql_facts *f);
+/* Behind either of them, if it has said true: what the caller has noted of the shape, as long as it
+ * is remembered; 0: nothing yet. */
+uint64_t *sql_shapes_note(struct sql_shapes *shapes, uint16_t last);
 
 #endif

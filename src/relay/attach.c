@@ -86,7 +86,8 @@ void attach_take_away(struct server *s)
 	struct client *c = s->client;
 
 	c->has_cut_answer = s->stream_left && !s->stream_swallow;
-	statement_leave_made(c);
+	if (c->statements)
+		statement_leave_made(c);
 	slot_end_turn(&s->slot, now_of(s));
 	s->client = NULL;
 	s->carry_due = s->carried = s->is_settling = s->commits_early = false;

@@ -350,7 +350,7 @@ static bool must_check(const struct client *c)
 	       c->group->has_tenants && s->context != &tenants_of(s)->unclear;
 }
 
-bool context_check_is_due(const struct client *c)
+bool context_check_is_missing(const struct client *c)
 {
 	return c->server->check == CHECK_DUE && must_check(c);
 }

@@ -147,13 +147,11 @@ bool early_ended(struct server *s, char tx)
 /* ---- what sessions begin with -------------------------------------------------------------------
  */
 
-bool early_must_ask(const struct client *c)
+bool early_lacks_isolation(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	return (c->group->set.early_commit || c->group->set.promote || c->begin_promotes ||
-		c->group->asks_isolation) &&
-	       s->isolation == ISOLATION_UNKNOWN &&
+	return s->isolation == ISOLATION_UNKNOWN &&
 	       c->group->set.pool_mode == POOL_MODE_TRANSACTION && !c->group->replication &&
 	       !param_set_get(s->applied, SLICE(ISOLATION));
 }

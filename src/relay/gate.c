@@ -96,11 +96,8 @@ static const struct sql_leaving *leaving_of(struct group *group)
 	return group->leaving;
 }
 
-/* Known first: what is published behind that is not older. */
-bool gate_plans_tell(struct group *group)
+bool gate_plans_tell_anew(struct group *group)
 {
-	if (!node_set_is_learned(group->nodes))
-		return true;
 	follow_catalog(group);
 	return group->plans_tell;
 }
@@ -690,11 +687,6 @@ struct pool *gate_primary(const struct client *c)
 	return primary < 0 ? &c->group->limbo : lane_pool(c, (unsigned)primary);
 }
 
-bool gate_is_replicas(const struct server *s)
-{
-	return (int)s->pool->node != node_set_primary(s->pool->group->nodes);
-}
-
 /* NULL: none will do. */
 static struct pool *find_replica(const struct client *c, struct node_wish *wish)
 {
@@ -860,6 +852,25 @@ struct pool *gate_choose(struct client *c, struct slice text, const struct sql_f
 	if (why == ROUTED_READ || (why == ROUTED_HINT && gate_is_proven(c, text, facts)))
 		fence_is_proven(c);
 	return counted(c, why);
+}
+
+struct pool *gate_choose_shape(struct client *c, struct slice text, const struct sql_facts *facts,
+			       uint64_t *proven)
+{
+	struct pool *pool;
+	uint64_t era;
+
+	if (!gate_has_choice(c))
+		return gate_choose(c, text, facts);
+	era = sql_classifier_era(relay_of(c)->classifier, catalog_of(c->group));
+	if (era && *proven == era) {
+		fence_is_proven(c);
+		return counted(c, ROUTED_READ);
+	}
+	pool = gate_choose(c, text, facts);
+	if (c->reads == READS_PROVEN)
+		*proven = era;
+	return pool;
 }
 
 struct pool *gate_choose_known(struct client *c, bool is_read)

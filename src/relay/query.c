@@ -123,14 +123,10 @@ static struct putback *put_back(struct client *c, struct slice text, const struc
 	return back;
 }
 
-/* The node is chosen where the session has none.  False: it waits for one. */
-static inline bool choose(struct client *c, struct slice text, const struct sql_facts *facts)
+/* The node is chosen where the session has none. */
+static inline bool has_choice(const struct client *c)
 {
-	if (is_at_start(c) && !c->server && !c->chosen && !c->begin)
-		c->chosen = gate_choose(c, text, facts);
-	else
-		return true;
-	return c->chosen;
+	return is_at_start(c) && !c->server && !c->chosen && !c->begin;
 }
 
 /* As it came. */
@@ -152,13 +148,13 @@ static inline bool is_plain(const struct client *c, struct slice text,
 	       !promote_concerns(c) && !audit_is_on(c);
 }
 
-/* What run_query() does with such a one. */
+/* What run_query() does with such a one.  proven: of gate_choose_shape(). */
 static enum step run_plain(struct client *c, const struct frame *f, struct slice text,
-			   const struct sql_facts *facts)
+			   const struct sql_facts *facts, uint64_t *proven)
 {
 	enum step step;
 
-	if (!choose(c, text, facts))
+	if (has_choice(c) && !(c->chosen = gate_choose_shape(c, text, facts, proven)))
 		return STEP_AGAIN;
 	insight_ask(c, text, facts);
 	step = request_get_server(c, f, c->chosen, 1);
@@ -218,7 +214,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	}
 	if (facts->asks_prepared && statement_is_mapped(c))
 		request_hide_statements(c, text, rewritten);
-	if (!choose(c, text, facts))
+	if (has_choice(c) && !(c->chosen = gate_choose(c, text, facts)))
 		return STEP_AGAIN;
 	if (facts->sequence)
 		sequence_expect(c, facts->sequence);
@@ -358,7 +354,7 @@ enum step query_on_query(struct client *c, const struct frame *f)
 		has_shape = sql_shapes_scan(shapes, &c->last_shape, c->env_key, text, &env, &facts);
 	}
 	if (has_shape && is_plain(c, text, &facts))
-		return run_plain(c, f, text, &facts);
+		return run_plain(c, f, text, &facts, sql_shapes_note(shapes, c->last_shape));
 	return run_rewriting(c, f, text, &facts);
 }
 

@@ -135,14 +135,11 @@ static bool find_last(struct slice in, uint8_t type, struct slice name, struct f
 /* ---- keeping it ---------------------------------------------------------------------------------
  */
 
-void rescue_forget(struct server *s)
+void rescue_unref(struct server *s)
 {
-	s->may_rescue = s->asks_primary = false;
-	buf_clear(&s->asked);
 	statement_unref(s->asked_begin);
 	statement_unref(s->asked_known);
 	s->asked_begin = s->asked_known = NULL;
-	s->asked_parsed = false;
 }
 
 /* Nothing of it is run, so there is nothing that the client could have seen. */
@@ -176,8 +173,8 @@ void rescue_answered(struct server *s)
 	struct client *c = s->client;
 	struct slice asked = buf_peek(&s->asked);
 
-	if (!s->asked_begin || s->asks_primary || c->begun || c->whose || !only_prepares(asked)) {
-		if (s->asked_begin && !s->asks_primary)
+	if (s->asks_primary || c->begun || c->whose || !only_prepares(asked)) {
+		if (!s->asks_primary)
 			promote_answered(c, s->asked_begin);
 		rescue_forget(s);
 		return;

@@ -723,7 +723,7 @@ bool statement_expect_gone(struct client *c, struct slice name)
 
 void statement_leave_made(struct client *c)
 {
-	if (!c->statements || !c->statements->nmade)
+	if (!c->statements->nmade)
 		return;
 	HMAP_FOREACH_SAFE (l, &c->statements->names) {
 		struct statement_name *n = container_of(l, struct statement_name, link);

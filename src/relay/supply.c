@@ -43,12 +43,6 @@ static bool must_cap(const struct pool *pool, usec_t now, bool *ask)
 	return cap && !*ask && (dflt == 0 || dflt * USEC_PER_MSEC > cap);
 }
 
-unsigned supply_defaults(const struct group *group)
-{
-	return atomic_load_explicit(&group->login_shared->defaults, memory_order_relaxed) +
-	       atomic_load_explicit(&group->nodes->cluster->defaults, memory_order_relaxed);
-}
-
 bool supply_open(struct pool *pool, const struct client *c, const struct server_events *on,
 		 struct server **made, usec_t now)
 {

@@ -354,11 +354,6 @@ static void on_surveyed(struct server *s, void *arg PGT_UNUSED, const struct rep
 		attach_on_surveyed(s);
 }
 
-bool survey_is_due(const struct client *c)
-{
-	return c->touched != 0;
-}
-
 void survey_begin(struct client *c, struct server *s)
 {
 	struct question q = { .row = on_row, .done = on_surveyed };

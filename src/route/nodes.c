@@ -189,14 +189,7 @@ void node_set_error(struct node_set *set, struct node *node, const char *why)
 	pthread_mutex_unlock(&set->lock);
 }
 
-int node_set_primary(const struct node_set *set)
-{
-	int primary = set->monitored ? set->primary : 0;
-
-	return primary >= 0 && set->nodes[primary].service != NODE_SERVES ? -1 : primary;
-}
-
-static bool is_fresh(const struct node *node, const struct node_wish *wish)
+static inline bool is_fresh(const struct node *node, const struct node_wish *wish)
 {
 	usec_t lag = node->lag_time;
 	int64_t bytes = node->lag_bytes;
@@ -206,7 +199,7 @@ static bool is_fresh(const struct node *node, const struct node_wish *wish)
 }
 
 /* What it covers is of the process that it was before and after that was looked at. */
-static bool covers(const struct node *node, uint64_t fence, int64_t *process)
+static inline bool covers(const struct node *node, uint64_t fence, int64_t *process)
 {
 	*process = node->process;
 	return node->covers > fence && node->process == *process;
@@ -244,8 +237,8 @@ static PGT_INLINE const char *object_to(const struct node_set *set, unsigned i,
 			   : "not known yet to have replayed what was written";
 }
 
-static bool will_do(const struct node_set *set, unsigned i, struct node_wish *wish,
-		    int64_t *process)
+static inline bool will_do(const struct node_set *set, unsigned i, struct node_wish *wish,
+			   int64_t *process)
 {
 	return !object_to(set, i, wish, process);
 }

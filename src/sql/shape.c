@@ -267,6 +267,7 @@ struct shape {
 	uint16_t next; /* the place of the one that came behind it the last time */
 	unsigned nesting, chain;
 	uint64_t fingerprint[2];
+	uint64_t note; /* of who asks */
 	struct gaps gaps;
 	char text[SQL_SHAPE_MAX];
 };
@@ -347,6 +348,7 @@ static void remember(struct sql_shapes *shapes, struct shape *s, uint64_t meanin
 	s->chain = f->chain;
 	s->fingerprint[0] = f->fingerprint[0];
 	s->fingerprint[1] = f->fingerprint[1];
+	s->note = 0;
 	s->gaps = *gaps;
 	memcpy(s->text, p, n);
 }
@@ -434,4 +436,9 @@ bool sql_shapes_expect(struct sql_shapes *shapes, uint16_t *last, uint64_t meani
 	recall(s, f);
 	*last = next;
 	return true;
+}
+
+uint64_t *sql_shapes_note(struct sql_shapes *shapes, uint16_t last)
+{
+	return &shapes->shapes[last].note;
 }
