@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/slice.h"
+#include "client/client.h"
 #include "sql/scan.h"
 #include "stats/queries.h"
 
@@ -94,7 +95,13 @@ void statement_facts(const struct statement *st, struct sql_facts *facts);
 
 /* Whether this client's names are mapped: not with max_prepared_statements = 0, and in session
  * pooling only where what a Bind gives the parameters has to be guarded, in a tenant's session. */
-bool statement_is_mapped(const struct client *c);
+static inline bool statement_is_mapped(const struct client *c)
+{
+	const struct settings *set = &c->group->set;
+
+	return (set->pool_mode != POOL_MODE_SESSION || c->group->has_tenants) &&
+	       set->max_prepared_statements > 0;
+}
 
 /* The statement that a Parse body is, if it is known; borrowed. */
 struct statement *statement_lookup(struct client *c, struct slice body);

@@ -130,8 +130,17 @@ static bool must_settle(struct client *c, struct slice name)
 	return true;
 }
 
-/* STEP_DONE: the message may go to c->server as part of a batch.  lone: that of look_ahead(). */
-static enum step join_batch(struct client *c, const struct frame *f, struct statement *lone)
+/* Behind the first message of a batch there is nothing to be decided any more, as a rule. */
+static inline bool just_goes_on(const struct client *c)
+{
+	const struct server *s = c->server;
+
+	return c->in_batch && s && s->replies.n > s->carrying && !s->carry_due &&
+	       s->context == c->tenant && s->check != CHECK_HOLDS && !c->is_routed && !c->repeats;
+}
+
+static PGT_NOINLINE enum step begin_or_join(struct client *c, const struct frame *f,
+					    struct statement *lone)
 {
 	enum step step =
 	    c->in_batch && c->server ? request_require_settled(c) : start_batch(c, f, lone);
@@ -142,6 +151,15 @@ static enum step join_batch(struct client *c, const struct frame *f, struct stat
 	if (!c->in_batch)
 		c->batch_goes_on = c->bound_end = c->batch_ends = c->batch_has_bound = false;
 	c->in_batch = true;
+	return STEP_DONE;
+}
+
+/* STEP_DONE: the message may go to c->server as part of a batch.  lone: that of look_ahead(). */
+static inline enum step join_batch(struct client *c, const struct frame *f, struct statement *lone)
+{
+	if (!just_goes_on(c))
+		return begin_or_join(c, f, lone);
+	fence_on_request(c);
 	return STEP_DONE;
 }
 
@@ -708,7 +726,7 @@ static enum verdict admit_late(struct client *c, struct err *e)
 	bool starts = c->server->tx == 'I' && !(c->xact & XACT_ADMITTED);
 
 	if (starts && !c->prepaid)
-		return admit_transaction(c, 1, e);
+		return admit_is_gated(c) ? admit_transaction(c, 1, e) : VERDICT_PASS;
 	admit_count(c);
 	return VERDICT_PASS;
 }

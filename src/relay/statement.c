@@ -382,14 +382,6 @@ static struct statement_name *name_new(struct slice name, struct statement *st)
 	return n;
 }
 
-bool statement_is_mapped(const struct client *c)
-{
-	const struct settings *set = &c->group->set;
-
-	return (set->pool_mode != POOL_MODE_SESSION || c->group->has_tenants) &&
-	       set->max_prepared_statements > 0;
-}
-
 struct statement *statement_find(const struct client *c, struct slice name)
 {
 	struct statement_name *n;

@@ -319,6 +319,28 @@ def test_eviction(primary, turnstile):
         assert count <= 2
 
 
+@pytest.mark.parametrize("describes", [True, False], ids=["described", "not described"])
+def test_a_statement_by_itself_ends_what_is_too_much(primary, turnstile, describes):
+    """Bind, Execute and Sync at once are as good as one by one, to what their server owes too."""
+    t = turnstile(shop(primary, {"max_prepared_statements": 8, "default_pool_size": 1}))
+    batch = [raw.describe("P")] * describes + [raw.execute(), SYNC]
+    with log_in(t) as client, log_in(t) as cut:
+        for i in range(8):
+            prepare(client, f"s{i}", f"SELECT {i}")
+            assert run(client, f"s{i}") == [(str(i),)]
+        prepare(cut, "s", "SELECT 'cut'")
+        t.reload(shop(primary, {"max_prepared_statements": 2, "default_pool_size": 1}))
+        for i in (7, 0, 7, 3):
+            client.send(raw.bind("", f"s{i}") + b"".join(batch))
+            whole = client.until("Z")
+            for message in (raw.bind("", f"s{i}"), *batch):
+                client.send(message)
+            assert essence(whole) == essence(client.until("Z"))
+            assert [m.row for m in raw.find(whole, "D")] == [(str(i),)]
+            assert run(cut, "s") == [("cut",)]
+        assert int(client.rows("SELECT count(*) FROM pg_prepared_statement()")[0][0]) <= 2
+
+
 def test_what_a_batch_uses_is_not_evicted_in_it(primary, turnstile):
     t = turnstile(shop(primary, {"max_prepared_statements": 2, "default_pool_size": 1}))
     with log_in(t) as client:

@@ -288,6 +288,25 @@ static void test_what_is_forgotten_is_not_expected(void **state PGT_UNUSED)
 	sql_shapes_free(shapes);
 }
 
+static void test_a_note_is_of_its_shape(void **state PGT_UNUSED)
+{
+	struct sql_shapes *shapes = sql_shapes_new();
+	uint16_t last = 0, other = 0;
+	struct sql_facts f;
+
+	scan(shapes, &last, 1, "SELECT 1", &plain, &f);
+	assert_int_equal(*sql_shapes_note(shapes, last), 0);
+	*sql_shapes_note(shapes, last) = 7;
+	scan(shapes, &other, 1, "SELECT 2", &plain, &f);
+	assert_int_equal(*sql_shapes_note(shapes, other), 7);
+	scan(shapes, &other, 2, "SELECT 2", &plain, &f);
+	assert_int_equal(*sql_shapes_note(shapes, other), 0);
+	sql_shapes_forget(shapes);
+	scan(shapes, &last, 1, "SELECT 1", &plain, &f);
+	assert_int_equal(*sql_shapes_note(shapes, last), 0);
+	sql_shapes_free(shapes);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -302,6 +321,7 @@ int main(void)
 		cmocka_unit_test(test_literals_that_matter_are_seen),
 		cmocka_unit_test(test_another_meaning_is_another_text),
 		cmocka_unit_test(test_what_is_forgotten_is_not_expected),
+		cmocka_unit_test(test_a_note_is_of_its_shape),
 	};
 
 	return cmocka_run_group_tests_name("shape", tests, NULL, NULL);
