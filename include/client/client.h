@@ -146,8 +146,9 @@ struct client {
 	uint64_t id;
 	usec_t connected_at;
 	usec_t request_at;
-	usec_t lost_at;           /* when it lost servers that had got nothing of its request … */
-	uint8_t losses;           /* … and how many in a row */
+	usec_t lost_at; /* when it last lost a server that had got nothing of its request … */
+	usec_t losing_since;      /* … and the first of those in a row … */
+	uint8_t losses;           /* … and how many they are */
 	uint16_t last_shape;      /* of its texts: sql/shape.h */
 	usec_t retry_at;          /* waits for a limit, at most until then; 0: it does not */
 	uint64_t sequence_server; /* where it has advanced sequences last; 0: nowhere */

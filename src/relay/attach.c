@@ -142,6 +142,7 @@ void attach_on_settled(struct server *s, const struct report *error)
 
 	s->is_settling = false;
 	if (!error) {
+		c->losses = 0;
 		on_in_line(c, s);
 		if (c->phase == CLIENT_READY && c->server == s)
 			request_process(c);

@@ -252,14 +252,18 @@ const char *supply_outcome(const struct server *s)
  * not for ever, if it is the client's settings that servers die of. */
 static bool may_seek_again(struct client *c, const struct server *s)
 {
-	usec_t now = now_of(s);
+	usec_t now = now_of(s), patience = c->group->set.query_wait_timeout;
 
 	if (!s->is_settling)
 		return false;
-	if (now - c->lost_at > USEC_PER_SEC)
+	/* It may have waited for this one as long as anybody may. */
+	if (now - c->lost_at > USEC_PER_SEC + patience)
 		c->losses = 0;
+	if (!c->losses)
+		c->losing_since = now;
 	c->lost_at = now;
-	return ++c->losses <= LOSSES_MAX;
+	c->losses++;
+	return c->losses <= LOSSES_MAX && (!patience || now - c->losing_since < patience);
 }
 
 /* Its client is told; e NULL: it has heard why, in the server's own words. */

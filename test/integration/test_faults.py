@@ -2,6 +2,8 @@
 #
 # test_faults.py - servers that refuse, die and lie; clients that vanish.
 """After each fault the next client works, and whoever was hit has been told as PostgreSQL would."""
+import time
+
 import psycopg
 import pytest
 
@@ -305,6 +307,20 @@ def test_server_dies_of_a_question_of_ours(turnstile, keeps):
                 assert client.until_closed()[-1].fields["C"] == "08006"
             else:
                 assert raw.kinds(client.query("SELECT 3")) == "CZ"
+
+
+def test_i3_servers_that_die_of_settings_are_not_sought_for_ever(turnstile):
+    """One after the other, each a while after it was given out: all of it counts as one wait."""
+    def script(session):
+        session.message()
+        time.sleep(1.2)
+
+    with raw.FakeServer(script) as server:
+        t = turnstile(fake_shop(server, default_pool_size=1, pool_mode="session", query_wait_timeout=3))
+        began = time.monotonic()
+        with pytest.raises(raw.LoginRefused, match="08006"):
+            log_in(t, timeout=12, application_name="mine")
+        assert 3 <= time.monotonic() - began < 9 and len(server.startups) >= 3
 
 
 def test_idle_server_may_tell_of_parameters(turnstile):
