@@ -472,16 +472,21 @@ static bool catch_up(struct client *c)
 	struct config *now = c->host->config;
 	const struct userlist_entry *entry;
 	struct way way;
+	bool is_same_user;
+	char *user;
 
 	if (login->config == now)
 		return true;
+	user = xstrdup(login->id.auth_user);
 	identity_resolve(&login->id, now);
+	is_same_user = !strcmp(user, login->id.auth_user);
+	free(user);
 	entry = userlist_find(now->userlist, slice_str(login->id.auth_user));
 	if (!entry && login->was_looked_up &&
 	    is_same_source(login->config, now, slice_str(login->id.database)))
 		entry = login->found;
 	login->is_barred = is_barred(c, now);
-	if (!find_way(c, now, &way, NULL) || !is_same_way(&way, &login->way) ||
+	if (!is_same_user || !find_way(c, now, &way, NULL) || !is_same_way(&way, &login->way) ||
 	    !is_same_secret(entry, login->entry))
 		return false;
 	login->entry = entry;

@@ -312,6 +312,18 @@ def test_i8_a_reload_in_between_asks_again(start, service):
     assert end[0].fields["C"] == "57P01"
 
 
+def test_i8_a_reload_that_makes_it_another_user_asks_again(start, service):
+    """What was judged of hang.acme says nothing of hang, of the tenant acme."""
+    service.know({"hang.acme": PASSWORD})
+    t = start()
+    with begin(t, "hang.acme") as client:
+        wait_until(lambda: judge(t)["asked"] == 1, what="it is asked")
+        t.reload({"pgturnstile": {"tenant_by": "user_suffix"}, "tenants": {"acme": {"business_id": 1}}})
+        service.go()
+        end = client.until_closed()
+    assert end[0].fields["C"] == "57P01"
+
+
 @pytest.mark.parametrize(("rule", "fault"), [
     ("host all all all pam pamservice=../shadow", "pamservice= is for pam"),
     ("host all all all md5 pamservice=x", "pamservice= is for pam"),
