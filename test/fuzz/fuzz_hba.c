@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: ISC
  *
- * fuzz_hba.c - any bytes as pg_hba.conf, as an @file of it, and as pg_ident.conf.
+ * fuzz_hba.c - any bytes as pg_hba.conf, as an @file of it, as pg_ident.conf, and as a list of
+ * networks.
  *
- * The first byte says which of the two; the @file that rules name has the bytes behind a NUL.
+ * The first byte says which of the two files; the @file that rules name has the bytes behind a NUL.
  */
 #include "auth/hba.h"
+
+#include "auth/networks.h"
+#include "base/mem.h"
+
+#include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -88,6 +94,28 @@ static void as_ident(struct slice text)
 	ident_free(ident);
 }
 
+/* A list of networks, as settings have it. */
+static void as_networks(struct slice text)
+{
+	static const struct net_origin origins[] = {
+		{.is_local = true,          .is_near = near_by_bytes},
+		{                .ip = { 10, 0, 0, 1 }, .is_near = near_by_bytes                       },
+		{  .is_ipv6 = true, .ip = { 0x20, 1, 0xd, 0xb8 },                        .is_near = near_by_bytes },
+		{ .is_ipv6 = true,
+                 .ip = { [10] = 0xff, [11] = 0xff, [12] = 10 },
+                 .is_near = near_by_bytes },
+	};
+	char *list = xmemdup0(text.p, text.n);
+	struct err e = { 0 };
+
+	if (!networks_check(list, &e))
+		PGT_ASSERT(*e.text);
+	else
+		for (size_t i = 0; i < PGT_NELEMS(origins); i++)
+			PGT_ASSERT(!networks_have(list, &origins[i]) || *list);
+	free(list);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct slice text;
@@ -95,6 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!size)
 		return 0;
 	text = slice_of((const char *)data + 1, size - 1);
+	as_networks(text);
 	if (data[0] % 2)
 		as_ident(text);
 	else
