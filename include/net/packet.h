@@ -4,7 +4,8 @@
  *
  * A Unix socket that keeps the bounds of what is written to it (SOCK_SEQPACKET).  Only a process of
  * our own user is talked to, whichever side it is on.  The first packets of a start are exchanged
- * before there is a loop, by functions that wait; the same socket is then watched.
+ * before there is a loop, by functions that wait, and nothing else here does; the same socket is
+ * then watched.
  */
 #ifndef PGT_NET_PACKET_H
 #define PGT_NET_PACKET_H

@@ -140,7 +140,7 @@ bool packet_put(int fd, struct slice bytes, int passed)
 							 .cmsg_len = CMSG_LEN(sizeof(int)) };
 		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), &passed, sizeof(int));
 	}
-	return sendmsg(fd, &msg, MSG_NOSIGNAL) >= 0;
+	return sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
 }
 
 /* How long it is; 0: the end; -1: errno. */
@@ -155,7 +155,7 @@ static ssize_t receive(int fd, char *room, int *passed)
 			      .msg_iovlen = 1,
 			      .msg_control = control.room,
 			      .msg_controllen = sizeof(control.room) };
-	ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+	ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	struct cmsghdr *about = n >= 0 ? CMSG_FIRSTHDR(&msg) : NULL;
 
 	*passed = -1;
@@ -238,7 +238,9 @@ static void read_packets(struct packets *p)
 
 		if (n > 0)
 			p->on->came(p, slice_of(room, (size_t)n), passed);
-		else if (n < 0 && errno == EINTR)
+		/* Who has hung up without reading all is told of once, ahead of what it has
+		 * sent. */
+		else if (n < 0 && (errno == EINTR || errno == ECONNRESET))
 			continue;
 		else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			break;
