@@ -2,8 +2,6 @@
  *
  * fuzz_setting.c - any text as the value of any setting, a tier's rate and quota among them: taken
  * and shown so that it is taken again, or refused with a reason.
- *
- * The first byte says which.
  */
 #include "config/settings.h"
 
@@ -15,19 +13,13 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void check(const struct setting *setting, const char *text)
 {
-	static struct settings blank;
-	const struct setting *setting;
+	static const struct settings blank;
 	struct settings first = blank, again = blank;
 	struct buf shown = { 0 };
 	struct err e = { 0 };
-	char *text;
 
-	if (size == 0)
-		return 0;
-	setting = &settings_table[data[0] % NSETTINGS];
-	text = xmemdup0((const char *)data + 1, size - 1);
 	if (!setting_parse(setting, text, &first, &e)) {
 		PGT_ASSERT(*e.text && strlen(e.sqlstate) == 5);
 	} else if (!setting->type->is_secret) {
@@ -36,6 +28,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		PGT_ASSERT(setting_is_equal(setting, &first, &again));
 	}
 	buf_fini(&shown);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	char *text = xmemdup0((const char *)data, size);
+
+	for (size_t i = 0; i < NSETTINGS; i++)
+		check(&settings_table[i], text);
 	free(text);
 	return 0;
 }

@@ -273,7 +273,7 @@ SEEDS = {
     "fuzz_roster": lambda name: ROSTER,
     "fuzz_scan": sql,
     "fuzz_scram": lambda name: [*SCRAM, *behind_each(range(6), texts(name))],
-    "fuzz_setting": lambda name: (bytes([i % 256]) + v for i, v in enumerate([*samples(), *texts(name)])),
+    "fuzz_setting": lambda name: [*samples(), *texts(name)],
     "fuzz_startup": packets,
     "fuzz_userlist": lambda name: [*USERS, *texts(name)],
 }
