@@ -49,6 +49,7 @@ struct client_login {
 	struct identity id;
 	bool has_identity;
 	bool asked_tls, asked_gss;
+	bool asked_cancel; /* it may say nothing more */
 	enum proof due;
 	bool is_sought;        /* its tenant is being looked up, or its secret */
 	bool is_judged;        /* others are asked about its password */
@@ -937,6 +938,7 @@ static enum step on_gss_request(struct client *c)
 
 static enum step on_cancel_request(struct client *c, const struct startup *startup)
 {
+	c->login->asked_cancel = true;
 	c->host->cancel(c, startup->cancel_pid, startup->cancel_key);
 	return STEP_CLOSED;
 }
@@ -1033,7 +1035,7 @@ bool client_login_awaits_verdict(const struct client *c)
 
 void client_login_on_readable(struct client *c)
 {
-	if (c->phase == CLIENT_STARTUP && !c->login->is_sought)
+	if (c->phase == CLIENT_STARTUP && !c->login->is_sought && !c->login->asked_cancel)
 		read_startup(c);
 	else if (c->phase == CLIENT_AUTH && !c->login->is_sought && !c->login->is_judged)
 		read_proof(c);

@@ -231,6 +231,25 @@ def test_a_flood_to_a_peer_takes_no_more_connections_than_its_pool_has(turnstile
         wait_until(lambda: is_idle(t))
 
 
+def test_a_connection_brings_one_request(turnstile):
+    """Whatever else it says while that is on its way is not listened to."""
+    with contextlib.ExitStack() as stack:
+        peer = stack.enter_context(SilentPeer())
+        t = turnstile(before({"2": {"host": peer.host, "port": peer.port}},
+                             server_tls_sslmode="disable", workers=1))
+        [asker] = send_cancels(stack, t, 1)
+        taken = peer.take()
+        for packet in (raw.cancel_request(pid_of_peer(2), b"abc\xff"),
+                       raw.startup({"user": APP_USER, "database": APP_DATABASE})):
+            asker.send(packet)
+            # The same thread has seen the packet when it has answered this one.
+            assert ask(t, pid_of_peer(1), b"abc\xff") == []
+        assert peer_pool(t, 2)["cl_active_cancel_req"] == 1 and not peer.has_more()
+        taken.close()
+        assert asker.until_closed() == []
+        wait_until(lambda: is_idle(t))
+
+
 def test_the_queue_to_a_peer_is_bounded_and_shared_by_addresses(turnstile):
     """What does not fit is closed at once, as with a wrong key."""
     with contextlib.ExitStack() as stack:
