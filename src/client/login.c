@@ -380,17 +380,41 @@ static bool is_same_way(const struct way *a, const struct way *b)
 	return a->type == b->type && (!a->service || !strcmp(a->service, b->service));
 }
 
+/* The one rule of an auth_type that goes by the name that somebody has elsewhere; NULL: it does
+ * not.
+ */
+static const struct hba_rule *rule_for_all(const struct config *config, struct hba_rule *rule)
+{
+	const char *map = config->global.auth_ident_map;
+
+	*rule = (struct hba_rule){ .map = *map ? map : NULL };
+	switch (config->global.auth_type) {
+	case AUTH_TYPE_CERT:
+		rule->method = HBA_CERT;
+		rule->clientcert = CLIENTCERT_VERIFY_FULL;
+		return rule;
+	case AUTH_TYPE_PEER:
+		rule->method = HBA_PEER;
+		return rule;
+	default:
+		return NULL;
+	}
+}
+
 /* How it has to prove who it is.  False: in no way (*e). */
 static bool find_way(const struct client *c, const struct config *config, struct way *way,
 		     struct err *e)
 {
 	const struct hba_who who = who_is(c);
 	const struct hba_rule *rule;
+	struct hba_rule named;
 
 	*way = way_of(config, (enum auth_type)config->global.auth_type, NULL);
-	if (way->type != AUTH_TYPE_HBA)
+	rule = rule_for_all(config, &named);
+	if (!rule && way->type != AUTH_TYPE_HBA)
 		return true;
-	rule = hba_find(config->hba, &who);
+	if (!rule)
+		rule = hba_find(config->hba, &who);
 	if (!rule || rule->method == HBA_REJECT)
 		return refuse_by_rules(c, rule, e);
 	*way = way_of(config, types[rule->method], rule);

@@ -122,6 +122,14 @@ static void check_hba(const struct check *k)
 		COMPLAIN(k, auth_type, "hba needs its rules: set auth_hba_file");
 	else if (c->global.auth_type == AUTH_TYPE_HBA && !c->hba && !k->problems->nerrors)
 		COMPLAIN(k, auth_type, "the rules are read with the file only: write hba there");
+	if (c->global.auth_type == AUTH_TYPE_CERT &&
+	    c->global.client_tls_sslmode < SSLMODE_VERIFY_CA)
+		COMPLAIN(k, auth_type,
+			 "cert wants certificates, which are only asked for with "
+			 "client_tls_sslmode = verify-ca or verify-full");
+	if (*c->global.auth_ident_map && !c->ident && !k->problems->nerrors)
+		COMPLAIN(k, auth_ident_map,
+			 "is for auth_type = cert and peer, and needs auth_ident_file");
 	if (line && c->global.client_tls_sslmode < SSLMODE_VERIFY_CA)
 		COMPLAIN(k, auth_hba_file,
 			 "%s:%d wants a certificate, which is only asked for with "

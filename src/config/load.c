@@ -501,7 +501,7 @@ static void load_ident(struct loader *l)
 	struct buf text = { 0 };
 	struct err e;
 
-	if (c->global.auth_type != AUTH_TYPE_HBA || !*path)
+	if (!*path || (c->global.auth_type != AUTH_TYPE_HBA && !*c->global.auth_ident_map))
 		return;
 	if (l->read(l->arg, path, false, &text, &e))
 		c->ident = ident_parse(buf_peek(&text), path, on_fault, l->draft.problems);

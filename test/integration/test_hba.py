@@ -202,6 +202,54 @@ def test_cert_with_a_map(start_tls, certificates):  # noqa: F811
         with_certificate(t, certificates)
 
 
+def test_auth_type_cert(primary, turnstile, rules, certificates):  # noqa: F811
+    """One rule for all, with its map; who comes by any other way does not come in."""
+    def settings(**more):
+        return secured(certificates, "verify-ca", client_tls_ca_file=certificates / "ca.crt",
+                       auth_type="cert", **more)
+    users = {APP_USER: APP_PASSWORD, "other": "x", f"{APP_USER}_too": "x"}
+    entry = {"user": APP_USER, "password": APP_PASSWORD}
+    for more, name, wrong in (
+            ({}, APP_USER, "other"),
+            ({"auth_ident_map": "m", "auth_ident_file": rules.put(
+                "ident.conf", "m /^(.*)$ \\1_too")}, f"{APP_USER}_too", APP_USER)):
+        t = turnstile(shop(primary, settings(**more), entry), users)
+        with with_certificate(t, certificates, user=name, password="") as connection:
+            assert connection.execute("SELECT 2").fetchone() == (2,)
+        for kwargs in ({"user": wrong}, {"user": name, "sslmode": "disable", "sslcert": None,
+                                         "sslkey": None}):
+            with pytest.raises(psycopg.OperationalError,
+                               match="certificate authentication failed|TLS is required"):
+                with_certificate(t, certificates, **kwargs)
+        with pytest.raises(psycopg.OperationalError, match="certificate authentication failed"):
+            psycopg.connect(host=str(t.dir), port=t.port, user=name, dbname=APP_DATABASE)
+
+
+def test_auth_type_peer(primary, turnstile, rules):
+    """By a Unix socket and a map; not by TCP, whatever the password."""
+    t = turnstile(shop(primary, {"auth_type": "peer", "auth_ident_map": "m",
+                                 "auth_ident_file": rules.put(
+                                     "ident.conf", f"m /^({ME[:2]}.*)$ {APP_USER}")},
+                       {"user": APP_USER, "password": APP_PASSWORD}), {"other": "x"})
+    with psycopg.connect(host=str(t.dir), port=t.port, user=APP_USER, dbname=APP_DATABASE) as c:
+        assert c.execute("SELECT 2").fetchone() == (2,)
+    for host, user in ((str(t.dir), "other"), (t.host, APP_USER)):
+        with pytest.raises(psycopg.OperationalError, match="peer authentication failed"):
+            psycopg.connect(host=host, port=t.port, user=user, password=APP_PASSWORD,
+                            dbname=APP_DATABASE)
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"auth_type": "cert"}, "auth_type: cert wants certificates"),
+    ({"auth_type": "peer", "auth_ident_map": "m"}, "auth_ident_map: .*needs auth_ident_file"),
+])
+def test_i8_what_such_a_type_lacks_is_said(primary, turnstile, settings, words):
+    t = turnstile(shop(primary))
+    with pytest.raises(psycopg.Error, match="RELOAD failed"):
+        t.reload({"pgturnstile": settings})
+    t.wait_log(words)
+
+
 def test_clientcert_besides_a_password(start_tls, certificates):  # noqa: F811
     t = start_tls("hostssl all all all scram-sha-256 clientcert=verify-full", users={"other": "x"})
     with_certificate(t, certificates).close()
