@@ -169,7 +169,7 @@ struct group {
 	bool has_fence;       /* its writes matter to who reads on replicas */
 	uint8_t isolation; /* that sessions begin with on the primary: enum server_isolation … */
 	unsigned isolation_defaults; /* … as long as this is the number of their defaults */
-	bool asks_isolation;         /* somebody would know it */
+	bool minds_isolation;        /* a transaction of it has been READ ONLY on a replica */
 	bool reads_by_default;       /* sessions begin with default_transaction_read_only there */
 	bool gone; /* its database or tenant left the config: closes when its clients do */
 };

@@ -46,7 +46,7 @@ static inline bool early_must_ask(const struct client *c)
 	const struct settings *set = &c->group->set;
 
 	return (set->early_commit || set->promote || c->begin_promotes ||
-		c->group->asks_isolation) &&
+		c->group->minds_isolation) &&
 	       early_lacks_isolation(c);
 }
 /* Whether that is under way, which is nothing to the server's client. */

@@ -171,7 +171,6 @@ static void on_asked(struct server *s, void *arg PGT_UNUSED, const struct report
 	if (!gate_is_replicas(s)) {
 		group->isolation = s->isolation;
 		group->isolation_defaults = s->defaults;
-		group->asks_isolation = false;
 	}
 	attach_on_surveyed(s);
 }

@@ -57,15 +57,12 @@ static bool is_end(const struct sql_facts *facts)
  */
 
 /* What sessions begin with, as the primary has told. */
-static bool knows_isolation(const struct group *group)
-{
-	return group->isolation != ISOLATION_UNKNOWN &&
-	       group->isolation_defaults == supply_defaults(group);
-}
-
 static bool is_read_committed(const struct client *c, const struct statement *begin)
 {
-	return c->group->isolation == ISOLATION_READ_COMMITTED && knows_isolation(c->group) &&
+	const struct group *group = c->group;
+
+	return group->isolation == ISOLATION_READ_COMMITTED &&
+	       group->isolation_defaults == supply_defaults(group) &&
 	       !param_set_get(c->wanted, SLICE(ISOLATION_DEFAULT)) &&
 	       !sql_spells(statement_text(begin), SLICE("isolation"));
 }
@@ -99,7 +96,7 @@ void promote_answered(struct client *c, struct statement *begin)
 {
 	if (!c->begin_reads || c->begun || c->whose || c->listening || c->pins)
 		return;
-	c->group->asks_isolation |= !knows_isolation(c->group);
+	c->group->minds_isolation = true;
 	if (c->asks_plainly && is_read_committed(c, begin))
 		c->begun = statement_ref(begin);
 }

@@ -146,8 +146,8 @@ class Watch(contextlib.ExitStack):
         self.writes += wrote
         self.on_replica += read
         self.rescued += rescued
-        if lost and in_transaction and error and error["C"] == "0A000":
-            self.lost += 1  # a READ ONLY transaction there comes upon an unlogged table, or wants to write
+        if lost and in_transaction and error and error["C"] in ("0A000", "XX000"):
+            self.lost += 1  # a READ ONLY transaction there comes upon an unlogged table, or makes a large object
             return
         if lost:
             raise Stray(f"failed on the replica and was not asked again: {where}\n{error}")
