@@ -22,6 +22,8 @@ void hash_init(void);
 uint64_t hash_bytes(const void *p, size_t n);
 /* Continues: the hash of bytes under a seed, for keys of several parts. */
 uint64_t hash_more(uint64_t seed, const void *p, size_t n);
+/* The same in each process, for what is compared between two: no key of a table. */
+uint64_t hash_stable(uint64_t seed, const void *p, size_t n);
 /* The same in 128 bits, where equal hashes stand for equal keys: h is the seed, and the hash. */
 void hash_more128(uint64_t h[2], const void *p, size_t n);
 

@@ -107,6 +107,8 @@ struct client_host {
 	bool (*enter)(struct client *c, struct err *e);
 	/* Draws a key for it that is unique among the workers. */
 	void (*assign_key)(struct client *c);
+	/* It has one already, of another process. */
+	void (*keep_key)(struct client *c);
 	/* It is gone. */
 	void (*forget_key)(struct client *c);
 };
@@ -230,6 +232,14 @@ void client_vouch(struct client *c);
 
 /* A new connection: a stranger, or one too many of them (->stranger). */
 struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer);
+
+/* A session of another process: its socket, and what it takes along, which is taken.  It goes the
+ * way of a login that has been proved. */
+void client_arrive(struct client_host *host, int fd, struct passport *passport);
+/* What it takes along, until it is ready; NULL: it has begun here. */
+const struct passport *client_passport(const struct client *c);
+/* It has taken it along: the session goes on. */
+void client_go_on(struct client *c);
 
 /* For lines in the log; its address goes into *room. */
 struct log_about client_about(const struct client *c, char room[LOG_ADDRESS_MAX]);

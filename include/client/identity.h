@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "config/config.h"
 #include "pool/pool.h"
+#include "wire/passport.h"
 #include "wire/startup.h"
 
 struct startup_setting {
@@ -43,10 +44,15 @@ struct identity {
 	uint8_t sought_way;  /* … found by this enum tenant_by_way */
 	uint32_t answered;   /* ways, as bits, whose tenant has been looked up */
 	struct err *why_not; /* or could not be, because of this; NULL: they have */
+	char *brought;       /* of a session of another process: the tenant that it is of, "": of
+			      * none; NULL: it is of this process … */
+	char *brought_id;    /* … and the id of the one that it has chosen, or "" */
 };
 
 /* Reads the packet.  False: it makes no sense (*e), and needs no proof to be told so. */
 bool identity_init(struct identity *id, const struct startup *startup, struct err *e);
+/* Of a session that another process has had. */
+void identity_bring(struct identity *id, const struct passport *p);
 /* The host name that it asked for over TLS, when it did. */
 void identity_set_host(struct identity *id, const char *host);
 /* Looks it up in a config; may be repeated with another.  While something is sought it counts as

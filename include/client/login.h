@@ -19,6 +19,9 @@ void client_login_give_up(struct client *c);
 struct client_login *client_login_new(void);
 void client_login_free(struct client_login *login);
 
+/* A connection that another process has had: finds it a home.  Takes what it takes along. */
+void client_login_bring(struct client *c, struct passport *passport);
+
 /* A direct TLS handshake begins. */
 void client_login_direct_tls(struct client *c);
 

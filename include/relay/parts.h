@@ -77,6 +77,8 @@ static inline bool is_in_transaction(const struct client *c)
 
 /* Nobody uses the group any more: frees it. */
 void relay_take_out_group(struct relay *r, struct group *group);
+/* Closes the servers that nobody uses. */
+void relay_drop_idle(struct group *group);
 /* A request in the queue never reached a server: it is answered here, with *e.  A BEGIN that has
  * been answered waits on, unless it was followed by one. */
 void relay_end_waiting(struct client *c, const struct err *e);
@@ -142,6 +144,19 @@ static inline bool attach_is_paused(const struct pool *pool)
 void attach_take_away(struct server *s);
 /* Something took so long, for a tenant or NULL. */
 void attach_record(struct pool *pool, struct tenant *tenant, enum latency_part part, usec_t took);
+
+/* ---- move.c: sessions that go to another process ------------------------------------------------
+ */
+
+/* The client has no server any more, and may have come to rest. */
+void move_note_leaver(struct client *c);
+static inline void move_note(struct client *c)
+{
+	if (relay_of(c)->give)
+		move_note_leaver(c);
+}
+/* It has entered its group with what it takes along: its session goes on, or is ended. */
+void move_settle_in(struct client *c);
 
 /* ---- supply.c: connections of a pool ------------------------------------------------------------
  */
@@ -759,6 +774,8 @@ struct slot *sequence_slot(const struct client *c, const struct pool *pool);
 bool sequence_allow(const struct client *c, uint8_t sequence, struct err *e);
 /* The text goes out; true: the client has to keep its server from now on. */
 bool sequence_note(struct client *c, uint8_t sequence);
+/* Its values are on a server that it cannot get. */
+void sequence_lose(struct client *c);
 /* The session has discarded its values. */
 void sequence_forget(struct client *c);
 

@@ -26,6 +26,9 @@ struct said;
 /* Statements of a worker that are found without a hash; a power of two. */
 #define STATEMENTS_FOUND 64
 
+/* Of relay_give_away(). */
+typedef void relay_give_fn(void *arg, int fd, struct buf *passport);
+
 struct relay {
 	struct net *net;
 	struct config *config;          /* in force; a reference */
@@ -60,7 +63,10 @@ struct relay {
 	    deferred; /* clients whose BEGIN waits, by client.begin_link; the oldest first */
 	struct loop_timer defer_timer;
 	bool defer_timer_runs;
-	bool suspended; /* SUSPEND: nothing is read from clients */
+	bool suspended;      /* SUSPEND: nothing is read from clients */
+	relay_give_fn *give; /* another process has the sessions: see move.c; else NULL */
+	void *give_arg;
+	struct buf leavers; /* pointers to clients whose transaction has ended in this turn */
 };
 
 void relay_init(struct relay *r, struct net *net, struct config *config,
@@ -81,6 +87,13 @@ void relay_cancel(struct client *c);
 
 /* Timeouts, waiting clients, idle servers, min_pool_size: some times a second. */
 void relay_sweep(struct relay *r, usec_t now);
+
+/* Another process has the sessions from here on: each is given to it, as soon as nothing is under
+ * way for it, and leaves.  give() takes the socket and the bytes of its passport.  NULL: no more.
+ */
+void relay_give_away(struct relay *r, relay_give_fn *give, void *arg);
+/* At the end of a turn: those whose transaction has ended in it. */
+void relay_give_leavers(struct relay *r);
 
 /* SUSPEND: reads nothing from clients; and goes on. */
 void relay_suspend(struct relay *r, bool on);

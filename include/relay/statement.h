@@ -119,6 +119,10 @@ bool statement_parse_unasked(struct client *c, struct slice name, struct slice b
 /* Whether the client, and its worker, may have one more text of n bytes kept (I6); is_known: the
  * text is there already.  False: *e. */
 bool statement_has_room(const struct client *c, size_t n, bool is_known, struct err *e);
+/* Those of the client, for its passport.  False: not all of them can go along. */
+bool statement_write_all(struct client *c, struct buf *out);
+/* Those of its passport are its own. */
+void statement_read_all(struct client *c, struct slice statements);
 /* What a name stands for; NULL: nothing. */
 struct statement *statement_find(const struct client *c, struct slice name);
 /* Makes the client's server know the statement that name stands for, and tells the name it has

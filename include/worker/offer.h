@@ -21,13 +21,17 @@
 
 /* The first byte of a packet. */
 enum takeover_word {
-	WORD_HELLO = 'H',   /* to the running process: the format, the version in words */
-	WORD_REFUSED = 'R', /* back: why not, in words */
-	WORD_SOCKET = 'L',  /* back: one of the offer, with its descriptor */
-	WORD_OFFERED = 'O', /* back: that is all; the format, the version, the process */
-	WORD_READY = 'Y',   /* to it: the new one serves; its process */
-	WORD_QUOTAS = 'Q',  /* back: the ledger, in parts: whether there is more, and text */
-	WORD_LEAVING = 'B', /* to it: the new one ends, and nobody is to serve in its place */
+	WORD_HELLO = 'H',       /* to the running process: the format, the version in words */
+	WORD_REFUSED = 'R',     /* back: why not, in words */
+	WORD_SOCKET = 'L',      /* back: one of the offer, with its descriptor */
+	WORD_OFFERED = 'O',     /* back: that is all; the format, the version, the process */
+	WORD_READY = 'Y',       /* to it: the new one serves; its process */
+	WORD_QUOTAS = 'Q',      /* back: the ledger, in parts: whether there is more, and text */
+	WORD_SESSION = 'S',     /* back: a part of a passport, more follows */
+	WORD_SESSION_END = 'E', /* back: its last part, with the socket */
+	WORD_CANCEL = 'C',      /* to it: a number, a cancel key */
+	WORD_CANCEL_DONE = 'D', /* back: its number */
+	WORD_LEAVING = 'B',     /* to it: the new one ends, and nobody is to serve in its place */
 };
 
 enum offer_kind { OFFER_CLIENTS, OFFER_HTTP, OFFER_PIDFILE, OFFER_TAKEOVER };

@@ -33,6 +33,7 @@ struct peer_request {
 	uint32_t pid;
 	uint16_t secret_len;
 	uint8_t secret[CANCEL_KEY_MAX];
+	void *owner; /* of whoever set over() */
 	/* It has been delivered, or cannot be; called once. */
 	void (*over)(struct peer_request *r);
 };

@@ -12,16 +12,30 @@
 #define PGT_WORKER_TAKEOVER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
+struct buf;
 struct control;
+struct peer_request;
 struct takeover;
 
 /* Listens for a successor, as takeover_socket says; what is wrong is logged. */
 struct takeover *takeover_new(struct control *c);
 /* This process serves: tells the one that it takes over from, if there is one. */
 void takeover_begin(struct takeover *t);
-/* That one still lives: what it has left will come here. */
+/* Something is still to come or to go: of the one before this, to the one behind. */
 bool takeover_goes_on(const struct takeover *t);
+/* Whether this process has taken over; any thread. */
+bool takeover_has_predecessor(const struct takeover *t);
+
+/* A session goes to the successor, or comes back here when there is none any more.  Takes the
+ * socket. */
+void takeover_send_session(struct takeover *t, int fd, const struct buf *passport);
+
+/* A cancel request whose key nobody has here: asks the one before this.  over() follows. */
+void takeover_cancel(struct takeover *t, struct peer_request *r);
+/* One of the successor's has been delivered, or cannot be. */
+void takeover_answer_cancel(struct takeover *t, uint64_t number);
 void takeover_free(struct takeover *t);
 
 #endif

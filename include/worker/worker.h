@@ -65,6 +65,16 @@ void worker_free(struct worker *w);
 /* deliver() runs on the worker's thread with the worker as its receiver. */
 void worker_post(struct worker *w, struct mail *mail, mail_fn *deliver);
 
+/* A session that another process has had: its socket, and what it takes along. */
+void worker_bring(struct worker *w, int fd, struct passport *passport);
+
+/* ---- the control thread, while workers run ------------------------------------------------------
+ */
+
+/* A cancel request that has come to another process; takeover_answer_cancel() with its number
+ * follows.  The secret is no longer than CANCEL_KEY_MAX. */
+void worker_cancel(struct control *control, uint64_t number, uint32_t pid, struct slice secret);
+
 /* ---- the worker's own thread ------------------------------------------------------------------
  */
 
@@ -72,6 +82,8 @@ void worker_post(struct worker *w, struct mail *mail, mail_fn *deliver);
 void worker_accept(struct worker *w, bool on);
 /* Stops and starts to take new clients and to read from those that are there. */
 void worker_suspend(struct worker *w, bool on);
+/* Another process has its sessions from now on, as they come to rest; and the way back. */
+void worker_give_away(struct worker *w, bool on);
 /* Another version is in force; takes the references, and gives those that it had. */
 struct setup worker_reconfigure(struct worker *w, struct setup setup);
 

@@ -91,6 +91,11 @@ uint64_t hash_more(uint64_t seed, const void *p, size_t n)
 	return siphash13(key[0] ^ seed, key[1], p, n);
 }
 
+uint64_t hash_stable(uint64_t seed, const void *p, size_t n)
+{
+	return siphash13(seed, UINT64_C(0x9e3779b97f4a7c15), p, n);
+}
+
 /* SipHash's own form with two words of output. */
 void hash_more128(uint64_t h[2], const void *p, size_t n)
 {

@@ -14,6 +14,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 /* How long a client may take to read its last error. */
 #define FAREWELL_PATIENCE (5 * USEC_PER_SEC)
@@ -97,7 +98,7 @@ void client_vouch(struct client *c)
 	c->stranger = STRANGER_NO;
 }
 
-struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer)
+static struct client *make(struct client_host *host, int fd, const struct conn_addr *peer)
 {
 	static _Atomic uint64_t last_id;
 	struct client *c = xnew(struct client);
@@ -111,8 +112,6 @@ struct client *client_new(struct client_host *host, int fd, const struct conn_ad
 	list_init(&c->begin_link);
 	conn_open(&c->conn, host->net, fd, &client_conn_events);
 	c->conn.peer = *peer;
-	c->conn.sniff = host->tls != NULL && peer->family != AF_UNIX;
-	c->stranger = strangers_enter(peer, strangers_max(&host->config->global));
 	c->connected_at = loop_now(host->net->loop);
 	c->request_at = c->connected_at;
 	list_push_back(&host->newcomers, &c->link);
@@ -128,6 +127,26 @@ struct net_origin client_from(const struct client *c)
 
 	memcpy(from.ip, c->conn.peer.ip, sizeof(from.ip));
 	return from;
+}
+
+struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer)
+{
+	struct client *c = make(host, fd, peer);
+
+	c->conn.sniff = host->tls != NULL && peer->family != AF_UNIX;
+	c->stranger = strangers_enter(peer, strangers_max(&host->config->global));
+	return c;
+}
+
+void client_arrive(struct client_host *host, int fd, struct passport *passport)
+{
+	struct sockaddr_storage ss = { 0 };
+	socklen_t len = sizeof(ss);
+	struct conn_addr peer;
+
+	getpeername(fd, (struct sockaddr *)&ss, &len);
+	conn_addr_set(&peer, (struct sockaddr *)&ss);
+	client_login_bring(make(host, fd, &peer), passport);
 }
 
 struct log_about client_about(const struct client *c, char room[LOG_ADDRESS_MAX])

@@ -92,6 +92,19 @@ bool identity_init(struct identity *id, const struct startup *startup, struct er
 	return true;
 }
 
+void identity_bring(struct identity *id, const struct passport *p)
+{
+	struct slice pairs = p->base;
+	const char *name, *value;
+
+	*id = (struct identity){ .user = xstrdup(p->user),
+				 .database = xstrdup(p->database),
+				 .brought = xstrdup(p->tenant),
+				 .brought_id = xstrdup(p->session_id) };
+	while (pairs.n && passport_next_pair(&pairs, &name, &value))
+		add_setting(id, slice_str(name), slice_str(value));
+}
+
 const char *identity_other_name(const struct identity *id)
 {
 	return id->is_console ? console_names[!strcmp(id->database, console_names[0])] : NULL;
@@ -272,9 +285,47 @@ static void seek(struct identity *id, const struct finding *found, enum tenant_b
 	refuse(id);
 }
 
+/* It has told its tenant to another process, which sends the name. */
+static void find_brought(struct identity *id, const struct config *config)
+{
+	const struct finding found = { config_tenant_by_name(config, slice_str(id->brought)),
+				       id->brought, id->brought, false };
+	struct finding suffix;
+
+	if (!*id->brought)
+		return;
+	if (must_seek(id, config, &found, TENANT_BY_USER)) {
+		seek(id, &found, TENANT_BY_USER);
+		return;
+	}
+	suffix = tenant_by_has(&config->global.tenant_by, TENANT_BY_USER_SUFFIX)
+		     ? by_user_suffix(id, config)
+		     : (struct finding){ 0 };
+	if (!suffix.said || strcmp(suffix.said, id->brought) != 0)
+		set_text(&id->auth_user, id->user);
+	take_tenant(id, config, &found, TENANT_BY_USER);
+}
+
+/* The one that it has chosen must be known by the time that it has a session here. */
+static void seek_chosen(struct identity *id, const struct config *config)
+{
+	struct slice chosen = slice_str(id->brought_id);
+	const struct finding found = { config_tenant_by_business_id(config, chosen), id->brought_id,
+				       id->brought_id, true };
+
+	if (!id->is_refused && must_seek(id, config, &found, TENANT_BY_SET))
+		seek(id, &found, TENANT_BY_SET);
+}
+
 static void find_tenant(struct identity *id, const struct config *config)
 {
 	const struct tenant_by *by = &config->global.tenant_by;
+
+	if (id->brought) {
+		find_brought(id, config);
+		seek_chosen(id, config);
+		return;
+	}
 
 	for (unsigned i = 0; i < by->n; i++) {
 		enum tenant_by_way way = by->ways[i];
@@ -400,5 +451,7 @@ void identity_fini(struct identity *id)
 	free(id->business_id);
 	free(id->sought);
 	free(id->why_not);
+	free(id->brought);
+	free(id->brought_id);
 	*id = (struct identity){ 0 };
 }

@@ -65,7 +65,8 @@ struct client_login {
 	bool has_scram;
 	bool has_client_key;
 	uint8_t client_key[SCRAM_KEY_LEN];
-	char *given; /* password of PROOF_PLAIN */
+	char *given;              /* password of PROOF_PLAIN */
+	struct passport passport; /* of a session that another process has had; else empty */
 };
 
 struct client_login *client_login_new(void)
@@ -94,6 +95,7 @@ void client_login_free(struct client_login *login)
 	if (login->given)
 		mem_wipe(login->given, strlen(login->given));
 	free(login->given);
+	passport_fini(&login->passport);
 	config_unref(login->config);
 	mem_wipe(login, sizeof(*login));
 	free(login);
@@ -542,6 +544,16 @@ static enum step proved(struct client *c)
 	return STEP_CLOSED; /* what comes now is the session's */
 }
 
+static void begin_session(struct client *c)
+{
+	client_login_free(c->login);
+	c->login = NULL;
+	c->phase = CLIENT_READY;
+	conn_resume(&c->conn);
+	if (conn_input(&c->conn).n)
+		conn_kick(&c->conn);
+}
+
 void client_welcome(struct client *c, struct param_set *told)
 {
 	struct buf *out = conn_output(&c->conn);
@@ -559,9 +571,7 @@ void client_welcome(struct client *c, struct param_set *told)
 	buf_put(out, c->secret, c->secret_len);
 	msg_end(out, m);
 	msg_put_ready(out, 'I');
-	client_login_free(c->login);
-	c->login = NULL;
-	c->phase = CLIENT_READY;
+	begin_session(c);
 	if (c->group)
 		c->group->counters.client_login_count++;
 	if (c->host->config->global.log_connections) {
@@ -570,9 +580,22 @@ void client_welcome(struct client *c, struct param_set *told)
 
 		log_about(LOG_LEVEL_INFO, &about, "login");
 	}
-	conn_resume(&c->conn);
-	if (conn_input(&c->conn).n)
-		conn_kick(&c->conn);
+}
+
+/* What it has proved to another process it has to prove to servers here. */
+static void lend_brought(const struct passport *p, struct credential *to)
+{
+	if (*p->password) {
+		free(to->password);
+		to->password = xstrdup(p->password);
+		to->has_password = true;
+	}
+	if (p->client_key.n == sizeof(to->client_key) &&
+	    p->server_key.n == sizeof(to->server_key)) {
+		memcpy(to->client_key, p->client_key.p, sizeof(to->client_key));
+		memcpy(to->server_key, p->server_key.p, sizeof(to->server_key));
+		to->has_scram_keys = true;
+	}
 }
 
 void client_lend_secret(const struct client *c, struct group *group)
@@ -601,6 +624,8 @@ void client_lend_secret(const struct client *c, struct group *group)
 		memcpy(to->server_key, entry->scram.server_key, sizeof(to->server_key));
 		to->has_scram_keys = true;
 	}
+	if (client_passport(c) && !*database->user)
+		lend_brought(&login->passport, to);
 }
 
 /* ---- proof ----------------------------------------------------------------------------------- */
@@ -701,6 +726,64 @@ static bool must_look_up(const struct client *c)
 	       !is_exempt(c) && config_asks_secrets(login->config, database, &set);
 }
 
+/* ---- sessions of another process ----------------------------------------------------------------
+ */
+
+static void go_home(struct client *c);
+
+const struct passport *client_passport(const struct client *c)
+{
+	return c->login && c->login->passport.bytes.data ? &c->login->passport : NULL;
+}
+
+/* Whether by the configuration of this process it is who it was by the other's. */
+static bool is_still_itself(const struct identity *id, const struct passport *p, struct err *e)
+{
+	if (id->is_refused)
+		*e = id->refusal;
+	else if (strcmp(id->server_user, p->server_user) || strcmp(id->tenant, p->tenant) ||
+		 strcmp(id->business_id, p->tenant_id))
+		err_set(e, "57P01", "the configuration has changed, please connect again");
+	else
+		return true;
+	return false;
+}
+
+/* What it has proved was asked for by the other process. */
+static void enter_proved(struct client *c)
+{
+	struct err e;
+
+	client_vouch(c);
+	c->phase = CLIENT_WELCOME;
+	if (!is_still_itself(&c->login->id, &c->login->passport, &e) || !c->host->enter(c, &e))
+		refuse(c, &e);
+}
+
+void client_login_bring(struct client *c, struct passport *passport)
+{
+	struct client_login *login = c->login;
+
+	login->passport = *passport;
+	*passport = (struct passport){ 0 };
+	login->has_identity = true;
+	identity_bring(&login->id, &login->passport);
+	c->user = xstrdup(login->id.user);
+	c->connected_at = (usec_t)login->passport.connected_at;
+	go_home(c);
+}
+
+void client_go_on(struct client *c)
+{
+	const struct passport *p = client_passport(c);
+
+	c->pid = (uint32_t)p->pid;
+	c->secret_len = (uint8_t)p->secret.n;
+	memcpy(c->secret, p->secret.p, p->secret.n);
+	c->host->keep_key(c);
+	begin_session(c);
+}
+
 void client_login_begin(struct client *c)
 {
 	struct client_login *login = c->login;
@@ -712,6 +795,10 @@ void client_login_begin(struct client *c)
 	identity_resolve(&login->id, login->config);
 	login->entry = userlist_find(login->config->userlist, slice_str(login->id.auth_user));
 	login->is_barred = is_barred(c, login->config);
+	if (client_passport(c)) {
+		enter_proved(c);
+		return;
+	}
 	c->phase = CLIENT_AUTH;
 	if (!is_exempt(c) && !find_way(c, login->config, &login->way, &e)) {
 		refuse(c, &e);

@@ -94,6 +94,7 @@ void attach_take_away(struct server *s)
 	s->carrying = 0;
 	context_check_again(s);
 	rescue_forget(s);
+	move_note(c);
 	if (c->begun)
 		promote_forget(c);
 	if (s->timed)

@@ -188,12 +188,17 @@ void relay_suspend(struct relay *r, bool on)
 	local_rearm(r);
 }
 
-static void drop_idle(struct group *group, void *arg PGT_UNUSED)
+void relay_drop_idle(struct group *group)
 {
 	GROUP_FOREACH_POOL (pool, group)
 		LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE])
 			server_drop(
 			    container_of(container_of(at, struct slot, link), struct server, slot));
+}
+
+static void drop_idle(struct group *group, void *arg PGT_UNUSED)
+{
+	relay_drop_idle(group);
 }
 
 void relay_close_idle(struct relay *r, const char *database)

@@ -166,6 +166,10 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 	client_lend_secret(c, group);
 	c->base = session_wanted(id, group);
 	c->wanted = param_set_ref(c->base);
+	if (client_passport(c)) {
+		move_settle_in(c);
+		return true;
+	}
 	if (c->wanted->welcome && !group->replication)
 		client_welcome(c, c->wanted->welcome);
 	else
@@ -322,6 +326,7 @@ void relay_fini(struct relay *r)
 	sql_classifier_free(r->classifier);
 	sql_shapes_free(r->shapes);
 	insight_fini(r);
+	buf_fini(&r->leavers);
 	config_unref(r->config);
 	if (r->server_tls)
 		tls_context_unref(r->server_tls);

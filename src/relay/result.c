@@ -103,8 +103,8 @@ static uint64_t digest_of_result(struct slice body)
 		read_bytes(&r, 6); /* where it comes from */
 		type = read_bytes(&r, 10);
 		read_bytes(&r, 2); /* as text or binary */
-		digest = hash_more(digest, name.p, name.n + 1);
-		digest = hash_more(digest, type.p, type.n);
+		digest = hash_stable(digest, name.p, name.n + 1);
+		digest = hash_stable(digest, type.p, type.n);
 	}
 	return digest;
 }

@@ -78,6 +78,11 @@ bool sequence_note(struct client *c, uint8_t sequence)
 	return pins;
 }
 
+void sequence_lose(struct client *c)
+{
+	c->sequence_server = LOST;
+}
+
 void sequence_forget(struct client *c)
 {
 	c->sequence_server = 0;

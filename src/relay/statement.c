@@ -16,6 +16,7 @@
 #include "relay/statement_parts.h"
 #include "sql/moment.h"
 #include "wire/frame.h"
+#include "wire/passport.h"
 #include "wire/read.h"
 #include "wire/write.h"
 
@@ -390,6 +391,69 @@ struct statement *statement_find(const struct client *c, struct slice name)
 		return c->statements ? c->statements->unnamed : NULL;
 	n = statement_name_find(c, name);
 	return n ? n->statement : NULL;
+}
+
+/* ---- to another process, and from there ---------------------------------------------------------
+ */
+
+static void write_one(struct buf *out, const char *name, const struct statement *st, bool is_told,
+		      bool is_outdated)
+{
+	const struct passport_statement one = { .name = name,
+						.is_told = is_told,
+						.is_outdated = is_outdated,
+						.result = st->result,
+						.body = slice_of(st->body, st->len) };
+
+	passport_put_statement(out, &one);
+}
+
+/* Texts are read anew there, by the settings of then, as on a server that has not met them.  What
+ * SQL has made is on a server. */
+bool statement_write_all(struct client *c, struct buf *out)
+{
+	struct client_statements *own = c->statements;
+
+	if (!own)
+		return true;
+	if (own->nmade)
+		return false;
+	for (struct hlink *l = hmap_walk(&own->names, NULL); l; l = hmap_walk(&own->names, l)) {
+		const struct statement_name *n = container_of(l, struct statement_name, link);
+
+		write_one(out, n->name, n->statement, n->is_told,
+			  n->changes != n->statement->changes);
+	}
+	if (own->unnamed)
+		write_one(out, "", own->unnamed, false, false);
+	return true;
+}
+
+static void read_one(struct client *c, const struct passport_statement *one)
+{
+	struct statement *st = statement_intern(c, one->body);
+	struct statement_name *n;
+
+	if (!*one->name) {
+		statement_unnamed_set(c, st);
+		return;
+	}
+	n = name_new(slice_str(one->name), st);
+	n->is_told = one->is_told;
+	if (one->is_outdated || (st->result && one->result && one->result != st->result))
+		n->changes--;
+	else if (!st->result)
+		st->result = one->result;
+	statement_name_list(c, n);
+	statement_name_unref(n);
+}
+
+void statement_read_all(struct client *c, struct slice statements)
+{
+	struct passport_statement one;
+
+	while (statements.n && passport_next_statement(&statements, &one))
+		read_one(c, &one);
 }
 
 unsigned statement_count(const struct client *c)

@@ -325,6 +325,11 @@ static void deliver_accept(struct mail *mail, void *receiver)
 	worker_accept(receiver, unpack(mail));
 }
 
+static void deliver_give_away(struct mail *mail, void *receiver)
+{
+	worker_give_away(receiver, unpack(mail));
+}
+
 static void deliver_suspend(struct mail *mail, void *receiver)
 {
 	worker_suspend(receiver, unpack(mail));
@@ -417,9 +422,11 @@ void control_hand_over(struct control *c, bool on)
 	if (on && c->shutdown == SHUTDOWN_NOT) {
 		c->shutdown = SHUTDOWN_TAKEN_OVER;
 		begin_waiting(c);
+		post_to_all(c, deliver_give_away, true);
 	} else if (!on && c->shutdown == SHUTDOWN_TAKEN_OVER) {
 		c->shutdown = SHUTDOWN_NOT;
 		loop_timer_stop(c->loop, &c->quiet);
+		post_to_all(c, deliver_give_away, false);
 		post_to_all(c, deliver_accept, true);
 	}
 }

@@ -12,9 +12,11 @@
 #include "route/fence.h"
 #include "stats/event.h"
 #include "tenant/shared.h"
+#include "wire/passport.h"
 #include "wire/read.h"
 #include "worker/control.h"
 #include "worker/offer.h"
+#include "worker/peers.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -31,10 +33,22 @@ struct takeover {
 	struct loop_timer deadline;
 	struct packets predecessor; /* the one that this process has taken over from */
 	pid_t from;
-	struct buf ledger; /* its quotas, as far as they have come */
+	struct buf ledger;    /* its quotas, as far as they have come … */
+	struct buf session;   /* … and the passport of one of its sessions */
+	unsigned arrivals;    /* that have come */
+	struct list cancels;  /* requests that it was asked, by peer_request.link … */
+	uint64_t last_cancel; /* … and their numbers, by peer_request.since */
+	bool has_predecessor; /* from the start on */
 };
 
 static const struct log_about no_one;
+
+static void wipe(struct buf *b)
+{
+	if (b->data)
+		mem_wipe(b->data, b->cap);
+	buf_fini(b);
+}
 
 /* ---- a successor --------------------------------------------------------------------------------
  */
@@ -143,6 +157,73 @@ static void send_quotas(struct takeover *t)
 	buf_fini(&ledger);
 }
 
+static void on_cancel(struct takeover *t, struct reader *r)
+{
+	uint64_t high = read_u32(r), number = high << 32 | read_u32(r);
+	uint32_t pid = read_u32(r);
+	struct slice secret = read_bytes(r, read_left(r));
+
+	if (r->failed || secret.n > CANCEL_KEY_MAX || !secret.n)
+		packets_stop(&t->successor);
+	else
+		worker_cancel(t->control, number, pid, secret);
+}
+
+static void put_number(struct buf *out, enum takeover_word word, uint64_t number)
+{
+	buf_put_u8(out, (uint8_t)word);
+	buf_put_u32(out, (uint32_t)(number >> 32));
+	buf_put_u32(out, (uint32_t)number);
+}
+
+void takeover_answer_cancel(struct takeover *t, uint64_t number)
+{
+	struct buf packet = { 0 };
+
+	put_number(&packet, WORD_CANCEL_DONE, number);
+	packets_send(&t->successor, buf_peek(&packet), -1);
+	buf_fini(&packet);
+}
+
+static void bring(struct takeover *t, int fd, struct buf *bytes)
+{
+	struct control *c = t->control;
+	struct passport passport;
+	struct err e;
+
+	if (passport_take(&passport, bytes, &e)) {
+		worker_bring(&c->workers[t->arrivals++ % c->nworkers], fd, &passport);
+		return;
+	}
+	log_error("TAKEOVER: a session is lost, because its passport makes no sense: %s", e.text);
+	passport_fini(&passport);
+	close(fd);
+}
+
+void takeover_send_session(struct takeover *t, int fd, const struct buf *passport)
+{
+	struct buf packet = { 0 }, rest = { 0 };
+
+	buf_put_slice(&rest, buf_peek(passport));
+	if (!t->successor.loop) {
+		bring(t, fd, &rest);
+		return;
+	}
+	while (fd >= 0) {
+		bool is_last = buf_len(&rest) <= PART_MAX;
+		size_t n = is_last ? buf_len(&rest) : PART_MAX;
+
+		buf_clear(&packet);
+		buf_put_u8(&packet, is_last ? WORD_SESSION_END : WORD_SESSION);
+		buf_put(&packet, buf_head(&rest), n);
+		buf_consume(&rest, n);
+		packets_send(&t->successor, buf_peek(&packet), is_last ? fd : -1);
+		fd = is_last ? -1 : fd;
+	}
+	wipe(&packet);
+	wipe(&rest);
+}
+
 static void on_deadline(struct loop_timer *timer)
 {
 	struct takeover *t = container_of(timer, struct takeover, deadline);
@@ -188,6 +269,9 @@ static void on_successor_says(struct packets *p, struct slice bytes, int passed)
 		break;
 	case WORD_READY:
 		on_heir(t, &r);
+		break;
+	case WORD_CANCEL:
+		on_cancel(t, &r);
 		break;
 	case WORD_LEAVING:
 		t->is_left = true;
@@ -255,10 +339,73 @@ static void on_quotas(struct takeover *t, struct reader *r)
 	buf_fini(&t->ledger);
 }
 
+static void on_session(struct takeover *t, struct reader *r, bool is_last, int fd)
+{
+	struct buf bytes;
+
+	if (buf_len(&t->session) > PASSPORT_MAX || (is_last && fd < 0)) {
+		log_error("TAKEOVER: a session is lost: %s",
+			  fd < 0 ? "its socket has not come" : "its passport is too long");
+		wipe(&t->session);
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	buf_put_slice(&t->session, read_bytes(r, read_left(r)));
+	if (!is_last)
+		return;
+	bytes = t->session;
+	t->session = (struct buf){ 0 };
+	bring(t, fd, &bytes);
+}
+
+void takeover_cancel(struct takeover *t, struct peer_request *r)
+{
+	struct buf packet = { 0 };
+
+	if (!t->predecessor.loop) {
+		r->over(r);
+		return;
+	}
+	r->since = (usec_t)++t->last_cancel;
+	list_push_back(&t->cancels, &r->link);
+	put_number(&packet, WORD_CANCEL, t->last_cancel);
+	buf_put_u32(&packet, r->pid);
+	buf_put(&packet, r->secret, r->secret_len);
+	packets_send(&t->predecessor, buf_peek(&packet), -1);
+	wipe(&packet);
+}
+
+static void on_cancelled(struct takeover *t, struct reader *r)
+{
+	uint64_t high = read_u32(r), number = high << 32 | read_u32(r);
+
+	LIST_FOREACH_SAFE (at, &t->cancels) {
+		struct peer_request *request = container_of(at, struct peer_request, link);
+
+		if ((uint64_t)request->since != number)
+			continue;
+		list_del(at);
+		request->over(request);
+	}
+}
+
+/* What it has not answered nobody will. */
+static void end_cancels(struct takeover *t)
+{
+	LIST_FOREACH_SAFE (at, &t->cancels) {
+		struct peer_request *request = container_of(at, struct peer_request, link);
+
+		list_del(at);
+		request->over(request);
+	}
+}
+
 /* Whatever its clients write from here on, it has told nobody of. */
 static void end_predecessor(struct takeover *t)
 {
 	packets_stop(&t->predecessor);
+	end_cancels(t);
 	fence_floor = fence_now();
 	if (t->control->state.is_anothers)
 		state_take(&t->control->state, SLICE(""));
@@ -269,11 +416,20 @@ static void on_predecessor_says(struct packets *p, struct slice bytes, int passe
 	struct takeover *t = container_of(p, struct takeover, predecessor);
 	struct reader r = reader_of(bytes);
 
+	uint8_t word = read_u8(&r);
+
+	if (word == WORD_SESSION || word == WORD_SESSION_END) {
+		on_session(t, &r, word == WORD_SESSION_END, passed);
+		return;
+	}
 	if (passed >= 0)
 		close(passed);
-	switch (read_u8(&r)) {
+	switch (word) {
 	case WORD_QUOTAS:
 		on_quotas(t, &r);
+		break;
+	case WORD_CANCEL_DONE:
+		on_cancelled(t, &r);
 		break;
 	default:
 		log_error("TAKEOVER: what process %d says makes no sense", (int)t->from);
@@ -316,7 +472,12 @@ void takeover_begin(struct takeover *t)
 
 bool takeover_goes_on(const struct takeover *t)
 {
-	return t->predecessor.loop != NULL;
+	return t->predecessor.loop || (t->successor.loop && !list_is_empty(&t->successor.unsent));
+}
+
+bool takeover_has_predecessor(const struct takeover *t)
+{
+	return t->has_predecessor;
 }
 
 /* ---- beginning and end ------------------------------------------------------------------------
@@ -334,7 +495,9 @@ struct takeover *takeover_new(struct control *c)
 	struct err e;
 
 	t->control = c;
-	if (c->options.offer && c->options.offer->link >= 0)
+	list_init(&t->cancels);
+	t->has_predecessor = c->options.offer && c->options.offer->link >= 0;
+	if (t->has_predecessor)
 		fence_floor = FENCE_ALL;
 	offer_path(&c->config->global, &path);
 	t->path = xstrdup(buf_cstr(&path));
@@ -366,6 +529,8 @@ void takeover_free(struct takeover *t)
 		if (!t->heir)
 			unlink(t->path);
 	}
+	end_cancels(t);
+	wipe(&t->session);
 	buf_fini(&t->ledger);
 	free(t->path);
 	free(t);

@@ -18,10 +18,12 @@
 #include "worker/peers.h"
 #include "worker/secret_mail.h"
 #include "worker/sets.h"
+#include "worker/takeover.h"
 #include "worker/tenant_source.h"
 
 #include <signal.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define SWEEP_PERIOD (100 * USEC_PER_MSEC)
 
@@ -106,6 +108,12 @@ static void assign_key(struct client *c)
 	hmap_insert(&w->keys, &c->by_pid, hash_of(c->pid));
 }
 
+static void keep_key(struct client *c)
+{
+	if (c->pid)
+		hmap_insert(&worker_of(c->host)->keys, &c->by_pid, hash_of(c->pid));
+}
+
 static void forget_key(struct client *c)
 {
 	if (c->pid)
@@ -117,8 +125,10 @@ static void forget_key(struct client *c)
  * asker's. */
 struct cancel_mail {
 	struct mail mail;
-	struct worker *asked_at;
-	uint64_t asker; /* id of the connection that brought it, which may be gone by then */
+	struct worker *asked_at; /* NULL: another process has */
+	uint64_t
+	    asker; /* id of the connection that brought it, which may be gone by then; or its */
+	unsigned tried; /* workers that do not know the key */
 	struct peer_request request;
 };
 
@@ -139,6 +149,64 @@ static void deliver_receipt(struct mail *mail, void *receiver)
 	free_mail(m);
 }
 
+/* Of another process's request. */
+static void deliver_answer(struct mail *mail, void *receiver)
+{
+	struct cancel_mail *m = container_of(mail, struct cancel_mail, mail);
+	struct control *control = receiver;
+
+	if (!control->is_over)
+		takeover_answer_cancel(control->takeover, m->asker);
+	free_mail(m);
+}
+
+static void end_cancel(struct control *control, struct cancel_mail *m)
+{
+	if (m->asked_at)
+		worker_post(m->asked_at, &m->mail, deliver_receipt);
+	else
+		mailbox_post(&control->mailbox, &m->mail, deliver_answer);
+}
+
+static void on_passed_back(struct peer_request *r)
+{
+	struct cancel_mail *m = container_of(r, struct cancel_mail, request);
+
+	end_cancel(r->owner, m);
+}
+
+static void deliver_to_predecessor(struct mail *mail, void *receiver)
+{
+	struct cancel_mail *m = container_of(mail, struct cancel_mail, mail);
+	struct control *control = receiver;
+
+	if (control->is_over) {
+		free_mail(m);
+		return;
+	}
+	m->request.over = on_passed_back;
+	m->request.owner = control;
+	takeover_cancel(control->takeover, &m->request);
+}
+
+static void deliver_cancel(struct mail *mail, void *receiver);
+
+/* A session that has come from another process has a key that names a worker of that one: all are
+ * asked, and then that process, where it may have stayed. */
+static bool ask_next(struct worker *w, struct cancel_mail *m)
+{
+	struct control *control = w->control;
+
+	if (!takeover_has_predecessor(control->takeover))
+		return false;
+	if (++m->tried < control->nworkers)
+		worker_post(&control->workers[(w->index + 1) % control->nworkers], &m->mail,
+			    deliver_cancel);
+	else
+		mailbox_post(&control->mailbox, &m->mail, deliver_to_predecessor);
+	return true;
+}
+
 static void deliver_cancel(struct mail *mail, void *receiver)
 {
 	struct cancel_mail *m = container_of(mail, struct cancel_mail, mail);
@@ -155,7 +223,20 @@ static void deliver_cancel(struct mail *mail, void *receiver)
 		relay_cancel(c);
 		net_flush(&w->net);
 	}
-	worker_post(m->asked_at, mail, deliver_receipt);
+	if (c || !ask_next(w, m))
+		end_cancel(w->control, m);
+}
+
+void worker_cancel(struct control *control, uint64_t number, uint32_t pid, struct slice secret)
+{
+	struct cancel_mail *m = xnew(struct cancel_mail);
+
+	m->asker = number;
+	m->request.pid = pid;
+	m->request.secret_len = (uint16_t)secret.n;
+	memcpy(m->request.secret, secret.p, secret.n);
+	worker_post(&control->workers[cancel_pid_worker(&control->keys, pid)], &m->mail,
+		    deliver_cancel);
 }
 
 static void on_forwarded(struct peer_request *r)
@@ -475,6 +556,80 @@ void worker_suspend(struct worker *w, bool on)
 	relay_suspend(&w->relay, on);
 }
 
+/* ---- sessions that go to another process, and come from one -------------------------------------
+ */
+
+/* To the control thread, and from there. */
+struct voyage {
+	struct mail mail;
+	int fd;
+	struct buf bytes;         /* of one that goes … */
+	struct passport passport; /* … or comes */
+};
+
+static void end_voyage(struct voyage *v)
+{
+	if (v->fd >= 0)
+		close(v->fd);
+	if (v->bytes.data)
+		mem_wipe(v->bytes.data, v->bytes.cap);
+	buf_fini(&v->bytes);
+	passport_fini(&v->passport);
+	free(v);
+}
+
+static void deliver_departure(struct mail *mail, void *receiver)
+{
+	struct voyage *v = container_of(mail, struct voyage, mail);
+	struct control *control = receiver;
+
+	if (!control->is_over) {
+		takeover_send_session(control->takeover, v->fd, &v->bytes);
+		v->fd = -1;
+	}
+	end_voyage(v);
+}
+
+static void depart(void *arg, int fd, struct buf *passport)
+{
+	struct worker *w = arg;
+	struct voyage *v = xnew(struct voyage);
+
+	v->fd = fd;
+	v->bytes = *passport;
+	*passport = (struct buf){ 0 };
+	mailbox_post(&w->control->mailbox, &v->mail, deliver_departure);
+}
+
+void worker_give_away(struct worker *w, bool on)
+{
+	relay_give_away(&w->relay, on ? depart : NULL, w);
+	net_flush(&w->net);
+}
+
+static void deliver_arrival(struct mail *mail, void *receiver)
+{
+	struct voyage *v = container_of(mail, struct voyage, mail);
+	struct worker *w = receiver;
+
+	if (!w->is_over) {
+		client_arrive(&w->host, v->fd, &v->passport);
+		v->fd = -1;
+		net_flush(&w->net);
+	}
+	end_voyage(v);
+}
+
+void worker_bring(struct worker *w, int fd, struct passport *passport)
+{
+	struct voyage *v = xnew(struct voyage);
+
+	v->fd = fd;
+	v->passport = *passport;
+	*passport = (struct passport){ 0 };
+	worker_post(w, &v->mail, deliver_arrival);
+}
+
 /* ---- the thread -------------------------------------------------------------------------------
  */
 
@@ -487,6 +642,14 @@ static void on_sweep(struct loop_timer *timer)
 	client_sweep_newcomers(&w->host, now);
 	relay_sweep(&w->relay, now);
 	net_flush(&w->net);
+}
+
+static void on_turn_end(void *arg)
+{
+	struct worker *w = arg;
+
+	relay_give_leavers(&w->relay);
+	net_turn_end(&w->net);
 }
 
 static void use_setup(struct worker *w, struct setup setup)
@@ -526,6 +689,7 @@ static void init_host(struct worker *w)
 					.cancel = cancel,
 					.enter = enter,
 					.assign_key = assign_key,
+					.keep_key = keep_key,
 					.forget_key = forget_key };
 	list_init(&w->host.newcomers);
 }
@@ -544,6 +708,7 @@ void worker_init(struct worker *w, struct control *control, unsigned index)
 	w->control = control;
 	w->loop = loop_new();
 	net_init(&w->net, w->loop);
+	loop_on_turn_end(w->loop, on_turn_end, w);
 	mailbox_init(&w->mailbox, w->loop, w);
 	init_host(w);
 	use_setup(w, setup_ref(&control->setup));

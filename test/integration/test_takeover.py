@@ -14,8 +14,9 @@ import threading
 import psycopg
 import pytest
 
+import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
-from rig import log_in, shop
+from rig import log_in, shop, wait_nodes
 from turnstile import SANITIZER_OPTIONS, built_binary
 from waiting import wait_until
 
@@ -26,7 +27,7 @@ def takeover_socket(pooler):
 
 def ended(process):
     """Wait until a process that was taken over from has ended, as it should."""
-    assert process.wait(30) == 0
+    assert process.wait(12) == 0
 
 
 def attempt(pooler):
@@ -179,3 +180,168 @@ def test_off(turnstile, primary):
     assert not takeover_socket(pooler).exists()
     code, said = attempt(pooler)
     assert code == 1 and "takeover_socket" in said
+
+
+# --- sessions -------------------------------------------------------------------------------------
+def test_i2_an_idle_client_moves_with_its_session(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with log_in(pooler, application_name="mover", options="-c work_mem=7MB") as client:
+        client.query("SET statement_timeout = '77s'; SET DateStyle = 'German'")
+        client.prepared("SELECT 2 + $1::int", ["3"], name="sum")
+        for _ in range(3):
+            ended(pooler.take_over())
+            assert client.rows("SHOW work_mem") == [("7MB",)]
+            assert client.rows("SHOW statement_timeout") == [("77s",)]
+            assert client.rows("SHOW DateStyle") == [("German, DMY",)]
+            client.send(raw.bind("", "sum", ["40"]), raw.execute(), raw.sync())
+            assert raw.find(client.until("Z"), "D")[0].row == ("42",)
+            client.query("SET statement_timeout = '77s'")
+        client.query("RESET work_mem; RESET statement_timeout")
+        assert client.rows("SHOW work_mem") == [("7MB",)]
+    rows = pooler.admin("SHOW CLIENTS")
+    assert [r for r in rows if r["user"] == APP_USER] == []
+
+
+def test_a_busy_client_moves_when_its_transaction_has_ended(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with log_in(pooler) as client:
+        client.query("BEGIN")
+        pid = client.rows("SELECT pg_backend_pid()")
+        before = pooler.take_over()
+        assert client.rows("SELECT pg_backend_pid()") == pid
+        assert before.poll() is None
+        client.query("COMMIT")
+        ended(before)
+        assert client.rows("SELECT 2") == [("2",)]
+
+
+def test_bytes_that_come_on_the_way_are_the_successor_s(turnstile, primary):
+    """Requests that are sent while nobody reads."""
+    pooler = turnstile(shop(primary))
+    with log_in(pooler) as client:
+        process = pooler.pid()
+        os.kill(process, signal.SIGSTOP)
+        client.send(raw.query("SELECT 2"))
+        os.kill(process, signal.SIGCONT)
+        before = pooler.take_over()
+        client.until("Z")
+        ended(before)
+        client.send(raw.query("SELECT 3"), raw.query("SELECT 4"))
+        assert [raw.find(client.until("Z"), "D")[0].row for _ in range(2)] == [("3",), ("4",)]
+
+
+def test_i7_cancels_reach_who_has_moved_and_who_has_stayed(turnstile, primary):
+    pooler = turnstile(shop(primary, {"client_tls_sslmode": "disable"}))
+    with log_in(pooler) as moved, log_in(pooler) as stays:
+        stays.send(raw.query("BEGIN"), raw.query("SELECT pg_sleep(60)"))
+        stays.until("Z")
+        wait_until(lambda: [r for r in pooler.admin("SHOW POOLS") if r["sv_active"]])
+        before = pooler.take_over()
+        stays.cancel()
+        assert raw.find(stays.until("Z"), "E")[0].fields["C"] == "57014"
+        assert before.poll() is None
+        moved.send(raw.query("SELECT pg_sleep(60)"))
+        wait_until(lambda: [r for r in pooler.admin("SHOW POOLS") if r["sv_active"]])
+        moved.cancel()
+        assert raw.find(moved.until("Z"), "E")[0].fields["C"] == "57014"
+        stays.query("ROLLBACK")
+        ended(before)
+        assert stays.rows("SELECT 2") == [("2",)]
+
+
+def test_i1_a_tenant_stays_its_own(turnstile, primary):
+    config = {**shop(primary, {"tenant_by": "user_suffix, set"}, {"tenant_pool": "shared"}),
+              "tiers": {"basic": ""},
+              "tenants": {"acme": "tier=basic business_id=42", "globex": "tier=basic business_id=7"},
+              "users": {APP_USER: "tenant_switch=yes"}}
+    pooler = turnstile(config)
+    own = "SELECT current_setting('app.current_business_id')"
+    with log_in(pooler, user=f"{APP_USER}.acme") as acme, log_in(pooler) as chooser:
+        chooser.query("SET app.current_business_id = '7'")
+        for _ in range(2):
+            assert acme.rows(own) == [("42",)] and chooser.rows(own) == [("7",)]
+            ended(pooler.take_over())
+        assert acme.rows(own) == [("42",)] and chooser.rows(own) == [("7",)]
+        chooser.query("SET app.current_business_id = '42'")
+        assert chooser.rows(own) == [("42",)]
+
+
+def test_who_is_nobody_any_more_is_told(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    pooler.reload({"databases": {"other": {**pooler.config["databases"][APP_DATABASE],
+                                           "dbname": APP_DATABASE}}})
+    with log_in(pooler) as client, log_in(pooler, dbname="other") as stays:
+        del pooler.config["databases"][APP_DATABASE]
+        pooler.take_over()
+        assert raw.find(client.until_closed(), "E")[0].fields["C"] == "3D000"
+        assert stays.query("SELECT 2")
+
+
+def test_scram_keys_of_a_passed_through_login_go_along(turnstile, primary):
+    """The pooler knows a secret only; what logs in to servers comes from the client."""
+    secret = primary.sql(f"SELECT rolpassword FROM pg_authid WHERE rolname = '{APP_USER}'")[0][0]
+    pooler = turnstile(shop(primary), {APP_USER: secret})
+    with log_in(pooler) as client:
+        client.query("SELECT 2")
+        ended(pooler.take_over())
+        assert client.rows("SELECT 3") == [("3",)]
+
+
+def test_who_listens_or_pins_stays_until_it_leaves(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with log_in(pooler) as listener, log_in(pooler) as pinned:
+        listener.query("LISTEN takeovers")
+        pinned.query("CREATE TEMP TABLE kept AS SELECT 5 AS n")
+        before = pooler.take_over()
+        assert pinned.rows("SELECT n FROM kept") == [("5",)]
+        with log_in(pooler) as other:
+            other.query("NOTIFY takeovers")
+        assert listener.until("A")
+        assert before.poll() is None
+        listener.query("UNLISTEN *")
+        pinned.query("DROP TABLE kept")
+        ended(before)
+        assert listener.rows("SELECT 2") == pinned.rows("SELECT 2") == [("2",)]
+
+
+def test_i2_a_result_that_has_changed_is_still_refused(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with log_in(pooler) as client:
+        client.query("CREATE TABLE moved_result AS SELECT 1 AS a")
+        client.send(raw.parse("all", "SELECT * FROM moved_result"), raw.describe("S", "all"), raw.sync())
+        client.until("Z")
+        client.query("ALTER TABLE moved_result ADD COLUMN b text")
+        ended(pooler.take_over())
+        client.send(raw.bind("", "all"), raw.execute(), raw.sync())
+        assert raw.find(client.until("Z"), "E")[0].fields["C"] == "0A000"
+        client.query("DROP TABLE moved_result")
+
+
+def test_after_takeover_timeout_who_stays_is_dropped(turnstile, primary):
+    pooler = turnstile(shop(primary, {"takeover_timeout": "1s"}))
+    with log_in(pooler) as client:
+        client.query("BEGIN")
+        client.query("SELECT 2")
+        ended(pooler.take_over())
+        client.until_closed()
+
+
+def test_i4_reads_go_to_the_primary_while_another_process_may_write(turnstile, primary, replica):
+    config = shop(primary, {"monitor_user": APP_USER, "monitor_interval": "50ms",
+                            "max_replica_lag": 0, "default_pool_size": 4},
+                  {"host": f"{primary.host},{replica.host}", "port": f"{primary.port},{replica.port}"})
+    pooler = turnstile(config)
+    where = "SELECT current_setting('port')"
+    with log_in(pooler) as writer, log_in(pooler) as reader:
+        wait_nodes(pooler, "primary", "replica")
+        wait_until(lambda: reader.rows(where) == [(str(replica.port),)], 30)
+        writer.query("BEGIN")
+        writer.query("CREATE TABLE IF NOT EXISTS taken_over ()")
+        before = pooler.take_over()
+        wait_nodes(pooler, "primary", "replica")
+        for _ in range(20):
+            assert reader.rows(where) == [(str(primary.port),)]
+        writer.query("COMMIT")
+        ended(before)
+        wait_until(lambda: reader.rows(where) == [(str(replica.port),)], 30)
+        writer.query("DROP TABLE taken_over")

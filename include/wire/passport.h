@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * passport.h - what a session takes along to another process, as bytes.
+ *
+ * A field is its number, its length and its content.  A field that is not there is empty; one that
+ * is not known may say what must not be lost, so that the whole is refused.  What is decoded points
+ * into the bytes that the passport keeps.  Pure.
+ */
+#ifndef PGT_WIRE_PASSPORT_H
+#define PGT_WIRE_PASSPORT_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* All of a session, once.  Numbers are for ever.
+ *     X(number, KIND, name, what it is)
+ *
+ * TEXT        a string
+ * NUMBER      64 bits
+ * BYTES       any
+ * PAIRS       names and values: passport_next_pair()
+ * STATEMENTS  passport_next_statement() */
+#define PASSPORT_FIELDS(X)                                                                         \
+	X(1, TEXT, database, "as the client says it")                                              \
+	X(2, TEXT, user, "the same")                                                               \
+	X(3, TEXT, server_user, "on the server")                                                   \
+	X(4, TEXT, tenant, "that it began with")                                                   \
+	X(5, TEXT, tenant_id, "its id")                                                            \
+	X(6, TEXT, session_id, "of the tenant that it has chosen")                                 \
+	X(7, NUMBER, pid, "of its cancel key")                                                     \
+	X(8, BYTES, secret, "the same")                                                            \
+	X(9, NUMBER, connected_at, "by the system's monotonic clock")                              \
+	X(10, PAIRS, base, "settings that it began with")                                          \
+	X(11, PAIRS, wanted, "settings of the session now")                                        \
+	X(12, PAIRS, told, "what it knows of the server's parameters")                             \
+	X(13, STATEMENTS, statements, "that it has prepared")                                      \
+	X(14, NUMBER, traits, "bits PASSPORT_…")                                                   \
+	X(15, NUMBER, prepared_effects, "of texts that it gave PREPARE of SQL")                    \
+	X(16, NUMBER, prepared_sequence, "the same")                                               \
+	X(17, BYTES, client_key, "of SCRAM, for logins to servers")                                \
+	X(18, BYTES, server_key, "the same")                                                       \
+	X(19, TEXT, password, "the same, where a secret of the configuration will not do")
+
+#define PASSPORT_KEEPS_SEQUENCE  1 /* it has asked for currval() or lastval() */
+#define PASSPORT_LEAVES_SEQUENCE 2 /* it has values of sequences on a server */
+
+#define PASSPORT_TYPE_TEXT       const char *
+#define PASSPORT_TYPE_NUMBER     uint64_t
+#define PASSPORT_TYPE_BYTES      struct slice
+#define PASSPORT_TYPE_PAIRS      struct slice
+#define PASSPORT_TYPE_STATEMENTS struct slice
+
+struct passport {
+#define X(number, kind, name, what) PASSPORT_TYPE_##kind name;
+	PASSPORT_FIELDS(X)
+#undef X
+	struct buf bytes; /* that the fields point into, when it was decoded */
+};
+
+/* The longest that is taken in: more than max_client_prepared_memory usually allows. */
+#define PASSPORT_MAX (256u << 20)
+
+void passport_put(struct buf *out, const struct passport *p);
+/* Takes the bytes, also when they make no sense (false, *e). */
+bool passport_take(struct passport *p, struct buf *bytes, struct err *e);
+/* Wipes what it kept; harmless for a zeroed one. */
+void passport_fini(struct passport *p);
+
+void passport_put_pair(struct buf *out, const char *name, const char *value);
+bool passport_next_pair(struct slice *pairs, const char **name, const char **value);
+
+struct passport_statement {
+	const char *name;  /* "": the unnamed one */
+	bool is_outdated;  /* the client knows a result that it has no more … */
+	bool is_told;      /* … or its result … */
+	uint64_t result;   /* … which has this digest; 0: that is not known */
+	struct slice body; /* of its Parse, from the text on */
+};
+
+void passport_put_statement(struct buf *out, const struct passport_statement *st);
+bool passport_next_statement(struct slice *statements, struct passport_statement *st);
+
+#endif
