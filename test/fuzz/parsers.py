@@ -40,6 +40,7 @@ PARSERS = {
                          "sql/moment.c", "sql/normal.c", "sql/steady.c"],
                         ["scan", "choice", "control", "shape", "moment", "normal", "steady", "leaving"],
                         ["sql/words.def"]),
+    "fuzz_passport": Parser(["wire/passport.c"], []),
     "fuzz_scram": Parser(["auth/scram.c", "auth/saslprep.c", "auth/base64.c"], ["scram"]),
     "fuzz_setting": Parser(["config/types.c"], ["settings"]),
     "fuzz_startup": Parser(["wire/startup.c"], ["startup"]),

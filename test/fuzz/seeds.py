@@ -258,6 +258,26 @@ def packets(name):
     yield raw.startup({"user": "u"}, (2, 0))
 
 
+def field(number, content):
+    return bytes([number]) + len(content).to_bytes(4, "big") + content
+
+
+def passports():
+    """What a session takes along, each field of it; then the same, cut and with lengths that lie."""
+    body = b"SELECT $1\0\0\1\0\0\0\x17"
+    one = b"sum\0\1" + bytes(7) + b"\5" + len(body).to_bytes(4, "big") + body
+    pairs_ = b"DateStyle\0German\0work_mem\0" b"7MB\0"
+    whole = b"".join([*(field(n, b"shop\0") for n in (1, 2, 3, 4, 5, 6, 19)),
+                      *(field(n, bytes(7) + b"\3") for n in (7, 9, 14, 15, 16)),
+                      *(field(n, b"secret") for n in (8, 17, 18)),
+                      *(field(n, pairs_) for n in (10, 11, 12)), field(13, one * 2)])
+    yield whole
+    yield from (whole[:n] for n in range(0, len(whole), 7))
+    yield whole + field(20, b"") + field(0, b"x")
+    yield from (field(1, b"d\0") + field(2, b"u\0") + field(8, b"k") + field(n, text)
+                for n in (4, 7, 11, 13) for text in (b"", b"a", b"a\0", b"a\0b", one[:-1], one + b"x"))
+
+
 SEEDS = {
     "fuzz_classify": sql,
     "fuzz_command": lambda name: [*commands(), *texts(name)],
@@ -269,6 +289,7 @@ SEEDS = {
     "fuzz_identity": lambda name: (bytes([way]) + HOSTS[(n + way) % len(HOSTS)] + b"\0" + p[4:]
                                    for n, p in enumerate(PACKETS) for way in range(16)),
     "fuzz_lex": sql,
+    "fuzz_passport": lambda name: passports(),
     "fuzz_relay": lambda name: plays(),
     "fuzz_roster": lambda name: ROSTER,
     "fuzz_scan": sql,
