@@ -744,6 +744,8 @@ static bool is_still_itself(const struct identity *id, const struct passport *p,
 	else if (strcmp(id->server_user, p->server_user) || strcmp(id->tenant, p->tenant) ||
 		 strcmp(id->business_id, p->tenant_id))
 		err_set(e, "57P01", "the configuration has changed, please connect again");
+	else if (p->secret.n != CLIENT_KEY_SHORT && p->secret.n != CLIENT_KEY_LONG)
+		err_set(e, "XX001", "the session's cancel key makes no sense");
 	else
 		return true;
 	return false;
@@ -769,7 +771,6 @@ void client_login_bring(struct client *c, struct passport *passport)
 	login->has_identity = true;
 	identity_bring(&login->id, &login->passport);
 	c->user = xstrdup(login->id.user);
-	c->connected_at = (usec_t)login->passport.connected_at;
 	go_home(c);
 }
 
@@ -777,6 +778,7 @@ void client_go_on(struct client *c)
 {
 	const struct passport *p = client_passport(c);
 
+	c->connected_at = (usec_t)p->connected_at;
 	c->pid = (uint32_t)p->pid;
 	c->secret_len = (uint8_t)p->secret.n;
 	memcpy(c->secret, p->secret.p, p->secret.n);
