@@ -27,7 +27,7 @@ def takeover_socket(pooler):
 
 def ended(process):
     """Wait until a process that was taken over from has ended, as it should."""
-    assert process.wait(12) == 0
+    assert process.wait(30) == 0
 
 
 def attempt(pooler):
