@@ -30,6 +30,7 @@ enum hba_method {
 	HBA_CERT,
 	HBA_PEER,
 	HBA_PAM,
+	HBA_JWT,
 };
 
 /* A certificate besides. */
@@ -73,7 +74,8 @@ struct hba_who {
 const struct hba_rule *hba_find(const struct hba *hba, const struct hba_who *who);
 /* The line of the first rule that asks for a certificate; 0: none does. */
 int hba_wants_certificate(const struct hba *hba);
-/* Whether others than auth_file may know a secret: of PAM. */
+/* Whether others than auth_file may say who somebody is: PAM, or who signs tokens. */
 bool hba_asks_others(const struct hba *hba);
+bool hba_has(const struct hba *hba, enum hba_method method);
 
 #endif

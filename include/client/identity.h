@@ -40,6 +40,7 @@ struct identity {
 	unsigned nsettings;
 	bool is_refused; /* to be said after proof, so that strangers learn nothing */
 	struct err refusal;
+	char *token_tenant;  /* that a token gives it; NULL: none */
 	char *sought;        /* a tenant that has to be looked up first; "": none … */
 	uint8_t sought_way;  /* … found by this enum tenant_by_way */
 	uint32_t answered;   /* ways, as bits, whose tenant has been looked up */
@@ -55,6 +56,8 @@ bool identity_init(struct identity *id, const struct startup *startup, struct er
 void identity_bring(struct identity *id, const struct passport *p);
 /* The host name that it asked for over TLS, when it did. */
 void identity_set_host(struct identity *id, const char *host);
+/* The tenant that a token gives it, which somebody we trust has signed; to be resolved anew. */
+void identity_take_token(struct identity *id, const char *tenant);
 /* Looks it up in a config; may be repeated with another.  While something is sought it counts as
  * refused. */
 void identity_resolve(struct identity *id, const struct config *config);

@@ -48,6 +48,7 @@ enum auth_type {
 	AUTH_TYPE_HBA,
 	AUTH_TYPE_PAM,
 	AUTH_TYPE_LDAP,
+	AUTH_TYPE_JWT,
 	AUTH_TYPE_N
 };
 
@@ -89,6 +90,7 @@ enum tenant_by_way {
 	TENANT_BY_USER_SUFFIX,
 	TENANT_BY_STARTUP,
 	TENANT_BY_SNI,
+	TENANT_BY_TOKEN,
 	TENANT_BY_SET,     /* within a session: set, and comment … */
 	TENANT_BY_COMMENT, /* … need tenant_pool = shared */
 	TENANT_BY_NWAYS

@@ -266,6 +266,7 @@ static const struct method {
 	{ "peer",          HBA_PEER,     true,  false, NULL       },
 	{ "ident",         HBA_PEER,     true,  false, NULL       },
 	{ "pam",           HBA_PAM,      false, false, PAM_MISSING},
+	{ "jwt",           HBA_JWT,      false, false, NULL       },
 };
 
 static void take_method(struct parser *p, const struct fields *f, size_t *next, struct rule *rule)
@@ -274,7 +275,7 @@ static void take_method(struct parser *p, const struct fields *f, size_t *next, 
 
 	if (*next >= f->n || field->n != 1) {
 		complain(p, "one method is missing: trust, reject, password, md5, scram-sha-256, "
-			    "cert, peer or pam");
+			    "cert, peer, pam or jwt");
 		return;
 	}
 	++*next;
@@ -294,14 +295,14 @@ static void take_method(struct parser *p, const struct fields *f, size_t *next, 
 	}
 	complain_about(p, field->words[0].text,
 		       "there is no such method here: use trust, reject, password, md5, "
-		       "scram-sha-256, cert, peer or pam");
+		       "scram-sha-256, cert, peer, pam or jwt");
 }
 
 static const char *take_map(struct rule *rule, const char *value)
 {
 	if (rule->told.method != HBA_CERT && rule->told.method != HBA_PEER &&
-	    rule->told.clientcert != CLIENTCERT_VERIFY_FULL)
-		return "map= is for cert, peer, and behind clientcert=verify-full";
+	    rule->told.method != HBA_JWT && rule->told.clientcert != CLIENTCERT_VERIFY_FULL)
+		return "map= is for cert, peer, jwt, and behind clientcert=verify-full";
 	free(rule->map);
 	rule->map = xstrdup(value);
 	return NULL;
@@ -507,10 +508,15 @@ int hba_wants_certificate(const struct hba *hba)
 	return 0;
 }
 
-bool hba_asks_others(const struct hba *hba)
+bool hba_has(const struct hba *hba, enum hba_method method)
 {
 	for (size_t i = 0; i < hba->n; i++)
-		if (hba->rules[i].told.method == HBA_PAM)
+		if (hba->rules[i].told.method == method)
 			return true;
 	return false;
+}
+
+bool hba_asks_others(const struct hba *hba)
+{
+	return hba_has(hba, HBA_PAM) || hba_has(hba, HBA_JWT);
 }

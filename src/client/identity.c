@@ -203,6 +203,12 @@ static struct finding by_way(struct identity *id, const struct config *config,
 					 value, value, true };
 	case TENANT_BY_SNI:
 		return by_host(id, config);
+	case TENANT_BY_TOKEN:
+		if (!id->token_tenant)
+			return (struct finding){ 0 };
+		return (struct finding){ config_tenant_by_business_id(config,
+								      slice_str(id->token_tenant)),
+					 id->token_tenant, id->token_tenant, true };
 	default: /* the session's own to say */
 		return (struct finding){ 0 };
 	}
@@ -212,7 +218,8 @@ static const char *const way_names[] = { [TENANT_BY_USER] = "user",
 					 [TENANT_BY_DATABASE] = "database",
 					 [TENANT_BY_USER_SUFFIX] = "user_suffix",
 					 [TENANT_BY_STARTUP] = "startup",
-					 [TENANT_BY_SNI] = "sni" };
+					 [TENANT_BY_SNI] = "sni",
+					 [TENANT_BY_TOKEN] = "token" };
 
 /* Whether an unknown tenant is spelled as another's name where that has an id, or the other way
  * round: it would share that one's pools, or its rows. */
@@ -394,6 +401,12 @@ void identity_set_host(struct identity *id, const char *host)
 		*p = ascii_lower(*p);
 }
 
+void identity_take_token(struct identity *id, const char *tenant)
+{
+	free(id->token_tenant);
+	id->token_tenant = tenant ? xstrdup(tenant) : NULL;
+}
+
 void identity_resolve(struct identity *id, const struct config *config)
 {
 	id->is_refused = id->may_switch = false;
@@ -443,6 +456,7 @@ void identity_fini(struct identity *id)
 	free(id->settings);
 	free(id->host);
 	free(id->host_tenant);
+	free(id->token_tenant);
 	free(id->user);
 	free(id->auth_user);
 	free(id->server_user);

@@ -12,6 +12,7 @@
 #include "client/login.h"
 
 #include "auth/hba.h"
+#include "auth/jwt.h"
 #include "auth/networks.h"
 #include "auth/verify.h"
 #include "base/log.h"
@@ -42,7 +43,9 @@ enum proof { PROOF_NONE, PROOF_PLAIN, PROOF_MD5, PROOF_SCRAM_FIRST, PROOF_SCRAM_
 /* Strings are the configuration's. */
 struct way {
 	enum auth_type type;
-	const char *service; /* of PAM; else NULL */
+	const char *service;  /* of PAM; else NULL */
+	const char *map;      /* of user names, for tokens, or NULL */
+	struct jwt_rules jwt; /* what a token has to be */
 };
 
 struct client_login {
@@ -53,6 +56,7 @@ struct client_login {
 	enum proof due;
 	bool is_sought;        /* its tenant is being looked up, or its secret */
 	bool is_judged;        /* others are asked about its password */
+	bool has_shown_token;  /* a good one, which says whose it is */
 	struct config *config; /* in force when the proof was asked for */
 	struct way way;        /* how it proves who it is, by that */
 	const struct userlist_entry *entry;
@@ -363,7 +367,23 @@ static const enum auth_type types[] = {
 	[HBA_PASSWORD] = AUTH_TYPE_PLAIN, [HBA_MD5] = AUTH_TYPE_MD5,
 	[HBA_SCRAM] = AUTH_TYPE_SCRAM,    [HBA_CERT] = AUTH_TYPE_TRUST,
 	[HBA_PEER] = AUTH_TYPE_TRUST,     [HBA_PAM] = AUTH_TYPE_PAM,
+	[HBA_JWT] = AUTH_TYPE_JWT,
 };
+
+static struct jwt_rules jwt_rules_of(const struct config *config)
+{
+	const struct settings *set = &config->global;
+
+	return (struct jwt_rules){ .keys = config->jwt_keys,
+				   .algorithms = set->jwt_algorithms,
+				   .audience = set->jwt_audience,
+				   .issuer = set->jwt_issuer,
+				   .role_claim = set->jwt_role_claim,
+				   .tenant_claim = tenant_by_has(&set->tenant_by, TENANT_BY_TOKEN)
+						       ? set->jwt_tenant_claim
+						       : NULL,
+				   .leeway = set->jwt_leeway / USEC_PER_SEC };
+}
 
 /* rule: by which it is so, or NULL. */
 static struct way way_of(const struct config *config, enum auth_type type,
@@ -374,12 +394,31 @@ static struct way way_of(const struct config *config, enum auth_type type,
 	if (type == AUTH_TYPE_PAM)
 		way.service =
 		    rule && rule->pam_service ? rule->pam_service : config->global.auth_pam_service;
+	if (type == AUTH_TYPE_JWT) {
+		way.map = rule ? rule->map : NULL;
+		way.jwt = jwt_rules_of(config);
+	}
 	return way;
+}
+
+static bool is_same_text(const char *a, const char *b)
+{
+	return a && b ? !strcmp(a, b) : a == b;
+}
+
+/* A token that was good by the one is good by the other; keys that were read again are others. */
+static bool is_same_jwt(const struct jwt_rules *a, const struct jwt_rules *b)
+{
+	return a->keys == b->keys && is_same_text(a->algorithms, b->algorithms) &&
+	       is_same_text(a->audience, b->audience) && is_same_text(a->issuer, b->issuer) &&
+	       is_same_text(a->role_claim, b->role_claim) &&
+	       is_same_text(a->tenant_claim, b->tenant_claim);
 }
 
 static bool is_same_way(const struct way *a, const struct way *b)
 {
-	return a->type == b->type && (!a->service || !strcmp(a->service, b->service));
+	return a->type == b->type && is_same_text(a->service, b->service) &&
+	       is_same_text(a->map, b->map) && is_same_jwt(&a->jwt, &b->jwt);
 }
 
 /* The one rule of an auth_type that goes by the name that somebody has elsewhere; NULL: it does
@@ -683,6 +722,7 @@ static enum step ask_for_proof(struct client *c)
 		return login->entry ? proved(c) : refuse_proof(c);
 	case AUTH_TYPE_PLAIN:
 	case AUTH_TYPE_PAM:
+	case AUTH_TYPE_JWT:
 		msg_put_authentication(conn_output(&c->conn), AUTH_CLEARTEXT);
 		login->due = PROOF_PLAIN;
 		return STEP_DONE;
@@ -723,7 +763,19 @@ static bool must_look_up(const struct client *c)
 	struct settings set;
 
 	return !login->entry && login->way.type != AUTH_TYPE_ANY && !is_for_others(&login->way) &&
-	       !is_exempt(c) && config_asks_secrets(login->config, database, &set);
+	       login->way.type != AUTH_TYPE_JWT && !is_exempt(c) &&
+	       config_asks_secrets(login->config, database, &set);
+}
+
+/* It came with what it has proved: what it is was found with another thread's configuration. */
+static void go_on_at_home(struct client *c)
+{
+	struct client_login *login = c->login;
+
+	c->phase = CLIENT_AUTH;
+	identity_resolve(&login->id, c->host->config);
+	login->is_barred = is_barred(c, c->host->config);
+	proved(c);
 }
 
 /* ---- sessions of another process ----------------------------------------------------------------
@@ -791,6 +843,10 @@ void client_login_begin(struct client *c)
 	struct client_login *login = c->login;
 	struct err e;
 
+	if (login->has_shown_token) {
+		go_on_at_home(c);
+		return;
+	}
 	forget_found(login);
 	config_unref(login->config);
 	login->config = config_ref(c->host->config);
@@ -882,6 +938,50 @@ void client_login_give_up(struct client *c)
 	refuse_as_wrong(c);
 }
 
+static bool is_for_user(const struct client *c, const char *roles)
+{
+	const struct client_login *login = c->login;
+
+	for (; *roles; roles += strlen(roles) + 1)
+		if (ident_allows(login->config->ident, login->way.map, roles, login->id.auth_user))
+			return true;
+	return false;
+}
+
+/* False: *e is for the log. */
+static bool read_token(struct client *c, struct slice token, struct jwt *jwt, struct err *e)
+{
+	return jwt_check(&c->login->way.jwt, token, clock_wall() / USEC_PER_SEC, jwt, e) &&
+	       (is_for_user(c, jwt->roles) ||
+		err_set(e, "28P01", "token refused: it is not for this user (jwt_role_claim)"));
+}
+
+/* Where a token says whose it is, it is known only now where that one is at home. */
+static enum step on_token(struct client *c, struct slice token)
+{
+	struct client_login *login = c->login;
+	char address[LOG_ADDRESS_MAX];
+	const struct log_about about = client_about(c, address);
+	struct jwt jwt;
+	struct err e;
+
+	if (!read_token(c, token, &jwt, &e)) {
+		if (login->config->global.log_pooler_errors)
+			log_about(LOG_LEVEL_INFO, &about, "%s", e.text);
+		jwt_fini(&jwt);
+		return refuse_proof(c);
+	}
+	identity_take_token(&login->id, jwt.tenant);
+	jwt_fini(&jwt);
+	if (!login->way.jwt.tenant_claim || login->id.is_console)
+		return proved(c);
+	login->has_shown_token = true;
+	login->due = PROOF_NONE;
+	c->phase = CLIENT_STARTUP;
+	go_home(c);
+	return STEP_CLOSED;
+}
+
 static enum step on_plain(struct client *c, struct slice body)
 {
 	struct reader r = reader_of(body);
@@ -891,6 +991,8 @@ static enum step on_plain(struct client *c, struct slice body)
 		return refuse_text(c, "08P01", "invalid password packet");
 	if (is_for_others(&c->login->way))
 		return have_judged(c, given);
+	if (c->login->way.type == AUTH_TYPE_JWT)
+		return on_token(c, given);
 	if (!password_verify_plain(c->login->entry, given))
 		return refuse_proof(c);
 	c->login->given = xmemdup0(given.p, given.n);

@@ -5,6 +5,7 @@
  * What one value may be is its type's business (types.c); here is what fits together.
  */
 #include "auth/hba.h"
+#include "auth/jwt.h"
 #include "auth/userlist.h"
 #include "config/build.h"
 #include "wire/cancel_key.h"
@@ -65,7 +66,8 @@ static bool has_auth_user(const struct config *c)
 /* Whether somebody else may say who a user is. */
 static bool knows_others(const struct config *c)
 {
-	return c->global.auth_type == AUTH_TYPE_PAM || (c->hba && hba_asks_others(c->hba));
+	return c->global.auth_type == AUTH_TYPE_PAM || c->global.auth_type == AUTH_TYPE_JWT ||
+	       (c->hba && hba_asks_others(c->hba));
 }
 
 static void check_auth(const struct check *k)
@@ -111,6 +113,34 @@ static void check_pam(const struct check *k)
 
 	if (!*service || strchr(service, '/'))
 		COMPLAIN(k, auth_pam_service, "needs the name of a file in /etc/pam.d");
+}
+
+static bool takes_tokens(const struct config *c)
+{
+	return c->global.auth_type == AUTH_TYPE_JWT || (c->hba && hba_has(c->hba, HBA_JWT));
+}
+
+static void check_jwt(const struct check *k)
+{
+	const struct config *c = k->config;
+	struct slice rest = slice_str(c->global.jwt_algorithms), name;
+
+	while (list_next(&rest, &name))
+		if (!jwt_knows_algorithm(name))
+			COMPLAIN(k, jwt_algorithms, "%.*s: there is no such algorithm here",
+				 SLICE_FMT(name));
+	if (tenant_by_has(&c->global.tenant_by, TENANT_BY_TOKEN) &&
+	    (c->global.tenant_by.n > 1 || !takes_tokens(c)))
+		COMPLAIN(k, tenant_by,
+			 "token goes alone, and with jwt: what else says whose a connection is "
+			 "would be believed before its token");
+	if (!takes_tokens(c))
+		return;
+	if (!c->jwt_keys && !k->problems->nerrors)
+		COMPLAIN(k, auth_type, "jwt needs keys: set jwt_key_file, or jwt_secret_file");
+	if (!*c->global.jwt_audience)
+		COMPLAIN(k, jwt_audience,
+			 "jwt needs it: a token for something else would open the database");
 }
 
 static void check_hba(const struct check *k)
@@ -336,11 +366,13 @@ static void check_stats(const struct check *k)
 void config_check(const struct config *c, const struct place *places, struct config_problems *p)
 {
 	static void (*const checks[])(const struct check *) = {
-		check_listen,          check_auth,       check_hba,         check_pam,
-		check_clear_passwords, check_auth_query, check_admins,      check_client_tls,
-		check_server_tls,      check_monitor,    check_tenant_by,   check_stats,
-		check_switching,       check_sni,        check_tenant_pool, check_tenant_query,
-		check_events,          check_peers,
+		check_listen,      check_auth,         check_hba,
+		check_pam,         check_jwt,          check_clear_passwords,
+		check_auth_query,  check_admins,       check_client_tls,
+		check_server_tls,  check_monitor,      check_tenant_by,
+		check_stats,       check_switching,    check_sni,
+		check_tenant_pool, check_tenant_query, check_events,
+		check_peers,
 	};
 	const struct check k = { c, places, p };
 

@@ -7,6 +7,7 @@
 #include "config/config.h"
 
 #include "auth/hba.h"
+#include "auth/jwt.h"
 #include "auth/sign.h"
 #include "auth/userlist.h"
 #include "base/mem.h"
@@ -82,6 +83,7 @@ void config_unref(struct config *c)
 		userlist_free(c->userlist);
 		hba_free(c->hba);
 		ident_free(c->ident);
+		jwt_keys_free(c->jwt_keys);
 		sign_keys_free(c->sign_keys);
 	}
 	config_empty_changes(c);

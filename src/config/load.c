@@ -7,6 +7,7 @@
  * Fuzzed by test/fuzz/fuzz_config.c.
  */
 #include "auth/hba.h"
+#include "auth/jwt.h"
 #include "auth/sign.h"
 #include "auth/userlist.h"
 #include "base/mem.h"
@@ -528,6 +529,36 @@ static void load_sign_keys(struct loader *l)
 	wipe(&text);
 }
 
+static void load_jwt_file(struct loader *l, enum setting_id id, const char *path, bool is_secret)
+{
+	struct config *c = l->draft.config;
+	struct buf text = { 0 };
+	struct err e;
+	bool ok;
+
+	if (!*path)
+		return;
+	if (!c->jwt_keys)
+		c->jwt_keys = jwt_keys_new();
+	ok = l->read(l->arg, path, is_secret, &text, &e);
+	if (!ok)
+		problem_add(l->draft.problems, l->draft.places[id], settings_table[id].name,
+			    "%s cannot be read: %s", path, e.text);
+	else if (!(is_secret ? jwt_keys_add_secret(c->jwt_keys, buf_peek(&text), &e)
+			     : jwt_keys_add_public(c->jwt_keys, buf_peek(&text), &e)))
+		problem_add(l->draft.problems, (struct place){ path, 1 }, settings_table[id].name,
+			    "%s", e.text);
+	wipe(&text);
+}
+
+static void load_jwt_keys(struct loader *l)
+{
+	const struct settings *set = &l->draft.config->global;
+
+	load_jwt_file(l, SETTING_jwt_key_file, set->jwt_key_file, false);
+	load_jwt_file(l, SETTING_jwt_secret_file, set->jwt_secret_file, true);
+}
+
 /* Kept as its digest only. */
 static void load_http_token(struct loader *l)
 {
@@ -572,6 +603,7 @@ struct config *config_load(const char *path, config_read_file_fn *read, void *ar
 	load_hba(&l);
 	load_ident(&l);
 	load_sign_keys(&l);
+	load_jwt_keys(&l);
 	load_http_token(&l);
 	draft_link(&l.draft);
 	draft_check(&l.draft);

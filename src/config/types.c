@@ -709,8 +709,8 @@ WORDS_TYPE(sslmode, "disable, allow, prefer, require, verify-ca or verify-full")
 
 /* A way to log in that we lack is never replaced by one that we have: the file is refused. */
 #define NO_SUCH_LOGIN                                                                              \
-	"is not in this version: use trust, any, plain, md5, scram-sha-256, cert, peer, hba or "   \
-	"pam"
+	"is not in this version: use trust, any, plain, md5, scram-sha-256, cert, peer, hba, "     \
+	"pam or jwt"
 static const struct setting_word auth_type_words[] = {
 	{"trust",          AUTH_TYPE_TRUST, NULL         },
 	{ "any",           AUTH_TYPE_ANY,   NULL         },
@@ -721,10 +721,11 @@ static const struct setting_word auth_type_words[] = {
 	{ "peer",          AUTH_TYPE_PEER,  NULL         },
 	{ "hba",           AUTH_TYPE_HBA,   NULL         },
 	{ "pam",           AUTH_TYPE_PAM,   PAM_MISSING  },
+	{ "jwt",           AUTH_TYPE_JWT,   NULL         },
 	{ "ldap",          AUTH_TYPE_LDAP,  NO_SUCH_LOGIN},
 	{ NULL,            0,               NULL         },
 };
-WORDS_TYPE(auth_type, "trust, any, plain, md5, scram-sha-256, cert, peer, hba or pam");
+WORDS_TYPE(auth_type, "trust, any, plain, md5, scram-sha-256, cert, peer, hba, pam or jwt");
 
 static const struct setting_word route_words[] = {
 	{"auto",     ROUTE_AUTO,    NULL},
@@ -896,6 +897,7 @@ static const struct setting_word tenant_by_words[] = {
 	{ "user_suffix", TENANT_BY_USER_SUFFIX, NULL},
 	{ "startup",     TENANT_BY_STARTUP,     NULL},
 	{ "sni",         TENANT_BY_SNI,         NULL},
+	{ "token",       TENANT_BY_TOKEN,       NULL},
 	{ "set",         TENANT_BY_SET,         NULL},
 	{ "comment",     TENANT_BY_COMMENT,     NULL},
 	{ NULL,          0,		     NULL},

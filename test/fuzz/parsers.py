@@ -29,6 +29,7 @@ PARSERS = {
     "fuzz_config": Parser(["config/ini.c", "config/load.c", "config/upstream.c"], ["config", "settings"],
                           ["config/settings.def"]),
     "fuzz_frame": Parser(["wire/report.c"], []),
+    "fuzz_jwt": Parser(["auth/jwt.c", "base/json_read.c"], ["jwt"]),
     "fuzz_hba": Parser(["auth/hba.c", "auth/networks.c", "auth/ident.c", "auth/fields.c"], ["hba", "networks"]),
     "fuzz_identity": Parser(["client/identity.c"], []),
     "fuzz_lex": Parser(["sql/lex.c", "sql/lex_value.c"], ["lex", "scan"]),

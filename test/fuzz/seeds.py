@@ -250,6 +250,13 @@ def behind_each(numbers, every):
     return [bytes([number]) + text for text in every for number in numbers]
 
 
+# A header and claims.
+TOKENS = [b'{"alg":"HS256","kid":"a"}\0{"aud":["x","db"],"exp":1000100.5,"nbf":0,"iss":"u",'
+          b'"role":["a","\\u00fc\\ud83d\\ude00"],"tenant":7}',
+          b'{"alg":"HS256"}\0{"aud":"db","exp":1e6,"role":"a","tenant":"\\n\\"","x":[{},[],null,true]}',
+          b'{"alg":"HS256","crit":[]}\0{}']
+
+
 def packets(name):
     """Whole, and with a length that does not fit."""
     yield from (*PACKETS, b"\0\0", b"\0\0\0\7xxxx", PACKETS[0][:-3], b"\0\1\0\0\0\3\0\0", *texts(name))
@@ -288,6 +295,7 @@ SEEDS = {
                               *behind_each(b"\1", MAPS)],
     "fuzz_identity": lambda name: (bytes([way]) + HOSTS[(n + way) % len(HOSTS)] + b"\0" + p[4:]
                                    for n, p in enumerate(PACKETS) for way in range(16)),
+    "fuzz_jwt": lambda name: [*behind_each(b"\0\1\2", texts(name)), *behind_each(b"\1", TOKENS)],
     "fuzz_lex": sql,
     "fuzz_passport": lambda name: passports(),
     "fuzz_relay": lambda name: plays(),
