@@ -25,6 +25,8 @@ struct buf {
 };
 
 void buf_fini(struct buf *b);
+/* Of one on the heap; NULL is allowed. */
+void buf_free(struct buf *b);
 
 static inline size_t buf_len(const struct buf *b)
 {

@@ -20,6 +20,7 @@
 #include "pool/pool.h"
 #include "stats/queries.h"
 
+struct admission;
 struct client;
 struct client_login;
 struct client_statements;
@@ -113,57 +114,61 @@ struct client_host {
 	void (*forget_key)(struct client *c);
 };
 
-struct client {
-	struct conn conn;
-	struct client_host *host;
-	const struct client_events *on; /* of a session; NULL before */
-	struct list link;               /* of host->newcomers, or group->clients */
-	struct list limit_link;         /* of relay.limited */
-	struct list begin_link;         /* of relay.deferred */
-	struct hlink by_pid;
-	struct client_login *login; /* until it is ready */
-	struct group *group;
-	struct tenant *tenant;   /* whose statements these are, or NULL */
-	struct whose *whose;     /* it may choose its tenant; else NULL */
-	struct tenant *waits_at; /* whose limit it waits for; a reference, or NULL */
-	struct tenant *claimant; /* of whose limits it holds .claims; a reference, or NULL */
-	struct server *server;   /* it has, or NULL */
-	struct waiter waiter;
-	struct lane *lane;        /* that its transaction has said in a comment, or NULL */
-	struct pool *chosen;      /* where its request goes, or NULL: not decided */
-	struct param_set *base;   /* settings that its session began with */
-	struct param_set *wanted; /* settings of its session now */
-	struct param_set *told;   /* what it knows of the server's parameters */
-	struct client_statements *statements; /* NULL: it never prepared one */
-	struct statement *begin; /* of its transaction: answered, but not sent yet; else NULL */
-	struct statement *begun; /* the same of one that reads on a replica, and may go on on the
-				  * primary; else NULL */
+/* What few sessions ever have.  It is made with the first of it, and goes with the client. */
+struct client_rare {
+	struct statement *begun; /* of its transaction, that reads on a replica and may go on on the
+				  * primary: its BEGIN; else NULL */
 	struct listening *listening;     /* NULL: it listens on nothing */
 	struct named_portal *named;      /* that it bound to a text with names, or NULL */
 	struct putback_portal *putbacks; /* that will take settings back; NULL: none */
 	struct session_notes *notes;     /* of its pins; NULL: it never had any */
 	struct sql_stream_guard *guard;  /* watches a text that is too long to be held */
 	void *console;                   /* of the admin console */
-	char *user;                      /* as it said it */
+	uint64_t fence;        /* of its writes, with read_your_writes = session: route/fence.h */
+	uint64_t path_changes; /* times that path_unsure was set */
+	usec_t lost_at; /* when it last lost a server that had got nothing of its request … */
+	usec_t losing_since; /* … and the first of those in a row … */
+	uint8_t losses;      /* … and how many they are */
+	uint8_t secret[CLIENT_KEY_LONG];
+};
+
+/* Thousands of them are idle: what only those have that do something stands elsewhere (.waiter,
+ * .admission, .rare), as far as it is not needed by each query. */
+struct client {
+	struct conn conn;
+	struct client_host *host;
+	const struct client_events *on; /* of a session; NULL before */
+	struct list link;               /* of host->newcomers, or group->clients */
+	struct list begin_link;         /* of relay.deferred */
+	struct hlink by_pid;
+	struct client_login *login; /* until it is ready */
+	struct group *group;
+	struct tenant *tenant;       /* whose statements these are, or NULL */
+	struct whose *whose;         /* it may choose its tenant; else NULL */
+	struct tenant *claimant;     /* of whose limits it holds .claims; a reference, or NULL */
+	struct server *server;       /* it has, or NULL */
+	struct waiter *waiter;       /* in a pool's queue, or NULL */
+	struct admission *admission; /* it waits to begin a transaction; else NULL */
+	struct lane *lane;           /* that its transaction has said in a comment, or NULL */
+	struct pool *chosen;         /* where its request goes, or NULL: not decided */
+	struct param_set *base;      /* settings that its session began with */
+	struct param_set *wanted;    /* settings of its session now */
+	struct param_set *told;      /* what it knows of the server's parameters */
+	struct client_statements *statements; /* NULL: it never prepared one */
+	struct statement *begin; /* of its transaction: answered, but not sent yet; else NULL */
+	const struct client_rare *rare; /* never NULL; written by client_make_rare() */
+	char *user;                     /* as it said it */
 	uint64_t id;
 	usec_t connected_at;
 	usec_t request_at;
-	usec_t lost_at; /* when it last lost a server that had got nothing of its request … */
-	usec_t losing_since;      /* … and the first of those in a row … */
-	uint8_t losses;           /* … and how many they are */
-	uint16_t last_shape;      /* of its texts: sql/shape.h */
-	usec_t retry_at;          /* waits for a limit, at most until then; 0: it does not */
-	uint64_t sequence_server; /* where it has advanced sequences last; 0: nowhere */
-	usec_t limit_since;       /* when that wait began */
 	usec_t begin_at;          /* when .begin was answered */
-	size_t stream_left;       /* bytes of the message under way that are still to come */
+	uint64_t sequence_server; /* where it has advanced sequences last; 0: nowhere */
 	uint64_t env_meaning;     /* of the functions and DDL that env_key is made with */
 	uint64_t env_key;      /* equal for clients to whom a text means the same, when env_known */
-	uint64_t fence;        /* of its writes, with read_your_writes = session: route/fence.h */
 	int64_t covered_by;    /* the process of the replica that was chosen because it has what was
 				* written; 0: any will do */
 	uint64_t bound_portal; /* a digest of the portal that .bound is for; 0: the unnamed */
-	uint64_t path_changes; /* times that path_unsure was set */
+	uint32_t stream_left;  /* bytes of the message under way that are still to come */
 	struct query_ref asks; /* the shape of its Query … */
 	struct query_ref bound; /* … and of the statement that it bound last */
 	uint32_t pid;           /* of its cancel key; 0: none yet */
@@ -171,61 +176,71 @@ struct client {
 	uint32_t touched; /* what it may have left on the server that it has: the same bits … */
 	uint32_t prepared_effects; /* of all texts that it gave PREPARE of SQL: enum sql_effect */
 	unsigned prepaid;          /* Executes that were charged when their batch began */
-	uint8_t secret[CLIENT_KEY_LONG];
+	uint16_t last_shape;       /* of its texts: sql/shape.h */
 	uint8_t secret_len;
-	uint8_t xact;      /* of the transaction under way: bits XACT_… of the relay */
-	uint8_t claims;    /* of its tenant's limits: bits CLAIM_… of the relay */
-	uint8_t waits_for; /* enum limit_kind + 1, or for a switch; 0: it does not */
-	uint8_t phase;     /* enum client_phase */
-	uint8_t stranger;  /* enum stranger: how it is counted */
-	uint8_t reads;     /* whether its request is proven to read only: enum reads of the relay */
-	uint8_t prepared_sequence; /* as prepared_effects: enum sql_sequence */
-	bool stream_discard;       /* the bytes of stream_left go nowhere; else to the server */
-	bool skips_to_sync;        /* an error was answered here: nothing counts up to its Sync */
-	bool is_woken;             /* has left the list of those who wait, and not asked yet */
-	bool owes_snapshot;   /* its transaction has run or parsed a query that no server knows */
-	bool unnamed_is_read; /* its unnamed statement, where names are not mapped */
-	bool counted;         /* in shared_clients and the shared records */
-	bool in_batch;        /* extended messages without their Sync yet */
-	bool is_routed;       /* its request goes to a replica, and has not gone yet */
-	bool was_rescued;     /* it has come back from there, and goes to the primary */
-	bool repeats; /* its request begins with an unnamed statement that servers may have */
-	bool batch_is_plain;   /* so has its batch, and nothing in it has changed what that means */
-	bool batch_has_parsed; /* an unnamed statement */
-	bool batch_has_bound;  /* any */
+	uint8_t xact;     /* of the transaction under way: bits XACT_… of the relay */
+	uint8_t claims;   /* of its tenant's limits: bits CLAIM_… of the relay */
+	uint8_t phase;    /* enum client_phase */
+	uint8_t stranger; /* enum stranger: how it is counted */
+	uint8_t reads;    /* whether its request is proven to read only: enum reads of the relay */
+	uint8_t prepared_sequence;        /* as prepared_effects: enum sql_sequence */
+	uint8_t secret[CLIENT_KEY_SHORT]; /* a long one is in .rare */
+	/* Set anew by many queries: a byte takes fewer instructions than a bit. */
+	bool skips_to_sync; /* an error was answered here: nothing counts up to its Sync */
+	bool in_batch;      /* extended messages without their Sync yet */
+	bool repeats;       /* its request begins with an unnamed statement that servers may have */
 	bool looked_at; /* its request may be sent as it is, when the queue has a server for it */
 	bool batch_goes_on; /* its batch may leave a transaction or a COPY under way */
 	bool bound_end; /* the last Bind of it was of a COMMIT or ROLLBACK, by the unnamed portal */
-	bool batch_ends;    /* … and the last Execute */
-	bool said_goodbye;  /* with Terminate, not by hanging up */
-	bool resets;        /* what it began with has to be set again before its ReadyForQuery */
-	bool has_discarded; /* … with the role that DISCARD ALL has brought back */
-	bool has_reset;     /* … and what takes it back is on its way */
+	bool batch_ends;  /* … and the last Execute */
 	bool counts_tags; /* each statement of the Query under way costs a token when it has run */
 	bool turn_missed; /* has a request that waits for the answers before it */
 	bool has_cut_answer; /* the end of the message that it was being sent will not come */
-	bool cancel_asked;   /* to be forwarded as soon as it may */
-	bool keeps_sequence; /* it has asked for currval() or lastval() */
-	bool reads_sequence; /* the transaction under way does */
-	bool may_say_lane;   /* its texts may say in which lane they run */
-	bool makes_temp;     /* its transaction has made a temporary object */
-	bool sets_locally;   /* … may have set something for as long as it lasts */
-	bool defines;        /* … or defines what tags do not tell of */
 	bool only_reads;     /* its transaction has, so far: early_commit */
-	bool begin_failed;   /* the transaction of .begin has failed here */
-	bool begin_due;      /* .begin goes out by itself: there has been no statement for it */
-	bool begin_reads;    /* a replica will do for the transaction of .begin */
-	bool begin_stays;    /* it asks for the primary, or has come there */
-	bool begin_promotes; /* it may read on a replica first: relay/promote.h */
-	bool asks_plainly; /* its last request there has left nothing that the primary would lack */
-	bool env_known;    /* env_key and the two below hold for .told */
-	bool path_unsure;  /* what names of tables mean is being changed in this transaction */
-	bool env_unsure; /* a text that was not read is under way, and may change how texts are read
-			  */
-	bool env_standard_strings;
-	bool env_ascii_safe;
-	bool env_is_utf8;
+	/* The others. */
+	bool stream_discard : 1; /* the bytes of stream_left go nowhere; else to the server */
+	bool owes_snapshot : 1; /* its transaction has run or parsed a query that no server knows */
+	bool unnamed_is_read : 1; /* its unnamed statement, where names are not mapped */
+	bool counted : 1;         /* in shared_clients and the shared records */
+	bool is_routed : 1;       /* its request goes to a replica, and has not gone yet */
+	bool was_rescued : 1;     /* it has come back from there, and goes to the primary */
+	bool batch_is_plain : 1;  /* so has its batch, and nothing in it has changed what that means
+				   */
+	bool batch_has_parsed : 1; /* an unnamed statement */
+	bool batch_has_bound : 1;  /* any */
+	bool said_goodbye : 1;     /* with Terminate, not by hanging up */
+	bool resets : 1; /* what it began with has to be set again before its ReadyForQuery */
+	bool has_discarded : 1;  /* … with the role that DISCARD ALL has brought back */
+	bool has_reset : 1;      /* … and what takes it back is on its way */
+	bool cancel_asked : 1;   /* to be forwarded as soon as it may */
+	bool keeps_sequence : 1; /* it has asked for currval() or lastval() */
+	bool reads_sequence : 1; /* the transaction under way does */
+	bool may_say_lane : 1;   /* its texts may say in which lane they run */
+	bool makes_temp : 1;     /* its transaction has made a temporary object */
+	bool sets_locally : 1;   /* … may have set something for as long as it lasts */
+	bool defines : 1;        /* … or defines what tags do not tell of */
+	bool begin_failed : 1;   /* the transaction of .begin has failed here */
+	bool begin_due : 1;      /* .begin goes out by itself: there has been no statement for it */
+	bool begin_reads : 1;    /* a replica will do for the transaction of .begin */
+	bool begin_stays : 1;    /* it asks for the primary, or has come there */
+	bool begin_promotes : 1; /* it may read on a replica first: relay/promote.h */
+	bool asks_plainly : 1;   /* its last request there has left nothing that the primary would
+				    lack */
+	bool env_known : 1;      /* env_key and the two below hold for .told */
+	bool path_unsure : 1; /* what names of tables mean is being changed in this transaction */
+	bool env_unsure : 1;  /* a text that was not read is under way, and may change how texts are
+			       * read
+			       */
+	bool env_standard_strings : 1;
+	bool env_ascii_safe : 1;
+	bool env_is_utf8 : 1;
 };
+
+/* What few have, to be written. */
+struct client_rare *client_make_rare(struct client *c);
+
+/* Where the secret of its cancel key is, .secret_len bytes. */
+uint8_t *client_secret(struct client *c);
 
 /* It has proved who it is. */
 void client_vouch(struct client *c);

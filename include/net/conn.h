@@ -31,7 +31,7 @@ struct tls;
 /* What one receive takes at most. */
 #define NET_RECEIVE_MAX 65536
 /* Empty buffers that a thread keeps at hand for the next connection in need. */
-#define NET_SPARE_BUFFERS 16
+#define NET_SPARE_BUFFERS 32
 
 /* The per-thread part: loop, shared receive buffer, lists of connections with something to do. */
 struct net {
@@ -42,7 +42,7 @@ struct net {
 	struct list closing;   /* to be freed at the end of the turn */
 	struct list lingering; /* to be closed when their time is up: most have said all they had to
 				* say and wait for the peer to hang up */
-	struct buf spare[NET_SPARE_BUFFERS];
+	struct buf *spare[NET_SPARE_BUFFERS];
 	unsigned nspare;
 };
 
@@ -78,19 +78,20 @@ struct conn_addr {
 	uint8_t ip[16];
 };
 
+/* An idle one should be small: there are thousands of them. */
 struct conn {
 	struct loop_io io;
 	struct net *net;
 	const struct conn_events *on;
 	void *owner; /* of whoever set the handlers */
 	struct tls *tls;
-	struct buf in;    /* what the handler left */
-	struct buf out;   /* what the socket has not taken yet */
-	struct buf *sent; /* where the next send leaves its bytes, or NULL; see conn_keep_sent() */
-	const char *cur;  /* while an event is handled: the bytes at hand */
-	size_t cur_len;
-	const char *borrowed; /* to be sent, not ours */
-	size_t borrowed_len;
+	struct buf *in;    /* what the handler left, or NULL */
+	struct buf *out;   /* what the socket has not taken yet, or NULL */
+	struct buf **sent; /* where the next send leaves its bytes, or NULL; see conn_keep_sent() */
+	const char *cur;   /* while an event is handled: the bytes at hand */
+	const char *borrowed;  /* to be sent, not ours */
+	uint32_t cur_len;      /* of what a receive and a buffer of its own hold at most … */
+	uint32_t borrowed_len; /* … and of what is borrowed from those */
 	struct list dirty_link;
 	struct list kick_link;
 	struct list close_link; /* of net.closing or net.lingering */
@@ -100,7 +101,7 @@ struct conn {
 	usec_t deadline;        /* of lingering */
 	struct conn_addr peer;
 	int fd;
-	enum conn_phase phase;
+	uint8_t phase;        /* enum conn_phase */
 	bool paused;          /* the owner does not want to read */
 	bool blocked;         /* the socket does not take what we have to send */
 	bool tls_wants_write; /* a read that TLS can go on with only after writing */
@@ -133,10 +134,18 @@ void conn_abandon(struct conn *c);
  * nobody consumed end the connection: they came in the clear.  Takes the session. */
 void conn_start_tls(struct conn *c, struct tls *tls);
 
+/* The bytes of a buffer that is there only while it is needed. */
+static inline size_t conn_kept(const struct buf *b)
+{
+	return b ? buf_len(b) : 0;
+}
+
 /* The bytes at hand. */
 static inline struct slice conn_input(const struct conn *c)
 {
-	return c->cur ? slice_of(c->cur, c->cur_len) : buf_peek(&c->in);
+	if (c->cur)
+		return slice_of(c->cur, c->cur_len);
+	return c->in ? buf_peek(c->in) : slice_of("", 0);
 }
 
 /* Drops the first n of them.  They may still be borrowed until the event ends. */
@@ -154,18 +163,18 @@ void conn_receive(struct conn *c);
 void conn_send(struct conn *c, const char *p, size_t n);
 /* Where messages are built to be sent.  Do not keep the pointer. */
 struct buf *conn_output(struct conn *c);
-/* What was built by conn_output() and is sent next, at the end of this event, is moved to *kept (an
- * empty one) if it is short and goes out at once; without a copy.  The owner gives it back. */
+/* What was built by conn_output() and is sent next, at the end of this event, is moved to *kept
+ * (NULL so far) if it is short and goes out at once; without a copy.  The owner gives it back. */
 #define CONN_KEEP_MAX 16384
-static inline void conn_keep_sent(struct conn *c, struct buf *kept)
+static inline void conn_keep_sent(struct conn *c, struct buf **kept)
 {
 	c->sent = kept;
 }
-void conn_give_back(struct conn *c, struct buf *kept);
+void conn_give_back(struct conn *c, struct buf **kept);
 /* How many bytes wait for the peer to take them. */
 static inline size_t conn_unsent(const struct conn *c)
 {
-	return buf_len(&c->out) + c->borrowed_len;
+	return conn_kept(c->out) + c->borrowed_len;
 }
 
 /* Takes back what was put behind the first n of them in this event. */

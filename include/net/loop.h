@@ -28,7 +28,7 @@ typedef void loop_fn(void *arg);
 struct loop_io {
 	union {
 		void *align;
-		char room[56];
+		char room[48];
 	} ev;
 	loop_io_fn *fn;
 };

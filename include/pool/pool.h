@@ -6,8 +6,8 @@
  * tenant.  Its clients and servers live on one thread and nothing in it takes a lock; what spans
  * groups are the shared records of tenant/shared.h.
  *
- * A pool knows slots (embedded in struct server) and waiters (embedded in struct client), not what
- * they are embedded in.
+ * A pool knows slots (embedded in struct server) and waiters (which a client has while it waits),
+ * not whose they are.
  */
 #ifndef PGT_POOL_POOL_H
 #define PGT_POOL_POOL_H
@@ -60,10 +60,12 @@ struct slot {
 	struct turn turn;    /* of the tenant whose client has it, in a shared pool */
 };
 
+/* A place in a queue; it is there for as long as somebody stands in it. */
 struct waiter {
 	struct list link;
-	struct pool *pool;     /* whose queue it stands in, or NULL */
-	struct turn_wait turn; /* where it stands in that of a shared pool */
+	struct pool *pool;
+	void *owner;           /* who waits */
+	struct turn_wait turn; /* where it stands in the queue of a shared pool */
 	usec_t since;
 	bool notified; /* query_wait_notify */
 };
@@ -114,8 +116,9 @@ struct lane {
 
 /* Reasons that the relay may have, and tenants of a group that they are counted for; the others are
  * counted together, under no name. */
-#define GROUP_PINS_MAX    16
-#define GROUP_PINNERS_MAX 1000
+#define GROUP_PINS_MAX      16
+#define GROUP_PINNERS_MAX   1000
+#define GROUP_SPARE_WAITERS 16
 
 /* How often sessions of a tenant kept a server. */
 struct pinner {
@@ -159,7 +162,9 @@ struct group {
 	struct pool limbo; /* of those who need a primary while there is none: has no servers */
 	struct hub *hub;   /* of the relay: what listens for its clients, or NULL */
 	struct param_sets params;
-	struct list clients; /* logged in, all of them */
+	struct list clients;                               /* logged in, all of them */
+	struct waiter *spare_waiters[GROUP_SPARE_WAITERS]; /* for the next who have to wait */
+	unsigned nspare_waiters;
 	unsigned nclients;
 	struct counters counters;
 	struct hmap pinners;  /* of the relay: sessions by tenant and by why they kept a server */
@@ -222,15 +227,16 @@ unsigned pool_size(const struct pool *pool);
 
 /* ---- waiters -------------------------------------------------------------------------------- */
 
-void waiter_init(struct waiter *w);
-/* tenant: whose client it is; asked for in shared pools only. */
-void pool_wait(struct pool *pool, struct waiter *w, struct tenant *tenant, usec_t now);
+/* The place comes into *w, where there is none.  tenant: whose client it is; asked for in shared
+ * pools only. */
+void pool_wait(struct pool *pool, struct waiter **w, void *owner, struct tenant *tenant,
+	       usec_t now);
 /* Of one that waits. */
-void waiter_leave_queue(struct waiter *w, usec_t now);
+void waiter_leave_queue(struct waiter **w, usec_t now);
 /* Harmless for one that does not. */
-static inline void waiter_leave(struct waiter *w, usec_t now)
+static inline void waiter_leave(struct waiter **w, usec_t now)
 {
-	if (w->pool)
+	if (*w)
 		waiter_leave_queue(w, now);
 }
 /* The one that waits longest, or NULL. */
@@ -260,10 +266,10 @@ static inline unsigned pool_holds(const struct pool *pool)
 }
 
 /* A client has been given the slot; it may have waited for it, and waits no more. */
-static inline void slot_begin_turn(struct slot *slot, struct waiter *w, struct tenant *tenant,
+static inline void slot_begin_turn(struct slot *slot, struct waiter **w, struct tenant *tenant,
 				   usec_t now)
 {
-	bool has_waited = w->pool != NULL;
+	bool has_waited = *w != NULL;
 
 	waiter_leave(w, now);
 	if (slot->pool->turns)

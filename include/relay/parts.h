@@ -134,7 +134,7 @@ bool attach_has_idle(const struct pool *pool);
 /* A client, from its place in the queue. */
 static inline struct client *attach_waiting(struct waiter *w)
 {
-	return container_of(w, struct client, waiter);
+	return w->owner;
 }
 static inline bool attach_is_paused(const struct pool *pool)
 {

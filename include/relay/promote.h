@@ -17,7 +17,7 @@
 /* Whether there is anything to ask: all that it costs other transactions. */
 static inline bool promote_concerns(const struct client *c)
 {
-	return c->begun || (c->begin && c->begin_promotes) ||
+	return c->rare->begun || (c->begin && c->begin_promotes) ||
 	       (c->begin_reads && (c->begin || (c->server && c->server->asked_begin)));
 }
 

@@ -53,7 +53,7 @@ struct relay {
 	uint64_t last_statement;
 	struct said *said;         /* what texts say that may choose a tenant, see choose.c */
 	struct statement **recent; /* unnamed ones that have come lately, see repeat.c */
-	struct list limited;       /* clients that wait for a limit, by client.limit_link */
+	struct list limited;       /* clients that wait for a limit, by client.admission */
 	struct loop_timer limit_timer;
 	bool limit_timer_runs;
 	struct list holding; /* pools that keep servers idle for a moment, by pool.holding */

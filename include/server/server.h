@@ -146,7 +146,7 @@ struct server {
 	 * default. */
 	char timeout[SERVER_TIMEOUT_MAX];
 	char timeout_after[SERVER_TIMEOUT_MAX]; /* … where .context_is_local, once that ends */
-	struct buf sent; /* the batch under way, if it may have to be sent again */
+	struct buf *sent; /* the batch under way, if it may have to be sent again */
 	/* Of the relay, on a replica: what its client has asked, as that has sent it … */
 	struct buf asked;
 	/* … with the BEGIN that went ahead of it, and behind which nothing else has run, or NULL …

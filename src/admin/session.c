@@ -679,15 +679,15 @@ static void on_readable(struct client *c)
 {
 	struct session *s;
 
-	while ((s = c->console) && !s->portal && next_message(s))
+	while ((s = c->rare->console) && !s->portal && next_message(s))
 		;
-	if ((s = c->console) && s->portal && conn_input(&c->conn).n > MESSAGE_MAX)
+	if ((s = c->rare->console) && s->portal && conn_input(&c->conn).n > MESSAGE_MAX)
 		conn_pause(&c->conn);
 }
 
 static void on_drained(struct client *c)
 {
-	struct session *s = c->console;
+	struct session *s = c->rare->console;
 
 	if (s && s->sends_rows)
 		send_rows(s);
@@ -695,7 +695,7 @@ static void on_drained(struct client *c)
 
 static void on_leaving(struct client *c)
 {
-	struct session *s = c->console;
+	struct session *s = c->rare->console;
 	struct console *console = s->console;
 
 	if (s->forget)
@@ -705,7 +705,7 @@ static void on_leaving(struct client *c)
 		close_prepared(s, container_of(list_first(&s->statements), struct prepared, link));
 	forget_rows(&s->simple);
 	list_del(&s->link);
-	c->console = NULL;
+	client_make_rare(c)->console = NULL;
 	mem_wipe(s, sizeof(*s));
 	free(s);
 	if (--console->nsessions == 0)
@@ -727,6 +727,6 @@ void session_start(struct console *console, struct client *c, bool is_admin)
 	list_init(&s->portals);
 	list_push_back(&console->sessions, &s->link);
 	console->nsessions++;
-	c->console = s;
+	client_make_rare(c)->console = s;
 	c->on = &session_events;
 }

@@ -7,6 +7,7 @@
 #include "admin/show.h"
 
 #include "base/mem.h"
+#include "relay/admission.h"
 #include "relay/listen.h"
 #include "relay/whose.h"
 #include "stats/past.h"
@@ -186,7 +187,7 @@ void show_each_count(struct worker *w, show_count_fn *add, struct table *t)
 
 enum client_doing show_client_doing(const struct client *c)
 {
-	if (c->waiter.pool || c->retry_at || listen_is_waiting(c) || whose_is_seeking(c))
+	if (c->waiter || admit_is_waiting(c) || listen_is_waiting(c) || whose_is_seeking(c))
 		return CLIENT_IS_WAITING;
 	return c->server ? CLIENT_IS_ACTIVE : CLIENT_IS_IDLE;
 }
@@ -199,11 +200,11 @@ void show_of_tenant(const struct command *cmd, struct table *t, unsigned column)
 
 usec_t show_client_wait(const struct client *c, usec_t now)
 {
-	if (c->waiter.pool)
-		return now - c->waiter.since;
+	if (c->waiter)
+		return now - c->waiter->since;
 	if (listen_is_waiting(c))
 		return now - listen_waits_since(c);
-	return c->retry_at ? now - c->limit_since : 0;
+	return admit_is_waiting(c) ? now - c->admission->since : 0;
 }
 
 const char *show_setting(enum setting_id id, const struct settings *set, struct buf *room)

@@ -182,7 +182,7 @@ static void socket_row(const struct subject *s, struct table *t)
 				  .replication = replication_of(s),
 				  .state = s->state,
 				  .application_name = application ? application : "",
-				  .recv_pos = (int64_t)buf_len(&s->conn->in),
+				  .recv_pos = (int64_t)conn_kept(s->conn->in),
 				  .send_remain = (int64_t)conn_unsent(s->conn) };
 	struct texts texts;
 
@@ -200,7 +200,7 @@ static void socket_row(const struct subject *s, struct table *t)
 
 static void active_row(const struct subject *s, struct table *t)
 {
-	if (buf_len(&s->conn->in) || conn_unsent(s->conn))
+	if (conn_kept(s->conn->in) || conn_unsent(s->conn))
 		socket_row(s, t);
 }
 

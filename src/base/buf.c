@@ -16,6 +16,13 @@ void buf_fini(struct buf *b)
 	*b = (struct buf){ 0 };
 }
 
+void buf_free(struct buf *b)
+{
+	if (b)
+		free(b->data);
+	free(b);
+}
+
 PGT_NOINLINE char *buf_grow(struct buf *b, size_t n)
 {
 	size_t len = buf_len(b);

@@ -22,6 +22,26 @@
 /* Without client_login_timeout: those who judge passwords may never answer. */
 #define VERDICT_PATIENCE (60 * USEC_PER_SEC)
 
+/* What those have who never had any of it. */
+static const struct client_rare nothing_rare;
+
+static bool has_rare(const struct client *c)
+{
+	return c->rare != &nothing_rare;
+}
+
+struct client_rare *client_make_rare(struct client *c)
+{
+	if (!has_rare(c))
+		c->rare = xnew(struct client_rare);
+	return (struct client_rare *)c->rare;
+}
+
+uint8_t *client_secret(struct client *c)
+{
+	return c->secret_len == CLIENT_KEY_LONG ? client_make_rare(c)->secret : c->secret;
+}
+
 static struct client *client_of(struct conn *conn)
 {
 	return container_of(conn, struct client, conn);
@@ -79,7 +99,9 @@ static void on_freed(struct conn *conn)
 
 	client_vouch(c);
 	client_login_free(c->login);
-	mem_wipe(c->secret, sizeof(c->secret));
+	mem_wipe(client_secret(c), c->secret_len);
+	if (has_rare(c))
+		free(client_make_rare(c));
 	free(c->user);
 	free(c);
 }
@@ -104,11 +126,10 @@ static struct client *make(struct client_host *host, int fd, const struct conn_a
 	struct client *c = xnew(struct client);
 
 	c->host = host;
+	c->rare = &nothing_rare;
 	c->id = atomic_fetch_add(&last_id, 1) + 1;
 	c->login = client_login_new();
-	waiter_init(&c->waiter);
 	list_init(&c->link);
-	list_init(&c->limit_link);
 	list_init(&c->begin_link);
 	conn_open(&c->conn, host->net, fd, &client_conn_events);
 	c->conn.peer = *peer;
@@ -190,7 +211,6 @@ static bool leave(struct client *c, const char *why)
 	if (c->on)
 		c->on->leaving(c);
 	waiter_leave(&c->waiter, loop_now(c->conn.net->loop));
-	list_del(&c->limit_link);
 	if (!c->group && list_is_linked(&c->link))
 		c->host->nnewcomers--;
 	list_del(&c->link);

@@ -607,7 +607,7 @@ void client_welcome(struct client *c, struct param_set *told)
 	c->host->assign_key(c);
 	m = msg_begin(out, MSG_BACKEND_KEY);
 	buf_put_u32(out, c->pid);
-	buf_put(out, c->secret, c->secret_len);
+	buf_put(out, client_secret(c), c->secret_len);
 	msg_end(out, m);
 	msg_put_ready(out, 'I');
 	begin_session(c);
@@ -833,7 +833,7 @@ void client_go_on(struct client *c)
 	c->connected_at = (usec_t)p->connected_at;
 	c->pid = (uint32_t)p->pid;
 	c->secret_len = (uint8_t)p->secret.n;
-	memcpy(c->secret, p->secret.p, p->secret.n);
+	memcpy(client_secret(c), p->secret.p, p->secret.n);
 	c->host->keep_key(c);
 	begin_session(c);
 }

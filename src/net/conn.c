@@ -35,22 +35,28 @@ static inline void flush_all(struct net *net);
 
 /* ---- buffers -------------------------------------------------------------------------------- */
 
-static void buffer_take(struct net *net, struct buf *b)
+static void buffer_take(struct net *net, struct buf **b)
 {
-	if (!b->data && net->nspare)
-		*b = net->spare[--net->nspare];
+	if (!*b)
+		*b = net->nspare ? net->spare[--net->nspare] : xnew(struct buf);
 }
 
-static void buffer_give_back(struct net *net, struct buf *b)
+static PGT_NOINLINE void give_back(struct net *net, struct buf **b)
 {
-	if (!b->data || buf_len(b))
-		return;
-	if (b->cap <= SPARE_CAP_MAX && net->nspare < NET_SPARE_BUFFERS) {
-		net->spare[net->nspare++] = *b;
-		*b = (struct buf){ 0 };
-	} else {
-		buf_fini(b);
-	}
+	struct buf *empty = *b;
+
+	*b = NULL;
+	if (empty->cap <= SPARE_CAP_MAX && net->nspare < NET_SPARE_BUFFERS)
+		net->spare[net->nspare++] = empty;
+	else
+		buf_free(empty);
+}
+
+/* One that has bytes stays. */
+static inline void buffer_give_back(struct net *net, struct buf **b)
+{
+	if (*b && !buf_len(*b))
+		give_back(net, b);
 }
 
 static void mark_dirty(struct conn *c)
@@ -121,7 +127,8 @@ static inline ssize_t send_bytes(struct conn *c, const char *p, size_t n)
 static void drop_output(struct conn *c)
 {
 	c->borrowed_len = 0;
-	buf_clear(&c->out);
+	if (c->out)
+		buf_clear(c->out);
 	c->blocked = false;
 }
 
@@ -138,18 +145,18 @@ static void keep_borrowed(struct conn *c, size_t n)
 {
 	if (n < c->borrowed_len) {
 		buffer_take(c->net, &c->out);
-		buf_put(&c->out, c->borrowed + n, c->borrowed_len - n);
+		buf_put(c->out, c->borrowed + n, c->borrowed_len - n);
 	}
 	c->borrowed_len = 0;
 }
 
 static void keep_sent(struct conn *c)
 {
-	if (c->out.cap <= CONN_KEEP_MAX) {
+	if (c->out->cap <= CONN_KEEP_MAX) {
 		*c->sent = c->out;
-		c->out = (struct buf){ 0 };
+		c->out = NULL;
 	} else {
-		buf_clear(&c->out);
+		buf_clear(c->out);
 	}
 }
 
@@ -179,7 +186,7 @@ static PGT_NOINLINE void note_sent(struct conn *c, bool own, size_t n, ssize_t s
 		if (c->sent && own && done == n)
 			keep_sent(c);
 		else if (own)
-			buf_consume(&c->out, done);
+			buf_consume(c->out, done);
 		else
 			keep_borrowed(c, done);
 		c->blocked = done < n;
@@ -192,9 +199,9 @@ static PGT_NOINLINE void note_sent(struct conn *c, bool own, size_t n, ssize_t s
 /* Sends what is pending, as much as the socket takes. */
 static PGT_NOINLINE void flush_output(struct conn *c)
 {
-	bool own = buf_len(&c->out) > 0;
-	const char *p = own ? buf_head(&c->out) : c->borrowed;
-	size_t n = own ? buf_len(&c->out) : c->borrowed_len;
+	bool own = conn_kept(c->out) > 0;
+	const char *p = own ? buf_head(c->out) : c->borrowed;
+	size_t n = own ? buf_len(c->out) : c->borrowed_len;
 
 	if (c->phase < CONN_OPEN)
 		keep_borrowed(c, 0);
@@ -209,7 +216,7 @@ static inline bool flush_borrowed(struct conn *c)
 	size_t n = c->borrowed_len;
 	ssize_t sent;
 
-	if (!n || buf_len(&c->out) || c->tls || c->sent || c->phase != CONN_OPEN)
+	if (!n || conn_kept(c->out) || c->tls || c->sent || c->phase != CONN_OPEN)
 		return false;
 	sent = sock_send(c->fd, c->borrowed, n);
 	if (sent != (ssize_t)n) {
@@ -259,11 +266,11 @@ static bool is_ours_after(struct conn *c, void (*handler)(struct conn *))
  * were too many, in the connection's own. */
 static inline void keep_rest(struct conn *c)
 {
-	if (buf_len(&c->in)) {
-		buf_consume(&c->in, buf_len(&c->in) - c->cur_len);
+	if (conn_kept(c->in)) {
+		buf_consume(c->in, buf_len(c->in) - c->cur_len);
 	} else if (c->cur_len) {
 		buffer_take(c->net, &c->in);
-		buf_put(&c->in, c->cur, c->cur_len);
+		buf_put(c->in, c->cur, c->cur_len);
 	}
 	c->cur = NULL;
 	c->cur_len = 0;
@@ -282,9 +289,9 @@ static PGT_NOINLINE void on_nothing(struct conn *c, ssize_t got)
 static PGT_NOINLINE bool receive(struct conn *c)
 {
 	struct net *net = c->net;
-	size_t left = buf_len(&c->in);
+	size_t left = conn_kept(c->in);
 	bool in_scratch = left <= JOIN_MAX;
-	char *room = in_scratch ? net->scratch : buf_reserve(&c->in, NET_RECEIVE_MAX) - left;
+	char *room = in_scratch ? net->scratch : buf_reserve(c->in, NET_RECEIVE_MAX) - left;
 	ssize_t got = receive_bytes(c, room + left, NET_RECEIVE_MAX);
 
 	if (got <= 0) {
@@ -295,15 +302,16 @@ static PGT_NOINLINE bool receive(struct conn *c)
 	if (c->phase == CONN_LINGERING)
 		return true;
 	if (!in_scratch) {
-		buf_produced(&c->in, (size_t)got);
+		PGT_ASSERT(left < UINT32_MAX - NET_RECEIVE_MAX);
+		buf_produced(c->in, (size_t)got);
 	} else if (left) {
-		memcpy(room, buf_head(&c->in), left);
-		buf_clear(&c->in);
+		memcpy(room, buf_head(c->in), left);
+		buf_clear(c->in);
 	}
 	if (left)
 		mark_dirty(c);
 	c->cur = room;
-	c->cur_len = left + (size_t)got;
+	c->cur_len = (uint32_t)(left + (size_t)got);
 	if (!is_ours_after(c, c->on->readable))
 		return true;
 	keep_rest(c);
@@ -320,7 +328,7 @@ static void handle_kick(struct conn *c)
 	/* What TLS holds may be a part of a record, and then nothing is received. */
 	if (c->tls && tls_has_pending(c->tls) && receive(c))
 		return;
-	if (c->phase != CONN_OPEN || !buf_len(&c->in))
+	if (c->phase != CONN_OPEN || !conn_kept(c->in))
 		return;
 	mark_dirty(c);
 	is_ours_after(c, c->on->readable);
@@ -401,7 +409,7 @@ static inline bool receive_plainly(struct conn *c)
 	struct net *net = c->net;
 	ssize_t got;
 
-	if (c->phase != CONN_OPEN || c->tls || c->sniff || c->paused || buf_len(&c->in))
+	if (c->phase != CONN_OPEN || c->tls || c->sniff || c->paused || conn_kept(c->in))
 		return false;
 	got = sock_recv(c->fd, net->scratch, NET_RECEIVE_MAX);
 	if (got <= 0) {
@@ -410,7 +418,7 @@ static inline bool receive_plainly(struct conn *c)
 	}
 	c->active_at = c->received_at = loop_now(net->loop);
 	c->cur = net->scratch;
-	c->cur_len = (size_t)got;
+	c->cur_len = (uint32_t)got;
 	if (is_ours_after(c, c->on->readable))
 		keep_rest(c);
 	return true;
@@ -477,8 +485,8 @@ static void close_marked(struct net *net)
 			tls_free(c->tls);
 		if (c->fd >= 0)
 			close(c->fd);
-		buf_fini(&c->in);
-		buf_fini(&c->out);
+		buf_free(c->in);
+		buf_free(c->out);
 		c->on->freed(c);
 	}
 }
@@ -489,7 +497,7 @@ void net_fini(struct net *net)
 		conn_close_soon(container_of(list_first(&net->lingering), struct conn, close_link));
 	close_marked(net);
 	while (net->nspare)
-		buf_fini(&net->spare[--net->nspare]);
+		buf_free(net->spare[--net->nspare]);
 	free(net->scratch);
 }
 
@@ -635,23 +643,25 @@ void conn_consume(struct conn *c, size_t n)
 {
 	if (c->cur) {
 		c->cur += n;
-		c->cur_len -= n;
-	} else {
-		buf_consume(&c->in, n);
+		c->cur_len -= (uint32_t)n;
+	} else if (n) {
+		buf_consume(c->in, n);
 	}
 }
 
 void conn_unread(struct conn *c, struct slice bytes)
 {
-	struct buf behind = c->in;
+	struct buf *behind = c->in;
 
 	PGT_ASSERT(!c->cur);
-	c->in = (struct buf){ 0 };
+	c->in = NULL;
 	buffer_take(c->net, &c->in);
-	buf_put_slice(&c->in, bytes);
-	buf_put_slice(&c->in, buf_peek(&behind));
-	buf_clear(&behind);
-	buffer_give_back(c->net, &behind);
+	buf_put_slice(c->in, bytes);
+	if (behind) {
+		buf_put_slice(c->in, buf_peek(behind));
+		buf_clear(behind);
+		buffer_give_back(c->net, &behind);
+	}
 }
 
 void conn_kick(struct conn *c)
@@ -670,13 +680,13 @@ void conn_send(struct conn *c, const char *p, size_t n)
 {
 	if (!conn_is_usable(c) || c->write_failed || !n)
 		return;
-	if (buf_len(&c->out)) {
-		buf_put(&c->out, p, n);
+	if (conn_kept(c->out)) {
+		buf_put(c->out, p, n);
 	} else if (!c->borrowed_len) {
 		c->borrowed = p;
-		c->borrowed_len = n;
+		c->borrowed_len = (uint32_t)n;
 	} else if (c->borrowed + c->borrowed_len == p) {
-		c->borrowed_len += n;
+		c->borrowed_len += (uint32_t)n;
 	} else {
 		buf_put(conn_output(c), p, n);
 	}
@@ -688,14 +698,14 @@ void conn_unsend(struct conn *c, size_t n)
 	if (n >= conn_unsent(c))
 		return;
 	if (c->borrowed_len)
-		c->borrowed_len = n;
+		c->borrowed_len = (uint32_t)n;
 	else
-		c->out.end = c->out.start + n;
+		c->out->end = c->out->start + n;
 }
 
-void conn_give_back(struct conn *c, struct buf *kept)
+void conn_give_back(struct conn *c, struct buf **kept)
 {
-	buf_clear(kept);
+	buf_clear(*kept);
 	buffer_give_back(c->net, kept);
 }
 
@@ -704,7 +714,7 @@ struct buf *conn_output(struct conn *c)
 	buffer_take(c->net, &c->out);
 	keep_borrowed(c, 0);
 	mark_dirty(c);
-	return &c->out;
+	return c->out;
 }
 
 void conn_pause(struct conn *c)
@@ -721,7 +731,7 @@ void conn_receive_again(struct conn *c)
 		return;
 	c->paused = false;
 	want_events(c);
-	if (buf_len(&c->in) || (c->tls && tls_has_pending(c->tls)))
+	if (conn_kept(c->in) || (c->tls && tls_has_pending(c->tls)))
 		conn_kick(c);
 }
 
@@ -799,9 +809,9 @@ void conn_adopt(struct conn *c, struct net *net)
 	c->net = net;
 	loop_io_start(net->loop, &c->io, c->fd, 0, on_io);
 	want_events(c);
-	if (buf_len(&c->out))
+	if (conn_kept(c->out))
 		mark_dirty(c);
-	if (buf_len(&c->in) || (c->tls && tls_has_pending(c->tls)))
+	if (conn_kept(c->in) || (c->tls && tls_has_pending(c->tls)))
 		conn_kick(c);
 }
 

@@ -117,6 +117,8 @@ void group_free(struct group *group)
 	lanes_free(group);
 	for (unsigned i = 0; i < group->npools; i++)
 		pool_fini(&group->pools[i]);
+	while (group->nspare_waiters)
+		free(group->spare_waiters[--group->nspare_waiters]);
 	forget_pinners(group);
 	param_sets_fini(&group->params);
 	credential_wipe(&group->credential);

@@ -8,6 +8,8 @@
 
 #include "base/mem.h"
 
+#include <stdlib.h>
+
 /* After a failed limit that spans groups, idle connections elsewhere are let go for this long. */
 #define STARVED_FOR USEC_PER_SEC
 
@@ -158,34 +160,45 @@ unsigned pool_size_ready(const struct pool *pool)
 	       pool->count[SLOT_CANCELED];
 }
 
-void waiter_init(struct waiter *w)
+static struct waiter *waiter_new(struct group *group)
 {
-	*w = (struct waiter){ 0 };
-	list_init(&w->link);
-	list_init(&w->turn.link);
+	return group->nspare_waiters ? group->spare_waiters[--group->nspare_waiters]
+				     : xmalloc(sizeof(struct waiter));
 }
 
-void pool_wait(struct pool *pool, struct waiter *w, struct tenant *tenant, usec_t now)
+static void waiter_free(struct group *group, struct waiter *w)
 {
-	PGT_ASSERT(!w->pool);
-	w->pool = pool;
-	w->since = now;
-	w->notified = false;
-	list_push_back(&pool->waiting, &w->link);
+	if (group->nspare_waiters < GROUP_SPARE_WAITERS)
+		group->spare_waiters[group->nspare_waiters++] = w;
+	else
+		free(w);
+}
+
+void pool_wait(struct pool *pool, struct waiter **w, void *owner, struct tenant *tenant, usec_t now)
+{
+	struct waiter *new = waiter_new(pool->group);
+
+	PGT_ASSERT(!*w);
+	*new = (struct waiter){ .pool = pool, .owner = owner, .since = now };
+	list_push_back(&pool->waiting, &new->link);
 	pool->nwaiting++;
+	list_init(&new->turn.link);
 	if (pool->turns)
-		turns_wait(pool->turns, &w->turn, tenant, now);
+		turns_wait(pool->turns, &new->turn, tenant, now);
+	*w = new;
 }
 
-void waiter_leave_queue(struct waiter *w, usec_t now)
+void waiter_leave_queue(struct waiter **w, usec_t now)
 {
-	struct pool *pool = w->pool;
+	struct waiter *left = *w;
+	struct pool *pool = left->pool;
 
 	if (pool->turns)
-		turns_leave(&w->turn, now);
+		turns_leave(&left->turn, now);
 	pool->nwaiting--;
-	w->pool = NULL;
-	list_del(&w->link);
+	list_del(&left->link);
+	*w = NULL;
+	waiter_free(pool->group, left);
 }
 
 struct waiter *pool_first_waiter(const struct pool *pool)

@@ -12,6 +12,7 @@
  * next tick.
  */
 #include "base/mem.h"
+#include "relay/admission.h"
 #include "relay/parts.h"
 #include "route/fence.h"
 #include "route/nodes.h"
@@ -24,7 +25,7 @@
 /* Further than any timeout. */
 #define FOREVER (INT64_MAX / 2)
 
-/* Of client.waits_for, beside the limits. */
+/* Of admission.what, beside the limits. */
 #define WAITS_FOR_SWITCH  (NLIMITS + 1)
 #define WAITS_FOR_REPLICA (NLIMITS + 2)
 #define WAITS_FOR_PROOF   (NLIMITS + 3)
@@ -46,20 +47,31 @@ static bool is_slot(enum limit_kind kind)
 	return kind == LIMIT_TRANSACTIONS || kind == LIMIT_SERVERS;
 }
 
+static bool waits_for(const struct client *c, unsigned what)
+{
+	return c->admission && c->admission->what == what;
+}
+
 static bool waits_for_limit(const struct client *c)
 {
-	return c->waits_for && c->waits_for < WAITS_FOR_SWITCH;
+	return c->admission && c->admission->what < WAITS_FOR_SWITCH;
+}
+
+/* How long it has waited so far. */
+static usec_t waited(const struct client *c)
+{
+	return c->admission ? relay_now(c) - c->admission->since : 0;
 }
 
 /* For what nobody tells it of, so that it looks itself. */
 static bool looks_itself(const struct client *c)
 {
-	return c->waits_for == WAITS_FOR_REPLICA || c->waits_for == WAITS_FOR_PROOF;
+	return waits_for(c, WAITS_FOR_REPLICA) || waits_for(c, WAITS_FOR_PROOF);
 }
 
 static bool waits_for_slot(const struct client *c)
 {
-	return waits_for_limit(c) && is_slot(c->waits_for - 1);
+	return waits_for_limit(c) && is_slot(c->admission->what - 1);
 }
 
 /* ---- who waits --------------------------------------------------------------------------------
@@ -68,65 +80,68 @@ static bool waits_for_slot(const struct client *c)
 /* In the tenant that it waits for, which has to stay. */
 static void count_waiting(struct client *c)
 {
+	struct tenant *t = c->tenant;
+
 	if (!waits_for_limit(c))
 		return;
-	c->waits_at = tenant_ref(c->tenant);
-	atomic_fetch_add(&shared_tally(c->waits_at->shared)->waiting[c->waits_for - 1], 1);
+	c->admission->at = tenant_ref(t);
+	atomic_fetch_add(&shared_tally(t->shared)->waiting[c->admission->what - 1], 1);
 	if (waits_for_slot(c))
-		c->waits_at->nqueued++;
+		t->nqueued++;
 	else
-		c->waits_at->nthirsty++;
+		t->nthirsty++;
 }
 
 static void uncount_waiting(struct client *c)
 {
-	struct tenant *t = c->waits_at;
+	struct tenant *t = c->admission->at;
 
 	if (!t)
 		return;
-	atomic_fetch_sub(&shared_tally(t->shared)->waiting[c->waits_for - 1], 1);
+	atomic_fetch_sub(&shared_tally(t->shared)->waiting[c->admission->what - 1], 1);
 	if (waits_for_slot(c))
 		t->nqueued--;
 	else
 		t->nthirsty--;
-	t->nwoken -= c->is_woken;
-	c->waits_at = NULL;
+	t->nwoken -= c->admission->is_woken;
 	tenant_unref(t);
 }
 
 static void stop_waiting(struct client *c)
 {
-	if (!c->waits_for)
+	if (!c->admission)
 		return;
 	uncount_waiting(c);
-	c->is_woken = false;
-	c->waits_for = 0;
-	c->limit_since = c->retry_at = 0;
-	list_del(&c->limit_link);
+	list_del(&c->admission->link);
+	free(c->admission);
+	c->admission = NULL;
 }
 
 static enum verdict wait_for(struct client *c, unsigned what, usec_t wait)
 {
 	struct relay *r = relay_of(c);
-	usec_t since = c->limit_since ? c->limit_since : relay_now(c);
+	usec_t since = relay_now(c) - waited(c);
 
 	stop_waiting(c);
-	c->waits_for = (uint8_t)what;
+	c->admission = xnew(struct admission);
+	*c->admission = (struct admission){
+		.client = c, .retry_at = relay_now(c) + wait, .since = since, .what = (uint8_t)what
+	};
 	count_waiting(c);
-	c->limit_since = since;
-	c->retry_at = relay_now(c) + wait;
-	list_push_back(&r->limited, &c->limit_link);
+	list_push_back(&r->limited, &c->admission->link);
 	relay_watch_limits(r);
 	return VERDICT_WAIT;
 }
 
 static void wake(struct client *c)
 {
-	list_del(&c->limit_link);
-	c->retry_at = 0;
-	c->is_woken = true;
-	if (c->waits_at)
-		c->waits_at->nwoken++;
+	struct admission *a = c->admission;
+
+	list_del(&a->link);
+	a->retry_at = 0;
+	a->is_woken = true;
+	if (a->at)
+		a->at->nwoken++;
 	if (!admit_is_gated(c) && !looks_itself(c))
 		stop_waiting(c);
 	relay_go_on(c);
@@ -140,8 +155,8 @@ static void wake(struct client *c)
 /* Whether there is a slot for one more than those that are awake already. */
 static bool has_free_slot(const struct client *c)
 {
-	const struct tenant *t = c->waits_at;
-	bool is_held = c->waits_for - 1 == LIMIT_SERVERS;
+	const struct tenant *t = c->admission->at;
+	bool is_held = c->admission->what - 1 == LIMIT_SERVERS;
 	unsigned max = is_held ? t->set.tenant_max_server_conn : t->set.max_transactions;
 	unsigned used = is_held ? t->shared->held : t->shared->transactions;
 
@@ -174,21 +189,22 @@ static bool may_have_token(struct tenant *t, usec_t now)
 
 static bool may_try(const struct client *c, usec_t now)
 {
-	struct tenant *t = c->waits_at;
+	const struct admission *a = c->admission;
+	struct tenant *t = a->at;
 
 	if (!t)
-		return now >= c->retry_at;
+		return now >= a->retry_at;
 	if (waits_for_slot(c))
-		return now >= c->retry_at || has_free_slot(c);
-	if (now - c->limit_since >= t->set.rate_limit_wait)
+		return now >= a->retry_at || has_free_slot(c);
+	if (now - a->since >= t->set.rate_limit_wait)
 		return true;
-	return now >= c->retry_at && (c->waits_for - 1 != LIMIT_RATE || may_have_token(t, now));
+	return now >= a->retry_at && (a->what - 1 != LIMIT_RATE || may_have_token(t, now));
 }
 
 void admit_wake(struct relay *r, usec_t now)
 {
 	LIST_FOREACH_SAFE (at, &r->limited) {
-		struct client *c = container_of(at, struct client, limit_link);
+		struct client *c = container_of(at, struct admission, link)->client;
 
 		if (may_try(c, now))
 			wake(c);
@@ -199,9 +215,9 @@ void admit_wake(struct relay *r, usec_t now)
 static void wake_next(struct relay *r, const struct tenant *t)
 {
 	LIST_FOREACH (at, &r->limited) {
-		struct client *c = container_of(at, struct client, limit_link);
+		struct client *c = container_of(at, struct admission, link)->client;
 
-		if (c->waits_at != t || !waits_for_slot(c))
+		if (c->admission->at != t || !waits_for_slot(c))
 			continue;
 		if (has_free_slot(c))
 			wake(c);
@@ -372,10 +388,8 @@ static bool is_closed(const struct client *c, struct closure *why)
 
 static enum verdict wait_for_switch(struct client *c, const struct closure *why, struct err *e)
 {
-	usec_t waited = c->limit_since ? relay_now(c) - c->limit_since : 0;
-
-	if (waited < why->patience)
-		return wait_for(c, WAITS_FOR_SWITCH, why->patience - waited);
+	if (waited(c) < why->patience)
+		return wait_for(c, WAITS_FOR_SWITCH, why->patience - waited(c));
 	stop_waiting(c);
 	err_set(e, "57P03", "%.500s", why->message);
 	return VERDICT_REFUSED;
@@ -402,7 +416,7 @@ static void reconsider(struct client *c)
 		c->xact &= XACT_ADMITTED;
 	if (c->phase != CLIENT_READY || !admit_is_gated(c))
 		return;
-	if (c->waiter.pool && (is_closed(c, &why) || gate_is_readonly(c)))
+	if (c->waiter && (is_closed(c, &why) || gate_is_readonly(c)))
 		send_back(c);
 	/* Its transaction began when nobody had to be asked; it comes to its end. */
 	else if (c->server && !is_at_start(c))
@@ -424,20 +438,17 @@ void admit_reconfigure(struct relay *r)
 static enum verdict wait_for_slot(struct client *c, enum limit_kind kind, struct err *e)
 {
 	usec_t max = c->group->set.query_wait_timeout;
-	usec_t waited = c->limit_since ? relay_now(c) - c->limit_since : 0;
 
-	if (max && waited >= max)
+	if (max && waited(c) >= max)
 		return refuse(c, &(struct limit_refusal){ .kind = kind }, e);
-	return wait_for(c, kind + 1, max ? max - waited : FOREVER);
+	return wait_for(c, kind + 1, max ? max - waited(c) : FOREVER);
 }
 
 /* Nobody waits in vain. */
 static enum verdict wait_for_tokens(struct client *c, const struct limit_refusal *why,
 				    struct err *e)
 {
-	usec_t waited = c->limit_since ? relay_now(c) - c->limit_since : 0;
-
-	if (waited + why->wait > c->tenant->set.rate_limit_wait)
+	if (waited(c) + why->wait > c->tenant->set.rate_limit_wait)
 		return refuse(c, why, e);
 	release_unused(c);
 	return wait_for(c, why->kind + 1, why->wait);
@@ -474,7 +485,7 @@ enum verdict admit_transaction(struct client *c, unsigned n, struct err *e)
 		warn(c, n ? n : 1, &why);
 		claim_slots(c, false, &why.kind);
 	}
-	if (n && t->nthirsty && !c->waits_for && !warns)
+	if (n && t->nthirsty && !c->admission && !warns)
 		return wait_for_tokens(c, &next_in_line, e);
 	if (n && !limit_take(&t->shared->limit, &t->rules, n, limit_now(c), &why)) {
 		if (!warns)
@@ -518,11 +529,11 @@ void admit_note_bytes(struct client *c, size_t n)
  * not made later. */
 static bool look_again(struct client *c, unsigned what, usec_t max)
 {
-	usec_t waited = c->waits_for == what ? relay_now(c) - c->limit_since : 0;
+	usec_t left = max - waited(c);
 
-	if (waited >= max || c->begin_due || (c->waits_for && c->waits_for != what))
+	if (left <= 0 || c->begin_due || (c->admission && !waits_for(c, what)))
 		return false;
-	wait_for(c, what, max - waited < LOOK_AGAIN ? max - waited : LOOK_AGAIN);
+	wait_for(c, what, left < LOOK_AGAIN ? left : LOOK_AGAIN);
 	return true;
 }
 
@@ -537,7 +548,7 @@ bool admit_has_proof(struct client *c)
 {
 	bool known = node_set_is_learned(c->group->nodes);
 
-	if (known && c->waits_for == WAITS_FOR_PROOF)
+	if (known && waits_for(c, WAITS_FOR_PROOF))
 		stop_waiting(c);
 	return known;
 }
@@ -549,14 +560,14 @@ bool admit_wait_for_proof(struct client *c)
 	learn_hurry(gate_primary(c), relay_now(c));
 	if (look_again(c, WAITS_FOR_PROOF, max ? max : FOREVER))
 		return true;
-	if (c->waits_for == WAITS_FOR_PROOF)
+	if (waits_for(c, WAITS_FOR_PROOF))
 		stop_waiting(c);
 	return false;
 }
 
 void admit_has_node(struct client *c)
 {
-	if (c->waits_for == WAITS_FOR_REPLICA)
+	if (waits_for(c, WAITS_FOR_REPLICA))
 		stop_waiting(c);
 }
 

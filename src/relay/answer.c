@@ -262,7 +262,7 @@ static enum step on_notification(struct server *s, const struct frame *f)
 
 	if (r.failed)
 		return answer_pass(s, f);
-	if (c->listening && listen_hears(c, channel))
+	if (c->rare->listening && listen_hears(c, channel))
 		return answer_swallow(s, f);
 	out = conn_output(&c->conn);
 	m = msg_begin(out, MSG_NOTIFICATION);
@@ -340,7 +340,7 @@ static enum step on_command_end(struct server *s, const struct frame *f)
 		note_tag(s, f);
 		if (s->client->counts_tags)
 			admit_count(s->client);
-		is_told = s->client->listening && takes_tag(s, f);
+		is_told = s->client->rare->listening && takes_tag(s, f);
 	}
 	if (!s->doubtful)
 		s->loose_syncs = 0; /* a COPY that came to its end has read them all */

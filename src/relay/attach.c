@@ -58,9 +58,9 @@ static void count_in_lane(struct pool *pool, uint64_t waited)
 static void give(struct server *s, struct client *c)
 {
 	usec_t now = now_of(s);
-	uint64_t waited = c->waiter.pool ? (uint64_t)(now - c->waiter.since) : 0;
+	uint64_t waited = c->waiter ? (uint64_t)(now - c->waiter->since) : 0;
 
-	if (c->waiter.pool)
+	if (c->waiter)
 		count_wait(c, s->pool, (usec_t)waited);
 	slot_begin_turn(&s->slot, &c->waiter, payer(c), now);
 	s->client = c;
@@ -73,7 +73,7 @@ static void give(struct server *s, struct client *c)
 	s->writes = false;
 	/* Else it gets its number on it once nothing that the last one sent is on its way any more:
 	 * listen_take_server(). */
-	if (!c->listening && !s->has_notified)
+	if (!c->rare->listening && !s->has_notified)
 		backend_hold(s->backend, c->pid);
 	c->group->counters.server_assignment_count++;
 	if (s->pool->lane)
@@ -95,7 +95,7 @@ void attach_take_away(struct server *s)
 	context_check_again(s);
 	rescue_forget(s);
 	move_note(c);
-	if (c->begun)
+	if (c->rare->begun)
 		promote_forget(c);
 	if (s->timed)
 		repeat_forget_time(s);
@@ -143,7 +143,8 @@ void attach_on_settled(struct server *s, const struct report *error)
 
 	s->is_settling = false;
 	if (!error) {
-		c->losses = 0;
+		if (c->rare->losses)
+			client_make_rare(c)->losses = 0;
 		on_in_line(c, s);
 		if (c->phase == CLIENT_READY && c->server == s)
 			request_process(c);
@@ -251,7 +252,7 @@ static struct client *next_client(struct pool *pool)
 		if (c->phase != CLIENT_WELCOME || !c->wanted->welcome)
 			return c;
 		/* Another one has found out meanwhile what it waits for. */
-		waiter_leave(w, relay_now(c));
+		waiter_leave(&c->waiter, relay_now(c));
 		client_welcome(c, c->wanted->welcome);
 	}
 	return NULL;
@@ -452,7 +453,7 @@ enum step attach_acquire(struct client *c, struct pool *pool)
 	}
 	if (!s && pool->login_failed && !pool_size_ready(pool) && now < pool->retry_at)
 		return refuse_for_pool(c, pool);
-	pool_wait(pool, &c->waiter, payer(c), now);
+	pool_wait(pool, &c->waiter, c, payer(c), now);
 	if (s)
 		check(s);
 	supply_serve_waiters(pool, now);
@@ -540,7 +541,7 @@ void attach_settle(struct server *s)
 	c->env_unsure = c->makes_temp = c->sets_locally = c->defines = false;
 	if (c->path_unsure)
 		c->path_unsure = c->env_known = false;
-	if (c->begun)
+	if (c->rare->begun)
 		promote_forget(c);
 	admit_end(c);
 	c->prepaid = 0;

@@ -216,7 +216,7 @@ void channels_rewrite(struct client *c, struct slice text, struct buf *out)
 			const char *start = qualified ? qualified : t.text.p, *name_at = end;
 
 			buf_put(out, done, (size_t)(start - done));
-			put_channels(c->listening, out);
+			put_channels(c->rare->listening, out);
 			done = end;
 			if (begins && needs_name(lex, *clause_of(&at), &name_at)) {
 				buf_put(out, done, (size_t)(name_at - done));
@@ -256,6 +256,6 @@ struct statement *channels_statement(struct client *c, const struct statement *s
 
 bool channels_are_asked(const struct client *c, struct slice text)
 {
-	return c->listening && c->listening->nsubscriptions &&
+	return c->rare->listening && c->rare->listening->nsubscriptions &&
 	       sql_spells(text, SLICE(CHANNELS_FUNCTION));
 }

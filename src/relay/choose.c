@@ -212,7 +212,7 @@ static bool may_be_here(struct client *c, struct slice text, const struct local 
 	case LOCAL_CHOICE:
 		return is_open(c);
 	case LOCAL_BEGIN:
-		return is_open(c) && !c->begin && !c->listening && local_may_begin(c, facts);
+		return is_open(c) && !c->begin && !c->rare->listening && local_may_begin(c, facts);
 	case LOCAL_MODES:
 		return is_open(c) && local_may_set_modes(c, text);
 	case LOCAL_END:

@@ -427,7 +427,7 @@ void context_check_behind(struct client *c)
 
 	/* What may have reset it is followed by a survey, or by a question; and a batch that may
 	 * have to be sent again has to be the last thing that was sent. */
-	if (c->stream_left || c->in_batch || c->resets || c->touched || s->sent.data ||
+	if (c->stream_left || c->in_batch || c->resets || c->touched || s->sent ||
 	    s->replies.ncycles != 1 || !context_check_is_due(c))
 		return;
 	check_become(s, CHECK_ASKED);

@@ -129,7 +129,7 @@ void cycle_end(struct server *s, char tx)
 	if (!s->replies.n)
 		s->forgets = false;
 	s->batch++;
-	if (s->sent.data)
+	if (s->sent)
 		conn_give_back(&s->conn, &s->sent);
 	count_cycle(s, tx);
 	if (s->pool->times || s->ran.at)
@@ -142,7 +142,7 @@ enum step cycle_on_ready(struct server *s, const struct frame *f)
 	const struct reply *head = replies_head(&s->replies);
 	struct client *c = s->client;
 	char tx = f->len == 6 ? f->start[FRAME_HEADER_LEN] : 'E';
-	bool listens = c->listening;
+	bool listens = c->rare->listening;
 	struct err e;
 
 	if (head && head->way == REPLY_SWALLOW)

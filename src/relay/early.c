@@ -70,7 +70,7 @@ static bool is_plain(const struct client *c, const struct server *s)
 	return !s->replies.n && !s->stream_left && !s->question.done && !s->cancel &&
 	       !s->skips_to_sync && !s->copy_in && !s->loose_syncs && !s->doubtful &&
 	       !s->has_notified && !s->has_ddl && !c->in_batch && !c->stream_left && !c->touched &&
-	       !c->resets && !c->listening && !c->owes_snapshot && !attach_keeps(c);
+	       !c->resets && !c->rare->listening && !c->owes_snapshot && !attach_keeps(c);
 }
 
 bool early_is_possible(const struct client *c)

@@ -84,7 +84,7 @@ static enum step start_batch(struct client *c, const struct frame *f, struct sta
 
 	if (request_must_wait_its_turn(c) || rescue_waits_for_end(c))
 		return STEP_AGAIN;
-	if (c->putbacks && is_at_start(c))
+	if (c->rare->putbacks && is_at_start(c))
 		putback_forget(c); /* with their transaction */
 	if (c->group->is_shared && waits_for_proof(c))
 		return STEP_AGAIN;
@@ -252,7 +252,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	if ((!known || known->is_guarded) && !look_at_parse(c, f, text, &facts, rewritten, &step))
 		return step;
 	is_clamped = buf_len(rewritten) > 0;
-	if (is_mapped && (c->listening || facts.kind == SQL_KIND_LISTEN)) {
+	if (is_mapped && (c->rare->listening || facts.kind == SQL_KIND_LISTEN)) {
 		step = request_on_listen(c, f, listen_parse(c, text, &facts, rewritten, &e), &e);
 		if (step != STEP_CLOSED)
 			return step;
@@ -532,9 +532,9 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	if (statement_is_unseen(c, name) && replan_before_bind(c, f, portal, name) == VERDICT_WAIT)
 		return STEP_AGAIN;
 	c->group->counters.bind_count += name.n > 0;
-	if (c->named)
+	if (c->rare->named)
 		named_unbind(c, portal);
-	if (c->putbacks)
+	if (c->rare->putbacks)
 		statement_unref(putback_unbind(c, portal));
 	if (listen_minds_bind(c, st)) {
 		step = request_on_listen(c, f, listen_bind(c, st, &e), &e);
@@ -557,7 +557,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	if (c->only_reads)
 		early_look_at_bind(c, st);
 	c->batch_goes_on |= !st || (st->effects & CONTEXT_MAY_GO_ON);
-	if (c->listening && st)
+	if (c->rare->listening && st)
 		now = channels_statement(c, st);
 	if (st && audit_is_on(c))
 		audit_say_bound(c, st);
@@ -567,7 +567,7 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	statement_note_portal(c, portal);
 	expect_bind(c);
 	insight_on_bind(c, st, portal, f);
-	if (c->listening)
+	if (c->rare->listening)
 		listen_on_bind_sent(c, portal, st);
 	return step;
 }
@@ -595,9 +595,9 @@ static inline bool is_plain(const struct client *c, const struct statement *st)
 
 	return st->is_plain && !st->changes && (!s || (!s->replies.n && !s->copy_in)) &&
 	       !c->begin && !c->whose && !c->resets && !c->owes_snapshot && !c->only_reads &&
-	       !c->listening && !c->named && !c->putbacks && !(c->xact & XACT_READS) &&
-	       !lane_may_be_said(c) && !admit_is_gated(c) && !promote_concerns(c) &&
-	       !audit_is_on(c) && !c->group->set.tenant_context_check;
+	       !c->rare->listening && !c->rare->named && !c->rare->putbacks &&
+	       !(c->xact & XACT_READS) && !lane_may_be_said(c) && !admit_is_gated(c) &&
+	       !promote_concerns(c) && !audit_is_on(c) && !c->group->set.tenant_context_check;
 }
 
 /* What the handlers of its messages would do with such a batch, which is so long, one by one. */
@@ -712,9 +712,9 @@ enum step extended_on_close(struct client *c, const struct frame *f)
 		statement_close(c, name);
 		return request_skip(c, f);
 	}
-	if (what == 'P' && c->listening)
+	if (what == 'P' && c->rare->listening)
 		listen_on_close_sent(c, name);
-	if (what == 'P' && c->putbacks)
+	if (what == 'P' && c->rare->putbacks)
 		statement_unref(putback_unbind(c, name));
 	request_expect(c, REPLY_CLOSE);
 	return request_pass(c, f);
@@ -785,15 +785,15 @@ enum step extended_on_execute(struct client *c, const struct frame *f)
 	}
 	if (!may_execute(c, &e))
 		return request_refuse_message(c, f, &e);
-	if (c->listening)
+	if (c->rare->listening)
 		listen_before_execute(c, portal_of(f));
-	if (!c->named || !named_on_execute(c, portal_of(f)))
+	if (!c->rare->named || !named_on_execute(c, portal_of(f)))
 		request_expect(c, REPLY_EXECUTE);
 	c->batch_ends = c->bound_end && !portal_of(f).n;
 	insight_on_execute(c, f);
-	if (c->listening)
+	if (c->rare->listening)
 		listen_on_execute_sent(c, portal_of(f));
-	if (c->putbacks)
+	if (c->rare->putbacks)
 		back = putback_unbind(c, portal_of(f));
 	step = request_pass(c, f);
 	if (back)
@@ -831,7 +831,7 @@ enum step extended_on_sync(struct client *c, const struct frame *f)
 
 	if (!s || is_at_start(c))
 		return sync_here(c, f);
-	if (c->listening && listen_sync(c) == LISTEN_WAITS)
+	if (c->rare->listening && listen_sync(c) == LISTEN_WAITS)
 		return STEP_AGAIN;
 	c->skips_to_sync = false;
 	c->in_batch = false;

@@ -267,7 +267,7 @@ enum step failure_on_error(struct server *s, const struct frame *f)
 	s->copy_in = false;
 	if (s->client->whose)
 		whose_on_error(s->client);
-	if (s->client->listening)
+	if (s->client->rare->listening)
 		listen_on_error(s->client);
 	if (s->said_fatal)
 		s->doubtful =

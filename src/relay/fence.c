@@ -34,7 +34,7 @@ void fence_note(struct server *s)
 
 	node_set_meet(c->group->nodes, s->node, s->process);
 	if (is_sessions(c))
-		c->fence = fence_now();
+		client_make_rare(c)->fence = fence_now();
 	else
 		fence_raise(record_of(c));
 }
@@ -100,7 +100,7 @@ void fence_wish(const struct client *c, struct node_wish *wish)
 	};
 	if (!wish->is_fenced)
 		return;
-	wish->fence = is_sessions(c) ? c->fence : *record_of(c);
+	wish->fence = is_sessions(c) ? c->rare->fence : *record_of(c);
 	if (!is_sessions(c) && wish->fence < fence_floor)
 		wish->fence = fence_floor;
 }

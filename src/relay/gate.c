@@ -56,7 +56,7 @@ static uint64_t add_path(const struct client *c, uint64_t key)
 	}
 	if (c->path_unsure || (c->pins & PIN_BIT(PIN_TEMP))) {
 		key = hash_more(key, &c->id, sizeof(c->id));
-		key = hash_more(key, &c->path_changes, sizeof(c->path_changes));
+		key = hash_more(key, &c->rare->path_changes, sizeof(c->rare->path_changes));
 	}
 	return key;
 }

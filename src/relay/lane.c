@@ -89,7 +89,7 @@ void lane_leave_gone(struct group *group)
 
 		if (c->lane && c->lane->gone)
 			c->lane = NULL;
-		if (!c->waiter.pool && c->chosen && c->chosen->lane && c->chosen->lane->gone)
+		if (!c->waiter && c->chosen && c->chosen->lane && c->chosen->lane->gone)
 			c->chosen = NULL;
 	}
 	GROUP_FOREACH_POOL (pool, group)

@@ -76,11 +76,11 @@ static void wake_answer(struct hub_wait *w)
 
 static struct listening *listening_of(struct client *c)
 {
-	struct listening *l = c->listening;
+	struct listening *l = c->rare->listening;
 
 	if (l)
 		return l;
-	l = c->listening = xnew(struct listening);
+	l = client_make_rare(c)->listening = xnew(struct listening);
 	l->client = c;
 	l->hub = hub_of(c->group);
 	l->request.over = wake_request;
@@ -96,7 +96,7 @@ static struct listening *listening_of(struct client *c)
 
 static void listening_free(struct listening *l)
 {
-	l->client->listening = NULL;
+	client_make_rare(l->client)->listening = NULL;
 	list_del(&l->link);
 	free(l);
 }
@@ -170,20 +170,20 @@ static enum listen_way await(struct listening *l, enum listen_purpose purpose, s
 
 bool listen_is_waiting(const struct client *c)
 {
-	return c->listening && c->listening->request.state == WAIT_PENDING;
+	return c->rare->listening && c->rare->listening->request.state == WAIT_PENDING;
 }
 
 usec_t listen_waits_since(const struct client *c)
 {
-	return c->listening->request.since;
+	return c->rare->listening->request.since;
 }
 
 void listen_stop_waiting(struct client *c)
 {
-	hub_wait_end(&c->listening->request);
-	if (!c->listening->journal.n && list_is_empty(&c->listening->sent))
-		subscription_end_tentative(c->listening);
-	free_if_unused(c->listening);
+	hub_wait_end(&c->rare->listening->request);
+	if (!c->rare->listening->journal.n && list_is_empty(&c->rare->listening->sent))
+		subscription_end_tentative(c->rare->listening);
+	free_if_unused(c->rare->listening);
 }
 
 enum step listen_take_server(struct client *c)
@@ -411,7 +411,7 @@ static bool is_two_phase(const struct listening *l, enum sql_kind kind)
 static enum listen_way look_at_query(struct client *c, struct slice text, struct sql_facts *facts,
 				     struct buf *rewritten, struct err *e)
 {
-	struct listening *l = c->listening;
+	struct listening *l = c->rare->listening;
 	struct sql_control control;
 
 	if (!(facts->flags & SQL_UNCLEAN) && may_be_virtual(c) &&
@@ -434,7 +434,7 @@ enum listen_way listen_query(struct client *c, struct slice text, struct sql_fac
 	enum listen_way way = look_at_query(c, text, facts, rewritten, e);
 
 	if (way == LISTEN_REFUSED)
-		free_if_unused(c->listening);
+		free_if_unused(c->rare->listening);
 	return way;
 }
 
@@ -446,7 +446,7 @@ static void expect_controls(struct client *c, const struct sql_control *items, u
 
 	controls->n = n;
 	memcpy(controls->items, items, n * sizeof(*items));
-	list_push_back(&c->listening->sent, &controls->link);
+	list_push_back(&c->rare->listening->sent, &controls->link);
 	replies_at(q, q->n - 1)->has_controls = true;
 }
 
@@ -457,7 +457,7 @@ static struct controls *first_sent(struct listening *l)
 
 void listen_on_answered(struct client *c)
 {
-	struct controls *controls = first_sent(c->listening);
+	struct controls *controls = first_sent(c->rare->listening);
 
 	list_del(&controls->link);
 	free(controls);
@@ -511,7 +511,7 @@ static bool is_replacement(const struct statement *st)
 
 bool listen_minds_bind(const struct client *c, const struct statement *st)
 {
-	return c->listening || is_replacement(st);
+	return c->rare->listening || is_replacement(st);
 }
 
 enum listen_way listen_bind(struct client *c, const struct statement *st, struct err *e)
@@ -547,7 +547,7 @@ static void portal_free(struct portal *p)
 
 void listen_on_bind_sent(struct client *c, struct slice portal, const struct statement *st)
 {
-	struct listening *l = c->listening;
+	struct listening *l = c->rare->listening;
 	struct portal *p = find_portal(l, portal);
 	struct sql_env env = gate_env(c);
 	struct sql_control control = { .statement = 0 };
@@ -572,7 +572,7 @@ void listen_on_bind_sent(struct client *c, struct slice portal, const struct sta
 
 void listen_on_close_sent(struct client *c, struct slice portal)
 {
-	struct portal *p = find_portal(c->listening, portal);
+	struct portal *p = find_portal(c->rare->listening, portal);
 
 	if (p)
 		portal_free(p);
@@ -580,15 +580,15 @@ void listen_on_close_sent(struct client *c, struct slice portal)
 
 void listen_before_execute(struct client *c, struct slice portal)
 {
-	const struct portal *p = find_portal(c->listening, portal);
+	const struct portal *p = find_portal(c->rare->listening, portal);
 
-	if (p && p->is_two_phase && is_two_phase(c->listening, SQL_KIND_TWO_PHASE))
+	if (p && p->is_two_phase && is_two_phase(c->rare->listening, SQL_KIND_TWO_PHASE))
 		statement_run_apart(c->server, OWN_NOTIFY);
 }
 
 void listen_on_execute_sent(struct client *c, struct slice portal)
 {
-	struct portal *p = find_portal(c->listening, portal);
+	struct portal *p = find_portal(c->rare->listening, portal);
 
 	if (p && !p->is_two_phase)
 		expect_controls(c, &p->control, 1);
@@ -597,7 +597,7 @@ void listen_on_execute_sent(struct client *c, struct slice portal)
 enum listen_way listen_sync(struct client *c)
 {
 	struct err e;
-	enum listen_way way = arm(c->listening, &e);
+	enum listen_way way = arm(c->rare->listening, &e);
 
 	/* The batch has been run but for its end, which cannot be refused any more: the answer
 	 * waits until the hub listens. */
@@ -619,7 +619,7 @@ static const struct sql_control *control_of_tag(struct controls *controls)
 const char *listen_on_tag(struct client *c, const struct reply *head, struct slice tag)
 {
 	static const struct sql_control unlisten_all = { .kind = CONTROL_UNLISTEN_ALL };
-	struct listening *l = c->listening;
+	struct listening *l = c->rare->listening;
 	const struct sql_control *control =
 	    head->has_controls ? control_of_tag(first_sent(l)) : NULL;
 
@@ -638,12 +638,12 @@ const char *listen_on_tag(struct client *c, const struct reply *head, struct sli
 
 void listen_on_error(struct client *c)
 {
-	c->listening->failed = true;
+	c->rare->listening->failed = true;
 }
 
 enum step listen_before_ready(struct client *c)
 {
-	struct listening *l = c->listening;
+	struct listening *l = c->rare->listening;
 	bool has_listened = journal_has(&l->journal, CONTROL_LISTEN);
 
 	if (l->answer.state == WAIT_NONE && l->nsubscriptions && !l->is_lost &&
@@ -659,7 +659,7 @@ enum step listen_before_ready(struct client *c)
 
 void listen_on_ready(struct client *c, char tx)
 {
-	struct listening *l = c->listening;
+	struct listening *l = c->rare->listening;
 
 	l->is_armed = false;
 	if (tx != 'I')
@@ -685,7 +685,7 @@ static void close_lost(struct client *c)
 
 enum step listen_after_ready(struct client *c)
 {
-	struct listening *l = c->listening;
+	struct listening *l = c->rare->listening;
 
 	if (l->is_lost && c->server->tx == 'I' && !c->server->replies.n) {
 		close_lost(c);
@@ -698,7 +698,7 @@ enum step listen_after_ready(struct client *c)
 
 bool listen_hears(const struct client *c, struct slice channel)
 {
-	LIST_FOREACH (at, &c->listening->subscriptions) {
+	LIST_FOREACH (at, &c->rare->listening->subscriptions) {
 		const struct subscription *sub = container_of(at, struct subscription, own);
 
 		if (slice_is_equal(slice_str(sub->channel->name), channel))
@@ -722,13 +722,13 @@ static bool is_at_rest(const struct client *c)
 
 void listen_flush(struct client *c)
 {
-	if (!list_is_empty(&c->listening->queue) && is_at_rest(c))
-		subscription_send(c->listening);
+	if (!list_is_empty(&c->rare->listening->queue) && is_at_rest(c))
+		subscription_send(c->rare->listening);
 }
 
 bool listen_end_lost(struct client *c)
 {
-	if (!c->listening->is_lost || !is_at_rest(c))
+	if (!c->rare->listening->is_lost || !is_at_rest(c))
 		return false;
 	close_lost(c);
 	return true;
@@ -736,7 +736,7 @@ bool listen_end_lost(struct client *c)
 
 void listen_forget(struct client *c)
 {
-	struct listening *l = c->listening;
+	struct listening *l = c->rare->listening;
 
 	if (!l)
 		return;

@@ -412,8 +412,8 @@ static bool may_answer(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	return c->group->set.pool_mode != POOL_MODE_SESSION && !c->listening && is_at_start(c) &&
-	       (!s || s->commits_early || (!s->stream_left && attach_keeps(c)));
+	return c->group->set.pool_mode != POOL_MODE_SESSION && !c->rare->listening &&
+	       is_at_start(c) && (!s || s->commits_early || (!s->stream_left && attach_keeps(c)));
 }
 
 static bool answer_set(struct client *c, struct slice text)

@@ -25,26 +25,26 @@
 static bool is_quiet(const struct conn *conn)
 {
 	return conn->phase == CONN_OPEN && !conn->tls && !conn->write_failed && !conn->cur &&
-	       !buf_len(&conn->in) && !conn_unsent(conn);
+	       !conn_input(conn).n && !conn_unsent(conn);
 }
 
 static bool waits(const struct client *c)
 {
-	return c->waiter.pool || c->retry_at || c->waits_for || c->is_woken ||
-	       list_is_linked(&c->limit_link) || list_is_linked(&c->begin_link);
+	return c->waiter || c->admission || list_is_linked(&c->begin_link);
 }
 
 static bool is_in_request(const struct client *c)
 {
-	return c->server || c->begin || c->begun || c->in_batch || c->stream_left || c->guard ||
-	       c->skips_to_sync || c->turn_missed || c->chosen || c->is_routed || c->xact ||
-	       c->claims || c->resets || c->has_reset || c->named || c->putbacks || c->cancel_asked;
+	return c->server || c->begin || c->rare->begun || c->in_batch || c->stream_left ||
+	       c->rare->guard || c->skips_to_sync || c->turn_missed || c->chosen || c->is_routed ||
+	       c->xact || c->claims || c->resets || c->has_reset || c->rare->named ||
+	       c->rare->putbacks || c->cancel_asked;
 }
 
 /* What a passport has no field for. */
 static bool has_more(const struct client *c)
 {
-	return c->listening || c->pins || c->touched || c->env_unsure || c->path_unsure ||
+	return c->rare->listening || c->pins || c->touched || c->env_unsure || c->path_unsure ||
 	       c->group->replication || c->group->gone || (c->keeps_sequence && c->sequence_server);
 }
 
@@ -108,7 +108,7 @@ static bool write_passport(struct client *c, struct buf *out)
 			      .tenant_id = base ? base->business_id : "",
 			      .session_id = c->whose && c->tenant ? c->tenant->business_id : "",
 			      .pid = c->pid,
-			      .secret = slice_of((const char *)c->secret, c->secret_len),
+			      .secret = slice_of((const char *)client_secret(c), c->secret_len),
 			      .connected_at = (uint64_t)c->connected_at,
 			      .base = put_params(&params[0], c->base),
 			      .wanted = put_params(&params[1], c->wanted),
@@ -232,6 +232,6 @@ void move_settle_in(struct client *c)
 	if (p->traits & PASSPORT_LEAVES_SEQUENCE)
 		sequence_lose(c);
 	/* What it has written it has written before. */
-	c->fence = fence_now();
+	client_make_rare(c)->fence = fence_now();
 	client_go_on(c);
 }

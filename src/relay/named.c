@@ -245,7 +245,7 @@ static void bind_portal(struct client *c, struct slice portal, const struct sql_
 	struct named_portal *p = xcalloc(1, sizeof(*p) + portal.n + 1);
 
 	named_forget(c);
-	c->named = p;
+	client_make_rare(c)->named = p;
 	p->use = name->use;
 	memcpy(p->name, name->folded, sizeof(p->name));
 	memcpy(p->portal, portal.p, portal.n);
@@ -253,27 +253,27 @@ static void bind_portal(struct client *c, struct slice portal, const struct sql_
 
 void named_forget(struct client *c)
 {
-	if (!c->named)
+	if (!c->rare->named)
 		return;
-	free(c->named->naming);
-	free(c->named);
-	c->named = NULL;
+	free(c->rare->named->naming);
+	free(c->rare->named);
+	client_make_rare(c)->named = NULL;
 }
 
 void named_unbind(struct client *c, struct slice portal)
 {
-	if (slice_is_equal(slice_str(c->named->portal), portal))
+	if (slice_is_equal(slice_str(c->rare->named->portal), portal))
 		named_forget(c);
 }
 
 void named_keep(struct client *c, struct naming *naming)
 {
-	if (!c->named) {
+	if (!c->rare->named) {
 		free(naming);
 		return;
 	}
-	free(c->named->naming);
-	c->named->naming = naming;
+	free(c->rare->named->naming);
+	c->rare->named->naming = naming;
 }
 
 bool named_on_bind(struct client *c, struct slice portal, const struct statement *st,
@@ -292,11 +292,11 @@ bool named_on_bind(struct client *c, struct slice portal, const struct statement
 /* What was sent instead of the portal's text is kept for what the server says of it. */
 static bool expect_named(struct client *c)
 {
-	struct naming *naming = c->named->naming;
+	struct naming *naming = c->rare->named->naming;
 
 	if (!naming)
 		return false;
-	c->named->naming = NULL;
+	c->rare->named->naming = NULL;
 	replies_push(&c->server->replies, (struct reply){ .kind = REPLY_EXECUTE,
 							  .way = REPLY_PASS,
 							  .note = NOTE_TEXT,
@@ -306,11 +306,11 @@ static bool expect_named(struct client *c)
 
 bool named_on_execute(struct client *c, struct slice portal)
 {
-	struct slice name = slice_str(c->named->name);
+	struct slice name = slice_str(c->rare->named->name);
 
-	if (!slice_is_equal(slice_str(c->named->portal), portal))
+	if (!slice_is_equal(slice_str(c->rare->named->portal), portal))
 		return false;
-	switch (c->named->use) {
+	switch (c->rare->named->use) {
 	case NAME_PREPARE:
 		return statement_expect_made(c, name) || expect_named(c);
 	case NAME_DEALLOCATE:

@@ -6,6 +6,7 @@
  * Knows neither commands nor files; those are the control's, which sends them to each thread.
  */
 #include "net/tls.h"
+#include "relay/admission.h"
 #include "relay/hub.h"
 #include "relay/insight.h"
 #include "relay/parts.h"
@@ -174,7 +175,7 @@ static void wake_clients(struct group *group, void *arg PGT_UNUSED)
 			relay_go_on(c);
 		if (c->begin_due)
 			local_hurry(c);
-		if (!c->waiter.pool && !c->retry_at)
+		if (!c->waiter && !admit_is_waiting(c))
 			conn_resume(&c->conn);
 	}
 }

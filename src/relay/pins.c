@@ -47,7 +47,7 @@ const char *pin_question(enum pin_reason reason)
 
 const struct pin *client_pin(const struct client *c, enum pin_reason reason)
 {
-	return c->pins & PIN_BIT(reason) ? &c->notes->pins[reason] : NULL;
+	return c->pins & PIN_BIT(reason) ? &c->rare->notes->pins[reason] : NULL;
 }
 
 bool pins_put_reset(uint32_t mask, struct buf *sql)
@@ -70,9 +70,9 @@ bool pins_put_reset(uint32_t mask, struct buf *sql)
 
 static struct session_notes *notes_of(struct client *c)
 {
-	if (!c->notes)
-		c->notes = xnew(struct session_notes);
-	return c->notes;
+	if (!c->rare->notes)
+		client_make_rare(c)->notes = xnew(struct session_notes);
+	return c->rare->notes;
 }
 
 static void remember_statement(struct client *c, uint32_t mask, struct slice text)
@@ -118,8 +118,8 @@ void pins_set(struct client *c, uint32_t mask)
 
 		if (is && !was)
 			become_pinned(c, i);
-		else if (!is && c->notes)
-			forget_pin(&c->notes->pins[i]);
+		else if (!is && c->rare->notes)
+			forget_pin(&c->rare->notes->pins[i]);
 		c->pins = is ? c->pins | PIN_BIT(i) : c->pins & ~PIN_BIT(i);
 	}
 }
@@ -203,7 +203,7 @@ static void note_saying(struct client *c, const struct sql_facts *facts, struct 
 
 void pins_said(struct client *c, bool is_in_force)
 {
-	struct session_notes *notes = c->notes;
+	struct session_notes *notes = c->rare->notes;
 	unsigned i = 0;
 
 	if (!notes)
@@ -226,8 +226,8 @@ void pins_said(struct client *c, bool is_in_force)
 
 bool pins_has_said(const struct client *c, struct slice text)
 {
-	for (unsigned i = 0; c->notes && i < SAID_MAX && c->notes->said[i].text; i++)
-		if (slice_is_equal(slice_str(c->notes->said[i].text), text))
+	for (unsigned i = 0; c->rare->notes && i < SAID_MAX && c->rare->notes->said[i].text; i++)
+		if (slice_is_equal(slice_str(c->rare->notes->said[i].text), text))
 			return true;
 	return false;
 }
@@ -296,7 +296,7 @@ static void note_path(struct client *c, const struct sql_facts *facts)
 	    !(facts->effects & unseen))
 		return;
 	c->path_unsure = true;
-	c->path_changes++;
+	client_make_rare(c)->path_changes++;
 	c->env_known = false;
 }
 
@@ -378,13 +378,13 @@ void pins_discarded(struct client *c, bool all)
 
 void pins_forget(struct client *c)
 {
-	if (!c->notes)
+	if (!c->rare->notes)
 		return;
 	pins_set(c, 0);
 	pins_said(c, false);
-	buf_fini(&c->notes->names);
-	free(c->notes);
-	c->notes = NULL;
+	buf_fini(&c->rare->notes->names);
+	free(c->rare->notes);
+	client_make_rare(c)->notes = NULL;
 }
 
 /* ---- what is allowed ------------------------------------------------------------------------

@@ -19,7 +19,7 @@
 static inline bool is_plain(const struct server *s, const struct client *c)
 {
 	return !s->stream_left && !s->copy_in && !s->loose_syncs && !s->cancel && !s->carried &&
-	       !c->whose && !c->listening && !c->counts_tags && !c->resets &&
+	       !c->whose && !c->rare->listening && !c->counts_tags && !c->resets &&
 	       c->group->set.pool_mode != POOL_MODE_STATEMENT;
 }
 

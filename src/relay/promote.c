@@ -71,8 +71,8 @@ static bool is_read_committed(const struct client *c, const struct statement *be
 static bool may_begin(const struct client *c)
 {
 	return !c->server && !c->chosen && !c->begin_failed && !c->begin_due && !c->begin_reads &&
-	       !c->begin_stays && !c->whose && !c->listening && !c->pins && gate_has_choice(c) &&
-	       is_read_committed(c, c->begin);
+	       !c->begin_stays && !c->whose && !c->rare->listening && !c->pins &&
+	       gate_has_choice(c) && is_read_committed(c, c->begin);
 }
 
 static bool begin_reading(struct client *c)
@@ -89,22 +89,24 @@ static bool begin_reading(struct client *c)
 void promote_begin(struct client *c)
 {
 	if (c->is_routed && !c->begin_failed && !c->begin_reads && gate_is_replicas(c->server))
-		c->begun = statement_ref(c->begin);
+		client_make_rare(c)->begun = statement_ref(c->begin);
 }
 
 void promote_answered(struct client *c, struct statement *begin)
 {
-	if (!c->begin_reads || c->begun || c->whose || c->listening || c->pins)
+	if (!c->begin_reads || c->rare->begun || c->whose || c->rare->listening || c->pins)
 		return;
 	c->group->minds_isolation = true;
 	if (c->asks_plainly && is_read_committed(c, begin))
-		c->begun = statement_ref(begin);
+		client_make_rare(c)->begun = statement_ref(begin);
 }
 
 void promote_forget(struct client *c)
 {
-	statement_unref(c->begun);
-	c->begun = NULL;
+	if (!c->rare->begun)
+		return;
+	statement_unref(c->rare->begun);
+	client_make_rare(c)->begun = NULL;
 }
 
 /* ---- the way to the primary ---------------------------------------------------------------------
@@ -122,7 +124,7 @@ void promote_take_back(struct client *c, struct statement *begin)
 
 static void go(struct client *c)
 {
-	struct statement *begin = statement_ref(c->begun);
+	struct statement *begin = statement_ref(c->rare->begun);
 
 	log_debug("C-%llu: its transaction goes on on the primary", (unsigned long long)c->id);
 	attach_move(c);
@@ -169,10 +171,10 @@ bool promote_query(struct client *c, struct slice text, const struct sql_facts *
 {
 	bool is_plain;
 
-	if (c->begun && is_end(facts))
+	if (c->rare->begun && is_end(facts))
 		return true;
 	is_plain = promote_is_plain(c, text, facts);
-	if (c->begun) {
+	if (c->rare->begun) {
 		stay_or_go(c, is_plain);
 		return true;
 	}
@@ -182,7 +184,7 @@ bool promote_query(struct client *c, struct slice text, const struct sql_facts *
 
 bool promote_batch(struct client *c, bool is_plain)
 {
-	if (c->begun) {
+	if (c->rare->begun) {
 		stay_or_go(c, is_plain);
 		return true;
 	}
@@ -192,7 +194,7 @@ bool promote_batch(struct client *c, bool is_plain)
 
 void promote_unseen(struct client *c)
 {
-	if (c->begun)
+	if (c->rare->begun)
 		stay_or_go(c, false);
 	else
 		c->asks_plainly = false;
@@ -203,10 +205,10 @@ bool promote_on_lost(struct server *s)
 	struct client *c = s->client;
 	struct statement *begin;
 
-	if (!c->begun || s->tx != 'T' || s->replies.n || c->in_batch || c->stream_left ||
+	if (!c->rare->begun || s->tx != 'T' || s->replies.n || c->in_batch || c->stream_left ||
 	    c->phase != CLIENT_READY || (c->begin_reads && !c->asks_plainly))
 		return false;
-	begin = statement_ref(c->begun);
+	begin = statement_ref(c->rare->begun);
 	attach_withdraw(c);
 	promote_take_back(c, begin);
 	relay_go_on(c);

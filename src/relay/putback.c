@@ -275,15 +275,15 @@ bool putback_bind(struct client *c, struct slice portal, struct statement *st)
 	struct sql_reset r;
 	unsigned n = 0;
 
-	for (p = c->putbacks; p; p = p->next)
+	for (p = c->rare->putbacks; p; p = p->next)
 		n++;
 	if (n == PORTALS_MAX || !find_one(c, st, &r))
 		return false;
 	p = xcalloc(1, sizeof(*p) + portal.n + 1);
 	memcpy(p->name, portal.p, portal.n);
 	p->statement = statement_ref(st);
-	p->next = c->putbacks;
-	c->putbacks = p;
+	p->next = c->rare->putbacks;
+	client_make_rare(c)->putbacks = p;
 	/* Whether it outlives its batch is known when that has been answered. */
 	c->server->will_forget = true;
 	return true;
@@ -291,9 +291,12 @@ bool putback_bind(struct client *c, struct slice portal, struct statement *st)
 
 struct statement *putback_unbind(struct client *c, struct slice portal)
 {
-	struct putback_portal **at = &c->putbacks, *p;
+	struct putback_portal **at, *p;
 	struct statement *st;
 
+	if (!c->rare->putbacks)
+		return NULL;
+	at = &client_make_rare(c)->putbacks;
 	while (*at && !slice_is_equal(slice_str((*at)->name), portal))
 		at = &(*at)->next;
 	p = *at;
@@ -307,8 +310,8 @@ struct statement *putback_unbind(struct client *c, struct slice portal)
 
 void putback_forget(struct client *c)
 {
-	while (c->putbacks)
-		statement_unref(putback_unbind(c, slice_str(c->putbacks->name)));
+	while (c->rare->putbacks)
+		statement_unref(putback_unbind(c, slice_str(c->rare->putbacks->name)));
 }
 
 void putback_send(struct client *c, struct statement *st)

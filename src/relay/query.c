@@ -144,7 +144,7 @@ static inline bool is_plain(const struct client *c, struct slice text,
 			    const struct sql_facts *facts)
 {
 	return !facts->sequence && !local_may_know(text, facts) && !c->whose && !c->owes_snapshot &&
-	       !c->listening && !lane_may_be_said(c) && !admit_is_gated(c) &&
+	       !c->rare->listening && !lane_may_be_said(c) && !admit_is_gated(c) &&
 	       !promote_concerns(c) && !audit_is_on(c);
 }
 
@@ -159,7 +159,7 @@ static enum step run_plain(struct client *c, const struct frame *f, struct slice
 	insight_ask(c, text, facts);
 	step = request_get_server(c, f, c->chosen, 1);
 	if (step != STEP_DONE) {
-		c->looked_at = c->waiter.pool && !c->begin;
+		c->looked_at = c->waiter && !c->begin;
 		return request_not_yet(c, step);
 	}
 	fence_look(c, text, facts);
@@ -207,7 +207,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	if (facts->nnames && !named_may_run(c, facts, &e))
 		return request_refuse_message(c, f, &e);
 	is_clamped = buf_len(rewritten) > 0;
-	if (c->listening || facts->kind == SQL_KIND_LISTEN) {
+	if (c->rare->listening || facts->kind == SQL_KIND_LISTEN) {
 		step = request_on_listen(c, f, listen_query(c, text, facts, rewritten, &e), &e);
 		if (step != STEP_CLOSED)
 			return step;
@@ -221,9 +221,9 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	insight_ask(c, text, facts);
 	step = request_get_server(c, f, c->chosen, facts->statements);
 	if (step != STEP_DONE) {
-		c->looked_at = c->waiter.pool && !c->begin && facts->statements < 2 &&
-			       !facts->effects && !facts->sequence && !facts->resets &&
-			       !buf_len(rewritten) && !has_names && !c->listening;
+		c->looked_at = c->waiter && !c->begin && facts->statements < 2 && !facts->effects &&
+			       !facts->sequence && !facts->resets && !buf_len(rewritten) &&
+			       !has_names && !c->rare->listening;
 		return request_not_yet(c, step);
 	}
 	fence_look(c, text, facts);
@@ -253,7 +253,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 		    : send_query(c, f, rewritten, NOTE_TEXT, naming);
 	if (ends)
 		context_check_behind(c);
-	if (c->listening)
+	if (c->rare->listening)
 		listen_on_query_sent(c, text, facts);
 	return step;
 }

@@ -7,6 +7,7 @@
 #include "relay/relay.h"
 
 #include "net/tls.h"
+#include "relay/admission.h"
 #include "relay/insight.h"
 #include "relay/listen.h"
 #include "relay/parts.h"
@@ -246,7 +247,7 @@ static void catch_up(struct client *c)
 {
 	struct net *net = c->conn.net;
 
-	if (c->phase != CLIENT_READY || c->waiter.pool || c->retry_at ||
+	if (c->phase != CLIENT_READY || c->waiter || admit_is_waiting(c) ||
 	    (c->server && c->server->replies.n))
 		return;
 	conn_receive(&c->conn);
@@ -264,7 +265,7 @@ void relay_cancel(struct client *c)
 	s = c->server;
 	c->group->counters.cancel_count++;
 	tenant_count(c->tenant, TENANT_CANCELS, 1);
-	if (c->waiter.pool || c->retry_at || whose_is_seeking(c) ||
+	if (c->waiter || admit_is_waiting(c) || whose_is_seeking(c) ||
 	    (listen_is_waiting(c) && !(s && s->replies.n))) {
 		err_set(&e, "57014", "canceling statement due to user request");
 		relay_end_waiting(c, &e);

@@ -168,7 +168,7 @@ void repeat_look(struct client *c, struct statement *st)
 	if (st->seen < due_after(c, st) || !c->group->set.auto_prepare || !is_at_start(c))
 		return;
 	/* One that others prepare by name is not parsed anew for the sake of plans. */
-	c->repeats = !c->was_rescued && !c->listening && !c->begin_failed && !c->begin_due &&
+	c->repeats = !c->was_rescued && !c->rare->listening && !c->begin_failed && !c->begin_due &&
 		     !c->path_unsure && !c->resets && !attach_keeps(c) && is_steady(c, st) &&
 		     (!st->nnames || st->steadiness == SQL_STEADY) && is_plain_session(c) &&
 		     is_used_next(c, st);

@@ -16,7 +16,7 @@ void replan_keep(struct server *s)
 {
 	s->reuses = false;
 	/* Alone on its way, and its implicit transaction is its own. */
-	if (s->tx == 'I' && s->replies.ncycles == 1 && !s->sent.data)
+	if (s->tx == 'I' && s->replies.ncycles == 1 && !s->sent)
 		conn_keep_sent(&s->conn, &s->sent);
 }
 
@@ -114,11 +114,10 @@ static struct server_statement *find_retry(const struct server *s, const struct 
 {
 	struct server_statement *ss = statement_of_reply(s, failed);
 
-	*rest = buf_peek(&s->sent);
-	return ss && !ss->is_renamed && s->sent.data && s->replies.ncycles == 1 &&
-		       find_rest(s, rest)
-		   ? ss
-		   : NULL;
+	if (!ss || ss->is_renamed || !s->sent || s->replies.ncycles != 1)
+		return NULL;
+	*rest = buf_peek(s->sent);
+	return find_rest(s, rest) ? ss : NULL;
 }
 
 static bool is_about_result(const struct reply *r)

@@ -12,7 +12,7 @@
 
 static struct client *client_of(struct list *waiting)
 {
-	return container_of(waiting, struct client, waiter.link);
+	return attach_waiting(container_of(waiting, struct waiter, link));
 }
 
 static struct pool *mate_of(struct list *mates)
@@ -87,7 +87,7 @@ bool replicate_needs_room(const struct pool *pool, const struct client *next, us
 	LIST_FOREACH (at, &pool->mates) {
 		const struct waiter *w = pool_first_waiter(mate_of(at));
 
-		if (w && (!next || w->since < next->waiter.since) && !pool->count[SLOT_CLOSING] &&
+		if (w && (!next || w->since < next->waiter->since) && !pool->count[SLOT_CLOSING] &&
 		    waits_for_room(mate_of(at), now))
 			return true;
 	}

@@ -13,6 +13,7 @@
 #include "relay/request.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "relay/admission.h"
 #include "relay/early.h"
 #include "relay/insight.h"
 #include "relay/parts.h"
@@ -203,7 +204,7 @@ static inline enum step acquire(struct client *c, uint8_t type, struct pool *poo
 		c->request_at = relay_now(c);
 		step = attach_acquire(c, c->chosen);
 	}
-	if (step == STEP_DONE && (c->listening || c->server->has_notified))
+	if (step == STEP_DONE && (c->rare->listening || c->server->has_notified))
 		step = listen_take_server(c);
 	return step == STEP_DONE ? request_go_ahead(c, type) : step;
 }
@@ -359,15 +360,17 @@ bool request_watch_long_text(struct client *c, const struct frame *f)
 	c->env_unsure = true;
 	if (!c->group->has_tenants)
 		return true;
-	c->guard = xnew(struct sql_stream_guard);
-	sql_stream_guard_init(c->guard, c->group->set.tenant_setting);
-	return !sql_stream_guard_feed(c->guard, slice_of(f->start, f->have));
+	client_make_rare(c)->guard = xnew(struct sql_stream_guard);
+	sql_stream_guard_init(c->rare->guard, c->group->set.tenant_setting);
+	return !sql_stream_guard_feed(c->rare->guard, slice_of(f->start, f->have));
 }
 
 static void end_watch(struct client *c)
 {
-	free(c->guard);
-	c->guard = NULL;
+	if (!c->rare->guard)
+		return;
+	free(c->rare->guard);
+	client_make_rare(c)->guard = NULL;
 }
 
 /* The server has not run it, because it has not got all of it: the connection goes before it does.
@@ -391,8 +394,8 @@ static enum step stream(struct client *c, struct slice in)
 	size_t n = in.n < c->stream_left ? in.n : c->stream_left;
 	bool last = n == c->stream_left;
 
-	if (!c->stream_discard && c->guard) {
-		if (sql_stream_guard_feed(c->guard, slice_of(in.p, n)))
+	if (!c->stream_discard && c->rare->guard) {
+		if (sql_stream_guard_feed(c->rare->guard, slice_of(in.p, n)))
 			return request_found_in_long_text(c);
 		if (last)
 			end_watch(c);
@@ -509,7 +512,7 @@ static PGT_INLINE bool is_parked(const struct client *c)
 {
 	const struct server *s = c->server;
 
-	if (c->waiter.pool || c->retry_at || relay_of(c)->suspended)
+	if (c->waiter || admit_is_waiting(c) || relay_of(c)->suspended)
 		return true;
 	return s &&
 	       (s->question.done || s->check == CHECK_CHANGED || (s->cancel && !s->replies.n) ||
@@ -576,7 +579,7 @@ void request_process(struct client *c)
 	}
 	if (c->phase != CLIENT_READY)
 		return;
-	if (c->listening)
+	if (c->rare->listening)
 		listen_flush(c);
 	if (c->server && (must_hear_first(c) || c->server->replies.n > PIPELINE_MAX))
 		c->turn_missed = true;

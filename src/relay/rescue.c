@@ -173,7 +173,7 @@ void rescue_answered(struct server *s)
 	struct client *c = s->client;
 	struct slice asked = buf_peek(&s->asked);
 
-	if (s->asks_primary || c->begun || c->whose || !only_prepares(asked)) {
+	if (s->asks_primary || c->rare->begun || c->whose || !only_prepares(asked)) {
 		if (!s->asks_primary)
 			promote_answered(c, s->asked_begin);
 		rescue_forget(s);
@@ -194,8 +194,8 @@ static bool is_rescuable(const struct client *c)
 	const struct server *s = c->server;
 
 	return (!s->asks_primary || c->repeats) &&
-	       (s->tx == 'I' || (s->tx == 'T' && (s->asked_begin || c->begun))) &&
-	       !c->was_rescued && !c->pins && !c->listening;
+	       (s->tx == 'I' || (s->tx == 'T' && (s->asked_begin || c->rare->begun))) &&
+	       !c->was_rescued && !c->pins && !c->rare->listening;
 }
 
 /* Whoever sends several of them at once is not to wait for each. */
@@ -292,7 +292,7 @@ static bool asked_to_read(const struct server *s, const struct report *report)
 	if (slice_is_equal(report->routine, SLICE("PreventCommandDuringRecovery")))
 		return false;
 	/* A transaction that is there is a READ ONLY one, or may go on to write on the primary. */
-	return s->tx != 'I' ? !s->client->begun || s->client->begin_reads
+	return s->tx != 'I' ? !s->client->rare->begun || s->client->begin_reads
 			    : session_says_read_only(s->client);
 }
 
@@ -417,7 +417,7 @@ static void count(struct counters *counters, enum cause cause)
 static void ask_again(struct server *s, enum cause cause)
 {
 	struct client *c = s->client;
-	struct statement *begun = c->begun, *begin = s->asked_begin;
+	struct statement *begun = c->rare->begun, *begin = s->asked_begin;
 	bool owes_snapshot = s->asked_parsed;
 	struct buf asked = s->asked;
 	struct slice handled = part_handled(c, buf_peek(&asked));
@@ -431,7 +431,9 @@ static void ask_again(struct server *s, enum cause cause)
 	if (cause == CAUSE_WRITE || cause == CAUSE_RECOVERY)
 		learn(s, buf_peek(&asked));
 	s->asked = (struct buf){ 0 };
-	s->asked_begin = c->begun = NULL;
+	s->asked_begin = NULL;
+	if (begun)
+		client_make_rare(c)->begun = NULL;
 	conn_unsend(&c->conn, s->answer_at);
 	attach_withdraw(c);
 	/* What it has closed behind that is there again by now. */
@@ -583,7 +585,7 @@ bool rescue_on_error(struct server *s, const struct frame *f)
 	report_parse(frame_body(f), &report);
 	if (is_meant_for_client(&report)) {
 		rescue_forget(s);
-		if (s->client->begun)
+		if (s->client->rare->begun)
 			promote_forget(s->client);
 		return false;
 	}

@@ -203,7 +203,7 @@ void supply_scatter_waiters(struct pool *pool)
 	for (unsigned n = pool->nwaiting; n && (w = pool_first_waiter(pool)); n--) {
 		struct client *c = attach_waiting(w);
 
-		waiter_leave(w, relay_now(c));
+		waiter_leave(&c->waiter, relay_now(c));
 		seek_again(c);
 	}
 }
@@ -253,17 +253,19 @@ const char *supply_outcome(const struct server *s)
 static bool may_seek_again(struct client *c, const struct server *s)
 {
 	usec_t now = now_of(s), patience = c->group->set.query_wait_timeout;
+	struct client_rare *rare;
 
 	if (!s->is_settling)
 		return false;
+	rare = client_make_rare(c);
 	/* It may have waited for this one as long as anybody may. */
-	if (now - c->lost_at > USEC_PER_SEC + patience)
-		c->losses = 0;
-	if (!c->losses)
-		c->losing_since = now;
-	c->lost_at = now;
-	c->losses++;
-	return c->losses <= LOSSES_MAX && (!patience || now - c->losing_since < patience);
+	if (now - rare->lost_at > USEC_PER_SEC + patience)
+		rare->losses = 0;
+	if (!rare->losses)
+		rare->losing_since = now;
+	rare->lost_at = now;
+	rare->losses++;
+	return rare->losses <= LOSSES_MAX && (!patience || now - rare->losing_since < patience);
 }
 
 /* Its client is told; e NULL: it has heard why, in the server's own words. */

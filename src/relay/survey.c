@@ -106,7 +106,7 @@ static void put_settings(struct buf *sql, const struct client *c, const struct s
 	put_named(sql, "session_authorization");
 	put_custom_of(sql, s->applied);
 	put_custom_of(sql, c->base);
-	put_touched(sql, c->notes, true);
+	put_touched(sql, c->rare->notes, true);
 }
 
 /* What code may have done to a tenant's id that no text shows is undone, also where the client
@@ -136,7 +136,7 @@ static void put_question(struct buf *sql, const struct client *c, const struct s
 	if (c->touched & TOUCHED_SETTINGS)
 		put_settings(sql, c, s);
 	else if (c->touched & TOUCHED_NAMED)
-		put_touched(sql, c->notes, false);
+		put_touched(sql, c->rare->notes, false);
 	for (unsigned i = 0; i < NPINS; i++) {
 		if (!(c->touched & PIN_BIT(i)) || !pin_question(i))
 			continue;
@@ -366,12 +366,12 @@ void survey_begin(struct client *c, struct server *s)
 	buf_fini(&question);
 	s->survey = xnew(struct survey);
 	s->survey->asked = c->touched;
-	s->survey->names_timeout = names_timeout(c->notes);
+	s->survey->names_timeout = names_timeout(c->rare->notes);
 	s->survey->found =
 	    param_set_ref(c->touched & TOUCHED_SETTINGS ? c->group->params.empty : s->applied);
 	c->touched = 0;
-	if (c->notes)
-		buf_clear(&c->notes->names);
+	if (c->rare->notes)
+		buf_clear(&c->rare->notes->names);
 	/* With nothing to ask there is an empty query, and the same way to the end. */
 	server_ask(s, buf_cstr(&sql), &q);
 	buf_fini(&sql);

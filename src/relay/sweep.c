@@ -95,10 +95,10 @@ static void notify_waiting(struct client *c, usec_t now)
 	const struct settings *set = &c->group->set;
 	struct err notice;
 
-	if (c->waiter.notified || c->phase != CLIENT_READY || !set->query_wait_notify ||
-	    now - c->waiter.since < set->query_wait_notify)
+	if (c->waiter->notified || c->phase != CLIENT_READY || !set->query_wait_notify ||
+	    now - c->waiter->since < set->query_wait_notify)
 		return;
-	c->waiter.notified = true;
+	c->waiter->notified = true;
 	err_set(&notice, "00000",
 		"No server connection available in postgres backend, client being queued");
 	msg_put_notice(conn_output(&c->conn), "NOTICE", &notice);
@@ -109,7 +109,7 @@ static void sweep_limbo(struct client *c, usec_t now)
 {
 	struct err e;
 
-	if (now - c->waiter.since < c->group->set.failover_wait) {
+	if (now - c->waiter->since < c->group->set.failover_wait) {
 		notify_waiting(c, now);
 		return;
 	}
@@ -122,7 +122,7 @@ static void sweep_limbo(struct client *c, usec_t now)
 
 static void sweep_waiting(struct client *c, usec_t now)
 {
-	struct pool *pool = c->waiter.pool;
+	struct pool *pool = c->waiter->pool;
 	const struct settings *set = pool->set;
 	struct err e;
 
@@ -130,7 +130,7 @@ static void sweep_waiting(struct client *c, usec_t now)
 		sweep_limbo(c, now);
 		return;
 	}
-	if (set->query_wait_timeout && now - c->waiter.since >= set->query_wait_timeout) {
+	if (set->query_wait_timeout && now - c->waiter->since >= set->query_wait_timeout) {
 		err_set(&e, "08P01", "query_wait_timeout");
 		if (*pool->error.text && now < pool->retry_at)
 			err_hint(&e, "%.200s", pool->error.text);
@@ -249,11 +249,11 @@ static void sweep_client(struct client *c, usec_t now)
 		if (!conn_is_usable(&c->conn))
 			return;
 	}
-	if (c->waiter.pool) {
+	if (c->waiter) {
 		sweep_waiting(c, now);
 		return;
 	}
-	if (c->listening && sweep_listening(c, now))
+	if (c->rare->listening && sweep_listening(c, now))
 		return;
 	if (c->whose)
 		whose_sweep(c, now);

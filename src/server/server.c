@@ -256,7 +256,7 @@ static void server_free(struct server *s)
 	if (s->tls_context)
 		tls_context_unref(s->tls_context);
 	buf_fini(&s->question_error);
-	buf_fini(&s->sent);
+	buf_free(s->sent);
 	buf_fini(&s->asked);
 	free(s->kept_text);
 	mem_wipe(s->cancel_key, sizeof(s->cancel_key));

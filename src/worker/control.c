@@ -527,7 +527,7 @@ static bool enter_console(struct client *client, struct err *e)
 /* Console commands are not cancelled: the key is there because the protocol has it. */
 static void assign_no_key(struct client *c)
 {
-	random_bytes(c->secret, c->secret_len);
+	random_bytes(client_secret(c), c->secret_len);
 }
 
 static void forget_no_key(struct client *c PGT_UNUSED)

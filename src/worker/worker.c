@@ -54,14 +54,14 @@ struct key {
 	uint64_t id;
 };
 
-static bool has_key(const struct client *c, const struct key *key)
+static bool has_key(struct client *c, const struct key *key)
 {
 	if (c->pid != key->pid)
 		return false;
 	if (!key->secret)
 		return c->id == key->id;
 	return c->secret_len == key->secret_len &&
-	       mem_is_equal_ct(c->secret, key->secret, key->secret_len);
+	       mem_is_equal_ct(client_secret(c), key->secret, key->secret_len);
 }
 
 static struct client *find_key(const struct worker *w, const struct key *key)
@@ -91,9 +91,9 @@ static uint32_t draw_pid(struct worker *w)
 static void draw_key(struct client *c, struct worker *w)
 {
 	c->pid = draw_pid(w);
-	random_bytes(c->secret, c->secret_len);
+	random_bytes(client_secret(c), c->secret_len);
 	if (w->control->keys.peer_id)
-		cancel_secret_mark_fresh(c->secret, c->secret_len);
+		cancel_secret_mark_fresh(client_secret(c), c->secret_len);
 }
 
 static void assign_key(struct client *c)
@@ -103,7 +103,7 @@ static void assign_key(struct client *c)
 
 	do {
 		draw_key(c, w);
-		key = (struct key){ c->pid, c->secret, c->secret_len, 0 };
+		key = (struct key){ c->pid, client_secret(c), c->secret_len, 0 };
 	} while (find_key(w, &key));
 	hmap_insert(&w->keys, &c->by_pid, hash_of(c->pid));
 }

@@ -120,7 +120,7 @@ static void assign_key(struct client *c)
 			scene.by_pid[pid] = c;
 			c->pid = pid;
 		}
-	memset(c->secret, 'k', c->secret_len);
+	memset(client_secret(c), 'k', c->secret_len);
 }
 
 static void forget_key(struct client *c)

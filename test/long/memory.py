@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 #
-# memory.py - what 2,000 idle authenticated clients cost the process, each.
+# memory.py - what 10,000 idle authenticated clients cost the process, each.
 """The measurement is test/bench/idle.py; here it gets a pooler and a bar."""
 import re
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stage import DATABASE, USER, Stage, Table
 
-CLIENTS, BAR = 2000, 2048
+CLIENTS, BAR = 10000, 700
 IDLE = Path(__file__).resolve().parents[1] / "bench" / "idle.py"
 
 

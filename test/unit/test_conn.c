@@ -65,8 +65,8 @@ static void test_echo_keeps_no_buffer(void **state)
 	end.on_readable = echo;
 	say(fd, "hello");
 	UNTIL(&rig, has_said(fd, &heard, "hello"));
-	assert_null(end.conn.in.data);
-	assert_null(end.conn.out.data);
+	assert_null(end.conn.in);
+	assert_null(end.conn.out);
 	close(fd);
 	UNTIL(&rig, end.nfreed);
 	assert_string_equal(end.why, "");
@@ -106,7 +106,7 @@ static void test_what_the_handler_left_comes_again(void **state)
 		sent += n > 0 ? (size_t)n : 0;
 		rig_turn(&rig);
 	}
-	UNTIL(&rig, buf_len(&end.conn.in) == sizeof("rest"));
+	UNTIL(&rig, conn_kept(end.conn.in) == sizeof("rest"));
 	assert_int_equal(buf_len(&end.got), 300001);
 	assert_memory_equal(buf_head(&end.got), buf_head(&line), 300001);
 	close(fd);
@@ -132,7 +132,7 @@ static void test_what_was_read_is_read_again(void **state)
 	assert_true(slice_is_equal(buf_peek(&end.got), SLICE("firstagainsecond")));
 	end.on_readable = leave_all;
 	say(fd, " left");
-	UNTIL(&rig, buf_len(&end.conn.in) == 5);
+	UNTIL(&rig, conn_kept(end.conn.in) == 5);
 	conn_unread(&end.conn, SLICE("before what is"));
 	assert_true(slice_is_equal(conn_input(&end.conn), SLICE("before what is left")));
 	close(fd);
@@ -176,7 +176,7 @@ static void test_partial_writes_arrive_in_order(void **state)
 	}
 	assert_true(pattern_is_at(&heard));
 	UNTIL(&rig, end.ndrained == 1);
-	assert_null(end.conn.out.data);
+	assert_null(end.conn.out);
 	assert_false(end.conn.blocked);
 	close(fd);
 	UNTIL(&rig, end.nfreed);
@@ -372,7 +372,7 @@ static void test_kick_hands_over_what_was_left(void **state)
 	say(fd, "aabbcc");
 	UNTIL(&rig, buf_len(&end.got) == 6);
 	assert_int_equal(end.nreadable, 3);
-	assert_null(end.conn.in.data);
+	assert_null(end.conn.in);
 	end.on_readable = NULL;
 	conn_pause(&end.conn);
 	say(fd, "dd");
