@@ -94,6 +94,7 @@ struct control {
 	struct peers *peers;
 	struct cancel_keys keys; /* from the start on */
 	struct takeover *takeover;
+	bool has_predecessor;    /* it has taken over from another process; from the start on */
 	struct console *console; /* of admin/ */
 	struct state state;      /* what outlives the process */
 	struct loop_timer sweep;

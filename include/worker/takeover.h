@@ -25,8 +25,6 @@ struct takeover *takeover_new(struct control *c);
 void takeover_begin(struct takeover *t);
 /* Something is still to come or to go: of the one before this, to the one behind. */
 bool takeover_goes_on(const struct takeover *t);
-/* Whether this process has taken over; any thread. */
-bool takeover_has_predecessor(const struct takeover *t);
 
 /* A session goes to the successor, or comes back here when there is none any more.  Takes the
  * socket. */

@@ -38,7 +38,6 @@ struct takeover {
 	unsigned arrivals;    /* that have come */
 	struct list cancels;  /* requests that it was asked, by peer_request.link … */
 	uint64_t last_cancel; /* … and their numbers, by peer_request.since */
-	bool has_predecessor; /* from the start on */
 };
 
 static const struct log_about no_one;
@@ -475,11 +474,6 @@ bool takeover_goes_on(const struct takeover *t)
 	return t->predecessor.loop || (t->successor.loop && !list_is_empty(&t->successor.unsent));
 }
 
-bool takeover_has_predecessor(const struct takeover *t)
-{
-	return t->has_predecessor;
-}
-
 /* ---- beginning and end ------------------------------------------------------------------------
  */
 
@@ -496,8 +490,8 @@ struct takeover *takeover_new(struct control *c)
 
 	t->control = c;
 	list_init(&t->cancels);
-	t->has_predecessor = c->options.offer && c->options.offer->link >= 0;
-	if (t->has_predecessor)
+	c->has_predecessor = c->options.offer && c->options.offer->link >= 0;
+	if (c->has_predecessor)
 		fence_floor = FENCE_ALL;
 	offer_path(&c->config->global, &path);
 	t->path = xstrdup(buf_cstr(&path));

@@ -197,7 +197,7 @@ static bool ask_next(struct worker *w, struct cancel_mail *m)
 {
 	struct control *control = w->control;
 
-	if (!takeover_has_predecessor(control->takeover))
+	if (!control->has_predecessor)
 		return false;
 	if (++m->tried < control->nworkers)
 		worker_post(&control->workers[(w->index + 1) % control->nworkers], &m->mail,
@@ -215,11 +215,16 @@ static void deliver_cancel(struct mail *mail, void *receiver)
 	const struct key key = { r->pid, r->secret, r->secret_len, 0 };
 	struct client *c;
 
+	/* Its clients are gone, as are those who have asked, and who would be asked next may be. */
+	if (w->is_over) {
+		free_mail(m);
+		return;
+	}
 	/* A peer may have forwarded it. */
 	if (w->control->keys.peer_id)
 		cancel_secret_mark_fresh(r->secret, r->secret_len);
 	c = find_key(w, &key);
-	if (c && !w->is_over) {
+	if (c) {
 		relay_cancel(c);
 		net_flush(&w->net);
 	}

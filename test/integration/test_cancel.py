@@ -222,3 +222,30 @@ def test_i7_a_cancel_right_behind_its_request_is_not_too_early(primary, turnstil
                 client.cancel()
             assert sqlstate(client.until("Z")) == "57014"
     assert too_early <= 20
+
+
+@pytest.mark.tsan
+def test_the_process_ends_in_a_flood_of_cancels(primary, turnstile):
+    """Of keys that nobody has, which is looked for until the last thread has ended."""
+    t = turnstile(shop(primary, {"workers": 4}))
+    over = threading.Event()
+
+    def flood(seed):
+        rng = random.Random(seed)
+        while not over.is_set():
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                for _ in range(20):
+                    asker = stack.enter_context(raw.RawClient(t.port))
+                    asker.send(raw.cancel_request(rng.randrange(1 << 31), b"none"))
+
+    threads = [threading.Thread(target=flood, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: any(row["items"] for row in t.admin("SHOW LISTS")
+                               if row["list"] == "login_clients"))
+        t.stop()
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
