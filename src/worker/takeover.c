@@ -6,6 +6,7 @@
  */
 #include "worker/takeover.h"
 
+#include "base/crowd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/packet.h"
@@ -21,6 +22,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+/* Cancel requests that the process before this may be asked at once. */
+#define CANCELS_MAX 1000
 
 struct takeover {
 	struct control *control;
@@ -38,6 +42,7 @@ struct takeover {
 	unsigned arrivals;    /* that have come */
 	struct list cancels;  /* requests that it was asked, by peer_request.link … */
 	uint64_t last_cancel; /* … and their numbers, by peer_request.since */
+	struct crowd crowd;   /* of those who have asked for them */
 };
 
 static const struct log_about no_one;
@@ -362,10 +367,11 @@ void takeover_cancel(struct takeover *t, struct peer_request *r)
 {
 	struct buf packet = { 0 };
 
-	if (!t->predecessor.loop) {
+	if (!t->predecessor.loop || !crowd_has_room(&t->crowd, r->origin, CANCELS_MAX)) {
 		r->over(r);
 		return;
 	}
+	crowd_enter(&t->crowd, r->origin);
 	r->since = (usec_t)++t->last_cancel;
 	list_push_back(&t->cancels, &r->link);
 	put_number(&packet, WORD_CANCEL, t->last_cancel);
@@ -375,6 +381,13 @@ void takeover_cancel(struct takeover *t, struct peer_request *r)
 	wipe(&packet);
 }
 
+static void end_cancel(struct takeover *t, struct peer_request *r)
+{
+	list_del(&r->link);
+	crowd_leave(&t->crowd, r->origin);
+	r->over(r);
+}
+
 static void on_cancelled(struct takeover *t, struct reader *r)
 {
 	uint64_t high = read_u32(r), number = high << 32 | read_u32(r);
@@ -382,22 +395,16 @@ static void on_cancelled(struct takeover *t, struct reader *r)
 	LIST_FOREACH_SAFE (at, &t->cancels) {
 		struct peer_request *request = container_of(at, struct peer_request, link);
 
-		if ((uint64_t)request->since != number)
-			continue;
-		list_del(at);
-		request->over(request);
+		if ((uint64_t)request->since == number)
+			end_cancel(t, request);
 	}
 }
 
 /* What it has not answered nobody will. */
 static void end_cancels(struct takeover *t)
 {
-	LIST_FOREACH_SAFE (at, &t->cancels) {
-		struct peer_request *request = container_of(at, struct peer_request, link);
-
-		list_del(at);
-		request->over(request);
-	}
+	LIST_FOREACH_SAFE (at, &t->cancels)
+		end_cancel(t, container_of(at, struct peer_request, link));
 }
 
 /* Whatever its clients write from here on, it has told nobody of. */
@@ -524,6 +531,7 @@ void takeover_free(struct takeover *t)
 			unlink(t->path);
 	}
 	end_cancels(t);
+	crowd_fini(&t->crowd);
 	wipe(&t->session);
 	buf_fini(&t->ledger);
 	free(t->path);

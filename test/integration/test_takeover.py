@@ -4,7 +4,9 @@
 #
 # Knows sessions as clients see them; what moves between the processes, and how, it does not.
 """--takeover: nobody is turned away, nobody is dropped (docs/reliability.md)."""
+import contextlib
 import os
+import select
 import signal
 import socket
 import stat
@@ -247,6 +249,28 @@ def test_i7_cancels_reach_who_has_moved_and_who_has_stayed(turnstile, primary):
         stays.query("ROLLBACK")
         ended(before)
         assert stays.rows("SELECT 2") == [("2",)]
+
+
+def test_cancels_that_the_one_before_does_not_answer_are_bounded(turnstile, primary):
+    """What does not fit is closed at once, as with a wrong key; others find a place."""
+    pooler = turnstile(shop(primary, {"client_tls_sslmode": "disable", "workers": 1,
+                                      "max_client_conn": 2000}))
+    request = raw.cancel_request(1234567, b"none")
+    with log_in(pooler) as stays, contextlib.ExitStack() as stack:
+        stays.query("BEGIN; SELECT 2")
+        before = pooler.take_over()
+        before.send_signal(signal.SIGSTOP)
+        stack.callback(before.send_signal, signal.SIGCONT)
+        askers = [stack.enter_context(raw.RawClient(pooler.port)) for _ in range(510)]
+        for asker in askers:
+            asker.send(request)
+        wait_until(lambda: len(select.select([a.sock for a in askers], [], [], 0)[0]) == 10)
+        other = stack.enter_context(raw.RawClient(pooler.port, source="127.0.0.2"))
+        other.send(request)
+        before.send_signal(signal.SIGCONT)
+        assert other.until_closed() == []
+        stays.query("COMMIT")
+        ended(before)
 
 
 def test_i1_a_tenant_stays_its_own(turnstile, primary):
