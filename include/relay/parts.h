@@ -155,6 +155,8 @@ static inline void move_note(struct client *c)
 	if (relay_of(c)->give)
 		move_note_leaver(c);
 }
+/* It is gone, perhaps in the same turn. */
+void move_forget(struct client *c);
 /* It has entered its group with what it takes along: its session goes on, or is ended. */
 void move_settle_in(struct client *c);
 

@@ -143,6 +143,9 @@ bool packet_put(int fd, struct slice bytes, int passed)
 	return sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
 }
 
+/* One descriptor, and no more: what there is room for beside it would be taken, and not seen. */
+#define CONTROL_LEN CMSG_LEN(sizeof(int))
+
 /* How long it is; 0: the end; -1: errno. */
 static ssize_t receive(int fd, char *room, int *passed)
 {
@@ -154,7 +157,7 @@ static ssize_t receive(int fd, char *room, int *passed)
 	struct msghdr msg = { .msg_iov = &part,
 			      .msg_iovlen = 1,
 			      .msg_control = control.room,
-			      .msg_controllen = sizeof(control.room) };
+			      .msg_controllen = CONTROL_LEN };
 	ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	struct cmsghdr *about = n >= 0 ? CMSG_FIRSTHDR(&msg) : NULL;
 
@@ -162,14 +165,15 @@ static ssize_t receive(int fd, char *room, int *passed)
 	if (about && about->cmsg_level == SOL_SOCKET && about->cmsg_type == SCM_RIGHTS &&
 	    about->cmsg_len == CMSG_LEN(sizeof(int)))
 		memcpy(passed, CMSG_DATA(about), sizeof(int));
-	if (n >= 0 && msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
-		if (*passed >= 0)
-			close(*passed);
-		*passed = -1;
+	if (n > 0 && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+		return n;
+	/* An empty packet looks like the end, and may bring one. */
+	if (*passed >= 0)
+		close(*passed);
+	*passed = -1;
+	if (n > 0)
 		errno = EMSGSIZE;
-		return -1;
-	}
-	return n;
+	return n > 0 ? -1 : n;
 }
 
 bool packet_wait(int fd, usec_t patience, struct buf *bytes, int *passed, struct err *e)

@@ -168,6 +168,15 @@ void move_note_leaver(struct client *c)
 	buf_put(&relay_of(c)->leavers, &c, sizeof(c));
 }
 
+void move_forget(struct client *c)
+{
+	struct buf *leavers = &relay_of(c)->leavers;
+
+	for (size_t i = leavers->start; i < leavers->end; i += sizeof(c))
+		if (!memcmp(leavers->data + i, &c, sizeof(c)))
+			memset(leavers->data + i, 0, sizeof(c));
+}
+
 void relay_give_leavers(struct relay *r)
 {
 	struct client *c;
@@ -175,7 +184,7 @@ void relay_give_leavers(struct relay *r)
 	while (buf_len(&r->leavers) >= sizeof(c)) {
 		memcpy(&c, buf_head(&r->leavers), sizeof(c));
 		buf_consume(&r->leavers, sizeof(c));
-		if (r->give)
+		if (c && r->give)
 			give(c);
 	}
 }

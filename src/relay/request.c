@@ -607,6 +607,7 @@ static void on_leaving(struct client *c)
 	listen_forget(c);
 	local_forget(c);
 	statement_forget_client(c);
+	move_forget(c);
 }
 
 const struct client_events relay_client_events = {

@@ -416,6 +416,11 @@ void control_shutdown(struct control *c, enum shutdown_mode mode)
 	end_if_told(c);
 }
 
+void control_keep_sessions(struct control *c)
+{
+	post_to_all(c, deliver_give_away, false);
+}
+
 void control_hand_over(struct control *c, bool on)
 {
 	listeners_lend(&c->listeners, on);
@@ -426,7 +431,7 @@ void control_hand_over(struct control *c, bool on)
 	} else if (!on && c->shutdown == SHUTDOWN_TAKEN_OVER) {
 		c->shutdown = SHUTDOWN_NOT;
 		loop_timer_stop(c->loop, &c->quiet);
-		post_to_all(c, deliver_give_away, false);
+		control_keep_sessions(c);
 		post_to_all(c, deliver_accept, true);
 	}
 }

@@ -290,8 +290,12 @@ static void return_to_service(struct takeover *t)
 {
 	struct control *c = t->control;
 
-	if (!t->heir || t->is_left || c->shutdown != SHUTDOWN_TAKEN_OVER)
+	if (!t->heir)
 		return;
+	if (t->is_left || c->shutdown != SHUTDOWN_TAKEN_OVER) {
+		control_keep_sessions(c);
+		return;
+	}
 	event_say(EVENT_takeover, &no_one,
 		  "TAKEOVER: process %d is gone, this one serves again, but no metrics",
 		  (int)t->heir);

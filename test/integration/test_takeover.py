@@ -52,6 +52,7 @@ def test_the_successor_serves_and_the_other_ends(turnstile, primary):
     assert stat.S_IMODE(takeover_socket(pooler).stat().st_mode) == 0o600
 
 
+@pytest.mark.tsan
 def test_no_connection_is_refused_meanwhile(turnstile, primary):
     pooler = turnstile(shop(primary))
     stop, failures, logins = threading.Event(), [], []
@@ -134,6 +135,7 @@ def test_one_that_dies_before_it_is_ready_has_changed_nothing(turnstile, primary
     ended(pooler.take_over())
 
 
+@pytest.mark.tsan
 def test_a_successor_that_is_killed_is_replaced_by_the_one_before(turnstile, primary):
     pooler = turnstile(shop(primary))
     with psycopg.connect(host=pooler.host, port=pooler.port, dbname=APP_DATABASE, user=APP_USER,
@@ -148,6 +150,24 @@ def test_a_successor_that_is_killed_is_replaced_by_the_one_before(turnstile, pri
             assert client.rows("SELECT 2") == [("2",)]
         assert busy.execute("SELECT 3").fetchone() == (3,)
     ended(pooler.take_over())
+
+
+def test_who_is_left_when_the_successor_is_told_to_end_stays(turnstile, primary):
+    """It is at rest then, and there is nobody whom it could be given to."""
+    pooler = turnstile(shop(primary))
+    with log_in(pooler) as client:
+        client.query("BEGIN")
+        client.query("SELECT 2")
+        before = pooler.take_over()
+        os.kill(pooler.pid(), signal.SIGQUIT)
+        pooler.wait_exit()
+        client.query("COMMIT")
+        with pytest.raises(subprocess.TimeoutExpired):
+            before.wait(2)
+        assert client.rows("SELECT 2") == [("2",)]
+        moves = [line for line in pooler.log_text().splitlines() if "another process" in line]
+        assert not moves
+    ended(before)
 
 
 def test_nobody_to_take_over_from(turnstile, primary):
@@ -204,6 +224,7 @@ def test_i2_an_idle_client_moves_with_its_session(turnstile, primary):
     assert [r for r in rows if r["user"] == APP_USER] == []
 
 
+@pytest.mark.tsan
 def test_a_busy_client_moves_when_its_transaction_has_ended(turnstile, primary):
     pooler = turnstile(shop(primary))
     with log_in(pooler) as client:
@@ -232,6 +253,7 @@ def test_bytes_that_come_on_the_way_are_the_successor_s(turnstile, primary):
         assert [raw.find(client.until("Z"), "D")[0].row for _ in range(2)] == [("3",), ("4",)]
 
 
+@pytest.mark.tsan
 def test_i7_cancels_reach_who_has_moved_and_who_has_stayed(turnstile, primary):
     pooler = turnstile(shop(primary, {"client_tls_sslmode": "disable"}))
     with log_in(pooler) as moved, log_in(pooler) as stays:
@@ -369,3 +391,44 @@ def test_i4_reads_go_to_the_primary_while_another_process_may_write(turnstile, p
         ended(before)
         wait_until(lambda: reader.rows(where) == [(str(replica.port),)], 30)
         writer.query("DROP TABLE taken_over")
+
+
+@pytest.mark.tsan
+def test_who_leaves_at_the_end_of_a_turn_is_gone(turnstile, primary):
+    """What was behind a request is read when its answer has come, ends the client, and leaves its
+    server in a transaction."""
+    pooler = turnstile(shop(primary, {"default_pool_size": 5}))
+    with log_in(pooler) as stays:
+        leavers = [log_in(pooler) for _ in range(4)]
+        for client in stays, *leavers:
+            client.query("BEGIN")
+            client.query("SELECT 2")
+        before = pooler.take_over()
+        for client in leavers:
+            client.send(raw.query("DEALLOCATE ALL"), raw.terminate())
+            client.until_closed()
+            client.close()
+        assert stays.rows("SELECT 2") == [("2",)]
+        stays.query("COMMIT")
+        ended(before)
+
+
+def test_descriptors_that_nobody_asked_for_are_closed(turnstile, primary):
+    pooler = turnstile(shop(primary))
+
+    def how_many():
+        return len(os.listdir(f"/proc/{pooler.pid()}/fd"))
+
+    before = how_many()
+    with open(os.devnull, "rb") as null:
+        for packet in b"", b"?", b"H", b"H" + (1).to_bytes(4, "big") + b"some\0":
+            for n in 1, 2, 200:
+                # One that comes while the last is still there is turned away unread.
+                with (contextlib.suppress(ConnectionError),
+                      socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other):
+                    other.settimeout(10)
+                    other.connect(str(takeover_socket(pooler)))
+                    socket.send_fds(other, [packet], [null.fileno()] * n)
+                    other.recv(65536)
+    wait_until(lambda: how_many() <= before, 10)
+    ended(pooler.take_over())
