@@ -31,7 +31,7 @@ enum takeover_word {
 	WORD_SESSION_END = 'E', /* back: its last part, with the socket */
 	WORD_CANCEL = 'C',      /* to it: a number, a cancel key */
 	WORD_CANCEL_DONE = 'D', /* back: its number */
-	WORD_LEAVING = 'B',     /* to it: the new one ends, and nobody is to serve in its place */
+	WORD_LEAVING = 'B',     /* to it: it ends or hands on: nobody returns in its place */
 };
 
 enum offer_kind { OFFER_CLIENTS, OFFER_HTTP, OFFER_PIDFILE, OFFER_TAKEOVER };

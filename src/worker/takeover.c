@@ -246,6 +246,9 @@ static void on_heir(struct takeover *t, struct reader *r)
 		return;
 	}
 	t->heir = pid;
+	/* If this one dies now, there is one that serves, and it is not the one before. */
+	if (t->predecessor.loop)
+		say(&t->predecessor, WORD_LEAVING, "");
 	event_say(EVENT_takeover, &no_one,
 		  "TAKEOVER: process %d serves from now on; waiting until the last client has left",
 		  (int)pid);

@@ -170,6 +170,25 @@ def test_who_is_left_when_the_successor_is_told_to_end_stays(turnstile, primary)
     ended(before)
 
 
+def test_one_that_has_handed_on_is_not_replaced_by_the_one_before(turnstile, primary):
+    """Three of them: the second one dies, and the third serves."""
+    pooler = turnstile(shop(primary, {"default_pool_size": 5}))
+    with log_in(pooler) as client, log_in(pooler) as other:
+        client.query("BEGIN")
+        client.query("SELECT 2")
+        first = pooler.take_over()
+        other.query("BEGIN")
+        other.query("SELECT 2")
+        second = pooler.take_over()
+        os.kill(second.pid, signal.SIGKILL)
+        second.wait()
+        client.query("COMMIT")
+        assert client.rows("SELECT 2") == [("2",)]
+        pooler.wait_log(f"process {second.pid} has ended")
+    ended(first)
+    assert not pooler.log_contains("serves again")
+
+
 def test_nobody_to_take_over_from(turnstile, primary):
     pooler = turnstile(shop(primary))
     pooler.stop()
