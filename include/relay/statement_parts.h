@@ -20,6 +20,7 @@ struct statement_name {
 	struct statement *statement; /* NULL: the server itself has it under this name */
 	uint32_t refs;               /* the client's table, and replies that are still owed */
 	uint32_t made_in;            /* the batch of its Parse: the lower half of its number */
+	uint32_t described; /* as what its result was asked for last: the lower half of a serial */
 	uint32_t changes : 30;       /* of the statement when it was prepared */
 	uint32_t is_listed : 1;
 	uint32_t is_told : 1; /* the client knows its result, and may go by it */
@@ -77,6 +78,8 @@ struct server_statement *placed_made_in(const struct server *s, const struct sta
 /* The unnamed statement that the server has is this one, and of its client. */
 bool placed_is_unnamed(const struct server *s, const struct statement *st);
 void placed_set_unnamed(struct server *s, const struct statement *st);
+/* That the client was told of by the Describe of its name that was sent last, or NULL. */
+struct server_statement *placed_described(const struct server *s, const struct statement_name *n);
 /* By the number in its name there, or NULL. */
 struct server_statement *placed_of_serial(const struct server *s, uint64_t serial);
 /* It is what was used last. */

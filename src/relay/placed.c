@@ -436,6 +436,17 @@ struct server_statement *placed_of_serial(const struct server *s, uint64_t seria
 	return NULL;
 }
 
+struct server_statement *placed_described(const struct server *s, const struct statement_name *n)
+{
+	for (struct hlink *l = hmap_first(&s->statements, n->statement->id); l; l = hmap_next(l)) {
+		struct server_statement *ss = container_of(l, struct server_statement, link);
+
+		if ((uint32_t)ss->serial == n->described)
+			return ss;
+	}
+	return NULL;
+}
+
 const struct statement *statement_of_serial(const struct server *s, uint64_t serial)
 {
 	const struct server_statement *ss = placed_of_serial(s, serial);

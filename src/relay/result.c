@@ -25,6 +25,7 @@ static void expect_told(struct client *c, struct statement_name *n)
 
 	if (n && n->statement) {
 		n->refs++;
+		n->described = (uint32_t)c->server->bound;
 		r.note = NOTE_TOLD;
 		r.subject = n;
 	}
@@ -140,7 +141,7 @@ struct server_statement *statement_of_reply(const struct server *s, const struct
 {
 	const struct statement_name *n = r->note == NOTE_TOLD ? r->subject : NULL;
 
-	return n ? placed_find(s, n->statement) : placed_of_serial(s, r->serial);
+	return n ? placed_described(s, n) : placed_of_serial(s, r->serial);
 }
 
 void statement_note_changed(struct server *s, const struct reply *r)

@@ -557,6 +557,7 @@ def bound(name, sync=SYNC):
     return raw.bind("", name) + raw.execute() + sync
 
 
+WAITS_FOR_IT = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'changing'::regclass"
 TOLD = {"of the statement": lambda name: raw.describe("S", name) + SYNC, "of a portal": described}
 
 
@@ -578,6 +579,21 @@ def test_changed_result_on_a_server_that_never_had_the_old_one(t, changing, told
             messages = on_another_server(t, client, lambda: ask(client, bound("new")))
             assert raw.kinds(messages) == "2DCZ"
             assert raw.find(messages, "D")[0].row == ("1", "new")
+
+
+@pytest.mark.parametrize("told", TOLD)
+def test_changed_result_that_was_told_while_something_was_defined(primary, t, changing, told):
+    """By the answer's time servers may keep it as another statement: what functions do is not known (I1)."""
+    with log_in(t) as client, log_in(t) as other, primary.connect(APP_DATABASE) as holder:
+        holder.execute("BEGIN; LOCK TABLE changing")
+        client.send(raw.parse("s", "SELECT * FROM changing") + TOLD[told]("s"))
+        wait_until(lambda: primary.value(WAITS_FOR_IT, dbname=APP_DATABASE))
+        other.query("CREATE TABLE defined_meanwhile ()")
+        holder.execute("COMMIT")
+        assert "T" in raw.kinds(client.until("Z"))
+        other.query("DROP TABLE defined_meanwhile")
+        changing()
+        assert sqlstate(on_another_server(t, client, lambda: ask(client, bound("s")))) == "0A000"
 
 
 @pytest.mark.parametrize("told", TOLD)
