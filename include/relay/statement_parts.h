@@ -21,7 +21,7 @@ struct statement_name {
 	uint32_t refs;               /* the client's table, and replies that are still owed */
 	uint32_t made_in;            /* the batch of its Parse: the lower half of its number */
 	uint32_t described; /* as what its result was asked for last: the lower half of a serial */
-	uint32_t changes : 30;       /* of the statement when it was prepared */
+	uint32_t changes : 30; /* of the statement when it was prepared */
 	uint32_t is_listed : 1;
 	uint32_t is_told : 1; /* the client knows its result, and may go by it */
 	char name[];

@@ -522,7 +522,9 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	c->bound_end = false;
 	c->batch_has_bound = true;
 	repeat_on_bind(c, st);
-	c->sets_locally |= st && (st->calls_set_config || st->kind == SQL_KIND_SET_LOCAL);
+	/* Before it is looked for on the server: what it may leave says as what it is there. */
+	c->sets_locally |=
+	    st && (st->calls_set_config || st->kind == SQL_KIND_SET_LOCAL || st->effects);
 	if (!statement_is_mapped(c)) {
 		c->batch_goes_on = true; /* nobody knows */
 		c->group->counters.bind_count += name.n > 0;

@@ -597,6 +597,17 @@ def test_changed_result_that_was_told_while_something_was_defined(primary, t, ch
 
 
 @pytest.mark.parametrize("told", TOLD)
+def test_changed_result_while_it_is_not_known_what_functions_do(t, changing, told):
+    with log_in(t) as client:
+        client.query("CREATE TABLE defined_before ()")
+        client.query("DROP TABLE defined_before")
+        prepare(client, "s", "SELECT * FROM changing")
+        ask(client, TOLD[told]("s"))
+        changing()
+        assert sqlstate(ask(client, bound("s"))) == "0A000"
+
+
+@pytest.mark.parametrize("told", TOLD)
 def test_result_that_has_not_changed_is_asked_for_unseen(t, changing, told):
     """Also in a pipeline, in a transaction and behind a statement that fails."""
     with log_in(t) as client:
