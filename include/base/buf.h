@@ -25,6 +25,8 @@ struct buf {
 };
 
 void buf_fini(struct buf *b);
+/* The same for one that has held a secret. */
+void buf_wipe(struct buf *b);
 /* Of one on the heap; NULL is allowed. */
 void buf_free(struct buf *b);
 

@@ -53,4 +53,15 @@ static inline bool slice_is_ascii(struct slice s)
 	return true;
 }
 
+/* What stands before the next `at`, or the rest, which is shorter by both then. */
+static inline struct slice slice_cut(struct slice *rest, char at)
+{
+	const char *end = memchr(rest->p, at, rest->n);
+	struct slice part = slice_of(rest->p, end ? (size_t)(end - rest->p) : rest->n);
+	size_t used = part.n + (end ? 1 : 0);
+
+	*rest = slice_of(rest->p + used, rest->n - used);
+	return part;
+}
+
 #endif

@@ -41,4 +41,8 @@ bool sock_is_near(bool is_ipv6, const uint8_t *ip, bool whole_net);
 bool sock_unix_addr(const char *dir, uint16_t port, struct sockaddr_un *out, socklen_t *len,
 		    struct err *e);
 
+/* Takes the file of a socket of this type (SOCK_…) away that nobody listens on any more.  False: *e
+ * (F0000) tells that somebody does, or why it cannot. */
+bool sock_remove_stale(int type, const struct sockaddr_un *addr, socklen_t len, struct err *e);
+
 #endif

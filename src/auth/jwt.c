@@ -569,21 +569,10 @@ static const char *read_claims(const struct jwt_rules *rules, struct slice text,
 	return NULL;
 }
 
-/* Up to the next point, or its end. */
-static struct slice next_part(struct slice *rest)
-{
-	const char *point = memchr(rest->p, '.', rest->n);
-	struct slice part = slice_of(rest->p, point ? (size_t)(point - rest->p) : rest->n);
-	size_t used = part.n + (point ? 1 : 0);
-
-	*rest = slice_of(rest->p + used, rest->n - used);
-	return part;
-}
-
 static const char *check(const struct jwt_rules *rules, struct slice token, int64_t now,
 			 struct buf parts[3], struct jwt *out)
 {
-	struct slice rest = token, header = next_part(&rest), claims = next_part(&rest),
+	struct slice rest = token, header = slice_cut(&rest, '.'), claims = slice_cut(&rest, '.'),
 		     text = slice_of(token.p, header.n + 1 + claims.n);
 	const struct algorithm *a;
 	const char *fault;

@@ -25,12 +25,6 @@
 #define NONCE_RAW_LEN  18
 #define MAX_ERROR_NAME 64
 
-static void wipe_buf(struct buf *b)
-{
-	mem_wipe(b->data, b->cap);
-	buf_fini(b);
-}
-
 /* --- hashes --- */
 
 static void hmac(const uint8_t key[SCRAM_KEY_LEN], struct slice text, uint8_t out[SCRAM_KEY_LEN])
@@ -142,7 +136,7 @@ void scram_secret_make(struct slice password, uint32_t iterations, const uint8_t
 	derive_keys(buf_peek(&prepared), salt, salt_len, iterations, client_key, out->server_key);
 	sha256(client_key, out->stored_key);
 	mem_wipe(client_key, sizeof(client_key));
-	wipe_buf(&prepared);
+	buf_wipe(&prepared);
 }
 
 static uint8_t mock_key[SCRAM_KEY_LEN];
@@ -396,7 +390,7 @@ bool scram_server_final(struct scram_server *s, struct slice client_final, struc
 
 void scram_server_fini(struct scram_server *s)
 {
-	wipe_buf(&s->auth);
+	buf_wipe(&s->auth);
 	mem_wipe(s, sizeof(*s));
 }
 
@@ -514,7 +508,7 @@ bool scram_client_verify(struct scram_client *c, struct slice server_final, stru
 
 void scram_client_fini(struct scram_client *c)
 {
-	wipe_buf(&c->password);
-	wipe_buf(&c->auth);
+	buf_wipe(&c->password);
+	buf_wipe(&c->auth);
 	mem_wipe(c, sizeof(*c));
 }

@@ -102,16 +102,6 @@ static const char *parse_line(struct slice line, struct sign_keys *key)
 	return NULL;
 }
 
-static struct slice next_line(struct slice *text)
-{
-	const char *end = memchr(text->p, '\n', text->n);
-	struct slice line = slice_of(text->p, end ? (size_t)(end - text->p) : text->n);
-	size_t used = line.n + (end ? 1 : 0);
-
-	*text = slice_of(text->p + used, text->n - used);
-	return line;
-}
-
 struct sign_keys *sign_keys_parse(struct slice text, const char *file, sign_complain_fn *complain,
 				  void *arg)
 {
@@ -119,7 +109,7 @@ struct sign_keys *sign_keys_parse(struct slice text, const char *file, sign_comp
 
 	for (int number = 1; text.n; number++) {
 		struct sign_keys found = { .n = 0 };
-		const char *fault = parse_line(next_line(&text), &found);
+		const char *fault = parse_line(slice_cut(&text, '\n'), &found);
 
 		if (fault)
 			complain(arg, file, number, fault);

@@ -157,8 +157,7 @@ struct userlist *userlist_parse(struct slice text, const char *file, userlist_co
 		if (fault)
 			complain(arg, file, number, fault);
 	}
-	mem_wipe(password.data, password.cap);
-	buf_fini(&password);
+	buf_wipe(&password);
 	buf_fini(&user);
 	return list;
 }

@@ -16,6 +16,13 @@ void buf_fini(struct buf *b)
 	*b = (struct buf){ 0 };
 }
 
+void buf_wipe(struct buf *b)
+{
+	if (b->data)
+		mem_wipe(b->data, b->cap);
+	buf_fini(b);
+}
+
 void buf_free(struct buf *b)
 {
 	if (b)

@@ -47,12 +47,6 @@ struct section {
 	void (*take)(struct loader *l, struct slice name, struct slice value);
 };
 
-static void wipe(struct buf *text)
-{
-	mem_wipe(text->data, text->cap);
-	buf_fini(text);
-}
-
 /* --- settings ------------------------------------------------------------------------------- */
 
 /* Says once that a setting does nothing yet, when it was to do something. */
@@ -220,7 +214,7 @@ static struct entry take_pairs(struct loader *l, unsigned scope, const char *own
 		    l->draft.problems, l->place, owner,
 		    "expected key=value pairs; a value with spaces stands in single quotes, "
 		    "a quote in it is doubled");
-	wipe(&room);
+	buf_wipe(&room);
 	return entry;
 }
 
@@ -438,7 +432,7 @@ static void load_file(struct loader *l, const char *path, const struct source *p
 		take_text(l, &source, buf_peek(&text));
 	else
 		problem_add(l->draft.problems, from, NULL, "%s cannot be read: %s", path, e.text);
-	wipe(&text);
+	buf_wipe(&text);
 }
 
 /* --- auth_file, auth_hba_file and others ------------------------------------------------------ */
@@ -459,7 +453,7 @@ static void load_userlist(struct loader *l)
 		problem_add(l->draft.problems, l->draft.places[SETTING_auth_file], "auth_file",
 			    "%s cannot be read: %s", path, e.text);
 	c->userlist = userlist_parse(buf_peek(&text), path, on_fault, l->draft.problems);
-	wipe(&text);
+	buf_wipe(&text);
 }
 
 static bool read_named(void *arg, const char *path, struct buf *text, struct err *e)
@@ -526,7 +520,7 @@ static void load_sign_keys(struct loader *l)
 	else
 		problem_add(l->draft.problems, l->draft.places[SETTING_context_signing_key_file],
 			    "context_signing_key_file", "%s cannot be read: %s", path, e.text);
-	wipe(&text);
+	buf_wipe(&text);
 }
 
 static void load_jwt_file(struct loader *l, enum setting_id id, const char *path, bool is_secret)
@@ -548,7 +542,7 @@ static void load_jwt_file(struct loader *l, enum setting_id id, const char *path
 			     : jwt_keys_add_public(c->jwt_keys, buf_peek(&text), &e)))
 		problem_add(l->draft.problems, (struct place){ path, 1 }, settings_table[id].name,
 			    "%s", e.text);
-	wipe(&text);
+	buf_wipe(&text);
 }
 
 static void load_jwt_keys(struct loader *l)
@@ -573,7 +567,7 @@ static void load_http_token(struct loader *l)
 	if (!l->read(l->arg, path, true, &text, &e)) {
 		problem_add(l->draft.problems, l->draft.places[SETTING_http_token_file],
 			    "http_token_file", "%s cannot be read: %s", path, e.text);
-		wipe(&text);
+		buf_wipe(&text);
 		return;
 	}
 	token = buf_peek(&text);
@@ -584,7 +578,7 @@ static void load_http_token(struct loader *l)
 	if (!c->has_http_token)
 		problem_add(l->draft.problems, (struct place){ path, 1 }, "http_token_file",
 			    "a token has %d characters or more", HTTP_TOKEN_MIN);
-	wipe(&text);
+	buf_wipe(&text);
 }
 
 struct config *config_load(const char *path, config_read_file_fn *read, void *arg,

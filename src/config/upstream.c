@@ -99,8 +99,7 @@ static const char *decode(struct config *c, struct slice s)
 	}
 	if (i == s.n)
 		text = config_string(c, buf_peek(&out));
-	mem_wipe(out.data, out.cap);
-	buf_fini(&out);
+	buf_wipe(&out);
 	return text;
 }
 
@@ -228,8 +227,7 @@ static void set_login(struct config *c, const char *user, const char *password,
 	buf_put_u8(&list, ' ');
 	put_quoted(&list, password);
 	c->userlist = userlist_parse(buf_peek(&list), "", on_userlist_fault, p);
-	mem_wipe(list.data, list.cap);
-	buf_fini(&list);
+	buf_wipe(&list);
 	set(c, SETTING_auth_type, *password ? "scram-sha-256" : "trust", p);
 	set(c, SETTING_admin_users, user, p);
 	set(c, SETTING_monitor_user, user, p);

@@ -146,25 +146,6 @@ static bool open_word(struct listeners *l, struct slice word, const struct liste
 	return ok && l->n > before;
 }
 
-/* A socket's file outlives its process; whether one lives is seen by knocking. */
-static bool remove_stale(const char *path, const struct sockaddr_un *addr, socklen_t len,
-			 struct err *e)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int error = connect(fd, (const struct sockaddr *)addr, len) < 0 ? errno : 0;
-	struct stat st;
-
-	close(fd);
-	if (error == ENOENT)
-		return true;
-	if (error == 0 || error == EAGAIN)
-		return err_set(e, "F0000", "cannot listen on %s: another process does", path);
-	/* What is no socket refuses too. */
-	if (error != ECONNREFUSED || lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return cannot_listen(e, path, error == ECONNREFUSED ? EEXIST : error);
-	return unlink(path) == 0 || cannot_listen(e, path, errno);
-}
-
 static bool group_id(const char *group, gid_t *gid)
 {
 	const struct group *known = getgrnam(group);
@@ -207,7 +188,7 @@ static bool open_unix(struct listeners *l, const struct listen_options *o, struc
 	if (!at)
 		return cannot_listen(e, path, errno);
 	if (!at->is_lent) {
-		if (is_file && !remove_stale(path, &addr, len, e))
+		if (is_file && !sock_remove_stale(SOCK_STREAM, &addr, len, e))
 			return false;
 		if (bind(at->fd, (const struct sockaddr *)&addr, len) < 0)
 			return cannot_listen(e, path, errno);

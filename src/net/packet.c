@@ -46,32 +46,12 @@ static int try_connect(int fd, const struct sockaddr_un *addr)
 	return connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ? errno : 0;
 }
 
-/* A socket's file outlives its process; whether one lives is seen by knocking. */
-static bool remove_stale(const struct sockaddr_un *addr, struct err *e)
-{
-	const char *path = addr->sun_path;
-	int fd = new_socket(SOCK_NONBLOCK);
-	int error = try_connect(fd, addr);
-	struct stat st;
-
-	close(fd);
-	if (error == ENOENT)
-		return true;
-	if (error == 0 || error == EAGAIN)
-		return err_set(e, "F0000", "cannot listen on %s: another process does", path);
-	if (error != ECONNREFUSED || lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return err_set(e, "F0000", "cannot listen on %s: %s", path,
-			       strerror(error == ECONNREFUSED ? EEXIST : error));
-	return unlink(path) == 0 ||
-	       err_set(e, "F0000", "cannot remove %s: %s", path, strerror(errno));
-}
-
 int packet_listen(const char *path, struct err *e)
 {
 	struct sockaddr_un addr;
 	int fd;
 
-	if (!set_addr(&addr, path, e) || !remove_stale(&addr, e))
+	if (!set_addr(&addr, path, e) || !sock_remove_stale(SOCK_SEQPACKET, &addr, sizeof(addr), e))
 		return -1;
 	fd = new_socket(SOCK_NONBLOCK);
 	/* Nobody can connect before listen(), so rights may be given after bind(). */

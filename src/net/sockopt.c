@@ -14,6 +14,9 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 bool sock_apply(int fd, const struct sock_options *o, struct err *e)
 {
@@ -131,4 +134,25 @@ bool sock_unix_addr(const char *dir, uint16_t port, struct sockaddr_un *out, soc
 	else
 		++*len;
 	return true;
+}
+
+/* A socket's file outlives its process; whether one lives is seen by knocking. */
+bool sock_remove_stale(int type, const struct sockaddr_un *addr, socklen_t len, struct err *e)
+{
+	int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int error = connect(fd, (const struct sockaddr *)addr, len) < 0 ? errno : 0;
+	const char *path = addr->sun_path;
+	struct stat st;
+
+	close(fd);
+	if (error == ENOENT)
+		return true;
+	if (error == 0 || error == EAGAIN)
+		return err_set(e, "F0000", "cannot listen on %s: another process does", path);
+	/* What is no socket refuses too. */
+	if (error != ECONNREFUSED || lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return err_set(e, "F0000", "cannot listen on %s: %s", path,
+			       strerror(error == ECONNREFUSED ? EEXIST : error));
+	return unlink(path) == 0 ||
+	       err_set(e, "F0000", "cannot remove %s: %s", path, strerror(errno));
 }

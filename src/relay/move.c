@@ -89,13 +89,6 @@ static void put_credential(struct passport *p, const struct group *group)
 		p->password = own->password;
 }
 
-static void wipe(struct buf *b)
-{
-	if (b->data)
-		mem_wipe(b->data, b->cap);
-	buf_fini(b);
-}
-
 /* False: it has statements that cannot be told. */
 static bool write_passport(struct client *c, struct buf *out)
 {
@@ -143,7 +136,7 @@ static void give(struct client *c)
 		client_close(c, NULL, "it goes on in another process");
 		r->give(r->give_arg, fd, &passport);
 	}
-	wipe(&passport);
+	buf_wipe(&passport);
 }
 
 void relay_give_away(struct relay *r, relay_give_fn *give_fn, void *arg)

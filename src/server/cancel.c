@@ -44,8 +44,7 @@ static void on_freed(struct conn *conn)
 	bool was_sent = c->is_sent;
 
 	dial_stop(&c->dial);
-	mem_wipe(c->request.data, c->request.cap);
-	buf_fini(&c->request);
+	buf_wipe(&c->request);
 	free(c->host);
 	if (c->tls)
 		tls_context_unref(c->tls);

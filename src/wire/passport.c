@@ -216,8 +216,6 @@ bool passport_take(struct passport *p, struct buf *bytes, struct err *e)
 
 void passport_fini(struct passport *p)
 {
-	if (p->bytes.data)
-		mem_wipe(p->bytes.data, p->bytes.cap);
-	buf_fini(&p->bytes);
+	buf_wipe(&p->bytes);
 	*p = (struct passport){ 0 };
 }

@@ -107,9 +107,7 @@ static void recover(struct secret_link *sl)
 
 static void clear_finding(struct finding *f)
 {
-	if (f->secret.data)
-		mem_wipe(f->secret.data, f->secret.cap);
-	buf_fini(&f->secret);
+	buf_wipe(&f->secret);
 	*f = (struct finding){ 0 };
 }
 

@@ -47,13 +47,6 @@ struct takeover {
 
 static const struct log_about no_one;
 
-static void wipe(struct buf *b)
-{
-	if (b->data)
-		mem_wipe(b->data, b->cap);
-	buf_fini(b);
-}
-
 /* ---- a successor --------------------------------------------------------------------------------
  */
 
@@ -224,8 +217,8 @@ void takeover_send_session(struct takeover *t, int fd, const struct buf *passpor
 		packets_send(&t->successor, buf_peek(&packet), is_last ? fd : -1);
 		fd = is_last ? -1 : fd;
 	}
-	wipe(&packet);
-	wipe(&rest);
+	buf_wipe(&packet);
+	buf_wipe(&rest);
 }
 
 static void on_deadline(struct loop_timer *timer)
@@ -357,7 +350,7 @@ static void on_session(struct takeover *t, struct reader *r, bool is_last, int f
 	if (buf_len(&t->session) > PASSPORT_MAX || (is_last && fd < 0)) {
 		log_error("TAKEOVER: a session is lost: %s",
 			  fd < 0 ? "its socket has not come" : "its passport is too long");
-		wipe(&t->session);
+		buf_wipe(&t->session);
 		if (fd >= 0)
 			close(fd);
 		return;
@@ -385,7 +378,7 @@ void takeover_cancel(struct takeover *t, struct peer_request *r)
 	buf_put_u32(&packet, r->pid);
 	buf_put(&packet, r->secret, r->secret_len);
 	packets_send(&t->predecessor, buf_peek(&packet), -1);
-	wipe(&packet);
+	buf_wipe(&packet);
 }
 
 static void end_cancel(struct takeover *t, struct peer_request *r)
@@ -539,7 +532,7 @@ void takeover_free(struct takeover *t)
 	}
 	end_cancels(t);
 	crowd_fini(&t->crowd);
-	wipe(&t->session);
+	buf_wipe(&t->session);
 	buf_fini(&t->ledger);
 	free(t->path);
 	free(t);

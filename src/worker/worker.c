@@ -576,9 +576,7 @@ static void end_voyage(struct voyage *v)
 {
 	if (v->fd >= 0)
 		close(v->fd);
-	if (v->bytes.data)
-		mem_wipe(v->bytes.data, v->bytes.cap);
-	buf_fini(&v->bytes);
+	buf_wipe(&v->bytes);
 	passport_fini(&v->passport);
 	free(v);
 }
