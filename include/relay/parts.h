@@ -234,6 +234,8 @@ extern const struct client_events relay_client_events;
  */
 
 void answer_on_readable(struct server *s);
+/* A NotificationResponse for its client, whose body this is.  False: it is none. */
+bool answer_notified(struct server *s, struct slice body);
 /* An answer of ours has taken the place of the last ReadyForQuery: goes on behind it. */
 void answer_go_on(struct server *s);
 /* Sends the answers at the head of the queue that no server gives. */

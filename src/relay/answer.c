@@ -251,20 +251,21 @@ static bool is_definition(const struct client *c, struct slice tag)
 }
 
 /* The server's own notifications: of clients whose connection is theirs, or listens by itself. */
-static enum step on_notification(struct server *s, const struct frame *f)
+bool answer_notified(struct server *s, struct slice body)
 {
-	struct reader r = reader_of(frame_body(f));
+	struct reader r = reader_of(body);
 	uint32_t pid = read_u32(&r);
 	struct slice channel = read_cstr(&r), payload = read_cstr(&r);
 	struct client *c = s->client;
+	size_t m, before;
 	struct buf *out;
-	size_t m;
 
 	if (r.failed)
-		return answer_pass(s, f);
+		return false;
 	if (c->rare->listening && listen_hears(c, channel))
-		return answer_swallow(s, f);
+		return true;
 	out = conn_output(&c->conn);
+	before = buf_len(out);
 	m = msg_begin(out, MSG_NOTIFICATION);
 	buf_put_u32(out, backend_client(s->node, pid));
 	buf_put_slice(out, channel);
@@ -272,8 +273,13 @@ static enum step on_notification(struct server *s, const struct frame *f)
 	buf_put_slice(out, payload);
 	buf_put_u8(out, 0);
 	msg_end(out, m);
-	c->group->counters.bytes_sent += f->len;
-	return answer_swallow(s, f);
+	c->group->counters.bytes_sent += buf_len(out) - before;
+	return true;
+}
+
+static enum step on_notification(struct server *s, const struct frame *f)
+{
+	return answer_notified(s, frame_body(f)) ? answer_swallow(s, f) : answer_pass(s, f);
 }
 
 /* What the session has lost by a command that has been run; only its tag tells for sure. */

@@ -339,6 +339,13 @@ static void on_readable(struct server *s)
 		on_lost(s, "it said goodbye, or something that makes no sense");
 }
 
+/* While it is asked what its session has left, say. */
+static void on_notified(struct server *s, struct slice body)
+{
+	if (s->client)
+		answer_notified(s, body);
+}
+
 static void on_cancel_over(struct server *s)
 {
 	if (s->slot.state == SLOT_CANCELED) {
@@ -374,6 +381,7 @@ const struct server_events relay_server_events = { .ready = on_ready,
 						   .readable = on_readable,
 						   .drained = on_drained,
 						   .ended = on_ended,
+						   .notified = on_notified,
 						   .cancel_over = on_cancel_over,
 						   .statement_gone = on_statement_gone,
 						   .freed = on_freed };

@@ -159,6 +159,21 @@ def test_a_name_that_only_the_server_can_fold(primary, turnstile):
     assert heard[0] == heard[1] and heard[0][0] == ["grüße", "hello"]
 
 
+def test_i2_a_notification_among_answers_that_no_client_sees(turnstile):
+    """It comes while the client's own server is asked what LISTEN has left."""
+    def script(session):
+        while (got := session.message()).kind != "X":
+            if got.kind == "Q" and got.text.startswith("LISTEN"):
+                session.send(raw.command_complete("LISTEN"), raw.ready())
+            elif got.kind == "Q":
+                session.send(raw.notification(7, "x" * 63, "hello"),
+                             raw.error("57014", "no answer"), raw.ready())
+
+    with raw.FakeServer(script) as server, log_in(turnstile(shop(server))) as client:
+        assert raw.kinds(client.query(f"LISTEN {'x' * 64}")) == "CZ"
+        assert notification(client.message()) == (7, "x" * 63, "hello")
+
+
 def test_the_session_goes_on_after_listen(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1}))
     with log_in(t) as client:
