@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""probe.py - loads a port with pgbench and tells what that cost a process.
+"""probe.py - loads a port and tells what that cost a process.
 
 CPU time comes from the scheduler's own account in nanoseconds, never from a wall clock.  Does not
 know which proxy it looks at.
@@ -10,42 +10,16 @@ import pathlib
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import tempfile
 import time
-import typing
 
 import rig
+import usage
+from scenarios import SCENARIOS, Load
+from targets import DATABASE, PASSWORD, USER, client_environment
 
-class Scenario(typing.NamedTuple):
-    """What pgbench runs; clients and per_client, if given, instead of what the run asks for."""
-    arguments: list
-    script: str | None = None
-    clients: int | None = None
-    per_client: int | None = None
-
-    def options(self, directory, name):
-        """Those of pgbench; a script is put into the directory."""
-        if not self.script:
-            return self.arguments
-        path = pathlib.Path(directory) / f"{name}.sql"
-        path.write_text(self.script)
-        return [*self.arguments, "-f", path]
-
-
-SCENARIOS = {
-    "simple": Scenario(["-S", "-M", "simple"]),
-    "extended": Scenario(["-S", "-M", "extended"]),
-    "prepared": Scenario(["-S", "-M", "prepared"]),
-    "connect": Scenario(["-S", "-M", "simple", "-C"]),
-    "tpcb": Scenario(["-b", "tpcb-like", "-M", "simple"]),
-    "pipeline": Scenario(["-M", "extended"], "\\startpipeline\n" + 100 * "SELECT 2;\n"
-                         + "\\endpipeline\n", clients=8, per_client=10),
-    "rows": Scenario(["-M", "simple"], "SELECT aid, bid, abalance, filler FROM pgbench_accounts "
-                     "LIMIT 200000;\n", clients=2, per_client=2),
-    "values": Scenario(["-M", "simple"], "SELECT repeat('x', 8000000);\n", clients=2,
-                       per_client=5),
-}
 SYSCALLS = ("recvfrom", "sendto", "epoll_wait", "epoll_ctl", "read", "write", "recvmsg", "sendmsg")
 
 
@@ -53,78 +27,126 @@ class ProbeError(Exception):
     """A run that gave no figure; the text says why."""
 
 
-def pgbench(port, scenario, clients, seconds=None, per_client=None, wrapper=()):
-    """One run of pgbench: {"transactions", "tps", "latency_ms"}; or ProbeError."""
+# ---- loads -----------------------------------------------------------------------------------------
+
+
+def load(bench, port, scenario, clients, seconds=None, per_client=None, wrapper=(),
+         begin=lambda: None):
+    """One run: {"transactions", "tps", "latency_ms", "p50_us", "p95_us", "p99_us"}, of load.c also
+    "megabytes" and "resumed_share"; or ProbeError.  begin() is called ahead of the load; load.c's
+    clients that stay have logged in by then."""
+    row = SCENARIOS[scenario]
     bound = ["-T", str(seconds)] if seconds else ["-t", str(per_client)]
+    run = _load if isinstance(row.load, Load) else _pgbench
+    return run(bench, [*wrapper], row, scenario, port, [*bound, "-c", str(row.clients or clients)],
+               (seconds or 90) + 30, begin)
+
+
+def _pgbench(bench, argv, row, scenario, port, bound, timeout, begin):
+    begin()
     with tempfile.TemporaryDirectory() as directory:
-        options = SCENARIOS[scenario].options(directory, scenario)
-        return _pgbench([*wrapper, rig.PG_BIN / "pgbench", "-n", *options, "-c",
-                         str(SCENARIOS[scenario].clients or clients), *bound], port,
-                        (seconds or 90) + 30)
-
-
-def _pgbench(argv, port, timeout):
-    with subprocess.Popen(argv, env=rig.pgbench_environment(port), stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
-        try:
-            output, errors = child.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            raise ProbeError("pgbench hangs") from error
-        finally:
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGKILL)  # the wrapper's child too
-    if child.returncode != 0:
-        raise ProbeError(" / ".join(errors.strip().splitlines()[-3:]))
+        output = _run([*argv, rig.PG_BIN / "pgbench", "-n", *row.load.options(directory, scenario),
+                       "-l", "--log-prefix", f"{directory}/latency", *bound],
+                      client_environment(port, row.access), timeout)
+        times = [int(line.split()[2]) for path in pathlib.Path(directory).glob("latency.*")
+                 for line in path.read_text().splitlines()]
+    if not times:
+        raise ProbeError("no transaction was finished")
 
     def figure(pattern):
         return float(re.search(pattern, output).group(1))
 
     return {"transactions": int(figure(r"actually processed: (\d+)")),
-            "tps": figure(r"tps = ([\d.]+)"), "latency_ms": figure(r"latency average = ([\d.]+)")}
+            "tps": figure(r"tps = ([\d.]+)"), "latency_ms": figure(r"latency average = ([\d.]+)"),
+            **_percentiles(times)}
 
 
-class Usage:
-    """What a process has used so far, over those of its threads that still run."""
-
-    def __init__(self, pid):
-        tasks = list(pathlib.Path(f"/proc/{pid}/task").iterdir())
-        stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        self.cpu_us = sum(int((t / "schedstat").read_text().split()[0]) for t in tasks) / 1000
-        self.user_ticks, self.system_ticks = int(stat[11]), int(stat[12])
-        self.switches = sum(int(count) for t in tasks for count in
-                            re.findall(r"ctxt_switches:\s*(\d+)", (t / "status").read_text()))
-
-    def per_transaction(self, before, transactions):
-        """The scheduler gives the sum in ns; user and system share it as their ticks do."""
-        user = self.user_ticks - before.user_ticks
-        ticks = user + self.system_ticks - before.system_ticks
-        cpu = (self.cpu_us - before.cpu_us) / transactions
-        return {"cpu_us": cpu, "user_us": cpu * user / max(ticks, 1),
-                "system_us": cpu * (1 - user / max(ticks, 1)),
-                "switches": (self.switches - before.switches) / transactions}
+def _load(bench, argv, row, scenario, port, bound, timeout, begin):
+    told = _run([*argv, bench.binaries["load"], "-p", str(port), "-u", USER, "-d", DATABASE,
+                 "-w", PASSWORD, *row.load.arguments, *bound], client_environment(port), timeout,
+                begin)
+    told = {name: int(value) for name, value in map(str.split, told.splitlines())}
+    clients = int(bound[bound.index("-c") + 1])
+    return {"transactions": told["transactions"],
+            "resumed_share": told["resumed"] / told["transactions"],
+            "tps": told["transactions"] * 1e6 / told["microseconds"],
+            "latency_ms": told["microseconds"] * clients / told["transactions"] / 1000,
+            "megabytes": told["bytes"] / 1e6, "p50_us": told["p50"], "p95_us": told["p95"],
+            "p99_us": told["p99"]}
 
 
-def timed(pid, port, scenario, clients, seconds):
-    """One round: tps and latency, and with a pid also the process's CPU time per transaction."""
-    before = Usage(pid) if pid else None
-    result = pgbench(port, scenario, clients, seconds)
+def _run(argv, environment, timeout, begin=None):
+    """What a program prints.  With begin, one that says that it is ready by an empty line, and goes
+    on when it has got one."""
+    with subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
+        try:
+            is_ready = bool(begin) and child.stdout.readline() == "\n"
+            if is_ready:
+                begin()
+            output, errors = child.communicate("\n" if is_ready else "", timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            raise ProbeError("the load hangs") from error
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)  # the wrapper's child too
+    if child.returncode != 0:
+        raise ProbeError(" / ".join(errors.strip().splitlines()[-3:]))
+    return output
+
+
+def _percentiles(times):
+    if len(times) < 2:
+        return {}
+    cuts = statistics.quantiles(times, n=100)
+    return {"p50_us": cuts[49], "p95_us": cuts[94], "p99_us": cuts[98]}
+
+
+# ---- CPU time --------------------------------------------------------------------------------------
+
+
+def _servers_cpu_us(bench):
+    return sum(usage.family_cpu_us(pid) for pid in bench.postmasters())
+
+
+def timed(bench, pid, port, scenario, clients, **amount):
+    """One round: tps and latency, and with a pid also the process's CPU time per transaction; where
+    the scenario says so, that of the servers, and both."""
+    before = []
+    result = load(bench, port, scenario, clients,
+                  begin=lambda: before.append(usage.Usage(pid) if pid else None), **amount)
     if pid:
-        result.update(Usage(pid).per_transaction(before, result["transactions"]))
+        result.update(usage.Usage(pid).per_transaction(before[0], result["transactions"]))
+    if pid and result.get("megabytes", 0) > result["transactions"]:
+        result["cpu_per_mb"] = result["cpu_us"] * result["transactions"] / result["megabytes"]
+    if SCENARIOS[scenario].counts_server:
+        result["server_us"] = _server_us(bench, port, scenario, clients, **amount)
+        result["both_us"] = result["server_us"] + result.get("cpu_us", 0)
     return result
 
 
-def rss_kb(pid):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s*(\d+)", status).group(1))
+def _server_us(bench, port, scenario, clients, **amount):
+    """The servers' CPU time per transaction.  A backend's start, which direct connections cost anew in
+    each round, would be in it: so it is that of a run less that of one transaction for each client."""
+    def run(**how):
+        before = _servers_cpu_us(bench)
+        return load(bench, port, scenario, clients, **how)["transactions"], _servers_cpu_us(bench) - before
+
+    many, us = run(**amount)
+    few, us_of_few = run(per_client=1)
+    return (us - us_of_few) / (many - few)
 
 
-def syscalls(directory, pid, port, scenario, clients, seconds):
+# ---- system calls ----------------------------------------------------------------------------------
+
+
+def syscalls(bench, pid, port, scenario, clients, **amount):
     """System calls per transaction: {"all": .., name: ..}.  perf only counts; strace, where perf
     may not, slows the process down and so shows larger epoll batches than there are."""
-    out = directory / "syscalls"
+    out = bench.directory / "syscalls"
     count = _perf_count if _perf_works() else _strace_count
-    result, calls = count(out, pid, lambda wrapper: pgbench(port, scenario, clients, seconds,
-                                                            wrapper=wrapper))
+    result, calls = count(out, pid, lambda wrapper: load(bench, port, scenario, clients,
+                                                         wrapper=wrapper, **amount))
     per_transaction = {name: n / result["transactions"] for name, n in calls.items() if n}
     return {"tool": count.__name__.split("_")[1], **per_transaction}
 
@@ -166,22 +188,26 @@ def _strace_count(out, pid, run):
     return result, calls
 
 
-def instructions(bench, name, scenario, clients, per_client, settings=""):
+# ---- instructions ----------------------------------------------------------------------------------
+
+
+def instructions(bench, target, scenario, clients, per_client, settings=""):
     """User instructions per transaction, counted by callgrind: a run of twice as many transactions
     less a run, so that start, logins and end cancel out.  settings: lines for pgturnstile."""
-    clients = SCENARIOS[scenario].clients or clients
-    per_client = SCENARIOS[scenario].per_client or per_client
-    once, twice = (_callgrind_total(bench, name, scenario, clients, n * per_client, settings)
+    row = SCENARIOS[scenario]
+    clients = row.clients or clients
+    per_client = row.per_client or per_client
+    once, twice = (_callgrind_total(bench, target, scenario, clients, n * per_client, settings)
                    for n in (1, 2))
     return (twice - once) / (clients * per_client)
 
 
-def _callgrind_total(bench, name, scenario, clients, per_client, settings):
-    log = bench.directory / f"{name}.callgrind"
+def _callgrind_total(bench, target, scenario, clients, per_client, settings):
+    log = bench.directory / f"{target}.callgrind"
     wrapper = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
                f"--log-file={log}"]
-    with bench.proxy(name, wrapper, settings) as (_, port):
-        pgbench(port, scenario, clients, per_client=per_client)
+    with bench.target(target, SCENARIOS[scenario].access, wrapper, settings) as (_, port):
+        load(bench, port, scenario, clients, per_client=per_client)
     total = re.search(r"Collected : (\d+)", log.read_text())
     if not total:
         raise ProbeError("callgrind tells no total")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""rig.py - a throw-away PostgreSQL and the proxies in front of it, for one benchmark run.
+"""rig.py - a throw-away PostgreSQL and what stands before it, for one benchmark run.
 
 Everything lives in one temporary directory and on free loopback ports, and is a child of this
 process that ends with it, whatever ends it.  Does not know what is measured.
@@ -11,41 +11,25 @@ import pathlib
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
 import time
 
-import wire
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
+from machine import Port  # noqa: E402
 
-USER = DATABASE = "bench"
-PROXIES = ("floor", "pgbouncer", "pgturnstile")
+import wire  # noqa: E402
+from targets import DATABASE, TARGETS, USER, client_environment, ini, userlist  # noqa: E402
+
 PG_BIN = pathlib.Path("/usr/lib/postgresql/15/bin")
 HERE = pathlib.Path(__file__).resolve().parent
+# Programs of this folder, and what they are linked with.
+PROGRAMS = {"floor": (), "stub": (), "load": ("-lssl", "-lcrypto", "-lpthread")}
 
 # What pgbench -S runs, and the name under which pgbench -M prepared knows it.
 SELECT_NAME = "P_0"
 SELECT = "SELECT abalance FROM pgbench_accounts WHERE aid = $1;"
-
-POOLER_INI = """\
-[databases]
-{database} = host=127.0.0.1 port={server_port} dbname={database} user={user}
-
-[{section}]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = trust
-auth_file = {directory}/userlist.txt
-pool_mode = transaction
-default_pool_size = {pool_size}
-max_client_conn = 10000
-server_lifetime = 86400
-server_idle_timeout = 86400
-log_connections = 0
-log_disconnections = 0
-log_stats = 0
-"""
 
 
 class RigError(Exception):
@@ -65,14 +49,14 @@ class Process:
                 stdout=log, stderr=log, start_new_session=True)
         self.pid = self.child.pid
 
-    def wait_login(self, port, seconds=60):
-        """Returns when a client can log in on port; RigError if that takes too long."""
+    def wait(self, is_served, seconds=60):
+        """Returns when is_served() raises nothing any more; RigError if that takes too long."""
         deadline = time.monotonic() + seconds
         while True:
             try:
-                wire.Client(port, USER, DATABASE).close()
+                is_served()
                 return
-            except (OSError, wire.WireError) as error:
+            except (OSError, wire.WireError, subprocess.CalledProcessError) as error:
                 if self.child.poll() is not None or time.monotonic() > deadline:
                     raise RigError(f"{self.name} does not serve: {error}\n{self.log()}") from error
                 time.sleep(0.05)
@@ -91,84 +75,86 @@ class Process:
 
 
 class Rig:
-    """Use with `with`.  options: scale, pool_size, floor and pgturnstile (paths or None)."""
+    """Use with `with`.  options: scale, pool_size, idle_clients, floor and pgturnstile (paths or
+    None)."""
 
     def __init__(self, options):
         self.options = options
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="pgt-bench."))
         self.credentials = []
-        self.replica_port = None
         self.binaries = {"pgbouncer": pgbouncer_path()}
+        self.servers = {}  # postgres, replica and stub, those that run: (process, port)
 
     def __enter__(self):
-        with contextlib.ExitStack() as stack:
-            stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        with contextlib.ExitStack() as self._stack:
+            self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
             self._become_unprivileged()
             self._install_binaries()
-            self.server_port = free_port()
-            self._start_postgres(stack)
-            self._stack = stack.pop_all()
+            self._make_certificate()
+            self._start_postgres()
+            self._stack = self._stack.pop_all()
         return self
 
     def __exit__(self, *_):
         self._stack.close()
 
-    def proxies(self):
-        return [name for name in PROXIES if self.binaries.get(name)]
+    def has(self, target):
+        return target == "direct" or self.binaries.get(TARGETS[target].binary) is not None
+
+    def postmasters(self):
+        return [self.servers[name][0].pid for name in ("postgres", "replica") if name in self.servers]
 
     @contextlib.contextmanager
-    def proxy(self, name, wrapper=(), settings=""):
-        """Runs a proxy, started by the command wrapper if given, with its pool filled and, where
-        it cannot do that itself, pgbench's statement prepared.  settings: lines for pgturnstile.
-        Yields (process, port)."""
-        port = free_port()
-        process = Process(self, name, [*wrapper, self.binaries[name],
-                                       *self._arguments(name, port, settings)])
-        try:
-            process.wait_login(port)
-            if name == "pgturnstile" and self.replica_port and "route = primary" not in settings:
+    def target(self, name, access="trust", wrapper=(), settings=""):
+        """Runs what TARGETS has by this name, started by the command wrapper if given, with its
+        pool filled and, where it cannot do that itself, pgbench's statement prepared.  settings:
+        further lines for a pooler.  Yields (pid, port), which for "direct" is (None, the server's)."""
+        if name == "direct":
+            yield None, self.servers["postgres"][1]
+            return
+        target, port = TARGETS[name], self._free_port()
+        servers = self._servers_of(target)
+        process = Process(self, name, [*wrapper, self.binaries[target.binary],
+                                       *self._arguments(name, target, access, settings, servers, port)])
+        with contextlib.ExitStack() as stack:
+            stack.callback(process.stop)
+            self._wait_served(process, target, access, port)
+            if target.server == "pair" and "route = primary" not in settings:
                 self._wait_routed(port)
-            self._fill_pool(port, prepare=name != "pgturnstile")
-            yield process, port
-        finally:
-            process.stop()
+            if access == "trust" and not target.databases:
+                self._fill_pool(port, prepare=target.binary != "pgturnstile")
+            if target.crowd:
+                self.crowd(stack, port)
+            yield process.pid, port
 
-    @contextlib.contextmanager
-    def replica(self):
-        """A replica of the server, which pgturnstile routes reads to meanwhile."""
-        data, port = self.directory / "replica", free_port()
-        copy = Process(self, "pg_basebackup", [PG_BIN / "pg_basebackup", "-h", "127.0.0.1", "-p",
-                                               self.server_port, "-U", USER, "-D", data, "-R", "-X",
-                                               "stream", "-c", "fast"])
-        if copy.child.wait(120) != 0:
-            raise RigError("pg_basebackup failed\n" + copy.log())
-        server = Process(self, "replica", [PG_BIN / "postgres", "-D", data, *self._flags(port)],
-                         signal.SIGINT)
-        self.replica_port = port
-        try:
-            self._wait_served(server, port)
-            yield
-        finally:
-            self.replica_port = None
-            server.stop()
-            shutil.rmtree(data, ignore_errors=True)
+    def crowd(self, stack, port):
+        """As many clients as the run says, logged in and idle until the stack unwinds."""
+        for _ in range(self.options.idle_clients):
+            stack.callback(wire.Client(port, USER, DATABASE).close)
 
-    def _arguments(self, name, port, settings):
-        if name == "floor":
-            server = f"127.0.0.1:{self.server_port}"
-            return [port, server, USER, DATABASE, self.options.pool_size]
-        text = POOLER_INI.format(section=name, port=port, server_port=self.server_port, user=USER,
-                                 database=DATABASE, directory=self.directory,
-                                 pool_size=self.options.pool_size)
-        if name == "pgturnstile":
-            text += f"workers = 1\n{settings}"
-            if self.replica_port:
-                text += f"monitor_user = {USER}\nread_your_writes = off\nmonitor_interval = 60\n"
-                text = text.replace(f"host=127.0.0.1 port={self.server_port}",
-                                    f"host=127.0.0.1,127.0.0.1 port={self.server_port},{self.replica_port}")
-        ini = self.directory / f"{name}.ini"
-        ini.write_text(text)
-        return [ini]
+    def _servers_of(self, target):
+        """Ports, the primary's first; what is not there yet is started, and stays."""
+        if target.server == "stub":
+            if "stub" not in self.servers:
+                self._start_stub()
+            return [self.servers["stub"][1]]
+        if target.server == "pair" and "replica" not in self.servers:
+            self._start_replica()
+        names = ("postgres", "replica") if target.server == "pair" else ("postgres",)
+        return [self.servers[name][1] for name in names]
+
+    def _arguments(self, name, target, access, settings, servers, port):
+        if target.binary == "floor":
+            return [port, f"127.0.0.1:{servers[0]}", USER, DATABASE, self.options.pool_size]
+        path = self.directory / f"{name}.ini"
+        path.write_text(ini(target, access, settings, servers, port, self.directory,
+                            self.options.pool_size))
+        return [path]
+
+    def _wait_served(self, process, target, access, port):
+        database = f"{DATABASE}0" if target.databases else DATABASE
+        process.wait((lambda: wire.Client(port, USER, database).close()) if access == "trust"
+                     else lambda: is_ready(port))
 
     def _fill_pool(self, port, prepare):
         """Holds every server of the pool in a transaction at once, so that each one is there."""
@@ -190,13 +176,19 @@ class Rig:
         while True:
             try:
                 client.simple("SELECT 1 / CASE current_setting('port')"
-                              f" WHEN '{self.replica_port}' THEN 1 ELSE 0 END")
+                              f" WHEN '{self.servers['replica'][1]}' THEN 1 ELSE 0 END")
                 break
             except wire.WireError as error:
                 if time.monotonic() > deadline:
                     raise RigError(f"no read reaches the replica: {error}") from error
                 time.sleep(1)
         client.close()
+
+    def _free_port(self):
+        """Nobody else's, of those who ask so, until the run ends."""
+        port = Port()
+        self._stack.callback(port.release)
+        return port.number
 
     def _become_unprivileged(self):
         """PostgreSQL and PgBouncer refuse to run as root: then all we start runs as postgres."""
@@ -209,63 +201,80 @@ class Rig:
 
     def _install_binaries(self):
         """Own copies: readable for that user, and a rebuild meanwhile does not reach them."""
-        floor = self.options.floor
-        if not floor:
-            floor = self.directory / "floor.built"
-            compiler = os.environ.get("CC", "cc").split()
-            subprocess.run([*compiler, "-O2", "-g", "-o", floor, HERE / "floor.c"], check=True)
-        for name, path in (("floor", floor), ("pgturnstile", self.options.pgturnstile)):
+        compiler = os.environ.get("CC", "cc").split()
+        given = {"floor": self.options.floor, "pgturnstile": self.options.pgturnstile}
+        for name, libraries in PROGRAMS.items():
+            self.binaries[name] = self.directory / name
+            if not given.get(name):
+                subprocess.run([*compiler, "-O2", "-g", "-o", self.binaries[name],
+                                HERE / f"{name}.c", *libraries], check=True)
+        for name, path in given.items():
             if path:
                 self.binaries[name] = self.directory / name
                 shutil.copy(path, self.binaries[name])
                 self.binaries[name].chmod(0o755)
-        (self.directory / "userlist.txt").write_text(f'"{USER}" ""\n')
+        (self.directory / "userlist.txt").write_text(userlist())
 
-    def _start_postgres(self, stack):
-        data = self.directory / "data"
+    def _make_certificate(self):
+        """Made as that user, whose key it has to be."""
+        maker = Process(self, "openssl", ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes",
+                                          "-days", "2", "-subj", "/CN=localhost",
+                                          "-keyout", "tls.key", "-out", "tls.crt"])
+        if maker.child.wait(60) != 0:
+            raise RigError("openssl failed\n" + maker.log())
+
+    def _start_postgres(self):
+        data, port = self.directory / "data", self._free_port()
         initdb = Process(self, "initdb", [PG_BIN / "initdb", "-D", data, "-U", USER, "-A", "trust",
                                           "-N", "--locale=C", "-E", "UTF8"])
         if initdb.child.wait(60) != 0:
             raise RigError("initdb failed\n" + initdb.log())
-        server = Process(self, "postgres", [PG_BIN / "postgres", "-D", data,
-                                            *self._flags(self.server_port)], signal.SIGINT)
-        stack.callback(server.stop)
-        self._create_database(server)
+        self._serve("postgres", [PG_BIN / "postgres", "-D", data, *self._flags(port)], port,
+                    signal.SIGINT)
+        self._create_database(port)
+
+    def _start_replica(self):
+        data, port = self.directory / "replica", self._free_port()
+        copy = Process(self, "pg_basebackup", [PG_BIN / "pg_basebackup", "-h", "127.0.0.1", "-p",
+                                               self.servers["postgres"][1], "-U", USER, "-D", data,
+                                               "-R", "-X", "stream", "-c", "fast"])
+        if copy.child.wait(120) != 0:
+            raise RigError("pg_basebackup failed\n" + copy.log())
+        self._serve("replica", [PG_BIN / "postgres", "-D", data, *self._flags(port)], port,
+                    signal.SIGINT)
+
+    def _start_stub(self):
+        port = self._free_port()
+        self._serve("stub", [self.binaries["stub"], port], port, signal.SIGTERM)
+
+    def _serve(self, name, argv, port, stop_signal):
+        server = Process(self, name, argv, stop_signal)
+        self._stack.callback(server.stop)
+        server.wait(lambda: is_ready(port))
+        self.servers[name] = (server, port)
 
     def _flags(self, port):
         settings = {
             "port": port, "listen_addresses": "127.0.0.1", "fsync": "off",
             "unix_socket_directories": "", "autovacuum": "off",
-            "max_connections": 4 * self.options.pool_size + self.options.clients + 50,
+            "max_connections": len(TARGETS) * self.options.pool_size + self.options.clients + 50,
         }
         return [word for item in settings.items() for word in ("-c", "=".join(map(str, item)))]
 
-    def _wait_served(self, server, port):
-        deadline = time.monotonic() + 30
-        while subprocess.run([PG_BIN / "pg_isready", "-q"], env=pgbench_environment(port)).returncode:
-            if server.child.poll() is not None or time.monotonic() > deadline:
-                raise RigError("postgres does not serve\n" + server.log())
-            time.sleep(0.05)
-
-    def _create_database(self, server):
-        environment = pgbench_environment(self.server_port)
-        self._wait_served(server, self.server_port)
+    def _create_database(self, port):
+        environment = client_environment(port)
         subprocess.run([PG_BIN / "createdb", DATABASE], env=environment, check=True)
         subprocess.run([PG_BIN / "pgbench", "-q", "-i", "-s", str(self.options.scale)],
                        env=environment, check=True, stderr=subprocess.DEVNULL)
+        client = wire.Client(port, USER, DATABASE)
+        client.simple("CREATE TABLE sink (line text)")
+        client.close()
+
+
+def is_ready(port):
+    """Raises CalledProcessError when no server answers there."""
+    subprocess.run([PG_BIN / "pg_isready", "-q"], env=client_environment(port), check=True)
 
 
 def pgbouncer_path():
     return shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def pgbench_environment(port):
-    """Nothing but where to connect: no options, no TLS, from whoever calls."""
-    return {"PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": USER, "PGDATABASE": DATABASE,
-            "PGSSLMODE": "disable", "PGGSSENCMODE": "disable", "PATH": os.environ["PATH"]}

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: ISC
-"""run.py - CPU, system calls, instructions and memory of poolers under pgbench -S.
+"""run.py - CPU, system calls, instructions and memory of poolers under load, and the bars.
 
 Starts a throw-away PostgreSQL and, before it, the floor (floor.c), Debian's PgBouncer and
 pgturnstile with the same pool; loads them in turn, round by round, and prints medians and ratios.
@@ -9,6 +9,7 @@ pgturnstile with the same pool; loads them in turn, round by round, and prints m
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -17,15 +18,22 @@ import subprocess
 import sys
 import time
 
+import bars
 import idle
 import probe
 import report
 import rig
+import usage
 import wire
+from scenarios import SCENARIOS
+from targets import DATABASE, USER
 
 PASSES = ("timed", "syscalls", "instructions", "insight", "idle")
-# What pgturnstile counts, and watches, for each query; a replica is there, and reads go to it.
+# What pgturnstile counts, and watches, for each query, while reads are routed to a replica.
 INSIGHT = {"on": "", "off": "latency_histograms = 0\nquery_insight = 0\n"}
+# What the bars are made of that is measured in one way only; all else is timed.
+COUNTED = {"syscalls": ("simple",), "instructions": ("simple",), "insight": ("simple", "prepared")}
+QUICK = {"rounds": 1, "scale": 2, "transactions": 5, "idle_clients": 50}
 
 
 def tell(text):
@@ -33,15 +41,18 @@ def tell(text):
 
 
 class Run:
-    """The passes over one rig; results is what is saved."""
+    """The passes over one rig; results is what is saved, and grows as they go on.  What it has
+    already, of a run that was ended, is not measured again."""
 
-    def __init__(self, options, bench):
-        self.options, self.bench = options, bench
-        self.results = {"meta": describe(options), "scenarios": {}, "insight": {}, "idle": {}, "errors": []}
+    def __init__(self, options, bench, results):
+        self.options, self.bench, self.results = options, bench, results
 
-    def entry(self, scenario, proxy):
+    def save(self):
+        self.options.json.write_text(json.dumps(self.results, indent=1) + "\n")
+
+    def entry(self, scenario, target):
         scenarios = self.results["scenarios"]
-        return scenarios.setdefault(scenario, {}).setdefault(proxy, {"rounds": []})
+        return scenarios.setdefault(scenario, {}).setdefault(target, {"rounds": []})
 
     def attempt(self, what, measure, *arguments):
         """The figure that measure gives; a failure is noted in the results and gives None."""
@@ -52,69 +63,118 @@ class Run:
             self.results["errors"].append(f"{what}: {error}")
             return None
 
+    def once(self, entry, key, what, measure, *arguments):
+        if entry.get(key) is None:
+            entry[key] = self.attempt(what, measure, *arguments)
+            self.save()
+
+    def scenarios_of(self, what):
+        """Those of the run that this pass is for."""
+        chosen = self.options.scenarios
+        return [s for s in chosen if not self.options.bars or s in COUNTED.get(what, chosen)]
+
+    def targets_of(self, scenario):
+        return [name for name in SCENARIOS[scenario].targets if self.bench.has(name)]
+
     def under_load(self):
-        """The passes that look at running proxies: all of them stand there, one is loaded."""
+        """The passes that look at running targets.  Scenarios that stand next to each other and want
+        the same kind of targets go round together, so that they may be compared with each other."""
+        def kind(scenario):
+            row = SCENARIOS[scenario]
+            return row.access, row.targets if "direct" not in row.targets else "all"
+
+        for _, group in itertools.groupby(self.options.scenarios, kind):
+            group = [s for s in group if self.missing_rounds(s)]
+            if group:
+                self.rounds(group)
+
+    def missing_rounds(self, scenario):
+        return any(len(self.entry(scenario, name)["rounds"]) < self.options.rounds
+                   for name in self.targets_of(scenario))
+
+    def rounds(self, group):
+        """All targets of the group stand there, one at a time is loaded."""
+        access = SCENARIOS[group[0]].access
+        names = dict.fromkeys(name for s in group for name in self.targets_of(s))
         with contextlib.ExitStack() as stack:
-            targets = [("direct", None, self.bench.server_port)]
-            for name in self.bench.proxies():
-                proxy = self.attempt(name, stack.enter_context, self.bench.proxy(name))
-                if proxy:
-                    process, port = proxy
-                    targets.append((name, process.pid, port))
-            for scenario in self.options.scenarios:
-                if "timed" in self.options.passes:
-                    self.timed(scenario, targets)
-                if "syscalls" in self.options.passes:
-                    self.syscalls(scenario, targets)
+            standing = {}
+            for name in names:
+                tell(f"starting {name}")
+                standing[name] = self.attempt(name, stack.enter_context, self.bench.target(name, access))
+            for scenario in group:
+                for name in self.targets_of(scenario):
+                    self.attempt(f"{scenario}, {name}", self.warm_up, scenario, standing[name])
+            for i in range(self.options.rounds):
+                for scenario in group:
+                    self.round(scenario, i, standing)
+            for scenario in group:
+                for name in self.targets_of(scenario):
+                    if name != "direct" and standing[name]:
+                        self.entry(scenario, name)["rss_kb"] = usage.rss_kb(standing[name][0])
+        self.save()
 
-    def timed(self, scenario, targets):
+    def warm_up(self, scenario, at):
+        """Logins, and what is done the first time only, are in no round."""
+        if at:
+            probe.load(self.bench, at[1], scenario, self.options.clients,
+                       **(self.amount() if self.options.quick else {"seconds": 1}))
+
+    def amount(self):
+        """How long a round is."""
+        return {"per_client": 2} if self.options.quick else {"seconds": self.options.seconds}
+
+    def round(self, scenario, i, standing):
         """The order turns with each round, so that none always comes first."""
-        for name, _, _ in targets:
-            self.entry(scenario, name)
-        for i in range(self.options.rounds):
-            tell(f"{scenario}: round {i + 1} of {self.options.rounds}")
-            turn = i % len(targets)
-            for name, pid, port in targets[turn:] + targets[:turn]:
-                self.entry(scenario, name)["rounds"].append(self.attempt(
-                    f"{scenario}, {name}, round {i + 1}", probe.timed, pid, port, scenario,
-                    self.options.clients, self.options.seconds))
-        for name, pid, _ in targets[1:]:
-            self.entry(scenario, name)["rss_kb"] = self.attempt(name, probe.rss_kb, pid)
+        targets = self.targets_of(scenario)
+        if all(len(self.entry(scenario, name)["rounds"]) > i for name in targets):
+            return
+        tell(f"{scenario}: round {i + 1} of {self.options.rounds}")
+        turn = i % len(targets)
+        for name in targets[turn:] + targets[:turn]:
+            del self.entry(scenario, name)["rounds"][i:]
+            self.entry(scenario, name)["rounds"].append(
+                self.attempt(f"{scenario}, {name}, round {i + 1}", self.figures, scenario,
+                             standing[name]))
+        self.save()
 
-    def syscalls(self, scenario, targets):
-        tell(f"{scenario}: system calls")
-        for name, pid, port in targets[1:]:
-            self.entry(scenario, name)["syscalls"] = self.attempt(
-                f"{scenario}, {name}, system calls", probe.syscalls, self.bench.directory, pid,
-                port, scenario, self.options.clients, self.options.seconds)
+    def figures(self, scenario, at):
+        if not at:
+            raise probe.ProbeError("it does not run")
+        how = (self.bench, *at, scenario, self.options.clients)
+        result = probe.timed(*how, **self.amount()) if "timed" in self.options.passes else {}
+        if "syscalls" in self.options.passes and at[0] and scenario in self.scenarios_of("syscalls"):
+            result["syscalls_of"] = probe.syscalls(*how, **self.amount())
+            result["syscalls"] = result["syscalls_of"]["all"]
+        return result
 
     def instructions(self):
-        for scenario in self.options.scenarios:
-            for name in self.bench.proxies():
-                tell(f"{scenario}: instructions of {name}")
-                self.entry(scenario, name)["instructions"] = self.attempt(
-                    f"{scenario}, {name}, instructions", probe.instructions, self.bench, name,
-                    scenario, self.options.clients, self.options.transactions)
+        for scenario in self.scenarios_of("instructions"):
+            for name in self.targets_of(scenario):
+                if name != "direct":
+                    tell(f"{scenario}: instructions of {name}")
+                    self.once(self.entry(scenario, name), "instructions",
+                              f"{scenario}, {name}, instructions", probe.instructions, self.bench,
+                              name, scenario, self.options.clients, self.options.transactions)
 
     def insight(self):
-        with self.bench.replica():
-            for scenario in {"simple", "prepared", "tpcb"} & set(self.options.scenarios):
-                self.results["insight"][scenario] = {}
-                for way, settings in INSIGHT.items():
-                    tell(f"{scenario}: instructions with insight {way}")
-                    self.results["insight"][scenario][way] = self.attempt(
-                        f"{scenario}, insight {way}", probe.instructions, self.bench, "pgturnstile",
-                        scenario, self.options.clients, self.options.transactions, settings)
+        for scenario in self.scenarios_of("insight"):
+            if scenario not in ("simple", "prepared", "tpcb"):
+                continue
+            ways = self.results["insight"].setdefault(scenario, {})
+            for way, settings in INSIGHT.items():
+                tell(f"{scenario}: instructions with insight {way}")
+                self.once(ways, way, f"{scenario}, insight {way}", probe.instructions, self.bench,
+                          "routed", scenario, self.options.clients, self.options.transactions,
+                          settings)
 
     def idle(self):
-        for name in self.bench.proxies():
+        for name in filter(self.bench.has, ("floor", "pgbouncer", "pgturnstile")):
             tell(f"memory of {self.options.idle_clients} idle clients: {name}")
-            self.results["idle"][name] = self.attempt(f"idle, {name}", self.idle_memory, name)
+            self.once(self.results["idle"], name, f"idle, {name}", self.idle_memory, name)
 
     def idle_memory(self, name):
-        with self.bench.proxy(name) as (process, port):
-            return idle.measure(port, process.pid, self.options.idle_clients, rig.USER,
-                                rig.DATABASE)
+        with self.bench.target(name) as (pid, port):
+            return idle.measure(port, pid, self.options.idle_clients, USER, DATABASE)
 
 
 def describe(options):
@@ -144,35 +204,50 @@ def parse_options(argv):
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="or: run.py "
                                      "compare OLD.json NEW.json")
-    scenarios = list(probe.SCENARIOS)
+    scenarios = list(SCENARIOS)
     parser.add_argument("--pgturnstile", metavar="PATH", type=os.path.abspath,
                         help="its binary; left out if not given")
     parser.add_argument("--floor", metavar="PATH", type=os.path.abspath,
                         help="its binary; built from floor.c if not given")
+    parser.add_argument("--bars", action="store_true",
+                        help="what the bars are made of only, and print only the table of them")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on where the run that has written --json was ended")
+    parser.add_argument("--quick", action="store_true",
+                        help="tiny counts: whether all works, not what it costs")
     parser.add_argument("--scenarios", type=some_of(scenarios), default=scenarios,
                         help="comma list of " + ", ".join(scenarios))
     parser.add_argument("--passes", type=some_of(PASSES), default=PASSES,
                         help="comma list of " + ", ".join(PASSES))
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2, help="of each round")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--pool-size", type=int, default=20, help="servers of each proxy")
     parser.add_argument("--scale", type=int, default=5, help="of pgbench's tables")
     parser.add_argument("--transactions", type=int, default=100,
                         help="per client, for the instruction count")
-    parser.add_argument("--idle-clients", type=int, default=2000)
+    parser.add_argument("--idle-clients", type=int, default=10000)
     parser.add_argument("--json", type=pathlib.Path, default=pathlib.Path("bench.json"))
     parser.add_argument("--markdown", type=pathlib.Path, help="also write the tables there")
     parser.add_argument("--check", action="store_true",
-                        help="exit 1 when a bar is not met or a measurement failed")
-    return parser.parse_args(argv)
+                        help="exit 1 when a bar is not held or a measurement failed")
+    options = parser.parse_args(argv)
+    if options.quick:
+        vars(options).update(QUICK)
+    return options
+
+
+def earlier_results(options):
+    if options.resume and options.json.exists():
+        return json.loads(options.json.read_text()) | {"errors": []}
+    return {"meta": describe(options), "scenarios": {}, "insight": {}, "idle": {}, "errors": []}
 
 
 def measure(options):
     if not options.pgturnstile:
         tell("no --pgturnstile PATH: it is left out")
     with rig.Rig(options) as bench:
-        run = Run(options, bench)
+        run = Run(options, bench, earlier_results(options))
         if {"timed", "syscalls"} & set(options.passes):
             run.under_load()
         if "instructions" in options.passes:
@@ -181,6 +256,7 @@ def measure(options):
             run.insight()
         if "idle" in options.passes:
             run.idle()
+        run.save()
     return run.results
 
 
@@ -195,12 +271,11 @@ def main(argv):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     idle.raise_descriptor_limit()
     results = measure(options)
-    options.json.write_text(json.dumps(results, indent=1) + "\n")
     text = report.markdown(results)
     if options.markdown:
         options.markdown.write_text(text)
-    print(text, end="")
-    is_good = not results["errors"] and all(is_met for _, is_met in report.bars(results))
+    print(report.bars_table(results) if options.bars else text, end="")
+    is_good = not results["errors"] and all(v.is_held for v in bars.verdicts(results))
     return int(options.check and not is_good)
 
 

@@ -11,12 +11,12 @@
  *
  * Knows nothing of what is good.
  */
+#include "../bench/scram.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,7 +29,6 @@
 #include <unistd.h>
 
 #define ROOM        8192
-#define KEY         32 /* bytes of SHA-256 */
 #define TIMES_MAX   4000000
 #define FAULTS_TOLD 20
 #define USEC        INT64_C(1000000)
@@ -90,60 +89,6 @@ static void print_times(struct times *t)
 	qsort(t->us, t->n, sizeof(*t->us), compare);
 	printf("%s_median %u\n%s_p99 %u\n%s_longest %u\n", t->name, t->us[t->n / 2], t->name,
 	       t->us[(uint64_t)t->n * 99 / 100], t->name, t->us[t->n - 1]);
-}
-
-/* ---- SCRAM, RFC 5802 and 7677 -----------------------------------------------------------------
- */
-
-#define CLIENT_FIRST "n=,r=storm"
-
-static void hmac(const void *key, size_t nkey, const void *data, size_t n, uint8_t out[KEY])
-{
-	check(HMAC(EVP_sha256(), key, (int)nkey, data, n, out, NULL), "HMAC");
-}
-
-/* The work of the password: once, as all have the same secret. */
-static const uint8_t *client_key(const char *password, const char *salt64, int iterations)
-{
-	static char of[128];
-	static uint8_t key[KEY];
-	uint8_t salt[128], salted[KEY];
-	size_t n = strlen(salt64);
-	char name[128];
-	int len;
-
-	snprintf(name, sizeof(name), "%s %d", salt64, iterations);
-	if (!strcmp(of, name))
-		return key;
-	len = n && n < 120 ? EVP_DecodeBlock(salt, (const uint8_t *)salt64, (int)n) : -1;
-	check(len > 0, "salt");
-	len -= (salt64[n - 1] == '=') + (salt64[n - 2] == '=');
-	check(PKCS5_PBKDF2_HMAC(password, (int)strlen(password), salt, len, iterations,
-				EVP_sha256(), KEY, salted) == 1,
-	      "PBKDF2");
-	hmac(salted, KEY, "Client Key", 10, key);
-	strcpy(of, name);
-	return key;
-}
-
-/* The client's last word to what the server has said first. */
-static int prove(const char *password, const char *said, char *out, size_t room)
-{
-	char nonce[200], salt64[100], bare[300], whole[900], proof64[2 * KEY];
-	uint8_t stored[KEY], proof[KEY];
-	const uint8_t *key;
-	int iterations;
-
-	check(sscanf(said, "r=%199[^,],s=%99[^,],i=%d", nonce, salt64, &iterations) == 3, said);
-	key = client_key(password, salt64, iterations);
-	check(EVP_Digest(key, KEY, stored, NULL, EVP_sha256(), NULL), "SHA-256");
-	snprintf(bare, sizeof(bare), "c=biws,r=%s", nonce);
-	hmac(stored, KEY, whole,
-	     (size_t)snprintf(whole, sizeof(whole), CLIENT_FIRST ",%s,%s", said, bare), proof);
-	for (int i = 0; i < KEY; i++)
-		proof[i] ^= key[i];
-	EVP_EncodeBlock((uint8_t *)proof64, proof, KEY);
-	return snprintf(out, room, "%s,p=%s", bare, proof64);
 }
 
 /* ---- clients ----------------------------------------------------------------------------------
@@ -253,8 +198,6 @@ static void ask(struct client *c)
 
 static void authenticate(struct client *c, const char *body, size_t n)
 {
-	static const char first[] = "SCRAM-SHA-256\0\0\0\0\xd"
-				    "n,," CLIENT_FIRST;
 	char said[512], out[512];
 	uint32_t kind;
 
@@ -262,10 +205,10 @@ static void authenticate(struct client *c, const char *body, size_t n)
 	memcpy(&kind, body, 4);
 	kind = ntohl(kind);
 	if (kind == 10) {
-		say(c, 'p', first, sizeof(first) - 1);
+		say(c, 'p', scram_first, sizeof(scram_first) - 1);
 	} else if (kind == 11) {
 		snprintf(said, sizeof(said), "%.*s", (int)(n - 4), body + 4);
-		say(c, 'p', out, (size_t)prove(plan.password, said, out, sizeof(out)));
+		say(c, 'p', out, (size_t)scram_prove(plan.password, said, out, sizeof(out)));
 	}
 }
 
