@@ -25,6 +25,7 @@
 
 struct tls_context {
 	SSL_CTX *ssl;
+	bool gives_tickets;
 	atomic_uint refs;
 };
 
@@ -38,6 +39,9 @@ struct tls {
 /* Length-prefixed, as it stands in the handshake. */
 static const unsigned char alpn[] = "\012postgresql";
 #define ALPN_LEN (sizeof(alpn) - 1)
+
+/* RFC 8446, 4.6.1: a week. */
+#define TICKET_LIFETIME_MAX (7L * 24 * 3600)
 
 /* ---- errors --------------------------------------------------------------------------------- */
 
@@ -196,12 +200,31 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
 	return SSL_TLSEXT_ERR_OK;
 }
 
+/* Only TLS 1.3 resumes here: before it a session is no longer secret than the key of the tickets,
+ * and asks for the host name of the handshake that began it.  Who speaks 1.3 gets it, as it is
+ * allowed where tickets are. */
+static bool speaks_tls13(SSL *ssl)
+{
+	const unsigned char *versions;
+	size_t n;
+
+	if (!SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_versions, &versions, &n))
+		return false;
+	for (size_t i = 1; i + 1 < n; i += 2) /* behind their length */
+		if (versions[i] == TLS1_3_VERSION >> 8 &&
+		    versions[i + 1] == (TLS1_3_VERSION & 0xff))
+			return true;
+	return false;
+}
+
 static int on_client_hello(SSL *ssl, int *alert, void *arg)
 {
 	const struct tls *tls = SSL_get_app_data(ssl);
 	const unsigned char *ext;
 	size_t len;
 
+	if (tls->ctx->gives_tickets && speaks_tls13(ssl))
+		SSL_clear_options(ssl, SSL_OP_NO_TICKET);
 	if (!tls->direct ||
 	    SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation, &ext,
 				      &len))
@@ -210,9 +233,8 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg)
 	return SSL_CLIENT_HELLO_ERROR;
 }
 
-/* Postgres drivers do not resume sessions, so tickets would only be bytes that nobody reads: none,
- * as PostgreSQL.  An unannounced end is an end: most drivers just close.  Reading ahead spares a
- * system call per record. */
+/* Tickets come with set_tickets() only.  An unannounced end is an end: most drivers just close.
+ * Reading ahead spares a system call per record. */
 static void set_behaviour(SSL_CTX *ctx, bool is_server)
 {
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
@@ -232,6 +254,24 @@ static void set_behaviour(SSL_CTX *ctx, bool is_server)
 	}
 }
 
+/* The keys of the tickets are the context's own, made by OpenSSL.  A client that has shown a
+ * certificate has to show it each time: one may be revoked, or taken out of the CA file.  Early
+ * data, which somebody else can send again, is never taken. */
+static bool set_tickets(SSL_CTX *ctx, const struct tls_options *o)
+{
+	static const unsigned char name[] = "pgturnstile";
+	bool has_tls13 = !o->protocols || (o->protocols & TLS_PROTOCOL_1_3);
+
+	if (!o->is_server || !o->session_lifetime_s || o->verify_peer || !has_tls13)
+		return false;
+	SSL_CTX_set_session_id_context(ctx, name, sizeof(name) - 1);
+	SSL_CTX_set_timeout(ctx, o->session_lifetime_s < TICKET_LIFETIME_MAX
+				     ? (long)o->session_lifetime_s
+				     : TICKET_LIFETIME_MAX);
+	SSL_CTX_set_num_tickets(ctx, 1);
+	return true;
+}
+
 struct tls_context *tls_context_new(const struct tls_options *options, struct err *e)
 {
 	struct tls_context *ctx;
@@ -249,6 +289,7 @@ struct tls_context *tls_context_new(const struct tls_options *options, struct er
 	}
 	ctx = xnew(struct tls_context);
 	ctx->ssl = ssl;
+	ctx->gives_tickets = set_tickets(ssl, options);
 	atomic_init(&ctx->refs, 1);
 	ERR_clear_error();
 	return ctx;

@@ -81,15 +81,18 @@ struct config *setup_read(const struct setup_source *source, const struct config
 
 static bool make_client_tls(struct setup *setup, const struct settings *set, struct err *e)
 {
-	struct tls_options options = { .is_server = true,
-				       .verify_peer = set->client_tls_sslmode >= SSLMODE_VERIFY_CA,
-				       .ca_file = set->client_tls_ca_file,
-				       .cert_file = set->client_tls_cert_file,
-				       .key_file = set->client_tls_key_file,
-				       .protocols = set->client_tls_protocols,
-				       .ciphers = set->client_tls_ciphers,
-				       .ciphersuites = set->client_tls13_ciphers,
-				       .ecdhcurve = set->client_tls_ecdhcurve };
+	struct tls_options options = {
+		.is_server = true,
+		.verify_peer = set->client_tls_sslmode >= SSLMODE_VERIFY_CA,
+		.ca_file = set->client_tls_ca_file,
+		.cert_file = set->client_tls_cert_file,
+		.key_file = set->client_tls_key_file,
+		.protocols = set->client_tls_protocols,
+		.ciphers = set->client_tls_ciphers,
+		.ciphersuites = set->client_tls13_ciphers,
+		.ecdhcurve = set->client_tls_ecdhcurve,
+		.session_lifetime_s = (unsigned)(set->client_tls_session_lifetime / USEC_PER_SEC)
+	};
 
 	if (set->client_tls_sslmode == SSLMODE_DISABLE)
 		return true;

@@ -151,6 +151,72 @@ def test_certificates_are_read_again_on_reload(primary, turnstile, certificates)
             assert after.execute("SELECT 1").fetchone() == (1,)
 
 
+class Resuming:
+    """Connections that begin with the TLS session of the one before, as Postgres drivers can."""
+
+    def __init__(self, certificates, version=ssl.TLSVersion.TLSv1_3, with_certificate=False):
+        self.context = ssl.create_default_context(cafile=certificates / "ca.crt")
+        self.context.check_hostname = False
+        self.context.maximum_version = version
+        self.session = None
+        if with_certificate:
+            self.context.load_cert_chain(certificates / "client.crt", certificates / "client.key")
+
+    @contextlib.contextmanager
+    def connected(self, pooler, host="localhost"):
+        """A client that has not logged in; `resumed` tells how it came to be."""
+        with raw.RawClient(pooler.port) as client:
+            client.send(raw.SSL_REQUEST)
+            assert client.receive(1) == b"S"
+            client.sock = self.context.wrap_socket(client.sock, server_hostname=host, session=self.session)
+            self.resumed = client.sock.session_reused
+            yield client
+            self.session = client.sock.session
+
+    def ask(self, pooler, sql="SELECT 2", **of_host):
+        with self.connected(pooler, **of_host) as client:
+            return client.login(APP_USER, APP_DATABASE, APP_PASSWORD).rows(sql)[0][0]
+
+    def resumes(self, pooler):
+        assert self.ask(pooler) == "2"
+        return self.resumed
+
+
+def test_a_tls_session_is_resumed(primary, turnstile, certificates):
+    t = turnstile(shop(primary, secured(certificates)))
+    client = Resuming(certificates)
+    assert [client.resumes(t) for _ in range(3)] == [False, True, True]
+    # It has proved nothing.
+    with pytest.raises(raw.LoginRefused), client.connected(t) as stranger:
+        assert client.resumed
+        stranger.login(APP_USER, APP_DATABASE, "guessed")
+    # Another certificate, maybe, and other rules.
+    t.reload({"pgturnstile": {"client_tls_session_lifetime": "2h"}})
+    assert [client.resumes(t) for _ in range(2)] == [False, True]
+
+
+@pytest.mark.parametrize("settings, options", [
+    ({"client_tls_session_lifetime": 0}, {}),
+    ({"client_tls_protocols": "tlsv1.2"}, {}),
+    ({}, {"version": ssl.TLSVersion.TLSv1_2}),
+    ({"client_tls_sslmode": "verify-ca"}, {"with_certificate": True})])
+def test_no_tls_session_is_resumed(primary, turnstile, certificates, settings, options):
+    t = turnstile(shop(primary, secured(certificates, client_tls_ca_file=certificates / "ca.crt") | settings))
+    client = Resuming(certificates, **options)
+    assert [client.resumes(t) for _ in range(3)] == [False, False, False]
+
+
+def test_i1_a_resumed_tls_session_is_the_tenants_whose_host_it_asks_for(primary, turnstile, certificates):
+    t = turnstile(by_host(primary, certificates))
+    client = Resuming(certificates)
+    for host, business_id in (("acme", "42"), ("globex", "7"), ("acme", "42")):
+        assert client.ask(t, f"SHOW {SETTING}", host=f"{host}.db.example.com") == business_id
+    assert client.resumed
+    with pytest.raises(raw.LoginRefused, match="tenant"):
+        client.ask(t, host="nobody.db.example.com")
+    assert client.resumed
+
+
 @pytest.fixture(scope="module")
 def tls_primary(certificates):
     server = Postgres.primary("tls", {"ssl": "on", "ssl_cert_file": certificates / "server.crt",
