@@ -129,6 +129,7 @@ struct client_rare {
 	usec_t lost_at; /* when it last lost a server that had got nothing of its request … */
 	usec_t losing_since; /* … and the first of those in a row … */
 	uint8_t losses;      /* … and how many they are */
+	uint32_t lost; /* what it has left on a replica, and is to be told of: enum pin_reason */
 	uint8_t secret[CLIENT_KEY_LONG];
 };
 

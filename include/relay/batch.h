@@ -18,8 +18,9 @@ struct batch_view {
 	unsigned executes;    /* seen so far */
 	struct slice text;    /* of its first statement; {0}: none was seen */
 	bool replica_will_do; /* complete, and everything that it runs is a proven read */
-	bool is_plain; /* complete, and all of it is plain: promote.h; only where that is asked
-			*/
+	/* Of promote.h, and only where that is asked: */
+	bool is_plain;    /* complete, and all of it is plain */
+	bool is_primarys; /* something of it is for the primary alone */
 };
 
 /* Looks at the messages in `in`, the first of which starts a batch.  Changes nothing. */

@@ -28,8 +28,9 @@ struct statement;
 bool named_is_ours(const struct client *c, const struct sql_facts *facts);
 /* Answers it. */
 void named_deallocate(struct client *c, const struct sql_facts *facts);
-/* Adds to facts what the statements that the text executes leave behind.  False: *e says why they
- * may not be executed so. */
+/* Adds to facts what the statements that the text executes leave behind. */
+void named_add_effects(struct client *c, struct sql_facts *facts);
+/* The same.  False: *e says why they may not be executed so. */
 bool named_may_run(struct client *c, struct sql_facts *facts, struct err *e) PGT_MUST_USE;
 /* Builds in *out the text as the client's server has to see it, and asks the server for what that
  * needs; *out stays empty when it is the same text.  What has to be kept in mind until the text has

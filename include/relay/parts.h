@@ -305,6 +305,8 @@ bool gate_allow_behind_reset(struct client *c, struct err *e);
 /* A function call by OID, which no text names: gate_guard() and pins_note() for it. */
 enum verdict gate_guard_call(struct client *c, uint32_t oid, struct err *e);
 void gate_note_call(struct client *c, uint32_t oid);
+/* Whether such a one is known to leave nothing behind. */
+bool gate_is_harmless_call(uint32_t oid);
 /* The rewritten message goes out: tells the client that its timeout was lowered. */
 void gate_note_clamp(struct client *c);
 /* READONLY holds for it. */

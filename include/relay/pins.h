@@ -6,6 +6,9 @@
  * A text tells what it may leave (sql/scan.h); whether it did, and whether it is still there, the
  * server is asked at the end of the transaction (survey.c).  So a pin ends when its reason does.
  *
+ * A replica's server is kept by nobody: the session's next write would fail there.  What might need
+ * that is run on the primary (promote.c), or refused.
+ *
  * All on the thread of the client's group.
  */
 #ifndef PGT_RELAY_PINS_H
@@ -129,6 +132,13 @@ void pins_note_unmapped(struct client *c, struct slice text);
 void pins_discarded(struct client *c, bool all);
 /* The client keeps its server from now on for these reasons and no others. */
 void pins_set(struct client *c, uint32_t mask);
+/* Whether the text may leave what keeps the session at its server, whichever that is. */
+bool pins_may_tie(const struct sql_facts *facts);
+/* It has, on a replica, where nobody is kept: it is lost, which the client is told instead of an
+ * answer to its next request. */
+void pins_lose(struct client *c, uint32_t mask);
+/* Of a client that is to be told so: what it is told. */
+void pins_put_lost(struct client *c, struct err *e);
 /* Whether the text may be given to the server that the client has: not what ties the session to a
  * replica, nor what session_state = reject forbids.  False: *e. */
 bool pins_allow(const struct client *c, const struct sql_facts *facts, struct err *e);

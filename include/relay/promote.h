@@ -14,6 +14,8 @@
 #include "server/server.h"
 #include "sql/scan.h"
 
+struct batch_view;
+
 /* Whether there is anything to ask: all that it costs other transactions. */
 static inline bool promote_concerns(const struct client *c)
 {
@@ -25,14 +27,18 @@ static inline bool promote_concerns(const struct client *c)
  * nothing that would be missed there, and does not ask when the transaction began. */
 bool promote_is_plain(struct client *c, struct slice text, const struct sql_facts *facts);
 
+/* Whether it is for the primary alone, whatever its transaction says: what it may leave would tie
+ * the session to a replica, or is a lock that has to keep others out. */
+bool promote_is_primarys(struct client *c, struct slice text, const struct sql_facts *facts);
+
 /* Before a request gets its server.  A text that follows a BEGIN which waits may go to a replica; a
  * transaction that is on one goes on on the primary, if it has to.  False: the client waits for a
  * replica that has what was written. */
 bool promote_query(struct client *c, struct slice text, const struct sql_facts *facts) PGT_MUST_USE;
-/* The same of a batch; is_plain: all of it is here and is. */
-bool promote_batch(struct client *c, bool is_plain) PGT_MUST_USE;
-/* The same of what nobody has looked at. */
-void promote_unseen(struct client *c);
+/* The same of a batch. */
+bool promote_batch(struct client *c, const struct batch_view *view) PGT_MUST_USE;
+/* The same of what nobody has looked at; is_primarys: it may be. */
+void promote_unseen(struct client *c, bool is_primarys);
 
 /* The BEGIN goes out to the client's server. */
 void promote_begin(struct client *c);

@@ -11,13 +11,15 @@
 
 enum route_reason { ROUTED_READ, ROUTED_HINT, ROUTED_WRITE };
 
-/* False: it depends on whether the text is a read (sql/classify.h). */
-static inline bool reason_is_said(const struct sql_facts *facts, enum route_reason *why)
+/* False: it depends on whether the text is a read (sql/classify.h).  follows_names: a statement
+ * with a name, prepared in the transaction, ties its session to no replica. */
+static inline bool reason_is_said(const struct sql_facts *facts, bool follows_names,
+				  enum route_reason *why)
 {
 	if (facts->hint == SQL_HINT_PRIMARY)
 		*why = ROUTED_HINT;
 	else if (facts->begin_read_only && facts->statements == 1 && !facts->begin_serializable)
-		*why = ROUTED_READ;
+		*why = follows_names ? ROUTED_READ : ROUTED_WRITE;
 	else
 		return false;
 	return true;

@@ -27,6 +27,7 @@ enum sql_leaves {
 	SQL_LEAVES_CALLED = 1 << 0,  /* a function */
 	SQL_LEAVES_WRITTEN = 1 << 1, /* a relation, where a command writes */
 	SQL_LEAVES_NAMED = 1 << 2,   /* a relation that may be read only, an operator, a type */
+	SQL_LEAVES_LOCKS = 1 << 3,   /* and then takes an advisory lock of the session, maybe */
 };
 
 struct sql_leaving;

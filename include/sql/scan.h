@@ -96,7 +96,8 @@ const char *sql_kind_name(enum sql_kind kind);
 	X(DEALLOCATE_ALL, "deallocate_all")                                                        \
 	X(TRANSACTION_CONTROL, "transaction_control")                                              \
 	X(COPY, "copy")                                                                            \
-	X(DEFINES, "defines") /* a table, or maybe more, of which its tag does not tell */
+	X(DEFINES, "defines")       /* a table, or maybe more, of which its tag does not tell */   \
+	X(CODE_LOCKS, "code_locks") /* what it names of sql_env.leaving may take a session's */
 
 #define X(enumerator, name) SQL_EFFECT_BIT_##enumerator,
 enum sql_effect_bit { SQL_EFFECTS(X) SQL_NEFFECTS };

@@ -222,9 +222,10 @@ static void tell_nodes(const struct inquiry *q, struct node_wish *wish, struct t
 /* As the counters of SHOW ROUTES would have it. */
 static unsigned counter_of(const struct inquiry *q, bool is_distrusted, int replica, bool lacks)
 {
+	bool follows_names = q->set.max_prepared_statements > 0;
 	enum route_reason why;
 
-	if (!reason_is_said(&q->facts, &why))
+	if (!reason_is_said(&q->facts, follows_names, &why))
 		why = q->is_read && !is_distrusted ? ROUTED_READ : ROUTED_WRITE;
 	if (why != ROUTED_READ)
 		return why == ROUTED_HINT ? COUNTER_routed_hint_count : COUNTER_routed_write_count;

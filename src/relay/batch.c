@@ -18,7 +18,7 @@
 
 struct prepared_here {
 	struct slice name;
-	bool is_read, is_plain;
+	bool is_read, is_plain, is_primarys;
 };
 
 struct look {
@@ -27,6 +27,7 @@ struct look {
 	unsigned n;
 	bool all_reads;
 	bool all_plain;
+	bool any_primarys;
 	struct slice text; /* of the first statement */
 };
 
@@ -39,10 +40,14 @@ static void note_text(struct look *look, struct slice text)
 static struct prepared_here look_at_text(const struct look *look, struct slice name,
 					 struct slice text, const struct sql_facts *facts)
 {
-	return (struct prepared_here){ .name = name,
-				       .is_read = gate_is_read(look->c, text, facts),
-				       .is_plain = promote_concerns(look->c) &&
-						   promote_is_plain(look->c, text, facts) };
+	struct prepared_here known = { .name = name,
+				       .is_read = gate_is_read(look->c, text, facts) };
+
+	if (promote_concerns(look->c)) {
+		known.is_plain = promote_is_plain(look->c, text, facts);
+		known.is_primarys = promote_is_primarys(look->c, text, facts);
+	}
+	return known;
 }
 
 static struct prepared_here look_at_statement(const struct look *look, struct slice name,
@@ -54,8 +59,11 @@ static struct prepared_here look_at_statement(const struct look *look, struct sl
 
 	if (!promote_concerns(look->c))
 		return known;
+	if (st->meaning != gate_meaning(look->c))
+		statement_look_again(look->c, st);
 	statement_facts(st, &facts);
 	known.is_plain = promote_is_plain(look->c, statement_text(st), &facts) && !st->has_names;
+	known.is_primarys = promote_is_primarys(look->c, statement_text(st), &facts);
 	return known;
 }
 
@@ -110,6 +118,7 @@ static void look_at_bind(struct look *look, struct slice body)
 		known = find(look, name);
 	look->all_reads &= known.is_read;
 	look->all_plain &= known.is_plain && !portal.n;
+	look->any_primarys |= known.is_primarys;
 }
 
 static void look_at_execute(struct look *look, struct slice body)
@@ -162,9 +171,13 @@ void batch_look(struct client *c, struct slice in, struct batch_view *view)
 		look_at(&look, &f, view);
 		in = slice_of(in.p + f.len, in.n - f.len);
 	}
+	/* What is too long to be waited for is not looked at. */
+	look.any_primarys |= !view->complete && !view->flushed &&
+			     frame_peek(in.p, in.n, &f) == FRAME_OK && f.type == MSG_PARSE;
 	view->text = look.text;
 	/* A batch that only prepares goes where its statements will be run; nobody can tell. */
 	view->replica_will_do =
 	    view->complete && !view->flushed && look.all_reads && view->executes;
 	view->is_plain = view->complete && !view->flushed && look.all_reads && look.all_plain;
+	view->is_primarys = look.any_primarys;
 }

@@ -97,7 +97,7 @@ static enum step start_batch(struct client *c, const struct frame *f, struct sta
 		batch_look(c, conn_input(&c->conn), &view);
 		if (!view.complete && !view.flushed && conn_input(&c->conn).n < WAITING_INPUT_MAX)
 			return STEP_AGAIN;
-		if (!promote_batch(c, view.is_plain))
+		if (!promote_batch(c, &view))
 			return STEP_AGAIN;
 	}
 	/* A BEGIN that waits has said where it goes, but for the lane, and its transaction is not

@@ -558,7 +558,7 @@ bool gate_allow_behind_reset(struct client *c, struct err *e)
 /* Functions that leave nothing behind but large objects: lo_create, lo_open, lo_close, loread,
  * lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink, lo_truncate and those for 64 bits.  Their
  * OIDs were given by hand and have never changed (pg_proc.dat). */
-static bool is_large_object_call(uint32_t oid)
+bool gate_is_harmless_call(uint32_t oid)
 {
 	static const uint32_t known[] = { 715, 952, 953,  954,  955,  956, 957,
 					  958, 964, 1004, 3170, 3171, 3172 };
@@ -571,7 +571,7 @@ static bool is_large_object_call(uint32_t oid)
 
 enum verdict gate_guard_call(struct client *c, uint32_t oid, struct err *e)
 {
-	if (!has_tenant(c) || is_large_object_call(oid))
+	if (!has_tenant(c) || gate_is_harmless_call(oid))
 		return VERDICT_PASS;
 	forbid(c, e, "a function called by its OID could be set_config()");
 	return VERDICT_REFUSED;
@@ -579,7 +579,7 @@ enum verdict gate_guard_call(struct client *c, uint32_t oid, struct err *e)
 
 void gate_note_call(struct client *c, uint32_t oid)
 {
-	if (!is_large_object_call(oid))
+	if (!gate_is_harmless_call(oid))
 		pins_note_unseen(c);
 }
 
@@ -825,7 +825,7 @@ static enum route_reason reason_of(struct client *c, struct slice text,
 {
 	enum route_reason why;
 
-	if (reason_is_said(facts, &why))
+	if (reason_is_said(facts, statement_is_mapped(c), &why))
 		return why;
 	return gate_is_read(c, text, facts) ? ROUTED_READ : ROUTED_WRITE;
 }

@@ -44,8 +44,9 @@ static bool is_in_request(const struct client *c)
 /* What a passport has no field for. */
 static bool has_more(const struct client *c)
 {
-	return c->rare->listening || c->pins || c->touched || c->env_unsure || c->path_unsure ||
-	       c->group->replication || c->group->gone || (c->keeps_sequence && c->sequence_server);
+	return c->rare->listening || c->rare->lost || c->pins || c->touched || c->env_unsure ||
+	       c->path_unsure || c->group->replication || c->group->gone ||
+	       (c->keeps_sequence && c->sequence_server);
 }
 
 static bool is_choosing(const struct client *c)

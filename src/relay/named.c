@@ -104,9 +104,23 @@ static void note_prepared(struct client *c, struct sql_facts *facts)
 		}
 }
 
-bool named_may_run(struct client *c, struct sql_facts *facts, struct err *e)
+void named_add_effects(struct client *c, struct sql_facts *facts)
 {
 	note_prepared(c, facts);
+	if (!statement_is_mapped(c))
+		return;
+	for (unsigned i = 0; i < facts->nnames; i++) {
+		const struct statement *st =
+		    facts->names[i].use == NAME_EXECUTE ? meant_by(c, facts, i) : NULL;
+
+		if (st)
+			add_effects(facts, st);
+	}
+}
+
+bool named_may_run(struct client *c, struct sql_facts *facts, struct err *e)
+{
+	named_add_effects(c, facts);
 	if (!statement_is_mapped(c))
 		return true;
 	if (facts->too_many_names)
@@ -129,7 +143,6 @@ bool named_may_run(struct client *c, struct sql_facts *facts, struct err *e)
 			    c, e, "42501",
 			    "permission denied: EXECUTE of a statement whose parameters have to "
 			    "be checked");
-		add_effects(facts, st);
 	}
 	return true;
 }

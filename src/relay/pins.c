@@ -161,14 +161,18 @@ static uint32_t askable(void)
 	return mask;
 }
 
-/* What nobody can ask about is taken for there; a number that stays true only where writes may
- * follow is not. */
+static bool is_on_replica(const struct client *c)
+{
+	return c->group->npools > 1 && c->server->node->role == NODE_REPLICA;
+}
+
+/* What nobody can ask about is taken for there.  A replica gets it in a failed transaction only,
+ * but for a number that stays true only where writes may follow. */
 static uint32_t certain_reasons(const struct client *c, uint32_t mask)
 {
-	const struct group *group = c->group;
-	bool on_replica = group->npools > 1 && c->server->node->role == NODE_REPLICA;
-
-	if (group->set.backend_pid == BACKEND_PID_SERVER || on_replica)
+	if (is_on_replica(c))
+		return 0;
+	if (c->group->set.backend_pid == BACKEND_PID_SERVER)
 		mask &= ~PIN_BIT(PIN_BACKEND_PID);
 	return mask & ~askable();
 }
@@ -262,7 +266,11 @@ static void note_settings(struct client *c, const struct sql_facts *facts, struc
 		note_saying(c, facts, text);
 	if (facts->settings_len)
 		buf_put(&notes_of(c)->names, facts->settings, facts->settings_len);
-	if (facts->sets_unnamed || buf_len(&notes_of(c)->names) > SETTING_NAMES_MAX)
+	/* On a replica it is SQL in a string, which is trusted there as code is that makes its
+	 * names itself, or has not run. */
+	if (facts->sets_unnamed)
+		c->touched |= (is_on_replica(c) ? 0 : PIN_BIT(PIN_SETTING)) | TOUCHED_SETTINGS;
+	if (buf_len(&notes_of(c)->names) > SETTING_NAMES_MAX)
 		c->touched |= PIN_BIT(PIN_SETTING) | TOUCHED_SETTINGS;
 }
 
@@ -421,19 +429,69 @@ static bool refuse_state(uint32_t mask, struct err *e)
 			reasons[i].help);
 }
 
+/* Reasons that a text may make wherever it is run; a number is one for writes only. */
+static uint32_t ties_of(const struct sql_facts *facts)
+{
+	uint32_t mask = reasons_of(facts) & ~PIN_BIT(PIN_BACKEND_PID);
+
+	if (facts->effects & SQL_EFFECT_CODE_LOCKS)
+		mask |= PIN_BIT(PIN_ADVISORY_LOCK);
+	if (facts->sets_unnamed && (facts->effects & SQL_EFFECT_SET))
+		mask |= PIN_BIT(PIN_SETTING);
+	return mask;
+}
+
+bool pins_may_tie(const struct sql_facts *facts)
+{
+	return ties_of(facts) != 0;
+}
+
+/* In a failed transaction nothing is left, and the server has the word. */
+static bool allow_on_replica(const struct client *c, const struct sql_facts *facts, struct err *e)
+{
+	uint32_t mask = ties_of(facts);
+
+	if (facts->effects & SQL_EFFECT_BLOCK)
+		mask &= ~PIN_BIT(PIN_SETTING); /* note_settings() */
+	return !mask || c->server->tx == 'E' || refuse_on_replica(mask, e);
+}
+
 bool pins_allow(const struct client *c, const struct sql_facts *facts, struct err *e)
 {
 	uint32_t mask = reasons_of(facts) & ~PIN_BIT(PIN_BACKEND_PID);
-	const struct group *group = c->group;
 
-	if (group->set.pool_mode == POOL_MODE_SESSION)
+	if (c->group->set.pool_mode == POOL_MODE_SESSION)
 		return true;
 	if (facts->sequence && !sequence_allow(c, facts->sequence, e))
 		return false;
-	if (!mask)
-		return true;
-	if (group->set.session_state == SESSION_STATE_REJECT)
+	if (mask && c->group->set.session_state == SESSION_STATE_REJECT)
 		return refuse_state(mask, e);
-	return group->npools < 2 || c->server->node->role != NODE_REPLICA ||
-	       refuse_on_replica(mask, e);
+	return !is_on_replica(c) || allow_on_replica(c, facts, e);
+}
+
+/* ---- what is lost ---------------------------------------------------------------------------
+ */
+
+void pins_lose(struct client *c, uint32_t mask)
+{
+	for (unsigned i = 0; i < NPINS; i++)
+		if (mask & PIN_BIT(i))
+			log_info("C-%llu: %s: session state is lost with its replica: %s",
+				 (unsigned long long)c->id, c->user, reasons[i].name);
+	client_make_rare(c)->lost |= mask;
+}
+
+void pins_put_lost(struct client *c, struct err *e)
+{
+	unsigned i = first_reason(c->rare->lost);
+
+	client_make_rare(c)->lost = 0;
+	gate_count_refused(c);
+	err_set(e, "55000",
+		"the last transaction has left session state on a replica, which is lost: %s",
+		reasons[i].name);
+	err_hint(e,
+		 "This request has not been run, the next one will be. Code in a read-only "
+		 "transaction has left something that ties the session to its server: begin that "
+		 "transaction with /* route: primary */.");
 }

@@ -17,11 +17,19 @@
 #include "relay/promote.h"
 
 #include "base/log.h"
+#include "relay/batch.h"
+#include "relay/named.h"
 #include "relay/parts.h"
+#include "relay/pins.h"
 #include "relay/statement.h"
 #include "sql/stream_guard.h"
 
 #define ISOLATION_DEFAULT "default_transaction_isolation"
+
+/* What is known of a request. */
+struct asked {
+	bool is_plain, is_primarys;
+};
 
 /* ---- which statements ---------------------------------------------------------------------------
  */
@@ -45,6 +53,21 @@ bool promote_is_plain(struct client *c, struct slice text, const struct sql_fact
 	return facts->kind == SQL_KIND_SELECT && facts->statements == 1 && !facts->flags &&
 	       !facts->effects && !facts->sequence && !facts->nnames &&
 	       gate_is_read(c, text, facts) && !may_tell_time(text);
+}
+
+bool promote_is_primarys(struct client *c, struct slice text, const struct sql_facts *facts)
+{
+	struct sql_facts with_named;
+
+	if (sql_spells(text, SLICE("advisory_xact_lock")))
+		return true; /* it ends with the transaction, but keeps others out meanwhile */
+
+	if (facts->nnames) {
+		with_named = *facts;
+		named_add_effects(c, &with_named);
+		facts = &with_named;
+	}
+	return pins_may_tie(facts);
 }
 
 static bool is_end(const struct sql_facts *facts)
@@ -142,60 +165,100 @@ static bool is_covered(const struct client *c)
 	return node_set_covers(c->group->nodes, s->pool->node, s->process, &wish);
 }
 
-/* One that says READ ONLY: the replica is asked first.  What has run there and is not plain may
- * have left what the primary would lack. */
-static void stay_if_possible(struct client *c, bool is_plain)
+/* One that says READ ONLY: the replica is asked first, but for what is the primary's alone.  What
+ * has run there and is not plain may have left what the primary would lack. */
+static void stay_if_possible(struct client *c, const struct asked *asked)
 {
 	if (!c->asks_plainly) {
 		promote_forget(c);
-		return;
+	} else if (asked->is_primarys) {
+		go(c);
+	} else {
+		c->asks_plainly = asked->is_plain;
+		c->is_routed = true;
 	}
-	c->asks_plainly = is_plain;
-	c->is_routed = true;
 }
 
 /* A failed transaction does nothing more but end. */
-static void stay_or_go(struct client *c, bool is_plain)
+static void stay_or_go(struct client *c, const struct asked *asked)
 {
 	if (c->server->tx != 'T')
 		return;
 	if (c->begin_reads)
-		stay_if_possible(c, is_plain);
-	else if (is_plain && is_covered(c))
+		stay_if_possible(c, asked);
+	else if (asked->is_plain && is_covered(c))
 		c->is_routed = true; /* so that it is kept, and may be asked again */
 	else
 		go(c);
 }
 
+/* Nothing has run in it: its BEGIN has gone to a replica alone, or what only prepares behind it. */
+static bool has_just_begun(const struct client *c)
+{
+	const struct server *s = c->server;
+
+	return s && s->asked_begin && s->tx == 'T' && !s->replies.n && !c->in_batch &&
+	       gate_is_replicas(s);
+}
+
+/* Of a transaction that says READ ONLY the first statement is for the primary alone. */
+static void begin_there(struct client *c)
+{
+	struct statement *begin;
+	bool owes_snapshot;
+
+	if (!c->begin && has_just_begun(c)) {
+		begin = statement_ref(c->server->asked_begin);
+		owes_snapshot = c->server->asked_parsed;
+		attach_move(c);
+		local_take_back(c, begin);
+		c->owes_snapshot |= owes_snapshot;
+		c->chosen = gate_primary(c);
+		fence_begin_batch(c);
+	}
+	if (!c->begin)
+		return;
+	c->begin_reads = false;
+	c->begin_stays = true;
+}
+
+static bool look(struct client *c, const struct asked *asked)
+{
+	if (c->rare->begun) {
+		stay_or_go(c, asked);
+		return true;
+	}
+	c->asks_plainly = asked->is_plain;
+	if (c->begin_reads && asked->is_primarys && !c->begin_failed)
+		begin_there(c);
+	return !asked->is_plain || !may_begin(c) || begin_reading(c);
+}
+
 bool promote_query(struct client *c, struct slice text, const struct sql_facts *facts)
 {
-	bool is_plain;
+	struct asked asked;
 
 	if (c->rare->begun && is_end(facts))
 		return true;
-	is_plain = promote_is_plain(c, text, facts);
-	if (c->rare->begun) {
-		stay_or_go(c, is_plain);
-		return true;
-	}
-	c->asks_plainly = is_plain;
-	return !is_plain || !may_begin(c) || begin_reading(c);
+	asked.is_plain = promote_is_plain(c, text, facts);
+	asked.is_primarys = !asked.is_plain && promote_is_primarys(c, text, facts);
+	return look(c, &asked);
 }
 
-bool promote_batch(struct client *c, bool is_plain)
+bool promote_batch(struct client *c, const struct batch_view *view)
 {
-	if (c->rare->begun) {
-		stay_or_go(c, is_plain);
-		return true;
-	}
-	c->asks_plainly = is_plain;
-	return !is_plain || !may_begin(c) || begin_reading(c);
+	const struct asked asked = { view->is_plain, view->is_primarys };
+
+	return look(c, &asked);
 }
 
-void promote_unseen(struct client *c)
+void promote_unseen(struct client *c, bool is_primarys)
 {
-	if (c->rare->begun)
-		stay_or_go(c, false);
+	const struct asked asked = { false, is_primarys };
+
+	if (promote_concerns(c))
+		/* What is not plain waits for no replica. */
+		(void)!look(c, &asked);
 	else
 		c->asks_plainly = false;
 }

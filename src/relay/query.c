@@ -276,7 +276,7 @@ static PGT_NOINLINE enum step on_long_query(struct client *c, const struct frame
 
 	if (admit_is_gated(c) && !gate_may_write_unseen(c, &e))
 		return request_refuse_message(c, f, &e);
-	promote_unseen(c);
+	promote_unseen(c, true);
 	step = request_get_server(c, f, gate_primary(c), 1);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);
@@ -373,7 +373,7 @@ enum step query_on_function_call(struct client *c, const struct frame *f)
 	if (!request_may_follow_in_batch(c, &e) || gate_guard_call(c, oid, &e) == VERDICT_REFUSED ||
 	    (admit_is_gated(c) && !gate_may_write_unseen(c, &e)))
 		return request_refuse_message(c, f, &e);
-	promote_unseen(c);
+	promote_unseen(c, !gate_is_harmless_call(oid));
 	step = request_get_server(c, f, gate_primary(c), 1);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);

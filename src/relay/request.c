@@ -483,6 +483,15 @@ static const struct request_rule rules[256] = {
 	[MSG_TERMINATE] = { on_terminate,           true },
 };
 
+/* Its session is not what it takes it for, and it learns that before anything more is done. */
+static PGT_NOINLINE enum step tell_lost(struct client *c, const struct frame *f)
+{
+	struct err e;
+
+	pins_put_lost(c, &e);
+	return request_refuse_message(c, f, &e);
+}
+
 static enum step dispatch(struct client *c, const struct frame *f)
 {
 	const struct request_rule *rule = &rules[f->type];
@@ -493,6 +502,9 @@ static enum step dispatch(struct client *c, const struct frame *f)
 		return request_protocol_error(c, "message longer than max_packet_size");
 	if (!rule->ends_skip && (c->skips_to_sync || (c->server && c->server->skips_to_sync)))
 		return request_skip(c, f);
+	if (c->rare->lost && !rule->ends_skip && rule->handle != on_copy_data &&
+	    rule->handle != on_copy_end)
+		return tell_lost(c, f);
 	return rule->handle(c, f);
 }
 

@@ -211,8 +211,11 @@ static void on_setting(struct server *s, struct slice name, struct slice value)
 	}
 	if (slice_is_equal(name, SLICE("statement_timeout")) && !on_timeout(s, &value))
 		return;
-	if (!slice_is_ascii(value) && !speaks_as_the_server(s))
+	if (!slice_is_ascii(value) && !speaks_as_the_server(s)) {
 		survey->unreadable = true;
+		if (gate_is_replicas(s))
+			return; /* it is not kept */
+	}
 	take(survey, name, without_default(group, s->client, name, value));
 }
 
@@ -301,6 +304,11 @@ static void conclude(struct client *c, struct server *s, const struct survey *su
 		s->tainted |= found;
 		found = 0;
 	}
+	if (found && gate_is_replicas(s)) {
+		pins_lose(c, found);
+		s->tainted |= found;
+		found = 0;
+	}
 	pins_set(c, kept | found);
 	if (asked & (TOUCHED_NAMED | TOUCHED_SETTINGS))
 		pins_said(c, !(asked & TOUCHED_SETTINGS));
@@ -327,6 +335,18 @@ static void on_signed(struct server *s, void *arg PGT_UNUSED, const struct repor
 	attach_on_surveyed(s);
 }
 
+/* Nothing is known of what it has left, and so nobody else gets the server. */
+static void fail(struct client *c, struct server *s)
+{
+	if (gate_is_replicas(s)) {
+		pins_lose(c, PIN_BIT(PIN_UNKNOWN));
+		s->doubtful = true;
+	} else {
+		pins_set(c, c->pins | PIN_BIT(PIN_UNKNOWN));
+	}
+	pins_said(c, false);
+}
+
 static void on_surveyed(struct server *s, void *arg PGT_UNUSED, const struct report *error)
 {
 	struct survey *survey = s->survey;
@@ -342,8 +362,7 @@ static void on_surveyed(struct server *s, void *arg PGT_UNUSED, const struct rep
 		s->tainted |= pins_found(survey);
 		s->doubtful |= failed;
 	} else if (failed) {
-		pins_set(c, c->pins | PIN_BIT(PIN_UNKNOWN));
-		pins_said(c, false);
+		fail(c, s);
 	} else {
 		conclude(c, s, survey);
 	}

@@ -27,6 +27,9 @@
 	"|(^|;|\\m(begin|then|else|loop))" GAP                                                     \
 	"*(reset|listen|discard|load|set(?!\\s+local\\M))\\M'"
 
+/* What of that nothing carries to another server. */
+#define SPELLS_LOCK "'\\mpg_(try_)?advisory_lock(_shared)?\\M'"
+
 /* set_config() that ends with its transaction. */
 #define STRING "''[^'']*''"
 #define SETS_LOCALLY                                                                               \
@@ -123,24 +126,28 @@ const char sql_leaving_query[] =
     " UNION ALL SELECT 'f', aggfnoid, 'f', part FROM pg_catalog.pg_aggregate,"
     "  pg_catalog.unnest(ARRAY[aggtransfn, aggfinalfn, aggcombinefn, aggmtransfn, aggminvtransfn,"
     "  aggmfinalfn]::oid[]) part WHERE aggfnoid >= 16384"
-    "), leaving(kind, oid) AS ("
-    " SELECT 'f', oid FROM pg_catalog.pg_proc"
+    "), leaving(kind, oid, locks) AS ("
+    " SELECT 'f', oid, proname ~ " SPELLS_LOCK " FROM pg_catalog.pg_proc"
     "  WHERE pronamespace = 'pg_catalog'::regnamespace AND proname IN (" OWN_FUNCTIONS ")"
-    " UNION ALL SELECT 'w', 'pg_catalog.pg_settings'::regclass"
-    " UNION ALL SELECT 'f', oid FROM own WHERE NOT is_known OR source ~* " SPELLS
-    " UNION ALL SELECT 'f', p.oid FROM pg_catalog.pg_proc p"
+    " UNION ALL SELECT 'w', 'pg_catalog.pg_settings'::regclass, false"
+    " UNION ALL SELECT 'f', oid, source ~* " SPELLS_LOCK
+    "  FROM own WHERE NOT is_known OR source ~* " SPELLS
+    " UNION ALL SELECT 'f', p.oid, false FROM pg_catalog.pg_proc p"
     "  JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
     "  WHERE p.oid >= 16384 AND p.provolatile = 'v' AND l.lanname = 'c' AND p.oid NOT IN "
     "(" SQL_KNOWN_MEMBERS ")"
-    " UNION SELECT edge.kind, edge.oid FROM leaving"
+    " UNION SELECT edge.kind, edge.oid, locks FROM leaving"
     "  JOIN edge ON edge.runs = leaving.kind AND edge.target = leaving.oid"
-    ") SELECT kind, proname FROM leaving JOIN pg_catalog.pg_proc p USING (oid)"
+    "), how(kind, oid, how) AS ("
+    " SELECT kind, oid, kind OPERATOR(pg_catalog.||) CASE WHEN locks THEN 'l' ELSE '' END"
+    "  FROM leaving"
+    ") SELECT how, proname FROM how JOIN pg_catalog.pg_proc p USING (oid)"
     "  WHERE kind = 'f' AND oid >= 16384"
-    " UNION SELECT kind, relname FROM leaving JOIN pg_catalog.pg_class c USING (oid)"
+    " UNION SELECT how, relname FROM how JOIN pg_catalog.pg_class c USING (oid)"
     "  WHERE kind IN ('r', 'w') AND oid >= 16384"
-    " UNION SELECT kind, typname FROM leaving JOIN pg_catalog.pg_type t USING (oid)"
+    " UNION SELECT how, typname FROM how JOIN pg_catalog.pg_type t USING (oid)"
     "  WHERE kind IN ('t', 'c') AND oid >= 16384"
-    " UNION SELECT kind, oprname FROM leaving JOIN pg_catalog.pg_operator o USING (oid)"
+    " UNION SELECT how, oprname FROM how JOIN pg_catalog.pg_operator o USING (oid)"
     "  WHERE kind = 'o'"
     " UNION SELECT 'e', '' FROM leaving JOIN pg_catalog.pg_event_trigger ON evtfoid = leaving.oid"
     "  WHERE kind = 'f' AND evtenabled <> 'D';"
@@ -219,9 +226,21 @@ static struct entry *make(struct sql_leaving *l, struct slice name)
 	return e;
 }
 
+static unsigned bits_of(char kind)
+{
+	switch (kind) {
+	case 'f':
+		return SQL_LEAVES_CALLED;
+	case 'w':
+		return SQL_LEAVES_WRITTEN;
+	default:
+		return SQL_LEAVES_NAMED;
+	}
+}
+
 void sql_leaving_add(struct sql_leaving *l, struct slice how, struct slice name)
 {
-	unsigned bits = SQL_LEAVES_NAMED;
+	unsigned bits;
 	struct entry *e;
 
 	if (slice_is_equal(how, SLICE("e"))) {
@@ -234,18 +253,16 @@ void sql_leaving_add(struct sql_leaving *l, struct slice how, struct slice name)
 		l->id++;
 		return;
 	}
-	if (!name.n)
+	if (!how.n || !name.n)
 		return;
-	if (slice_is_equal(how, SLICE("f")))
-		bits = SQL_LEAVES_CALLED;
-	else if (slice_is_equal(how, SLICE("w")))
-		bits = SQL_LEAVES_WRITTEN;
+	bits = bits_of(how.p[0]) | (how.n > 1 ? SQL_LEAVES_LOCKS : 0);
 	e = find(l, name);
 	if (!e)
 		e = make(l, name);
-	/* A sum, since rows come in any order. */
-	if (!(e->how & bits))
-		l->id += hash_more(bits, name.p, name.n);
+	/* A sum of each bit's, since rows come in any order. */
+	for (unsigned bit = 1; bit <= bits; bit <<= 1)
+		if (bits & ~e->how & bit)
+			l->id += hash_more(bit, name.p, name.n);
 	e->how |= bits;
 }
 

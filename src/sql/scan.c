@@ -247,8 +247,11 @@ static PGT_NOINLINE void step_leaving(struct scan *s)
 	else if (scan_is_name(s) || s->t.kind == LEX_OP)
 		how = find_leaving(s);
 	s->names_written |= how & SQL_LEAVES_WRITTEN;
-	if ((how & SQL_LEAVES_NAMED) || ((how & SQL_LEAVES_CALLED) && is_call(s)))
-		s->f->effects |= SQL_EFFECT_BLOCK;
+	if (!(how & SQL_LEAVES_NAMED) && !((how & SQL_LEAVES_CALLED) && is_call(s)))
+		return;
+	s->f->effects |= SQL_EFFECT_BLOCK;
+	if (how & SQL_LEAVES_LOCKS)
+		s->f->effects |= SQL_EFFECT_CODE_LOCKS;
 }
 
 static void judge_leaving(struct scan *s)

@@ -108,9 +108,16 @@ def test_a_write_in_a_read_only_transaction_fails_as_by_the_server(client):
 def test_i4_a_session_is_not_tied_to_a_replica(pair, client):
     primary, replica = pair
     client.query("BEGIN READ ONLY")
+    assert answered_by(client, "SELECT current_setting('port') FROM now()") == replica.port
     assert errors(client.query("PREPARE mine AS SELECT 1")) == ["0A000"]
     client.query("ROLLBACK")
     assert answered_by(client, WRITE) == primary.port
+    assert answered_by(client) == replica.port
+    client.query("BEGIN READ ONLY")
+    assert not errors(client.query("PREPARE mine AS SELECT 1"))
+    client.query("COMMIT")
+    assert answered_by(client, WRITE) == primary.port
+    client.query("DEALLOCATE mine")
     assert answered_by(client) == replica.port
 
 

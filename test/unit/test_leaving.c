@@ -76,6 +76,32 @@ static void test_names_make_code(void **state PGT_UNUSED)
 	sql_leaving_unref(l);
 }
 
+static bool may_lock(const char *text, const struct sql_leaving *l)
+{
+	const struct sql_env env = { .standard_strings = true, .ascii_safe = true, .leaving = l };
+	struct sql_facts facts;
+
+	sql_scan(slice_str(text), &env, &facts);
+	return facts.effects & SQL_EFFECT_CODE_LOCKS;
+}
+
+static void test_what_locks_is_known_from_what_only_leaves_something(void **state PGT_UNUSED)
+{
+	struct sql_leaving *l = sql_leaving_new();
+	uint64_t id;
+
+	sql_leaving_add(l, SLICE("f"), SLICE("sets"));
+	sql_leaving_add(l, SLICE("f"), SLICE("locks"));
+	sql_leaving_add(l, SLICE("rl"), SLICE("v"));
+	id = sql_leaving_id(l);
+	assert_false(may_lock("select sets(), locks()", l));
+	sql_leaving_add(l, SLICE("fl"), SLICE("locks"));
+	assert_true(id != sql_leaving_id(l));
+	assert_true(may_lock("select sets(), locks()", l) && may_lock("table v", l));
+	assert_false(may_lock("select sets(), locks from t", l));
+	sql_leaving_unref(l);
+}
+
 static void test_what_is_not_known_yet_counts_if_it_runs_code(void **state PGT_UNUSED)
 {
 	assert_true(counts_as_code("select 1", NULL, true));
@@ -158,6 +184,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_names_make_code),
+		cmocka_unit_test(test_what_locks_is_known_from_what_only_leaves_something),
 		cmocka_unit_test(test_what_is_not_known_yet_counts_if_it_runs_code),
 		cmocka_unit_test(test_the_same_names_are_the_same),
 		cmocka_unit_test(test_resets),
