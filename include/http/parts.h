@@ -72,6 +72,17 @@ struct request {
 	struct buf body;
 };
 
+/* ---- request.c: what a request says of itself -------------------------------------------------
+ */
+
+/* authorization, accept: what stands in the headers of these names, or NULL. */
+void request_init(struct request *r, const char *path, const char *authorization,
+		  const char *accept);
+/* The token is wiped. */
+void request_fini(struct request *r);
+/* It shows the token that is asked for.  Without one to ask for, everybody is known. */
+bool request_is_known(const struct request *r, const struct config *config);
+
 typedef void answered_fn(struct request *r);
 
 /* NULL: there is none. */

@@ -133,20 +133,10 @@ static enum MHD_Result respond_plainly(struct MHD_Connection *connection, unsign
 		       slice_str(text));
 }
 
-static char *token_of(struct MHD_Connection *connection)
+/* NULL: it was not sent. */
+static const char *header_of(struct MHD_Connection *connection, const char *name)
 {
-	const char *said =
-	    MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
-
-	return said && !strncasecmp(said, "Bearer ", 7) ? xstrdup(said + 7) : NULL;
-}
-
-static bool wants_open(struct MHD_Connection *connection)
-{
-	const char *accept =
-	    MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT);
-
-	return accept && strstr(accept, "application/openmetrics-text");
+	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
 }
 
 /* The connection waits; the control thread is told, unless it has been already. */
@@ -196,11 +186,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 		x = xnew(struct exchange);
 		x->http = http;
 		x->connection = connection;
-		x->request.page = page_find(url);
+		request_init(&x->request, url, header_of(connection, MHD_HTTP_HEADER_AUTHORIZATION),
+			     header_of(connection, MHD_HTTP_HEADER_ACCEPT));
 		x->request.history = http->history;
-		x->request.token = token_of(connection);
-		x->request.wants_open = wants_open(connection);
-		list_init(&x->request.link);
 		*memo = x;
 		return MHD_YES;
 	}
@@ -224,11 +212,7 @@ static void on_completed(void *arg PGT_UNUSED, struct MHD_Connection *connection
 
 	if (!x)
 		return;
-	if (x->request.token)
-		mem_wipe(x->request.token, strlen(x->request.token));
-	free(x->request.token);
-	buf_fini(&x->request.policy);
-	buf_fini(&x->request.body);
+	request_fini(&x->request);
 	free(x);
 	*memo = NULL;
 }

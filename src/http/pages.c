@@ -7,8 +7,6 @@
 #include "base/mem.h"
 #include "http/parts.h"
 
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 
 const struct show *const source_shows[NSOURCES] = {
@@ -105,17 +103,6 @@ const struct page *page_find(const char *path)
 	return NULL;
 }
 
-/* Without a token to ask for, everybody is known. */
-static bool is_known(const struct config *config, const char *token)
-{
-	uint8_t digest[sizeof(config->http_token)];
-
-	if (!config->has_http_token)
-		return true;
-	return token && EVP_Digest(token, strlen(token), digest, NULL, EVP_sha256(), NULL) &&
-	       CRYPTO_memcmp(digest, config->http_token, sizeof(digest)) == 0;
-}
-
 /* ---- gathering --------------------------------------------------------------------------------
  */
 
@@ -139,7 +126,7 @@ static void finish(struct control *c, struct serving *serving)
 		return;
 	r->status = 200;
 	r->type = "text/plain; charset=utf-8";
-	r->page->render(r, &serving->tables, is_known(c->config, r->token));
+	r->page->render(r, &serving->tables, request_is_known(r, c->config));
 	for (unsigned i = 0; i < NSOURCES; i++)
 		table_fini(&serving->tables.of[i]);
 	table_fini(&serving->tables.readiness);
@@ -171,7 +158,7 @@ void page_serve(struct control *c, struct request *r, answered_fn *answered)
 {
 	struct serving *serving;
 
-	if (r->page->is_private && !is_known(c->config, r->token)) {
+	if (r->page->is_private && !request_is_known(r, c->config)) {
 		r->status = 401;
 		r->type = "text/plain; charset=utf-8";
 		buf_printf(&r->body, "a bearer token is needed: http_token_file\n");

@@ -50,7 +50,7 @@ static void fail(struct catalog_read *r, const char *why)
 {
 	char text[sizeof(r->failure)];
 
-	snprintf(text, sizeof(text), "%s", why ? why : "the connection was closed");
+	snprintf(text, sizeof(text), "%s", why);
 	if (!r->is_starting) {
 		finish(r, NULL, text);
 		return;
@@ -68,12 +68,21 @@ static void fail_with(struct catalog_read *r, const struct report *error)
 	fail(r, e.text);
 }
 
+/* Whether so many columns came, all of them names; a row that has others says nothing. */
+static bool are_names(const struct slice *columns, unsigned n, unsigned wanted)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (!columns[i].p)
+			return false;
+	return n == wanted;
+}
+
 static void on_relation(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
 			unsigned n)
 {
 	struct catalog_read *r = arg;
 
-	if (n == 2)
+	if (are_names(columns, n, 2))
 		sql_catalog_builder_relation(r->builder, columns[0], columns[1]);
 }
 
@@ -90,7 +99,7 @@ static void on_hidden(struct server *s PGT_UNUSED, void *arg, const struct slice
 {
 	struct catalog_read *r = arg;
 
-	if (n == 4)
+	if (are_names(columns, n, 4))
 		sql_catalog_builder_behind(r->builder, columns[0], columns[1], columns[2],
 					   columns[3]);
 }
@@ -135,7 +144,7 @@ static void on_function(struct server *s PGT_UNUSED, void *arg, const struct sli
 {
 	struct catalog_read *r = arg;
 
-	if (n == 3)
+	if (are_names(columns, n, 3))
 		sql_catalog_builder_function(r->builder, columns[0], columns[1],
 					     !slice_is_equal(columns[2], SLICE("f")));
 }

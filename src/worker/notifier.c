@@ -126,7 +126,7 @@ static void fail(struct notifier *n, const char *why)
 	n->retry_at = now_of(n) + RETRY_PERIOD;
 	if (!n->has_failed)
 		log_warning("events are not notified in database \"%s\" now: %s", database_of(n),
-			    why ? why : "the connection was closed");
+			    why);
 	n->has_failed = true;
 }
 

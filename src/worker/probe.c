@@ -106,7 +106,6 @@ static void give_up(struct probe *p, const char *why, bool is_sure)
 	if (s)
 		server_drop(s);
 	assess_nodes(p->watch);
-	why = why ? why : "the connection was closed";
 	if (node->health.is_out)
 		assess_set_role(p, is_primary_unasked(p) ? NODE_PRIMARY : NODE_DOWN, why);
 	else

@@ -86,7 +86,7 @@ static void fail(struct secret_link *sl, const char *why)
 	usec_t now = secret_source_now(sl->source);
 	bool is_news = !*sl->failure && (!sl->said_at || now - sl->said_at >= QUIET_PERIOD);
 
-	snprintf(sl->failure, sizeof(sl->failure), "%s", why ? why : "the connection was closed");
+	snprintf(sl->failure, sizeof(sl->failure), "%s", why);
 	if (!is_news)
 		return;
 	sl->said_at = now;

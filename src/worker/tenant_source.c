@@ -199,7 +199,7 @@ static void fail(struct tenant_source *ts, const char *why)
 {
 	bool is_news = !*ts->failure;
 
-	snprintf(ts->failure, sizeof(ts->failure), "%s", why ? why : "the connection was closed");
+	snprintf(ts->failure, sizeof(ts->failure), "%s", why);
 	if (is_news)
 		event_say(EVENT_tenant_query, &(struct log_about){ .database = database_of(ts) },
 			  "tenant_query: %s; the tenants known so far stay", ts->failure);

@@ -23,6 +23,8 @@ class Parser:
 
 
 PARSERS = {
+    "fuzz_answers": Parser(["worker/catalog_read.c", "worker/patroni.c", "worker/probe.c", "worker/secret_link.c",
+                            "worker/tenant_source.c"], []),
     "fuzz_classify": Parser(["sql/classify.c", "sql/grammar.c", "sql/resets.c"], ["classify", "scan"],
                             ["sql/words.def"]),
     "fuzz_command": Parser(["admin/command.c"], ["console_parse"], ["admin/commands.def"]),
@@ -31,7 +33,9 @@ PARSERS = {
     "fuzz_frame": Parser(["wire/report.c"], []),
     "fuzz_jwt": Parser(["auth/jwt.c", "base/json_read.c"], ["jwt"]),
     "fuzz_hba": Parser(["auth/hba.c", "auth/networks.c", "auth/ident.c", "auth/fields.c"], ["hba", "networks"]),
+    "fuzz_http": Parser(["http/request.c"], []),
     "fuzz_identity": Parser(["client/identity.c"], []),
+    "fuzz_ledger": Parser(["tenant/ledger.c"], ["ledger"]),
     "fuzz_lex": Parser(["sql/lex.c", "sql/lex_value.c"], ["lex", "scan"]),
     # Sessions as a whole, of which much comes with time and nodes that it has not.
     "fuzz_relay": Parser([], [], ["sql/words.def"]),

@@ -117,6 +117,10 @@ OTHER_FILES += [b"[pgturnstile]\nauth_type = hba\nauth_hba_file = no-such-file\n
                 b"postgres://u:p@[::1]:1,h/d?sslmode=require&x=y\0[::1]:7000", b"postgres://h\0:1", b"postgres://u@h/d\0*:1",
                 b"postgres://u@h%zz/d\0localhost:x", b"postgres://u@[h]\0::1"]
 
+HTTP = [b"\0".join((path, authorization, accept)) for path in (b"/metrics", b"/", b"/healthz?x", b"metrics")
+        for authorization in (b"Bearer 0123456789abcdef", b"bearer 0123456789abcdee", b"Bearer ", b"Basic eA==", b"\1")
+        for accept in (b"application/openmetrics-text;version=1.0.0,text/plain", b"*/*", b"\1")]
+
 RULES = [b"local all all peer map=m # c\nhost db,\"a b\" u 10.0.0.0/8 md5\nhostssl sameuser @f ::1/128 cert\n"
          b"hostnossl replication all samenet reject\n\0u, \"v\"\n@f w",
          b"host all +g 10.0.0.1 255.0.0.0 trust\nhostgssenc all all samehost \\\nscram-sha-256\n",
@@ -285,7 +289,98 @@ def passports():
                 for n in (4, 7, 11, 13) for text in (b"", b"a", b"a\0", b"a\0b", one[:-1], one + b"x"))
 
 
+def answered(how, *records):
+    """Records of fuzz_answers.c; fields stand behind the letter, None for NULL."""
+    def fields(values):
+        return b"\xfd".join(b"\1" if value is None else value for value in values)
+    return bytes([how]) + b"".join(letter + fields(values) + b"\xfe" for letter, *values in records)
+
+
+def answers():
+    """Who asks is what nodes are, who users are, who tenants are, and what Patroni says of a node."""
+    def row(*values):
+        return (b"D", *values)
+    done, gone, later, denied = (b".",), (b"X",), (b"L",), (b"E", b"42501permission denied")
+    state = (b"1000", None, b"1", b"8192", b"16777216", b"5")
+    load = (b"1", b"0.5", b"10", b"2", b"0")
+    cluster = [row(b"7", b"t"), done]
+    nodes = [*cluster, *cluster, row(b"f", *state), done, row(b"t", *state), done]
+    catalogs = [done, row(b"public", b"f", b"f"), row(b"public", b"g", b"t"), row(b"one"), done, row(b"public", b"t"),
+                row(b"x"), done, row(b"operator", b"+", b"public", b"f"), row(b"type", b"d", b"public", b"g"),
+                row(b"function", b"h", b"public", b"g"), row(b"x"), done, row(b"prepares", b"f"), row(b"x"), done]
+    # Two nodes say how they are loaded while a third connection reads the catalog, so what is whose is tried.
+    for between in ([row(*load), done, row(*load), done], [denied, denied], [row(b"x"), done, done], []):
+        yield answered(0, *nodes, *between, *catalogs, later, *nodes[4:], later)
+        yield answered(0, *nodes, *catalogs[:1], *between, *catalogs[1:], later)
+    for last in range(1, len(catalogs)):
+        yield answered(0, *nodes, *catalogs[:last], denied, denied, denied, later)
+    yield from (answered(0, *cluster, *cluster, row(role, *changed), done, row(b"t", *state), done, later, row(b"f", *state),
+                         done, gone, later) for role in (b"f", b"t")
+                for changed in (state, (b"40", b"nan", b"0", b"8", b"100", b"1"), (b"1048", b"1e12", b"1", b"1024", b"65536", b"1"),
+                                (b"x" * 50, b"1" * 50, b"ff", None, b"", b"6"), (b"1",)))
+    for answer in (done, gone, denied, later, row(b"9" * 80, b"f"), (b"M", b"Axxxxtext\0\0"), (b"R", b"\0" * 9), row(None, b"t")):
+        yield answered(0, answer, done, *nodes, answer, later, later, *nodes)
+        yield answered(0, *cluster, answer, answer, later, *nodes)
+    scram = next(s for s in SCRAM if s[0] == 4)[1:]
+    asked, pinned = (b"?", b"anna"), done
+    for found in ([row(b"anna", scram), row(None)], [row(b"anna", scram), row(b"3.5")], [row(b"anna", scram), row(b"-1")],
+                  [row(b"anna", None), row(None)], [row(None)], [row(b"eve", b"x"), row(None)], [row(b"anna", b"x" * 3000),
+                  row(b"1" * 70)], [row(b"anna", b"x"), row(b"anna", b"y"), row(None)], [row(b"anna", b"SCRAM-SHA-256$x"),
+                  row(None)], [row(b"anna")], []):
+        yield answered(1, asked, pinned, *found, done, asked, later, asked, *found, done)
+    for error in (b"22021x", b"P0002x", b"42883no such function", b"42P01no such table", b"57P01going"):
+        yield answered(1, asked, pinned, (b"E", error), asked, (b"E", error), later, asked)
+        yield answered(1, asked, (b"E", error), asked, later, pinned)
+    yield from (answered(1, asked, *before, gone, later, asked, later, pinned, (b"?", b"x" * 70)) for before in
+                ((), (pinned,), (pinned, row(b"anna", scram)), (done, done, done)))
+    yield answered(1, asked, (b"?", b"bob"), (b"?", b"eve"), pinned, later, later, (b"M", b"Z" b"I"), (b"R", b"x" * 20))
+    yield answered(1, asked, pinned, row(b"anna", scram), row(b"1e9"), done, (b"?", b"bob"), (b"X",))
+    columns, listening = (b"T", b"tenant", b"business_id"), done
+    for rows in ([columns, row(b"a", b"1"), row(b"b", b"2")], [columns, row(b"acme", b"42"), row(b"a", b"1"), row(b"a", b"2"),
+                 row(b"", b"")], [columns], [], [(b"T", b"a")], [columns, row(b"a")], [columns, *[row(b"t%d" % n, b"1") for n in range(24)]], [(b"T", b"business_id", b"tenant"), row(b"", b"n" * 120)]):
+        yield answered(2, listening, *rows, done, (b"?", b"a"), columns, row(b"a", b"1"), done, (b"?", b"c"), columns,
+                       done, (b"?", b"c"), (b"M", b"A\0\0\0\1pgturnstile_tenants\0\0"), (b"M", b"A\0\0\0\1x\0\0"), later, *rows, done)
+        yield answered(2, listening, *rows, done, (b"?", b"d"), (b"E", b"22P02not a number"), (b"?", b"e"), denied,
+                       (b"?", b"f" * 3000), (b"?", b"42"), (b"?", b"g\0"), later, listening, denied)
+    yield answered(2, denied, columns, row(b"a", b"1"), done, (b"?", b"z"), gone, later, listening, denied, (b"?", b"z"))
+    yield answered(2, (b"?", b"z"), (b"M", b"Z"), (b"R", b"x" * 20), later, gone)
+    known = (listening, columns, row(b"a", b"1"), row(b"b", b"2"), done)
+    yield answered(2, *known, (b"?", b"c"), columns, row(b"a", b"1"), row(b"c", b"1"), done, (b"?", b"d"), (b"M", b"EMno\0\0"), done,
+                   (b"?", b"e"), columns, done, (b"?", b"f"), columns, done, (b"?", b"e"), (b"L", b"\x30"), (b"?", b"e"))
+    for primary in (b"1", b"x"):
+        yield answered(2, (b"P", primary), later, *known, (b"L", b"\3"), (b"?", b"z"), later, (b"P", b"0"), (b"L", b"\3"), *known)
+        yield answered(1, asked, pinned, row(b"anna", scram), row(None), done, (b"P", primary), (b"L", b"\5"), (b"?", b"bob"), pinned, later)
+        yield answered(1, (b"P", primary), (b"L", b"\5"), asked, pinned, row(b"anna", scram), row(None), done, (b"P", b"0"), (b"L", b"\7"), asked)
+    for refusal in (b"28P01no", b"3D000no such database", b"53300too many"):
+        yield answered(0, *nodes, (b"G", refusal), gone, (b"L", b"\4"), (b"G",), (b"L", b"\4"))
+        yield answered(0, (b"G", refusal), gone, gone, (b"L", b"\x28"), (b"G",), later, *nodes)
+        yield answered(1, (b"G", refusal), asked, (b"?", b"other/anna"), (b"L", b"\4"), (b"G",), later, pinned)
+        yield answered(2, *known, gone, (b"G", refusal), (b"L", b"\4"), (b"?", b"z"), (b"G",), later, *known)
+    yield answered(0, *nodes, (b"L", b"\x3f"), (b"M", b"A\0\0\0\1x\0\0"), (b"M", b"D\0\0"), (b"L", b"\1"), *nodes)
+    for said in (b"HTTP/1.0 200 OK\r\n\r\n", b"HTTP/1.1 503 no\r\n\r\n", b"HTTP/1.0 404 ", b"SSH-2.0-OpenSSH", b"HTTP/1.0"):
+        yield answered(3, (b"R", said))
+        yield answered(3, (b"R", said[:5]), (b"R", said[5:]), gone)
+    yield from (answered(3, gone), answered(3, later), answered(3, (b"?",), (b"R", b"HTTP/1.0 200 OK")),
+                answered(3, (b"N",), (b"?",), later), answered(0, *nodes, *catalogs, (b"N",), (b"L", b"\x3f")),
+                answered(0, *nodes, (b"N",), gone, gone, gone, later), answered(1, (b"N",), asked, later),
+                answered(2, *known, (b"G", b" "), gone, (b"L", b"\x3f")), answered(1, (b"G", b" "), asked, (b"L", b"\7")))
+
+
+def answers_under_all():
+    """Each under each configuration of its own: four kinds of who asks."""
+    for seed in answers():
+        yield from (seed, bytes([seed[0] + 4]) + seed[1:])
+
+
+def ledgers(name):
+    lines = [b"490000 17 489984 230 acme\n", b"490000 17 489984 230 a%20b%41\n", b"1 2 3 4 %00\n", b"1 2 3 4 a%2\n",
+             b"1 2 3 4 %zz\n", b"1 2 3\n", b"99999999999999999999 2 3 4 x\n", b"18446744073709551615 2 3 4 x\n", b"x\n",
+             b"1 2 3 4 \n", b"1 2 3 4 " + b"x" * 3100 + b"\n", b"490000 1 489984 1 x", b"1 2  4 x\n", b"1 2 3 4 %a%A0\n"]
+    return [*behind_each(b"\0\1", [*lines, b"".join(lines[:2]), *texts(name)])]
+
+
 SEEDS = {
+    "fuzz_answers": lambda name: answers_under_all(),
     "fuzz_classify": sql,
     "fuzz_command": lambda name: [*commands(), *texts(name)],
     "fuzz_config": lambda name: [*OTHER_FILES, *texts(name), *(p.read_bytes() for p in [*(TOP / "etc").rglob("*.ini"),
@@ -293,9 +388,11 @@ SEEDS = {
     "fuzz_frame": lambda name: [*server_messages(), *client_messages()],
     "fuzz_hba": lambda name: [*behind_each(b"\0\1", texts(name)), *behind_each(b"\0", RULES),
                               *behind_each(b"\1", MAPS)],
+    "fuzz_http": lambda name: HTTP,
     "fuzz_identity": lambda name: (bytes([way]) + HOSTS[(n + way) % len(HOSTS)] + b"\0" + p[4:]
                                    for n, p in enumerate(PACKETS) for way in range(16)),
     "fuzz_jwt": lambda name: [*behind_each(b"\0\1\2", texts(name)), *behind_each(b"\1", TOKENS)],
+    "fuzz_ledger": ledgers,
     "fuzz_lex": sql,
     "fuzz_passport": lambda name: passports(),
     "fuzz_relay": lambda name: plays(),
