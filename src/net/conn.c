@@ -150,9 +150,10 @@ static void keep_borrowed(struct conn *c, size_t n)
 	c->borrowed_len = 0;
 }
 
-static void keep_sent(struct conn *c)
+/* The socket has taken all of its own output. */
+static inline void end_output(struct conn *c)
 {
-	if (c->out->cap <= CONN_KEEP_MAX) {
+	if (c->sent && c->out->cap <= CONN_KEEP_MAX) {
 		*c->sent = c->out;
 		c->out = NULL;
 	} else {
@@ -183,8 +184,8 @@ static PGT_NOINLINE void note_sent(struct conn *c, bool own, size_t n, ssize_t s
 		size_t done = sent > 0 ? (size_t)sent : 0;
 
 		c->active_at = loop_now(c->net->loop);
-		if (c->sent && own && done == n)
-			keep_sent(c);
+		if (own && done == n)
+			end_output(c);
 		else if (own)
 			buf_consume(c->out, done);
 		else
@@ -209,28 +210,33 @@ static PGT_NOINLINE void flush_output(struct conn *c)
 		note_sent(c, own, n, send_bytes(c, p, n));
 }
 
-/* The usual case of flush_output(): what is pending is borrowed and goes out in the clear; as a
- * rule the socket takes all of it.  False: it is another, and nothing was done. */
-static inline bool flush_borrowed(struct conn *c)
+/* The usual case of flush_output(): something is pending and goes out in the clear; as a rule the
+ * socket takes all of it.  False: it is another, and nothing was done. */
+static inline bool flush_plainly(struct conn *c)
 {
-	size_t n = c->borrowed_len;
+	bool own = conn_kept(c->out) > 0;
+	const char *p = own ? buf_head(c->out) : c->borrowed;
+	size_t n = own ? buf_len(c->out) : c->borrowed_len;
 	ssize_t sent;
 
-	if (!n || conn_kept(c->out) || c->tls || c->sent || c->phase != CONN_OPEN)
+	if (!n || c->tls || c->phase != CONN_OPEN)
 		return false;
-	sent = sock_send(c->fd, c->borrowed, n);
+	sent = sock_send(c->fd, p, n);
 	if (sent != (ssize_t)n) {
-		note_sent(c, false, n, sent);
+		note_sent(c, own, n, sent);
 		return true;
 	}
 	c->active_at = loop_now(c->net->loop);
 	c->borrowed_len = 0;
+	if (own)
+		end_output(c);
+	c->sent = NULL;
 	return true;
 }
 
 static inline void flush_and_shut(struct conn *c)
 {
-	if (!c->blocked && !flush_borrowed(c))
+	if (!c->blocked && !flush_plainly(c))
 		flush_output(c);
 	if (c->phase == CONN_LINGERING && !c->said_all && !conn_unsent(c))
 		say_all(c);
