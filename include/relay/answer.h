@@ -45,6 +45,9 @@ enum step answer_broken(struct server *s, const char *why);
 /* What the head of the queue stands for has been answered. */
 void answer_pop(struct server *s);
 
+/* What stands behind a Parse at the head that the server was not asked is answered well. */
+void answer_end_waiting(struct server *s);
+
 /* Servers have other definitions now. */
 void answer_note_ddl(struct server *s);
 

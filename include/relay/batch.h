@@ -30,28 +30,48 @@ void batch_look(struct client *c, struct slice in, struct batch_view *view);
 #define BATCH_DESCRIBE_LEN     7
 #define BATCH_EXECUTE_SYNC_LEN 15
 
-/* How long the batch at the beginning of `in` is if it is as drivers send what they have prepared:
- * Bind, Describe or not, and Execute to the end, of a portal without a name, and Sync; 0: it is
- * another one, or is not here as a whole. */
-static inline size_t batch_lone_len(struct slice in)
+/* How long the batch at the beginning of `in` is, of which bind is the first message, if it is as
+ * drivers send what they run by itself: Bind, Describe or not, and Execute to the end, of a portal
+ * without a name, and Sync; 0: it is another one, or is not here as a whole. */
+static inline size_t batch_len_with(struct slice in, const struct frame *bind)
 {
 	static const char rest[] = "D\0\0\0\6P\0"
 				   "E\0\0\0\11\0\0\0\0\0"
 				   "S\0\0\0\4";
 	const size_t describe = BATCH_DESCRIBE_LEN, all = describe + BATCH_EXECUTE_SYNC_LEN;
-	struct frame f;
+	const char *behind = in.p + bind->len;
 	size_t left;
 
 	_Static_assert(sizeof(rest) - 1 == BATCH_DESCRIBE_LEN + BATCH_EXECUTE_SYNC_LEN,
 		       "the messages are as long as they are");
-	if (frame_peek(in.p, in.n, &f) != FRAME_OK || f.type != MSG_BIND || !frame_is_whole(&f))
+	if (bind->type != MSG_BIND || !frame_is_whole(bind))
 		return 0;
-	left = in.n - f.len;
-	if (left >= all && !memcmp(in.p + f.len, rest, all))
-		return f.len + all;
-	if (left >= all - describe && !memcmp(in.p + f.len, rest + describe, all - describe))
-		return f.len + all - describe;
+	left = in.n - bind->len;
+	if (left >= all && !memcmp(behind, rest, all))
+		return bind->len + all;
+	if (left >= all - describe && !memcmp(behind, rest + describe, all - describe))
+		return bind->len + all - describe;
 	return 0;
+}
+
+static inline size_t batch_lone_len(struct slice in)
+{
+	struct frame f;
+
+	return frame_peek(in.p, in.n, &f) == FRAME_OK ? batch_len_with(in, &f) : 0;
+}
+
+/* The same of what stands behind a Parse without a name, which is here, and uses nothing else:
+ * *bind. */
+static inline size_t batch_len_behind(struct slice in, const struct frame *parse,
+				      struct frame *bind)
+{
+	size_t len;
+
+	in = slice_of(in.p + parse->len, in.n - parse->len);
+	len = frame_peek(in.p, in.n, bind) == FRAME_OK ? batch_len_with(in, bind) : 0;
+	return len && !bind->start[FRAME_HEADER_LEN] && !bind->start[FRAME_HEADER_LEN + 1] ? len
+											   : 0;
 }
 
 #endif

@@ -26,8 +26,8 @@ struct server_statement;
 struct statement;
 
 /* The client's next message is a Parse of st without a name: notes whether what servers have of it
- * may take its place (client.repeats). */
-void repeat_look(struct client *c, struct statement *st);
+ * may take its place (client.repeats).  is_used: what follows is known to bind it. */
+void repeat_look(struct client *c, struct statement *st, bool is_used);
 /* The Parse is about to go to the client's server.  True: something has been sent there, or not
  * even that, in its place.  Takes the reference on st then. */
 bool repeat_parse(struct client *c, struct statement *st);
@@ -36,6 +36,8 @@ void repeat_count(struct client *c, struct statement *st);
 /* What the server has of the client's unnamed statement, or NULL: nothing that could stand in for
  * it. */
 struct server_statement *repeat_find(const struct client *c, const struct statement *st);
+/* The same for a Bind that is sent now. */
+struct server_statement *repeat_require(struct client *c, const struct statement *st);
 /* A statement of the client's batch is bound; NULL: not known. */
 void repeat_on_bind(struct client *c, const struct statement *st);
 /* A notice has come while the server parsed: that is to be heard each time. */

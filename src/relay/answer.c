@@ -88,8 +88,7 @@ static bool is_waiting(const struct server *s)
 	return r && r->way == REPLY_WAIT;
 }
 
-/* What stands behind a Parse that the server was not asked is answered well. */
-static void end_waiting(struct server *s)
+void answer_end_waiting(struct server *s)
 {
 	make_up(s, replies_head(&s->replies));
 	answer_pop(s);
@@ -98,7 +97,7 @@ static void end_waiting(struct server *s)
 static bool head_is(struct server *s, enum reply_kind kind)
 {
 	if (is_waiting(s))
-		end_waiting(s);
+		answer_end_waiting(s);
 	return s->replies.n && replies_head(&s->replies)->kind == kind;
 }
 
@@ -174,7 +173,7 @@ static enum step on_parameters_described(struct server *s, const struct frame *f
 		}
 	}
 	if (waits)
-		end_waiting(s);
+		answer_end_waiting(s);
 	return answer_pass(s, f);
 }
 
@@ -404,7 +403,7 @@ static enum step on_notice(struct server *s, const struct frame *f)
 	if (head && head->kind == REPLY_PARSE)
 		repeat_on_notice(s, head);
 	if (is_waiting(s))
-		end_waiting(s);
+		answer_end_waiting(s);
 	return s->carrying ? answer_swallow(s, f) : answer_pass(s, f);
 }
 

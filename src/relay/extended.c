@@ -139,15 +139,16 @@ static inline bool just_goes_on(const struct client *c)
 	       s->context == c->tenant && s->check != CHECK_HOLDS && !c->is_routed && !c->repeats;
 }
 
+/* len: of the batch, where that is known; or 0. */
 static PGT_NOINLINE enum step begin_or_join(struct client *c, const struct frame *f,
-					    struct statement *lone)
+					    struct statement *lone, size_t len)
 {
 	enum step step =
 	    c->in_batch && c->server ? request_require_settled(c) : start_batch(c, f, lone);
 
 	if (step != STEP_DONE)
 		return step;
-	request_mark_query(c, 0);
+	request_mark_query(c, len);
 	if (!c->in_batch)
 		c->batch_goes_on = c->bound_end = c->batch_ends = c->batch_has_bound = false;
 	c->in_batch = true;
@@ -158,7 +159,7 @@ static PGT_NOINLINE enum step begin_or_join(struct client *c, const struct frame
 static inline enum step join_batch(struct client *c, const struct frame *f, struct statement *lone)
 {
 	if (!just_goes_on(c))
-		return begin_or_join(c, f, lone);
+		return begin_or_join(c, f, lone, 0);
 	fence_on_request(c);
 	return STEP_DONE;
 }
@@ -274,7 +275,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	if (known)
 		statement_ref(known);
 	if (known && !name.n)
-		repeat_look(c, known);
+		repeat_look(c, known, false);
 	step = join_batch(c, f, NULL);
 	if (step != STEP_DONE) {
 		statement_unref(known);
@@ -297,29 +298,6 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	statement_parse(c, name, body, known, &facts);
 	statement_unref(known);
 	return request_skip(c, f);
-}
-
-enum step extended_on_parse(struct client *c, const struct frame *f)
-{
-	struct buf rewritten = { 0 };
-	struct slice name, text;
-	struct reader r;
-	enum step step;
-
-	if (f->len > HOLD_MAX)
-		return on_long_parse(c, f);
-	if (!frame_is_whole(f))
-		return STEP_AGAIN;
-	r = reader_of(frame_body(f));
-	name = read_cstr(&r);
-	text = read_cstr(&r);
-	if (r.failed)
-		return request_protocol_error(c, "invalid Parse message");
-	if (name.n && must_settle(c, name))
-		return STEP_AGAIN;
-	step = run_parse(c, f, name, text, slice_of(r.p, read_left(&r)), &rewritten);
-	buf_fini(&rewritten);
-	return step;
 }
 
 /* The first n bytes of the input, which f begins and is here of, with the name that the server has
@@ -586,7 +564,7 @@ static PGT_NOINLINE enum step bind_rewriting(struct client *c, const struct fram
 	return step;
 }
 
-/* ---- a prepared statement by itself ----------------------------------------------------------
+/* ---- a statement by itself -------------------------------------------------------------------
  */
 
 /* Whether a batch that does nothing but run it is nothing to anybody but those who choose its
@@ -602,7 +580,26 @@ static inline bool is_plain(const struct client *c, const struct statement *st)
 	       !promote_concerns(c) && !audit_is_on(c) && !c->group->set.tenant_context_check;
 }
 
-/* What the handlers of its messages would do with such a batch, which is so long, one by one. */
+/* What the handlers of its messages do with such a batch, from its Bind on: len bytes, of which
+ * those of name are to be others. */
+static PGT_INLINE void put_plain(struct client *c, const struct frame *bind, struct slice name,
+		      struct statement *st, struct slice there, size_t len)
+{
+	const struct slice portal = { "", 0 };
+
+	put_renamed(c, bind, len, name, there);
+	statement_note_portal(c, portal);
+	expect_bind(c);
+	insight_on_bind(c, st, portal, bind);
+	if (len > bind->len + BATCH_EXECUTE_SYNC_LEN)
+		statement_expect_told_portal(c, portal);
+	admit_count(c);
+	replies_push(&c->server->replies,
+		     (struct reply){ .kind = REPLY_EXECUTE, .way = REPLY_PASS, .query = c->bound });
+	expect_end(c);
+}
+
+/* What they would do with one that begins with the Bind of a named statement, one by one. */
 static enum step run_plain(struct client *c, const struct frame *f, struct slice name,
 			   struct statement *st, size_t len)
 {
@@ -623,18 +620,85 @@ static enum step run_plain(struct client *c, const struct frame *f, struct slice
 	c->group->counters.bind_count++;
 	there = statement_require_named(c, st);
 	close_surplus(c);
-	put_renamed(c, f, len, name, there);
-	statement_note_portal(c, portal);
-	expect_bind(c);
-	insight_on_bind(c, st, portal, f);
-	if (describes)
-		statement_expect_told_portal(c, portal);
-	admit_count(c);
-	replies_push(&c->server->replies,
-		     (struct reply){ .kind = REPLY_EXECUTE, .way = REPLY_PASS, .query = c->bound });
-	expect_end(c);
+	put_plain(c, f, name, st, there, len);
 	conn_consume(&c->conn, len);
 	return STEP_DONE;
+}
+
+/* The same of one that begins with the Parse of an unnamed statement for which something on the
+ * server may stand in (client.repeats), and goes on with this Bind, for len bytes.  Where nothing
+ * does, only the Parse is dealt with. */
+static enum step run_unnamed(struct client *c, const struct frame *f, struct slice body,
+			     struct statement *st, const struct frame *bind, size_t len)
+{
+	const struct slice name = { bind->start + FRAME_HEADER_LEN + 1, 0 };
+	const struct server_statement *ss;
+	struct server *s;
+	/* Only a server may have had it, and be dropped for another. */
+	struct statement *held = statement_ref(st);
+	enum step step = begin_or_join(c, f, st, f->len + len);
+
+	if (step == STEP_DONE)
+		statement_parse(c, name, body, st, NULL);
+	statement_unref(held);
+	if (step != STEP_DONE)
+		return request_not_yet(c, step);
+	/* What is closed for being one too many goes behind the Execute. */
+	s = c->server;
+	ss = s->statements.count > c->group->set.max_prepared_statements ? NULL
+									 : repeat_require(c, st);
+	if (!ss)
+		return request_skip(c, f);
+	fence_look_bound(c, st);
+	repeat_on_bind(c, st);
+	c->in_batch = false;
+	put_plain(c, bind, name, st, slice_of(ss->name, ss->name_len), len);
+	conn_consume(&c->conn, f->len + len);
+	return STEP_DONE;
+}
+
+/* A Parse without a name that is here, and so is its batch, of which it is the first: whether all
+ * of it was dealt with at once. */
+static bool goes_by_itself(struct client *c, const struct frame *f, struct slice body,
+			   enum step *step)
+{
+	struct frame bind;
+	size_t len = batch_len_behind(conn_input(&c->conn), f, &bind);
+	struct statement *st = len ? statement_lookup(c, body) : NULL;
+
+	if (!st || st->is_guarded || !is_plain(c, st) || st->meaning != gate_meaning(c))
+		return false;
+	repeat_look(c, st, true);
+	if (!c->repeats)
+		return false;
+	*step = run_unnamed(c, f, body, st, &bind, len);
+	return true;
+}
+
+enum step extended_on_parse(struct client *c, const struct frame *f)
+{
+	struct buf rewritten = { 0 };
+	struct slice name, text;
+	struct reader r;
+	enum step step;
+
+	if (f->len > HOLD_MAX)
+		return on_long_parse(c, f);
+	if (!frame_is_whole(f))
+		return STEP_AGAIN;
+	r = reader_of(frame_body(f));
+	name = read_cstr(&r);
+	text = read_cstr(&r);
+	if (r.failed)
+		return request_protocol_error(c, "invalid Parse message");
+	if (name.n && must_settle(c, name))
+		return STEP_AGAIN;
+	if (!name.n && !c->in_batch && statement_is_mapped(c) &&
+	    goes_by_itself(c, f, slice_of(text.p, text.n + 1 + read_left(&r)), &step))
+		return step;
+	step = run_parse(c, f, name, text, slice_of(r.p, read_left(&r)), &rewritten);
+	buf_fini(&rewritten);
+	return step;
 }
 
 enum step extended_on_bind(struct client *c, const struct frame *f)
@@ -649,7 +713,7 @@ enum step extended_on_bind(struct client *c, const struct frame *f)
 	if (r.failed || must_settle(c, name))
 		return STEP_AGAIN;
 	st = statement_is_mapped(c) ? statement_find(c, name) : NULL;
-	len = c->in_batch || !st ? 0 : batch_lone_len(conn_input(&c->conn));
+	len = c->in_batch || !st ? 0 : batch_len_with(conn_input(&c->conn), f);
 	if (len && name.n && !portal.n && is_plain(c, st))
 		return run_plain(c, f, name, st, len);
 	return bind_rewriting(c, f, portal, name, st, len);

@@ -286,11 +286,9 @@ struct slice statement_require(struct client *c, struct slice name, struct buf *
 		ss = placed_require(c, st);
 		return slice_of(ss->name, ss->name_len);
 	}
-	ss = !name.n && st ? repeat_find(c, st) : NULL;
-	if (ss) {
-		ss->runs++;
+	ss = !name.n && st ? repeat_require(c, st) : NULL;
+	if (ss)
 		return slice_of(ss->name, ss->name_len);
-	}
 	if (!name.n) {
 		require_unnamed(c, st);
 		return slice_of("", 1);

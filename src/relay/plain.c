@@ -103,6 +103,14 @@ static inline bool take(struct server *s, const struct reply *head, const struct
 	return true;
 }
 
+/* Whether an unnamed statement for which another stands in has just been bound. */
+static inline bool is_bound_instead(const struct server *s, struct slice in)
+{
+	return s->replies.n > 1 && replies_at(&s->replies, 0)->way == REPLY_WAIT &&
+	       replies_at(&s->replies, 1)->kind == REPLY_BIND && in.n >= FRAME_HEADER_LEN &&
+	       *in.p == MSG_BIND_COMPLETE;
+}
+
 bool plain_pass(struct server *s)
 {
 	struct client *c = s->client;
@@ -113,6 +121,8 @@ bool plain_pass(struct server *s)
 
 	if (!is_plain(s, c))
 		return in.n;
+	if (is_bound_instead(s, in))
+		answer_end_waiting(s);
 	while ((head = replies_head(&s->replies)) && is_plain_reply(head) &&
 	       frame_peek(in.p + n, in.n - n, &f) == FRAME_OK && frame_is_whole(&f)) {
 		s->answered += f.len;

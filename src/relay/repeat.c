@@ -162,7 +162,7 @@ static unsigned due_after(const struct client *c, const struct statement *st)
 	return c->group->set.auto_prepare_after << st->patience;
 }
 
-void repeat_look(struct client *c, struct statement *st)
+void repeat_look(struct client *c, struct statement *st, bool is_used)
 {
 	c->repeats = false;
 	if (st->seen < due_after(c, st) || !c->group->set.auto_prepare || !is_at_start(c))
@@ -171,7 +171,7 @@ void repeat_look(struct client *c, struct statement *st)
 	c->repeats = !c->was_rescued && !c->rare->listening && !c->begin_failed && !c->begin_due &&
 		     !c->path_unsure && !c->resets && !attach_keeps(c) && is_steady(c, st) &&
 		     (!st->nnames || st->steadiness == SQL_STEADY) && is_plain_session(c) &&
-		     is_used_next(c, st);
+		     (is_used || is_used_next(c, st));
 }
 
 static bool is_stale(const struct server *s, const struct server_statement *ss)
@@ -268,6 +268,17 @@ struct server_statement *repeat_find(const struct client *c, const struct statem
 		return NULL;
 	ss = placed_find(c->server, st);
 	return ss && ss->serial == own->unnamed_serial && !has_run_out(ss) ? ss : NULL;
+}
+
+struct server_statement *repeat_require(struct client *c, const struct statement *st)
+{
+	struct server_statement *ss = repeat_find(c, st);
+
+	c->server->bound = 0;
+	c->server->bound_portal = 0;
+	if (ss)
+		ss->runs++;
+	return ss;
 }
 
 void repeat_on_bind(struct client *c, const struct statement *st)

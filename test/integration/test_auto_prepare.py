@@ -300,6 +300,37 @@ def test_i3_errors_arise_where_they_would(app, pair):
     pair.say(*[ask(change, -1) + SYNC] * 2, ask(change, 1) + SYNC, raw.bind("", "", [7]) + SYNC)
 
 
+BY_ITSELF = ask(READ, 7) + SYNC
+
+
+@pytest.mark.parametrize("request_", [
+    raw.parse("", READ) + raw.bind("", "auto_other", [2]) + raw.describe("P") + raw.execute() + SYNC,
+    raw.parse("", READ) + raw.bind("", "auto_none", [2]) + raw.describe("P") + raw.execute() + SYNC,
+    raw.parse("", READ) + raw.bind("portal", "", [2]) + raw.describe("P") + raw.execute() + SYNC,
+    raw.parse("", READ) + raw.bind("", "", [2]) + raw.execute("", 1) + SYNC,
+    raw.parse("", READ) + raw.bind("", "", [2]) + raw.execute() + SYNC,
+    raw.parse("", READ) + raw.message("B", b"\0\0") + raw.describe("P") + raw.execute() + SYNC,
+    raw.parse("", READ) + raw.message("B", b"\0\0\0\7\0") + raw.execute() + SYNC,
+], ids=range(7))
+def test_i3_what_looks_like_a_batch_that_is_known(pair, request_):
+    """A Parse, its Bind and all behind it are told apart by their bytes where they can be."""
+    pair.say(raw.parse("auto_other", "SELECT note || '!' FROM auto_rows WHERE id = $1") + SYNC)
+    pair.warm(BY_ITSELF)
+    pair.say(*[request_, BY_ITSELF] * 3)
+
+
+def test_i3_a_known_batch_with_others_behind_it(pair):
+    pair.warm(BY_ITSELF)
+    pair.say(ask(READ, 8) + SYNC, raw.bind("", "", [9]) + raw.describe("P") + raw.execute() + SYNC,
+             raw.describe("S") + SYNC)
+    for side in pair.direct, pair.through:
+        side.send(BY_ITSELF + raw.query("BEGIN") + BY_ITSELF + raw.query("COMMIT") + BY_ITSELF[:-7])
+        side.send(BY_ITSELF[-7:])
+    answers = [essence([m for _ in range(5) for m in side.until("Z")])
+               for side in (pair.direct, pair.through)]
+    assert answers[0] == answers[1]
+
+
 def test_i3_one_that_fails_is_not_prepared_for_a_while(pair):
     pair.warm(ask(READ, 7) + SYNC)
     pair.say(*[ask(READ, "x") + SYNC] * 60)

@@ -110,6 +110,38 @@ def test_i4_batches_that_write_do_too(pair, turnstile):
             assert answered_by(client) == primary.port
 
 
+def answered_here(t):
+    """Parses of unnamed statements."""
+    return sum(row["auto_parses"] for row in t.admin("SHOW SAVINGS")
+               if row["database"] == APP_DATABASE)
+
+
+def test_i4_an_unnamed_statement_that_repeats_is_a_write_each_time(pair, turnstile):
+    """What is prepared behind its back, and what is sent for it at once, raises the fence too."""
+    primary, replica = pair
+    t = turnstile(routed(pair, {"auto_prepare_after": 2}))
+    request = (raw.parse("", WRITE), raw.bind(), raw.describe("P"), raw.execute(), raw.sync())
+    with log_in(t) as client:
+        settled(t, client, pair)
+
+        def write():
+            client.send(*request)
+            client.until("Z")
+
+        def is_answered_here():
+            """Not each time: what is old is prepared anew."""
+            wait_routed(client, replica)
+            write()
+            wait_routed(client, replica)
+            before = answered_here(t)
+            with stopped(replica):
+                write()
+                assert answered_by(client) == primary.port
+            return answered_here(t) > before
+
+        wait_until(is_answered_here, 60, "what was prepared is used")
+
+
 def test_i4_a_commit_is_fenced_before_its_string_has_ended(pair, turnstile):
     """Its tag is passed on while the rest of the string still runs."""
     primary, replica = pair
