@@ -116,8 +116,8 @@ class Run:
     def warm_up(self, scenario, at):
         """Logins, and what is done the first time only, are in no round."""
         if at:
-            probe.load(self.bench, at[1], scenario, self.options.clients,
-                       **(self.amount() if self.options.quick else {"seconds": 1}))
+            per_client = 2 if self.options.quick else SCENARIOS[scenario].per_client or 50
+            probe.load(self.bench, at[1], scenario, self.options.clients, per_client=per_client)
 
     def amount(self):
         """How long a round is."""
