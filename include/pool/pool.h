@@ -19,6 +19,7 @@
 #include "pool/node_times.h"
 #include "pool/params.h"
 #include "pool/turns.h"
+#include "route/logins.h"
 #include "stats/counters.h"
 #include "tenant/shared.h"
 #include "tenant/tenant.h"
@@ -54,10 +55,11 @@ struct slot {
 	struct list link;
 	struct pool *pool;
 	enum slot_state state;
-	usec_t since;        /* in this state */
-	usec_t made_at;      /* when the connection was started */
-	unsigned generation; /* of the pool, when it was made */
-	struct turn turn;    /* of the tenant whose client has it, in a shared pool */
+	usec_t since;             /* in this state */
+	usec_t made_at;           /* when the connection was started */
+	unsigned generation;      /* of the pool, when it was made */
+	struct turn turn;         /* of the tenant whose client has it, in a shared pool */
+	struct login_place login; /* while it logs in */
 };
 
 /* A place in a queue; it is there for as long as somebody stands in it. */
@@ -85,11 +87,13 @@ struct pool {
 	struct list
 	    holding;       /* of relay.holding, while it keeps servers for who comes back at once */
 	struct list mates; /* a ring: the pools that pool_size counts together with this one */
-	uint64_t given_count; /* of a lane: servers given to clients … */
-	uint64_t wait_time;   /* … for which those have waited so long */
-	usec_t retry_at;      /* no connect before: server_login_retry after a failure */
-	unsigned comebacks;   /* of its node, that it knows of */
-	bool login_failed;    /* the last attempt was answered by a refusal: .error tells */
+	uint64_t given_count;         /* of a lane: servers given to clients … */
+	uint64_t wait_time;           /* … for which those have waited so long */
+	usec_t retry_at;              /* no connect before: server_login_retry after a failure */
+	struct login_wait login_wait; /* its place in the queue of its node … */
+	bool awaits_login;            /* … where it stands: no connect before it is its turn */
+	unsigned comebacks;           /* of its node, that it knows of */
+	bool login_failed;            /* the last attempt was answered by a refusal: .error tells */
 	struct err error;
 };
 
@@ -131,12 +135,13 @@ struct group {
 	struct hlink link; /* in the worker's table */
 	uint64_t key_hash;
 	struct net *net;
-	void *owner;           /* the relay */
-	uint32_t serial;       /* of the relay: no two groups have the same one */
-	char *name;            /* of the database, as clients say it */
-	char *dbname;          /* as the server says it */
-	char *user;            /* on the server */
-	struct tenant *tenant; /* whose the pools are, or NULL */
+	void *owner;             /* the relay */
+	struct login_desk *desk; /* of its thread */
+	uint32_t serial;         /* of the relay: no two groups have the same one */
+	char *name;              /* of the database, as clients say it */
+	char *dbname;            /* as the server says it */
+	char *user;              /* on the server */
+	struct tenant *tenant;   /* whose the pools are, or NULL */
 	bool has_tenants; /* tenant_by says so: sessions must not change the tenant's setting */
 	bool is_shared;   /* … and any of them uses the pools */
 	enum replication replication;
@@ -211,8 +216,8 @@ bool pool_has_room(const struct pool *pool, usec_t now);
  * connections should make room. */
 bool group_is_starved(const struct group *group, usec_t now);
 /* Reserves the right to one more connection: of the pool (the reserve counts when a client has
- * waited long enough), the database, the user, the tenant.  False: a limit is reached; nothing is
- * reserved. */
+ * waited long enough), the database, the user, the tenant.  False: a limit is reached, or too many
+ * log in to its node now, and the pool waits for its turn (.awaits_login); nothing is reserved. */
 bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now);
 /* The only writer of slot->state: moves it between the lists.  To SLOT_CLOSED gives back what was
  * reserved. */

@@ -14,6 +14,7 @@
 
 #include "base/hash.h"
 #include "client/client.h"
+#include "net/mailbox.h"
 #include "pool/pool.h"
 #include "server/server.h"
 #include "stats/slow.h"
@@ -35,6 +36,8 @@ struct relay {
 	struct tls_context *server_tls; /* or NULL; a reference */
 	struct resolver *resolver;
 	struct mailbox *mailbox; /* of the thread */
+	struct login_desk desk;  /* of its pools that wait for their turn to log in … */
+	struct mail login_mail;  /* … of which this tells */
 	struct sql_classifier *classifier;
 	struct sql_shapes *shapes; /* facts of Queries, by client.env_key */
 	struct queries queries;    /* what statements of each shape cost, see insight.h … */

@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+struct logins;
 struct shared;
 struct sql_catalog;
 struct sql_leaving;
@@ -35,6 +36,7 @@ const char *node_role_name(enum node_role role);
 struct node {
 	char *host;
 	uint16_t port;
+	struct logins *logins;     /* under way there, for whichever database */
 	_Atomic unsigned weight;   /* its share of reads; 0: none */
 	atomic_bool is_near;       /* in this process's zone */
 	_Atomic int role;          /* enum node_role */

@@ -6,6 +6,7 @@
  * is shown as the configuration has it.
  */
 #include "admin/parts.h"
+#include "route/logins.h"
 #include "route/nodes.h"
 #include "worker/sets.h"
 
@@ -41,7 +42,10 @@
 	X(BIGINT, FIRST, blocks_hit,                                                               \
 	  "Blocks that its server found in its cache; NULL: not known.")                           \
 	X(BIGINT, FIRST, blocks_read, "Blocks that it did not find there.")                        \
-	X(BIGINT, FIRST, deadlocks, "Deadlocks that it has seen.")
+	X(BIGINT, FIRST, deadlocks, "Deadlocks that it has seen.")                                 \
+	X(INT, FIRST, logins, "Logins under way to its server, of all databases.")                 \
+	X(INT, FIRST, login_waits,                                                                 \
+	  "Pools that wait for their turn there (server_login_concurrency).")
 LAYOUT_DEFINE(node, NODE_COLUMNS);
 
 static int64_t known(int64_t value)
@@ -85,6 +89,7 @@ static void node_row(struct node_set *set, unsigned i, usec_t now, struct table 
 	uint64_t position = node->position, system = node->system;
 	uint32_t timeline = node->timeline;
 	int64_t process = node->process;
+	struct logins_count logins = logins_count(node->logins);
 	char error[sizeof(node->error)], lsn[24], name[24];
 
 	snprintf(lsn, sizeof(lsn), "%X/%X", (unsigned)(position >> 32), (unsigned)position);
@@ -119,7 +124,9 @@ static void node_row(struct node_set *set, unsigned i, usec_t now, struct table 
 					 .lock_wait = known(node->lock_wait),
 					 .blocks_hit = known(node->blocks_hit),
 					 .blocks_read = known(node->blocks_read),
-					 .deadlocks = known(node->deadlocks) });
+					 .deadlocks = known(node->deadlocks),
+					 .logins = logins.under_way,
+					 .login_waits = logins.waiting });
 }
 
 static void add_known(struct control *c, struct table *t)

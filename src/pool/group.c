@@ -57,6 +57,7 @@ void pool_init(struct pool *pool, struct group *group, unsigned node)
 
 void pool_fini(struct pool *pool)
 {
+	login_wait_leave(&pool->login_wait, loop_now(pool->group->net->loop));
 	list_del(&pool->holding);
 	turns_free(pool->turns);
 }

@@ -7,6 +7,7 @@
 #include "pool/pool.h"
 
 #include "base/mem.h"
+#include "route/nodes.h"
 
 #include <stdlib.h>
 
@@ -79,12 +80,9 @@ bool pool_has_room(const struct pool *pool, usec_t now)
 	return !limit || n < limit;
 }
 
-bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now)
+/* One more of each count that spans groups, or of none. */
+static bool take_of_all(struct group *group, usec_t now)
 {
-	struct group *group = pool->group;
-
-	if (!pool_has_room(pool, now))
-		return false;
 	if (!slot_take(&group->database_shared->servers, group->set.max_db_connections))
 		return starve(group->database_shared, now);
 	if (!slot_take(&group->user_shared->servers, group->set.max_user_connections)) {
@@ -97,12 +95,34 @@ bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now)
 		slot_give_back(&group->user_shared->servers);
 		return starve(group->tenant->shared, now);
 	}
+	return true;
+}
+
+/* Whether it may log in to its node now; else its thread is told when. */
+static bool has_turn_to_log_in(struct pool *pool, struct slot *slot, usec_t now)
+{
+	struct group *group = pool->group;
+
+	pool->awaits_login =
+	    !logins_begin(group->nodes->nodes[pool->node].logins, &slot->login, &pool->login_wait,
+			  group->desk, group->database_shared, now);
+	return !pool->awaits_login;
+}
+
+bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now)
+{
 	*slot = (struct slot){ .pool = pool,
 			       .state = SLOT_LOGIN,
 			       .since = now,
 			       .made_at = now,
 			       .generation = pool->generation };
 	list_init(&slot->link);
+	if (!pool_has_room(pool, now) || !has_turn_to_log_in(pool, slot, now))
+		return false;
+	if (!take_of_all(pool->group, now)) {
+		login_end(&slot->login, now);
+		return false;
+	}
 	list_push_back(&pool->slots[SLOT_LOGIN], &slot->link);
 	pool->count[SLOT_LOGIN]++;
 	return true;
@@ -123,6 +143,7 @@ void slot_become(struct slot *slot, enum slot_state next, usec_t now)
 	PGT_ASSERT(legal_next[slot->state] & (1u << next));
 	list_del(&slot->link);
 	pool->count[slot->state]--;
+	login_end(&slot->login, now);
 	slot->state = next;
 	slot->since = now;
 	if (next == SLOT_CLOSED) {

@@ -13,6 +13,9 @@
 
 #include <stdio.h>
 
+/* A login that has lasted so long when its node comes back began before it went. */
+#define HANGING USEC_PER_SEC
+
 /* Somebody would send who waits here away again, or who waits here would come back at once. */
 static bool waits_in_vain(const struct pool *pool)
 {
@@ -68,6 +71,16 @@ static void welcome(struct pool *pool)
 	pool->login_failed = false;
 }
 
+/* A login that hung when the node went may never hear of it. */
+static void drop_hanging(struct pool *pool)
+{
+	usec_t now = loop_now(pool->group->net->loop);
+
+	LIST_FOREACH_SAFE (at, &pool->slots[SLOT_LOGIN])
+		if (now - container_of(at, struct slot, link)->since > HANGING)
+			server_drop(server_of(at));
+}
+
 static void follow(struct pool *pool)
 {
 	const struct node *node = &pool->group->nodes->nodes[pool->node];
@@ -76,6 +89,7 @@ static void follow(struct pool *pool)
 	if (comebacks != pool->comebacks) {
 		pool->comebacks = comebacks;
 		welcome(pool);
+		drop_hanging(pool);
 	}
 	if (pool->nwaiting && waits_in_vain(pool))
 		supply_scatter_waiters(pool);

@@ -58,6 +58,7 @@ void hub_free(struct hub *hub)
 		return;
 	PGT_ASSERT(!hub_is_used(hub) && !hub->channels.count);
 	hmap_fini(&hub->channels);
+	pool_fini(&hub->pool);
 	hub->group->hub = NULL;
 	free(hub);
 }

@@ -136,6 +136,7 @@ void relay_reconfigure(struct relay *r, struct config *config, struct tls_contex
 	sql_classifier_set_parse_max(r->classifier, config->global.parse_max_size);
 	tenants_configure(&r->tenants, config);
 	insight_configure(r);
+	logins_configure(config->global.server_login_concurrency, loop_now(r->net->loop));
 	whose_forget_said(r);
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		reconfigure(container_of(l, struct group, link), config);

@@ -34,6 +34,8 @@ void relay_init(struct relay *r, struct net *net, struct config *config,
 			     .server_tls = server_tls ? tls_context_ref(server_tls) : NULL,
 			     .resolver = resolver,
 			     .mailbox = mailbox };
+	login_desk_init(&r->desk, supply_tell);
+	logins_configure(config->global.server_login_concurrency, now_of(r));
 	r->classifier = sql_classifier_new(CLASSIFIER_ENTRIES, config->global.parse_max_size);
 	r->shapes = sql_shapes_new();
 	insight_init(r);
@@ -82,6 +84,7 @@ static struct group *make_group(struct relay *r, const struct group_key *key,
 		      nodes, node_times_get(&r->node_times, &r->latency_clock, nodes));
 
 	group->owner = r;
+	group->desk = &r->desk;
 	group->serial = ++r->last_group;
 	join_others(r, group, *key);
 	hmap_insert(&r->groups, &group->link, group->key_hash);

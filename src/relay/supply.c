@@ -7,7 +7,9 @@
  * attach.c's.
  */
 #include "base/log.h"
+#include "net/mailbox.h"
 #include "relay/early.h"
+#include "relay/hub.h"
 #include "relay/parts.h"
 #include "relay/promote.h"
 #include "relay/rescue.h"
@@ -49,10 +51,13 @@ bool supply_open(struct pool *pool, const struct client *c, const struct server_
 	struct group *group = pool->group;
 	struct relay *r = group->owner;
 	struct node *node = &group->nodes->nodes[pool->node];
-	struct server *s = server_new(pool, group->net, on);
+	struct server *s;
 	struct buf options = { 0 };
 	struct server_target target;
 
+	if (pool->awaits_login)
+		return false;
+	s = server_new(pool, group->net, on);
 	if (!pool_reserve(pool, &s->slot, now)) {
 		server_discard(s);
 		return false;
@@ -118,9 +123,45 @@ void supply_open_spare(struct pool *pool, usec_t now)
 
 void supply_keep_minimum(struct pool *pool, usec_t now)
 {
-	if (!attach_is_paused(pool) && now >= pool->retry_at &&
-	    pool_size(pool) < pool->set->min_pool_size)
+	if (pool->set->min_pool_size && pool->group->nclients &&
+	    (int)pool->node == node_set_primary(pool->group->nodes) && !attach_is_paused(pool) &&
+	    now >= pool->retry_at && pool_size(pool) < pool->set->min_pool_size)
 		open_server(pool, now);
+}
+
+/* ---- its turn to log in -----------------------------------------------------------------------
+ */
+
+/* What it wanted to connect for may be over: then others get its place. */
+static void use_turn(struct pool *pool, usec_t now)
+{
+	struct hub *hub = pool->group->hub;
+
+	pool->awaits_login = false;
+	if (hub && pool == &hub->pool) {
+		hub_open(hub, now);
+	} else {
+		supply_serve_waiters(pool, now);
+		supply_keep_minimum(pool, now);
+		learn_hurry(pool, now);
+	}
+	if (!pool->awaits_login)
+		login_wait_leave(&pool->login_wait, now);
+}
+
+static void deliver_turns(struct mail *mail, void *receiver PGT_UNUSED)
+{
+	struct relay *r = container_of(mail, struct relay, login_mail);
+
+	for (struct login_wait *w; (w = login_desk_next(&r->desk));)
+		use_turn(container_of(w, struct pool, login_wait), loop_now(r->net->loop));
+}
+
+void supply_tell(struct login_desk *desk)
+{
+	struct relay *r = container_of(desk, struct relay, desk);
+
+	mailbox_post(r->mailbox, &r->login_mail, deliver_turns);
 }
 
 /* Sessions begin with what those on the primary do: a standby may be configured otherwise. */

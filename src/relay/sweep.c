@@ -316,8 +316,7 @@ static void sweep_pool(struct pool *pool, usec_t now)
 		turns_sweep(pool->turns, now);
 	attach_use_idle(pool);
 	supply_serve_waiters(pool, now);
-	if (pool->group->nclients && (int)pool->node == node_set_primary(pool->group->nodes))
-		supply_keep_minimum(pool, now);
+	supply_keep_minimum(pool, now);
 }
 
 /* A group that nobody uses is kept, as it will be used again, unless told otherwise. */
@@ -354,6 +353,7 @@ static void sweep_group(struct relay *r, struct group *group, usec_t now)
 void relay_sweep(struct relay *r, usec_t now)
 {
 	latency_clock_sweep(&r->latency_clock, now);
+	logins_sweep(now);
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		sweep_group(r, container_of(l, struct group, link), now);
 	if (r->give)

@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "route/logins.h"
 #include "sql/catalog.h"
 #include "sql/leaving.h"
 #include "tenant/shared.h"
@@ -61,6 +62,7 @@ struct node_set *node_set_new(const char *database, const struct node_conf *node
 	for (size_t i = 0; i < n; i++) {
 		set->nodes[i].host = xstrdup(nodes[i].host);
 		set->nodes[i].port = nodes[i].port;
+		set->nodes[i].logins = logins_get(nodes[i].host, nodes[i].port);
 		set->nodes[i].weight = nodes[i].weight;
 		set->nodes[i].zone = xstrdup(nodes[i].zone);
 		set->nodes[i].said_weight = -1;
@@ -85,6 +87,7 @@ void node_set_unref(struct node_set *set)
 	sql_catalog_unref(set->catalog);
 	sql_leaving_unref(set->leaving);
 	for (unsigned i = 0; i < set->n; i++) {
+		logins_put(set->nodes[i].logins);
 		free(set->nodes[i].host);
 		free(set->nodes[i].zone);
 	}
