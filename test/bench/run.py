@@ -69,6 +69,7 @@ class Run:
 
     def once(self, entry, key, what, measure, *arguments):
         if entry.get(key) is None:
+            tell(what)
             entry[key] = self.attempt(what, measure, *arguments)
             self.save()
 
@@ -91,9 +92,12 @@ class Run:
             if group:
                 self.rounds(group)
 
-    def missing_rounds(self, scenario):
-        return any(len(self.entry(scenario, name)["rounds"]) < self.options.rounds
+    def has_round(self, scenario, i):
+        return all(self.entry(scenario, name)["rounds"][i:i + 1] not in ([], [None])
                    for name in self.targets_of(scenario))
+
+    def missing_rounds(self, scenario):
+        return not all(self.has_round(scenario, i) for i in range(self.options.rounds))
 
     def rounds(self, group):
         """All targets of the group stand there, one at a time is loaded."""
@@ -129,15 +133,14 @@ class Run:
     def round(self, scenario, i, standing):
         """The order turns with each round, so that none always comes first."""
         targets = self.targets_of(scenario)
-        if all(len(self.entry(scenario, name)["rounds"]) > i for name in targets):
+        if self.has_round(scenario, i):
             return
         tell(f"{scenario}: round {i + 1} of {self.options.rounds}")
         turn = i % len(targets)
         for name in targets[turn:] + targets[:turn]:
-            del self.entry(scenario, name)["rounds"][i:]
-            self.entry(scenario, name)["rounds"].append(
+            self.entry(scenario, name)["rounds"][i:i + 1] = [
                 self.attempt(f"{scenario}, {name}, round {i + 1}", self.figures, scenario,
-                             standing[name]))
+                             standing[name])]
         self.save()
 
     def figures(self, scenario, at):
@@ -154,7 +157,6 @@ class Run:
         for scenario in self.scenarios_of("instructions"):
             for name in self.targets_of(scenario):
                 if name != "direct":
-                    tell(f"{scenario}: instructions of {name}")
                     self.once(self.entry(scenario, name), "instructions",
                               f"{scenario}, {name}, instructions", probe.instructions, self.bench,
                               name, scenario, self.options.clients, self.options.transactions)
@@ -165,15 +167,14 @@ class Run:
                 continue
             ways = self.results["insight"].setdefault(scenario, {})
             for way, settings in INSIGHT.items():
-                tell(f"{scenario}: instructions with insight {way}")
                 self.once(ways, way, f"{scenario}, insight {way}", probe.instructions, self.bench,
                           "routed", scenario, self.options.clients, self.options.transactions,
                           settings)
 
     def idle(self):
         for name in filter(self.bench.has, ("floor", "pgbouncer", "pgturnstile")):
-            tell(f"memory of {self.options.idle_clients} idle clients: {name}")
-            self.once(self.results["idle"], name, f"idle, {name}", self.idle_memory, name)
+            self.once(self.results["idle"], name, f"memory of idle clients, {name}",
+                      self.idle_memory, name)
 
     def idle_memory(self, name):
         with self.bench.target(name) as (pid, port):
