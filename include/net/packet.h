@@ -42,10 +42,17 @@ bool packet_wait(int fd, usec_t patience, struct buf *bytes, int *passed, struct
 struct packets;
 
 struct packet_events {
-	/* Takes the descriptor, or -1.  It may stop the packets. */
+	/* Takes the descriptor, or -1: there was none, or too many, or no room for it here.  It may
+	 * stop the packets. */
 	void (*came)(struct packets *p, struct slice bytes, int passed);
 	/* The other process has closed its end, or is gone: packets_stop() it. */
 	void (*ended)(struct packets *p);
+};
+
+enum packet_fate {
+	PACKET_SENT,  /* the other process has it, even if this one dies */
+	PACKET_LATER, /* the other process does not take more now */
+	PACKET_LOST,  /* the other process is gone */
 };
 
 struct packets {
@@ -62,6 +69,8 @@ void packets_start(struct packets *p, struct loop *loop, int fd, const struct pa
 /* Takes the descriptor, or -1.  What cannot be sent now is sent later; nothing, when it is not
  * watched. */
 void packets_send(struct packets *p, struct slice bytes, int passed);
+/* Sends it now or not at all. */
+enum packet_fate packets_send_now(struct packets *p, struct slice bytes);
 /* Closes it, with what was not sent, which is wiped.  Harmless for one that is not watched. */
 void packets_stop(struct packets *p);
 

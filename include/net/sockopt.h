@@ -44,5 +44,9 @@ bool sock_unix_addr(const char *dir, uint16_t port, struct sockaddr_un *out, soc
 /* Takes the file of a socket of this type (SOCK_…) away that nobody listens on any more.  False: *e
  * (F0000) tells that somebody does, or why it cannot. */
 bool sock_remove_stale(int type, const struct sockaddr_un *addr, socklen_t len, struct err *e);
+bool sock_remove_stale_at(int type, const char *path, struct err *e);
+
+/* False: the path is too long (*e). */
+bool sock_set_path(struct sockaddr_un *addr, const char *path, struct err *e);
 
 #endif

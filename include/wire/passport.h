@@ -46,6 +46,7 @@
 
 #define PASSPORT_KEEPS_SEQUENCE  1 /* it has asked for currval() or lastval() */
 #define PASSPORT_LEAVES_SEQUENCE 2 /* it has values of sequences on a server */
+#define PASSPORT_STAYS           4 /* it has come back, and does not go again */
 
 #define PASSPORT_TYPE_TEXT       const char *
 #define PASSPORT_TYPE_NUMBER     uint64_t

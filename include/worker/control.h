@@ -15,6 +15,8 @@
 #include "worker/state.h"
 #include "worker/worker.h"
 
+#include <stdatomic.h>
+
 struct console;
 struct control;
 struct http;
@@ -94,9 +96,10 @@ struct control {
 	struct peers *peers;
 	struct cancel_keys keys; /* from the start on */
 	struct takeover *takeover;
-	bool has_predecessor;    /* it has taken over from another process; from the start on */
-	struct console *console; /* of admin/ */
-	struct state state;      /* what outlives the process */
+	atomic_bool has_predecessor; /* it has taken over from another process, which still lives */
+	_Atomic unsigned nstrays;    /* sessions whose cancel key names another worker */
+	struct console *console;     /* of admin/ */
+	struct state state;          /* what outlives the process */
 	struct loop_timer sweep;
 	struct loop_timer quiet; /* looks whether a shutdown has nothing left to wait for */
 	unsigned ngathers;       /* under way */

@@ -5,6 +5,10 @@
  *
  * Both have them open from then on, so that at no moment there is nobody to connect to.  The new
  * process takes what its own configuration asks for by the same name, and closes the rest.
+ *
+ * One version meets the next: what an offer or a packet has that is not known is passed over, and
+ * so is what stands behind the last field that is.  What must not be passed over needs another
+ * format.
  */
 #ifndef PGT_WORKER_OFFER_H
 #define PGT_WORKER_OFFER_H
@@ -12,6 +16,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "config/settings.h"
+#include "net/packet.h"
+#include "wire/read.h"
 
 #include <stdbool.h>
 #include <sys/types.h>
@@ -28,13 +34,24 @@ enum takeover_word {
 	WORD_READY = 'Y',       /* to it: the new one serves; its process */
 	WORD_QUOTAS = 'Q',      /* back: the ledger, in parts: whether there is more, and text */
 	WORD_SESSION = 'S',     /* back: a part of a passport, more follows */
-	WORD_SESSION_END = 'E', /* back: its last part, with the socket */
+	WORD_SESSION_END = 'E', /* back: its number, the last part, with the socket */
+	WORD_TAKEN = 'T', /* to it: the number; the session is the new one's, nothing is read yet */
+	WORD_RETURNED =
+	    'N', /* to it: the number; the session cannot be had here, and is the old one's */
 	WORD_CANCEL = 'C',      /* to it: a number, a cancel key */
 	WORD_CANCEL_DONE = 'D', /* back: its number */
 	WORD_LEAVING = 'B',     /* to it: it ends or hands on: nobody returns in its place */
 };
 
-enum offer_kind { OFFER_CLIENTS, OFFER_HTTP, OFFER_PIDFILE, OFFER_TAKEOVER };
+/* How much of a session goes into one, beside what else stands there. */
+#define TAKEOVER_PART_MAX (PACKET_MAX - 64)
+
+/* Begins a packet, or is its next field. */
+void takeover_put_number(struct buf *out, enum takeover_word word, uint64_t number);
+uint64_t takeover_read_number(struct reader *r);
+
+/* A life: the end for reading of a process's pipe (lives.h). */
+enum offer_kind { OFFER_CLIENTS, OFFER_HTTP, OFFER_PIDFILE, OFFER_TAKEOVER, OFFER_LIFE };
 
 struct offered {
 	enum offer_kind kind;
@@ -58,6 +75,8 @@ void offer_path(const struct settings *set, struct buf *path);
 bool offer_ask(struct offer *offer, const struct settings *set, struct err *e);
 /* The descriptor, now the caller's; -1: it is not among what is offered. */
 int offer_take(struct offer *offer, enum offer_kind kind, const char *name);
+/* The next one of this kind, whatever it is called. */
+int offer_take_any(struct offer *offer, enum offer_kind kind);
 /* Closes what nobody has taken; not the link. */
 void offer_drop_rest(struct offer *offer);
 

@@ -27,8 +27,8 @@ void takeover_begin(struct takeover *t);
 bool takeover_goes_on(const struct takeover *t);
 
 /* A session goes to the successor, or comes back here when there is none any more.  Takes the
- * socket. */
-void takeover_send_session(struct takeover *t, int fd, const struct buf *passport);
+ * socket and the bytes. */
+void takeover_send_session(struct takeover *t, int fd, struct buf *passport);
 
 /* A cancel request whose key nobody has here: asks the one before this.  over() follows. */
 void takeover_cancel(struct takeover *t, struct peer_request *r);

@@ -26,15 +26,6 @@
 /* ---- sockets ----------------------------------------------------------------------------------
  */
 
-static bool set_addr(struct sockaddr_un *addr, const char *path, struct err *e)
-{
-	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	if (strlen(path) >= sizeof(addr->sun_path))
-		return err_set(e, "F0000", "the path of a Unix socket is too long: %s", path);
-	memcpy(addr->sun_path, path, strlen(path));
-	return true;
-}
-
 static int new_socket(int flags)
 {
 	return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0);
@@ -51,7 +42,8 @@ int packet_listen(const char *path, struct err *e)
 	struct sockaddr_un addr;
 	int fd;
 
-	if (!set_addr(&addr, path, e) || !sock_remove_stale(SOCK_SEQPACKET, &addr, sizeof(addr), e))
+	if (!sock_set_path(&addr, path, e) ||
+	    !sock_remove_stale(SOCK_SEQPACKET, &addr, sizeof(addr), e))
 		return -1;
 	fd = new_socket(SOCK_NONBLOCK);
 	/* Nobody can connect before listen(), so rights may be given after bind(). */
@@ -76,7 +68,7 @@ int packet_connect(const char *path, struct err *e)
 	struct sockaddr_un addr;
 	int fd, error;
 
-	if (!set_addr(&addr, path, e))
+	if (!sock_set_path(&addr, path, e))
 		return -1;
 	fd = new_socket(0);
 	error = fd < 0 ? errno : try_connect(fd, &addr);
@@ -126,7 +118,7 @@ bool packet_put(int fd, struct slice bytes, int passed)
 /* One descriptor, and no more: what there is room for beside it would be taken, and not seen. */
 #define CONTROL_LEN CMSG_LEN(sizeof(int))
 
-/* How long it is; 0: the end; -1: errno. */
+/* How long it is; 0: the end; -1: errno.  A descriptor that did not fit is not there. */
 static ssize_t receive(int fd, char *room, int *passed)
 {
 	union {
@@ -151,9 +143,11 @@ static ssize_t receive(int fd, char *room, int *passed)
 	if (*passed >= 0)
 		close(*passed);
 	*passed = -1;
-	if (n > 0)
+	if (n > 0 && msg.msg_flags & MSG_TRUNC) {
 		errno = EMSGSIZE;
-	return n > 0 ? -1 : n;
+		return -1;
+	}
+	return n;
 }
 
 bool packet_wait(int fd, usec_t patience, struct buf *bytes, int *passed, struct err *e)
@@ -272,6 +266,23 @@ void packets_send(struct packets *p, struct slice bytes, int passed)
 	memcpy(u->bytes, bytes.p, bytes.n);
 	list_push_back(&p->unsent, &u->link);
 	loop_io_want(p->loop, &p->io, LOOP_READ | LOOP_WRITE);
+}
+
+static bool is_full(int error)
+{
+	return error == EAGAIN || error == EWOULDBLOCK || error == ENOBUFS || error == ENOMEM ||
+	       error == EINTR;
+}
+
+enum packet_fate packets_send_now(struct packets *p, struct slice bytes)
+{
+	if (!p->loop)
+		return PACKET_LOST;
+	if (!list_is_empty(&p->unsent))
+		return PACKET_LATER;
+	if (packet_put(p->fd, bytes, -1))
+		return PACKET_SENT;
+	return is_full(errno) ? PACKET_LATER : PACKET_LOST;
 }
 
 void packets_stop(struct packets *p)

@@ -156,3 +156,19 @@ bool sock_remove_stale(int type, const struct sockaddr_un *addr, socklen_t len, 
 	return unlink(path) == 0 ||
 	       err_set(e, "F0000", "cannot remove %s: %s", path, strerror(errno));
 }
+
+bool sock_set_path(struct sockaddr_un *addr, const char *path, struct err *e)
+{
+	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	if (strlen(path) >= sizeof(addr->sun_path))
+		return err_set(e, "F0000", "the path of a Unix socket is too long: %s", path);
+	memcpy(addr->sun_path, path, strlen(path));
+	return true;
+}
+
+bool sock_remove_stale_at(int type, const char *path, struct err *e)
+{
+	struct sockaddr_un addr;
+
+	return sock_set_path(&addr, path, e) && sock_remove_stale(type, &addr, sizeof(addr), e);
+}

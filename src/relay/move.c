@@ -44,8 +44,8 @@ static bool is_in_request(const struct client *c)
 /* What a passport has no field for. */
 static bool has_more(const struct client *c)
 {
-	return c->rare->listening || c->rare->lost || c->pins || c->touched || c->env_unsure ||
-	       c->path_unsure || c->group->replication || c->group->gone ||
+	return c->rare->stays || c->rare->listening || c->rare->lost || c->pins || c->touched ||
+	       c->env_unsure || c->path_unsure || c->group->replication || c->group->gone ||
 	       (c->keeps_sequence && c->sequence_server);
 }
 
@@ -236,5 +236,6 @@ void move_settle_in(struct client *c)
 		sequence_lose(c);
 	/* What it has written it has written before. */
 	client_make_rare(c)->fence = fence_now();
+	client_make_rare(c)->stays = p->traits & PASSPORT_STAYS;
 	client_go_on(c);
 }

@@ -31,6 +31,20 @@ void offer_path(const struct settings *set, struct buf *path)
 			   set->listen_port);
 }
 
+void takeover_put_number(struct buf *out, enum takeover_word word, uint64_t number)
+{
+	buf_put_u8(out, (uint8_t)word);
+	buf_put_u32(out, (uint32_t)(number >> 32));
+	buf_put_u32(out, (uint32_t)number);
+}
+
+uint64_t takeover_read_number(struct reader *r)
+{
+	uint64_t high = read_u32(r);
+
+	return high << 32 | read_u32(r);
+}
+
 static bool say_hello(int link, struct err *e)
 {
 	struct buf hello = { 0 };
@@ -44,15 +58,18 @@ static bool say_hello(int link, struct err *e)
 	return ok || err_set(e, "F0000", "the running process does not listen");
 }
 
-/* Takes the descriptor. */
+/* Takes the descriptor.  False: it makes no sense. */
 static bool add(struct offer *offer, struct reader *r, int fd)
 {
 	struct offered *at = &offer->at[offer->n];
 	uint8_t kind = read_u8(r);
 	struct slice name = read_cstr(r);
 
-	if (!read_is_complete(r) || fd < 0 || kind > OFFER_TAKEOVER || offer->n == OFFERED_MAX ||
-	    name.n >= sizeof(at->name)) {
+	if (!r->failed && kind > OFFER_LIFE && fd >= 0) {
+		close(fd);
+		return true;
+	}
+	if (r->failed || fd < 0 || offer->n == OFFERED_MAX || name.n >= sizeof(at->name)) {
 		if (fd >= 0)
 			close(fd);
 		return false;
@@ -63,6 +80,11 @@ static bool add(struct offer *offer, struct reader *r, int fd)
 	at->name[name.n] = '\0';
 	offer->n++;
 	return true;
+}
+
+static bool is_known(uint8_t word)
+{
+	return word == WORD_SOCKET || word == WORD_REFUSED || word == WORD_OFFERED;
 }
 
 /* STEP_CLOSED: *e. */
@@ -83,9 +105,11 @@ static enum step take_packet(struct offer *offer, struct slice packet, int fd, s
 	}
 	if (word == WORD_OFFERED && read_u32(&r) <= TAKEOVER_FORMAT) {
 		offer->from = (pid_t)read_u32(&r);
-		if (read_is_complete(&r))
+		if (!r.failed)
 			return STEP_DONE;
 	}
+	if (!is_known(word))
+		return STEP_AGAIN;
 	err_set(e, "F0000", "what the running process says makes no sense here");
 	return STEP_CLOSED;
 }
@@ -129,18 +153,29 @@ bool offer_ask(struct offer *offer, const struct settings *set, struct err *e)
 	return false;
 }
 
-int offer_take(struct offer *offer, enum offer_kind kind, const char *name)
+/* name NULL: any. */
+static int take(struct offer *offer, enum offer_kind kind, const char *name)
 {
 	for (unsigned i = 0; i < offer->n; i++) {
 		struct offered *at = &offer->at[i];
 		int fd = at->fd;
 
-		if (fd >= 0 && at->kind == kind && !strcmp(at->name, name)) {
+		if (fd >= 0 && at->kind == kind && (!name || !strcmp(at->name, name))) {
 			at->fd = -1;
 			return fd;
 		}
 	}
 	return -1;
+}
+
+int offer_take(struct offer *offer, enum offer_kind kind, const char *name)
+{
+	return take(offer, kind, name);
+}
+
+int offer_take_any(struct offer *offer, enum offer_kind kind)
+{
+	return take(offer, kind, NULL);
 }
 
 void offer_drop_rest(struct offer *offer)

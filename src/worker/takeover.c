@@ -10,33 +10,44 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/packet.h"
+#include "net/sockopt.h"
 #include "route/fence.h"
 #include "stats/event.h"
 #include "tenant/shared.h"
 #include "wire/passport.h"
 #include "wire/read.h"
 #include "worker/control.h"
+#include "worker/departures.h"
+#include "worker/lives.h"
 #include "worker/offer.h"
 #include "worker/peers.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* Cancel requests that the process before this may be asked at once. */
 #define CANCELS_MAX 1000
+/* Within which a process that has come says what it wants. */
+#define HELLO_PATIENCE (5 * USEC_PER_SEC)
 
 struct takeover {
 	struct control *control;
 	char *path; /* where a successor comes to, and … */
 	int fd;     /* … the socket that listens there; -1: nowhere */
 	struct loop_io io;
-	struct packets successor; /* a process that would take over, or has */
-	pid_t heir;               /* 0: none has yet */
-	bool is_left;             /* it has been told to end */
+	struct packets successor;     /* a process that would take over, or has */
+	struct loop_timer patience;   /* until it has said so */
+	bool has_offered;             /* it has what it needs to serve, and may do so already */
+	pid_t heir;                   /* it has said that it does; 0: it has not yet */
+	bool is_left;                 /* it has been told to end, or has handed on */
+	struct departures departures; /* sessions that go to it */
 	struct loop_timer deadline;
 	struct packets predecessor; /* the one that this process has taken over from */
 	pid_t from;
+	struct lives *lives;  /* of that one, and of those before it */
+	struct buf leftovers; /* sockets' files of its that are not ours: kinds and paths */
 	struct buf ledger;    /* its quotas, as far as they have come … */
 	struct buf session;   /* … and the passport of one of its sessions */
 	unsigned arrivals;    /* that have come */
@@ -46,6 +57,19 @@ struct takeover {
 };
 
 static const struct log_about no_one;
+
+/* ---- what others write --------------------------------------------------------------------------
+ */
+
+/* Whatever clients of another process write is not known here (I4): all of it is fenced as long as
+ * there is one, and what there was by then when there is none any more. */
+static void set_floor(const struct takeover *t)
+{
+	if (t->has_offered || t->predecessor.loop || lives_are_left(t->lives))
+		fence_floor = FENCE_ALL;
+	else if (fence_floor == FENCE_ALL)
+		fence_floor = fence_now();
+}
 
 /* ---- a successor --------------------------------------------------------------------------------
  */
@@ -95,6 +119,11 @@ static void offer(struct takeover *t, enum offer_kind kind, const char *name, in
 	buf_fini(&packet);
 }
 
+static void offer_life(void *arg, int fd)
+{
+	offer(arg, OFFER_LIFE, "", fd);
+}
+
 static void offer_all(struct takeover *t)
 {
 	const struct control *c = t->control;
@@ -107,6 +136,7 @@ static void offer_all(struct takeover *t)
 	offer(t, OFFER_HTTP, http, http_fd);
 	offer(t, OFFER_PIDFILE, c->options.pidfile_path, c->options.pidfile_lock);
 	offer(t, OFFER_TAKEOVER, t->path, t->fd);
+	lives_each(t->lives, offer_life, t);
 	buf_put_u8(&packet, WORD_OFFERED);
 	buf_put_u32(&packet, TAKEOVER_FORMAT);
 	buf_put_u32(&packet, (uint32_t)getpid());
@@ -120,20 +150,21 @@ static void on_hello(struct takeover *t, struct reader *r)
 	struct slice version = read_cstr(r);
 	const char *reason = why_not(t);
 
-	if (!reason && (!read_is_complete(r) || format < TAKEOVER_FORMAT))
+	loop_timer_stop(t->control->loop, &t->patience);
+	if (!reason && (r->failed || format < TAKEOVER_FORMAT))
 		reason = "it is of a version that you do not know how to take over from";
 	log_info("TAKEOVER: %.*s asks for our sockets%s%s", SLICE_FMT(version),
 		 reason ? ", and is refused: " : "", reason ? reason : "");
 	if (reason) {
 		say(&t->successor, WORD_REFUSED, reason);
 		packets_stop(&t->successor);
-	} else {
-		offer_all(t);
+		return;
 	}
+	/* It may serve before it says so. */
+	t->has_offered = true;
+	set_floor(t);
+	offer_all(t);
 }
-
-/* Packets have bounds. */
-#define PART_MAX (PACKET_MAX - 64)
 
 static void send_quotas(struct takeover *t)
 {
@@ -141,7 +172,8 @@ static void send_quotas(struct takeover *t)
 
 	state_give(&t->control->state, &ledger);
 	while (buf_len(&ledger)) {
-		size_t n = buf_len(&ledger) < PART_MAX ? buf_len(&ledger) : PART_MAX;
+		size_t n =
+		    buf_len(&ledger) < TAKEOVER_PART_MAX ? buf_len(&ledger) : TAKEOVER_PART_MAX;
 
 		buf_clear(&packet);
 		buf_put_u8(&packet, WORD_QUOTAS);
@@ -156,69 +188,72 @@ static void send_quotas(struct takeover *t)
 
 static void on_cancel(struct takeover *t, struct reader *r)
 {
-	uint64_t high = read_u32(r), number = high << 32 | read_u32(r);
+	uint64_t number = takeover_read_number(r);
 	uint32_t pid = read_u32(r);
 	struct slice secret = read_bytes(r, read_left(r));
 
-	if (r->failed || secret.n > CANCEL_KEY_MAX || !secret.n)
-		packets_stop(&t->successor);
-	else
+	if (!r->failed && secret.n && secret.n <= CANCEL_KEY_MAX)
 		worker_cancel(t->control, number, pid, secret);
 }
 
-static void put_number(struct buf *out, enum takeover_word word, uint64_t number)
+static void send_number(struct packets *to, enum takeover_word word, uint64_t number)
 {
-	buf_put_u8(out, (uint8_t)word);
-	buf_put_u32(out, (uint32_t)(number >> 32));
-	buf_put_u32(out, (uint32_t)number);
+	struct buf packet = { 0 };
+
+	takeover_put_number(&packet, word, number);
+	packets_send(to, buf_peek(&packet), -1);
+	buf_fini(&packet);
 }
 
 void takeover_answer_cancel(struct takeover *t, uint64_t number)
 {
-	struct buf packet = { 0 };
-
-	put_number(&packet, WORD_CANCEL_DONE, number);
-	packets_send(&t->successor, buf_peek(&packet), -1);
-	buf_fini(&packet);
+	send_number(&t->successor, WORD_CANCEL_DONE, number);
 }
 
-static void bring(struct takeover *t, int fd, struct buf *bytes)
+static void bring(struct takeover *t, int fd, struct passport *passport)
 {
 	struct control *c = t->control;
+
+	worker_bring(&c->workers[t->arrivals++ % c->nworkers], fd, passport);
+}
+
+/* One that was on its way to the other process.  Traits: PASSPORT_… that it has from now on. */
+static void bring_back(struct takeover *t, int fd, struct buf *bytes, uint64_t traits)
+{
 	struct passport passport;
 	struct err e;
 
-	if (passport_take(&passport, bytes, &e)) {
-		worker_bring(&c->workers[t->arrivals++ % c->nworkers], fd, &passport);
-		return;
-	}
-	log_error("TAKEOVER: a session is lost, because its passport makes no sense: %s", e.text);
-	passport_fini(&passport);
-	close(fd);
+	/* We wrote it. */
+	PGT_ASSERT(passport_take(&passport, bytes, &e));
+	passport.traits |= traits;
+	bring(t, fd, &passport);
 }
 
-void takeover_send_session(struct takeover *t, int fd, const struct buf *passport)
+static void bring_back_all(struct takeover *t)
 {
-	struct buf packet = { 0 }, rest = { 0 };
+	struct buf passport = { 0 };
+	int fd;
 
-	buf_put_slice(&rest, buf_peek(passport));
-	if (!t->successor.loop) {
-		bring(t, fd, &rest);
-		return;
-	}
-	while (fd >= 0) {
-		bool is_last = buf_len(&rest) <= PART_MAX;
-		size_t n = is_last ? buf_len(&rest) : PART_MAX;
+	while ((fd = departures_take_back_any(&t->departures, &passport)) >= 0)
+		bring_back(t, fd, &passport, 0);
+}
 
-		buf_clear(&packet);
-		buf_put_u8(&packet, is_last ? WORD_SESSION_END : WORD_SESSION);
-		buf_put(&packet, buf_head(&rest), n);
-		buf_consume(&rest, n);
-		packets_send(&t->successor, buf_peek(&packet), is_last ? fd : -1);
-		fd = is_last ? -1 : fd;
-	}
-	buf_wipe(&packet);
-	buf_wipe(&rest);
+/* What the other process cannot have does not try again. */
+static void on_returned(struct takeover *t, struct reader *r)
+{
+	struct buf passport = { 0 };
+	int fd = departures_take_back(&t->departures, takeover_read_number(r), &passport);
+
+	if (fd >= 0)
+		bring_back(t, fd, &passport, PASSPORT_STAYS);
+}
+
+void takeover_send_session(struct takeover *t, int fd, struct buf *passport)
+{
+	if (t->successor.loop)
+		departures_add(&t->departures, fd, passport);
+	else
+		bring_back(t, fd, passport, 0);
 }
 
 static void on_deadline(struct loop_timer *timer)
@@ -229,13 +264,22 @@ static void on_deadline(struct loop_timer *timer)
 	control_shutdown(t->control, SHUTDOWN_NOW);
 }
 
+/* It has not taken over. */
+static void end_successor(struct takeover *t)
+{
+	loop_timer_stop(t->control->loop, &t->patience);
+	packets_stop(&t->successor);
+	t->has_offered = false;
+	set_floor(t);
+}
+
 static void on_heir(struct takeover *t, struct reader *r)
 {
 	struct control *c = t->control;
 	pid_t pid = (pid_t)read_u32(r);
 
-	if (!read_is_complete(r) || why_not(t)) {
-		packets_stop(&t->successor);
+	if (r->failed || !t->has_offered || why_not(t)) {
+		end_successor(t);
 		return;
 	}
 	t->heir = pid;
@@ -265,19 +309,29 @@ static void on_successor_says(struct packets *p, struct slice bytes, int passed)
 		close(passed);
 	switch (read_u8(&r)) {
 	case WORD_HELLO:
-		on_hello(t, &r);
+		if (!t->has_offered)
+			on_hello(t, &r);
 		break;
 	case WORD_READY:
-		on_heir(t, &r);
+		if (!t->heir)
+			on_heir(t, &r);
 		break;
 	case WORD_CANCEL:
 		on_cancel(t, &r);
+		break;
+	case WORD_TAKEN:
+		departures_taken(&t->departures, takeover_read_number(&r));
+		break;
+	case WORD_RETURNED:
+		on_returned(t, &r);
 		break;
 	case WORD_LEAVING:
 		t->is_left = true;
 		break;
 	default:
-		packets_stop(p);
+		/* A later version may have more to say to one that it has taken over from. */
+		if (!t->heir)
+			end_successor(t);
 	}
 }
 
@@ -286,8 +340,6 @@ static void return_to_service(struct takeover *t)
 {
 	struct control *c = t->control;
 
-	if (!t->heir)
-		return;
 	if (t->is_left || c->shutdown != SHUTDOWN_TAKEN_OVER) {
 		control_keep_sessions(c);
 		return;
@@ -296,6 +348,8 @@ static void return_to_service(struct takeover *t)
 		  "TAKEOVER: process %d is gone, this one serves again, but no metrics",
 		  (int)t->heir);
 	t->heir = 0;
+	t->has_offered = false;
+	set_floor(t);
 	loop_timer_stop(c->loop, &t->deadline);
 	loop_io_want(c->loop, &t->io, LOOP_READ);
 	control_hand_over(c, false);
@@ -307,12 +361,23 @@ static void on_successor_gone(struct packets *p)
 {
 	struct takeover *t = container_of(p, struct takeover, successor);
 
+	if (!t->heir) {
+		end_successor(t);
+		return;
+	}
 	packets_stop(p);
 	return_to_service(t);
+	bring_back_all(t);
 }
 
 static const struct packet_events successor_events = { .came = on_successor_says,
 						       .ended = on_successor_gone };
+
+static void on_silence(struct loop_timer *timer)
+{
+	log_warning("TAKEOVER: who has come to our socket does not say what for, and is let go");
+	end_successor(container_of(timer, struct takeover, patience));
+}
 
 static void on_come(struct loop_io *io, int ready PGT_UNUSED)
 {
@@ -323,6 +388,7 @@ static void on_come(struct loop_io *io, int ready PGT_UNUSED)
 		return;
 	if (!t->successor.loop) {
 		packets_start(&t->successor, t->control->loop, fd, &successor_events);
+		loop_timer_start(t->control->loop, &t->patience, HELLO_PATIENCE, 0, on_silence);
 		return;
 	}
 	log_warning("TAKEOVER: a second process asks for our sockets, and is refused");
@@ -343,24 +409,49 @@ static void on_quotas(struct takeover *t, struct reader *r)
 	buf_fini(&t->ledger);
 }
 
-static void on_session(struct takeover *t, struct reader *r, bool is_last, int fd)
+/* A part; what is too long grows no further, and makes no sense when its end comes. */
+static void on_part(struct takeover *t, struct reader *r)
 {
-	struct buf bytes;
+	if (buf_len(&t->session) <= PASSPORT_MAX)
+		buf_put_slice(&t->session, read_bytes(r, read_left(r)));
+}
 
-	if (buf_len(&t->session) > PASSPORT_MAX || (is_last && fd < 0)) {
-		log_error("TAKEOVER: a session is lost: %s",
-			  fd < 0 ? "its socket has not come" : "its passport is too long");
-		buf_wipe(&t->session);
-		if (fd >= 0)
-			close(fd);
+/* False: the other process keeps it. */
+static bool take_session(struct takeover *t, uint64_t number, int fd, struct passport *passport,
+			 struct err *e)
+{
+	struct buf word = { 0 };
+	enum packet_fate fate;
+
+	if (fd < 0)
+		return err_set(e, "XX000", "its socket has not come");
+	if (!passport_take(passport, &t->session, e))
+		return false;
+	/* Only one of the two may read what the client says.  If this process dies behind this, the
+	 * other has been told. */
+	takeover_put_number(&word, WORD_TAKEN, number);
+	fate = packets_send_now(&t->predecessor, buf_peek(&word));
+	buf_fini(&word);
+	return fate != PACKET_LATER || err_set(e, "XX000", "its process does not listen");
+}
+
+static void on_session(struct takeover *t, struct reader *r, int fd)
+{
+	uint64_t number = takeover_read_number(r);
+	struct passport passport = { 0 };
+	struct err e;
+
+	on_part(t, r);
+	if (take_session(t, number, fd, &passport, &e)) {
+		bring(t, fd, &passport);
 		return;
 	}
-	buf_put_slice(&t->session, read_bytes(r, read_left(r)));
-	if (!is_last)
-		return;
-	bytes = t->session;
-	t->session = (struct buf){ 0 };
-	bring(t, fd, &bytes);
+	log_warning("TAKEOVER: a session stays in process %d: %s", (int)t->from, e.text);
+	if (fd >= 0)
+		close(fd);
+	passport_fini(&passport);
+	buf_wipe(&t->session);
+	send_number(&t->predecessor, WORD_RETURNED, number);
 }
 
 void takeover_cancel(struct takeover *t, struct peer_request *r)
@@ -374,7 +465,7 @@ void takeover_cancel(struct takeover *t, struct peer_request *r)
 	crowd_enter(&t->crowd, r->origin);
 	r->since = (usec_t)++t->last_cancel;
 	list_push_back(&t->cancels, &r->link);
-	put_number(&packet, WORD_CANCEL, t->last_cancel);
+	takeover_put_number(&packet, WORD_CANCEL, t->last_cancel);
 	buf_put_u32(&packet, r->pid);
 	buf_put(&packet, r->secret, r->secret_len);
 	packets_send(&t->predecessor, buf_peek(&packet), -1);
@@ -390,7 +481,7 @@ static void end_cancel(struct takeover *t, struct peer_request *r)
 
 static void on_cancelled(struct takeover *t, struct reader *r)
 {
-	uint64_t high = read_u32(r), number = high << 32 | read_u32(r);
+	uint64_t number = takeover_read_number(r);
 
 	LIST_FOREACH_SAFE (at, &t->cancels) {
 		struct peer_request *request = container_of(at, struct peer_request, link);
@@ -407,14 +498,37 @@ static void end_cancels(struct takeover *t)
 		end_cancel(t, container_of(at, struct peer_request, link));
 }
 
-/* Whatever its clients write from here on, it has told nobody of. */
+/* Nothing more comes from it. */
 static void end_predecessor(struct takeover *t)
 {
 	packets_stop(&t->predecessor);
+	t->control->has_predecessor = false;
 	end_cancels(t);
-	fence_floor = fence_now();
+	set_floor(t);
 	if (t->control->state.is_anothers)
 		state_take(&t->control->state, SLICE(""));
+}
+
+/* Files that it had and could not take away, because we might have died and it be back. */
+static void remove_leftovers(struct takeover *t)
+{
+	struct reader r = reader_of(buf_peek(&t->leftovers));
+
+	while (read_left(&r)) {
+		int type = read_u8(&r) == OFFER_TAKEOVER ? SOCK_SEQPACKET : SOCK_STREAM;
+		const char *path = read_cstr(&r).p;
+		struct err e;
+
+		if (!sock_remove_stale_at(type, path, &e))
+			log_info("TAKEOVER: %s", e.text);
+	}
+	buf_clear(&t->leftovers);
+}
+
+static void on_last_life(void *arg)
+{
+	set_floor(arg);
+	remove_leftovers(arg);
 }
 
 static void on_predecessor_says(struct packets *p, struct slice bytes, int passed)
@@ -424,13 +538,16 @@ static void on_predecessor_says(struct packets *p, struct slice bytes, int passe
 
 	uint8_t word = read_u8(&r);
 
-	if (word == WORD_SESSION || word == WORD_SESSION_END) {
-		on_session(t, &r, word == WORD_SESSION_END, passed);
+	if (word == WORD_SESSION_END) {
+		on_session(t, &r, passed);
 		return;
 	}
 	if (passed >= 0)
 		close(passed);
 	switch (word) {
+	case WORD_SESSION:
+		on_part(t, &r);
+		break;
 	case WORD_QUOTAS:
 		on_quotas(t, &r);
 		break;
@@ -438,8 +555,7 @@ static void on_predecessor_says(struct packets *p, struct slice bytes, int passe
 		on_cancelled(t, &r);
 		break;
 	default:
-		log_error("TAKEOVER: what process %d says makes no sense", (int)t->from);
-		end_predecessor(t);
+		log_info("TAKEOVER: process %d says what is not known here", (int)t->from);
 	}
 }
 
@@ -454,6 +570,19 @@ static void on_predecessor_gone(struct packets *p)
 static const struct packet_events predecessor_events = { .came = on_predecessor_says,
 							 .ended = on_predecessor_gone };
 
+static void note_leftovers(struct takeover *t, const struct offer *given)
+{
+	for (unsigned i = 0; i < given->n; i++) {
+		const struct offered *at = &given->at[i];
+
+		if (at->fd < 0 || *at->name != '/' ||
+		    (at->kind != OFFER_CLIENTS && at->kind != OFFER_TAKEOVER))
+			continue;
+		buf_put_u8(&t->leftovers, (uint8_t)at->kind);
+		buf_put_cstr(&t->leftovers, at->name);
+	}
+}
+
 void takeover_begin(struct takeover *t)
 {
 	struct control *c = t->control;
@@ -465,6 +594,7 @@ void takeover_begin(struct takeover *t)
 	t->from = given->from;
 	packets_start(&t->predecessor, c->loop, given->link, &predecessor_events);
 	given->link = -1;
+	note_leftovers(t, given);
 	offer_drop_rest(given);
 	buf_put_u8(&packet, WORD_READY);
 	buf_put_u32(&packet, (uint32_t)getpid());
@@ -478,7 +608,7 @@ void takeover_begin(struct takeover *t)
 
 bool takeover_goes_on(const struct takeover *t)
 {
-	return t->predecessor.loop || (t->successor.loop && !list_is_empty(&t->successor.unsent));
+	return t->predecessor.loop || !departures_are_over(&t->departures);
 }
 
 /* ---- beginning and end ------------------------------------------------------------------------
@@ -494,9 +624,14 @@ struct takeover *takeover_new(struct control *c)
 	struct takeover *t = xnew(struct takeover);
 	struct buf path = { 0 };
 	struct err e;
+	int life;
 
 	t->control = c;
 	list_init(&t->cancels);
+	departures_init(&t->departures, &t->successor);
+	t->lives = lives_new(c->loop, on_last_life, t);
+	while (c->options.offer && (life = offer_take_any(c->options.offer, OFFER_LIFE)) >= 0)
+		lives_add(t->lives, life);
 	c->has_predecessor = c->options.offer && c->options.offer->link >= 0;
 	if (c->has_predecessor)
 		fence_floor = FENCE_ALL;
@@ -521,8 +656,11 @@ void takeover_free(struct takeover *t)
 
 	if (t->predecessor.loop)
 		say(&t->predecessor, WORD_LEAVING, "");
+	departures_fini(&t->departures);
 	packets_stop(&t->successor);
 	packets_stop(&t->predecessor);
+	lives_free(t->lives);
+	loop_timer_stop(loop, &t->patience);
 	loop_timer_stop(loop, &t->deadline);
 	if (t->fd >= 0) {
 		loop_io_stop(loop, &t->io);
@@ -530,6 +668,8 @@ void takeover_free(struct takeover *t)
 		if (!t->heir)
 			unlink(t->path);
 	}
+	remove_leftovers(t);
+	buf_fini(&t->leftovers);
 	end_cancels(t);
 	crowd_fini(&t->crowd);
 	buf_wipe(&t->session);

@@ -108,16 +108,32 @@ static void assign_key(struct client *c)
 	hmap_insert(&w->keys, &c->by_pid, hash_of(c->pid));
 }
 
+/* Another process has made its key. */
+static bool is_stray(const struct worker *w, uint32_t pid)
+{
+	return cancel_pid_worker(&w->control->keys, pid) != w->index;
+}
+
 static void keep_key(struct client *c)
 {
-	if (c->pid)
-		hmap_insert(&worker_of(c->host)->keys, &c->by_pid, hash_of(c->pid));
+	struct worker *w = worker_of(c->host);
+
+	if (!c->pid)
+		return;
+	hmap_insert(&w->keys, &c->by_pid, hash_of(c->pid));
+	if (is_stray(w, c->pid))
+		w->control->nstrays++;
 }
 
 static void forget_key(struct client *c)
 {
-	if (c->pid)
-		hmap_remove(&worker_of(c->host)->keys, &c->by_pid);
+	struct worker *w = worker_of(c->host);
+
+	if (!c->pid)
+		return;
+	hmap_remove(&w->keys, &c->by_pid);
+	if (is_stray(w, c->pid))
+		w->control->nstrays--;
 	c->pid = 0;
 }
 
@@ -197,13 +213,13 @@ static bool ask_next(struct worker *w, struct cancel_mail *m)
 {
 	struct control *control = w->control;
 
-	if (!control->has_predecessor)
-		return false;
-	if (++m->tried < control->nworkers)
+	if (control->nstrays && ++m->tried < control->nworkers)
 		worker_post(&control->workers[(w->index + 1) % control->nworkers], &m->mail,
 			    deliver_cancel);
-	else
+	else if (control->has_predecessor)
 		mailbox_post(&control->mailbox, &m->mail, deliver_to_predecessor);
+	else
+		return false;
 	return true;
 }
 
@@ -588,6 +604,7 @@ static void deliver_departure(struct mail *mail, void *receiver)
 
 	if (!control->is_over) {
 		takeover_send_session(control->takeover, v->fd, &v->bytes);
+		v->bytes = (struct buf){ 0 };
 		v->fd = -1;
 	}
 	end_voyage(v);

@@ -105,6 +105,28 @@ def test_other_addresses_of_the_new_configuration(turnstile, primary):
         socket.create_connection(("127.0.0.2", pooler.port), 5)
 
 
+def test_files_of_an_old_unix_socket_dir_are_taken_away(turnstile, primary, tmp_path):
+    pooler = turnstile(shop(primary))
+    old = pooler.dir / f".s.PGSQL.{pooler.port}", takeover_socket(pooler)
+    assert all(path.exists() for path in old)
+    with log_in(pooler) as client:
+        client.query("BEGIN")
+        client.query("SELECT 2")
+        # The old one is asked where the old file says.
+        before = pooler.take_over({"pgturnstile": {"unix_socket_dir": tmp_path,
+                                                   "takeover_socket": takeover_socket(pooler)}})
+        assert (tmp_path / f".s.PGSQL.{pooler.port}").exists()
+        # It may be back.
+        assert old[0].exists()
+        client.query("COMMIT")
+        ended(before)
+    wait_until(lambda: not old[0].exists())
+    assert old[1].exists()
+    ended(pooler.take_over())
+    pooler.stop()
+    assert not old[1].exists() and not (tmp_path / f".s.PGSQL.{pooler.port}").exists()
+
+
 # --- what goes wrong ------------------------------------------------------------------------------
 def test_i8_a_bad_configuration_is_the_new_one_s_alone(turnstile, primary):
     pooler = turnstile(shop(primary))

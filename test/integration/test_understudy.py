@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: ISC
+#
+# test_understudy.py - takeovers in which the other process is another version, hostile, or dies.
+"""Either side, played by the test: no session is lost, and none is in two processes."""
+import contextlib
+import os
+import signal
+import socket
+import struct
+
+import pytest
+
+import raw
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from rig import log_in, shop, wait_nodes
+from turnstile import Turnstile
+from understudy import CLIENTS, LIFE, TAKEOVER, Predecessor, Successor, offered, takeover_socket
+from waiting import wait_until
+
+
+def text(number, value):
+    """A field of a passport."""
+    return struct.pack("!BI", number, len(value)) + value
+
+
+def numbered(number):
+    return struct.pack("!Q", number)
+
+
+def ended(process):
+    assert process.wait(30) == 0
+
+
+# --- a session on its way -------------------------------------------------------------------------
+@pytest.mark.tsan
+def test_i3_who_was_sent_and_not_taken_comes_back(turnstile, primary):
+    """The successor dies with all that it was given."""
+    pooler = turnstile(shop(primary))
+    with contextlib.ExitStack() as stack:
+        many = [stack.enter_context(log_in(pooler)) for _ in range(80)]
+        for number, client in enumerate(many):
+            client.query(f"SET work_mem = '{number + 100}kB'")
+            client.prepared("SELECT 2 + $1::int", ["3"], name="sum")
+        with Successor(pooler) as successor:
+            successor.hello()
+            successor.ready()
+            for _ in range(10):
+                assert successor.session()[2] is not None
+            many[0].send(raw.query("SHOW work_mem"))
+        pooler.wait_log("serves again")
+        assert raw.find(many[0].until("Z"), "D")[0].row == ("100kB",)
+        for number, client in enumerate(many):
+            assert client.rows("SHOW work_mem") == [(f"{number + 100}kB",)]
+            client.send(raw.bind("", "sum", ["40"]), raw.execute(), raw.sync())
+            assert raw.find(client.until("Z"), "D")[0].row == ("42",)
+    ended(pooler.take_over())
+
+
+def test_who_was_taken_is_not_in_the_old_process(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with log_in(pooler) as client, Successor(pooler) as successor:
+        successor.hello()
+        successor.ready()
+        number, passport, fd = successor.session()
+        assert APP_USER.encode() in passport
+        successor.say(b"T", number)
+        client.send(raw.query("SELECT 2"))
+        with socket.socket(fileno=os.dup(fd)) as taken:
+            taken.settimeout(10)
+            assert b"SELECT 2" in taken.recv(100)
+        # Nobody is left there.
+        assert pooler.wait_exit() == 0
+        successor.die()
+        with pytest.raises((EOFError, OSError)):
+            client.until("Z")
+
+
+def test_who_cannot_be_had_stays_and_is_not_sent_again(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with log_in(pooler) as client, Successor(pooler) as successor:
+        successor.hello()
+        successor.ready()
+        successor.say(b"N", successor.session()[0])
+        for _ in range(5):
+            client.query("BEGIN")
+            assert client.rows("SELECT 2") == [("2",)]
+            client.query("COMMIT")
+        successor.sock.settimeout(1)
+        with pytest.raises(TimeoutError):
+            successor.session()
+        client.close()
+        assert pooler.wait_exit() == 0
+
+
+def test_not_more_than_so_many_are_under_way(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(log_in(pooler))
+        successor = stack.enter_context(Successor(pooler))
+        successor.hello()
+        successor.ready()
+        numbers = [successor.session()[0] for _ in range(64)]
+        successor.sock.settimeout(1)
+        with pytest.raises(TimeoutError):
+            successor.session()
+        for number in numbers:
+            successor.say(b"T", number)
+        successor.sock.settimeout(30)
+        for _ in range(36):
+            successor.say(b"T", successor.session()[0])
+        assert pooler.wait_exit() == 0
+
+
+@pytest.mark.tsan
+def test_i3_a_successor_that_hangs_and_is_killed_has_taken_nobody(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with log_in(pooler) as client:
+        client.query("BEGIN")
+        assert client.rows("SELECT 2") == [("2",)]
+        before = pooler.take_over()
+        pooler.signal(signal.SIGSTOP)
+        client.query("COMMIT")
+        client.send(raw.query("SELECT 3"))
+        pooler.signal(signal.SIGKILL)
+        pooler.wait_exit()
+        assert raw.find(client.until("Z"), "D")[0].row == ("3",)
+        pooler._process = before  # pylint: disable=protected-access
+    ended(pooler.take_over())
+
+
+# --- what others write ----------------------------------------------------------------------------
+WHERE = "SELECT current_setting('port')"
+
+
+@contextlib.contextmanager
+def reading(turnstile, primary, replica):
+    """A pooler whose reads go to the replica; a session that reads."""
+    pooler = turnstile(shop(primary, {"monitor_user": APP_USER, "monitor_interval": "50ms",
+                                      "max_replica_lag": 0, "default_pool_size": 4},
+                            {"host": f"{primary.host},{replica.host}",
+                             "port": f"{primary.port},{replica.port}"}))
+    with log_in(pooler) as reader:
+        wait_nodes(pooler, "primary", "replica")
+        wait_until(lambda: reader.rows(WHERE) == [(str(replica.port),)], 30)
+        yield pooler, reader
+
+
+def test_i4_the_third_knows_of_the_first_when_the_second_dies(turnstile, primary, replica):
+    with reading(turnstile, primary, replica) as (pooler, reader), log_in(pooler) as writer, \
+            log_in(pooler) as other:
+        writer.query("BEGIN")
+        writer.query("CREATE TABLE IF NOT EXISTS of_the_first ()")
+        first = pooler.take_over()
+        other.query("BEGIN")
+        other.query("SELECT 2")
+        second = pooler.take_over()
+        os.kill(second.pid, signal.SIGKILL)
+        second.wait()
+        pooler.wait_log(f"process {second.pid} has ended")
+        wait_nodes(pooler, "primary", "replica")
+        for _ in range(20):
+            assert reader.rows(WHERE) == [(str(primary.port),)]
+        writer.query("COMMIT")
+        writer.close()
+        ended(first)
+        wait_until(lambda: reader.rows(WHERE) == [(str(replica.port),)], 30)
+        reader.query("DROP TABLE of_the_first")
+
+
+def test_i4_who_stays_reads_what_the_successor_s_clients_write(turnstile, primary, replica):
+    with reading(turnstile, primary, replica) as (pooler, _), Successor(pooler) as successor, \
+            log_in(pooler) as stays:
+        wait_until(lambda: stays.rows(WHERE) == [(str(replica.port),)], 30)
+        # From here on it may serve.
+        successor.hello()
+        for _ in range(20):
+            assert stays.rows(WHERE) == [(str(primary.port),)]
+        successor.die()
+        wait_until(lambda: stays.rows(WHERE) == [(str(replica.port),)], 30)
+
+
+def test_lives_of_all_before_are_offered(turnstile, primary):
+    pooler = turnstile(shop(primary, {"default_pool_size": 5}))
+    with log_in(pooler) as client, log_in(pooler) as other:
+        for session in client, other:
+            session.query("BEGIN")
+            session.query("SELECT 2")
+        first = pooler.take_over()
+        with Successor(pooler) as successor:
+            assert [kind for kind, _ in successor.hello()].count(LIFE) == 2
+        for session in client, other:
+            session.query("COMMIT")
+        ended(first)
+        with Successor(pooler) as successor:
+            assert [kind for kind, _ in successor.hello()].count(LIFE) == 1
+
+
+# --- another version ------------------------------------------------------------------------------
+def test_a_successor_of_a_later_version_may_say_more(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with log_in(pooler) as client, Successor(pooler) as successor:
+        kinds = {kind for kind, _ in successor.hello(form=2, more=b"more")}
+        assert {CLIENTS, TAKEOVER, LIFE} <= kinds
+        successor.ready(more=b"and more")
+        number, _, _ = successor.session()
+        successor.say(b"x", b"a word of later")
+        successor.say(b"C", b"short")
+        successor.say(b"T", b"short")
+        successor.say(b"N", number + b"more")
+        assert client.rows("SELECT 2") == [("2",)]
+        client.close()
+        assert pooler.wait_exit() == 0
+
+
+def test_a_successor_of_an_earlier_version_is_refused_and_told(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with Successor(pooler) as successor:
+        successor.say(b"H", struct.pack("!I", 0) + b"of old\0")
+        word, why, _ = successor.hear()
+        assert word == b"R" and b"version" in why
+    ended(pooler.take_over())
+
+
+@contextlib.contextmanager
+def successor_of(pooler, form=1, more=(), end=b""):
+    """A process that has taken over from the test: the test's side, and what it listens on."""
+    with Predecessor(takeover_socket(pooler)) as listener, \
+            socket.create_server((pooler.host, pooler.port)) as clients, contextlib.ExitStack() as stack:
+        clients.setblocking(False)
+        # It finds somebody listening at once.
+        pooler.start()
+        player = stack.enter_context(listener.meet())
+        for fd, body in more:
+            player.say(b"L", body, [fd])
+        player.say(b"?", b"a word of later")
+        player.say(b"L", bytes([CLIENTS]) + f"{pooler.host}:{pooler.port}".encode() + b"\0" + end,
+                   [clients.fileno()])
+        player.say(b"O", offered(end, form))
+        word, _, _ = player.hear()
+        assert word == b"Y"
+        clients.close()
+        yield player
+
+
+class Later(Turnstile):
+    """Takes over from a test."""
+
+    def _command(self):
+        return [super()._command()[0], "--takeover", self.ini]
+
+
+@pytest.fixture
+def later(primary):
+    pooler = Later(shop(primary), {APP_USER: APP_PASSWORD})
+    yield pooler
+    pooler.remove()
+
+
+def passport(*more):
+    return b"".join([text(1, APP_DATABASE.encode() + b"\0"), text(2, APP_USER.encode() + b"\0"),
+                     text(3, APP_USER.encode() + b"\0"), text(7, numbered(1234)),
+                     text(8, b"\1\2\3\4"), *more])
+
+
+@contextlib.contextmanager
+def connected():
+    """A client's socket, and the pooler's end of it as a pooler has it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        yield ours, theirs
+
+
+def ask(sock, statement):
+    sock.settimeout(20)
+    sock.sendall(raw.query(statement))
+    seen = b""
+    while not seen.endswith(b"Z\0\0\0\5I"):
+        more = sock.recv(65536)
+        assert more, seen
+        seen += more
+    return seen
+
+
+def test_a_predecessor_of_a_later_version_may_say_more(later):
+    with open(os.devnull, "rb") as null, \
+            successor_of(later, more=[(null.fileno(), b"\x7fof later\0")], end=b"more") as player:
+        player.say(b"x", b"a word of later", [null.fileno()])
+        with connected() as (ours, theirs):
+            player.say(b"E", numbered(1) + passport(), [theirs.fileno()])
+            word, body, _ = player.hear()
+            assert (word, body) == (b"T", numbered(1))
+            assert b"moved" in ask(ours, "SELECT 'moved'")
+        with log_in(later) as client:
+            assert client.rows("SELECT 2") == [("2",)]
+
+
+def test_a_session_with_what_is_not_known_stays_where_it_is(later):
+    with successor_of(later) as player:
+        with connected() as (ours, theirs):
+            for number, (packet, fds) in enumerate((
+                    (passport(text(99, b"of later")), [theirs.fileno()]),
+                    (b"", [theirs.fileno()]),
+                    (b"\1\0\0\0\xffcut", [theirs.fileno()]),
+                    (passport(), []))):
+                player.say(b"E", numbered(number) + packet, fds)
+                assert player.hear()[:2] == (b"N", numbered(number))
+            # The next one is whole again.
+            player.say(b"S", passport()[:20])
+            player.say(b"E", numbered(9) + passport()[20:], [theirs.fileno()])
+            assert player.hear()[:2] == (b"T", numbered(9))
+            assert b"moved" in ask(ours, "SELECT 'moved'")
+
+
+def test_a_session_of_one_that_has_ended_is_taken(later):
+    """It is in the socket, and nobody else has it."""
+    with successor_of(later) as player:
+        with connected() as (ours, theirs):
+            later.signal(signal.SIGSTOP)
+            player.say(b"E", numbered(1) + passport(), [theirs.fileno()])
+            player.die()
+            later.signal(signal.SIGCONT)
+            assert b"moved" in ask(ours, "SELECT 'moved'")
+
+
+# --- hostile ones ---------------------------------------------------------------------------------
+def test_who_says_nothing_is_let_go(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with Successor(pooler) as silent:
+        with pytest.raises(EOFError):
+            silent.hear()
+    ended(pooler.take_over())
+
+
+def test_thousands_that_come_leave_room_for_the_one(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    for _ in range(2000):
+        with contextlib.suppress(OSError), Successor(pooler) as one:
+            one.say(b"H", b"\0")
+    with log_in(pooler) as client:
+        assert client.rows("SELECT 2") == [("2",)]
+    wait_until(lambda: len(os.listdir(f"/proc/{pooler.pid()}/fd")) < 100)
+    ended(pooler.take_over())
+
+
+def test_ready_counts_only_behind_an_offer(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with Successor(pooler) as one:
+        one.ready()
+        with pytest.raises((EOFError, OSError)):
+            one.hear()
+    with log_in(pooler) as client:
+        assert client.rows("SELECT 2") == [("2",)]
+    ended(pooler.take_over())
