@@ -409,7 +409,7 @@ static void on_quotas(struct takeover *t, struct reader *r)
 	buf_fini(&t->ledger);
 }
 
-/* A part; what is too long grows no further, and makes no sense when its end comes. */
+/* A part.  What is too long grows no further. */
 static void on_part(struct takeover *t, struct reader *r)
 {
 	if (buf_len(&t->session) <= PASSPORT_MAX)
@@ -425,6 +425,8 @@ static bool take_session(struct takeover *t, uint64_t number, int fd, struct pas
 
 	if (fd < 0)
 		return err_set(e, "XX000", "its socket has not come");
+	if (buf_len(&t->session) > PASSPORT_MAX)
+		return err_set(e, "XX000", "its passport is too long");
 	if (!passport_take(passport, &t->session, e))
 		return false;
 	/* Only one of the two may read what the client says.  If this process dies behind this, the
