@@ -130,7 +130,7 @@ struct client_rare {
 	usec_t losing_since; /* … and the first of those in a row … */
 	uint8_t losses;      /* … and how many they are */
 	uint32_t lost; /* what it has left on a replica, and is to be told of: enum pin_reason */
-	bool stays;          /* another process cannot have its session */
+	bool stays;    /* another process cannot have its session */
 	uint8_t secret[CLIENT_KEY_LONG];
 };
 
