@@ -5,16 +5,23 @@
 # Everything is drawn from one seed; which bytes meet is up to the threads.
 """rampage(): who is honest got its own rows and no error, or AssertionError."""
 import random
+import struct
 import threading
 import time
 
 import raw
-from conftest import APP_DATABASE, APP_USER
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from hostile import CUT, LIES, Honest
 from rig import log_in, shop
 from turnstile import merge
 
 ROGUE = "rogue"
+# A client's, and a server's; whoever passes it on must not have to hold it.
+HUGE = "SELECT '" + "x" * 3_000_000 + "'"
+HUGE_ROW = raw.data_row("x" * 3_000_000)
+# Of connections, where SHOW tells of them.
+STATES = ("cl_active", "cl_waiting", "sv_active", "sv_being_canceled", "sv_idle", "sv_tested", "sv_login")
+LATE = 1.5  # seconds at most, beyond some timeouts of config()
 TEXTS = ["SELECT 'x'", "BEGIN", "COMMIT", "ROLLBACK", "SET work_mem = '1MB'", "SELECT 1/0", "", "nonsense",
          "CREATE TEMP TABLE rogue_pin ()", "COPY (SELECT 2) TO STDOUT", "COPY nowhere FROM STDIN",
          "LISTEN rogue", "NOTIFY rogue", "PREPARE x AS SELECT 2", "EXECUTE x", "DISCARD ALL",
@@ -23,9 +30,10 @@ TEXTS = ["SELECT 'x'", "BEGIN", "COMMIT", "ROLLBACK", "SET work_mem = '1MB'", "S
 
 def config(server, rogue):
     """A config: database `shop` on an honest server, `rogue` on one that is not; in one worker."""
-    return merge(shop(server, {"auth_type": "trust", "workers": 1, "server_login_retry": "20ms",
+    return merge(shop(server, {"auth_type": "scram-sha-256", "workers": 1, "server_login_retry": "20ms",
                                "default_pool_size": 10, "query_wait_timeout": 55,
-                               "client_login_timeout": 2, "client_idle_timeout": 30,
+                               "server_check_query": "SELECT 3", "server_check_delay": 0,
+                               "client_login_timeout": 20, "client_idle_timeout": 30,
                                "idle_transaction_timeout": 1, "server_connect_timeout": 1,
                                "log_connections": 0, "log_disconnections": 0,
                                "log_pooler_errors": 0}),
@@ -56,10 +64,13 @@ def spoil(rng, parts):
 
 
 def send(rng, stream, parts):
-    """In one write, or in pieces of any size."""
+    """In one write, in pieces of any size, or byte by byte; now and then late."""
     data = b"".join(parts)
+    is_tiny = len(data) < 200 and rng.random() < 0.1
     while data:
-        size = len(data) if rng.random() < 0.7 else rng.randint(1, len(data))
+        if rng.random() < (0.001 if is_tiny else 0.02):
+            time.sleep(rng.uniform(0, LATE))
+        size = 1 if is_tiny else len(data) if rng.random() < 0.7 else rng.randint(1, len(data))
         stream.send(data[:size])
         data = data[size:]
 
@@ -73,6 +84,8 @@ def rogue_session(seed):
                 parts = honest.answer(got)
                 if rng.random() < 0.2:
                     parts = spoil(rng, parts)
+                if rng.random() < 0.01:
+                    parts.insert(rng.randrange(len(parts) + 1), HUGE_ROW)
                 send(rng, session, parts)
                 if rng.random() < 0.02:
                     return
@@ -101,17 +114,32 @@ def requests(rng):
         [raw.copy_data(b"1\n"), raw.copy_done(), raw.sync()], [raw.close("S", "s"), raw.flush()],
         [raw.message("F", b"\0\0\0\1\0\0\0\0\0\0")], [raw.password("x")], [raw.terminate()],
         [rng.randbytes(rng.randint(1, 200))], [raw.SSL_REQUEST], [raw.sync()] * 50,
-        [raw.bind("", "", [b"x" * 100_000]), raw.sync()]])
+        [raw.bind("", "", [b"x" * 100_000]), raw.sync()], [raw.query(HUGE)]])
+
+
+def come_in(rng, client, dbname):
+    """As whoever knows the password; or with all that is wrong, up to what would be the proof."""
+    hello = raw.startup({"user": APP_USER, "database": dbname})
+    if rng.random() < 0.6:
+        client.sock.settimeout(5)
+        client.login(APP_USER, dbname, APP_PASSWORD)
+        client.sock.settimeout(0.3)
+        return
+    send(rng, client, spoil(rng, [hello]) if rng.random() < 0.5 else [hello])
+    if rng.random() < 0.5:
+        send(rng, client, spoil(rng, [raw.message("p", "SCRAM-SHA-256", struct.pack("!i", 32) + b"n,,n=,r=" + b"x" * 24),
+                                      raw.message("p", rng.randbytes(rng.randint(0, 100)))]))
 
 
 def misbehave(rng, pooler, dbname):
     """One connection of somebody who wants nothing good."""
-    hello = raw.startup({"user": APP_USER, "database": dbname})
     with raw.RawClient(pooler.port, timeout=0.3) as client:
-        send(rng, client, spoil(rng, [hello]) if rng.random() < 0.3 else [hello])
+        come_in(rng, client, dbname)
         for _ in range(rng.randint(0, 6)):
             parts = requests(rng)
             send(rng, client, spoil(rng, parts) if rng.random() < 0.5 else parts)
+            if client.pid and rng.random() < 0.1:
+                client.cancel()
         if rng.random() < 0.5:
             client.sock.recv(rng.randint(1, 100_000))
         if rng.random() < 0.2:
@@ -163,8 +191,17 @@ def count():
         yield number
 
 
-def rampage(pooler, seed, seconds):
-    """Rogues and honest clients for that long; how many rows the honest ones have got."""
+def see_states(pooler, seen):
+    """Adds what connections are found in: columns of SHOW POOLS, and whether any client logs in."""
+    for row in pooler.admin("SHOW POOLS"):
+        seen.update(name for name in STATES if row.get(name))
+    seen.update("login" for row in pooler.admin("SHOW LISTS")
+                if row["list"] == "login_clients" and row["items"])
+
+
+def rampage(pooler, seed, seconds, seen=None):
+    """Rogues and honest clients for that long; how many rows the honest ones have got.  seen: a set
+    to which the states are added in which connections are found meanwhile."""
     deadline, failures, served = time.monotonic() + seconds, [], []
 
     def run(number, one, *harmless):
@@ -184,6 +221,8 @@ def rampage(pooler, seed, seconds):
             for name in (APP_DATABASE, APP_DATABASE, APP_DATABASE, ROGUE)]
     jobs += [(lambda rng, done: want_anything(rng, pooler, done), *rogue)] * 2
     jobs += [(lambda rng, done, n=n: want_rows(rng, pooler, n, done),) for n in range(3)]
+    if seen is not None:
+        jobs.append((lambda rng, _: see_states(pooler, seen),))
     threads = [threading.Thread(target=run, args=(n, *job)) for n, job in enumerate(jobs)]
     for thread in threads:
         thread.start()

@@ -10,14 +10,14 @@ import time
 
 from stage import Stage, Table, raw
 
-from rampage import config, rampage, rogue_login, rogue_session  # noqa: E402
+from rampage import STATES, config, rampage, rogue_login, rogue_session  # noqa: E402
 
 SECONDS = int(os.environ.get("PGT_SECONDS", "300"))
 ROUND = 20  # seconds
 
 
 def main():
-    table, rounds, rows = Table(), 0, 0
+    table, rounds, rows, seen = Table(), 0, 0, set()
     seed = int(os.environ.get("PGT_SEED", "1"))
     until = time.monotonic() + SECONDS
     with Stage() as stage:
@@ -25,12 +25,14 @@ def main():
         while time.monotonic() < until:
             with raw.FakeServer(rogue_session(seed), login=rogue_login(seed)) as rogue:
                 pooler = stage.turnstile(config(primary, rogue))
-                rows += rampage(pooler, seed, ROUND)
+                rows += rampage(pooler, seed, ROUND, seen)
                 pooler.stop()  # fails where a sanitizer has complained
             print(f"seed {seed}: {rows} rows", flush=True)
             rounds, seed = rounds + 1, seed + 1
         table.add("foreign rows and errors of honest clients beside rogues", 0,
                   f"0 of {rows} in {rounds} rounds", rows > 20 * rounds)
+        table.add("states that connections were seen in", len(STATES) + 1, f"{len(seen)}: {', '.join(sorted(seen))}",
+                  len(seen) == len(STATES) + 1)
     return table.finish()
 
 
