@@ -37,6 +37,7 @@ PARSERS = {
     "fuzz_identity": Parser(["client/identity.c"], []),
     "fuzz_ledger": Parser(["tenant/ledger.c"], ["ledger"]),
     "fuzz_lex": Parser(["sql/lex.c", "sql/lex_value.c"], ["lex", "scan"]),
+    "fuzz_offer": Parser(["worker/offer.c"], []),
     # Sessions as a whole, of which much comes with time and nodes that it has not.
     "fuzz_relay": Parser([], [], ["sql/words.def"]),
     "fuzz_roster": Parser(["config/roster.c"], []),

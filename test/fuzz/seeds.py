@@ -379,6 +379,22 @@ def ledgers(name):
     return [*behind_each(b"\0\1", [*lines, b"".join(lines[:2]), *texts(name)])]
 
 
+def offers():
+    """Packets of a running process: whether a descriptor comes with it (1), then a word of offer.h and its fields."""
+    def packet(passes, word, *fields):
+        return bytes([passes]) + word + b"".join(fields) + b"\xfe"
+    format_, pid = (1).to_bytes(4, "big"), (4711).to_bytes(4, "big")
+    end = packet(0, b"O", format_, pid)
+    given = [packet(1, b"L", bytes([kind]), name + b"\0") for kind, name in enumerate((b"*:6432", b"9632", b"/run/pid", b"/run/s"))]
+    yield from (bytes([way]) + b"".join(given) + end for way in range(5))
+    for wrong in (packet(0, b"L", b"\0x\0"), packet(1, b"L", b"\x63x\0"), packet(1, b"L", b"\0x"), packet(1, b"L", b"\0x\0x"),
+                  packet(1, b"L", b"\0" + b"x" * 300 + b"\0"), packet(0, b"L"), given[0] * 130, packet(0, b"R", b"busy\0"),
+                  packet(1, b"R", b"busy"), packet(1, b"?"), packet(0, b"O", (99).to_bytes(4, "big"), pid),
+                  packet(1, b"O", format_, pid), packet(0, b"O", format_), packet(0, b"O", format_, pid, b"x"), b"\1\xfe", b""):
+        yield b"\0" + given[0] + wrong + end
+        yield b"\0" + wrong
+
+
 SEEDS = {
     "fuzz_answers": lambda name: answers_under_all(),
     "fuzz_classify": sql,
@@ -394,6 +410,7 @@ SEEDS = {
     "fuzz_jwt": lambda name: [*behind_each(b"\0\1\2", texts(name)), *behind_each(b"\1", TOKENS)],
     "fuzz_ledger": ledgers,
     "fuzz_lex": sql,
+    "fuzz_offer": lambda name: offers(),
     "fuzz_passport": lambda name: passports(),
     "fuzz_relay": lambda name: plays(),
     "fuzz_roster": lambda name: ROSTER,
