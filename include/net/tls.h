@@ -30,7 +30,8 @@ struct tls_options {
 	const char *ciphersuites; /* TLS 1.3; "" for OpenSSL's default */
 	const char *ecdhcurve; /* "auto" or "none" for OpenSSL's choice, or names between colons */
 	/* For so many seconds a client may resume its session (TLS 1.3 only, and not with
-	 * verify_peer), which spares it and a server the asymmetric part of a handshake; 0: never. */
+	 * verify_peer), which spares it and a server the asymmetric part of a handshake; 0: never.
+	 */
 	unsigned session_lifetime_s;
 };
 

@@ -142,6 +142,8 @@ void pins_put_lost(struct client *c, struct err *e);
 /* Whether the text may be given to the server that the client has: not what ties the session to a
  * replica, nor what session_state = reject forbids.  False: *e. */
 bool pins_allow(const struct client *c, const struct sql_facts *facts, struct err *e);
+/* The same of a named statement that is not followed. */
+bool pins_allow_unmapped(const struct client *c, struct err *e);
 /* A survey has ended: what was being said is in force, or nothing is known of that any more. */
 void pins_said(struct client *c, bool is_in_force);
 /* Whether this very SET is in force. */

@@ -105,6 +105,8 @@ static inline bool statement_is_mapped(const struct client *c)
 
 /* The statement that a Parse body is, if it is known; borrowed. */
 struct statement *statement_lookup(struct client *c, struct slice body);
+/* Parse of an unnamed one that is too long to be kept. */
+void statement_parse_passed(struct client *c);
 /* Parse: body is the message from the text on; st is what statement_lookup() says of it, and facts
  * are needed when that is NULL.  The client has a server. */
 void statement_parse(struct client *c, struct slice name, struct slice body, struct statement *st,

@@ -90,6 +90,7 @@ struct server_statement {
 /* Of server.unnamed_id. */
 #define UNNAMED_NONE    0
 #define UNNAMED_UNKNOWN UINT64_MAX
+#define UNNAMED_PASSED  (UINT64_MAX - 1) /* its client's, whose text was too long to be kept */
 
 /* What transactions of its session are by default, where the session has not said so itself. */
 enum server_isolation { ISOLATION_UNKNOWN, ISOLATION_READ_COMMITTED, ISOLATION_OTHER };

@@ -88,6 +88,8 @@ void attach_take_away(struct server *s)
 	c->has_cut_answer = s->stream_left && !s->stream_swallow;
 	if (c->statements)
 		statement_leave_made(c);
+	if (s->unnamed_id == UNNAMED_PASSED)
+		s->unnamed_id = UNNAMED_UNKNOWN;
 	slot_end_turn(&s->slot, now_of(s));
 	s->client = NULL;
 	s->carry_due = s->carried = s->is_settling = s->commits_early = false;

@@ -164,22 +164,36 @@ static inline enum step join_batch(struct client *c, const struct frame *f, stru
 	return STEP_DONE;
 }
 
-/* A Parse that is too long to be kept. */
+/* A Parse that is too long to be kept: an unnamed one is there as long as its client has the
+ * server, one with a name keeps the server with its client. */
 static enum step on_long_parse(struct client *c, const struct frame *f)
 {
-	enum step step = join_batch(c, f, NULL);
+	struct reader r = reader_of(frame_body(f));
+	struct slice name = read_cstr(&r);
+	enum step step;
 	struct err e;
 
+	if (r.failed)
+		return f->have > WAITING_INPUT_MAX
+			   ? request_protocol_error(c, "invalid Parse message")
+			   : STEP_AGAIN;
+	step = join_batch(c, f, NULL);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);
 	if ((c->xact & XACT_READS) && !gate_may_write_unseen(c, &e))
 		return request_refuse_message(c, f, &e);
+	if (name.n && !pins_allow_unmapped(c, &e))
+		return request_refuse_message(c, f, &e);
 	if (gate_must_look(c) && !request_watch_long_text(c, f))
 		return request_found_in_long_text(c);
 	fence_on_unseen(c);
-	c->server->unnamed_id = UNNAMED_UNKNOWN;
 	c->only_reads = false;
-	request_expect(c, REPLY_PARSE);
+	if (name.n || !statement_is_mapped(c))
+		request_expect(c, REPLY_PARSE);
+	else
+		statement_parse_passed(c);
+	if (name.n)
+		pins_note_unmapped(c, slice_of(f->start, 0));
 	return request_pass(c, f);
 }
 

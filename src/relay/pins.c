@@ -469,6 +469,12 @@ bool pins_allow(const struct client *c, const struct sql_facts *facts, struct er
 	return !is_on_replica(c) || allow_on_replica(c, facts, e);
 }
 
+bool pins_allow_unmapped(const struct client *c, struct err *e)
+{
+	return c->group->set.pool_mode == POOL_MODE_SESSION || !is_on_replica(c) ||
+	       refuse_on_replica(PIN_BIT(PIN_UNMAPPED), e);
+}
+
 /* ---- what is lost ---------------------------------------------------------------------------
  */
 

@@ -254,7 +254,8 @@ static void require_unnamed(struct client *c, struct statement *st)
 		require_unnamed_with_names(c, st);
 		return;
 	}
-	if (st ? placed_is_unnamed(s, st) : s->unnamed_id == UNNAMED_NONE)
+	if (st ? placed_is_unnamed(s, st)
+	       : s->unnamed_id == UNNAMED_NONE || s->unnamed_id == UNNAMED_PASSED)
 		return;
 	if (st) {
 		placed_send_parse(s, "", st);

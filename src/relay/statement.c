@@ -577,6 +577,21 @@ void statement_parse(struct client *c, struct slice name, struct slice body, str
 		parse_unnamed(c, st);
 }
 
+void statement_parse_passed(struct client *c)
+{
+	struct client_statements *own = statements_of(c);
+	struct server *s = c->server;
+
+	replies_push(&s->replies, (struct reply){ .kind = REPLY_PARSE,
+						  .way = REPLY_PASS,
+						  .note = NOTE_UNNAMED,
+						  .subject = own->unnamed });
+	own->unnamed_serial = 0;
+	statement_unnamed_set(c, NULL);
+	s->unnamed_id = UNNAMED_PASSED;
+	s->unnamed_in = placed_batch(s);
+}
+
 bool statement_parse_here(struct client *c, struct slice name, struct statement *st)
 {
 	struct statement_name *n;
