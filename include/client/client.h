@@ -127,8 +127,10 @@ struct client_rare {
 	uint64_t fence;        /* of its writes, with read_your_writes = session: route/fence.h */
 	uint64_t path_changes; /* times that path_unsure was set */
 	usec_t lost_at; /* when it last lost a server that had got nothing of its request … */
-	usec_t losing_since; /* … and the first of those in a row … */
-	uint8_t losses;      /* … and how many they are */
+	usec_t losing_since;            /* … and the first of those in a row … */
+	uint8_t losses;                 /* … and how many they are */
+	bool was_sent_on;               /* from one queue to wherever it waits next, where … */
+	usec_t waited, waited_in_limbo; /* … this counts: for a server, and for a primary */
 	uint32_t lost; /* what it has left on a replica, and is to be told of: enum pin_reason */
 	bool stays;    /* another process cannot have its session */
 	uint8_t secret[CLIENT_KEY_LONG];

@@ -69,7 +69,9 @@ struct waiter {
 	void *owner;           /* who waits */
 	struct turn_wait turn; /* where it stands in the queue of a shared pool */
 	usec_t since;
-	bool notified; /* query_wait_notify */
+	usec_t elsewhere; /* of the relay: how long it had waited before, in queues of the other
+			     kind */
+	bool notified;    /* query_wait_notify */
 };
 
 struct pool {

@@ -175,6 +175,8 @@ void supply_keep_minimum(struct pool *pool, usec_t now);
 void supply_open_spare(struct pool *pool, usec_t now);
 /* Those who wait for this pool are sent to choose again. */
 void supply_scatter_waiters(struct pool *pool);
+/* One of these waits again. */
+void supply_go_on_waiting(struct client *c);
 /* Of a login_desk: pools of its thread may log in.  Any thread. */
 void supply_tell(struct login_desk *desk);
 /* A number for what the group's sessions begin with now. */

@@ -78,6 +78,8 @@ static void give(struct server *s, struct client *c)
 	c->group->counters.server_assignment_count++;
 	if (s->pool->lane)
 		count_in_lane(s->pool, waited);
+	if (c->rare->was_sent_on)
+		client_make_rare(c)->was_sent_on = false;
 	atomic_fetch_add_explicit(&s->node->active, 1, memory_order_relaxed);
 }
 
@@ -456,6 +458,8 @@ enum step attach_acquire(struct client *c, struct pool *pool)
 	if (!s && pool->login_failed && !pool_size_ready(pool) && now < pool->retry_at)
 		return refuse_for_pool(c, pool);
 	pool_wait(pool, &c->waiter, c, payer(c), now);
+	if (c->rare->was_sent_on)
+		supply_go_on_waiting(c);
 	if (s)
 		check(s);
 	supply_serve_waiters(pool, now);

@@ -597,7 +597,7 @@ static inline bool is_plain(const struct client *c, const struct statement *st)
 /* What the handlers of its messages do with such a batch, from its Bind on: len bytes, of which
  * those of name are to be others. */
 static PGT_INLINE void put_plain(struct client *c, const struct frame *bind, struct slice name,
-		      struct statement *st, struct slice there, size_t len)
+				 struct statement *st, struct slice there, size_t len)
 {
 	const struct slice portal = { "", 0 };
 

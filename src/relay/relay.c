@@ -216,6 +216,8 @@ void relay_end_waiting(struct client *c, const struct err *e)
 	if (status != FRAME_OK && c->begin_due)
 		return;
 	waiter_leave(&c->waiter, relay_now(c));
+	if (c->rare->was_sent_on)
+		client_make_rare(c)->was_sent_on = false;
 	admit_forget(c);
 	if (listen_is_waiting(c))
 		listen_stop_waiting(c);

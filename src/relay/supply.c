@@ -236,17 +236,39 @@ static void seek_again(struct client *c)
 	(void)!attach_acquire(c, c->chosen);
 }
 
+/* Where it waits next it goes on with the time that it has waited for a server, and for a primary:
+ * nodes may change their roles more often than it has patience (I3). */
+static void send_on(struct client *c)
+{
+	struct client_rare *rare = client_make_rare(c);
+	const struct waiter *w = c->waiter;
+	usec_t now = relay_now(c), here = now - w->since;
+	bool is_limbo = w->pool == &c->group->limbo;
+
+	rare->was_sent_on = true;
+	rare->waited = is_limbo ? w->elsewhere : here;
+	rare->waited_in_limbo = is_limbo ? here : w->elsewhere;
+	waiter_leave(&c->waiter, now);
+	seek_again(c);
+}
+
+void supply_go_on_waiting(struct client *c)
+{
+	struct client_rare *rare = client_make_rare(c);
+	bool is_limbo = c->waiter->pool == &c->group->limbo;
+
+	rare->was_sent_on = false;
+	c->waiter->since -= is_limbo ? rare->waited_in_limbo : rare->waited;
+	c->waiter->elsewhere = is_limbo ? rare->waited : rare->waited_in_limbo;
+}
+
 void supply_scatter_waiters(struct pool *pool)
 {
 	struct waiter *w;
 
 	/* Some may come to wait here again, so not until there is nobody. */
-	for (unsigned n = pool->nwaiting; n && (w = pool_first_waiter(pool)); n--) {
-		struct client *c = attach_waiting(w);
-
-		waiter_leave(&c->waiter, relay_now(c));
-		seek_again(c);
-	}
+	for (unsigned n = pool->nwaiting; n && (w = pool_first_waiter(pool)); n--)
+		send_on(attach_waiting(w));
 }
 
 /* Who waits here would come here again: there it stays, with the time it has waited. */

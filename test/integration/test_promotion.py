@@ -460,6 +460,24 @@ def test_the_documented_switchover(pair, turnstile):
     assert replica.value("SELECT count(*) FROM promoted", dbname=APP_DATABASE) == 6
 
 
+def test_i3_who_is_sent_from_queue_to_queue_is_told_all_the_same(pair, turnstile):
+    """The primary retires and goes on, again and again: what was waited before counts."""
+    t = pooler_of(turnstile, pair, {"default_pool_size": 1, "query_wait_timeout": 3, "failover_wait": 3})
+    with log_in(t) as busy, log_in(t, timeout=60) as client, ThreadPoolExecutor(2) as threads:
+        busy.rows("BEGIN")
+        busy.rows("SELECT pg_sleep(0)")
+        client.send(raw.query(WRITE))
+        told, until = threads.submit(client.until, "E"), time.monotonic() + 50
+        while not told.done() and time.monotonic() < until:
+            switched = threads.submit(t.admin, "SWITCHOVER shop")
+            wait_until(lambda: switched.done() or node(t, 0)["error"], 30)
+            with contextlib.suppress(psycopg.Error):  # its time was over
+                t.admin("RESUME shop")
+            assert isinstance(switched.exception(30), psycopg.Error)
+        assert told.done()
+        assert told.result()[-1].fields["C"] in ("08P01", "57P03")
+
+
 @pytest.mark.slow
 def test_switchover_is_taken_back(pair, turnstile):
     """By RESUME, or by time: then the primary goes on."""
