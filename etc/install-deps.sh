@@ -11,9 +11,9 @@
 set -eu
 
 build='build-essential autoconf automake pkg-config
-    libev-dev libssl-dev libinih-dev libpg-query-dev libsystemd-dev libpq-dev libmicrohttpd-dev libc-ares-dev libpam0g-dev'
+    libev-dev libssl-dev libinih-dev libpg-query-dev libsystemd-dev libpq-dev libmicrohttpd-dev libc-ares-dev libpam0g-dev libldap-dev'
 demo='python3 postgresql-15 util-linux'
-tests='libcmocka-dev pgbouncer prometheus prometheus-pgbouncer-exporter pgcli
+tests='libcmocka-dev pgbouncer prometheus prometheus-pgbouncer-exporter pgcli slapd
     python3-psycopg python3-pytest python3-pytest-xdist python3-pytest-timeout python3-dnspython
     python3-psycopg2 python3-asyncpg python3-sqlalchemy python3-django libdbd-pg-perl ruby-pg
     clang clang-format-14 libclang-rt-14-dev llvm gcovr iproute2 nftables'
@@ -82,7 +82,7 @@ if is_missing postgresql-15; then
     $as_root sed -i "$no_main_cluster" "$createcluster"
 fi
 services=
-for service in pgbouncer prometheus prometheus-pgbouncer-exporter; do
+for service in pgbouncer prometheus prometheus-pgbouncer-exporter slapd; do
     if is_missing "$service"; then services="$services $service"; fi
 done
 for service in $services; do

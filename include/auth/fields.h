@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define FIELDS_MAX 16
+#define FIELDS_MAX 24
 
 struct word {
 	char *text;

@@ -12,6 +12,7 @@
 #ifndef PGT_AUTH_HBA_H
 #define PGT_AUTH_HBA_H
 
+#include "auth/directory.h"
 #include "auth/ident.h"
 #include "auth/networks.h"
 #include "base/buf.h"
@@ -31,6 +32,7 @@ enum hba_method {
 	HBA_PEER,
 	HBA_PAM,
 	HBA_JWT,
+	HBA_LDAP,
 };
 
 /* A certificate besides. */
@@ -43,8 +45,9 @@ struct hba_rule {
 	int line;
 	enum hba_method method;
 	enum hba_clientcert clientcert;
-	const char *map;         /* of user names, or NULL */
-	const char *pam_service; /* or NULL: the usual one */
+	const char *map;                   /* of user names, or NULL */
+	const char *pam_service;           /* or NULL: the usual one */
+	const struct directory *directory; /* of ldap; else NULL */
 };
 
 /* What the parser asks of its caller. */
@@ -74,7 +77,7 @@ struct hba_who {
 const struct hba_rule *hba_find(const struct hba *hba, const struct hba_who *who);
 /* The line of the first rule that asks for a certificate; 0: none does. */
 int hba_wants_certificate(const struct hba *hba);
-/* Whether others than auth_file may say who somebody is: PAM, or who signs tokens. */
+/* Whether others than auth_file may say who somebody is: PAM, a directory, or who signs tokens. */
 bool hba_asks_others(const struct hba *hba);
 bool hba_has(const struct hba *hba, enum hba_method method);
 

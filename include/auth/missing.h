@@ -13,4 +13,10 @@
 #define PAM_MISSING "was left out of this build: there was no libpam (Debian: libpam0g-dev)"
 #endif
 
+#ifdef HAVE_LDAP
+#define LDAP_MISSING NULL
+#else
+#define LDAP_MISSING "was left out of this build: there was no libldap (Debian: libldap-dev)"
+#endif
+
 #endif

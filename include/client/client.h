@@ -24,6 +24,7 @@ struct admission;
 struct client;
 struct client_login;
 struct client_statements;
+struct directory;
 struct listening;
 struct session_notes;
 struct relay;
@@ -54,8 +55,9 @@ struct client_claim {
 	enum auth_type way; /* who judges it */
 	const char *user;
 	struct slice password;
-	struct config *config; /* of which the next one is a part */
-	const char *service;   /* of PAM */
+	struct config *config;             /* of which the next ones are a part */
+	const char *service;               /* of PAM */
+	const struct directory *directory; /* of LDAP */
 };
 
 /* The secret of a client's cancel key: 4 bytes for protocol 3.0, 28 for 3.2. */

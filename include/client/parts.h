@@ -15,9 +15,10 @@ enum proof { PROOF_NONE, PROOF_PLAIN, PROOF_MD5, PROOF_SCRAM_FIRST, PROOF_SCRAM_
 /* Strings are the configuration's. */
 struct way {
 	enum auth_type type;
-	const char *service;  /* of PAM; else NULL */
-	const char *map;      /* of user names, for tokens, or NULL */
-	struct jwt_rules jwt; /* what a token has to be */
+	const char *service;               /* of PAM; else NULL */
+	const struct directory *directory; /* of LDAP; else NULL */
+	const char *map;                   /* of user names, for tokens, or NULL */
+	struct jwt_rules jwt;              /* what a token has to be */
 };
 
 struct client_login {
@@ -92,6 +93,8 @@ bool login_is_exempt(const struct client *c);
 enum step login_proved(struct client *c);
 /* Looks for where it is served, once it is known who it says it is. */
 void login_go_home(struct client *c);
+/* The password that it has sent; a connection that was refused may stay open for a while. */
+void login_forget_given(struct client_login *login);
 /* What comes now is the session's. */
 void login_begin_session(struct client *c);
 

@@ -16,6 +16,7 @@
 
 struct hba;
 struct ident;
+struct directory;
 struct jwt_keys;
 struct roster;
 struct sign_keys;
@@ -138,6 +139,7 @@ struct config {
 	struct userlist *userlist;   /* of auth_file; empty without one, never NULL */
 	struct hba *hba;             /* of auth_hba_file, with auth_type = hba; else NULL */
 	struct ident *ident;         /* of auth_ident_file; NULL without one */
+	struct directory *directory; /* of auth_ldap_options; NULL without */
 	struct jwt_keys *jwt_keys;   /* of jwt_key_file and jwt_secret_file; NULL without both */
 	struct sign_keys *sign_keys; /* of context_signing_key_file; NULL without one */
 	bool has_http_token;

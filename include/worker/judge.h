@@ -14,12 +14,15 @@
 /* A password, and whose it is said to be. */
 struct judge_case {
 	const char *user;
-	const char *password; /* not empty */
-	const char *address;  /* where it comes from; "": a Unix socket */
-	const char *service;  /* of PAM */
+	const char *password;              /* not empty */
+	const char *address;               /* where it comes from; "": a Unix socket */
+	const char *service;               /* of PAM */
+	const struct directory *directory; /* of LDAP … */
+	usec_t patience;                   /* … with one of its servers */
 };
 
 /* JUDGED_NOT: *why says what is wrong. */
 enum judgement judge_pam(const struct judge_case *jc, struct err *why);
+enum judgement judge_ldap(const struct judge_case *jc, struct err *why);
 
 #endif

@@ -35,6 +35,7 @@ struct rule {
 	struct names databases, users;
 	struct network where;
 	char *map, *pam_service;
+	struct directory *directory;
 };
 
 struct hba {
@@ -256,17 +257,18 @@ static const struct method {
 	bool needs_local, needs_tls;
 	const char *missing; /* why it is not there, or NULL */
 } methods[] = {
-	{"trust",          HBA_TRUST,    false, false, NULL       },
-	{ "reject",        HBA_REJECT,   false, false, NULL       },
-	{ "password",      HBA_PASSWORD, false, false, NULL       },
-	{ "plain",         HBA_PASSWORD, false, false, NULL       },
-	{ "md5",           HBA_MD5,      false, false, NULL       },
-	{ "scram-sha-256", HBA_SCRAM,    false, false, NULL       },
-	{ "cert",          HBA_CERT,     false, true,  NULL       },
-	{ "peer",          HBA_PEER,     true,  false, NULL       },
-	{ "ident",         HBA_PEER,     true,  false, NULL       },
-	{ "pam",           HBA_PAM,      false, false, PAM_MISSING},
-	{ "jwt",           HBA_JWT,      false, false, NULL       },
+	{"trust",          HBA_TRUST,    false, false, NULL        },
+	{ "reject",        HBA_REJECT,   false, false, NULL        },
+	{ "password",      HBA_PASSWORD, false, false, NULL        },
+	{ "plain",         HBA_PASSWORD, false, false, NULL        },
+	{ "md5",           HBA_MD5,      false, false, NULL        },
+	{ "scram-sha-256", HBA_SCRAM,    false, false, NULL        },
+	{ "cert",          HBA_CERT,     false, true,  NULL        },
+	{ "peer",          HBA_PEER,     true,  false, NULL        },
+	{ "ident",         HBA_PEER,     true,  false, NULL        },
+	{ "pam",           HBA_PAM,      false, false, PAM_MISSING },
+	{ "jwt",           HBA_JWT,      false, false, NULL        },
+	{ "ldap",          HBA_LDAP,     false, false, LDAP_MISSING},
 };
 
 static void take_method(struct parser *p, const struct fields *f, size_t *next, struct rule *rule)
@@ -275,7 +277,7 @@ static void take_method(struct parser *p, const struct fields *f, size_t *next, 
 
 	if (*next >= f->n || field->n != 1) {
 		complain(p, "one method is missing: trust, reject, password, md5, scram-sha-256, "
-			    "cert, peer, pam or jwt");
+			    "cert, peer, pam, ldap or jwt");
 		return;
 	}
 	++*next;
@@ -285,6 +287,8 @@ static void take_method(struct parser *p, const struct fields *f, size_t *next, 
 		if (strcmp(m->word, field->words[0].text) != 0)
 			continue;
 		rule->told.method = m->method;
+		if (m->method == HBA_LDAP)
+			rule->directory = xnew(struct directory);
 		if (m->missing)
 			complain_about(p, m->word, m->missing);
 		if (m->needs_local && rule->kind != CONN_LOCAL)
@@ -295,7 +299,7 @@ static void take_method(struct parser *p, const struct fields *f, size_t *next, 
 	}
 	complain_about(p, field->words[0].text,
 		       "there is no such method here: use trust, reject, password, md5, "
-		       "scram-sha-256, cert, peer, pam or jwt");
+		       "scram-sha-256, cert, peer, pam, ldap or jwt");
 }
 
 static const char *take_map(struct rule *rule, const char *value)
@@ -344,6 +348,28 @@ static const char *take_pam_hostname(struct rule *rule, const char *value)
 	return NULL;
 }
 
+/* It may have a secret as its value, misspelt or not. */
+static void complain_about_option(struct parser *p, const char *option, const char *fault)
+{
+	char *name = xmemdup0(option, strcspn(option, "="));
+
+	complain_about(p, name, fault);
+	free(name);
+}
+
+static void take_directory_option(struct parser *p, const char *option, struct rule *rule)
+{
+	const char *fault;
+
+	if (rule->told.method != HBA_LDAP) {
+		complain_about_option(p, option, "is for ldap");
+		return;
+	}
+	fault = directory_take(rule->directory, option);
+	if (fault)
+		complain(p, fault);
+}
+
 static void take_option(struct parser *p, const struct word *word, struct rule *rule)
 {
 	static const struct {
@@ -368,7 +394,19 @@ static void take_option(struct parser *p, const struct word *word, struct rule *
 			complain(p, fault);
 		return;
 	}
-	complain_about(p, word->text, "there is no such option here");
+	if (directory_has_option(word->text))
+		take_directory_option(p, word->text, rule);
+	else
+		complain_about_option(p, word->text, "there is no such option here");
+}
+
+/* What can be said only when all options are known. */
+static void check_rule(struct parser *p, const struct rule *rule)
+{
+	const char *fault = rule->directory ? directory_check(rule->directory) : NULL;
+
+	if (fault)
+		complain(p, fault);
 }
 
 /* ---- lines ------------------------------------------------------------------------------------
@@ -403,6 +441,7 @@ static bool take_kind(struct parser *p, const struct field *field, struct rule *
 
 static void take_rule(struct parser *p, const struct fields *f, struct rule *rule)
 {
+	unsigned before = p->nfaults;
 	size_t next = 3;
 
 	if (!take_kind(p, &f->at[0], rule))
@@ -419,6 +458,8 @@ static void take_rule(struct parser *p, const struct fields *f, struct rule *rul
 	for (; next < f->n; next++)
 		for (size_t w = 0; w < f->at[next].n; w++)
 			take_option(p, &f->at[next].words[w], rule);
+	if (p->nfaults == before)
+		check_rule(p, rule);
 }
 
 static void free_rule(struct rule *rule)
@@ -427,6 +468,7 @@ static void free_rule(struct rule *rule)
 	free_names(&rule->users);
 	free(rule->map);
 	free(rule->pam_service);
+	directory_free(rule->directory);
 }
 
 struct hba *hba_parse(struct slice text, const char *file, const struct hba_reader *reader)
@@ -453,6 +495,7 @@ struct hba *hba_parse(struct slice text, const char *file, const struct hba_read
 		}
 		rule.told.map = rule.map;
 		rule.told.pam_service = rule.pam_service;
+		rule.told.directory = rule.directory;
 		hba->rules = xrealloc(hba->rules, (hba->n + 1) * sizeof(*hba->rules));
 		hba->rules[hba->n++] = rule;
 	}
@@ -518,5 +561,5 @@ bool hba_has(const struct hba *hba, enum hba_method method)
 
 bool hba_asks_others(const struct hba *hba)
 {
-	return hba_has(hba, HBA_PAM) || hba_has(hba, HBA_JWT);
+	return hba_has(hba, HBA_PAM) || hba_has(hba, HBA_JWT) || hba_has(hba, HBA_LDAP);
 }

@@ -43,6 +43,14 @@ static void forget_found(struct client_login *login)
 	login->was_looked_up = false;
 }
 
+void login_forget_given(struct client_login *login)
+{
+	if (login->given)
+		mem_wipe(login->given, strlen(login->given));
+	free(login->given);
+	login->given = NULL;
+}
+
 void client_login_free(struct client_login *login)
 {
 	if (!login)
@@ -52,9 +60,7 @@ void client_login_free(struct client_login *login)
 		identity_fini(&login->id);
 	if (login->has_scram)
 		scram_server_fini(&login->scram);
-	if (login->given)
-		mem_wipe(login->given, strlen(login->given));
-	free(login->given);
+	login_forget_given(login);
 	passport_fini(&login->passport);
 	config_unref(login->config);
 	mem_wipe(login, sizeof(*login));
@@ -78,6 +84,7 @@ enum step login_refuse(struct client *c, const struct err *e)
 	event_count(EVENT_logins, &(struct log_about){ .reason = e->text },
 		    "%u logins were refused within ten seconds, the last one of \"%s\" from %s: %s",
 		    event_specs[EVENT_logins].burst, c->user ? c->user : "", address, e->text);
+	login_forget_given(c->login);
 	client_close(c, e, e->text);
 	return STEP_CLOSED;
 }

@@ -79,6 +79,7 @@ static enum step ask_for_proof(struct client *c)
 		return login->entry ? login_proved(c) : login_refuse_proof(c);
 	case AUTH_TYPE_PLAIN:
 	case AUTH_TYPE_PAM:
+	case AUTH_TYPE_LDAP:
 	case AUTH_TYPE_JWT:
 		msg_put_authentication(conn_output(&c->conn), AUTH_CLEARTEXT);
 		login->due = PROOF_PLAIN;
@@ -104,17 +105,23 @@ void proof_begin(struct client *c)
 	if (ask_for_proof(c) == STEP_DONE && conn_input(&c->conn).n)
 		conn_kick(&c->conn);
 }
+/* Where it was received: who comes next may need less room. */
+static void wipe(struct slice secret)
+{
+	mem_wipe((void *)(uintptr_t)secret.p, secret.n);
+}
+
 /* What it sends meanwhile waits. */
-static enum step have_judged(struct client *c, struct slice given)
+static enum step have_judged(struct client *c)
 {
 	struct client_login *login = c->login;
 	const struct client_claim claim = { .way = login->way.type,
 					    .user = login->id.auth_user,
-					    .password = given,
+					    .password = slice_str(login->given),
 					    .config = login->config,
-					    .service = login->way.service };
+					    .service = login->way.service,
+					    .directory = login->way.directory };
 
-	login->given = xmemdup0(given.p, given.n);
 	login->due = PROOF_NONE;
 	login->is_judged = true;
 	c->host->seek_verdict(c, &claim);
@@ -128,6 +135,8 @@ void client_judged(struct client *c, enum judgement verdict)
 
 	c->login->is_judged = false;
 	conn_resume(&c->conn);
+	if (verdict != JUDGED_GOOD)
+		login_forget_given(c->login);
 	if (login_is_throttled(c, &e))
 		client_close(c, &e, e.text);
 	else if (verdict == JUDGED_GOOD)
@@ -144,7 +153,7 @@ void client_login_give_up(struct client *c)
 	const struct log_about about = { .user = c->user };
 
 	event_say(EVENT_judge, &about, "%s gives no answer within client_login_timeout",
-		  c->login->way.service);
+		  c->login->way.service ? c->login->way.service : "ldap");
 	login_refuse_as_wrong(c);
 }
 
@@ -172,10 +181,13 @@ static enum step on_token(struct client *c, struct slice token)
 	struct client_login *login = c->login;
 	char address[LOG_ADDRESS_MAX];
 	const struct log_about about = client_about(c, address);
+	bool is_good;
 	struct jwt jwt;
 	struct err e;
 
-	if (!read_token(c, token, &jwt, &e)) {
+	is_good = read_token(c, token, &jwt, &e);
+	wipe(token);
+	if (!is_good) {
 		if (login->config->global.log_pooler_errors)
 			log_about(LOG_LEVEL_INFO, &about, "%s", e.text);
 		jwt_fini(&jwt);
@@ -199,14 +211,15 @@ static enum step on_plain(struct client *c, struct slice body)
 
 	if (!read_is_complete(&r))
 		return login_refuse_text(c, "08P01", "invalid password packet");
-	if (way_is_for_others(&c->login->way))
-		return have_judged(c, given);
 	if (c->login->way.type == AUTH_TYPE_JWT)
 		return on_token(c, given);
-	if (!password_verify_plain(c->login->entry, given))
-		return login_refuse_proof(c);
 	c->login->given = xmemdup0(given.p, given.n);
-	return login_proved(c);
+	wipe(given);
+	if (way_is_for_others(&c->login->way))
+		return have_judged(c);
+	return password_verify_plain(c->login->entry, slice_str(c->login->given))
+		   ? login_proved(c)
+		   : login_refuse_proof(c);
 }
 
 static enum step on_md5(struct client *c, struct slice body)

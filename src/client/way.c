@@ -7,6 +7,7 @@
  */
 #include "client/parts.h"
 
+#include "auth/directory.h"
 #include "auth/hba.h"
 #include "net/sockopt.h"
 #include "net/tls.h"
@@ -77,7 +78,7 @@ static const enum auth_type types[] = {
 	[HBA_PASSWORD] = AUTH_TYPE_PLAIN, [HBA_MD5] = AUTH_TYPE_MD5,
 	[HBA_SCRAM] = AUTH_TYPE_SCRAM,    [HBA_CERT] = AUTH_TYPE_TRUST,
 	[HBA_PEER] = AUTH_TYPE_TRUST,     [HBA_PAM] = AUTH_TYPE_PAM,
-	[HBA_JWT] = AUTH_TYPE_JWT,
+	[HBA_JWT] = AUTH_TYPE_JWT,        [HBA_LDAP] = AUTH_TYPE_LDAP,
 };
 
 static struct jwt_rules jwt_rules_of(const struct config *config)
@@ -104,6 +105,8 @@ static struct way way_of(const struct config *config, enum auth_type type,
 	if (type == AUTH_TYPE_PAM)
 		way.service =
 		    rule && rule->pam_service ? rule->pam_service : config->global.auth_pam_service;
+	if (type == AUTH_TYPE_LDAP)
+		way.directory = rule ? rule->directory : config->directory;
 	if (type == AUTH_TYPE_JWT) {
 		way.map = rule ? rule->map : NULL;
 		way.jwt = jwt_rules_of(config);
@@ -128,7 +131,8 @@ static bool is_same_jwt(const struct jwt_rules *a, const struct jwt_rules *b)
 bool way_is_same(const struct way *a, const struct way *b)
 {
 	return a->type == b->type && is_same_text(a->service, b->service) &&
-	       is_same_text(a->map, b->map) && is_same_jwt(&a->jwt, &b->jwt);
+	       is_same_text(a->map, b->map) && directory_is_same(a->directory, b->directory) &&
+	       is_same_jwt(&a->jwt, &b->jwt);
 }
 
 /* The one rule of an auth_type that goes by the name that somebody has elsewhere; NULL: it does
@@ -174,5 +178,5 @@ bool way_find(const struct client *c, const struct config *config, struct way *w
 /* Whether others say whether a password is right, and whose; auth_file need not know the user. */
 bool way_is_for_others(const struct way *way)
 {
-	return way->type == AUTH_TYPE_PAM;
+	return way->type == AUTH_TYPE_PAM || way->type == AUTH_TYPE_LDAP;
 }

@@ -66,8 +66,8 @@ static bool has_auth_user(const struct config *c)
 /* Whether somebody else may say who a user is. */
 static bool knows_others(const struct config *c)
 {
-	return c->global.auth_type == AUTH_TYPE_PAM || c->global.auth_type == AUTH_TYPE_JWT ||
-	       (c->hba && hba_asks_others(c->hba));
+	return c->global.auth_type == AUTH_TYPE_PAM || c->global.auth_type == AUTH_TYPE_LDAP ||
+	       c->global.auth_type == AUTH_TYPE_JWT || (c->hba && hba_asks_others(c->hba));
 }
 
 static void check_auth(const struct check *k)
@@ -113,6 +113,16 @@ static void check_pam(const struct check *k)
 
 	if (!*service || strchr(service, '/'))
 		COMPLAIN(k, auth_pam_service, "needs the name of a file in /etc/pam.d");
+}
+
+static void check_ldap(const struct check *k)
+{
+	const struct settings *s = &k->config->global;
+
+	if (s->auth_type == AUTH_TYPE_LDAP && !*s->auth_ldap_options)
+		COMPLAIN(k, auth_ldap_options, "auth_type = ldap needs it: say which servers");
+	if (s->auth_ldap_timeout <= 0)
+		COMPLAIN(k, auth_ldap_timeout, "has to be more than 0");
 }
 
 static bool takes_tokens(const struct config *c)
@@ -366,12 +376,25 @@ static void check_stats(const struct check *k)
 void config_check(const struct config *c, const struct place *places, struct config_problems *p)
 {
 	static void (*const checks[])(const struct check *) = {
-		check_listen,      check_auth,         check_hba,
-		check_pam,         check_jwt,          check_clear_passwords,
-		check_auth_query,  check_admins,       check_client_tls,
-		check_server_tls,  check_monitor,      check_tenant_by,
-		check_stats,       check_switching,    check_sni,
-		check_tenant_pool, check_tenant_query, check_events,
+		check_listen,
+		check_auth,
+		check_hba,
+		check_pam,
+		check_ldap,
+		check_jwt,
+		check_clear_passwords,
+		check_auth_query,
+		check_admins,
+		check_client_tls,
+		check_server_tls,
+		check_monitor,
+		check_tenant_by,
+		check_stats,
+		check_switching,
+		check_sni,
+		check_tenant_pool,
+		check_tenant_query,
+		check_events,
 		check_peers,
 	};
 	const struct check k = { c, places, p };

@@ -6,6 +6,7 @@
  */
 #include "config/config.h"
 
+#include "auth/directory.h"
 #include "auth/hba.h"
 #include "auth/jwt.h"
 #include "auth/sign.h"
@@ -83,6 +84,7 @@ void config_unref(struct config *c)
 		userlist_free(c->userlist);
 		hba_free(c->hba);
 		ident_free(c->ident);
+		directory_free(c->directory);
 		jwt_keys_free(c->jwt_keys);
 		sign_keys_free(c->sign_keys);
 	}

@@ -6,6 +6,7 @@
  * stand in them; how lines are split is ini.c's, what fits together check.c's business.
  * Fuzzed by test/fuzz/fuzz_config.c.
  */
+#include "auth/directory.h"
 #include "auth/hba.h"
 #include "auth/jwt.h"
 #include "auth/sign.h"
@@ -489,6 +490,19 @@ static void load_hba(struct loader *l)
 	buf_fini(&text);
 }
 
+static void load_directory(struct loader *l)
+{
+	struct config *c = l->draft.config;
+	const char *options = c->global.auth_ldap_options, *fault;
+
+	if (c->global.auth_type != AUTH_TYPE_LDAP || !*options)
+		return;
+	c->directory = directory_parse(slice_str(options), &fault);
+	if (!c->directory)
+		problem_add(l->draft.problems, l->draft.places[SETTING_auth_ldap_options],
+			    "auth_ldap_options", "%s", fault);
+}
+
 static void load_ident(struct loader *l)
 {
 	struct config *c = l->draft.config;
@@ -595,6 +609,7 @@ struct config *config_load(const char *path, config_read_file_fn *read, void *ar
 	load_file(&l, path, NULL);
 	load_userlist(&l);
 	load_hba(&l);
+	load_directory(&l);
 	load_ident(&l);
 	load_sign_keys(&l);
 	load_jwt_keys(&l);

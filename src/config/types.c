@@ -708,24 +708,21 @@ static const struct setting_word sslmode_words[] = {
 WORDS_TYPE(sslmode, "disable, allow, prefer, require, verify-ca or verify-full");
 
 /* A way to log in that we lack is never replaced by one that we have: the file is refused. */
-#define NO_SUCH_LOGIN                                                                              \
-	"is not in this version: use trust, any, plain, md5, scram-sha-256, cert, peer, hba, "     \
-	"pam or jwt"
 static const struct setting_word auth_type_words[] = {
-	{"trust",          AUTH_TYPE_TRUST, NULL         },
-        { "any",           AUTH_TYPE_ANY,   NULL         },
-	{ "plain",         AUTH_TYPE_PLAIN, NULL         },
-        { "md5",           AUTH_TYPE_MD5,   NULL         },
-	{ "scram-sha-256", AUTH_TYPE_SCRAM, NULL         },
-        { "cert",          AUTH_TYPE_CERT,  NULL         },
-	{ "peer",          AUTH_TYPE_PEER,  NULL         },
-        { "hba",           AUTH_TYPE_HBA,   NULL         },
-	{ "pam",           AUTH_TYPE_PAM,   PAM_MISSING  },
-        { "jwt",           AUTH_TYPE_JWT,   NULL         },
-	{ "ldap",          AUTH_TYPE_LDAP,  NO_SUCH_LOGIN},
-        { NULL,            0,               NULL         },
+	{"trust",          AUTH_TYPE_TRUST, NULL        },
+        { "any",           AUTH_TYPE_ANY,   NULL        },
+	{ "plain",         AUTH_TYPE_PLAIN, NULL        },
+        { "md5",           AUTH_TYPE_MD5,   NULL        },
+	{ "scram-sha-256", AUTH_TYPE_SCRAM, NULL        },
+        { "cert",          AUTH_TYPE_CERT,  NULL        },
+	{ "peer",          AUTH_TYPE_PEER,  NULL        },
+        { "hba",           AUTH_TYPE_HBA,   NULL        },
+	{ "pam",           AUTH_TYPE_PAM,   PAM_MISSING },
+        { "jwt",           AUTH_TYPE_JWT,   NULL        },
+	{ "ldap",          AUTH_TYPE_LDAP,  LDAP_MISSING},
+        { NULL,            0,               NULL        },
 };
-WORDS_TYPE(auth_type, "trust, any, plain, md5, scram-sha-256, cert, peer, hba, pam or jwt");
+WORDS_TYPE(auth_type, "trust, any, plain, md5, scram-sha-256, cert, peer, hba, pam, ldap or jwt");
 
 static const struct setting_word route_words[] = {
 	{"auto",     ROUTE_AUTO,    NULL},

@@ -43,8 +43,9 @@ struct jury_case {
 	enum auth_type way;
 	char *user, *password;
 	char address[INET6_ADDRSTRLEN];
-	struct config *config; /* a reference; the next one is a part of it */
+	struct config *config; /* a reference; the next ones are a part of it */
 	const char *service;
+	const struct directory *directory;
 	usec_t since; /* when it was begun */
 	bool is_unwanted;
 	enum judgement verdict;
@@ -74,7 +75,8 @@ static const struct judge {
 	const char *name;
 	enum judgement (*judge)(const struct judge_case *jc, struct err *why);
 } judges[AUTH_TYPE_N] = {
-	[AUTH_TYPE_PAM] = {"pam", judge_pam},
+	[AUTH_TYPE_PAM] = {"pam",   judge_pam },
+	[AUTH_TYPE_LDAP] = { "ldap", judge_ldap},
 };
 
 /* ---- cases ------------------------------------------------------------------------------------
@@ -112,6 +114,7 @@ static struct jury_case *case_new(const struct client *c, const struct client_cl
 		conn_addr_text(&c->conn.peer, jc->address);
 	jc->config = config_ref(claim->config);
 	jc->service = claim->service;
+	jc->directory = claim->directory;
 	return jc;
 }
 
@@ -200,7 +203,9 @@ static enum judgement judge(struct jury_case *jc, struct err *why)
 	const struct judge_case to_judge = { .user = jc->user,
 					     .password = jc->password,
 					     .address = jc->address,
-					     .service = jc->service };
+					     .service = jc->service,
+					     .directory = jc->directory,
+					     .patience = jc->config->global.auth_ldap_timeout };
 	enum judgement verdict = judges[jc->way].judge(&to_judge, why);
 
 	if (verdict == JUDGED_NOT)

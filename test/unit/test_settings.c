@@ -262,8 +262,8 @@ static void test_refusals_say_why(void **state)
 	struct err e;
 
 	settings_defaults(&s);
-	assert_false(setting_parse(global("auth_type"), "ldap", &s, &e));
-	assert_non_null(strstr(e.text, "not in this version"));
+	assert_false(setting_parse(global("auth_type"), "gss", &s, &e));
+	assert_non_null(strstr(e.text, "pam, ldap or jwt"));
 	assert_false(setting_parse(global("max_client_conn"), "many", &s, &e));
 	assert_string_equal(e.text, "\"many\" is not a whole number from 0 to 2147483647");
 	assert_int_equal(s.max_client_conn, 100);
