@@ -32,6 +32,8 @@ struct json {
 bool json_parse(struct slice text, struct json *out) PGT_MUST_USE;
 /* The one member of this name.  False: none, or several, or no object. */
 bool json_member(const struct json *object, const char *name, struct json *out) PGT_MUST_USE;
+/* Whether it is an object without a member that it has twice. */
+bool json_is_distinct(const struct json *object) PGT_MUST_USE;
 /* The elements of an array, one after the other; *at, zeroed before the first, counts bytes. */
 bool json_next(const struct json *array, size_t *at, struct json *out) PGT_MUST_USE;
 /* Appends what a string says.  False: no string, or one with a NUL or half a surrogate in it. */

@@ -465,6 +465,9 @@ static const char *read_header(const struct jwt_rules *rules, struct slice text,
 
 	if (!json_parse(text, &header) || header.kind != JSON_OBJECT)
 		return "its header is no JSON";
+	/* Of two, others may have looked at the other one (RFC 7515, section 4). */
+	if (!json_is_distinct(&header))
+		return "its header has a member twice";
 	/* What must be understood is understood by nobody here. */
 	if (json_member(&header, "crit", &ignored))
 		return "its header has what must be understood (crit)";
@@ -555,6 +558,8 @@ static const char *read_claims(const struct jwt_rules *rules, struct slice text,
 
 	if (!json_parse(text, &claims) || claims.kind != JSON_OBJECT)
 		return "its claims are no JSON";
+	if (!json_is_distinct(&claims))
+		return "its claims have a member twice";
 	fault = check_times(&claims, now, rules->leeway);
 	if (fault)
 		return fault;

@@ -6,6 +6,8 @@
  */
 #include "base/json_read.h"
 
+#include "base/hash.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -234,6 +236,50 @@ bool json_member(const struct json *object, const char *name, struct json *out)
 		found++;
 	} while (take_sign(&r, ','));
 	return found == 1;
+}
+
+static int compare_hashes(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* False: a name that is none. */
+static bool put_name_hashes(const struct json *object, struct buf *hashes)
+{
+	struct reading r = inside(object);
+	struct buf said = { 0 };
+	struct json key, value;
+	uint64_t hash;
+	bool ok = true;
+
+	if (take_sign(&r, '}'))
+		return true;
+	do {
+		buf_clear(&said);
+		ok = take_member(&r, 0, &key, &value) && json_string(&key, &said);
+		hash = hash_bytes(buf_peek(&said).p, buf_len(&said));
+		buf_put(hashes, &hash, sizeof(hash));
+	} while (ok && take_sign(&r, ','));
+	buf_fini(&said);
+	return ok;
+}
+
+bool json_is_distinct(const struct json *object)
+{
+	struct buf hashes = { 0 };
+	bool ok = object->kind == JSON_OBJECT && put_name_hashes(object, &hashes);
+	size_t n = buf_len(&hashes) / sizeof(uint64_t);
+	const uint64_t *at = (const uint64_t *)(const void *)buf_head(&hashes);
+
+	if (ok && n > 1) {
+		qsort(buf_head(&hashes), n, sizeof(*at), compare_hashes);
+		for (size_t i = 1; i < n && ok; i++)
+			ok = at[i - 1] != at[i];
+	}
+	buf_fini(&hashes);
+	return ok;
 }
 
 bool json_next(const struct json *array, size_t *at, struct json *out)

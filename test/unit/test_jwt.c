@@ -222,6 +222,12 @@ static void test_the_key_says_the_algorithm(void **state PGT_UNUSED)
 	expect(token_of("{\"alg\":\"RS256\",\"crit\":[\"b64\"]}", CLAIMS, rsa, "SHA256", false,
 			SLICE("")),
 	       "crit");
+	expect(token_of("{\"alg\":\"RS256\",\"crit\":[\"b64\"],\"crit\":[\"b64\"]}", CLAIMS, rsa,
+			"SHA256", false, SLICE("")),
+	       "a member twice");
+	expect(token_of("{\"alg\":\"none\",\"alg\":\"RS256\"}", CLAIMS, rsa, "SHA256", false,
+			SLICE("")),
+	       "a member twice");
 }
 
 static void test_what_it_has_to_say(void **state PGT_UNUSED)
@@ -229,22 +235,28 @@ static void test_what_it_has_to_say(void **state PGT_UNUSED)
 	static const struct {
 		const char *claims, *fault;
 	} rows[] = {
-		{"{\"aud\":[\"x\",\"db\"],\"exp\":1000001,\"role\":[\"a\"]}", NULL               },
-		{ "{\"aud\":\"db\",\"exp\":999991}",                          NULL               },
-		{ "{\"aud\":\"db\",\"exp\":999990}",                          "has expired"      },
-		{ "{\"aud\":\"db\",\"exp\":1000000.5}",                       NULL               },
-		{ "{\"aud\":\"db\"}",					 "how long it holds"},
-		{ "{\"aud\":\"db\",\"exp\":\"2000000\"}",                     "how long it holds"},
-		{ "{\"aud\":\"db\",\"exp\":1e300}",                           "how long it holds"},
-		{ "{\"aud\":\"db\",\"exp\":1000100,\"exp\":2000000}",         "how long it holds"},
-		{ "{\"aud\":\"db\",\"exp\":1000100,\"nbf\":1000010}",         NULL               },
-		{ "{\"aud\":\"db\",\"exp\":1000100,\"nbf\":1000011}",         "does not hold yet"},
-		{ "{\"aud\":\"db\",\"exp\":1000100,\"nbf\":\"0\"}",           "does not hold yet"},
-		{ "{\"aud\":\"other\",\"exp\":1000100}",                      "jwt_audience"     },
-		{ "{\"exp\":1000100}",					"jwt_audience"     },
-		{ "[]",						       "no JSON"          },
-		{ "{\"aud\":\"db\",\"exp\":1000100}x",                        "no JSON"          },
-		{ "",							 "no JSON"          },
+		{"{\"aud\":[\"x\",\"db\"],\"exp\":1000001,\"role\":[\"a\"]}",         NULL               },
+		{ "{\"aud\":\"db\",\"exp\":999991}",                                  NULL               },
+		{ "{\"aud\":\"db\",\"exp\":999990}",                                  "has expired"      },
+		{ "{\"aud\":\"db\",\"exp\":1000000.5}",                               NULL               },
+		{ "{\"aud\":\"db\"}",						 "how long it holds"},
+		{ "{\"aud\":\"db\",\"exp\":\"2000000\"}",                             "how long it holds"},
+		{ "{\"aud\":\"db\",\"exp\":1e300}",                                   "how long it holds"},
+		{ "{\"aud\":\"db\",\"exp\":1000100,\"exp\":2000000}",                 "a member twice"   },
+		{ "{\"aud\":\"db\",\"exp\":1000100,\"nbf\":2000000,\"nbf\":2000000}",
+                 "a member twice"									},
+		{ "{\"aud\":\"db\",\"exp\":1000100,\"nbf\":1,\"n\\u0062f\":2000000}",
+                 "a member twice"									},
+		{ "{\"aud\":\"db\",\"exp\":1000100,\"x\":1,\"x\":1}",                 "a member twice"   },
+		{ "{\"aud\":\"db\",\"aud\":\"db\",\"exp\":1000100}",                  "a member twice"   },
+		{ "{\"aud\":\"db\",\"exp\":1000100,\"nbf\":1000010}",                 NULL               },
+		{ "{\"aud\":\"db\",\"exp\":1000100,\"nbf\":1000011}",                 "does not hold yet"},
+		{ "{\"aud\":\"db\",\"exp\":1000100,\"nbf\":\"0\"}",                   "does not hold yet"},
+		{ "{\"aud\":\"other\",\"exp\":1000100}",                              "jwt_audience"     },
+		{ "{\"exp\":1000100}",						"jwt_audience"     },
+		{ "[]",							       "no JSON"          },
+		{ "{\"aud\":\"db\",\"exp\":1000100}x",                                "no JSON"          },
+		{ "",								 "no JSON"          },
 	};
 
 	for (size_t i = 0; i < PGT_NELEMS(rows); i++)
@@ -261,15 +273,13 @@ static void test_tenants_and_roles(void **state PGT_UNUSED)
 		const char *claims, *tenant, *roles;
 		size_t roles_len;
 	} rows[] = {
-		{"{\"aud\":\"db\",\"exp\":1000100,\"tenant\":7}",                       "7",        "",       0},
-		{ "{\"aud\":\"db\",\"exp\":1000100,\"tenant\":7.0}",                    NULL,       "",       0},
-		{ "{\"aud\":\"db\",\"exp\":1000100,\"tenant\":null}",                   NULL,       "",       0},
-		{ "{\"aud\":\"db\",\"exp\":1000100,\"tenant\":\"\"}",                   "",         "",       0},
-		{ "{\"aud\":\"db\",\"exp\":1000100,\"tenant\":\"a\\u0000b\"}",          NULL,       "",       0},
-		{ "{\"aud\":\"db\",\"exp\":1000100,\"tenant\":\"a\",\"tenant\":\"b\"}", NULL,       "",
-                 0											     },
+		{"{\"aud\":\"db\",\"exp\":1000100,\"tenant\":7}",              "7",        "",       0},
+		{ "{\"aud\":\"db\",\"exp\":1000100,\"tenant\":7.0}",           NULL,       "",       0},
+		{ "{\"aud\":\"db\",\"exp\":1000100,\"tenant\":null}",          NULL,       "",       0},
+		{ "{\"aud\":\"db\",\"exp\":1000100,\"tenant\":\"\"}",          "",         "",       0},
+		{ "{\"aud\":\"db\",\"exp\":1000100,\"tenant\":\"a\\u0000b\"}", NULL,       "",       0},
 		{ "{\"aud\":\"db\",\"exp\":1000100,\"role\":[\"a\",1,\"\",\"b\"],"
-		  "\"tenant\":\"\\u00fc\\ud83d\\ude00\\n\"}",          "ü😀\n", "a\0b\0", 4},
+		  "\"tenant\":\"\\u00fc\\ud83d\\ude00\\n\"}", "ü😀\n", "a\0b\0", 4},
 	};
 
 	for (size_t i = 0; i < PGT_NELEMS(rows); i++) {
