@@ -101,14 +101,30 @@ struct conn {
 	usec_t deadline;        /* of lingering */
 	struct conn_addr peer;
 	int fd;
-	uint8_t phase;        /* enum conn_phase */
-	bool paused;          /* the owner does not want to read */
-	bool blocked;         /* the socket does not take what we have to send */
-	bool tls_wants_write; /* a read that TLS can go on with only after writing */
-	bool sniff;           /* the first byte decides between plain and direct TLS */
-	bool write_failed;    /* the peer takes nothing any more; what it said last may be unread */
-	bool said_all;        /* lingering: our end is shut down */
+	union {
+		struct {
+			uint8_t phase; /* enum conn_phase */
+			bool paused;   /* the owner does not want to read */
+			bool blocked;  /* the socket does not take what we have to send */
+			bool
+			    tls_wants_write; /* a read that TLS can go on with only after writing */
+			bool sniff;        /* the first byte decides between plain and direct TLS */
+			bool write_failed; /* the peer takes nothing any more; what it said last may
+					    * be unread */
+			bool said_all;     /* lingering: our end is shut down */
+			bool is_tls;       /* ->tls is there */
+		};
+		uint8_t state[8]; /* all of these, to be compared at once */
+	};
 };
+
+/* Open, in the clear, and none of the rest: one comparison. */
+static inline bool conn_is_usual(const struct conn *c)
+{
+	static const uint8_t usual[sizeof(c->state)] = { CONN_OPEN };
+
+	return !memcmp(c->state, usual, sizeof(usual));
+}
 
 /* A net is embedded in its thread. */
 void net_init(struct net *net, struct loop *loop);
@@ -149,7 +165,15 @@ static inline struct slice conn_input(const struct conn *c)
 }
 
 /* Drops the first n of them.  They may still be borrowed until the event ends. */
-void conn_consume(struct conn *c, size_t n);
+static inline void conn_consume(struct conn *c, size_t n)
+{
+	if (c->cur) {
+		c->cur += n;
+		c->cur_len -= (uint32_t)n;
+	} else if (n) {
+		buf_consume(c->in, n);
+	}
+}
 /* Puts bytes in front of those that wait; not from within its own readable(). */
 void conn_unread(struct conn *c, struct slice bytes);
 /* Has readable() called again, at the end of this turn, for bytes that were left waiting. */
@@ -160,7 +184,17 @@ void conn_receive(struct conn *c);
 
 /* Sends bytes that stay valid until the event ends: the input of any connection, or static ones.
  * Before it is connected, and during the TLS handshake, they are kept until it is. */
-void conn_send(struct conn *c, const char *p, size_t n);
+void conn_send_unusual(struct conn *c, const char *p, size_t n); /* for what follows only */
+static inline void conn_send(struct conn *c, const char *p, size_t n)
+{
+	if (!conn_is_usual(c) || c->out || c->borrowed_len || list_is_linked(&c->dirty_link)) {
+		conn_send_unusual(c, p, n);
+		return;
+	}
+	c->borrowed = p;
+	c->borrowed_len = (uint32_t)n;
+	list_push_back(&c->net->dirty, &c->dirty_link);
+}
 /* Where messages are built to be sent.  Do not keep the pointer. */
 struct buf *conn_output(struct conn *c);
 /* What was built by conn_output() and is sent next, at the end of this event, is moved to *kept

@@ -219,7 +219,7 @@ static inline bool flush_plainly(struct conn *c)
 	size_t n = own ? buf_len(c->out) : c->borrowed_len;
 	ssize_t sent;
 
-	if (!n || c->tls || c->phase != CONN_OPEN)
+	if (!n || !conn_is_usual(c))
 		return false;
 	sent = sock_send(c->fd, p, n);
 	if (sent != (ssize_t)n) {
@@ -234,12 +234,18 @@ static inline bool flush_plainly(struct conn *c)
 	return true;
 }
 
-static inline void flush_and_shut(struct conn *c)
+static PGT_NOINLINE void flush_unusual(struct conn *c)
 {
-	if (!c->blocked && !flush_plainly(c))
+	if (!c->blocked)
 		flush_output(c);
 	if (c->phase == CONN_LINGERING && !c->said_all && !conn_unsent(c))
 		say_all(c);
+}
+
+static inline void flush_and_shut(struct conn *c)
+{
+	if (!flush_plainly(c))
+		flush_unusual(c);
 }
 
 /* ---- events --------------------------------------------------------------------------------- */
@@ -415,7 +421,7 @@ static inline bool receive_plainly(struct conn *c)
 	struct net *net = c->net;
 	ssize_t got;
 
-	if (c->phase != CONN_OPEN || c->tls || c->sniff || c->paused || conn_kept(c->in))
+	if (!conn_is_usual(c) || c->in)
 		return false;
 	got = sock_recv(c->fd, net->scratch, NET_RECEIVE_MAX);
 	if (got <= 0) {
@@ -425,8 +431,12 @@ static inline bool receive_plainly(struct conn *c)
 	c->active_at = c->received_at = loop_now(net->loop);
 	c->cur = net->scratch;
 	c->cur_len = (uint32_t)got;
-	if (is_ours_after(c, c->on->readable))
+	if (!is_ours_after(c, c->on->readable))
+		return true;
+	if (c->cur_len || c->in)
 		keep_rest(c);
+	else
+		c->cur = NULL;
 	return true;
 }
 
@@ -450,9 +460,10 @@ static void on_io(struct loop_io *io, int ready)
 	struct conn *c = container_of(io, struct conn, io);
 	struct net *net = c->net;
 
-	if (is_flowing(c)) {
-		if (ready != LOOP_READ || !receive_plainly(c))
-			on_open(c, ready);
+	if (ready == LOOP_READ && receive_plainly(c)) {
+		/* the usual case */
+	} else if (is_flowing(c)) {
+		on_open(c, ready);
 	} else if (c->phase == CONN_CONNECTING) {
 		finish_connect(c);
 	} else if (c->phase == CONN_HANDSHAKE) {
@@ -507,16 +518,36 @@ void net_fini(struct net *net)
 	free(net->scratch);
 }
 
-static inline void flush_all(struct net *net)
+static inline void end_flush(struct net *net, struct conn *c)
+{
+	list_del(&c->dirty_link);
+	buffer_give_back(net, &c->in);
+	buffer_give_back(net, &c->out);
+}
+
+static inline struct conn *first_dirty(const struct net *net)
+{
+	return container_of(net->dirty.next, struct conn, dirty_link);
+}
+
+/* What one has received may be borrowed by another, so all are flushed before buffers go back. */
+static PGT_NOINLINE void flush_several(struct net *net)
 {
 	LIST_FOREACH (at, &net->dirty)
 		flush_and_shut(container_of(at, struct conn, dirty_link));
-	while (!list_is_empty(&net->dirty)) {
-		struct conn *c = container_of(list_first(&net->dirty), struct conn, dirty_link);
+	while (!list_is_empty(&net->dirty))
+		end_flush(net, first_dirty(net));
+}
 
-		list_del(&c->dirty_link);
-		buffer_give_back(net, &c->in);
-		buffer_give_back(net, &c->out);
+static inline void flush_all(struct net *net)
+{
+	if (net->dirty.next != net->dirty.prev) {
+		flush_several(net);
+	} else if (!list_is_empty(&net->dirty)) {
+		struct conn *only = first_dirty(net);
+
+		flush_and_shut(only);
+		end_flush(net, only);
 	}
 }
 
@@ -637,22 +668,13 @@ void conn_start_tls(struct conn *c, struct tls *tls)
 {
 	flush_output(c);
 	c->tls = tls;
+	c->is_tls = true;
 	if (conn_input(c).n) {
 		report_end(c, "unencrypted bytes after the request for encryption");
 		return;
 	}
 	c->phase = CONN_HANDSHAKE;
 	step_handshake(c);
-}
-
-void conn_consume(struct conn *c, size_t n)
-{
-	if (c->cur) {
-		c->cur += n;
-		c->cur_len -= (uint32_t)n;
-	} else if (n) {
-		buf_consume(c->in, n);
-	}
 }
 
 void conn_unread(struct conn *c, struct slice bytes)
@@ -682,7 +704,7 @@ void conn_receive(struct conn *c)
 		receive(c);
 }
 
-void conn_send(struct conn *c, const char *p, size_t n)
+void conn_send_unusual(struct conn *c, const char *p, size_t n)
 {
 	if (!conn_is_usable(c) || c->write_failed || !n)
 		return;
