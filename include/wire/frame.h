@@ -65,14 +65,26 @@ static inline bool frame_is_whole(const struct frame *f)
 	return f->have == f->len;
 }
 
+/* The length of the frame at p if all of it is among the n bytes there; else 0.  Pure. */
+static inline size_t frame_whole(const char *p, size_t n)
+{
+	uint32_t body;
+	size_t len;
+
+	if (n < FRAME_HEADER_LEN)
+		return 0;
+	memcpy(&body, p + 1, 4);
+	len = (size_t)ntohl(body) + 1;
+	return len >= FRAME_HEADER_LEN && len <= n ? len : 0;
+}
+
 /* How many of the n bytes at p are whole frames of this type, one behind the other.  Pure. */
 static inline size_t frame_run(const char *p, size_t n, uint8_t type)
 {
-	size_t run = 0;
-	struct frame f;
+	size_t run = 0, len;
 
-	while (frame_peek(p + run, n - run, &f) == FRAME_OK && f.type == type && frame_is_whole(&f))
-		run += f.len;
+	while ((len = frame_whole(p + run, n - run)) && (uint8_t)p[run] == type)
+		run += len;
 	return run;
 }
 

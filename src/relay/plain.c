@@ -47,6 +47,12 @@ static inline bool is_plain_tag(struct slice tag)
 	}
 }
 
+/* Whether it is nothing to anybody: most of what an answer consists of. */
+static inline bool is_row(const struct reply *head, uint8_t type)
+{
+	return type == MSG_DATA_ROW || (type == MSG_ROW_DESCRIPTION && head->kind == REPLY_QUERY);
+}
+
 static inline bool take_ready(struct server *s, const struct reply *head, const struct frame *f)
 {
 	bool is_query = head->kind == REPLY_QUERY;
@@ -60,18 +66,14 @@ static inline bool take_ready(struct server *s, const struct reply *head, const 
 	return true;
 }
 
-/* A message that is here whole, of the answer to what stands at the head of the queue: does all
- * that it means but to pass it on.  False: nothing was done. */
+/* A message that is here whole, of the answer to what stands at the head of the queue, and no row:
+ * does all that it means but to pass it on.  False: nothing was done. */
 static inline bool take(struct server *s, const struct reply *head, const struct frame *f)
 {
-	if (f->type == MSG_DATA_ROW)
-		return true;
-	if (f->type == MSG_READY)
-		return take_ready(s, head, f);
 	switch (f->type) {
+	case MSG_READY:
+		return take_ready(s, head, f);
 	case MSG_ROW_DESCRIPTION:
-		if (head->kind == REPLY_QUERY)
-			return true;
 		if (head->kind != REPLY_DESCRIBE)
 			return false;
 		statement_note_result(s, head, f);
@@ -111,33 +113,44 @@ static inline bool is_bound_instead(const struct server *s, struct slice in)
 	       *in.p == MSG_BIND_COMPLETE;
 }
 
+/* Goes through what has come of the answer to what stands at the head, up to what ends that or has
+ * to be left to its handler (then *goes_on is false), and says where it has come to. */
+static inline const char *take_some(struct server *s, const struct reply *head, const char *p,
+				    const char *end, bool *goes_on)
+{
+	const char *from = p;
+	size_t n;
+
+	while ((n = frame_whole(p, (size_t)(end - p))) && is_row(head, (uint8_t)*p))
+		p += n;
+	s->answered += (size_t)(p - from) + n;
+	*goes_on = n && take(s, head, &(struct frame){ (uint8_t)*p, p, n, n });
+	if (*goes_on)
+		return p + n;
+	s->answered -= n;
+	return p;
+}
+
 bool plain_pass(struct server *s)
 {
 	struct client *c = s->client;
 	struct slice in = conn_input(&s->conn);
+	const char *p = in.p, *end = in.p + in.n;
 	const struct reply *head;
-	struct frame f;
-	size_t n = 0;
+	bool goes_on = true;
 
 	if (!is_plain(s, c))
 		return in.n;
 	if (is_bound_instead(s, in))
 		answer_end_waiting(s);
-	while ((head = replies_head(&s->replies)) && is_plain_reply(head) &&
-	       frame_peek(in.p + n, in.n - n, &f) == FRAME_OK && frame_is_whole(&f)) {
-		s->answered += f.len;
-		if (!take(s, head, &f)) {
-			s->answered -= f.len;
-			break;
-		}
-		n += f.len;
-	}
-	if (!n)
+	while (goes_on && (head = replies_head(&s->replies)) && is_plain_reply(head))
+		p = take_some(s, head, p, end, &goes_on);
+	if (p == in.p)
 		return in.n;
-	c->group->counters.bytes_sent += n;
-	conn_send(&c->conn, in.p, n);
-	conn_consume(&s->conn, n);
-	if (head)
+	c->group->counters.bytes_sent += (size_t)(p - in.p);
+	conn_send(&c->conn, in.p, (size_t)(p - in.p));
+	conn_consume(&s->conn, (size_t)(p - in.p));
+	if (s->replies.n)
 		answer_made_ones(s);
-	return n < in.n;
+	return p < end;
 }
