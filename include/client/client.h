@@ -184,63 +184,90 @@ struct client {
 	unsigned prepaid;          /* Executes that were charged when their batch began */
 	uint16_t last_shape;       /* of its texts: sql/shape.h */
 	uint8_t secret_len;
-	uint8_t xact;     /* of the transaction under way: bits XACT_… of the relay */
-	uint8_t claims;   /* of its tenant's limits: bits CLAIM_… of the relay */
+	union {
+		struct {
+			uint8_t xact; /* of the transaction under way: bits XACT_… of the relay */
+			uint8_t claims; /* of its tenant's limits: bits CLAIM_… of the relay */
+			/* Set anew by many queries: a byte takes fewer instructions than a bit. */
+			bool skips_to_sync; /* an error was answered here: nothing counts up to its
+					     * Sync */
+			bool in_batch;      /* extended messages without their Sync yet */
+			bool counts_tags;   /* each statement of the Query under way costs a token
+					     * when it has run */
+			bool turn_missed;   /* has a request that waits for the answers before it */
+			/* The others. */
+			bool owes_snapshot : 1; /* its transaction has run or parsed a query that
+						 * no server knows */
+			bool resets : 1;        /* what it began with has to be set again before its
+						 * ReadyForQuery */
+			bool cancel_asked : 1;  /* to be forwarded as soon as it may */
+			bool reads_sequence : 1; /* the transaction under way asks for currval() or
+						  * lastval() */
+			bool makes_temp : 1;     /* … has made a temporary object */
+			bool sets_locally : 1;   /* … may have set something for as long as it
+						  * lasts */
+			bool defines : 1;        /* … or defines what tags do not tell of */
+			bool path_unsure : 1; /* what names of tables mean is being changed in it */
+			bool env_unsure : 1;  /* a text that was not read is under way, and may
+					       * change how texts are read */
+			bool begin_failed : 1;   /* the transaction of .begin has failed here */
+			bool begin_due : 1;      /* .begin goes out by itself: there has been no
+						  * statement for it */
+			bool begin_promotes : 1; /* it may read on a replica first:
+						  * relay/promote.h */
+			bool was_rescued : 1;    /* it has come back from there, and goes to the
+						  * primary */
+		};
+		uint8_t unusual[8]; /* all of these, to be compared with nothing at once */
+	};
 	uint8_t phase;    /* enum client_phase */
 	uint8_t stranger; /* enum stranger: how it is counted */
 	uint8_t reads;    /* whether its request is proven to read only: enum reads of the relay */
 	uint8_t prepared_sequence;        /* as prepared_effects: enum sql_sequence */
 	uint8_t secret[CLIENT_KEY_SHORT]; /* a long one is in .rare */
-	/* Set anew by many queries: a byte takes fewer instructions than a bit. */
-	bool skips_to_sync; /* an error was answered here: nothing counts up to its Sync */
-	bool in_batch;      /* extended messages without their Sync yet */
-	bool repeats;       /* its request begins with an unnamed statement that servers may have */
+	/* As above. */
+	bool repeats;   /* its request begins with an unnamed statement that servers may have */
 	bool looked_at; /* its request may be sent as it is, when the queue has a server for it */
 	bool batch_goes_on; /* its batch may leave a transaction or a COPY under way */
 	bool bound_end; /* the last Bind of it was of a COMMIT or ROLLBACK, by the unnamed portal */
-	bool batch_ends;  /* … and the last Execute */
-	bool counts_tags; /* each statement of the Query under way costs a token when it has run */
-	bool turn_missed; /* has a request that waits for the answers before it */
+	bool batch_ends;     /* … and the last Execute */
 	bool has_cut_answer; /* the end of the message that it was being sent will not come */
 	bool only_reads;     /* its transaction has, so far: early_commit */
 	/* The others. */
-	bool stream_discard : 1; /* the bytes of stream_left go nowhere; else to the server */
-	bool owes_snapshot : 1; /* its transaction has run or parsed a query that no server knows */
+	bool stream_discard : 1;  /* the bytes of stream_left go nowhere; else to the server */
 	bool unnamed_is_read : 1; /* its unnamed statement, where names are not mapped */
 	bool counted : 1;         /* in shared_clients and the shared records */
 	bool is_routed : 1;       /* its request goes to a replica, and has not gone yet */
-	bool was_rescued : 1;     /* it has come back from there, and goes to the primary */
 	bool batch_is_plain : 1;  /* so has its batch, and nothing in it has changed what that means
 				   */
 	bool batch_has_parsed : 1; /* an unnamed statement */
 	bool batch_has_bound : 1;  /* any */
 	bool said_goodbye : 1;     /* with Terminate, not by hanging up */
-	bool resets : 1; /* what it began with has to be set again before its ReadyForQuery */
-	bool has_discarded : 1;  /* … with the role that DISCARD ALL has brought back */
-	bool has_reset : 1;      /* … and what takes it back is on its way */
-	bool cancel_asked : 1;   /* to be forwarded as soon as it may */
-	bool keeps_sequence : 1; /* it has asked for currval() or lastval() */
-	bool reads_sequence : 1; /* the transaction under way does */
-	bool may_say_lane : 1;   /* its texts may say in which lane they run */
-	bool makes_temp : 1;     /* its transaction has made a temporary object */
-	bool sets_locally : 1;   /* … may have set something for as long as it lasts */
-	bool defines : 1;        /* … or defines what tags do not tell of */
-	bool begin_failed : 1;   /* the transaction of .begin has failed here */
-	bool begin_due : 1;      /* .begin goes out by itself: there has been no statement for it */
-	bool begin_reads : 1;    /* a replica will do for the transaction of .begin */
-	bool begin_stays : 1;    /* it asks for the primary, or has come there */
-	bool begin_promotes : 1; /* it may read on a replica first: relay/promote.h */
-	bool asks_plainly : 1;   /* its last request there has left nothing that the primary would
-				    lack */
-	bool env_known : 1;      /* env_key and the two below hold for .told */
-	bool path_unsure : 1; /* what names of tables mean is being changed in this transaction */
-	bool env_unsure : 1;  /* a text that was not read is under way, and may change how texts are
-			       * read
-			       */
+	bool has_discarded : 1;    /* .resets, with the role that DISCARD ALL has brought back */
+	bool has_reset : 1;        /* … and what takes it back is on its way */
+	bool keeps_sequence : 1;   /* it has asked for currval() or lastval() */
+	bool may_say_lane : 1;     /* its texts may say in which lane they run */
+	bool begin_reads : 1;      /* a replica will do for the transaction of .begin */
+	bool begin_stays : 1;      /* it asks for the primary, or has come there */
+	bool asks_plainly : 1;     /* its last request there has left nothing that the primary would
+				      lack */
+	bool env_known : 1;        /* env_key and the two below hold for .told */
 	bool env_standard_strings : 1;
 	bool env_ascii_safe : 1;
 	bool env_is_utf8 : 1;
 };
+
+/* A session whose request, if it has one, is not part of anything: no batch, no limit, nothing that
+ * its transaction or its BEGIN would leave.  One comparison; pointers and .touched, .pins are not
+ * in it. */
+static inline bool client_is_usual(const struct client *c)
+{
+	uint64_t unusual;
+
+	_Static_assert(sizeof(c->unusual) == sizeof(unusual), "one word");
+	memcpy(&unusual, c->unusual, sizeof(unusual));
+	return !unusual && c->phase == CLIENT_READY;
+}
 
 /* What few have, to be written. */
 struct client_rare *client_make_rare(struct client *c);

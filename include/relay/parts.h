@@ -266,6 +266,9 @@ enum verdict { VERDICT_PASS, VERDICT_WAIT, VERDICT_REFUSED };
 
 /* The environment in which the client's texts are read. */
 struct sql_env gate_env(struct client *c);
+/* The facts of a text in it that has the shape that came behind the client's last one the last time
+ * (sql/shape.h).  False: it may have another. */
+bool gate_expects(struct client *c, struct slice text, struct sql_facts *facts) PGT_MUST_USE;
 /* Without it: c->env_key and the like hold after it, as they do after gate_env(). */
 void gate_know_env(struct client *c);
 /* Another one where a text may mean, or leave, something else than before. */

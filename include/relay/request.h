@@ -57,6 +57,15 @@ static inline bool request_forgets_statements(uint32_t effects)
 /* Closes the client with 08P01. */
 enum step request_protocol_error(struct client *c, const char *text);
 
+/* ---- query.c: a Query of a client that nothing else is under way for ---------------------------
+ */
+
+/* Without a server: handles it if there is nothing to it but to choose its server.  *step: as of
+ * the handlers below, but that STEP_DONE says it has been sent.  False: nothing was done. */
+bool query_is_usual(struct client *c, const struct frame *f, enum step *step) PGT_MUST_USE;
+/* The same of one that has waited for its server, and was looked at before. */
+bool query_was_looked_at(struct client *c, const struct frame *f, enum step *step) PGT_MUST_USE;
+
 /* Whether the request that begins with this message has to wait until the one before has been
  * answered, since it is decided on for itself. */
 bool request_must_wait_behind(struct client *c);

@@ -193,44 +193,69 @@ struct server {
 	uint32_t tainted;          /* of the relay: what would reach the next client */
 	char refusal[6];           /* SQLSTATE with which it refused the login; "": it did not */
 	char tx; /* 'I', 'T', 'E': of the last ReadyForQuery; 'T' from a deferred BEGIN on */
-	bool stream_swallow; /* what of the current message is still to come goes nowhere */
-	bool skips_to_sync;  /* it ignores everything up to a Sync that is still to be sent */
-	bool is_settling;    /* of the relay: its client's settings are brought, and nothing of
-			      * its request has been sent */
-	bool was_refused;    /* the login, by a server that takes others */
-	bool said_fatal;     /* its last words were an error that ends the session */
-	bool copy_in;        /* waits for CopyData */
+	bool stream_swallow;       /* what of the current message is still to come goes nowhere */
+	bool was_refused;          /* the login, by a server that takes others */
+	bool said_fatal;           /* its last words were an error that ends the session */
 	bool asks_default_timeout; /* after login: connected without a statement_timeout of ours */
 	bool caps_timeout;         /* the startup packet asked for the tier's statement_timeout */
-	bool has_cut_request;  /* it was sent the beginning of a message whose end will not come */
-	bool will_forget;      /* so does the batch under way, from its Sync on */
-	bool may_rescue;       /* nothing of the answer to .asked has gone out */
-	bool asks_primary;     /* … and it is to be asked again only as the client has sent it */
-	bool times_plan;       /* .timed runs by a plan made for it */
-	bool asked_parsed;     /* behind .asked_begin a query was parsed */
-	bool reuses;           /* the batch under way uses a statement parsed before it */
-	bool forgets;          /* a DISCARD ALL or DEALLOCATE ALL is under way */
-	bool begins_in_batch;  /* a deferred BEGIN is to be answered, and its batch has its Sync */
-	bool sequence_mixed;   /* currval() and lastval() may tell values of several clients */
-	bool writes;           /* its client may have written since it was given to it */
-	bool has_notified;     /* its client may have, by NOTIFY or pg_notify() */
-	bool has_ddl;          /* its transaction has changed what texts mean … */
-	bool has_definition;   /* … and what code stands behind names */
-	bool has_defaults;     /* … and what sessions begin with */
-	uint8_t check;         /* enum server_check */
-	bool commits_early;    /* its client has been told of a COMMIT that it has not answered */
-	bool context_is_local; /* .context ends with the transaction; then it is nobody's … */
-	bool context_is_mixed; /* … or not known, since it was set again for the session too */
-	bool carry_due;        /* the client's settings go ahead of its next message … */
-	bool carried;          /* … have gone, and it is told of the rest when it is ready */
+	bool has_cut_request; /* it was sent the beginning of a message whose end will not come */
+	bool will_forget;     /* so does the batch under way, from its Sync on */
+	bool may_rescue;      /* nothing of the answer to .asked has gone out */
+	bool asks_primary;    /* … and it is to be asked again only as the client has sent it */
+	bool times_plan;      /* .timed runs by a plan made for it */
+	bool asked_parsed;    /* behind .asked_begin a query was parsed */
+	bool reuses;          /* the batch under way uses a statement parsed before it */
+	bool sequence_mixed;  /* currval() and lastval() may tell values of several clients */
+	bool writes;          /* its client may have written since it was given to it */
+	union {
+		struct {
+			bool skips_to_sync; /* it ignores everything up to a Sync that is still to
+					     * be sent */
+			bool is_settling;   /* of the relay: its client's settings are brought, and
+					     * nothing of its request has been sent */
+			bool copy_in;       /* waits for CopyData */
+			bool forgets;       /* a DISCARD ALL or DEALLOCATE ALL is under way */
+			bool begins_in_batch;  /* a deferred BEGIN is to be answered, and its batch
+						* has its Sync */
+			bool has_notified;     /* its client may have, by NOTIFY or pg_notify() */
+			bool has_ddl;          /* its transaction has changed what texts mean … */
+			bool has_definition;   /* … and what code stands behind names */
+			bool has_defaults;     /* … and what sessions begin with */
+			bool commits_early;    /* its client has been told of a COMMIT that it has
+						* not answered */
+			bool context_is_local; /* .context ends with the transaction; then it is
+						* nobody's … */
+			bool context_is_mixed; /* … or not known, since it was set again for the
+						* session too */
+			bool carry_due; /* the client's settings go ahead of its next message … */
+			bool carried;   /* … have gone, and it is told of the rest when it is
+					 * ready */
+			bool doubtful;  /* its state is not known for sure: to be closed, not
+					 * reused */
+			uint8_t check;  /* enum server_check */
+			uint8_t carrying;    /* replies that are owed to what carries settings */
+			uint8_t loose_syncs; /* Syncs that a COPY may have eaten or not */
+			uint8_t spare[6];
+		};
+		uint8_t unusual[24]; /* all of these, to be compared with nothing at once */
+	};
 	bool is_unbound;       /* row-level security does not bind its role, and it has to */
-	bool doubtful;         /* its state is not known for sure: to be closed, not reused */
-	uint8_t carrying;      /* replies that are owed to what carries settings */
 	uint16_t carry_parsed; /* which of its statements the server has: carry.c */
 	uint8_t early_run;     /* such COMMITs since its client got it, as far as they count */
 	uint8_t isolation;     /* enum server_isolation */
-	uint8_t loose_syncs;   /* Syncs that a COPY may have eaten or not */
 };
+
+/* It does nothing but what it was asked last, and that is nothing that anybody would have to know
+ * of.  One comparison; pointers and .tainted are not in it. */
+static inline bool server_is_usual(const struct server *s)
+{
+	uint64_t unusual[3];
+
+	_Static_assert(sizeof(s->unusual) == sizeof(unusual), "three words");
+	_Static_assert(!CHECK_DUE, "what is usual is zero");
+	memcpy(unusual, s->unusual, sizeof(unusual));
+	return !(unusual[0] | unusual[1] | unusual[2]);
+}
 
 /* Where and as whom; borrowed for the call, except what dial_target says. */
 struct server_target {

@@ -34,9 +34,12 @@ void sql_shapes_forget(struct sql_shapes *shapes);
 bool sql_shapes_scan(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning, struct slice text,
 		     const struct sql_env *env, struct sql_facts *f);
 /* The same if the text has the shape that came behind the session's last one the last time; then it
- * has no NUL in it, which needs not be known before.  False: nothing is told. */
+ * has no NUL in it, which needs not be known before.  Of the environment, which must be ascii_safe,
+ * only has_tenants (there is a tenant_setting) and wants_fingerprint are asked for.  False: nothing
+ * is told. */
 bool sql_shapes_expect(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning,
-		       struct slice text, const struct sql_env *env, struct sql_facts *f);
+		       struct slice text, bool has_tenants, bool wants_fingerprint,
+		       struct sql_facts *f);
 /* Behind either of them, if it has said true: what the caller has noted of the shape, as long as it
  * is remembered; 0: nothing yet. */
 uint64_t *sql_shapes_note(struct sql_shapes *shapes, uint16_t last);

@@ -83,37 +83,43 @@ static void give(struct server *s, struct client *c)
 	atomic_fetch_add_explicit(&s->node->active, 1, memory_order_relaxed);
 }
 
-void attach_take_away(struct server *s)
+/* What is to be done of attach_take_away() even where nothing is unusual. */
+static inline void part(struct server *s, struct client *c)
 {
-	struct client *c = s->client;
-
-	c->has_cut_answer = s->stream_left && !s->stream_swallow;
 	if (c->statements)
 		statement_leave_made(c);
 	if (s->unnamed_id == UNNAMED_PASSED)
 		s->unnamed_id = UNNAMED_UNKNOWN;
 	slot_end_turn(&s->slot, now_of(s));
-	s->client = NULL;
-	s->carry_due = s->carried = s->is_settling = s->commits_early = false;
-	s->carrying = 0;
-	context_check_again(s);
 	rescue_forget(s);
-	move_note(c);
-	if (c->rare->begun)
-		promote_forget(c);
 	if (s->timed)
 		repeat_forget_time(s);
+	s->client = NULL;
 	c->server = NULL;
 	c->chosen = NULL;
 	c->lane = NULL;
-	c->was_rescued = false;
 	c->covered_by = 0;
 	c->reads = READS_NOT;
-	admit_leave(c);
-	c->reads_sequence = c->only_reads = false;
+	c->only_reads = false;
 	c->prepaid = 0;
 	atomic_fetch_sub_explicit(&s->node->active, 1, memory_order_relaxed);
 	conn_resume(&s->conn);
+}
+
+void attach_take_away(struct server *s)
+{
+	struct client *c = s->client;
+
+	c->has_cut_answer = s->stream_left && !s->stream_swallow;
+	s->carry_due = s->carried = s->is_settling = s->commits_early = false;
+	s->carrying = 0;
+	context_check_again(s);
+	move_note(c);
+	if (c->rare->begun)
+		promote_forget(c);
+	c->was_rescued = c->reads_sequence = false;
+	admit_leave(c);
+	part(s, c);
 }
 
 /* A client that waits to be welcomed has seen enough of its server. */
@@ -202,7 +208,8 @@ static bool is_outdated(const struct server *s)
 static bool is_stale(const struct server *s, usec_t now)
 {
 	return s->doubtful || is_outdated(s) || is_old(s, now) || s->pool->group->gone ||
-	       !server_is_capped(s) || s->node->service != NODE_SERVES;
+	       (pool_session_cap(s->pool) && !server_is_capped(s)) ||
+	       s->node->service != NODE_SERVES;
 }
 
 static void on_clean(struct server *s, void *arg PGT_UNUSED, const struct report *error)
@@ -414,6 +421,21 @@ static void check(struct server *s)
 	server_ask(s, strcmp(query, "<empty>") ? query : "", &q);
 }
 
+/* attach_recycle() of one that is as its client got it, in the usual case: nothing is to be asked
+ * or closed, and nobody waits. */
+static inline void give_back(struct server *s)
+{
+	const struct pool *pool = s->pool;
+	usec_t now = now_of(s);
+
+	if (!pool->nwaiting && !pool->turns && !s->made_for && list_is_empty(&pool->mates) &&
+	    !s->applied->has_timeout && !is_stale(s, now) && !signature_is_wanted(s) &&
+	    node_set_is_learned(pool->group->nodes) && !group_is_starved(pool->group, now))
+		slot_become(&s->slot, SLOT_IDLE, now);
+	else
+		attach_recycle(s);
+}
+
 static enum step refuse_for_pool(struct client *c, struct pool *pool)
 {
 	client_close(c, &pool->error, pool->error.text);
@@ -525,10 +547,29 @@ bool attach_owes_nothing(const struct server *s)
 	       !context_check_is_due(s->client);
 }
 
+/* The usual end of a transaction: of all that attach_settle() looks at there is nothing. */
+static inline bool ends_plainly(const struct server *s, const struct client *c)
+{
+	const struct group *group = c->group;
+
+	return server_is_usual(s) && client_is_usual(c) && s->tx == 'I' &&
+	       !(s->replies.n | s->stream_left | c->stream_left | conn_input(&s->conn).n) &&
+	       !(c->touched | c->pins | s->tainted) && !s->question.done && !s->cancel &&
+	       !c->rare->begun && group->set.pool_mode != POOL_MODE_SESSION &&
+	       !group->set.tenant_context_check && !group->set.server_reset_query_always &&
+	       !early_must_ask(c) && !relay_of(c)->give;
+}
+
 void attach_settle(struct server *s)
 {
 	struct client *c = s->client;
 
+	if (ends_plainly(s, c)) {
+		c->has_cut_answer = s->writes = false;
+		part(s, c);
+		give_back(s);
+		return;
+	}
 	if (!is_between(s) || conn_input(&s->conn).n)
 		return;
 	if (survey_is_due(c)) {

@@ -15,6 +15,7 @@
 #include "sql/classify.h"
 #include "sql/leaving.h"
 #include "sql/lex.h"
+#include "sql/shape.h"
 #include "sql/stream_guard.h"
 #include "sql/timeout.h"
 #include "wire/read.h"
@@ -166,6 +167,21 @@ void gate_know_env(struct client *c)
 	know_env(c);
 }
 
+static bool wants_fingerprint(const struct client *c)
+{
+	return relay_of(c)->has_insight ||
+	       ((!c->server || !c->server->writes) && gate_has_choice(c)) || c->only_reads ||
+	       (c->begin && c->group->set.early_commit);
+}
+
+bool gate_expects(struct client *c, struct slice text, struct sql_facts *facts)
+{
+	know_env(c);
+	return c->env_ascii_safe && !c->env_unsure &&
+	       sql_shapes_expect(relay_of(c)->shapes, &c->last_shape, c->env_key, text,
+				 has_tenant(c), wants_fingerprint(c), facts);
+}
+
 struct sql_env gate_env(struct client *c)
 {
 	know_env(c);
@@ -175,10 +191,7 @@ struct sql_env gate_env(struct client *c)
 				 .ascii_safe = c->env_ascii_safe && !c->env_unsure,
 				 .tenant_setting =
 				     has_tenant(c) ? c->group->set.tenant_setting : NULL,
-				 .wants_fingerprint =
-				     relay_of(c)->has_insight ||
-				     ((!c->server || !c->server->writes) && gate_has_choice(c)) ||
-				     c->only_reads || (c->begin && c->group->set.early_commit) };
+				 .wants_fingerprint = wants_fingerprint(c) };
 }
 
 /* ---- the tenant's id and ceilings --------------------------------------------------------------

@@ -347,15 +347,41 @@ enum step query_on_query(struct client *c, const struct frame *f)
 	if (!text.n || text.p[text.n - 1] != '\0')
 		return request_protocol_error(c, "invalid Query message");
 	text.n--;
-	env = gate_env(c);
-	has_shape = sql_shapes_expect(shapes, &c->last_shape, c->env_key, text, &env, &facts);
+	has_shape = gate_expects(c, text, &facts);
 	if (!has_shape) {
+		env = gate_env(c);
 		text.n = strlen(text.p);
 		has_shape = sql_shapes_scan(shapes, &c->last_shape, c->env_key, text, &env, &facts);
 	}
 	if (has_shape && is_plain(c, text, &facts))
 		return run_plain(c, f, text, &facts, sql_shapes_note(shapes, c->last_shape));
 	return run_rewriting(c, f, text, &facts);
+}
+
+bool query_is_usual(struct client *c, const struct frame *f, enum step *step)
+{
+	struct sql_shapes *shapes = relay_of(c)->shapes;
+	struct slice text = frame_body(f);
+	struct sql_facts facts;
+
+	if (c->host->config->global.disable_pqexec || !gate_must_look(c) ||
+	    c->group->set.tenant_context_check || !text.n || text.p[text.n - 1] != '\0')
+		return false;
+	text.n--;
+	if (!gate_expects(c, text, &facts) || !is_plain(c, text, &facts))
+		return false;
+	c->looked_at = false;
+	*step = run_plain(c, f, text, &facts, sql_shapes_note(shapes, c->last_shape));
+	return true;
+}
+
+bool query_was_looked_at(struct client *c, const struct frame *f, enum step *step)
+{
+	if (c->host->config->global.disable_pqexec || c->group->set.tenant_context_check)
+		return false;
+	c->looked_at = false;
+	*step = run_waited_query(c, f);
+	return true;
 }
 
 enum step query_on_function_call(struct client *c, const struct frame *f)

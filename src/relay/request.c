@@ -562,7 +562,23 @@ static enum step next(struct client *c)
 	return request_protocol_error(c, "invalid message length");
 }
 
-void request_process(struct client *c)
+/* What is to be looked at when a client's messages have been handled as far as they can be.
+ * before: how much there was of them. */
+static inline void end_process(struct client *c, size_t before)
+{
+	if (c->phase != CLIENT_READY)
+		return;
+	if (c->rare->listening)
+		listen_flush(c);
+	if (c->server && (must_hear_first(c) || c->server->replies.n > PIPELINE_MAX))
+		c->turn_missed = true;
+	if (c->cancel_asked && c->server)
+		answer_late_cancel(c->server);
+	c->group->counters.bytes_received += before - conn_input(&c->conn).n;
+	hold_back(c);
+}
+
+static PGT_NOINLINE void process(struct client *c)
 {
 	size_t before = conn_input(&c->conn).n;
 	enum step step = STEP_DONE;
@@ -589,16 +605,51 @@ void request_process(struct client *c)
 			rescue_forget(c->server);
 		}
 	}
-	if (c->phase != CLIENT_READY)
-		return;
-	if (c->rare->listening)
-		listen_flush(c);
-	if (c->server && (must_hear_first(c) || c->server->replies.n > PIPELINE_MAX))
-		c->turn_missed = true;
-	if (c->cancel_asked && c->server)
-		answer_late_cancel(c->server);
-	c->group->counters.bytes_received += before - conn_input(&c->conn).n;
-	hold_back(c);
+	end_process(c, before);
+}
+
+/* Nothing of a request is under way for the client, and nothing waits or holds it back. */
+static inline bool is_free(const struct client *c)
+{
+	return client_is_usual(c) && conn_is_usual(&c->conn) && !c->stream_left && !c->waiter &&
+	       !c->admission && !c->begin && !c->whose && !c->rare->listening &&
+	       !relay_of(c)->suspended;
+}
+
+/* Its server has just been given to it, and was in line with it at once. */
+static inline bool is_fresh(const struct server *s)
+{
+	return server_is_usual(s) && conn_is_usual(&s->conn) && !s->replies.n &&
+	       !s->question.done && !s->cancel;
+}
+
+/* A Query that is all that there is of the client's: most requests are.  A usual one goes from its
+ * bytes to its server in one go.  False: it goes message by message. */
+static inline bool process_query(struct client *c)
+{
+	struct slice in = conn_input(&c->conn);
+	struct frame f = { .type = MSG_QUERY, .start = in.p, .len = in.n, .have = in.n };
+	enum step step;
+
+	if (!in.n || (uint8_t)*in.p != MSG_QUERY || frame_whole(in.p, in.n) != in.n ||
+	    in.n > c->host->config->global.max_packet_size)
+		return false;
+	if (c->server ? !query_was_looked_at(c, &f, &step) : !query_is_usual(c, &f, &step))
+		return false;
+	if (step == STEP_DONE)
+		c->group->counters.bytes_received += in.n;
+	else
+		end_process(c, in.n);
+	return true;
+}
+
+void request_process(struct client *c)
+{
+	bool is_query = is_free(c) && (c->server ? c->looked_at && is_fresh(c->server)
+						 : !c->chosen && !c->rare->begun);
+
+	if (!is_query || !process_query(c))
+		process(c);
 }
 
 static void on_drained(struct client *c)

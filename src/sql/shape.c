@@ -103,9 +103,14 @@ static void replace(struct shaping *s, const char *behind, const char *by, size_
 	s->gaps.n += s->gaps.n <= GAPS_MAX;
 }
 
-static const char *skip_digits(const char *p)
+static inline bool is_digit(const char *p)
 {
-	while (mark_at(p) == M_DIGIT)
+	return (uint8_t)(*p - '0') < 10;
+}
+
+static inline const char *skip_digits(const char *p)
+{
+	while (is_digit(p))
 		p++;
 	return p;
 }
@@ -115,7 +120,7 @@ static inline const char *number_end(const struct place *at)
 {
 	const char *behind = skip_digits(at->p);
 
-	if (at->end - behind > 1 && *behind == '.' && mark_at(behind + 1) == M_DIGIT)
+	if (at->end - behind > 1 && *behind == '.' && is_digit(behind + 1))
 		behind = skip_digits(behind + 1);
 	return behind;
 }
@@ -217,25 +222,21 @@ static bool take_marked(struct shaping *s)
 	}
 }
 
-static inline struct place start_of(struct slice text, const struct sql_env *env)
+static inline struct place start_of(struct slice text, bool has_tenants)
 {
-	return (struct place){ .p = text.p,
-			       .start = text.p,
-			       .end = text.p + text.n,
-			       .keeps_words = env->tenant_setting };
-}
-
-static bool may_have_shape(struct slice text, const struct sql_env *env)
-{
-	return text.n <= SQL_SHAPE_MAX && env->ascii_safe;
+	return (struct place){
+		.p = text.p, .start = text.p, .end = text.p + text.n, .keeps_words = has_tenants
+	};
 }
 
 static size_t shape_text(struct slice text, const struct sql_env *env, char out[SQL_SHAPE_MAX],
 			 struct gaps *gaps)
 {
-	struct shaping s = { .at = start_of(text, env), .from = text.p, .out = out, .begin = out };
+	struct shaping s = {
+		.at = start_of(text, env->tenant_setting), .from = text.p, .out = out, .begin = out
+	};
 
-	if (!may_have_shape(text, env))
+	if (text.n > SQL_SHAPE_MAX || !env->ascii_safe)
 		return 0;
 	while ((s.at.p = skip_plain(s.at.p)) != s.at.end)
 		if (!take_marked(&s))
@@ -354,10 +355,10 @@ static void remember(struct sql_shapes *shapes, struct shape *s, uint64_t meanin
 }
 
 static inline bool is_known(const struct sql_shapes *shapes, const struct shape *s,
-			    uint64_t meaning, const struct sql_env *env)
+			    uint64_t meaning, bool wants_fingerprint)
 {
 	return s->generation == shapes->generation && s->meaning == meaning &&
-	       (s->has_fingerprint || !env->wants_fingerprint);
+	       (s->has_fingerprint || !wants_fingerprint);
 }
 
 /* Passes a literal where the shape has one.  False: there is none that would have been replaced. */
@@ -383,12 +384,12 @@ static inline bool fits_literal(struct place *at, char first)
 /* Whether the text has this shape: the same bytes in the same order, but for literals where it has
  * them.  What a byte is taken for depends on those before it and on the one behind it, which are
  * the same, or begin a literal of the same sort. */
-static inline bool has_shape(const struct shape *s, struct slice text, const struct sql_env *env)
+static inline bool has_shape(const struct shape *s, struct slice text, bool has_tenants)
 {
-	struct place at = start_of(text, env);
+	struct place at = start_of(text, has_tenants);
 	size_t from = 0;
 
-	if (s->gaps.n > GAPS_MAX || !may_have_shape(text, env))
+	if (s->gaps.n > GAPS_MAX || text.n > SQL_SHAPE_MAX)
 		return false;
 	for (unsigned i = 0; i < s->gaps.n; i++) {
 		size_t to = s->gaps.at[i], n = to - from;
@@ -412,7 +413,8 @@ bool sql_shapes_scan(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning
 	size_t n = shape_text(text, env, room, &gaps);
 	struct shape *s = n ? slot_of(shapes, meaning, room, n) : NULL;
 
-	if (s && is_known(shapes, s, meaning, env) && s->len == n && !memcmp(s->text, room, n)) {
+	if (s && is_known(shapes, s, meaning, env->wants_fingerprint) && s->len == n &&
+	    !memcmp(s->text, room, n)) {
 		recall(s, f);
 	} else {
 		sql_scan(text, env, f);
@@ -426,12 +428,13 @@ bool sql_shapes_scan(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning
 }
 
 bool sql_shapes_expect(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning,
-		       struct slice text, const struct sql_env *env, struct sql_facts *f)
+		       struct slice text, bool has_tenants, bool wants_fingerprint,
+		       struct sql_facts *f)
 {
 	uint16_t next = shapes->shapes[*last].next;
 	const struct shape *s = &shapes->shapes[next];
 
-	if (!is_known(shapes, s, meaning, env) || !has_shape(s, text, env))
+	if (!is_known(shapes, s, meaning, wants_fingerprint) || !has_shape(s, text, has_tenants))
 		return false;
 	recall(s, f);
 	*last = next;

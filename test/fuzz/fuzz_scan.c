@@ -111,7 +111,9 @@ static void look(struct sql_shapes *shapes, uint16_t *last, const char *text,
 	const uint64_t meaning = env->standard_strings + 2u * env->ascii_safe;
 	struct sql_facts got, expected;
 
-	if (!sql_shapes_expect(shapes, last, meaning, slice_str(text), env, &got))
+	if (!env->ascii_safe ||
+	    !sql_shapes_expect(shapes, last, meaning, slice_str(text), env->tenant_setting,
+			       env->wants_fingerprint, &got))
 		sql_shapes_scan(shapes, last, meaning, slice_str(text), env, &got);
 	sql_scan(slice_str(text), env, &expected);
 	PGT_ASSERT(got.kind == expected.kind && got.sequence == expected.sequence);
