@@ -221,9 +221,37 @@ bool group_is_starved(const struct group *group, usec_t now);
  * waited long enough), the database, the user, the tenant.  False: a limit is reached, or too many
  * log in to its node now, and the pool waits for its turn (.awaits_login); nothing is reserved. */
 bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now);
-/* The only writer of slot->state: moves it between the lists.  To SLOT_CLOSED gives back what was
- * reserved. */
+/* For what follows only: the one writer of slot->state.  It is in no list then. */
+static inline void slot_leave(struct slot *slot, enum slot_state next, usec_t now)
+{
+	list_del(&slot->link);
+	slot->pool->count[slot->state]--;
+	slot->state = next;
+	slot->since = now;
+}
+/* Moves it between the lists.  To SLOT_CLOSED gives back what was reserved. */
 void slot_become(struct slot *slot, enum slot_state next, usec_t now);
+/* slot_become() of an idle one that a client gets … */
+static inline void slot_give(struct slot *slot, usec_t now)
+{
+	PGT_ASSERT(slot->state == SLOT_IDLE);
+	slot_leave(slot, SLOT_ACTIVE, now);
+	slot->pool->count[SLOT_ACTIVE]++;
+	list_push_back(&slot->pool->slots[SLOT_ACTIVE], &slot->link);
+}
+/* … and of one to be given out next.  The last one used stands first: it is warm, and the others
+ * grow old and can be closed. */
+static inline void slot_rest(struct slot *slot, usec_t now)
+{
+	struct list *idle = &slot->pool->slots[SLOT_IDLE];
+
+	slot_leave(slot, SLOT_IDLE, now);
+	slot->pool->count[SLOT_IDLE]++;
+	if (slot->pool->group->set.server_round_robin)
+		list_push_back(idle, &slot->link);
+	else
+		list_push_front(idle, &slot->link);
+}
 /* The idle slot to be used next: the last one used, or, with server_round_robin, the one idle
  * longest.  NULL: none. */
 struct slot *pool_idle(const struct pool *pool);

@@ -119,7 +119,10 @@ void attach_move(struct client *c);
 /* Nobody uses the server: reset, check, the next client, or the idle list. */
 void attach_recycle(struct server *s);
 /* The client's session keeps it: pins, session pooling. */
-bool attach_keeps(const struct client *c);
+static inline bool attach_keeps(const struct client *c)
+{
+	return c->pins || c->group->set.pool_mode == POOL_MODE_SESSION;
+}
 /* Its client loses nothing with it: all has been answered, and nothing of the session is left. */
 bool attach_owes_nothing(const struct server *s);
 /* After a RESUME, or when a tenant may have more servers: idle ones for those who wait. */
@@ -346,13 +349,8 @@ void gate_remember_write(struct client *c, struct slice text);
 /* The pool for a transaction that starts with this text.  NULL: the client waits for a replica that
  * has what it has written, and is asked again (fence_wait). */
 struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts);
-/* The same of a text of which nothing but its shape counts; proven: what is kept with that, the
- * sql_classifier_era() that knows it as a read. */
-struct pool *gate_choose_shape(struct client *c, struct slice text, const struct sql_facts *facts,
-			       uint64_t *proven);
 /* The same, for one that is not sent there. */
 struct pool *gate_peek(struct client *c, struct slice text, const struct sql_facts *facts);
-struct pool *gate_primary(const struct client *c);
 /* Whether a client's server is not the primary's. */
 static inline bool gate_is_replicas(const struct server *s)
 {
@@ -373,6 +371,13 @@ struct pool *lane_pool_of(const struct client *c, unsigned node);
 static inline struct pool *lane_pool(const struct client *c, unsigned node)
 {
 	return c->group->config->nlanes ? lane_pool_of(c, node) : &c->group->pools[node];
+}
+/* The pool of what has to be sent to the primary, or waits for one. */
+static inline struct pool *gate_primary(const struct client *c)
+{
+	int primary = node_set_primary(c->group->nodes);
+
+	return primary < 0 ? &c->group->limbo : lane_pool(c, (unsigned)primary);
 }
 /* The ceiling of its statement_timeout; 0: none. */
 usec_t lane_timeout_cap(const struct client *c);
@@ -402,6 +407,19 @@ enum reads {
 	READS_PROVEN, /* all of it reads */
 };
 
+/* gate_choose() of a text of which nothing but its shape counts; proven: what is kept with that,
+ * the sql_classifier_era() that knows it as a read. */
+struct pool *gate_choose_among(struct client *c, struct slice text, const struct sql_facts *facts,
+			       uint64_t *proven); /* for what follows only */
+static inline struct pool *gate_choose_shape(struct client *c, struct slice text,
+					     const struct sql_facts *facts, uint64_t *proven)
+{
+	if (gate_has_choice(c))
+		return gate_choose_among(c, text, facts, proven);
+	c->reads = READS_NOT;
+	c->covered_by = 0;
+	return gate_primary(c);
+}
 /* Something has come from the client's server, and has not been passed on. */
 void fence_note(struct server *s);
 static inline void fence_on_answer(struct server *s)

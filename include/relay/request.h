@@ -9,8 +9,10 @@
 #ifndef PGT_RELAY_REQUEST_H
 #define PGT_RELAY_REQUEST_H
 
+#include "relay/insight.h"
 #include "relay/listen.h"
 #include "relay/parts.h"
+#include "relay/rescue.h"
 #include "relay/whose.h"
 #include "wire/frame.h"
 
@@ -82,12 +84,40 @@ enum step request_get_server(struct client *c, const struct frame *f, struct poo
 			     unsigned n) PGT_MUST_USE;
 /* Sends what goes ahead of it to c->server: whose the session is, its settings, a BEGIN that has
  * waited.  STEP_CLOSED: the client is closed rather than served on a server that is not settled. */
-enum step request_go_ahead(struct client *c, uint8_t type) PGT_MUST_USE;
+enum step request_bring(struct client *c, uint8_t type) PGT_MUST_USE; /* for what follows only */
+static inline bool request_is_settled(const struct client *c)
+{
+	return !c->server->carry_due && c->server->context == c->tenant;
+}
+static inline enum step request_go_ahead(struct client *c, uint8_t type)
+{
+	return request_is_settled(c) && !c->begin ? STEP_DONE : request_bring(c, type);
+}
 /* The same of a message behind the first, ahead of which nothing can go any more. */
 enum step request_require_settled(struct client *c) PGT_MUST_USE;
 /* Its first message is about to go out.  len: of the request up to its end, where that is known and
  * is here; or 0. */
-void request_mark_query(struct client *c, size_t len);
+static inline void request_mark_query(struct client *c, size_t len)
+{
+	struct server *s = c->server;
+	usec_t now = relay_now(c);
+
+	PGT_ASSERT(request_is_settled(c)); /* I1 */
+	if (s->check == CHECK_HOLDS)
+		context_check_again(s);
+	if (c->is_routed || c->repeats)
+		rescue_keep(c, len);
+	fence_on_request(c);
+	if (s->replies.n > s->carrying)
+		return;
+	insight_on_request(s);
+	s->query_at = now;
+	s->asked_at = c->conn.received_at;
+	if (s->tx == 'I') {
+		s->xact_at = now;
+		s->begun_at = s->asked_at;
+	}
+}
 /* Whether this may stand behind what the batch under way has sent.  False: *e. */
 bool request_may_stand_behind(struct client *c, struct err *e);
 static inline bool request_may_follow_in_batch(struct client *c, struct err *e)

@@ -141,22 +141,19 @@ void slot_become(struct slot *slot, enum slot_state next, usec_t now)
 	struct pool *pool = slot->pool;
 
 	PGT_ASSERT(legal_next[slot->state] & (1u << next));
-	list_del(&slot->link);
-	pool->count[slot->state]--;
 	login_end(&slot->login, now);
-	slot->state = next;
-	slot->since = now;
+	if (next == SLOT_IDLE) {
+		slot_rest(slot, now);
+		return;
+	}
+	slot_leave(slot, next, now);
 	if (next == SLOT_CLOSED) {
 		PGT_ASSERT(!slot->turn.share);
 		give_back(pool->group);
 		return;
 	}
 	pool->count[next]++;
-	/* The last one used stands first: it is warm, and the others grow old and can be closed. */
-	if (next == SLOT_IDLE && !pool->group->set.server_round_robin)
-		list_push_front(&pool->slots[next], &slot->link);
-	else
-		list_push_back(&pool->slots[next], &slot->link);
+	list_push_back(&pool->slots[next], &slot->link);
 }
 
 struct slot *pool_idle(const struct pool *pool)

@@ -55,14 +55,20 @@ static void count_in_lane(struct pool *pool, uint64_t waited)
 	pool->wait_time += waited;
 }
 
-static void give(struct server *s, struct client *c)
+static inline void begin_turn(struct server *s, struct client *c, usec_t now)
+{
+	if (c->waiter || s->pool->turns)
+		slot_begin_turn(&s->slot, &c->waiter, payer(c), now);
+}
+
+static PGT_INLINE void give(struct server *s, struct client *c)
 {
 	usec_t now = now_of(s);
 	uint64_t waited = c->waiter ? (uint64_t)(now - c->waiter->since) : 0;
 
 	if (c->waiter)
 		count_wait(c, s->pool, (usec_t)waited);
-	slot_begin_turn(&s->slot, &c->waiter, payer(c), now);
+	begin_turn(s, c, now);
 	s->client = c;
 	s->early_run = 0;
 	c->server = s;
@@ -136,7 +142,7 @@ static void welcome(struct client *c, struct server *s)
 }
 
 /* The server is in line with the client's session. */
-static void on_in_line(struct client *c, struct server *s)
+static inline void on_in_line(struct client *c, struct server *s)
 {
 	if (c->phase == CLIENT_WELCOME) {
 		welcome(c, s);
@@ -172,7 +178,7 @@ void attach_on_settled(struct server *s, const struct report *error)
 
 /* STEP_DONE: the client may send; its tenant's context and its settings go with what it sends.
  * STEP_AGAIN: they are on the way. */
-static enum step settle_in(struct client *c, struct server *s)
+static PGT_INLINE enum step settle_in(struct client *c, struct server *s)
 {
 	if (s->applied != c->wanted && carry_is_possible(c, s)) {
 		context_look(c);
@@ -391,7 +397,7 @@ void attach_use_idle(struct pool *pool)
 
 /* An idle server that has rested too long is asked for a sign of life first; one whose keys are not
  * those that sign any more, to take another signature. */
-static bool needs_check(const struct server *s, usec_t now)
+static inline bool needs_check(const struct server *s, usec_t now)
 {
 	const struct settings *set = &s->pool->group->set;
 
@@ -431,7 +437,7 @@ static inline void give_back(struct server *s)
 	if (!pool->nwaiting && !pool->turns && !s->made_for && list_is_empty(&pool->mates) &&
 	    !s->applied->has_timeout && !is_stale(s, now) && !signature_is_wanted(s) &&
 	    node_set_is_learned(pool->group->nodes) && !group_is_starved(pool->group, now))
-		slot_become(&s->slot, SLOT_IDLE, now);
+		slot_rest(&s->slot, now);
 	else
 		attach_recycle(s);
 }
@@ -444,19 +450,24 @@ static enum step refuse_for_pool(struct client *c, struct pool *pool)
 
 /* The one used last; to a client that asks for its sequences' values, the one that has them; of a
  * shared pool, the one that carries its tenant's id. */
-static struct slot *best_idle(const struct client *c, struct pool *pool)
+static inline struct slot *best_idle(const struct client *c, struct pool *pool)
 {
 	for (;;) {
 		struct slot *own = c->reads_sequence ? sequence_slot(c, pool) : NULL;
 		struct slot *slot;
 
-		if (!own)
+		if (!own && c->group->is_shared)
 			own = context_slot(c, pool);
 		slot = own ? own : pool_idle(pool);
 		if (!slot || !is_outdated(container_of(slot, struct server, slot)))
 			return slot;
 		server_drop(container_of(slot, struct server, slot));
 	}
+}
+
+static inline bool has_turn(const struct pool *pool, const struct client *c)
+{
+	return pool->turns ? pool_has_turn(pool, payer(c)) : !pool->nwaiting;
 }
 
 enum step attach_acquire(struct client *c, struct pool *pool)
@@ -468,12 +479,12 @@ enum step attach_acquire(struct client *c, struct pool *pool)
 	/* Chosen before the primary went. */
 	if (failover_is_shut(pool))
 		c->chosen = pool = gate_primary(c);
-	slot = !attach_is_paused(pool) && pool_has_turn(pool, payer(c)) ? best_idle(c, pool) : NULL;
+	slot = !attach_is_paused(pool) && has_turn(pool, c) ? best_idle(c, pool) : NULL;
 	s = slot ? container_of(slot, struct server, slot) : NULL;
 	if (s && !fence_fits(c, s))
 		return attach_acquire(c, fence_go_back(c));
 	if (s && !needs_check(s, now)) {
-		slot_become(&s->slot, SLOT_ACTIVE, now);
+		slot_give(&s->slot, now);
 		give(s, c);
 		return settle_in(c, s);
 	}
@@ -486,11 +497,6 @@ enum step attach_acquire(struct client *c, struct pool *pool)
 		check(s);
 	supply_serve_waiters(pool, now);
 	return STEP_AGAIN;
-}
-
-bool attach_keeps(const struct client *c)
-{
-	return c->pins || c->group->set.pool_mode == POOL_MODE_SESSION;
 }
 
 /* ---- the end of a request ----------------------------------------------------------------------

@@ -693,13 +693,6 @@ bool gate_may_write_unseen(struct client *c, struct err *e)
 /* ---- the route ------------------------------------------------------------------------------
  */
 
-struct pool *gate_primary(const struct client *c)
-{
-	int primary = node_set_primary(c->group->nodes);
-
-	return primary < 0 ? &c->group->limbo : lane_pool(c, (unsigned)primary);
-}
-
 /* NULL: none will do. */
 static struct pool *find_replica(const struct client *c, struct node_wish *wish)
 {
@@ -867,15 +860,12 @@ struct pool *gate_choose(struct client *c, struct slice text, const struct sql_f
 	return counted(c, why);
 }
 
-struct pool *gate_choose_shape(struct client *c, struct slice text, const struct sql_facts *facts,
+struct pool *gate_choose_among(struct client *c, struct slice text, const struct sql_facts *facts,
 			       uint64_t *proven)
 {
 	struct pool *pool;
-	uint64_t era;
+	uint64_t era = sql_classifier_era(relay_of(c)->classifier, catalog_of(c->group));
 
-	if (!gate_has_choice(c))
-		return gate_choose(c, text, facts);
-	era = sql_classifier_era(relay_of(c)->classifier, catalog_of(c->group));
 	if (era && *proven == era) {
 		fence_is_proven(c);
 		return counted(c, ROUTED_READ);

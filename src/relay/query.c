@@ -130,7 +130,7 @@ static inline bool has_choice(const struct client *c)
 }
 
 /* As it came. */
-static inline enum step send_as_it_is(struct client *c, const struct frame *f)
+static PGT_INLINE enum step send_as_it_is(struct client *c, const struct frame *f)
 {
 	request_mark_query(c, frame_is_whole(f) ? f->len : 0);
 	insight_on_sent(c, frame_body(f));
@@ -149,12 +149,13 @@ static inline bool is_plain(const struct client *c, struct slice text,
 }
 
 /* What run_query() does with such a one.  proven: of gate_choose_shape(). */
-static enum step run_plain(struct client *c, const struct frame *f, struct slice text,
-			   const struct sql_facts *facts, uint64_t *proven)
+static PGT_INLINE enum step run_plain(struct client *c, const struct frame *f, struct slice text,
+				      const struct sql_facts *facts, uint64_t *proven)
 {
+	bool begins = has_choice(c);
 	enum step step;
 
-	if (has_choice(c) && !(c->chosen = gate_choose_shape(c, text, facts, proven)))
+	if (begins && !(c->chosen = gate_choose_shape(c, text, facts, proven)))
 		return STEP_AGAIN;
 	insight_ask(c, text, facts);
 	step = request_get_server(c, f, c->chosen, 1);
@@ -162,7 +163,9 @@ static enum step run_plain(struct client *c, const struct frame *f, struct slice
 		c->looked_at = c->waiter && !c->begin;
 		return request_not_yet(c, step);
 	}
-	fence_look(c, text, facts);
+	/* It was looked at when its node was chosen. */
+	if (!begins || attach_keeps(c))
+		fence_look(c, text, facts);
 	forget_on_server(c, 0);
 	if (c->only_reads)
 		early_look(c, text, facts);
@@ -305,7 +308,7 @@ static struct slice frame_text(const struct frame *f)
 }
 
 /* A text that was looked at, decided on and found harmless before it had to wait for its server. */
-static enum step run_waited_query(struct client *c, const struct frame *f)
+static inline enum step run_waited_query(struct client *c, const struct frame *f)
 {
 	enum step step = request_go_ahead(c, MSG_QUERY);
 

@@ -54,11 +54,6 @@ bool request_must_wait_behind(struct client *c)
 /* ---- what goes ahead of a request --------------------------------------------------------------
  */
 
-static inline bool is_settled(const struct client *c)
-{
-	return !c->server->carry_due && c->server->context == c->tenant;
-}
-
 /* Whose its session is, and its settings.  A client that keeps its server may have become another's
  * since, by what was answered here. */
 static PGT_NOINLINE void bring_along(struct client *c)
@@ -88,12 +83,12 @@ static PGT_NOINLINE enum step refuse_unsettled(struct client *c)
 
 enum step request_require_settled(struct client *c)
 {
-	return is_settled(c) ? STEP_DONE : refuse_unsettled(c);
+	return request_is_settled(c) ? STEP_DONE : refuse_unsettled(c);
 }
 
-enum step request_go_ahead(struct client *c, uint8_t type)
+enum step request_bring(struct client *c, uint8_t type)
 {
-	if (!is_settled(c))
+	if (!request_is_settled(c))
 		bring_along(c);
 	if (c->begin)
 		local_send_begin(c, type);
@@ -115,7 +110,7 @@ static void refuse_on_server(struct client *c, uint8_t type, const struct err *e
 	};
 
 	*kept = *e;
-	if (!is_settled(c))
+	if (!request_is_settled(c))
 		bring_along(c);
 	if (type == MSG_QUERY || type == MSG_FUNCTION_CALL) {
 		msg_put_query(out, REFUSED_TEXT);
@@ -265,28 +260,6 @@ static PGT_NOINLINE void send_begin_alone(struct client *c)
 		break;
 	case VERDICT_WAIT:
 		break;
-	}
-}
-
-void request_mark_query(struct client *c, size_t len)
-{
-	struct server *s = c->server;
-	usec_t now = relay_now(c);
-
-	PGT_ASSERT(is_settled(c)); /* I1 */
-	if (s->check == CHECK_HOLDS)
-		context_check_again(s);
-	if (c->is_routed || c->repeats)
-		rescue_keep(c, len);
-	fence_on_request(c);
-	if (s->replies.n > s->carrying)
-		return;
-	insight_on_request(s);
-	s->query_at = now;
-	s->asked_at = c->conn.received_at;
-	if (s->tx == 'I') {
-		s->xact_at = now;
-		s->begun_at = s->asked_at;
 	}
 }
 
