@@ -82,5 +82,8 @@ void cycle_end(struct server *s, char tx);
 /* Passes on as many messages of the client's server as nobody has to look at.  Whether it has said
  * more. */
 bool plain_pass(struct server *s) PGT_MUST_USE;
+/* The same of the answer to the only request under way, when all of it is here, and goes on behind
+ * it: answer_on_readable() in one go.  False: it is not that plain, and nothing was done. */
+bool plain_answer(struct server *s) PGT_MUST_USE;
 
 #endif

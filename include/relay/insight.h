@@ -129,6 +129,16 @@ static inline void insight_on_command(struct server *s, const struct reply *head
 		insight_count_command(s, head, f);
 }
 
+/* The same of the command of a Query, by its tag. */
+uint64_t insight_rows(struct slice tag); /* for what follows only */
+static inline void insight_on_tag(struct server *s, struct query_ref query, struct slice tag)
+{
+	if (!query.at)
+		return;
+	s->ran = query;
+	s->rows += insight_rows(tag);
+}
+
 /* An error that the client gets, before the queue is put right for it. */
 void insight_on_error(struct server *s);
 

@@ -93,7 +93,27 @@ static inline enum step request_go_ahead(struct client *c, uint8_t type)
 {
 	return request_is_settled(c) && !c->begin ? STEP_DONE : request_bring(c, type);
 }
-/* The same of a message behind the first, ahead of which nothing can go any more. */
+/* The same with a server, which it may have to get first: alone with the client's messages. */
+static inline enum step request_acquire(struct client *c, uint8_t type, struct pool *pool)
+{
+	enum step step = STEP_DONE;
+
+	if (!c->server) {
+		if (!c->begin)
+			c->chosen = pool;
+		else if (!c->chosen)
+			c->chosen = local_pool(c);
+		if (!c->chosen)
+			return STEP_AGAIN;
+		c->request_at = relay_now(c);
+		step = attach_acquire(c, c->chosen);
+	}
+	if (step == STEP_DONE && (c->rare->listening || c->server->has_notified))
+		step = listen_take_server(c);
+	return step == STEP_DONE ? request_go_ahead(c, type) : step;
+}
+/* The same of request_go_ahead() for a message behind the first, ahead of which nothing can go any
+ * more. */
 enum step request_require_settled(struct client *c) PGT_MUST_USE;
 /* Its first message is about to go out.  len: of the request up to its end, where that is known and
  * is here; or 0. */

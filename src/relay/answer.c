@@ -535,7 +535,7 @@ void answer_go_on(struct server *s)
 		attach_settle(s);
 }
 
-void answer_on_readable(struct server *s)
+static PGT_NOINLINE void handle(struct server *s)
 {
 	struct client *c = s->client;
 	size_t before = admit_is_gated(c) ? conn_input(&s->conn).n : 0;
@@ -562,4 +562,10 @@ void answer_on_readable(struct server *s)
 	if (c->cancel_asked)
 		answer_late_cancel(s);
 	answer_go_on(s);
+}
+
+void answer_on_readable(struct server *s)
+{
+	if (!plain_answer(s))
+		handle(s);
 }

@@ -109,12 +109,9 @@ static PGT_NOINLINE enum step on_unseen_ready(struct server *s, const struct fra
 	return STEP_DONE;
 }
 
-void cycle_end(struct server *s, char tx)
+/* What else it ends. */
+static PGT_NOINLINE void end_unusual(struct server *s, struct client *c, char tx)
 {
-	struct client *c = s->client;
-	char before = s->tx;
-
-	note_tx(s, tx);
 	s->copy_in = false;
 	if (c->whose)
 		whose_on_ready(c, tx);
@@ -128,6 +125,16 @@ void cycle_end(struct server *s, char tx)
 		note_defaults(s);
 	if (!s->replies.n)
 		s->forgets = false;
+}
+
+void cycle_end(struct server *s, char tx)
+{
+	struct client *c = s->client;
+	char before = s->tx;
+
+	note_tx(s, tx);
+	if (c->whose || c->defines || !server_is_usual(s))
+		end_unusual(s, c, tx);
 	s->batch++;
 	if (s->sent)
 		conn_give_back(&s->conn, &s->sent);

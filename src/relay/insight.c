@@ -282,14 +282,16 @@ static void charge(struct server *s, usec_t until)
 	insight_begin(s);
 }
 
-/* The number at the end of a tag. */
-static uint64_t rows_of(struct slice body)
+/* The number at the end of a tag, of which the NUL is the last byte. */
+uint64_t insight_rows(struct slice tag)
 {
+	const char *p = tag.p + tag.n - 1;
 	uint64_t rows = 0, unit = 1;
 
-	/* Its NUL is the last byte. */
-	for (size_t i = body.n - 1; i-- > 0 && body.p[i] >= '0' && body.p[i] <= '9'; unit *= 10)
-		rows += unit * (uint64_t)(body.p[i] - '0');
+	while (p > tag.p && (uint8_t)(*--p - '0') < 10) {
+		rows += unit * (uint8_t)(*p - '0');
+		unit *= 10;
+	}
 	return rows;
 }
 
@@ -311,7 +313,7 @@ void insight_count_command(struct server *s, const struct reply *head, const str
 	else
 		s->ran = head->query;
 	if (f->type == MSG_COMMAND_COMPLETE && frame_is_whole(f) && body.n)
-		s->rows += rows_of(body);
+		s->rows += insight_rows(body);
 }
 
 /* What failed, or what was to be run behind it. */

@@ -12,6 +12,7 @@
 #include "relay/answer.h"
 #include "relay/insight.h"
 #include "relay/parts.h"
+#include "relay/rescue.h"
 #include "relay/statement.h"
 #include "wire/frame.h"
 
@@ -153,4 +154,55 @@ bool plain_pass(struct server *s)
 	if (s->replies.n)
 		answer_made_ones(s);
 	return p < end;
+}
+
+/* ---- the whole answer to a Query of one command ------------------------------------------------
+ */
+
+#define READY_LEN 6
+
+/* The tag in it, if that and a ReadyForQuery are the end of what has come, behind nothing but rows.
+ * False: it is another answer, or not all of it. */
+static inline bool is_answer(struct slice in, struct slice *tag)
+{
+	const char *p = in.p, *end = in.p + in.n - READY_LEN;
+	size_t n;
+
+	if (in.n < READY_LEN || *end != MSG_READY || frame_whole(end, READY_LEN) != READY_LEN)
+		return false;
+	while ((n = frame_whole(p, (size_t)(end - p))) &&
+	       (*p == MSG_DATA_ROW || *p == MSG_ROW_DESCRIPTION))
+		p += n;
+	if (!n || *p != MSG_COMMAND_COMPLETE || p + n != end)
+		return false;
+	*tag = slice_of(p + FRAME_HEADER_LEN, n - FRAME_HEADER_LEN);
+	return true;
+}
+
+bool plain_answer(struct server *s)
+{
+	static const uint8_t query[4] = { REPLY_QUERY, REPLY_PASS, NOTE_NONE, false };
+	struct client *c = s->client;
+	struct slice in = conn_input(&s->conn), tag;
+	const struct reply *head = replies_head(&s->replies);
+
+	if (!server_is_usual(s) || !client_is_usual(c) || s->replies.n != 1 || s->stream_left ||
+	    memcmp(head, query, sizeof(query)) || c->conn.blocked || s->cancel || c->whose ||
+	    c->rare->listening || admit_is_gated(c) ||
+	    c->group->set.pool_mode == POOL_MODE_STATEMENT || !is_answer(in, &tag) ||
+	    !is_plain_tag(tag))
+		return false;
+	fence_on_answer(s);
+	rescue_before_answers(s);
+	insight_on_tag(s, head->query, tag);
+	s->answered += in.n;
+	replies_pop(&s->replies);
+	answer_count_statement(c);
+	cycle_end(s, in.p[in.n - 1]);
+	c->group->counters.bytes_sent += in.n;
+	conn_send(&c->conn, in.p, in.n);
+	conn_consume(&s->conn, in.n);
+	rescue_behind_answers(s);
+	attach_settle(s);
+	return true;
 }

@@ -158,7 +158,7 @@ static PGT_INLINE enum step run_plain(struct client *c, const struct frame *f, s
 	if (begins && !(c->chosen = gate_choose_shape(c, text, facts, proven)))
 		return STEP_AGAIN;
 	insight_ask(c, text, facts);
-	step = request_get_server(c, f, c->chosen, 1);
+	step = request_acquire(c, MSG_QUERY, c->chosen); /* there are no limits */
 	if (step != STEP_DONE) {
 		c->looked_at = c->waiter && !c->begin;
 		return request_not_yet(c, step);

@@ -183,27 +183,6 @@ enum step request_refuse_message(struct client *c, const struct frame *f, const 
 /* ---- a server for the request -------------------------------------------------------------------
  */
 
-/* STEP_DONE: c->server is there, alone with the client's messages, and has been sent all that goes
- * ahead of one of this type. */
-static inline enum step acquire(struct client *c, uint8_t type, struct pool *pool)
-{
-	enum step step = STEP_DONE;
-
-	if (!c->server) {
-		if (!c->begin)
-			c->chosen = pool;
-		else if (!c->chosen)
-			c->chosen = local_pool(c);
-		if (!c->chosen)
-			return STEP_AGAIN;
-		c->request_at = relay_now(c);
-		step = attach_acquire(c, c->chosen);
-	}
-	if (step == STEP_DONE && (c->rare->listening || c->server->has_notified))
-		step = listen_take_server(c);
-	return step == STEP_DONE ? request_go_ahead(c, type) : step;
-}
-
 static bool knows_whose(const struct client *c, const struct frame *f, struct err *e)
 {
 	if (f->type != MSG_QUERY)
@@ -230,7 +209,7 @@ static PGT_NOINLINE enum step acquire_within_limits(struct client *c, const stru
 		if (verdict == VERDICT_WAIT)
 			return STEP_AGAIN;
 	}
-	return acquire(c, f->type, pool);
+	return request_acquire(c, f->type, pool);
 }
 
 /* The same, within the limits.  n: statements that the request costs; a BEGIN that waits is the one
@@ -239,7 +218,7 @@ enum step request_get_server(struct client *c, const struct frame *f, struct poo
 {
 	if (c->whose || admit_is_gated(c))
 		return acquire_within_limits(c, f, pool, n);
-	return acquire(c, f->type, pool);
+	return request_acquire(c, f->type, pool);
 }
 
 /* A BEGIN has waited long enough for its first statement.  Over a limit it waits on, and its first
@@ -253,7 +232,7 @@ static PGT_NOINLINE void send_begin_alone(struct client *c)
 	switch (admit_transaction(c, 1, &e)) {
 	case VERDICT_PASS:
 		/* Whatever comes of it, it comes by itself. */
-		(void)!acquire(c, MSG_QUERY, NULL);
+		(void)!request_acquire(c, MSG_QUERY, NULL);
 		break;
 	case VERDICT_REFUSED:
 		c->begin_due = false;
