@@ -62,7 +62,16 @@ static inline usec_t loop_now(const struct loop *loop)
 
 /* The monotonic time of this moment, to some ten microseconds: read anew only where the turn has
  * gone on since. */
-usec_t loop_clock(struct loop *loop);
+usec_t loop_clock_anew(struct loop *loop); /* for what follows only */
+/* Descriptors that may be handled before it is read anew: some ten microseconds each.  One reading
+ * takes as long as to record four durations. */
+#define LOOP_CLOCK_LASTS 4
+static inline usec_t loop_clock(struct loop *loop)
+{
+	const struct loop_times *times = (const struct loop_times *)loop;
+
+	return times->handled > LOOP_CLOCK_LASTS ? loop_clock_anew(loop) : times->clock;
+}
 
 /* end_of_turn runs before the loop blocks; woken runs after loop_wake() of any thread, once for any
  * number of wakes. */

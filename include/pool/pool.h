@@ -216,7 +216,20 @@ static inline usec_t pool_session_cap(const struct pool *pool)
 bool pool_has_room(const struct pool *pool, usec_t now);
 /* Whether somebody, on any thread, has just met a limit that this group is under too: idle
  * connections should make room. */
-bool group_is_starved(const struct group *group, usec_t now);
+#define SHARED_STARVED_FOR USEC_PER_SEC /* then those are let go */
+static inline bool shared_is_starved(const struct shared *s, usec_t now)
+{
+	usec_t at = atomic_load_explicit(&s->starved_at, memory_order_relaxed);
+
+	return at && now - at < SHARED_STARVED_FOR;
+}
+static inline bool group_is_starved(const struct group *group, usec_t now)
+{
+	return shared_is_starved(group->database_shared, now) ||
+	       shared_is_starved(group->user_shared, now) ||
+	       (group->tenant && group->tenant->is_gated &&
+		shared_is_starved(group->tenant->shared, now));
+}
 /* Reserves the right to one more connection: of the pool (the reserve counts when a client has
  * waited long enough), the database, the user, the tenant.  False: a limit is reached, or too many
  * log in to its node now, and the pool waits for its turn (.awaits_login); nothing is reserved. */

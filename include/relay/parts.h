@@ -629,7 +629,11 @@ bool session_is_context(const struct group *group, struct slice name);
  * been asked to; attach_on_settled() goes on. */
 enum step session_apply(struct client *c, struct server *s) PGT_MUST_USE;
 /* Whether code on the server (PL/pgSQL) may have kept plans there that tell of others (I1). */
-bool session_must_forget_plans(const struct client *c, const struct server *s);
+bool session_has_others_plans(const struct client *c, const struct server *s);
+static inline bool session_must_forget_plans(const struct client *c, const struct server *s)
+{
+	return gate_plans_tell(c->group) && session_has_others_plans(c, s);
+}
 /* After a text that takes settings back to what the server began with: has those that the client
  * began with, and the tenant's signature, set again, and the ReadyForQuery that has come said when
  * they are.  False: there is nothing to wait for. */

@@ -21,19 +21,17 @@
 #include "base/hash.h"
 #include "base/slice.h"
 #include "client/client.h"
+#include "server/server.h"
 #include "sql/scan.h"
 #include "stats/queries.h"
 
 #include <stdint.h>
 
 struct buf;
-struct client;
 struct frame;
 struct group;
 struct relay;
 struct reply;
-struct server;
-struct server_statement;
 
 struct statement {
 	struct hlink link; /* of relay.statements */
@@ -221,8 +219,28 @@ void statement_close_unseen(struct client *c);
 void statement_run_apart(struct server *s, const char *command);
 /* Close of a statement. */
 void statement_close(struct client *c, struct slice name);
+/* Counts the batches that are sent, as server.batch those that are answered. */
+static inline uint64_t placed_batch(const struct server *s)
+{
+	return s->batch + s->replies.ncycles;
+}
 /* A simple Query drops the unnamed statement, here and on the client's server if it has one. */
-void statement_drop_unnamed(struct client *c);
+void statement_unnamed_forget(struct client *c); /* for what follows only */
+static inline void statement_unnamed_drop(struct client *c)
+{
+	if (c->statements)
+		statement_unnamed_forget(c);
+}
+static inline void statement_drop_unnamed(struct client *c)
+{
+	struct server *s = c->server;
+
+	if (s) {
+		s->unnamed_id = UNNAMED_NONE;
+		s->unnamed_in = placed_batch(s);
+	}
+	statement_unnamed_drop(c);
+}
 /* The same, for one without a server, or whose server was not asked. */
 void statement_forget_unnamed(struct client *c);
 /* A DISCARD ALL that no server was asked. */

@@ -44,18 +44,11 @@ void statement_name_take_out(struct client *c, struct statement_name *n);
 void statement_name_unref(struct statement_name *n);
 /* The one without a name.  set: takes the reference. */
 void statement_unnamed_set(struct client *c, struct statement *st);
-void statement_unnamed_drop(struct client *c);
 /* Whether memory is so short that what nobody names has to go. */
 bool statement_is_tight(const struct relay *r);
 
 /* ---- placed.c: statements on servers ------------------------------------------------------------
  */
-
-/* Counts the batches that are sent, as server.batch those that are answered. */
-static inline uint64_t placed_batch(const struct server *s)
-{
-	return s->batch + s->replies.ncycles;
-}
 
 /* What was asked for in this batch has been answered, or stands and falls with what is sent now. */
 static inline bool placed_is_settled(const struct server *s, uint64_t batch)

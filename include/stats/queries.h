@@ -163,7 +163,23 @@ static inline struct query *queries_get(const struct queries *q, struct query_re
 }
 
 /* One of them is sent by this client; whether it has to be compared with the one before. */
-bool query_watch(const struct queries *q, struct query *x, uint64_t client, usec_t now);
+bool query_watch_on(const struct queries *q, struct query *x, uint64_t client,
+		    usec_t now); /* for what follows only */
+/* A session that has not come back for this part of the time is not watched any more, if another
+ * comes. */
+#define QUERY_PATIENCE 16
+static inline bool query_watch(const struct queries *q, struct query *x, uint64_t client,
+			       usec_t now)
+{
+	const struct query_watch *w = &x->watch;
+	usec_t within = q->terms.within;
+
+	/* Another is, and has not been away for long. */
+	if (w->client != client && now - w->since <= within &&
+	    now - w->last_at <= within / QUERY_PATIENCE)
+		return false;
+	return query_watch_on(q, x, client, now);
+}
 /* binds: what tells it from others of its shape. */
 void query_compare(struct query *x, struct slice binds);
 /* Before habits are looked at: what is being watched counts too, if it is worth a word already. */

@@ -18,10 +18,6 @@ _Static_assert(EV_READ == LOOP_READ && EV_WRITE == LOOP_WRITE, "loop.h has libev
 _Static_assert(sizeof(ev_timer) <= sizeof(((struct loop_timer *)0)->ev),
 	       "loop_timer has too little room");
 
-/* Descriptors that may be handled before loop_clock() reads the clock anew: some ten microseconds
- * each.  One reading takes as long as to record four durations. */
-#define CLOCK_LASTS 4
-
 struct signal_hook {
 	ev_signal watcher;
 	void (*fn)(void *arg, int signum);
@@ -117,12 +113,10 @@ void loop_stop(struct loop *loop)
 	ev_break(loop->ev, EVBREAK_ALL);
 }
 
-usec_t loop_clock(struct loop *loop)
+usec_t loop_clock_anew(struct loop *loop)
 {
-	if (loop->times.handled > CLOCK_LASTS) {
-		loop->times.clock = clock_monotonic();
-		loop->times.handled = 0;
-	}
+	loop->times.clock = clock_monotonic();
+	loop->times.handled = 0;
 	return loop->times.clock;
 }
 

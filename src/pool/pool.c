@@ -11,10 +11,7 @@
 
 #include <stdlib.h>
 
-/* After a failed limit that spans groups, idle connections elsewhere are let go for this long. */
-#define STARVED_FOR USEC_PER_SEC
-
-#define TO(state)   (1u << SLOT_##state)
+#define TO(state) (1u << SLOT_##state)
 static const unsigned legal_next[SLOT_NSTATES] = {
 	[SLOT_LOGIN] = TO(IDLE) | TO(TESTED) | TO(CLOSING) | TO(CLOSED),
 	[SLOT_IDLE] = TO(ACTIVE) | TO(TESTED) | TO(CLOSING) | TO(CLOSED),
@@ -31,20 +28,6 @@ static bool starve(struct shared *s, usec_t now)
 {
 	atomic_store_explicit(&s->starved_at, now, memory_order_relaxed);
 	return false;
-}
-
-static bool was_starved(const struct shared *s, usec_t now)
-{
-	usec_t at = atomic_load_explicit(&s->starved_at, memory_order_relaxed);
-
-	return at && now - at < STARVED_FOR;
-}
-
-bool group_is_starved(const struct group *group, usec_t now)
-{
-	return was_starved(group->database_shared, now) || was_starved(group->user_shared, now) ||
-	       (group->tenant && group->tenant->is_gated &&
-		was_starved(group->tenant->shared, now));
 }
 
 /* Who waits longest of those that would take a server; looks for one only while some would not. */

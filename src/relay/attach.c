@@ -211,7 +211,7 @@ static bool is_outdated(const struct server *s)
 	       s->defaults != supply_defaults(s->pool->group);
 }
 
-static bool is_stale(const struct server *s, usec_t now)
+static inline bool is_stale(const struct server *s, usec_t now)
 {
 	return s->doubtful || is_outdated(s) || is_old(s, now) || s->pool->group->gone ||
 	       (pool_session_cap(s->pool) && !server_is_capped(s)) ||

@@ -563,8 +563,10 @@ static PGT_NOINLINE void process(struct client *c)
 /* Nothing of a request is under way for the client, and nothing waits or holds it back. */
 static inline bool is_free(const struct client *c)
 {
-	return client_is_usual(c) && conn_is_usual(&c->conn) && !c->stream_left && !c->waiter &&
-	       !c->admission && !c->begin && !c->whose && !c->rare->listening &&
+	uintptr_t waits = (uintptr_t)c->waiter | (uintptr_t)c->admission | (uintptr_t)c->begin |
+			  (uintptr_t)c->whose | c->stream_left;
+
+	return client_is_usual(c) && conn_is_usual(&c->conn) && !waits && !c->rare->listening &&
 	       !relay_of(c)->suspended;
 }
 

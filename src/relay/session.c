@@ -138,10 +138,10 @@ static uint64_t plans_for(const struct client *c)
 	return key;
 }
 
-bool session_must_forget_plans(const struct client *c, const struct server *s)
+bool session_has_others_plans(const struct client *c, const struct server *s)
 {
-	return gate_plans_tell(c->group) && c->group->set.pool_mode != POOL_MODE_SESSION &&
-	       !c->group->replication && s->plans_for != plans_for(c);
+	return c->group->set.pool_mode != POOL_MODE_SESSION && !c->group->replication &&
+	       s->plans_for != plans_for(c);
 }
 
 static void put_resets(struct buf *sql, const struct group *group, const struct param_set *has,

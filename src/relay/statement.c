@@ -466,10 +466,8 @@ void statement_unnamed_set(struct client *c, struct statement *st)
 	statements_of(c)->unnamed = st;
 }
 
-void statement_unnamed_drop(struct client *c)
+void statement_unnamed_forget(struct client *c)
 {
-	if (!c->statements)
-		return;
 	statement_unref(c->statements->unnamed);
 	c->statements->unnamed = NULL;
 }
@@ -659,17 +657,6 @@ void statement_close(struct client *c, struct slice name)
 		statement_unnamed_set(c, NULL);
 	}
 	replies_push(&c->server->replies, r);
-}
-
-void statement_drop_unnamed(struct client *c)
-{
-	struct server *s = c->server;
-
-	if (s) {
-		s->unnamed_id = UNNAMED_NONE;
-		s->unnamed_in = placed_batch(s);
-	}
-	statement_unnamed_drop(c);
 }
 
 static void drop_names(struct client *c)

@@ -16,9 +16,6 @@
 /* Up to this one, values of a watched session's statements are compared; from the first on that may
  * be of a habit. */
 #define COMPARED_MAX 64
-/* A session that has not come back for this part of the time is not watched any more, if another
- * comes. */
-#define PATIENCE 16
 /* Looks that are kept for whoever sends the shape next; a power of two. */
 #define LOOKS 256
 
@@ -269,13 +266,11 @@ void query_settle(const struct queries *q, struct query *x)
 		close_watch(q, x);
 }
 
-bool query_watch(const struct queries *q, struct query *x, uint64_t client, usec_t now)
+bool query_watch_on(const struct queries *q, struct query *x, uint64_t client, usec_t now)
 {
 	struct query_watch *w = &x->watch;
 	bool is_over = now - w->since > q->terms.within;
 
-	if (w->client != client && !is_over && now - w->last_at <= q->terms.within / PATIENCE)
-		return false;
 	if (w->client != client || is_over) {
 		close_watch(q, x);
 		w->client = client;
