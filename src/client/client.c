@@ -16,6 +16,10 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+_Static_assert(offsetof(struct client, phase) ==
+		   offsetof(struct client, unusual) + sizeof(((struct client *)0)->unusual),
+	       "client.unusual has all that stands beside it");
+
 /* How long a client may take to read its last error. */
 #define FAREWELL_PATIENCE (5 * USEC_PER_SEC)
 

@@ -22,6 +22,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+_Static_assert(sizeof(struct conn) ==
+		   offsetof(struct conn, state) + sizeof(((struct conn *)0)->state),
+	       "conn.state has all that stands beside it");
+
 /* What a connection left is put in front of the next receive when it is at most this long;
  * longer input collects in the connection's own buffer. */
 #define JOIN_MAX 65536

@@ -567,7 +567,7 @@ static inline bool is_free(const struct client *c)
 			  (uintptr_t)c->whose | c->stream_left;
 
 	return client_is_usual(c) && conn_is_usual(&c->conn) && !waits && !c->rare->listening &&
-	       !relay_of(c)->suspended;
+	       !c->rare->lost && !relay_of(c)->suspended;
 }
 
 /* Its server has just been given to it, and was in line with it at once. */

@@ -20,6 +20,10 @@
 
 #include <stdlib.h>
 
+_Static_assert(offsetof(struct server, is_unbound) ==
+		   offsetof(struct server, unusual) + sizeof(((struct server *)0)->unusual),
+	       "server.unusual has all that stands beside it");
+
 /* How long a server's process may take to go after our goodbye before its slot is free again. */
 #define GOODBYE_PATIENCE (5 * USEC_PER_SEC)
 /* How long it may run what a client that said goodbye left behind. */
