@@ -365,14 +365,19 @@ bool query_is_usual(struct client *c, const struct frame *f, enum step *step)
 {
 	struct sql_shapes *shapes = relay_of(c)->shapes;
 	struct slice text = frame_body(f);
+	uint16_t last = c->last_shape;
 	struct sql_facts facts;
 
 	if (c->host->config->global.disable_pqexec || !gate_must_look(c) ||
 	    c->group->set.tenant_context_check || !text.n || text.p[text.n - 1] != '\0')
 		return false;
 	text.n--;
-	if (!gate_expects(c, text, &facts) || !is_plain(c, text, &facts))
+	if (!gate_expects(c, text, &facts))
 		return false;
+	if (!is_plain(c, text, &facts)) {
+		c->last_shape = last; /* query_on_query() expects it anew */
+		return false;
+	}
 	c->looked_at = false;
 	*step = run_plain(c, f, text, &facts, sql_shapes_note(shapes, c->last_shape));
 	return true;
