@@ -165,10 +165,13 @@ bool plain_pass(struct server *s)
  * False: it is another answer, or not all of it. */
 static inline bool is_answer(struct slice in, struct slice *tag)
 {
-	const char *p = in.p, *end = in.p + in.n - READY_LEN;
+	const char *p = in.p, *end;
 	size_t n;
 
-	if (in.n < READY_LEN || *end != MSG_READY || frame_whole(end, READY_LEN) != READY_LEN)
+	if (in.n < READY_LEN)
+		return false;
+	end = in.p + in.n - READY_LEN;
+	if (*end != MSG_READY || frame_whole(end, READY_LEN) != READY_LEN)
 		return false;
 	while ((n = frame_whole(p, (size_t)(end - p))) &&
 	       (*p == MSG_DATA_ROW || *p == MSG_ROW_DESCRIPTION))
