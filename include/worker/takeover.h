@@ -25,6 +25,9 @@ struct takeover *takeover_new(struct control *c);
 void takeover_begin(struct takeover *t);
 /* Something is still to come or to go: of the one before this, to the one behind. */
 bool takeover_goes_on(const struct takeover *t);
+/* How many sessions have come, or come back, so far: who asked the workers before does not know of
+ * all of them. */
+unsigned takeover_arrivals(const struct takeover *t);
 
 /* A session goes to the successor, or comes back here when there is none any more.  Takes the
  * socket and the bytes. */

@@ -344,12 +344,18 @@ void control_suspend(struct control *c, bool on)
 	post_to_all(c, deliver_suspend, on);
 }
 
+/* The workers read it while what it was taken from may change. */
+struct look {
+	enum shutdown_mode mode;
+	unsigned arrivals; /* sessions that had come when it began */
+};
+
 /* What a shutdown waits for, on one worker. */
 static void visit_rest(struct worker *w, void *slot, void *arg)
 {
-	const enum shutdown_mode *mode = arg;
+	const struct look *look = arg;
 
-	*(unsigned *)slot = *mode == SHUTDOWN_WAIT_FOR_SERVERS
+	*(unsigned *)slot = look->mode == SHUTDOWN_WAIT_FOR_SERVERS
 				? relay_busy_servers(&w->relay, NULL)
 				: relay_clients(&w->relay, NULL) + w->host.nnewcomers;
 }
@@ -358,6 +364,9 @@ static void look_again(struct control *c);
 
 static void on_rest(struct control *c, void **slots, unsigned n, void *arg)
 {
+	const struct look *look = arg;
+	/* A session that came behind the look at its worker is on none. */
+	bool is_old = look->arrivals != takeover_arrivals(c->takeover);
 	unsigned left = 0;
 
 	free(arg);
@@ -365,7 +374,7 @@ static void on_rest(struct control *c, void **slots, unsigned n, void *arg)
 		left += *(unsigned *)slots[i];
 	if (c->shutdown == SHUTDOWN_NOT || c->shutdown == SHUTDOWN_NOW)
 		return;
-	if (left || takeover_goes_on(c->takeover))
+	if (left || is_old || takeover_goes_on(c->takeover))
 		look_again(c);
 	else
 		control_shutdown(c, SHUTDOWN_NOW);
@@ -374,11 +383,10 @@ static void on_rest(struct control *c, void **slots, unsigned n, void *arg)
 static void on_quiet(struct loop_timer *timer)
 {
 	struct control *c = container_of(timer, struct control, quiet);
-	enum shutdown_mode *mode = xnew(enum shutdown_mode);
+	struct look *look = xnew(struct look);
 
-	/* The workers read it while it may change here. */
-	*mode = c->shutdown;
-	control_gather(c, sizeof(unsigned), visit_rest, on_rest, mode);
+	*look = (struct look){ .mode = c->shutdown, .arrivals = takeover_arrivals(c->takeover) };
+	control_gather(c, sizeof(unsigned), visit_rest, on_rest, look);
 }
 
 static void look_again(struct control *c)

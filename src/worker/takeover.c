@@ -613,6 +613,11 @@ bool takeover_goes_on(const struct takeover *t)
 	return t->predecessor.loop || !departures_are_over(&t->departures);
 }
 
+unsigned takeover_arrivals(const struct takeover *t)
+{
+	return t->arrivals;
+}
+
 /* ---- beginning and end ------------------------------------------------------------------------
  */
 

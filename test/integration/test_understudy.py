@@ -3,7 +3,10 @@
 # test_understudy.py - takeovers in which the other process is another version, hostile, or dies.
 """Either side, played by the test: no session is lost, and none is in two processes."""
 import contextlib
+import ctypes
 import os
+import pathlib
+import re
 import signal
 import socket
 import struct
@@ -127,6 +130,60 @@ def test_i3_a_successor_that_hangs_and_is_killed_has_taken_nobody(turnstile, pri
         assert raw.find(client.until("Z"), "D")[0].row == ("3",)
         pooler._process = before  # pylint: disable=protected-access
     ended(pooler.take_over())
+
+
+def sleeps(thread):
+    """How often it has slept so far."""
+    status = pathlib.Path(f"/proc/{thread}/status").read_text()
+    return int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.M)[1])
+
+
+def system_call(thread):
+    return pathlib.Path(f"/proc/{thread}/syscall").read_text().split()[0]
+
+
+@contextlib.contextmanager
+def held(thread, like):
+    """It alone stands still, as a debugger does it, where the other one rests: not with a lock, nor
+    between a letter and the ring at the door."""
+    seize, interrupt, detach = 0x4206, 0x4207, 17
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+
+    def hold():
+        if ptrace(seize, thread, None, None):
+            pytest.skip(f"no thread can be held here: {os.strerror(ctypes.get_errno())}")
+        ptrace(interrupt, thread, None, None)
+        os.waitpid(thread, 0x40000000)  # __WALL
+        if system_call(thread) == system_call(like):
+            return True
+        ptrace(detach, thread, None, None)
+        return False
+
+    wait_until(hold, 60)
+    try:
+        yield
+    finally:
+        ptrace(detach, thread, None, None)
+
+
+def test_i3_who_comes_back_while_the_last_ones_are_counted_stays(turnstile, primary):
+    """The worker that it comes to had nobody when it was asked, and another one has not answered yet."""
+    pooler = turnstile(shop(primary, {"workers": 2}))
+    control, *_, last = map(int, os.listdir(f"/proc/{pooler.pid()}/task"))  # as they were made
+    with log_in(pooler) as client, Successor(pooler) as successor:
+        successor.hello()
+        successor.ready()
+        number = successor.session()[0]
+        with held(last, like=control):
+            before = sleeps(control)
+            wait_until(lambda: sleeps(control) > before + 5, 30)  # has begun to count
+            before = sleeps(control)
+            successor.say(b"N", number)
+            wait_until(lambda: sleeps(control) > before, 30)  # has sent it back
+            before = sleeps(last)
+        wait_until(lambda: not pooler.is_running() or sleeps(last) > before + 5, 30)  # it has answered
+        assert client.rows("SELECT 2") == [("2",)]
 
 
 # --- what others write ----------------------------------------------------------------------------
