@@ -133,6 +133,17 @@ struct pinner {
 	char tenant[];
 };
 
+/* Of a pair there is one replica that reads can go to.  What was found out about it holds, but for
+ * the fence, until something else is known of the nodes or the catalog (.standing), a reload, or a
+ * read that a replica refuses as a write.  See relay/gate.c. */
+struct usual_replica {
+	struct pool *pool; /* NULL: nothing is known */
+	unsigned standing; /* node_set_standing() when it was looked at */
+	uint64_t era;      /* the sql_classifier_era() that knows what reads */
+	uint64_t covers;   /* it has what is written behind a fence below this … */
+	int64_t process;   /* … as long as it is this process; 0: no matter */
+};
+
 struct group {
 	struct hlink link; /* in the worker's table */
 	uint64_t key_hash;
@@ -164,6 +175,7 @@ struct group {
 	struct node_times *times; /* of the nodes of its database */
 	struct pool *pools;       /* one for each node */
 	unsigned npools;
+	struct usual_replica usual;
 	struct list lanes; /* beside them */
 	bool *serves;      /* by node: whether reads that are in no lane go there */
 	struct pool limbo; /* of those who need a primary while there is none: has no servers */

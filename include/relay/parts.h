@@ -7,6 +7,7 @@
 
 #include "auth/sign.h"
 #include "relay/relay.h"
+#include "route/fence.h"
 #include "route/nodes.h"
 #include "server/server.h"
 #include "sql/scan.h"
@@ -344,6 +345,8 @@ bool gate_text_is_proven(struct client *c, struct slice text);
 bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts);
 /* The same of a prepared statement, which keeps the proof. */
 bool gate_statement_is_read(struct client *c, struct statement *st);
+/* … if it has it already. */
+bool gate_has_proof(struct client *c, const struct statement *st);
 /* A replica has refused it as a write: none of its shape goes there any more. */
 void gate_remember_write(struct client *c, struct slice text);
 /* The pool for a transaction that starts with this text.  NULL: the client waits for a replica that
@@ -356,6 +359,10 @@ static inline bool gate_is_replicas(const struct server *s)
 {
 	return (int)s->pool->node != node_set_primary(s->pool->group->nodes);
 }
+/* The pool for one that was proven to read in that era, if it is the usual replica's: all that is
+ * asked then is whether anything has become known since, and the fence.  NULL: gate_choose() and
+ * the like say. */
+struct pool *gate_choose_usual(struct client *c, uint64_t proven);
 /* The same for one of which it is known whether it reads only. */
 struct pool *gate_choose_known(struct client *c, bool is_read);
 
@@ -454,6 +461,26 @@ static inline void fence_is_proven(struct client *c)
 void fence_look(struct client *c, struct slice text, const struct sql_facts *facts);
 /* The same for a Bind; st: its statement, or NULL: not known. */
 void fence_look_bound(struct client *c, const struct statement *st);
+static inline bool fence_is_sessions(const struct client *c)
+{
+	return c->group->set.read_your_writes == READ_YOUR_WRITES_SESSION;
+}
+/* Where it is raised for all that share it, where it is not the session's. */
+static inline _Atomic uint64_t *fence_record(const struct client *c)
+{
+	return c->tenant ? &c->tenant->shared->fence : &c->group->login_shared->login_fence;
+}
+/* What a replica has to cover for the client to read there, with read_your_writes. */
+static inline uint64_t fence_of(const struct client *c)
+{
+	uint64_t fence, floor;
+
+	if (fence_is_sessions(c))
+		return c->rare->fence;
+	fence = *fence_record(c);
+	floor = fence_floor;
+	return fence < floor ? floor : fence;
+}
 /* What a read of the client asks of a replica. */
 void fence_wish(const struct client *c, struct node_wish *wish);
 /* Whether the client's read may run there: on the process that has what was written. */

@@ -86,8 +86,10 @@ struct node_set {
 	usec_t retiring_until; /* … but no longer than this … */
 	bool was_kept;         /* … which the last one did not */
 	struct reign reign;
-	_Atomic unsigned version; /* of the catalog and of what leaves something */
-	_Atomic unsigned ddl;     /* counts commands that change what texts mean, as far as seen */
+	_Atomic unsigned standing; /* counts what becomes known of nodes, or of the catalog: what
+				    * was found out before may be another matter now */
+	_Atomic unsigned version;  /* of the catalog and of what leaves something */
+	_Atomic unsigned ddl;      /* counts commands that change what texts mean, as far as seen */
 	_Atomic unsigned definitions; /* and those that may bring code into tables and names … */
 	_Atomic unsigned learned;  /* … up to this one it is known what that leaves, or nobody can
 				      tell … */
@@ -114,8 +116,19 @@ void node_set_unref(struct node_set *set);
 /* What the configuration says of the same nodes besides, and of where this process stands.  Control
  * thread. */
 void node_set_adopt(struct node_set *set, const struct node_conf *nodes, const char *zone);
+/* Something has been written that a choice among the nodes goes by.  Any thread, behind that: who
+ * sees the count sees what it is for. */
+static inline void node_set_note_standing(struct node_set *set)
+{
+	atomic_fetch_add(&set->standing, 1);
+}
+/* Of the count, before that is looked at. */
+static inline unsigned node_set_standing(const struct node_set *set)
+{
+	return atomic_load_explicit(&set->standing, memory_order_acquire);
+}
 /* The console says a weight.  Control thread. */
-void node_weigh(struct node *node, unsigned weight);
+void node_weigh(struct node_set *set, unsigned node, unsigned weight);
 /* The same hosts and ports in the same order. */
 bool node_set_matches(const struct node_set *set, const struct node_conf *nodes, size_t n);
 
@@ -158,6 +171,8 @@ struct node_wish {
 	bool is_fenced;
 	uint64_t fence;  /* that it has to cover */
 	int64_t process; /* told: which it is, where it matters (is_fenced) … */
+	uint64_t covers; /* … and that it covers all fences below this one … */
+	bool is_only;    /* … that it is the one of a pair that it can be … */
 	bool lacks;      /* … or that one would have done but for the fence */
 };
 

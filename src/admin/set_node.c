@@ -30,7 +30,7 @@ static unsigned weigh(struct node_set *set, const char *said, unsigned weight)
 	for (unsigned i = 0; i < set->n; i++) {
 		if (!is_meant(&set->nodes[i], said))
 			continue;
-		node_weigh(&set->nodes[i], weight);
+		node_weigh(set, i, weight);
 		found++;
 	}
 	return found;

@@ -209,6 +209,7 @@ void group_configure(struct group *group, struct config *config,
 	config_changes_apply(config, SCOPE_TENANT, slice_str(tenant_name(group->tenant)),
 			     &group->set);
 	take_switches(group);
+	group->usual.pool = NULL;
 	group->has_fence = has_fence(group);
 	if (group->replication)
 		settle_for_replication(&group->set);

@@ -91,6 +91,8 @@ static enum step start_batch(struct client *c, const struct frame *f, struct sta
 	c->batch_is_plain = c->batch_has_parsed = false;
 	if (c->server || !c->chosen)
 		fence_begin_batch(c);
+	if (lone && !c->server && !c->chosen && !c->begin)
+		c->chosen = gate_choose_usual(c, lone->proven);
 	if (admit_is_gated(c))
 		gate_begin(c);
 	if (promote_concerns(c)) {
@@ -102,8 +104,9 @@ static enum step start_batch(struct client *c, const struct frame *f, struct sta
 	}
 	/* A BEGIN that waits has said where it goes, but for the lane, and its transaction is not
 	 * stopped. */
-	if (is_at_start(c) && (says_lane || (!c->begin && (admit_is_gated(c) ||
-							   (!c->server && gate_has_choice(c)))))) {
+	if (is_at_start(c) &&
+	    (says_lane || (!c->begin && (admit_is_gated(c) ||
+					 (!c->server && !c->chosen && gate_has_choice(c)))))) {
 		look_ahead(c, lone, &view);
 		if (!view.complete && !view.flushed && conn_input(&c->conn).n < WAITING_INPUT_MAX)
 			return STEP_AGAIN;

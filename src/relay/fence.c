@@ -6,24 +6,12 @@
  * Then the fence of who wrote is raised before a byte of that goes out, and what is read behind it
  * asks for a replica that covers it (route/fence.h).  The fence is the tenant's (a
  * transaction is of one), else the user's in
- * this database, or the session's; only this file knows which.  What it costs is a test of a flag
- * for an answer that was read, and two loads for one that was written.
+ * this database, or the session's; only this file and parts.h know which.  What it costs is a test
+ * of a flag for an answer that was read, and two loads for one that was written.
  */
-#include "route/fence.h"
-
 #include "relay/parts.h"
 #include "relay/statement.h"
 #include "route/nodes.h"
-
-static bool is_sessions(const struct client *c)
-{
-	return c->group->set.read_your_writes == READ_YOUR_WRITES_SESSION;
-}
-
-static _Atomic uint64_t *record_of(const struct client *c)
-{
-	return c->tenant ? &c->tenant->shared->fence : &c->group->login_shared->login_fence;
-}
 
 /* ---- writes -----------------------------------------------------------------------------------
  */
@@ -33,10 +21,10 @@ void fence_note(struct server *s)
 	struct client *c = s->client;
 
 	node_set_meet(c->group->nodes, s->node, s->process);
-	if (is_sessions(c))
+	if (fence_is_sessions(c))
 		client_make_rare(c)->fence = fence_now();
 	else
-		fence_raise(record_of(c));
+		fence_raise(fence_record(c));
 }
 
 /* They change no rows by themselves; what a COMMIT makes visible was written before it. */
@@ -75,6 +63,8 @@ void fence_look_bound(struct client *c, const struct statement *st)
 	if (c->reads != READS_SO_FAR)
 		return;
 	if (st && may_still_be_clean(c)) {
+		if (gate_has_proof(c, st))
+			return;
 		statement_facts(st, &facts);
 		facts.statements = 1;
 		if (is_harmless(&facts) || gate_is_proven(c, statement_text(st), &facts))
@@ -98,11 +88,8 @@ void fence_wish(const struct client *c, struct node_wish *wish)
 		.turn = (unsigned)(c->group->counters.replica_count + c->group->key_hash),
 		.is_fenced = c->group->set.read_your_writes != READ_YOUR_WRITES_OFF
 	};
-	if (!wish->is_fenced)
-		return;
-	wish->fence = is_sessions(c) ? c->rare->fence : *record_of(c);
-	if (!is_sessions(c) && wish->fence < fence_floor)
-		wish->fence = fence_floor;
+	if (wish->is_fenced)
+		wish->fence = fence_of(c);
 }
 
 struct pool *fence_go_back(struct client *c)

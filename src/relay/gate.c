@@ -693,22 +693,49 @@ bool gate_may_write_unseen(struct client *c, struct err *e)
 /* ---- the route ------------------------------------------------------------------------------
  */
 
+static bool is_observed(const struct client *c)
+{
+	return c->group->set.route_mode == ROUTE_MODE_OBSERVE;
+}
+
+/* 0: nothing is proven. */
+static uint64_t era_of(const struct client *c)
+{
+	return sql_classifier_era(relay_of(c)->classifier, catalog_of(c->group));
+}
+
+/* That of a pair, which it is for all reads of the group; standing: before it was chosen.  While no
+ * primary is known it may be either, and they take turns. */
+static void note_usual(const struct client *c, struct pool *replica, unsigned standing,
+		       const struct node_wish *wish)
+{
+	struct group *group = c->group;
+	uint64_t era = era_of(c);
+
+	if (!wish->is_only || group->config->nlanes || is_observed(c) || !era)
+		return;
+	group->usual =
+	    (struct usual_replica){ .pool = replica,
+				    .standing = standing,
+				    .era = era,
+				    .covers = wish->is_fenced ? wish->covers : UINT64_MAX,
+				    .process = wish->process };
+}
+
 /* NULL: none will do. */
 static struct pool *find_replica(const struct client *c, struct node_wish *wish)
 {
+	unsigned standing = node_set_standing(c->group->nodes);
 	struct pool *pool;
 	int replica;
 
 	fence_wish(c, wish);
 	replica = node_set_replica(c->group->nodes, wish);
 	pool = replica < 0 || c->was_rescued ? NULL : lane_pool(c, (unsigned)replica);
+	if (pool && (!c->group->usual.pool || c->group->usual.standing != standing))
+		note_usual(c, pool, standing, wish);
 	/* One that has just failed to connect is not asked again at once. */
 	return pool && relay_now(c) >= pool->retry_at ? pool : NULL;
-}
-
-static bool is_observed(const struct client *c)
-{
-	return c->group->set.route_mode == ROUTE_MODE_OBSERVE;
 }
 
 static struct pool *on_replica(struct client *c, struct pool *pool, const struct node_wish *wish)
@@ -787,8 +814,9 @@ bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *f
 	return class == SQL_CLASS_READ;
 }
 
-static PGT_NOINLINE bool prove(struct client *c, struct statement *st, uint64_t era)
+static PGT_NOINLINE bool prove(struct client *c, struct statement *st)
 {
+	uint64_t era = era_of(c); /* the catalog may be another one behind this */
 	struct sql_facts facts;
 
 	statement_facts(st, &facts);
@@ -798,11 +826,16 @@ static PGT_NOINLINE bool prove(struct client *c, struct statement *st, uint64_t 
 	return true;
 }
 
+bool gate_has_proof(struct client *c, const struct statement *st)
+{
+	uint64_t era = era_of(c);
+
+	return era && st->proven == era;
+}
+
 bool gate_statement_is_read(struct client *c, struct statement *st)
 {
-	uint64_t era = sql_classifier_era(relay_of(c)->classifier, catalog_of(c->group));
-
-	return (era && st->proven == era) || prove(c, st, era);
+	return gate_has_proof(c, st) || prove(c, st);
 }
 
 void gate_remember_write(struct client *c, struct slice text)
@@ -813,6 +846,8 @@ void gate_remember_write(struct client *c, struct slice text)
 	env.wants_fingerprint = true;
 	sql_scan(text, &env, &facts);
 	sql_classifier_remember_write(relay_of(c)->classifier, catalog_of(c->group), &facts);
+	HMAP_FOREACH_SAFE (l, &relay_of(c)->groups)
+		container_of(l, struct group, link)->usual.pool = NULL; /* another era */
 }
 
 bool gate_is_proven(struct client *c, struct slice text, const struct sql_facts *facts)
@@ -860,12 +895,31 @@ struct pool *gate_choose(struct client *c, struct slice text, const struct sql_f
 	return counted(c, why);
 }
 
+struct pool *gate_choose_usual(struct client *c, uint64_t proven)
+{
+	const struct usual_replica *usual = &c->group->usual;
+
+	if (!usual->pool || proven != usual->era ||
+	    node_set_standing(c->group->nodes) != usual->standing || c->was_rescued ||
+	    c->admission || fence_of(c) >= usual->covers || relay_now(c) < usual->pool->retry_at)
+		return NULL;
+	c->reads = READS_PROVEN;
+	c->is_routed = true;
+	c->covered_by = usual->process;
+	c->group->counters.replica_count++;
+	tenant_count(c->tenant, TENANT_ON_REPLICA, 1);
+	return usual->pool;
+}
+
 struct pool *gate_choose_among(struct client *c, struct slice text, const struct sql_facts *facts,
 			       uint64_t *proven)
 {
-	struct pool *pool;
-	uint64_t era = sql_classifier_era(relay_of(c)->classifier, catalog_of(c->group));
+	struct pool *pool = gate_choose_usual(c, *proven);
+	uint64_t era;
 
+	if (pool)
+		return pool;
+	era = era_of(c);
 	if (era && *proven == era) {
 		fence_is_proven(c);
 		return counted(c, ROUTED_READ);

@@ -230,7 +230,8 @@ void rescue_keep(struct client *c, size_t len)
 		return;
 	}
 	buf_clear(&s->asked);
-	buf_put(&s->asked, in.p, n);
+	memcpy(buf_reserve(&s->asked, n), in.p, n);
+	buf_produced(&s->asked, n);
 	s->may_rescue = true;
 }
 

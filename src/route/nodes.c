@@ -109,12 +109,21 @@ void node_set_adopt(struct node_set *set, const struct node_conf *nodes, const c
 		node->weight =
 		    node->said_weight < 0 ? nodes[i].weight : (unsigned)node->said_weight;
 	}
+	node_set_note_standing(set);
 }
 
-void node_weigh(struct node *node, unsigned weight)
+void node_weigh(struct node_set *set, unsigned node, unsigned weight)
 {
-	node->said_weight = (int)weight;
-	node->weight = weight;
+	set->nodes[node].said_weight = (int)weight;
+	set->nodes[node].weight = weight;
+	node_set_note_standing(set);
+}
+
+/* The catalog, or what leaves something, is another; who sees the count sees that. */
+static void become_version(struct node_set *set)
+{
+	atomic_fetch_add(&set->version, 1);
+	node_set_note_standing(set);
 }
 
 bool node_set_matches(const struct node_set *set, const struct node_conf *nodes, size_t n)
@@ -149,14 +158,14 @@ void node_set_publish_catalog(struct node_set *set, const struct sql_catalog *ca
 	set->catalog = catalog;
 	set->judged = definitions;
 	pthread_mutex_unlock(&set->lock);
-	atomic_fetch_add(&set->version, 1);
+	become_version(set);
 	sql_catalog_unref(old);
 }
 
 void node_set_note_definition(struct node_set *set)
 {
 	atomic_fetch_add(&set->definitions, 1);
-	atomic_fetch_add(&set->version, 1); /* behind it, so that who sees this one sees that */
+	become_version(set); /* behind it, so that who sees this one sees that */
 }
 
 const struct sql_leaving *node_set_leaving(struct node_set *set)
@@ -180,7 +189,7 @@ void node_set_publish_leaving(struct node_set *set, const struct sql_leaving *le
 		set->leaving = leaving;
 	set->leaving_is_old = !leaving;
 	pthread_mutex_unlock(&set->lock);
-	atomic_fetch_add(&set->version, 1);
+	become_version(set);
 	atomic_store(&set->learned, definitions);
 	sql_leaving_unref(old);
 }
@@ -202,19 +211,23 @@ static inline bool is_fresh(const struct node *node, const struct node_wish *wis
 }
 
 /* What it covers is of the process that it was before and after that was looked at. */
-static inline bool covers(const struct node *node, uint64_t fence, int64_t *process)
+static inline bool covers(const struct node *node, uint64_t fence, int64_t *process,
+			  uint64_t *covered)
 {
 	*process = node->process;
-	return node->covers > fence && node->process == *process;
+	*covered = node->covers;
+	return *covered > fence && node->process == *process;
 }
 
 bool node_set_covers(const struct node_set *set, unsigned node, int64_t process,
 		     const struct node_wish *wish)
 {
+	uint64_t covered;
 	int64_t asked;
 
 	return !wish->is_fenced ||
-	       (!set->unsure && covers(&set->nodes[node], wish->fence, &asked) && asked == process);
+	       (!set->unsure && covers(&set->nodes[node], wish->fence, &asked, &covered) &&
+		asked == process);
 }
 
 /* What there is against a replica, in words; NULL: it will do, and *process, if it matters, is what
@@ -233,7 +246,7 @@ static PGT_INLINE const char *object_to(const struct node_set *set, unsigned i,
 		return "its weight is 0";
 	if (!is_fresh(node, wish))
 		return "further behind than max_replica_lag allows, or nobody knows how far";
-	if (!wish->is_fenced || (!set->unsure && covers(node, wish->fence, process)))
+	if (!wish->is_fenced || (!set->unsure && covers(node, wish->fence, process, &wish->covers)))
 		return NULL;
 	wish->lacks = true;
 	return set->unsure ? "writes go to another server than the monitor asks"
@@ -328,9 +341,9 @@ int node_set_replica(const struct node_set *set, struct node_wish *wish)
 
 	wish->process = 0;
 	wish->lacks = false;
-	if (set->n != 2 || primary < 0)
+	wish->is_only = set->n == 2 && primary >= 0;
+	if (!wish->is_only)
 		return choose(set, wish);
-	/* Of a pair there is one that it can be. */
 	return will_do(set, !primary, wish, &wish->process) ? !primary : -1;
 }
 
@@ -342,7 +355,9 @@ bool node_set_meet(struct node_set *set, struct node *node, int64_t process)
 		return true;
 	node->stranger_at = clock_monotonic();
 	node->stranger = process;
-	if (node->role != NODE_REPLICA)
+	if (node->role != NODE_REPLICA) {
 		set->unsure = true;
+		node_set_note_standing(set);
+	}
 	return false;
 }

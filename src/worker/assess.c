@@ -49,6 +49,8 @@ void assess_set_role(struct probe *p, enum node_role role, const char *why)
 	/* Written by this thread alone, so that it may be read here without the lock. */
 	bool is_news = before != role || strncmp(node->error, why, sizeof(node->error) - 1) != 0;
 
+	if (before != role)
+		node_set_note_standing(p->watch->set);
 	if (!is_news)
 		return;
 	node_set_error(p->watch->set, node, why);
@@ -134,6 +136,7 @@ static void publish_primary(struct watch *w, int primary)
 		set->nodes[primary].service = NODE_SERVES;
 	}
 	set->primary = primary;
+	node_set_note_standing(set);
 	log_primary(w, primary);
 }
 
@@ -178,29 +181,35 @@ void assess_nodes(struct watch *w)
 	watch_keep_pace(w);
 }
 
+static void publish_lag(const struct probe *p, int64_t bytes, usec_t time)
+{
+	struct node *node = probe_node(p);
+
+	node->lag_bytes = bytes;
+	node->lag_time = time;
+	node_set_note_standing(p->watch->set);
+}
+
 void assess_lag(struct probe *p, usec_t now)
 {
 	const struct watch *w = p->watch;
-	struct node *node = probe_node(p);
 	uint64_t written, replayed = p->answer.position;
 	usec_t lag = p->answer.replay_age;
 
 	if (!p->answer.is_replica) {
-		node->lag_bytes = -1;
-		node->lag_time = -1;
+		publish_lag(p, -1, -1);
 		return;
 	}
 	if (w->primary < 0 || !w->primary_at)
 		return;
 	written = w->probes[w->primary].answer.position;
-	node->lag_bytes = written > replayed ? (int64_t)(written - replayed) : 0;
 	if (replayed >= written) {
 		p->covered_at = w->primary_at;
 		lag = 0;
 	} else if (p->covered_at && (lag < 0 || lag > now - p->covered_at)) {
 		lag = now - p->covered_at;
 	}
-	node->lag_time = lag;
+	publish_lag(p, written > replayed ? (int64_t)(written - replayed) : 0, lag);
 }
 
 /* ---- what replicas have of what was written ----------------------------------------------------
@@ -210,6 +219,7 @@ static void cover_nothing(struct watch *w)
 {
 	for (unsigned i = 0; i < w->set->n; i++)
 		w->set->nodes[i].covers = 0;
+	node_set_note_standing(w->set);
 }
 
 /* Where positions in two logs mean the same. */
@@ -228,8 +238,10 @@ static void cover(const struct probe *p)
 	if (!p->has_answered || !p->answer.is_replica || !is_of_line(line, node))
 		return;
 	covered = fence_line_covered(line, p->answer.position);
-	if (covered > node->covers)
-		node->covers = covered;
+	if (covered <= node->covers)
+		return;
+	node->covers = covered;
+	node_set_note_standing(p->watch->set);
 }
 
 /* A process met by a connection that nobody has met for a while; or that is the one asked now. */
@@ -241,8 +253,10 @@ static void forget_stranger(struct probe *p, usec_t now)
 	    (node->stranger != p->answer.process && now - node->stranger_at < STRANGER_TIME))
 		return;
 	node->stranger = 0;
-	if ((int)p->node == p->watch->primary)
-		p->watch->set->unsure = false;
+	if ((int)p->node != p->watch->primary)
+		return;
+	p->watch->set->unsure = false;
+	node_set_note_standing(p->watch->set);
 }
 
 void assess_log(struct probe *p, usec_t now)

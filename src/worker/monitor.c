@@ -260,12 +260,14 @@ static void begin(struct watch *w)
 			    "nothing is routed",
 			    w->set->database);
 		w->set->monitored = false;
+		node_set_note_standing(w->set);
 		return;
 	}
 	/* As long as nobody has been asked, it is not known which one it is. */
 	if (w->set->n > 1 && w->set->reign.primary < 0)
 		w->set->primary = -1;
 	w->set->monitored = true;
+	node_set_note_standing(w->set);
 	watch_keep_pace(w);
 }
 

@@ -101,6 +101,7 @@ static void give_up(struct probe *p, const char *why, bool is_sure)
 	health_fail(&node->health, p->watch->settings.node_failures, is_sure);
 	/* It may come back with less, even if it is the same postmaster's. */
 	node->covers = 0;
+	node_set_note_standing(p->watch->set);
 	node_forget_load(node);
 	p->asked_at = 0;
 	if (s)
@@ -197,6 +198,7 @@ static void publish(const struct probe *p, usec_t asked_at, usec_t now)
 	if (node->process != p->answer.process)
 		node->covers = 0;
 	node->process = p->answer.process;
+	node_set_note_standing(p->watch->set);
 }
 
 static void note_health(const struct probe *p, usec_t now)

@@ -92,10 +92,62 @@ static void test_no_weight_no_reads(void **state PGT_UNUSED)
 	struct node_set *set = set_of((const unsigned[N]){ 1, 0, 1, 0 }, NULL);
 
 	check_shares(set, 10, (const unsigned[N]){ 0, 0, 10, 0 });
-	node_weigh(&set->nodes[2], 0);
+	node_weigh(set, 2, 0);
 	assert_int_equal(choose(set, 0), -1);
-	node_weigh(&set->nodes[1], 1);
+	node_weigh(set, 1, 1);
 	assert_int_equal(choose(set, 0), 1);
+	node_set_unref(set);
+}
+
+/* What is kept of a choice is void by then. */
+static void test_i4_what_a_choice_goes_by_is_counted(void **state PGT_UNUSED)
+{
+	struct node_set *set = set_of((const unsigned[N]){ 1, 1, 1, 1 }, NULL);
+	unsigned before = node_set_standing(set);
+
+	set->nodes[0].process = 5;
+	assert_true(node_set_meet(set, &set->nodes[0], 5));
+	assert_int_equal(node_set_standing(set), before);
+	node_weigh(set, 1, 0);
+	assert_int_not_equal(node_set_standing(set), before);
+	before = node_set_standing(set);
+	node_set_note_definition(set);
+	assert_int_not_equal(node_set_standing(set), before);
+	before = node_set_standing(set);
+	node_set_publish_catalog(set, NULL, 1);
+	assert_int_not_equal(node_set_standing(set), before);
+	before = node_set_standing(set);
+	assert_false(node_set_meet(set, &set->nodes[0], 6));
+	assert_int_not_equal(node_set_standing(set), before);
+	node_set_unref(set);
+}
+
+/* What is kept of a choice is one that could not have been another. */
+static void test_only_the_replica_of_a_known_primary_is_the_only_one(void **state PGT_UNUSED)
+{
+	static const struct node_conf conf[] = {
+		{.host = "h",  .port = 1, .weight = 1, .zone = ""},
+		{ .host = "h", .port = 2, .weight = 1, .zone = ""}
+	};
+	static const bool serves[] = { true, true };
+	struct node_set *set = node_set_new("pair", conf, PGT_NELEMS(conf));
+	struct node_wish wish = { .serves = serves, .is_fenced = true, .fence = 4 };
+
+	for (unsigned i = 0; i < set->n; i++)
+		set->nodes[i].role = NODE_REPLICA;
+	set->nodes[0].covers = 7;
+	set->nodes[1].covers = 9;
+	set->primary = -1;
+	assert_int_equal(node_set_replica(set, &wish), 0);
+	assert_false(wish.is_only);
+	wish.turn = 1;
+	assert_int_equal(node_set_replica(set, &wish), 1);
+	assert_false(wish.is_only);
+	set->nodes[1].role = NODE_PRIMARY;
+	set->primary = 1;
+	assert_int_equal(node_set_replica(set, &wish), 0);
+	assert_true(wish.is_only);
+	assert_int_equal(wish.covers, 7);
 	node_set_unref(set);
 }
 
@@ -136,6 +188,8 @@ int main(void)
 		cmocka_unit_test(test_who_has_less_to_do_for_its_weight_is_chosen),
 		cmocka_unit_test(test_work_under_way_is_shared_by_weight),
 		cmocka_unit_test(test_no_weight_no_reads),
+		cmocka_unit_test(test_i4_what_a_choice_goes_by_is_counted),
+		cmocka_unit_test(test_only_the_replica_of_a_known_primary_is_the_only_one),
 		cmocka_unit_test(test_ones_own_zone_comes_first),
 		cmocka_unit_test(test_i4_near_is_nothing_without_what_was_written),
 	};
