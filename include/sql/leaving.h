@@ -27,7 +27,10 @@ enum sql_leaves {
 	SQL_LEAVES_CALLED = 1 << 0,  /* a function */
 	SQL_LEAVES_WRITTEN = 1 << 1, /* a relation, where a command writes */
 	SQL_LEAVES_NAMED = 1 << 2,   /* a relation that may be read only, an operator, a type */
-	SQL_LEAVES_LOCKS = 1 << 3,   /* and then takes an advisory lock of the session, maybe */
+	/* And what nothing carries, maybe: */
+	SQL_LEAVES_LOCKS = 1 << 3,  /* an advisory lock of the session */
+	SQL_LEAVES_SEED = 1 << 4,   /* that of random() */
+	SQL_LEAVES_DBLINK = 1 << 5, /* a connection of dblink */
 };
 
 struct sql_leaving;

@@ -35,7 +35,7 @@ struct scan {
 	unsigned depth;     /* of parentheses */
 	unsigned atomic;    /* BEGIN ATOMIC and the CASEs in it that wait for their END */
 	unsigned calls;     /* set_config() in set_config() */
-	bool names_written; /* a relation that leaves something when it is written */
+	unsigned written;   /* what relations leave when they are written: enum sql_leaves */
 	bool writes;        /* some command of the text may */
 	bool defines;       /* a command that is none of the known ones */
 };

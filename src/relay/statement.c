@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "relay/named.h"
 #include "relay/parts.h"
+#include "relay/pins.h"
 #include "relay/repeat.h"
 #include "relay/statement_parts.h"
 #include "sql/moment.h"
@@ -628,11 +629,11 @@ bool statement_parse_unasked(struct client *c, struct slice name, struct slice b
 }
 
 /* The server has it under the client's name. */
-static void close_made(struct server *s, const struct statement_name *n)
+static void close_there(struct server *s, struct slice name)
 {
 	struct buf odd = { 0 };
 
-	placed_send_close(s, statement_escape(slice_str(n->name), &odd).p);
+	placed_send_close(s, statement_escape(name, &odd).p);
 	buf_fini(&odd);
 }
 
@@ -643,7 +644,7 @@ void statement_close(struct client *c, struct slice name)
 
 	if (n) {
 		if (!n->statement) {
-			close_made(c->server, n);
+			close_there(c->server, slice_str(n->name));
 			r.way = REPLY_PASS;
 		}
 		statement_name_take_out(c, n);
@@ -654,7 +655,13 @@ void statement_close(struct client *c, struct slice name)
 		r.note = NOTE_UNNAMED;
 		r.subject = statements_of(c)->unnamed;
 		c->server->unnamed_in = placed_batch(c->server);
+		if (c->server->unnamed_id == UNNAMED_PASSED)
+			c->server->unnamed_id = UNNAMED_UNKNOWN;
 		statement_unnamed_set(c, NULL);
+	} else if (client_pin(c, PIN_UNMAPPED)) {
+		/* Its text was too long to be kept, or it is none. */
+		close_there(c->server, name);
+		r.way = REPLY_PASS;
 	}
 	replies_push(&c->server->replies, r);
 }

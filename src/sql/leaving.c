@@ -28,7 +28,10 @@
 	"*(reset|listen|discard|load|set(?!\\s+local\\M))\\M'"
 
 /* What of that nothing carries to another server. */
-#define SPELLS_LOCK "'\\mpg_(try_)?advisory_lock(_shared)?\\M'"
+#define SPELLS_LOCK   "'\\mpg_(try_)?advisory_lock(_shared)?\\M'"
+#define SPELLS_DBLINK "'\\mdblink_connect(_u)?\\M'"
+#define SPELLS_SEED                                                                                \
+	"'\\m(setseed|set_config\\s*\\(\\s*''seed|set\\s+((session|local)\\s+)?seed)\\M'"
 
 /* set_config() that ends with its transaction. */
 #define STRING "''[^'']*''"
@@ -126,21 +129,23 @@ const char sql_leaving_query[] =
     " UNION ALL SELECT 'f', aggfnoid, 'f', part FROM pg_catalog.pg_aggregate,"
     "  pg_catalog.unnest(ARRAY[aggtransfn, aggfinalfn, aggcombinefn, aggmtransfn, aggminvtransfn,"
     "  aggmfinalfn]::oid[]) part WHERE aggfnoid >= 16384"
-    "), leaving(kind, oid, locks) AS ("
-    " SELECT 'f', oid, proname ~ " SPELLS_LOCK " FROM pg_catalog.pg_proc"
+    "), leaving(kind, oid, what) AS ("
+    " SELECT 'f', oid, CASE WHEN proname ~ " SPELLS_LOCK " THEN 'l'"
+    "  WHEN proname = 'setseed' THEN 's' ELSE '' END FROM pg_catalog.pg_proc"
     "  WHERE pronamespace = 'pg_catalog'::regnamespace AND proname IN (" OWN_FUNCTIONS ")"
-    " UNION ALL SELECT 'w', 'pg_catalog.pg_settings'::regclass, false"
-    " UNION ALL SELECT 'f', oid, source ~* " SPELLS_LOCK
-    "  FROM own WHERE NOT is_known OR source ~* " SPELLS
-    " UNION ALL SELECT 'f', p.oid, false FROM pg_catalog.pg_proc p"
+    " UNION ALL SELECT 'w', 'pg_catalog.pg_settings'::regclass, ''"
+    " UNION ALL SELECT 'f', oid, what FROM own, (VALUES ('', ''), ('l', " SPELLS_LOCK "),"
+    "  ('s', " SPELLS_SEED "), ('d', " SPELLS_DBLINK ")) v(what, spells)"
+    "  WHERE (NOT is_known OR source ~* " SPELLS ") AND source ~* spells"
+    " UNION ALL SELECT 'f', p.oid, CASE WHEN proname ~ " SPELLS_DBLINK
+    " THEN 'd' ELSE '' END FROM pg_catalog.pg_proc p"
     "  JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
     "  WHERE p.oid >= 16384 AND p.provolatile = 'v' AND l.lanname = 'c' AND p.oid NOT IN "
     "(" SQL_KNOWN_MEMBERS ")"
-    " UNION SELECT edge.kind, edge.oid, locks FROM leaving"
+    " UNION SELECT edge.kind, edge.oid, what FROM leaving"
     "  JOIN edge ON edge.runs = leaving.kind AND edge.target = leaving.oid"
     "), how(kind, oid, how) AS ("
-    " SELECT kind, oid, kind OPERATOR(pg_catalog.||) CASE WHEN locks THEN 'l' ELSE '' END"
-    "  FROM leaving"
+    " SELECT kind, oid, kind OPERATOR(pg_catalog.||) what FROM leaving"
     ") SELECT how, proname FROM how JOIN pg_catalog.pg_proc p USING (oid)"
     "  WHERE kind = 'f' AND oid >= 16384"
     " UNION SELECT how, relname FROM how JOIN pg_catalog.pg_class c USING (oid)"
@@ -238,6 +243,18 @@ static unsigned bits_of(char kind)
 	}
 }
 
+static unsigned bits_of_what(char what)
+{
+	switch (what) {
+	case 'l':
+		return SQL_LEAVES_LOCKS;
+	case 's':
+		return SQL_LEAVES_SEED;
+	default:
+		return SQL_LEAVES_DBLINK;
+	}
+}
+
 void sql_leaving_add(struct sql_leaving *l, struct slice how, struct slice name)
 {
 	unsigned bits;
@@ -255,7 +272,7 @@ void sql_leaving_add(struct sql_leaving *l, struct slice how, struct slice name)
 	}
 	if (!how.n || !name.n)
 		return;
-	bits = bits_of(how.p[0]) | (how.n > 1 ? SQL_LEAVES_LOCKS : 0);
+	bits = bits_of(how.p[0]) | (how.n > 1 ? bits_of_what(how.p[1]) : 0);
 	e = find(l, name);
 	if (!e)
 		e = make(l, name);

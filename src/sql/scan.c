@@ -237,6 +237,14 @@ static unsigned find_leaving(const struct scan *s)
 		   : SQL_LEAVES_NAMED;
 }
 
+/* What nothing carries, and no survey can ask about but the locks. */
+static uint32_t effects_of(unsigned how)
+{
+	return SQL_EFFECT_BLOCK | (how & SQL_LEAVES_LOCKS ? SQL_EFFECT_CODE_LOCKS : 0) |
+	       (how & SQL_LEAVES_SEED ? SQL_EFFECT_SEED : 0) |
+	       (how & SQL_LEAVES_DBLINK ? SQL_EFFECT_DBLINK : 0);
+}
+
 static PGT_NOINLINE void step_leaving(struct scan *s)
 {
 	unsigned how = 0;
@@ -246,18 +254,18 @@ static PGT_NOINLINE void step_leaving(struct scan *s)
 		s->writes = true;
 	else if (scan_is_name(s) || s->t.kind == LEX_OP)
 		how = find_leaving(s);
-	s->names_written |= how & SQL_LEAVES_WRITTEN;
+	if (how & SQL_LEAVES_WRITTEN)
+		s->written |= how;
 	if (!(how & SQL_LEAVES_NAMED) && !((how & SQL_LEAVES_CALLED) && is_call(s)))
 		return;
-	s->f->effects |= SQL_EFFECT_BLOCK;
-	if (how & SQL_LEAVES_LOCKS)
-		s->f->effects |= SQL_EFFECT_CODE_LOCKS;
+	s->f->effects |= effects_of(how);
 }
 
 static void judge_leaving(struct scan *s)
 {
-	if ((s->names_written && (s->writes || s->defines)) ||
-	    (s->defines && sql_leaving_in_ddl(s->env->leaving)))
+	if (s->written && (s->writes || s->defines))
+		s->f->effects |= effects_of(s->written);
+	if (s->defines && sql_leaving_in_ddl(s->env->leaving))
 		s->f->effects |= SQL_EFFECT_BLOCK;
 }
 

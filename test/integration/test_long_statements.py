@@ -79,6 +79,24 @@ def test_i3_one_that_fails_has_taken_the_place_of_the_one_before(primary, pooler
             assert errors(client.until("Z")) == ["26000"]
 
 
+def test_i2_one_that_was_closed_is_gone(primary, pooler):
+    for server in (primary, pooler):
+        with log_in(server) as client:
+            client.query("BEGIN")
+            client.send(raw.parse("", long("SELECT 'this'")), raw.sync())
+            assert not errors(client.until("Z"))
+            client.send(raw.close("S"), raw.bind(), raw.execute(), raw.sync())
+            assert errors(client.until("Z")) == ["26000"]
+            client.query("ROLLBACK")
+            for _ in range(2):
+                client.send(*batch("s", long("SELECT 'this'")))
+                assert rows(client.until("Z")) == [("this",)]
+                client.send(raw.close("S", "s"), raw.sync())
+                assert [m.kind for m in client.until("Z")] == ["3", "Z"]
+            client.send(raw.bind("", "s"), raw.execute(), raw.sync())
+            assert errors(client.until("Z")) == ["26000"]
+
+
 def test_i2_a_named_one_stays_with_its_session_and_goes_with_it(pooler):
     with log_in(pooler) as other:
         with log_in(pooler) as one:

@@ -102,6 +102,34 @@ static void test_what_locks_is_known_from_what_only_leaves_something(void **stat
 	sql_leaving_unref(l);
 }
 
+static uint32_t carried_by_nothing(const char *text, const struct sql_leaving *l)
+{
+	const struct sql_env env = { .standard_strings = true, .ascii_safe = true, .leaving = l };
+	struct sql_facts facts;
+
+	sql_scan(slice_str(text), &env, &facts);
+	return facts.effects & (SQL_EFFECT_SEED | SQL_EFFECT_DBLINK | SQL_EFFECT_CODE_LOCKS);
+}
+
+static void test_code_leaves_what_its_text_would(void **state PGT_UNUSED)
+{
+	struct sql_leaving *l = sql_leaving_new();
+
+	sql_leaving_add(l, SLICE("f"), SLICE("seeds"));
+	sql_leaving_add(l, SLICE("fs"), SLICE("seeds"));
+	sql_leaving_add(l, SLICE("rd"), SLICE("v"));
+	sql_leaving_add(l, SLICE("ws"), SLICE("t"));
+	sql_leaving_add(l, SLICE("wl"), SLICE("t"));
+	assert_int_equal(carried_by_nothing("select seeds()", l), SQL_EFFECT_SEED);
+	assert_int_equal(carried_by_nothing("do $$ begin perform seeds(); end $$", l),
+			 SQL_EFFECT_SEED);
+	assert_int_equal(carried_by_nothing("select seeds from v", l), SQL_EFFECT_DBLINK);
+	assert_int_equal(carried_by_nothing("select * from t", l), 0);
+	assert_int_equal(carried_by_nothing("insert into t values (1)", l),
+			 SQL_EFFECT_SEED | SQL_EFFECT_CODE_LOCKS);
+	sql_leaving_unref(l);
+}
+
 static void test_what_is_not_known_yet_counts_if_it_runs_code(void **state PGT_UNUSED)
 {
 	assert_true(counts_as_code("select 1", NULL, true));
@@ -185,6 +213,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_names_make_code),
 		cmocka_unit_test(test_what_locks_is_known_from_what_only_leaves_something),
+		cmocka_unit_test(test_code_leaves_what_its_text_would),
 		cmocka_unit_test(test_what_is_not_known_yet_counts_if_it_runs_code),
 		cmocka_unit_test(test_the_same_names_are_the_same),
 		cmocka_unit_test(test_resets),
