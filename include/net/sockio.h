@@ -29,35 +29,7 @@
 #define SOCKIO_IS_WATCHED 0
 #endif
 
-#if defined(__x86_64__) && defined(__LP64__) && defined(SYS_recvfrom) && !SOCKIO_IS_WATCHED
-/* In line: syscall(2) of the C library is a call that moves all its arguments once more. */
-static inline ssize_t sock_syscall(long number, int fd, const char *p, size_t n, long flags)
-{
-	register long r10 __asm__("r10") = flags;
-	register long r8 __asm__("r8") = 0; /* no address … */
-	register long r9 __asm__("r9") = 0; /* … of no length */
-	long done = number;
-
-	__asm__ volatile("syscall"
-			 : "+a"(done)
-			 : "D"((long)fd), "S"(p), "d"(n), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	if (done >= 0)
-		return done;
-	errno = (int)-done;
-	return -1;
-}
-
-static inline ssize_t sock_call_recv(int fd, char *p, size_t n)
-{
-	return sock_syscall(SYS_recvfrom, fd, p, n, 0);
-}
-
-static inline ssize_t sock_call_send(int fd, const char *p, size_t n)
-{
-	return sock_syscall(SYS_sendto, fd, p, n, MSG_NOSIGNAL);
-}
-#elif defined(SYS_recvfrom) && defined(SYS_sendto) && !SOCKIO_IS_WATCHED
+#if defined(SYS_recvfrom) && defined(SYS_sendto) && !SOCKIO_IS_WATCHED
 static inline ssize_t sock_call_recv(int fd, char *p, size_t n)
 {
 	return syscall(SYS_recvfrom, fd, p, n, 0, NULL, NULL);
