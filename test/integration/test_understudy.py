@@ -212,6 +212,8 @@ def test_i4_the_third_knows_of_the_first_when_the_second_dies(turnstile, primary
         other.query("BEGIN")
         other.query("SELECT 2")
         second = pooler.take_over()
+        wait_until(lambda: any(row["user"] == APP_USER for row in pooler.admin("SHOW CLIENTS")),
+                   what="the reader has come")
         os.kill(second.pid, signal.SIGKILL)
         second.wait()
         pooler.wait_log(f"process {second.pid} has ended")
