@@ -482,13 +482,15 @@ class FakeServer:
 
     login: "trust", "plain", "md5", "scram", or a function of the session that does it all.
     tls_answer: what it says to an SSLRequest; it does not speak TLS.
+    on_cancel: called when a cancel request has come, before its connection is closed.
     What the script raises is raised again by close(), which leaving the `with` block calls.
     Each connection has its own thread; the script ends when it likes, and the connection with it.
     """
 
     def __init__(self, script=answer_queries, login="trust", secret="", parameters=None,
-                 tls_answer=b"N"):
+                 tls_answer=b"N", on_cancel=lambda: None):
         self._script, self._secret, self._tls_answer = script, secret, tls_answer
+        self._on_cancel = on_cancel
         self._login = login if callable(login) else getattr(self, f"_login_{login}")
         self.parameters = {"server_version": "15.0", "client_encoding": "UTF8",
                            "server_encoding": "UTF8", "standard_conforming_strings": "on",
@@ -559,6 +561,7 @@ class FakeServer:
             body = stream.receive(size - 8)
             if code == _CANCEL_CODE:
                 self.cancels.append((struct.unpack_from("!i", body)[0], body[4:]))
+                self._on_cancel()
                 return None
             if code in (80877103, 80877104):
                 stream.send(self._tls_answer)

@@ -19,6 +19,7 @@ import pytest
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import log_in, shop, wait_nodes
+from test_tls import certificates, connect, secured  # noqa: F401 - one is a fixture
 from turnstile import SANITIZER_OPTIONS, built_binary
 from waiting import wait_until
 
@@ -411,6 +412,37 @@ def test_after_takeover_timeout_who_stays_is_dropped(turnstile, primary):
         client.query("SELECT 2")
         ended(pooler.take_over())
         client.until_closed()
+
+
+def test_a_tls_session_stays_where_it_is_until_its_client_leaves(turnstile, primary, certificates):
+    """What OpenSSL knows of it cannot be given away; the old process serves it on, cancels too."""
+    pooler = turnstile(shop(primary, secured(certificates, "allow")))
+    with connect(pooler, sslmode="require", autocommit=True) as stays, \
+            connect(pooler, sslmode="disable", autocommit=True):
+        stays.execute("SET application_name = 'it stays'")
+        before = pooler.take_over()
+        wait_until(lambda: any(row["user"] == APP_USER for row in pooler.admin("SHOW CLIENTS")),
+                   what="the other one has moved")
+        with connect(pooler, sslmode="require", autocommit=True) as late:
+            assert late.execute("SELECT 2").fetchone() == (2,)
+        asked = threading.Thread(target=lambda: (
+            wait_until(lambda: primary.value("SELECT count(*) FROM pg_stat_activity WHERE query = %s",
+                                             ["SELECT pg_sleep(59)"]), 30), stays.cancel()))
+        asked.start()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            stays.execute("SELECT pg_sleep(59)")
+        asked.join()
+        assert stays.execute("SHOW application_name").fetchone() == ("it stays",)
+        assert before.poll() is None
+    ended(before)
+
+
+def test_a_tls_session_that_stays_has_until_takeover_timeout(turnstile, primary, certificates):
+    pooler = turnstile(shop(primary, {**secured(certificates, "allow"), "takeover_timeout": "1s"}))
+    with connect(pooler, sslmode="require", autocommit=True) as stays:
+        ended(pooler.take_over())
+        with pytest.raises(psycopg.OperationalError):
+            stays.execute("SELECT 2")
 
 
 def test_i4_reads_go_to_the_primary_while_another_process_may_write(turnstile, primary, replica):
