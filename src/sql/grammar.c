@@ -79,15 +79,10 @@ static const struct {
 	{ "pg_my_temp_schema", "is a state of this session" },
 	{ "pg_backend_pid", "tells the connection that a later statement means" },
 	{ "set_config", "changes the session" },
-	{ "query_to_xml", "executes its argument" },
-	{ "query_to_xmlschema", "executes its argument" },
-	{ "query_to_xml_and_xmlschema", "executes its argument" },
-	{ "cursor_to_xml", "moves a cursor" },
 	{ "ts_stat", "executes its argument" },
 	{ "ts_rewrite", "executes its argument" },
 	{ "dblink", "executes its argument elsewhere" },
 	{ "dblink_exec", "executes its argument elsewhere" },
-	{ "crosstab", "executes its argument" },
 	{ "connectby", "executes its argument" },
 };
 /* clang-format on */
@@ -102,6 +97,12 @@ static const struct {
 	{ "pg_stat_",         "counts what happened on this node"                        },
 	{ "lo_",              "large objects are read through descriptors of the session"},
 	{ "dblink_",          "is a state of this session"                               },
+	{ "query_to_xml",     "executes its argument"                                    },
+	{ "cursor_to_xml",    "moves a cursor"                                           },
+	{ "table_to_xml",     "reads a relation that is not in the text"                 },
+	{ "schema_to_xml",    "reads relations that are not in the text"                 },
+	{ "database_to_xml",  "reads relations that are not in the text"                 },
+	{ "crosstab",         "executes its argument"                                    },
 };
 
 /* Relations of pg_catalog that tell of one node or one session. */
@@ -115,6 +116,7 @@ static const char *const denied_shows[] = {
 	"transaction_read_only",
 	"default_transaction_read_only",
 	"in_hot_standby",
+	"all",
 };
 
 /* Used without being written: by DISTINCT, GROUP BY, ORDER BY, UNION, USING, CASE, BETWEEN. */
@@ -124,6 +126,15 @@ static bool is_among(struct slice s, const char *const *names, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		if (slice_is_equal(s, slice_str(names[i])))
+			return true;
+	return false;
+}
+
+/* Settings are found whatever the case of their names, in quotes too. */
+static bool is_denied_show(struct slice s)
+{
+	for (size_t i = 0; i < PGT_NELEMS(denied_shows); i++)
+		if (slice_is_equal_nocase(s, slice_str(denied_shows[i])))
 			return true;
 	return false;
 }
@@ -342,8 +353,7 @@ static bool on_string(struct walk *w, struct slice s)
 		return ok;
 	}
 	if (slice_is_equal(w->key, SLICE("name")) &&
-	    slice_is_equal(w->node, SLICE("VariableShowStmt")) &&
-	    is_among(s, denied_shows, PGT_NELEMS(denied_shows)))
+	    slice_is_equal(w->node, SLICE("VariableShowStmt")) && is_denied_show(s))
 		return deny(w, "%.*s is asked to find out which node this is", SLICE_FMT(s));
 	return true;
 }
