@@ -86,9 +86,9 @@ def backends(primary, where="true"):
         f" AND usename = '{APP_USER}' AND {where} ORDER BY pid")]
 
 
-def wait_backends(primary, count, where="true"):
+def wait_backends(primary, count, where="true", timeout=10):
     """Return once the application has `count` such sessions."""
-    wait_until(lambda: len(backends(primary, where)) == count,
+    wait_until(lambda: len(backends(primary, where)) == count, timeout,
                what=lambda: f"{count} sessions where {where}, but {backends(primary)}")
 
 

@@ -80,8 +80,8 @@ TABLES = {
               "weight", "sisqssiisi"),
     "NODES": ("database node host port role lag_bytes lag latency servers active seen error asked "
               "lsn timeline system started weight zone failures state lock_waits lock_wait "
-              "blocks_hit blocks_read deadlocks",
-              "sisisqNNiiNsNsqssisisqNqqq"),
+              "blocks_hit blocks_read deadlocks logins login_waits",
+              "sisisqNNiiNsNsqssisisqNqqqii"),
 }
 
 # What console_old_columns adds at the end, of versions before.
