@@ -36,12 +36,18 @@ static uint64_t check_of(struct slice text)
 /* ---- writing ----------------------------------------------------------------------------------
  */
 
+/* Whether it stands in a name as it is. */
+static bool is_plain(unsigned char c)
+{
+	return c > ' ' && c < 0x7f && c != '%';
+}
+
 static void put_name(struct buf *out, const char *name)
 {
 	for (; *name; name++) {
 		unsigned char c = (unsigned char)*name;
 
-		if (c > ' ' && c < 0x7f && c != '%')
+		if (is_plain(c))
 			buf_put_u8(out, c);
 		else
 			buf_printf(out, "%%%02x", c);
@@ -122,10 +128,12 @@ static bool take_name(struct slice line, struct buf *name)
 	for (size_t i = 0; i < line.n; i++) {
 		int high, low;
 
-		if (line.p[i] != '%') {
+		if (is_plain((unsigned char)line.p[i])) {
 			buf_put_u8(name, (uint8_t)line.p[i]);
 			continue;
 		}
+		if (line.p[i] != '%')
+			return false;
 		high = i + 2 < line.n ? hex_digit(line.p[i + 1]) : -1;
 		low = high >= 0 ? hex_digit(line.p[i + 2]) : -1;
 		if (low < 0 || (high == 0 && low == 0))
