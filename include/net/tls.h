@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct tls;
@@ -32,7 +33,7 @@ struct tls_options {
 	/* For so many seconds a client may resume its session (TLS 1.3 only, and not with
 	 * verify_peer), which spares it and a server the asymmetric part of a handshake; 0: never.
 	 */
-	unsigned session_lifetime_s;
+	uint64_t session_lifetime_s;
 };
 
 /* NULL: *e (F0000) says which file or setting, and why.  Any thread. */

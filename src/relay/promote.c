@@ -61,7 +61,6 @@ bool promote_is_primarys(struct client *c, struct slice text, const struct sql_f
 
 	if (sql_spells(text, SLICE("advisory_xact_lock")))
 		return true; /* it ends with the transaction, but keeps others out meanwhile */
-
 	if (facts->nnames) {
 		with_named = *facts;
 		named_add_effects(c, &with_named);

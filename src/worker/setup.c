@@ -91,7 +91,7 @@ static bool make_client_tls(struct setup *setup, const struct settings *set, str
 		.ciphers = set->client_tls_ciphers,
 		.ciphersuites = set->client_tls13_ciphers,
 		.ecdhcurve = set->client_tls_ecdhcurve,
-		.session_lifetime_s = (unsigned)(set->client_tls_session_lifetime / USEC_PER_SEC)
+		.session_lifetime_s = (uint64_t)(set->client_tls_session_lifetime / USEC_PER_SEC)
 	};
 
 	if (set->client_tls_sslmode == SSLMODE_DISABLE)
