@@ -333,6 +333,8 @@ struct net_origin client_from(const struct client *c);
 
 /* What it asked for at startup; until it is ready. */
 const struct identity *client_identity(const struct client *c);
+/* For find_home: which part of a pool that several workers share it comes to. */
+void client_choose_part(struct client *c, unsigned part);
 
 /* The user `pgturnstile` or `pgbouncer` on a Unix socket with our own uid: on the console it needs
  * neither a password nor an entry in admin_users, as PgBouncer's. */

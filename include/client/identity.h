@@ -36,6 +36,7 @@ struct identity {
 	char *business_id;                     /* "" for none */
 	bool may_switch;   /* may choose another one within its session, and begin with none */
 	bool shares_pools; /* with the other tenants of the database */
+	unsigned part;     /* that it has of a pool that several workers share; its host's choice */
 	struct startup_setting *settings; /* of the session: all other parameters, options split */
 	unsigned nsettings;
 	bool is_refused; /* to be said after proof, so that strangers learn nothing */

@@ -3,8 +3,9 @@
  * pool.h - server connections by state, clients that wait for one, and the limits on both.
  *
  * A group is the unit with a home worker: the pools to all nodes for one database, user and
- * tenant.  Its clients and servers live on one thread and nothing in it takes a lock; what spans
- * groups are the shared records of tenant/shared.h.
+ * tenant, or one part of them where several workers share them.  Its clients and servers live on
+ * one thread and nothing in it takes a lock; what spans groups are the shared records of
+ * tenant/shared.h.
  *
  * A pool knows slots (embedded in struct server) and waiters (which a client has while it waits),
  * not whose they are.
@@ -158,7 +159,8 @@ struct group {
 	bool has_tenants; /* tenant_by says so: sessions must not change the tenant's setting */
 	bool is_shared;   /* … and any of them uses the pools */
 	enum replication replication;
-	struct config *config;                     /* whose strings the settings borrow */
+	unsigned part, parts;  /* its pools are this one of so many, each on a worker: part.c */
+	struct config *config; /* whose strings the settings borrow */
 	const struct database_conf *database_conf; /* of that config */
 	struct settings set;
 	bool readonly;           /* for all, or for its database; not for its tenant */
@@ -351,11 +353,15 @@ struct group_key {
 	struct slice user;     /* on the server */
 	struct slice tenant;   /* "" for none */
 	enum replication replication;
+	unsigned part; /* of a pool that several workers share */
 };
 
-/* Equal for keys that differ in replication only: such groups live on one thread. */
+/* Equal for keys that differ in replication or part only; with the part it tells on which thread a
+ * group lives, so those of one part are together. */
 uint64_t group_key_hash(const struct group_key *key);
 bool group_is_for(const struct group *group, const struct group_key *key);
+/* Its own, borrowed. */
+struct group_key group_key(const struct group *group);
 
 /* Takes references on config, tenant (NULL: none) and nodes; borrows times.  database: the entry of
  * that name or of "*". */
@@ -372,6 +378,24 @@ void group_configure(struct group *group, struct config *config,
 void group_join(struct group *group, struct group *other);
 /* … and with no other's any more. */
 void group_part(struct group *group);
+
+/* ---- part.c: pools that several workers share --------------------------------------------------
+ */
+
+/* What is set for the pools of a key, whose database has this entry. */
+void group_settings(const struct config *config, const struct database_conf *database,
+		    const struct group_key *key, struct settings *set);
+/* Into how many parts they are divided: pool_workers, and no more than there are servers in any of
+ * them, so that each part has one.  The key's own part does not matter. */
+unsigned group_parts(const struct config *config, const struct database_conf *database,
+		     const struct group_key *key);
+/* Of a number of servers that all parts have together, those of this group's; the sum is exact. */
+unsigned group_portion(const struct group *group, unsigned whole);
+/* What its part may hold; 0: no limit. */
+static inline unsigned pool_portion(const struct pool *pool)
+{
+	return group_portion(pool->group, pool->set->default_pool_size);
+}
 
 /* ---- lane.c: lanes --------------------------------------------------------------------------- */
 

@@ -75,6 +75,9 @@ struct control_options {
 	struct offer *offer; /* of the process that is taken over from; NULL: there is none */
 };
 
+/* Who logs in takes one, by the hash of its group: two groups rarely share a counter, and may. */
+#define CONTROL_NTICKETS 256
+
 struct control {
 	struct control_options options;
 	struct loop *loop;
@@ -94,7 +97,8 @@ struct control {
 	struct jury *jury;
 	struct notifier *notifier;
 	struct peers *peers;
-	struct cancel_keys keys; /* from the start on */
+	struct cancel_keys keys;                    /* from the start on */
+	_Atomic unsigned tickets[CONTROL_NTICKETS]; /* logins of pools that workers share */
 	struct takeover *takeover;
 	atomic_bool has_predecessor; /* it has taken over from another process, which still lives */
 	_Atomic unsigned nstrays;    /* sessions whose cancel key names another worker */

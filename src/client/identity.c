@@ -444,7 +444,7 @@ struct group_key identity_group_key(const struct identity *id)
 {
 	return (struct group_key){ slice_str(id->database), slice_str(id->server_user),
 				   id->shares_pools ? SLICE("") : slice_str(id->tenant),
-				   id->replication };
+				   id->replication, id->part };
 }
 
 void identity_fini(struct identity *id)

@@ -71,6 +71,12 @@ const struct identity *client_identity(const struct client *c)
 {
 	return &c->login->id;
 }
+
+void client_choose_part(struct client *c, unsigned part)
+{
+	c->login->id.part = part;
+}
+
 /* ---- the end of a login ---------------------------------------------------------------------- */
 
 enum step login_refuse(struct client *c, const struct err *e)

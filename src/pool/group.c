@@ -28,7 +28,14 @@ bool group_is_for(const struct group *group, const struct group_key *key)
 	return slice_is_equal(slice_str(group->name), key->database) &&
 	       slice_is_equal(slice_str(group->user), key->user) &&
 	       slice_is_equal(slice_str(tenant_name(group->tenant)), key->tenant) &&
-	       group->replication == key->replication;
+	       group->replication == key->replication && group->part == key->part;
+}
+
+struct group_key group_key(const struct group *group)
+{
+	return (struct group_key){ slice_str(group->name), slice_str(group->user),
+				   slice_str(tenant_name(group->tenant)), group->replication,
+				   group->part };
 }
 
 static struct shared *login_record(const struct group *group)
@@ -75,6 +82,7 @@ struct group *group_new(struct net *net, struct config *config,
 	group->user = xmemdup0(key->user.p, key->user.n);
 	group->tenant = tenant_ref(tenant);
 	group->replication = key->replication;
+	group->part = key->part;
 	group->nodes = node_set_ref(nodes);
 	group->times = times;
 	group->npools = nodes->n;
@@ -188,26 +196,21 @@ void pool_configure(struct pool *pool)
 	if (group->is_shared && !group->replication && !pool->turns)
 		pool->turns = turns_new();
 	if (pool->turns)
-		turns_configure(pool->turns, pool->set->default_pool_size,
-				loop_now(group->net->loop));
+		turns_configure(pool->turns, pool_portion(pool), loop_now(group->net->loop));
 }
 
 void group_configure(struct group *group, struct config *config,
 		     const struct database_conf *database)
 {
-	const struct tenant_conf *tenant =
-	    config_tenant_by_name(config, slice_str(tenant_name(group->tenant)));
+	const struct group_key key = group_key(group);
 	struct config *old = group->config;
 
 	group->config = config_ref(config);
 	group->database_conf = database;
 	group->has_tenants = config->global.tenant_by.n > 0;
 	group->is_shared = group->has_tenants && !group->tenant;
-	settings_resolve(config, database, config_user(config, slice_str(group->user)), tenant,
-			 tenant || !group->tenant ? NULL : config->unknown_tenant_tier,
-			 &group->set);
-	config_changes_apply(config, SCOPE_TENANT, slice_str(tenant_name(group->tenant)),
-			     &group->set);
+	group_settings(config, database, &key, &group->set);
+	group->parts = group_parts(config, database, &key);
 	take_switches(group);
 	group->usual.pool = NULL;
 	group->has_fence = has_fence(group);

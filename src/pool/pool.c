@@ -46,11 +46,11 @@ static unsigned pool_limit(const struct pool *pool, usec_t now)
 {
 	const struct settings *set = pool->set;
 	const struct waiter *first = set->reserve_pool_size ? longest(pool) : NULL;
-	unsigned limit = set->default_pool_size;
+	unsigned limit = pool_portion(pool);
 
 	if (limit && set->reserve_pool_timeout && first &&
 	    now - first->since >= set->reserve_pool_timeout)
-		limit += set->reserve_pool_size;
+		limit += group_portion(pool->group, set->reserve_pool_size);
 	return limit;
 }
 

@@ -99,9 +99,11 @@ static void look_again(struct group *group)
 static void reconfigure(struct group *group, struct config *config)
 {
 	struct settings before = group->set;
+	const struct group_key key = group_key(group);
 	const struct database_conf *database = entry_for(group, config);
 
-	if (has_lost_tenant(group, config) || !database) {
+	if (has_lost_tenant(group, config) || !database ||
+	    group_parts(config, database, &key) != group->parts) {
 		end_group(group);
 		return;
 	}

@@ -125,7 +125,8 @@ void supply_keep_minimum(struct pool *pool, usec_t now)
 {
 	if (pool->set->min_pool_size && pool->group->nclients &&
 	    (int)pool->node == node_set_primary(pool->group->nodes) && !attach_is_paused(pool) &&
-	    now >= pool->retry_at && pool_size(pool) < pool->set->min_pool_size)
+	    now >= pool->retry_at &&
+	    pool_size(pool) < group_portion(pool->group, pool->set->min_pool_size))
 		open_server(pool, now);
 }
 

@@ -278,7 +278,8 @@ static void sweep_idle(struct pool *pool, usec_t now)
 	LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE]) {
 		struct server *s =
 		    container_of(container_of(at, struct slot, link), struct server, slot);
-		bool spare = pool_size(pool) > set->min_pool_size || group->gone;
+		bool spare =
+		    pool_size(pool) > group_portion(group, set->min_pool_size) || group->gone;
 
 		if (s->slot.generation != pool->generation || group->gone ||
 		    (set->server_lifetime && now - s->slot.made_at >= set->server_lifetime) ||

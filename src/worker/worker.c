@@ -364,11 +364,33 @@ static void deliver_to_console(struct mail *mail, void *receiver)
 	net_flush(&control->net);
 }
 
+static unsigned parts_of(const struct worker *w, const struct identity *id)
+{
+	const struct group_key key = identity_group_key(id);
+
+	return group_parts(w->setup.config, id->database_conf, &key);
+}
+
+/* Each worker has one part of a pool that so many share. */
 static unsigned home_of(const struct worker *w, const struct identity *id)
 {
 	const struct group_key key = identity_group_key(id);
 
-	return (unsigned)(group_key_hash(&key) % w->control->nworkers);
+	return (unsigned)((group_key_hash(&key) + id->part) % w->control->nworkers);
+}
+
+/* The parts get as many logins each, and in an order that changes: applications that open their
+ * connections by a pattern, the second of each pair being idle, would else fill one part only. */
+static unsigned part_for(const struct worker *w, const struct identity *id)
+{
+	const struct group_key key = identity_group_key(id);
+	unsigned parts = parts_of(w, id), ticket, round;
+
+	if (parts == 1)
+		return 0;
+	ticket = atomic_fetch_add(&w->control->tickets[group_key_hash(&key) % CONTROL_NTICKETS], 1);
+	round = ticket / parts;
+	return (unsigned)((ticket + hash_bytes(&round, sizeof(round)) % parts) % parts);
 }
 
 static void find_home(struct client *c)
@@ -382,6 +404,8 @@ static void find_home(struct client *c)
 		return;
 	}
 	/* Whoever is to be refused can be refused anywhere. */
+	if (!id->is_refused)
+		client_choose_part(c, part_for(w, id));
 	home = id->is_refused ? w->index : home_of(w, id);
 	if (home == w->index)
 		client_login_begin(c);
@@ -520,9 +544,9 @@ static bool enter(struct client *c, struct err *e)
 	struct node_set *nodes;
 	bool ok;
 
-	/* A reload during the login has moved the group; here it would be a second one, with limits
-	 * of its own. */
-	if (home_of(w, id) != w->index)
+	/* A reload during the login has moved the group, or divided it otherwise; here it would be
+	 * a second one, with limits of its own. */
+	if (home_of(w, id) != w->index || id->part >= parts_of(w, id))
 		return err_set(e, "57P01", "the configuration has changed, please connect again");
 	nodes = node_sets_get(w->control->node_sets, id->database, id->database_conf->nodes,
 			      id->database_conf->nnodes);

@@ -68,7 +68,9 @@ class Target(typing.NamedTuple):
 
 
 def _on_stub(databases, workers):
-    return Target("pgturnstile", f"workers = {workers}\n", server="stub", databases=databases)
+    shared = f"pool_workers = {workers}\n" if databases == 1 else ""
+    return Target("pgturnstile", f"workers = {workers}\n{shared}", server="stub",
+                  databases=databases)
 
 
 TARGETS = {

@@ -190,6 +190,73 @@ def test_max_client_conn(primary, turnstile):
         assert client.rows("SELECT 2") == [("2",)]
 
 
+# --- pools that several workers share ------------------------------------------------------------
+SHARED = {"workers": 2, "pool_workers": 2, "default_pool_size": 5, "pool_mode": "transaction"}
+
+
+@pytest.mark.tsan
+def test_i5_parts_of_a_pool_are_its_size_together(primary, turnstile):
+    t = turnstile(shop(primary, SHARED))
+    with clients(t, 12) as all_of_them, Watch(primary) as watch:
+        for c in all_of_them:
+            c.send(raw.query("BEGIN; SELECT 2"))
+        # As many as there are servers get one, in whichever part they are.
+        wait_until(lambda: len(backends(primary)) == 5 and pool_of(t, "sv_active") == 5)
+        for c in all_of_them:
+            c.send(raw.query("COMMIT"))
+        for c in all_of_them:
+            c.until("Z"), c.until("Z")
+    assert watch.most == 5
+    assert pool_of(t, "sv_active") == 0
+
+
+def test_parts_have_as_many_clients(primary, turnstile):
+    """An application that opens one connection to work and one to listen, in turn: of those that work
+    each part gets some, and its servers too."""
+    t = turnstile(shop(primary, {**SHARED, "default_pool_size": 8}))
+    with clients(t, 60) as both:
+        for c in both[::2]:
+            c.send(raw.query("BEGIN; SELECT 2"))
+        # Both halves are full: of 30 that choose by chance, four choose each.
+        wait_until(lambda: pool_of(t, "sv_active") == 8)
+
+
+def test_no_more_parts_than_servers(primary, turnstile):
+    t = turnstile(shop(primary, {**SHARED, "workers": 4, "pool_workers": 4, "default_pool_size": 1}))
+    with clients(t, 8) as all_of_them, Watch(primary) as watch:
+        for c in all_of_them:
+            c.send(raw.query("SELECT pg_backend_pid()"))
+        assert len({tuple(raw.find(c.until("Z"), "D")[0].row) for c in all_of_them}) == 1
+    assert watch.most <= 1
+
+
+def test_clients_of_all_parts_are_notified(primary, turnstile):
+    t = turnstile(shop(primary, SHARED))
+    with clients(t, 20) as (teller, *listeners):
+        for c in listeners:
+            c.query("LISTEN of_all_parts")
+        teller.query("NOTIFY of_all_parts, 'heard'")
+        for c in listeners:
+            assert c.message().kind == "A"
+
+
+def test_a_reload_that_divides_anew(primary, turnstile):
+    t = turnstile(shop(primary, {**SHARED, "pool_workers": 1}))
+    with clients(t, 4) as (busy, *idle):
+        busy.query("BEGIN; SELECT 2")
+        t.reload({"pgturnstile": {"pool_workers": 2}})
+        for c in idle:
+            error = raw.find(c.until_closed(), "E")[0].fields
+            assert (error["S"], error["C"]) == ("FATAL", "57P01")
+        # Who is in a transaction ends it.
+        assert busy.rows("SELECT 3") == [("3",)]
+        with clients(t, 4) as fresh:
+            for c in fresh:
+                assert c.rows("SELECT 4") == [("4",)]
+        busy.query("COMMIT")
+        assert raw.find(busy.until_closed(), "E")[0].fields["C"] == "57P01"
+
+
 # --- the queue -----------------------------------------------------------------------------------
 @pytest.mark.tsan
 def test_first_come_first_served(primary, turnstile):
