@@ -13,9 +13,11 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
-#define LISTENERS_MAX 64
+#define LISTENERS_MAX     64
+#define LISTENER_NAME_MAX 128
 
 /* Of the settings; strings are borrowed for the call, "" where not set. */
 struct listen_options {
@@ -29,15 +31,16 @@ struct listen_options {
 	const char *unix_group; /* name or number */
 	/* A socket of this name that listens already, now the listener's, or -1; NULL: there are
 	 * none. */
-	int (*given)(void *arg, const char *name);
+	int (*given)(void *arg, const char *name, bool *is_supervised);
 	void *given_arg;
 };
 
 struct listener {
 	int fd;
-	char name[128]; /* "127.0.0.1:6432", "[::1]:6432" or the path, for the log */
-	bool has_file;  /* name is a path in the file system, ours to remove … */
-	bool is_lent;   /* … unless another process listens on the same socket */
+	char name[LISTENER_NAME_MAX]; /* "127.0.0.1:6432", "[::1]:6432" or the path, for the log */
+	bool has_file;                /* name is a path in the file system, ours to remove … */
+	bool is_lent;                 /* … unless another process listens on the same socket */
+	bool is_supervised; /* a supervisor has made it and keeps it: so are its file and rights */
 };
 
 struct listeners {
@@ -53,6 +56,9 @@ bool listeners_open(struct listeners *l, const struct listen_options *options, s
 void listeners_close(struct listeners *l);
 /* Another process has them too, and they are its own; or it is gone. */
 void listeners_lend(struct listeners *l, bool on);
+
+/* What a listener at this address is called.  False: none can be there. */
+bool listener_name(const struct sockaddr *sa, socklen_t len, char name[LISTENER_NAME_MAX]);
 
 /* Takes fd, which is non-blocking and closes on exec. */
 typedef void accept_fn(void *arg, int fd, const struct conn_addr *peer);

@@ -55,7 +55,8 @@ enum offer_kind { OFFER_CLIENTS, OFFER_HTTP, OFFER_PIDFILE, OFFER_TAKEOVER, OFFE
 
 struct offered {
 	enum offer_kind kind;
-	int fd;         /* -1: it has been taken */
+	int fd;             /* -1: it has been taken */
+	bool is_supervised; /* see listen.h */
 	char name[256]; /* as the listener, the setting or the path is called */
 };
 
@@ -75,8 +76,12 @@ void offer_path(const struct settings *set, struct buf *path);
 bool offer_ask(struct offer *offer, const struct settings *set, struct err *e);
 /* The descriptor, now the caller's; -1: it is not among what is offered. */
 int offer_take(struct offer *offer, enum offer_kind kind, const char *name);
+/* Likewise, of one for clients. */
+int offer_take_listener(struct offer *offer, const char *name, bool *is_supervised);
 /* The next one of this kind, whatever it is called. */
 int offer_take_any(struct offer *offer, enum offer_kind kind);
+/* False: *e (F0000) names a listener that a supervisor keeps, and that nobody has taken. */
+bool offer_is_supervised_used_up(const struct offer *offer, struct err *e);
 /* Closes what nobody has taken; not the link. */
 void offer_drop_rest(struct offer *offer);
 

@@ -13,6 +13,7 @@
 #include "doctor/doctor.h"
 #include "doctor/findings.h"
 #include "http/http.h"
+#include "main/activation.h"
 #include "main/options.h"
 #include "main/process.h"
 #include "worker/control.h"
@@ -122,9 +123,31 @@ static bool prepare_user(const struct options *o, const struct settings *set, st
 	return process_become(*o->user ? o->user : set->user, e);
 }
 
-static int given_listener(void *arg, const char *name)
+/* Sockets that listen already. */
+struct given {
+	struct activation *activation;
+	struct offer *offer;
+};
+
+static int given_listener(void *arg, const char *name, bool *is_supervised)
 {
-	return offer_take(arg, OFFER_CLIENTS, name);
+	struct given *given = arg;
+	int fd = activation_take(given->activation, name);
+	int offered = offer_take_listener(given->offer, name, is_supervised);
+
+	if (fd < 0)
+		return offered;
+	if (offered >= 0)
+		close(offered);
+	*is_supervised = true;
+	return fd;
+}
+
+/* Whoever comes to one that nobody takes from would wait for ever. */
+static bool are_all_used(const struct given *given, struct err *e)
+{
+	return activation_is_used_up(given->activation, e) &&
+	       offer_is_supervised_used_up(given->offer, e);
 }
 
 static int given_http(struct offer *offer, const struct settings *set)
@@ -133,7 +156,7 @@ static int given_http(struct offer *offer, const struct settings *set)
 }
 
 static bool open_listeners(struct listeners *listeners, const struct settings *set,
-			   struct offer *offer, struct err *e)
+			   struct given *given, struct err *e)
 {
 	struct listen_options options = { .addrs = set->listen_addr,
 					  .port = set->listen_port,
@@ -144,9 +167,9 @@ static bool open_listeners(struct listeners *listeners, const struct settings *s
 					  .unix_mode = (mode_t)set->unix_socket_mode,
 					  .unix_group = set->unix_socket_group,
 					  .given = given_listener,
-					  .given_arg = offer };
+					  .given_arg = given };
 
-	return listeners_open(listeners, &options, e) &&
+	return listeners_open(listeners, &options, e) && are_all_used(given, e) &&
 	       (listeners->n > 0 || err_set(e, "F0000",
 					    "nothing to listen on: set listen_addr or "
 					    "unix_socket_dir"));
@@ -168,11 +191,13 @@ static void prepare_limits(const struct config *config)
 }
 
 /* Takes the setup. */
-static int serve(const struct options *o, struct control_options *control, struct setup *setup)
+static int serve(const struct options *o, struct control_options *control, struct setup *setup,
+		 struct activation *activation)
 {
 	const struct settings *set = &setup->config->global;
 	struct offer offer = { .link = -1 };
-	struct listeners listeners;
+	struct given given = { .activation = activation, .offer = &offer };
+	struct listeners listeners = { 0 };
 	struct pidfile pidfile = { .fd = -1 };
 	/* The control thread lets go of the settings. */
 	char *path = xstrdup(set->pidfile);
@@ -184,7 +209,7 @@ static int serve(const struct options *o, struct control_options *control, struc
 	ok = (!o->takes_over || offer_ask(&offer, set, &e)) &&
 	     pidfile_take(&pidfile, path, offer_take(&offer, OFFER_PIDFILE, path), &e) &&
 	     http_open(&control->http, set, given_http(&offer, set), &e) &&
-	     open_listeners(&listeners, set, &offer, &e) && (!o->daemon || process_daemonise(&e));
+	     open_listeners(&listeners, set, &given, &e) && (!o->daemon || process_daemonise(&e));
 	if (ok) {
 		if (!pidfile.is_lent)
 			pidfile_write(&pidfile);
@@ -195,6 +220,8 @@ static int serve(const struct options *o, struct control_options *control, struc
 		control->offer = &offer;
 		control_run(control, setup, &listeners);
 		process_show_memory();
+	} else {
+		listeners_close(&listeners);
 	}
 	offer_drop_rest(&offer);
 	http_free(control->http);
@@ -210,10 +237,14 @@ static int run(const struct options *o, struct buf *notes)
 					   .verbosity = o->verbosity,
 					   .log_to_stderr = !o->quiet && !o->daemon,
 					   .hooks = &hooks };
-	struct config *config = read_config(o, notes);
+	struct activation activation = { 0 };
+	struct config *config;
 	struct setup setup;
 	struct err e;
 
+	if (o->mode == MODE_RUN && !activation_begin(&activation, &e))
+		return fail(&e);
+	config = read_config(o, notes);
 	if (!config)
 		return EXIT_FAILURE;
 	process_ignore_signals();
@@ -233,7 +264,7 @@ static int run(const struct options *o, struct buf *notes)
 		return fail(&e);
 	}
 	log_text(LOG_LEVEL_WARNING, buf_head(notes), buf_len(notes));
-	return serve(o, &control, &setup);
+	return serve(o, &control, &setup, &activation);
 }
 
 static int examine(const struct options *o)

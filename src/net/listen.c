@@ -17,6 +17,7 @@
 #include <grp.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +47,7 @@ static struct listener *listener_add(struct listeners *l, int family, const char
 		return NULL;
 	}
 	*at = (struct listener){ 0 };
-	at->fd = o->given ? o->given(o->given_arg, name) : -1;
+	at->fd = o->given ? o->given(o->given_arg, name, &at->is_supervised) : -1;
 	at->is_lent = at->fd >= 0;
 	if (!at->is_lent)
 		at->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -85,14 +86,31 @@ static bool set_tcp_options(int fd, int family, const struct listen_options *o)
 	return true;
 }
 
-static void tcp_name(const struct addrinfo *ai, char *out, size_t n)
+static void unix_name(const struct sockaddr_un *addr, socklen_t len, char *name)
+{
+	int n = (int)len - (int)offsetof(struct sockaddr_un, sun_path);
+
+	if (n > 0 && addr->sun_path[0] == '\0')
+		snprintf(name, LISTENER_NAME_MAX, "@%.*s", n - 1, addr->sun_path + 1);
+	else
+		snprintf(name, LISTENER_NAME_MAX, "%.*s", n > 0 ? n : 0, addr->sun_path);
+}
+
+bool listener_name(const struct sockaddr *sa, socklen_t len, char name[LISTENER_NAME_MAX])
 {
 	char host[INET6_ADDRSTRLEN];
 	char port[sizeof("65535")];
 
-	getnameinfo(ai->ai_addr, ai->ai_addrlen, host, sizeof(host), port, sizeof(port),
-		    NI_NUMERICHOST | NI_NUMERICSERV);
-	snprintf(out, n, ai->ai_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+	if (sa->sa_family == AF_UNIX) {
+		unix_name((const void *)sa, len, name);
+		return true;
+	}
+	if (getnameinfo(sa, len, host, sizeof(host), port, sizeof(port),
+			NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		return false;
+	snprintf(name, LISTENER_NAME_MAX, sa->sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host,
+		 port);
+	return true;
 }
 
 /* 0, or the errno that *e tells of. */
@@ -100,10 +118,10 @@ static int open_tcp(struct listeners *l, const struct addrinfo *ai, const struct
 		    struct err *e)
 {
 	struct listener *at;
-	char name[sizeof(at->name)];
+	char name[LISTENER_NAME_MAX] = "";
 	int error;
 
-	tcp_name(ai, name, sizeof(name));
+	listener_name(ai->ai_addr, ai->ai_addrlen, name);
 	at = listener_add(l, ai->ai_family, name, o);
 	if (at &&
 	    (at->is_lent || (set_tcp_options(at->fd, ai->ai_family, o) &&
@@ -193,8 +211,8 @@ static bool open_unix(struct listeners *l, const struct listen_options *o, struc
 		if (bind(at->fd, (const struct sockaddr *)&addr, len) < 0)
 			return cannot_listen(e, path, errno);
 	}
-	at->has_file = is_file;
-	if (is_file && !set_rights(path, o, e))
+	at->has_file = is_file && !at->is_supervised;
+	if (at->has_file && !set_rights(path, o, e))
 		return false;
 	return listen(at->fd, (int)o->backlog) == 0 || cannot_listen(e, path, errno);
 }

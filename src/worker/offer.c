@@ -76,6 +76,7 @@ static bool add(struct offer *offer, struct reader *r, int fd)
 	}
 	at->kind = kind;
 	at->fd = fd;
+	at->is_supervised = read_left(r) && read_u8(r);
 	memcpy(at->name, name.p, name.n);
 	at->name[name.n] = '\0';
 	offer->n++;
@@ -153,29 +154,54 @@ bool offer_ask(struct offer *offer, const struct settings *set, struct err *e)
 	return false;
 }
 
-/* name NULL: any. */
-static int take(struct offer *offer, enum offer_kind kind, const char *name)
+/* name NULL: any.  NULL: it is not there any more. */
+static struct offered *find(struct offer *offer, enum offer_kind kind, const char *name)
 {
 	for (unsigned i = 0; i < offer->n; i++) {
 		struct offered *at = &offer->at[i];
-		int fd = at->fd;
 
-		if (fd >= 0 && at->kind == kind && (!name || !strcmp(at->name, name))) {
-			at->fd = -1;
-			return fd;
-		}
+		if (at->fd >= 0 && at->kind == kind && (!name || !strcmp(at->name, name)))
+			return at;
 	}
-	return -1;
+	return NULL;
+}
+
+static int take(struct offered *at)
+{
+	int fd = at ? at->fd : -1;
+
+	if (at)
+		at->fd = -1;
+	return fd;
 }
 
 int offer_take(struct offer *offer, enum offer_kind kind, const char *name)
 {
-	return take(offer, kind, name);
+	return take(find(offer, kind, name));
+}
+
+int offer_take_listener(struct offer *offer, const char *name, bool *is_supervised)
+{
+	struct offered *at = find(offer, OFFER_CLIENTS, name);
+
+	*is_supervised = at && at->is_supervised;
+	return take(at);
 }
 
 int offer_take_any(struct offer *offer, enum offer_kind kind)
 {
-	return take(offer, kind, NULL);
+	return take(find(offer, kind, NULL));
+}
+
+bool offer_is_supervised_used_up(const struct offer *offer, struct err *e)
+{
+	for (unsigned i = 0; i < offer->n; i++)
+		if (offer->at[i].fd >= 0 && offer->at[i].is_supervised)
+			return err_set(e, "F0000",
+				       "the running process has %s by socket activation, and "
+				       "nothing in the configuration is for it",
+				       offer->at[i].name);
+	return true;
 }
 
 void offer_drop_rest(struct offer *offer)

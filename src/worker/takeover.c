@@ -105,7 +105,8 @@ static void say(struct packets *to, enum takeover_word word, const char *text)
 	buf_fini(&packet);
 }
 
-static void offer(struct takeover *t, enum offer_kind kind, const char *name, int fd)
+static void offer(struct takeover *t, enum offer_kind kind, const char *name, int fd,
+		  bool is_supervised)
 {
 	struct buf packet = { 0 };
 	int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -115,13 +116,14 @@ static void offer(struct takeover *t, enum offer_kind kind, const char *name, in
 	buf_put_u8(&packet, WORD_SOCKET);
 	buf_put_u8(&packet, (uint8_t)kind);
 	buf_put_cstr(&packet, name);
+	buf_put_u8(&packet, is_supervised);
 	packets_send(&t->successor, buf_peek(&packet), copy);
 	buf_fini(&packet);
 }
 
 static void offer_life(void *arg, int fd)
 {
-	offer(arg, OFFER_LIFE, "", fd);
+	offer(arg, OFFER_LIFE, "", fd, false);
 }
 
 static void offer_all(struct takeover *t)
@@ -132,10 +134,11 @@ static void offer_all(struct takeover *t)
 	struct buf packet = { 0 };
 
 	for (unsigned i = 0; i < c->listeners.n; i++)
-		offer(t, OFFER_CLIENTS, c->listeners.at[i].name, c->listeners.at[i].fd);
-	offer(t, OFFER_HTTP, http, http_fd);
-	offer(t, OFFER_PIDFILE, c->options.pidfile_path, c->options.pidfile_lock);
-	offer(t, OFFER_TAKEOVER, t->path, t->fd);
+		offer(t, OFFER_CLIENTS, c->listeners.at[i].name, c->listeners.at[i].fd,
+		      c->listeners.at[i].is_supervised);
+	offer(t, OFFER_HTTP, http, http_fd, false);
+	offer(t, OFFER_PIDFILE, c->options.pidfile_path, c->options.pidfile_lock, false);
+	offer(t, OFFER_TAKEOVER, t->path, t->fd, false);
 	lives_each(t->lives, offer_life, t);
 	buf_put_u8(&packet, WORD_OFFERED);
 	buf_put_u32(&packet, TAKEOVER_FORMAT);
@@ -577,7 +580,7 @@ static void note_leftovers(struct takeover *t, const struct offer *given)
 	for (unsigned i = 0; i < given->n; i++) {
 		const struct offered *at = &given->at[i];
 
-		if (at->fd < 0 || *at->name != '/' ||
+		if (at->fd < 0 || at->is_supervised || *at->name != '/' ||
 		    (at->kind != OFFER_CLIENTS && at->kind != OFFER_TAKEOVER))
 			continue;
 		buf_put_u8(&t->leftovers, (uint8_t)at->kind);

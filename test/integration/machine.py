@@ -94,8 +94,8 @@ def run(command, **kwargs):
     return done.stdout
 
 
-def spawn(command, log, death_signal, env=None, service_user=True):
-    """Start `command` with both outputs appended to file `log`.
+def spawn(command, log, death_signal, env=None, service_user=True, pass_fds=()):
+    """Start `command` with both outputs appended to file `log`, and with descriptors of ours.
 
     The kernel sends it `death_signal` ("INT", "KILL" …) should this process die first.
     """
@@ -104,4 +104,4 @@ def spawn(command, log, death_signal, env=None, service_user=True):
         command = as_service_user(command)
     with open(log, "ab") as output:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output,
-                                stderr=subprocess.STDOUT, cwd="/", env=env)
+                                stderr=subprocess.STDOUT, cwd="/", env=env, pass_fds=pass_fds)

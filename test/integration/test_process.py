@@ -10,6 +10,7 @@ import pwd
 import re
 import signal
 import socket
+import struct
 import subprocess
 
 import psycopg
@@ -450,6 +451,34 @@ def test_supervisor_is_told(primary, monkeypatch):
             t.signal(signal.SIGTERM)
             assert supervisor.recv(100) == b"STOPPING=1"
             assert t.wait_exit() == 0
+
+
+def test_supervisor_is_told_who_takes_over(primary, turnstile, monkeypatch):
+    """By the process that it knows, and then by the other; the end of the first is not the service's."""
+    if not _speaks_to_supervisors():
+        pytest.skip("built without libsystemd")
+    path = str(scratch_dir("notify") / "socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        supervisor.bind(path)
+        supervisor.settimeout(30)
+
+        def heard():
+            """Who says it, and what."""
+            text, said, _, _ = supervisor.recvmsg(100, socket.CMSG_SPACE(12))
+            return struct.unpack("3i", said[0][2][:12])[0], text.decode()
+
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        t = turnstile(shop(primary))
+        old = t.pid()
+        assert heard() == (old, "READY=1")
+        before = t.take_over()
+        new = t.pid()
+        assert {heard() for _ in range(3)} == {(old, f"MAINPID={new}"), (new, f"MAINPID={new}"),
+                                               (new, "READY=1")}
+        assert before.wait(30) == 0
+        t.signal(signal.SIGTERM)
+        assert heard() == (new, "STOPPING=1")
 
 
 def test_i9_memory_is_not_dumped(primary):

@@ -79,6 +79,7 @@ class Pooler:
     section = console = None
     stop_signal, stop_code = signal.SIGQUIT, 0
     runs_as_service_user = False
+    pass_fds = ()
 
     def __init__(self, config, users=None):
         self.dir = scratch_dir(self.section)
@@ -113,7 +114,8 @@ class Pooler:
     def start(self):
         """Return self once it listens."""
         env = {**SANITIZER_OPTIONS, **os.environ}
-        self._process = spawn(self._command(), self.log, "KILL", env, self.runs_as_service_user)
+        self._process = spawn(self._command(), self.log, "KILL", env, self.runs_as_service_user,
+                              self.pass_fds)
         wait_until(self._is_ready, 30, lambda: f"{self.section} listens\n{self.log_text()}")
         return self
 

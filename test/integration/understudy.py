@@ -67,7 +67,7 @@ class Successor(_Player):
             if word == b"O":
                 return self.offered
             assert word == b"L", (word, body)
-            self.offered.append((body[0], body[1:-1].decode()))
+            self.offered.append((body[0], body[1:body.index(0, 1)].decode()))
 
     def ready(self, more=b""):
         self.say(b"Y", struct.pack("!I", os.getpid()) + more)
