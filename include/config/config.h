@@ -237,14 +237,24 @@ typedef bool config_read_file_fn(void *arg, const char *path, bool is_secret, st
 struct config *config_load(const char *path, config_read_file_fn *read, void *arg,
 			   struct config_problems *p) PGT_MUST_USE;
 
-/* A config without a file, from postgres://[user[:password]@]host[:port][,…][/db][?sslmode=…]:
- * every database name leads to those nodes.
+/* What stands instead of a file; strings are borrowed. */
+struct upstream {
+	const char *uri;    /* postgres://[user[:password]@]host[:port][,…][/db][?sslmode=…] */
+	const char *listen; /* "address:port"; NULL: 127.0.0.1:6432 */
+	/* Where the URI has no password; NULL or "": there is none either. */
+	const char *password; /* PGPASSWORD */
+	const char *passfile; /* PGPASSFILE: a path, if that says nothing */
+};
+
+/* A config without a file: every database name leads to the nodes of the URI.
  *
- * The database name in it is the monitor's.  listen: "address:port", NULL: 127.0.0.1:6432.  Clients
- * log in as `user`: with its password by SCRAM; without one in the URI by trust, which is only
- * granted on a loopback address; as anyone else, not at all.  It is the console's admin too. */
-struct config *config_from_upstream(const char *uri, const char *listen,
-				    struct config_problems *p) PGT_MUST_USE;
+ * The database name in it is the monitor's.  Clients log in as `user`: with its password by SCRAM;
+ * without one by trust, which is only granted on a loopback address; as anyone else, not at all.
+ * It is the console's admin too. */
+struct config *config_from_upstream(const struct upstream *upstream, config_read_file_fn *read,
+				    void *arg, struct config_problems *p) PGT_MUST_USE;
+/* The password in a URI and the colon before it; empty: it has none. */
+struct slice config_upstream_secret(const char *uri);
 
 /* The config that `SET setting = text` makes out of c, which stays as it is.  NULL: e says why
  * (unknown, 42704; not now, 55P02; bad value, 22023).  Control thread. */

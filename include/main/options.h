@@ -19,10 +19,13 @@ struct options {
 	bool quiet;
 	bool daemon;
 	bool takes_over;
+	char *uri; /* of --upstream */
 };
 
-/* Strings are argv's.  False: what was wrong has been said on stderr. */
+/* Strings are argv's and the environment's, but for what has a password in it, which argv has no
+ * more afterwards.  False: what was wrong has been said on stderr. */
 bool options_parse(struct options *options, int argc, char **argv);
+void options_fini(struct options *options);
 void options_put_usage(bool in_full);
 
 #endif

@@ -13,9 +13,8 @@ struct tls_context;
 
 /* Where the configuration comes from, as the command line says; strings are borrowed. */
 struct setup_source {
-	const char *path;     /* of the file, or NULL */
-	const char *upstream; /* --upstream, when there is no file */
-	const char *listen;   /* --listen, or NULL */
+	const char *path;         /* of the file, or NULL */
+	struct upstream upstream; /* --upstream, when there is no file; else its uri is NULL */
 };
 
 struct setup {

@@ -2,12 +2,14 @@
  *
  * upstream.c - a config from a connection URI alone.
  *
- * Source: PostgreSQL manual, "Connection URIs" (libpq).  What a file would have said is chosen so
- * that nobody gets in who could not connect to the server in the same way: see config.h.
+ * Source: PostgreSQL manual, "Connection URIs" and "Environment Variables" (libpq).  What a file
+ * would have said is chosen so that nobody gets in who could not connect to the server in the same
+ * way: see config.h.
  */
 #include "auth/userlist.h"
 #include "base/mem.h"
 #include "config/build.h"
+#include "config/passfile.h"
 
 #include <ctype.h>
 
@@ -69,6 +71,15 @@ static bool split_uri(struct slice rest, struct uri *uri)
 	}
 	uri->hosts = authority;
 	return true;
+}
+
+struct slice config_upstream_secret(const char *text)
+{
+	struct uri uri;
+
+	if (!split_uri(slice_str(text), &uri) || !uri.password.n)
+		return SLICE("");
+	return slice_of(uri.password.p - 1, uri.password.n + 1);
 }
 
 static int hex_value(char c)
@@ -209,6 +220,61 @@ static void on_userlist_fault(void *arg, const char *file, int line, const char 
 	problem_add(arg, nowhere, "--upstream", "%s", text);
 }
 
+/* Of the first node that the file has one for; "": of none. */
+static const char *password_of_file(struct config *c, struct slice text, struct passfile_key key)
+{
+	const struct database_conf *d = config_database_fallback(c);
+	struct buf found = { 0 };
+	const char *password;
+	bool is_found = false;
+
+	for (size_t i = 0; i < d->nnodes && !is_found; i++) {
+		key.host = d->nodes[i].host;
+		key.port = d->nodes[i].port;
+		is_found = passfile_find(text, &key, &found);
+	}
+	password = config_string(c, buf_peek(&found));
+	buf_wipe(&found);
+	return password;
+}
+
+/* NULL: the file cannot be read (*p). */
+static const char *read_passfile(struct config *c, const struct upstream *upstream,
+				 const struct passfile_key *key, config_read_file_fn *read,
+				 void *arg, struct config_problems *p)
+{
+	struct buf text = { 0 };
+	const char *password = NULL;
+	struct err e;
+
+	/* Without it, everyone might log in who is to be asked for the password. */
+	if (read(arg, upstream->passfile, true, &text, &e))
+		password = password_of_file(c, buf_peek(&text), *key);
+	else
+		problem_add(p, nowhere, "PGPASSFILE", "%s: %s", upstream->passfile, e.text);
+	buf_wipe(&text);
+	return password;
+}
+
+static bool is_given(const char *text)
+{
+	return text && *text;
+}
+
+/* As libpq finds it.  NULL: *p. */
+static const char *find_password(struct config *c, const struct upstream *upstream,
+				 const struct uri *uri, const struct passfile_key *key,
+				 config_read_file_fn *read, void *arg, struct config_problems *p)
+{
+	if (uri->password.n)
+		return decode(c, uri->password);
+	if (is_given(upstream->password))
+		return config_string(c, slice_str(upstream->password));
+	if (is_given(upstream->passfile))
+		return read_passfile(c, upstream, key, read, arg, p);
+	return "";
+}
+
 /* One user, who is the console's admin. */
 static void set_login(struct config *c, const char *user, const char *password,
 		      struct config_problems *p)
@@ -218,11 +284,10 @@ static void set_login(struct config *c, const char *user, const char *password,
 	if (!*user)
 		problem_add(p, nowhere, "--upstream", "names no user: postgres://user@host/db");
 	if (!*password && !is_loopback(c->global.listen_addr))
-		problem_add(
-		    p, nowhere, "--listen",
-		    "without a password in --upstream everyone who reaches %s could log in: "
-		    "listen on 127.0.0.1, give a password or write a file",
-		    c->global.listen_addr);
+		problem_add(p, nowhere, "--listen",
+			    "without a password everyone who reaches %s could log in: listen on "
+			    "127.0.0.1, set PGPASSWORD or PGPASSFILE, or write a file",
+			    c->global.listen_addr);
 	put_quoted(&list, user);
 	buf_put_u8(&list, ' ');
 	put_quoted(&list, password);
@@ -234,24 +299,38 @@ static void set_login(struct config *c, const char *user, const char *password,
 	set(c, SETTING_monitor_password, password, p);
 }
 
-struct config *config_from_upstream(const char *text, const char *listen, struct config_problems *p)
+/* Who it is for, and what it proves that with. */
+static void set_identity(struct config *c, const struct upstream *upstream, const struct uri *uri,
+			 config_read_file_fn *read, void *arg, struct config_problems *p)
+{
+	const char *user = decode(c, uri->user), *dbname = decode(c, uri->dbname), *password;
+	unsigned before = p->nerrors;
+
+	if (user && dbname) {
+		const struct passfile_key key = { .dbname = *dbname ? dbname : user, .user = user };
+
+		password = find_password(c, upstream, uri, &key, read, arg, p);
+		if (password) {
+			set(c, SETTING_monitor_dbname, dbname, p);
+			set_login(c, user, password, p);
+			return;
+		}
+	}
+	if (p->nerrors == before)
+		problem_add(p, nowhere, "--upstream", "a %%-escape is broken");
+}
+
+struct config *config_from_upstream(const struct upstream *upstream, config_read_file_fn *read,
+				    void *arg, struct config_problems *p)
 {
 	struct config *c = config_new();
 	struct uri uri;
 
-	if (split_uri(slice_str(text), &uri)) {
-		const char *user = decode(c, uri.user), *password = decode(c, uri.password);
-		const char *dbname = decode(c, uri.dbname);
-
-		set_listen(c, listen ? listen : "127.0.0.1:6432", p);
+	if (split_uri(slice_str(upstream->uri), &uri)) {
+		set_listen(c, upstream->listen ? upstream->listen : "127.0.0.1:6432", p);
 		set_nodes(c, uri.hosts, p);
 		set_params(c, uri.params, p);
-		if (user && password && dbname) {
-			set(c, SETTING_monitor_dbname, dbname, p);
-			set_login(c, user, password, p);
-		} else {
-			problem_add(p, nowhere, "--upstream", "a %%-escape is broken");
-		}
+		set_identity(c, upstream, &uri, read, arg, p);
 	} else {
 		problem_add(p, nowhere, "--upstream",
 			    "is written postgres://user[:password]@host[:port]/db");

@@ -277,18 +277,12 @@ static int examine(const struct options *o)
 	return code;
 }
 
-int main(int argc, char **argv)
+static int act(const struct options *options)
 {
-	struct options options;
 	struct buf notes = { 0 };
 	int code;
 
-	hash_init();
-	if (!failpoints_begin())
-		return EXIT_FAILURE;
-	if (!options_parse(&options, argc, argv))
-		return options.mode == MODE_DOCTOR ? 2 : EXIT_FAILURE;
-	switch (options.mode) {
+	switch (options->mode) {
 	case MODE_HELP:
 		options_put_usage(true);
 		return EXIT_SUCCESS;
@@ -296,12 +290,28 @@ int main(int argc, char **argv)
 		puts(PACKAGE_STRING FAILPOINTS_NOTE);
 		return EXIT_SUCCESS;
 	case MODE_DESCRIBE:
-		return describe(options.describe);
+		return describe(options->describe);
 	case MODE_DOCTOR:
-		return examine(&options);
+		return examine(options);
 	default:
-		code = run(&options, &notes);
+		code = run(options, &notes);
 		buf_fini(&notes);
 		return code;
 	}
+}
+
+int main(int argc, char **argv)
+{
+	struct options options;
+	int code;
+
+	hash_init();
+	if (!failpoints_begin())
+		return EXIT_FAILURE;
+	if (options_parse(&options, argc, argv))
+		code = act(&options);
+	else
+		code = options.mode == MODE_DOCTOR ? 2 : EXIT_FAILURE;
+	options_fini(&options);
+	return code;
 }

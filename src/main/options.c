@@ -7,8 +7,12 @@
  */
 #include "main/options.h"
 
+#include "base/mem.h"
+
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static const char synopsis[] =
     "usage: pgturnstile [-d] [-v] [-q] [-u USER] [--check | --takeover] CONFIG.INI\n"
@@ -30,7 +34,8 @@ static const char explanation[] =
     "      --doctor          look at the databases for what is dangerous, say what mends it and "
     "exit\n"
     "      --json            with --doctor: one JSON document\n"
-    "      --upstream=URI    serve every database of these servers, without a file\n"
+    "      --upstream=URI    serve every database of these servers, without a file; the password\n"
+    "                        is PGPASSWORD, or in PGPASSFILE, if the URI has none\n"
     "      --listen=WHERE    with --upstream: where clients come to (127.0.0.1:6432)\n"
     "      --describe=WHAT   print a page or sample that is made from the program's tables\n"
     "  -h, --help            show this text and exit\n"
@@ -75,6 +80,24 @@ void options_put_usage(bool in_full)
 		fputs(explanation, to);
 }
 
+/* Keeps a copy, and leaves none of its password where the list of processes shows it. */
+static void take_uri(struct options *o, char *uri)
+{
+	struct slice secret = config_upstream_secret(uri);
+	char *at;
+	size_t rest;
+
+	options_fini(o);
+	o->uri = xstrdup(uri);
+	o->source.upstream.uri = o->uri;
+	if (!secret.n)
+		return;
+	at = uri + (secret.p - uri);
+	rest = strlen(at + secret.n);
+	memmove(at, at + secret.n, rest);
+	mem_wipe(at + rest, secret.n);
+}
+
 static bool take(struct options *o, int option)
 {
 	switch (option) {
@@ -103,10 +126,10 @@ static bool take(struct options *o, int option)
 		o->as_json = true;
 		return true;
 	case OPTION_UPSTREAM:
-		o->source.upstream = optarg;
+		take_uri(o, optarg);
 		return true;
 	case OPTION_LISTEN:
-		o->source.listen = optarg;
+		o->source.upstream.listen = optarg;
 		return true;
 	case OPTION_DESCRIBE:
 		o->mode = MODE_DESCRIBE;
@@ -127,13 +150,13 @@ static const char *find_contradiction(const struct options *o, int nfiles)
 {
 	if (o->as_json && o->mode != MODE_DOCTOR)
 		return "--json goes with --doctor";
-	if (o->takes_over && (o->mode != MODE_RUN || o->source.upstream))
+	if (o->takes_over && (o->mode != MODE_RUN || o->source.upstream.uri))
 		return "--takeover goes with a file, to run";
 	if (o->mode != MODE_RUN && o->mode != MODE_CHECK && o->mode != MODE_DOCTOR)
 		return nfiles ? "no file is read for that" : NULL;
-	if (o->source.upstream)
+	if (o->source.upstream.uri)
 		return nfiles ? "--upstream stands instead of a file" : NULL;
-	if (o->source.listen)
+	if (o->source.upstream.listen)
 		return "--listen goes with --upstream; a file has listen_addr and listen_port";
 	return nfiles == 1 ? NULL : "one file is needed, or --upstream";
 }
@@ -144,6 +167,8 @@ bool options_parse(struct options *o, int argc, char **argv)
 	int option;
 
 	*o = (struct options){ .user = "" };
+	o->source.upstream.password = getenv("PGPASSWORD");
+	o->source.upstream.passfile = getenv("PGPASSFILE");
 	while ((option = getopt_long(argc, argv, "dvqu:hV", long_options, NULL)) != -1) {
 		if (take(o, option))
 			continue;
@@ -158,4 +183,12 @@ bool options_parse(struct options *o, int argc, char **argv)
 	}
 	o->source.path = argv[optind];
 	return true;
+}
+
+void options_fini(struct options *o)
+{
+	if (o->uri)
+		mem_wipe(o->uri, strlen(o->uri));
+	free(o->uri);
+	o->uri = NULL;
 }

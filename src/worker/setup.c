@@ -68,8 +68,8 @@ static bool read_file(void *arg PGT_UNUSED, const char *path, bool is_secret, st
 struct config *setup_read(const struct setup_source *source, const struct config *running,
 			  struct config_problems *p)
 {
-	struct config *config = source->upstream
-				    ? config_from_upstream(source->upstream, source->listen, p)
+	struct config *config = source->upstream.uri
+				    ? config_from_upstream(&source->upstream, read_file, NULL, p)
 				    : config_load(source->path, read_file, NULL, p);
 
 	if (config && running) {

@@ -58,6 +58,22 @@ static void check_entries(const struct config *c)
 	}
 }
 
+/* With a password file, and without. */
+static void check_upstream(const char *uri, const char *listen, struct parts *parts)
+{
+	struct upstream upstream = { .uri = uri, .listen = listen };
+	struct slice secret = config_upstream_secret(uri);
+
+	PGT_ASSERT(!secret.n || (secret.p > uri && *secret.p == ':'));
+	for (int i = 0; i < 2; i++) {
+		struct config_problems problems = { 0 };
+
+		config_unref(config_from_upstream(&upstream, read_part, parts, &problems));
+		config_problems_fini(&problems);
+		upstream.passfile = "others";
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *text = xmemdup0((const char *)data, size);
@@ -74,8 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	config_unref(c);
 	config_problems_fini(&problems);
-	config_unref(config_from_upstream(text, n < size ? text + n + 1 : NULL, &problems));
-	config_problems_fini(&problems);
+	check_upstream(text, n < size ? text + n + 1 : NULL, &parts);
 	free(text);
 	return 0;
 }

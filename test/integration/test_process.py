@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -125,15 +126,15 @@ def test_address_in_use(turnstile, primary):
 
 # --- without a file -------------------------------------------------------------------------------
 @contextlib.contextmanager
-def upstream(uri):
-    """pgturnstile --upstream on a port of its own; yields the port and the log."""
+def upstream(uri, **env):
+    """pgturnstile --upstream on a port of its own; yields the port and the process."""
     port = Port()
     log = scratch_dir("upstream") / "log"
     process = spawn([built_binary(), "--upstream", uri, "--listen", f"127.0.0.1:{port.number}"],
-                    log, "KILL", {**SANITIZER_OPTIONS, **os.environ}, service_user=False)
+                    log, "KILL", {**SANITIZER_OPTIONS, **os.environ, **env}, service_user=False)
     try:
         wait_until(lambda: listens(port.number) or process.poll() is not None, 30)
-        yield port.number, log
+        yield port.number, process
         process.send_signal(signal.SIGQUIT)
         assert process.wait(30) == 0, log.read_text()
     finally:
@@ -164,6 +165,46 @@ def test_upstream_without_a_password(primary):
             assert c.execute("SELECT current_user").fetchone() == ("postgres",)
         with pytest.raises(psycopg.OperationalError, match="authentication failed"):
             connect(port, APP_USER, APP_DATABASE, APP_PASSWORD)
+
+
+def test_i9_the_password_of_a_uri_is_not_in_the_list_of_processes(primary):
+    uri = f"postgres://{APP_USER}:{APP_PASSWORD}@127.0.0.1:{primary.port}/{APP_DATABASE}"
+    with upstream(uri) as (port, process):
+        wait_until(lambda: listens(port))
+        arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        assert APP_PASSWORD.encode() not in b" ".join(arguments)
+        # And what is no secret is there, for who looks for it.
+        assert uri.replace(f":{APP_PASSWORD}", "").encode() in arguments
+        with connect(port, APP_USER, APP_DATABASE, APP_PASSWORD) as c, \
+                connect(port, APP_USER, "pgturnstile", APP_PASSWORD) as console:
+            console.execute("RELOAD")
+            assert c.execute("SELECT 2").fetchone() == (2,)
+
+
+def test_i9_an_uri_that_is_refused_is_not_repeated():
+    code, _, err = run("--upstream", "postgres://app:hunter2@db?target=any")
+    assert code == 1 and "hunter2" not in err
+
+
+@pytest.mark.parametrize("way", ["PGPASSWORD", "PGPASSFILE"])
+def test_upstream_with_a_password_of_the_environment(primary, way):
+    uri = f"postgres://{APP_USER}@127.0.0.1:{primary.port}/{APP_DATABASE}"
+    passfile = scratch_dir("pass") / "pgpass"
+    passfile.write_text(f"127.0.0.1:{primary.port}:*:{APP_USER}:{APP_PASSWORD}\n")
+    passfile.chmod(0o600)
+    with upstream(uri, **{way: APP_PASSWORD if way == "PGPASSWORD" else str(passfile)}) as (port, _):
+        with connect(port, APP_USER, APP_DATABASE, APP_PASSWORD) as c:
+            assert c.execute("SELECT current_user").fetchone() == (APP_USER,)
+        with pytest.raises(psycopg.OperationalError, match="authentication failed"):
+            connect(port, APP_USER, APP_DATABASE, "wrong")
+
+
+def test_a_password_file_that_others_may_read_is_refused():
+    passfile = scratch_dir("pass") / "pgpass"
+    passfile.write_text("*:*:*:*:secret\n")
+    passfile.chmod(0o644)
+    code, _, err = run("--upstream", "postgres://app@127.0.0.1/shop", env={"PGPASSFILE": passfile})
+    assert code == 1 and "PGPASSFILE" in err and "chmod 600" in err
 
 
 # --- signals --------------------------------------------------------------------------------------

@@ -665,10 +665,24 @@ static void test_i8_a_reload_keeps_what_only_a_start_can_change(void **state)
 
 /* --- --upstream ----------------------------------------------------------------------------- */
 
+static bool read_nothing(void *arg, const char *path, bool is_secret, struct buf *text,
+			 struct err *e)
+{
+	fail_msg("%s is read", path);
+	return false;
+}
+
+static struct config *from_upstream(const char *uri, const char *listen, struct config_problems *p)
+{
+	const struct upstream upstream = { .uri = uri, .listen = listen };
+
+	return config_from_upstream(&upstream, read_nothing, NULL, p);
+}
+
 static void test_upstream_with_a_password(void **state)
 {
 	struct config_problems p = { 0 };
-	struct config *c = config_from_upstream(
+	struct config *c = from_upstream(
 	    "postgresql://a%20pp:p%22w%40@10.0.0.1:5433,[::1],%2Frun:1/shop?sslmode=verify-full",
 	    "0.0.0.0:7000", &p);
 	const struct database_conf *d;
@@ -695,7 +709,7 @@ static void test_upstream_with_a_password(void **state)
 static void test_upstream_without_a_password_is_for_this_machine_only(void **state)
 {
 	struct config_problems p = { 0 };
-	struct config *c = config_from_upstream("postgres://app@db", NULL, &p);
+	struct config *c = from_upstream("postgres://app@db", NULL, &p);
 
 	assert_non_null(c);
 	assert_int_equal(c->global.auth_type, AUTH_TYPE_TRUST);
@@ -705,9 +719,92 @@ static void test_upstream_without_a_password_is_for_this_machine_only(void **sta
 	assert_non_null(userlist_find(c->userlist, SLICE("app")));
 	assert_null(userlist_find(c->userlist, SLICE("root")));
 	config_unref(c);
-	assert_null(config_from_upstream("postgres://app@db", "0.0.0.0:6432", &p));
+	assert_null(from_upstream("postgres://app@db", "0.0.0.0:6432", &p));
 	assert_non_null(strstr(buf_cstr(&p.errors), "everyone who reaches 0.0.0.0"));
 	config_problems_fini(&p);
+}
+
+static bool read_passfile(void *arg, const char *path, bool is_secret, struct buf *text,
+			  struct err *e)
+{
+	assert_true(is_secret);
+	if (strcmp(path, "/home/app/.pgpass") != 0)
+		return err_set(e, "58P01", "no such file");
+	buf_put_slice(text, slice_str(arg));
+	return true;
+}
+
+/* What --upstream finds, or NULL. */
+static const char *password_of(struct config *c, const char *user)
+{
+	const struct userlist_entry *entry = userlist_find(c->userlist, slice_str(user));
+
+	return entry ? entry->password : NULL;
+}
+
+static void test_upstream_with_a_password_of_the_environment(void **state)
+{
+	/* What the URI says, the variable, the file: the first of them counts. */
+	static const struct {
+		const char *uri, *password, *passfile, *found;
+	} rows[] = {
+		{"postgres://app:own@db/shop",    "variable", "/home/app/.pgpass", "own"      },
+		{ "postgres://app@db/shop",       "variable", "/home/app/.pgpass", "variable" },
+		{ "postgres://app@db/shop",       "",         "/home/app/.pgpass", "of a file"},
+		{ "postgres://app@other,db/shop", NULL,       "/home/app/.pgpass", "of a file"},
+		{ "postgres://app@db",            NULL,       "/home/app/.pgpass", "of app"   },
+		{ "postgres://app@other/shop",    NULL,       "/home/app/.pgpass", ""         },
+		{ "postgres://app@db/shop",       NULL,       "",                  ""         },
+	};
+
+	for (size_t i = 0; i < PGT_NELEMS(rows); i++) {
+		struct upstream u = { .uri = rows[i].uri,
+				      .password = rows[i].password,
+				      .passfile = rows[i].passfile };
+		struct config_problems p = { 0 };
+		char lines[] = "db:5432:shop:app:of a file\ndb:*:app:*:of app\n";
+		struct config *c = config_from_upstream(&u, read_passfile, lines, &p);
+
+		assert_non_null(c);
+		assert_string_equal(password_of(c, "app"), rows[i].found);
+		assert_int_equal(c->global.auth_type,
+				 *rows[i].found ? AUTH_TYPE_SCRAM : AUTH_TYPE_TRUST);
+		assert_string_equal(c->global.monitor_password, rows[i].found);
+		config_unref(c);
+		config_problems_fini(&p);
+	}
+}
+
+static void test_upstream_with_a_passfile_that_cannot_be_read(void **state)
+{
+	struct upstream u = { .uri = "postgres://app@db/shop", .passfile = "/nowhere" };
+	struct config_problems p = { 0 };
+
+	assert_null(config_from_upstream(&u, read_passfile, NULL, &p));
+	assert_non_null(strstr(buf_cstr(&p.errors), "PGPASSFILE: /nowhere: no such file"));
+	config_problems_fini(&p);
+}
+
+static void test_where_the_secret_of_a_uri_is(void **state)
+{
+	static const struct {
+		const char *uri, *secret;
+	} rows[] = {
+		{"postgres://app:hunter2@db/shop", ":hunter2"},
+		{ "postgresql://app:a%40b:c@db",   ":a%40b:c"},
+		{ "postgres://app:@db",            ""        },
+		{ "postgres://app@db:5432",        ""        },
+		{ "postgres://db:5432/a:b@c",      ""        },
+		{ "nothing:of@all",                ""        },
+	};
+
+	for (size_t i = 0; i < PGT_NELEMS(rows); i++) {
+		struct slice secret = config_upstream_secret(rows[i].uri);
+
+		assert_true(slice_is_equal(secret, slice_str(rows[i].secret)));
+		if (secret.n)
+			assert_ptr_equal(secret.p, strstr(rows[i].uri, rows[i].secret));
+	}
 }
 
 static void test_upstream_that_is_not_well_formed(void **state)
@@ -729,7 +826,7 @@ static void test_upstream_that_is_not_well_formed(void **state)
 	for (size_t i = 0; i < PGT_NELEMS(uris); i++) {
 		struct config_problems p = { 0 };
 
-		assert_null(config_from_upstream(uris[i], NULL, &p));
+		assert_null(from_upstream(uris[i], NULL, &p));
 		assert_true(p.nerrors > 0);
 		assert_null(strstr(buf_cstr(&p.errors), "hunter"));
 		config_problems_fini(&p);
@@ -738,7 +835,7 @@ static void test_upstream_that_is_not_well_formed(void **state)
 		static const char *const listens[] = { "", ":6432", "127.0.0.1:zzz" };
 		struct config_problems p = { 0 };
 
-		assert_null(config_from_upstream("postgres://app@db", listens[i], &p));
+		assert_null(from_upstream("postgres://app@db", listens[i], &p));
 		config_problems_fini(&p);
 	}
 }
@@ -821,6 +918,9 @@ int main(void)
 		cmocka_unit_test(test_what_is_wrong_with_lanes),
 		cmocka_unit_test(test_upstream_with_a_password),
 		cmocka_unit_test(test_upstream_without_a_password_is_for_this_machine_only),
+		cmocka_unit_test(test_upstream_with_a_password_of_the_environment),
+		cmocka_unit_test(test_upstream_with_a_passfile_that_cannot_be_read),
+		cmocka_unit_test(test_where_the_secret_of_a_uri_is),
 		cmocka_unit_test(test_upstream_that_is_not_well_formed),
 		cmocka_unit_test(test_generated_pages_are_up_to_date),
 		cmocka_unit_test(test_the_sample_says_the_defaults),
