@@ -27,13 +27,14 @@
 
 /* The first byte of a packet. */
 enum takeover_word {
-	WORD_HELLO = 'H',       /* to the running process: the format, the version in words */
-	WORD_REFUSED = 'R',     /* back: why not, in words */
-	WORD_SOCKET = 'L',      /* back: one of the offer, with its descriptor */
-	WORD_OFFERED = 'O',     /* back: that is all; the format, the version, the process */
-	WORD_READY = 'Y',       /* to it: the new one serves; its process */
-	WORD_QUOTAS = 'Q',      /* back: the ledger, in parts: whether there is more, and text */
-	WORD_SESSION = 'S',     /* back: a part of a passport, more follows */
+	WORD_HELLO = 'H',   /* to the running process: the format, the version in words */
+	WORD_REFUSED = 'R', /* back: why not, in words */
+	WORD_SOCKET = 'L',  /* back: one of the offer, with its descriptor */
+	WORD_OFFERED = 'O', /* back: that is all; the format, the version, the process */
+	WORD_READY = 'Y',   /* to it: the new one will serve, once it may; its process */
+	WORD_GRANTED = 'G', /* back: it may, and the running one takes no more clients; or 'R' */
+	WORD_QUOTAS = 'Q',  /* back: the ledger, in parts: whether there is more, and text */
+	WORD_SESSION = 'S', /* back: a part of a passport, more follows */
 	WORD_SESSION_END = 'E', /* back: its number, the last part, with the socket */
 	WORD_TAKEN = 'T', /* to it: the number; the session is the new one's, nothing is read yet */
 	WORD_RETURNED =
@@ -57,7 +58,7 @@ struct offered {
 	enum offer_kind kind;
 	int fd;             /* -1: it has been taken */
 	bool is_supervised; /* see listen.h */
-	char name[256]; /* as the listener, the setting or the path is called */
+	char name[256];     /* as the listener, the setting or the path is called */
 };
 
 #define OFFERED_MAX 128
@@ -82,6 +83,9 @@ int offer_take_listener(struct offer *offer, const char *name, bool *is_supervis
 int offer_take_any(struct offer *offer, enum offer_kind kind);
 /* False: *e (F0000) names a listener that a supervisor keeps, and that nobody has taken. */
 bool offer_is_supervised_used_up(const struct offer *offer, struct err *e);
+/* Says that this process, which has all it needs, will serve, and waits until it may.  False: *e
+ * says why not, and nothing has changed for the running one.  Nothing, where there is none. */
+bool offer_confirm(struct offer *offer, struct err *e);
 /* Closes what nobody has taken; not the link. */
 void offer_drop_rest(struct offer *offer);
 

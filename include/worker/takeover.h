@@ -21,7 +21,7 @@ struct takeover;
 
 /* Listens for a successor, as takeover_socket says; what is wrong is logged. */
 struct takeover *takeover_new(struct control *c);
-/* This process serves: tells the one that it takes over from, if there is one. */
+/* This process serves instead of the one that it takes over from, if there is one. */
 void takeover_begin(struct takeover *t);
 /* Something is still to come or to go: of the one before this, to the one behind. */
 bool takeover_goes_on(const struct takeover *t);

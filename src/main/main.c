@@ -175,6 +175,16 @@ static bool open_listeners(struct listeners *listeners, const struct settings *s
 					    "unix_socket_dir"));
 }
 
+/* The last question, since what it is answered cannot be taken back. */
+static bool may_serve(const struct options *o, struct offer *offer, struct err *e)
+{
+	if (offer_confirm(offer, e))
+		return true;
+	if (o->daemon)
+		log_error("%s", e->text);
+	return false;
+}
+
 static void prepare_limits(const struct config *config)
 {
 	const struct settings *set = &config->global;
@@ -209,7 +219,8 @@ static int serve(const struct options *o, struct control_options *control, struc
 	ok = (!o->takes_over || offer_ask(&offer, set, &e)) &&
 	     pidfile_take(&pidfile, path, offer_take(&offer, OFFER_PIDFILE, path), &e) &&
 	     http_open(&control->http, set, given_http(&offer, set), &e) &&
-	     open_listeners(&listeners, set, &given, &e) && (!o->daemon || process_daemonise(&e));
+	     open_listeners(&listeners, set, &given, &e) && (!o->daemon || process_daemonise(&e)) &&
+	     may_serve(o, &offer, &e);
 	if (ok) {
 		if (!pidfile.is_lent)
 			pidfile_write(&pidfile);

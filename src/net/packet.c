@@ -194,14 +194,19 @@ static struct unsent *first_unsent(const struct packets *p)
 	return first ? container_of(first, struct unsent, link) : NULL;
 }
 
-/* What is left when the other end is gone, its own handler will hear of. */
-static void send_unsent(struct packets *p)
+/* What is left when the other end is gone, its own handler will hear of.  False: errno says why
+ * there is still something. */
+static bool send_unsent(struct packets *p)
 {
 	struct unsent *u;
+	int error;
 
 	while ((u = first_unsent(p)) && packet_put(p->fd, slice_of(u->bytes, u->n), u->passed))
 		unsent_free(u);
+	error = errno;
 	loop_io_want(p->loop, &p->io, u ? LOOP_READ | LOOP_WRITE : LOOP_READ);
+	errno = error;
+	return !u;
 }
 
 static void read_packets(struct packets *p)
@@ -278,9 +283,8 @@ enum packet_fate packets_send_now(struct packets *p, struct slice bytes)
 {
 	if (!p->loop)
 		return PACKET_LOST;
-	if (!list_is_empty(&p->unsent))
-		return PACKET_LATER;
-	if (packet_put(p->fd, bytes, -1))
+	/* What waits goes first; and whether there is still somebody to wait for is known then. */
+	if (send_unsent(p) && packet_put(p->fd, bytes, -1))
 		return PACKET_SENT;
 	return is_full(errno) ? PACKET_LATER : PACKET_LOST;
 }

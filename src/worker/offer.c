@@ -89,21 +89,27 @@ static bool is_known(uint8_t word)
 }
 
 /* STEP_CLOSED: *e. */
+typedef enum step take_fn(struct offer *offer, struct slice packet, int fd, struct err *e);
+
+static enum step refused(struct reader *r, struct err *e)
+{
+	struct slice why = read_cstr(r);
+
+	err_set(e, "F0000", "the running process refuses a takeover: %.*s", SLICE_FMT(why));
+	return STEP_CLOSED;
+}
+
 static enum step take_packet(struct offer *offer, struct slice packet, int fd, struct err *e)
 {
 	struct reader r = reader_of(packet);
 	uint8_t word = read_u8(&r);
-	struct slice why;
 
 	if (word == WORD_SOCKET && add(offer, &r, fd))
 		return STEP_AGAIN;
 	if (word != WORD_SOCKET && fd >= 0)
 		close(fd);
-	if (word == WORD_REFUSED) {
-		why = read_cstr(&r);
-		err_set(e, "F0000", "the running process refuses a takeover: %.*s", SLICE_FMT(why));
-		return STEP_CLOSED;
-	}
+	if (word == WORD_REFUSED)
+		return refused(&r, e);
 	if (word == WORD_OFFERED && read_u32(&r) <= TAKEOVER_FORMAT) {
 		offer->from = (pid_t)read_u32(&r);
 		if (!r.failed)
@@ -115,7 +121,8 @@ static enum step take_packet(struct offer *offer, struct slice packet, int fd, s
 	return STEP_CLOSED;
 }
 
-static bool receive_all(struct offer *offer, struct err *e)
+/* Until take has what it wants.  False: *e. */
+static bool receive_until(struct offer *offer, take_fn *take_one, struct err *e)
 {
 	struct buf packet = { 0 };
 	enum step step = STEP_AGAIN;
@@ -124,8 +131,8 @@ static bool receive_all(struct offer *offer, struct err *e)
 	while (step == STEP_AGAIN) {
 		step = STEP_CLOSED;
 		if (packet_wait(offer->link, PATIENCE, &packet, &fd, e))
-			step = take_packet(offer, slice_of(buf_head(&packet), buf_len(&packet)), fd,
-					   e);
+			step =
+			    take_one(offer, slice_of(buf_head(&packet), buf_len(&packet)), fd, e);
 	}
 	buf_fini(&packet);
 	return step == STEP_DONE;
@@ -145,13 +152,41 @@ bool offer_ask(struct offer *offer, const struct settings *set, struct err *e)
 	}
 	offer->link = packet_connect(buf_cstr(&path), e);
 	buf_fini(&path);
-	if (offer->link >= 0 && say_hello(offer->link, e) && receive_all(offer, e))
+	if (offer->link >= 0 && say_hello(offer->link, e) && receive_until(offer, take_packet, e))
 		return true;
 	offer_drop_rest(offer);
 	if (offer->link >= 0)
 		close(offer->link);
 	offer->link = -1;
 	return false;
+}
+
+static enum step take_grant(struct offer *offer PGT_UNUSED, struct slice packet, int fd,
+			    struct err *e)
+{
+	struct reader r = reader_of(packet);
+	uint8_t word = read_u8(&r);
+
+	if (fd >= 0)
+		close(fd);
+	if (word == WORD_REFUSED)
+		return refused(&r, e);
+	return word == WORD_GRANTED ? STEP_DONE : STEP_AGAIN;
+}
+
+bool offer_confirm(struct offer *offer, struct err *e)
+{
+	struct buf packet = { 0 };
+	bool ok;
+
+	if (offer->link < 0)
+		return true;
+	buf_put_u8(&packet, WORD_READY);
+	buf_put_u32(&packet, (uint32_t)getpid());
+	ok = packet_put(offer->link, buf_peek(&packet), -1) ||
+	     err_set(e, "F0000", "the running process has hung up");
+	buf_fini(&packet);
+	return ok && receive_until(offer, take_grant, e);
 }
 
 /* name NULL: any.  NULL: it is not there any more. */

@@ -163,7 +163,7 @@ static void on_hello(struct takeover *t, struct reader *r)
 		packets_stop(&t->successor);
 		return;
 	}
-	/* It may serve before it says so. */
+	/* It may serve from the moment on that it is granted, before this process goes on. */
 	t->has_offered = true;
 	set_floor(t);
 	offer_all(t);
@@ -280,11 +280,19 @@ static void on_heir(struct takeover *t, struct reader *r)
 {
 	struct control *c = t->control;
 	pid_t pid = (pid_t)read_u32(r);
+	const char *reason = why_not(t);
 
-	if (r->failed || !t->has_offered || why_not(t)) {
+	if (r->failed || !t->has_offered) {
 		end_successor(t);
 		return;
 	}
+	if (reason) {
+		log_info("TAKEOVER: process %d is refused: %s", (int)pid, reason);
+		say(&t->successor, WORD_REFUSED, reason);
+		end_successor(t);
+		return;
+	}
+	say(&t->successor, WORD_GRANTED, "");
 	t->heir = pid;
 	/* If this one dies now, there is one that serves, and it is not the one before. */
 	if (t->predecessor.loop)
@@ -592,7 +600,6 @@ void takeover_begin(struct takeover *t)
 {
 	struct control *c = t->control;
 	struct offer *given = c->options.offer;
-	struct buf packet = { 0 };
 
 	if (!given || given->link < 0)
 		return;
@@ -601,10 +608,6 @@ void takeover_begin(struct takeover *t)
 	given->link = -1;
 	note_leftovers(t, given);
 	offer_drop_rest(given);
-	buf_put_u8(&packet, WORD_READY);
-	buf_put_u32(&packet, (uint32_t)getpid());
-	packets_send(&t->predecessor, buf_peek(&packet), -1);
-	buf_fini(&packet);
 	listeners_lend(&c->listeners, false);
 	c->options.hooks->hand_on(c->options.pidfile, getpid());
 	event_say(EVENT_takeover, &no_one, "TAKEOVER: this process serves instead of process %d",

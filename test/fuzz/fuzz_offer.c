@@ -119,10 +119,12 @@ static int next_fd(void)
 static void check_offer(struct offer *offer)
 {
 	char nobodys[sizeof(offer->at[0].name) + 1]; /* longer than any */
+	struct err e = { 0 };
 
 	memset(nobodys, 'x', sizeof(nobodys) - 1);
 	nobodys[sizeof(nobodys) - 1] = '\0';
 	PGT_ASSERT(offer->n <= OFFERED_MAX && offer->link >= 0);
+	PGT_ASSERT(offer_confirm(offer, &e) || *e.text);
 	for (unsigned i = 0; i < offer->n; i++)
 		PGT_ASSERT(memchr(offer->at[i].name, '\0', sizeof(offer->at[i].name)));
 	if (offer->n) {

@@ -298,6 +298,7 @@ def successor_of(pooler, form=1, more=(), end=b""):
         player.say(b"O", offered(end, form))
         word, _, _ = player.hear()
         assert word == b"Y"
+        player.say(b"G", end)
         clients.close()
         yield player
 
@@ -381,6 +382,54 @@ def test_a_session_of_one_that_has_ended_is_taken(later):
             player.die()
             later.signal(signal.SIGCONT)
             assert b"moved" in ask(ours, "SELECT 'moved'")
+
+
+# --- between the offer and its end ----------------------------------------------------------------
+@pytest.mark.parametrize("command, back", [("PAUSE", "RESUME"), (f"DISABLE {APP_DATABASE}", f"ENABLE {APP_DATABASE}"),
+                                           ("SUSPEND", "RESUME")])
+def test_one_that_is_paused_behind_its_offer_grants_nothing(turnstile, primary, command, back):
+    pooler = turnstile(shop(primary))
+    with Successor(pooler) as successor, pooler.connect("pgturnstile", "admin") as console:
+        successor.hello()
+        console.execute(command)
+        successor.ready()
+        word, why, _ = successor.hear()
+        assert word == b"R" and b"first" in why
+        with pytest.raises(EOFError):
+            successor.hear()
+        console.execute(back)
+    with log_in(pooler) as client:
+        assert client.rows("SELECT 2") == [("2",)]
+    ended(pooler.take_over())
+
+
+def test_one_that_is_ready_is_granted_it_before_anybody_comes(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with log_in(pooler), Successor(pooler) as successor:
+        successor.hello()
+        successor.ready()
+        assert successor.hear()[0] == b"G"
+        assert successor.hear(b"S", b"E")[0] == b"E"
+
+
+def test_one_that_is_not_granted_it_has_served_nobody(later):
+    with Predecessor(takeover_socket(later)) as listener, \
+            socket.create_server((later.host, later.port)) as clients:
+        clients.setblocking(False)
+        later.start()
+        with listener.meet() as player, contextlib.ExitStack() as stack:
+            player.say(b"L", bytes([CLIENTS]) + f"{later.host}:{later.port}".encode() + b"\0",
+                       [clients.fileno()])
+            player.say(b"O", offered())
+            assert player.hear()[0] == b"Y"
+            stack.enter_context(socket.create_connection((later.host, later.port)))
+            player.say(b"?", b"a word of later")
+            player.say(b"R", b"it is paused\0")
+            assert later.wait_exit() == 1
+            assert later.log_contains("refuses a takeover: it is paused")
+            # Whoever came is still there to be taken in, and nothing is left behind.
+            clients.accept()[0].close()
+        assert not (later.dir / f".s.PGSQL.{later.port}").exists()
 
 
 # --- hostile ones ---------------------------------------------------------------------------------

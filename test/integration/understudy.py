@@ -8,6 +8,8 @@ import os
 import socket
 import struct
 
+from waiting import wait_until
+
 PACKET_MAX = 65536
 FORMAT = 1
 CLIENTS, HTTP, PIDFILE, TAKEOVER, LIFE = range(5)
@@ -54,6 +56,8 @@ class Successor(_Player):
     """Asks a running process for what it has."""
 
     def __init__(self, pooler):
+        # It listens for clients before it listens here.
+        wait_until(takeover_socket(pooler).exists, 30)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sock.connect(str(takeover_socket(pooler)))
         super().__init__(sock)
