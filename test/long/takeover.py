@@ -4,7 +4,8 @@
 # takeover.py - one process after the other takes over, under load.
 #
 # Idle clients have a session that must be the same behind each takeover; busy ones never rest but
-# between two transactions.  Those with TLS stay where they are and are counted apart.
+# between two transactions.  Those with TLS stay in the old process, which ends when they have left,
+# and are counted apart.
 """No error, no connection dropped, over many takeovers in a row; how long busy clients wait then."""
 import contextlib
 import os
@@ -14,12 +15,15 @@ import sys
 import threading
 import time
 
-from stage import DATABASE, PASSWORD, USER, Stage, Table, raw
+import psycopg
 
+from stage import DATABASE, PASSWORD, USER, Stage, Table, raw
+from certificates import issue, make_authority  # noqa: E402 - stage.py says where
 
 TAKEOVERS = int(os.environ.get("PGT_TAKEOVERS", "20"))
 IDLE = int(os.environ.get("PGT_IDLE", "300"))
 BUSY = int(os.environ.get("PGT_BUSY", "100"))
+SECURED = int(os.environ.get("PGT_SECURED", "20"))
 POOL, WORKERS = 20, 2
 # Transactions of a busy client, in turn.
 PARTS = [[raw.query("SELECT 2")],
@@ -98,16 +102,46 @@ def check(clients, expected):
     return dropped, others
 
 
+class Secured:
+    """Clients with TLS of one process, through its takeover and for a while behind it."""
+
+    dropped = others = served = 0
+
+    def __init__(self, pooler):
+        self._clients = [psycopg.connect(host=pooler.host, port=pooler.port, dbname=DATABASE, user=USER,
+                                         password=PASSWORD, sslmode="require", autocommit=True)
+                         for _ in range(SECURED)]
+        for number, client in enumerate(self._clients):
+            client.execute(f"SET work_mem = '{number + 100}kB'")
+
+    def leave(self):
+        """When each has been served once more, in a transaction of its own."""
+        for number, client in enumerate(self._clients):
+            try:
+                with client.transaction():
+                    client.execute("SELECT count(*) FROM pg_class")
+                    was = client.execute("SHOW work_mem").fetchone()
+                Secured.others += was != (f"{number + 100}kB",)
+                Secured.served += 1
+            except psycopg.Error:
+                Secured.dropped += 1
+            client.close()
+
+
 def main():
     table = Table()
+    where = make_authority()
+    issue(where, "server", "localhost")
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(16384, resource.getrlimit(
         resource.RLIMIT_NOFILE)[1]),) * 2)
     with Stage() as stage, contextlib.ExitStack() as clients:
         primary = stage.primary()
         t = stage.turnstile({
             "pgturnstile": {"pool_mode": "transaction", "default_pool_size": POOL,
-                            "workers": WORKERS, "max_client_conn": IDLE + BUSY + 100,
-                            "server_tls_sslmode": "disable", "listen_backlog": 1024},
+                            "workers": WORKERS, "max_client_conn": IDLE + BUSY + SECURED + 100,
+                            "server_tls_sslmode": "disable", "listen_backlog": 1024,
+                            "client_tls_sslmode": "allow", "client_tls_key_file": where / "server.key",
+                            "client_tls_cert_file": where / "server.crt"},
             "databases": {DATABASE: {"host": primary.host, "port": primary.port}}})
 
         def log_in(number):
@@ -126,8 +160,10 @@ def main():
         quiet = [took for _, took in busy.waits]
         spans, slow = [], 0
         for _ in range(TAKEOVERS):
+            secured = Secured(t)
             began = time.monotonic()
             before = t.take_over()
+            secured.leave()
             try:
                 before.wait(30)
             except Exception:  # pylint: disable=broad-except
@@ -142,6 +178,10 @@ def main():
         table.add("busy connections dropped", 0, busy.dropped, not busy.dropped)
         table.add("idle connections dropped", 0, dropped, not dropped)
         table.add("idle sessions that are others", 0, others, not others)
+        table.add("TLS connections dropped", 0, Secured.dropped, not Secured.dropped)
+        table.add("TLS sessions that are others", 0, Secured.others, not Secured.others)
+        table.add("TLS clients served on by the old process", TAKEOVERS * SECURED, Secured.served,
+                  Secured.served == TAKEOVERS * SECURED)
         table.add("transactions of busy clients", "", len(busy.waits), len(busy.waits) > 1000)
         table.add("old process gone after, at most", "", f"{max(b - a for a, b in spans):.2f} s", True)
         table.add("p99 of busy clients before", "", f"{p99(quiet):.1f} ms", True)
