@@ -280,6 +280,8 @@ void client_vouch(struct client *c);
 
 /* A new connection: a stranger, or one too many of them (->stranger). */
 struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer);
+/* It has come when the process was about to end: it may cancel, or be on the console. */
+void client_came_late(struct client *c);
 
 /* A session of another process: its socket, and what it takes along, which is taken.  It goes the
  * way of a login that has been proved. */

@@ -26,6 +26,7 @@ struct client_login {
 	bool has_identity;
 	bool asked_tls, asked_gss;
 	bool asked_cancel; /* it may say nothing more */
+	bool came_late;    /* see client.h */
 	enum proof due;
 	bool is_sought;        /* its tenant is being looked up, or its secret */
 	bool is_judged;        /* others are asked about its password */

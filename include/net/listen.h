@@ -36,12 +36,15 @@ struct listen_options {
 };
 
 struct listener {
-	int fd;
+	int fd;                       /* -1: it has been closed */
 	char name[LISTENER_NAME_MAX]; /* "127.0.0.1:6432", "[::1]:6432" or the path, for the log */
 	bool has_file;                /* name is a path in the file system, ours to remove … */
 	bool is_lent;                 /* … unless another process listens on the same socket */
 	bool is_supervised; /* a supervisor has made it and keeps it: so are its file and rights */
 };
+
+/* Takes fd, which is non-blocking and closes on exec. */
+typedef void accept_fn(void *arg, int fd, const struct conn_addr *peer);
 
 struct listeners {
 	unsigned n;
@@ -54,14 +57,15 @@ struct listeners {
 bool listeners_open(struct listeners *l, const struct listen_options *options, struct err *e);
 /* Closes them and removes the Unix socket's file.  Nobody may be watching. */
 void listeners_close(struct listeners *l);
+/* Takes who waits at those of TCP, and closes them: nobody more comes by them.  Nobody may be
+ * watching them.  Their places stay, so that other threads may look at names meanwhile. */
+void listeners_close_tcp(struct listeners *l, accept_fn *fn, void *arg);
+bool listener_is_unix(const struct listener *l);
 /* Another process has them too, and they are its own; or it is gone. */
 void listeners_lend(struct listeners *l, bool on);
 
 /* What a listener at this address is called.  False: none can be there. */
 bool listener_name(const struct sockaddr *sa, socklen_t len, char name[LISTENER_NAME_MAX]);
-
-/* Takes fd, which is non-blocking and closes on exec. */
-typedef void accept_fn(void *arg, int fd, const struct conn_addr *peer);
 
 /* A thread's eye on one listening socket. */
 struct acceptor {

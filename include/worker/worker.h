@@ -39,6 +39,7 @@ struct worker {
 	struct relay relay;
 	struct acceptor acceptors[LISTENERS_MAX]; /* one for each listening socket */
 	unsigned nacceptors;                      /* 0: none is watched */
+	bool drains;                              /* those of Unix only, and who comes is late */
 	struct hmap keys;                         /* clients by the pid of their cancel key */
 	struct loop_timer sweep;
 	bool is_over; /* who still comes by mail is turned away */
@@ -65,6 +66,8 @@ void worker_free(struct worker *w);
 /* deliver() runs on the worker's thread with the worker as its receiver. */
 void worker_post(struct worker *w, struct mail *mail, mail_fn *deliver);
 
+/* A client that has come before worker_drain() did. */
+void worker_take_in(struct worker *w, int fd, const struct conn_addr *peer);
 /* A session that another process has had: its socket, and what it takes along. */
 void worker_bring(struct worker *w, int fd, struct passport *passport);
 
@@ -80,6 +83,9 @@ void worker_cancel(struct control *control, uint64_t number, uint32_t pid, struc
 
 /* Starts and stops to take new clients; harmless when it is so already. */
 void worker_accept(struct worker *w, bool on);
+/* Takes no more new clients, for good: who still comes by a Unix socket may cancel, or be on the
+ * console. */
+void worker_drain(struct worker *w);
 /* Stops and starts to take new clients and to read from those that are there. */
 void worker_suspend(struct worker *w, bool on);
 /* Another process has its sessions from now on, as they come to rest; and the way back. */

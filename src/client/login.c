@@ -458,6 +458,11 @@ void client_secret_told(struct client *c, struct userlist_entry *entry, enum pas
 	}
 }
 
+void client_came_late(struct client *c)
+{
+	c->login->came_late = true;
+}
+
 /* ---- the packets that open a connection ------------------------------------------------------ */
 
 static struct tls *tls_of_client(struct client *c, bool direct)
@@ -507,6 +512,10 @@ void login_go_home(struct client *c)
 	struct client_login *login = c->login;
 
 	identity_resolve(&login->id, c->host->config);
+	if (login->came_late && !login->id.is_console) {
+		login_refuse_text(c, "57P03", "the pooler is shutting down");
+		return;
+	}
 	login->is_sought = *login->id.sought != '\0';
 	if (login->is_sought)
 		c->host->seek_tenant(c, slice_str(login->id.sought));

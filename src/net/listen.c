@@ -62,7 +62,8 @@ static void drop_last(struct listeners *l)
 {
 	struct listener *at = &l->at[--l->n];
 
-	close(at->fd);
+	if (at->fd >= 0)
+		close(at->fd);
 	if (at->has_file && !at->is_lent)
 		unlink(at->name);
 }
@@ -286,21 +287,31 @@ static void take_rest(struct acceptor *a, int error)
 	loop_timer_start(a->net->loop, &a->rest, REST_TIME, 0, on_rested);
 }
 
-/* False: there is nobody more, for now. */
-static bool accept_one(struct acceptor *a)
+/* -1: errno says why nobody comes. */
+static int accept_client(int listening_fd, struct conn_addr *peer)
 {
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
+	int fd =
+	    FAILPOINT_FAILS(accept_full, EMFILE) || FAILPOINT_FAILS(accept_gone, ECONNABORTED)
+		? -1
+		: accept4(listening_fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd >= 0)
+		conn_addr_set(peer, (struct sockaddr *)&ss);
+	return fd;
+}
+
+/* False: there is nobody more, for now. */
+static bool accept_one(struct acceptor *a)
+{
 	struct conn_addr peer;
-	int fd = FAILPOINT_FAILS(accept_full, EMFILE) || FAILPOINT_FAILS(accept_gone, ECONNABORTED)
-		     ? -1
-		     : accept4(a->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int fd = accept_client(a->fd, &peer);
 
 	if (fd >= 0) {
 		if (a->resting)
 			log_info("connections are accepted again");
 		a->resting = false;
-		conn_addr_set(&peer, (struct sockaddr *)&ss);
 		a->fn(a->arg, fd, &peer);
 		return true;
 	}
@@ -319,6 +330,39 @@ static void on_readable(struct loop_io *io, int ready)
 	for (int i = 0; i < ACCEPT_PER_TURN && loop_io_wanted(io) && accept_one(a); i++)
 		;
 	net_flush(net);
+}
+
+/* Nothing but the end of its queue, or the want of a descriptor, leaves anybody behind. */
+static void take_all(int listening_fd, accept_fn *fn, void *arg)
+{
+	struct conn_addr peer;
+	int fd;
+
+	do {
+		fd = accept_client(listening_fd, &peer);
+		if (fd >= 0)
+			fn(arg, fd, &peer);
+	} while (fd >= 0 || is_of_one_client(errno));
+	if (errno != EAGAIN && errno != EWOULDBLOCK)
+		log_error("who waits for us is not taken in any more: %s", strerror(errno));
+}
+
+bool listener_is_unix(const struct listener *l)
+{
+	return *l->name == '/' || *l->name == '@';
+}
+
+void listeners_close_tcp(struct listeners *l, accept_fn *fn, void *arg)
+{
+	for (unsigned i = 0; i < l->n; i++) {
+		struct listener *at = &l->at[i];
+
+		if (at->fd < 0 || listener_is_unix(at))
+			continue;
+		take_all(at->fd, fn, arg);
+		close(at->fd);
+		at->fd = -1;
+	}
 }
 
 void listener_watch(struct acceptor *a, struct net *net, int fd, accept_fn *fn, void *arg)

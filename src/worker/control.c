@@ -394,10 +394,26 @@ static void look_again(struct control *c)
 	loop_timer_start(c->loop, &c->quiet, QUIET_PERIOD, 0, on_quiet);
 }
 
-static void begin_waiting(struct control *c)
+static void visit_drain(struct worker *w, void *slot PGT_UNUSED, void *arg PGT_UNUSED)
 {
-	post_to_all(c, deliver_accept, false);
-	look_again(c);
+	worker_drain(w);
+}
+
+static void on_last_comer(void *arg, int fd, const struct conn_addr *peer)
+{
+	struct control *c = arg;
+
+	worker_take_in(&c->workers[(unsigned)fd % c->nworkers], fd, peer);
+}
+
+/* Who has connected before that is served, as one who was there; who comes later is refused by the
+ * system, or goes to another process that listens on the same address. */
+static void on_drained(struct control *c, void **slots PGT_UNUSED, unsigned n PGT_UNUSED,
+		       void *arg PGT_UNUSED)
+{
+	listeners_close_tcp(&c->listeners, on_last_comer, c);
+	if (c->shutdown != SHUTDOWN_NOW)
+		look_again(c);
 }
 
 void control_shutdown(struct control *c, enum shutdown_mode mode)
@@ -419,7 +435,7 @@ void control_shutdown(struct control *c, enum shutdown_mode mode)
 	if (before == SHUTDOWN_NOT) {
 		c->options.hooks->tell(CONTROL_STOPS);
 		if (c->shutdown != SHUTDOWN_NOW)
-			begin_waiting(c);
+			control_gather(c, sizeof(char), visit_drain, on_drained, NULL);
 	}
 	end_if_told(c);
 }
@@ -434,7 +450,8 @@ void control_hand_over(struct control *c, bool on)
 	listeners_lend(&c->listeners, on);
 	if (on && c->shutdown == SHUTDOWN_NOT) {
 		c->shutdown = SHUTDOWN_TAKEN_OVER;
-		begin_waiting(c);
+		post_to_all(c, deliver_accept, false);
+		look_again(c);
 		post_to_all(c, deliver_give_away, true);
 	} else if (!on && c->shutdown == SHUTDOWN_TAKEN_OVER) {
 		c->shutdown = SHUTDOWN_NOT;

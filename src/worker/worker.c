@@ -555,9 +555,8 @@ static bool enter(struct client *c, struct err *e)
 	return ok;
 }
 
-static void on_accept(void *arg, int fd, const struct conn_addr *peer)
+static void take_in(struct worker *w, int fd, const struct conn_addr *peer, bool is_late)
 {
-	struct worker *w = arg;
 	const struct settings *set = &w->setup.config->global;
 	struct sock_options options = { .keepalive = set->tcp_keepalive,
 					.keep_idle_s = set->tcp_keepidle,
@@ -571,6 +570,8 @@ static void on_accept(void *arg, int fd, const struct conn_addr *peer)
 	if (!sock_apply(fd, &options, &e))
 		log_warning("connection of a client: %s", e.text);
 	c = client_new(&w->host, fd, peer);
+	if (is_late)
+		client_came_late(c);
 	/* Those who try leave descriptors for servers and for those who are in. */
 	if (c->stranger == STRANGER_LET_TRY)
 		return;
@@ -582,17 +583,65 @@ static void on_accept(void *arg, int fd, const struct conn_addr *peer)
 	net_flush(&w->net);
 }
 
-void worker_accept(struct worker *w, bool on)
+static void on_accept(void *arg, int fd, const struct conn_addr *peer)
+{
+	struct worker *w = arg;
+
+	take_in(w, fd, peer, w->drains);
+}
+
+static void watch_all(struct worker *w)
 {
 	const struct listeners *listeners = &w->control->listeners;
 
+	for (unsigned i = 0; i < listeners->n; i++)
+		if (!w->drains || listener_is_unix(&listeners->at[i]))
+			listener_watch(&w->acceptors[w->nacceptors++], &w->net, listeners->at[i].fd,
+				       on_accept, w);
+}
+
+void worker_accept(struct worker *w, bool on)
+{
 	while (!on && w->nacceptors)
 		listener_unwatch(&w->acceptors[--w->nacceptors]);
-	while (on && w->nacceptors < listeners->n) {
-		listener_watch(&w->acceptors[w->nacceptors], &w->net,
-			       listeners->at[w->nacceptors].fd, on_accept, w);
-		w->nacceptors++;
-	}
+	if (on && !w->nacceptors)
+		watch_all(w);
+}
+
+void worker_drain(struct worker *w)
+{
+	bool accepts = w->nacceptors > 0;
+
+	worker_accept(w, false);
+	w->drains = true;
+	worker_accept(w, accepts);
+}
+
+/* To the worker that takes it in. */
+struct newcomer {
+	struct mail mail;
+	int fd;
+	struct conn_addr peer;
+};
+
+static void deliver_newcomer(struct mail *mail, void *receiver)
+{
+	struct newcomer *n = container_of(mail, struct newcomer, mail);
+	struct worker *w = receiver;
+
+	if (w->is_over)
+		close(n->fd);
+	else
+		take_in(w, n->fd, &n->peer, false);
+	free(n);
+}
+
+void worker_take_in(struct worker *w, int fd, const struct conn_addr *peer)
+{
+	struct newcomer *n = xnew(struct newcomer);
+
+	*n = (struct newcomer){ .fd = fd, .peer = *peer };
+	worker_post(w, &n->mail, deliver_newcomer);
 }
 
 void worker_suspend(struct worker *w, bool on)

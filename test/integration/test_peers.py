@@ -3,6 +3,7 @@
 # test_peers.py - several processes behind one address: a cancel request finds its own (I7).
 import contextlib
 import random
+import signal
 import socket
 import threading
 
@@ -11,6 +12,7 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from machine import listened_at
 from rig import backends, log_in, shop, sqlstate, wait_backends
 from turnstile import Turnstile
 from waiting import wait_until
@@ -339,3 +341,16 @@ def test_a_number_that_has_no_room_is_refused(turnstile):
     with pytest.raises(psycopg.Error, match="RELOAD failed"):
         t.reload({"pgturnstile": {"peer_id": 65536}})
     t.wait_log("peer_id: must be a number from 0 to 65535")
+
+
+def test_i7_a_cancel_reaches_one_that_waits_for_its_last_clients(primary):
+    """It takes no more clients, and its peers still reach it."""
+    with fleet(primary) as (one, two), log_in(one) as client:
+        client.send(SLEEP)
+        wait_backends(primary, 1, SLEEPS)
+        one.signal(signal.SIGTERM)
+        wait_until(lambda: len(listened_at(one.port)) == 2, 30)  # of four
+        assert ask(two, client.pid, client.key) == []
+        assert sqlstate(client.until("Z")) == "57014"
+        client.close()
+        assert one.wait_exit() == 0

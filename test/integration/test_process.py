@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 from pathlib import Path
 
 import psycopg
@@ -19,9 +20,10 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
-from machine import SERVICE_USER, Port, listens, scratch_dir, spawn
-from rig import log_in, shop
-from turnstile import SANITIZER_OPTIONS, Turnstile, built_binary
+from machine import SERVICE_USER, Port, listened_at, listens, scratch_dir, spawn
+from rig import log_in, shop, sqlstate, wait_backends
+from turnstile import (ADMIN_PASSWORD, ADMIN_USER, SANITIZER_OPTIONS, Turnstile,
+                       built_binary)
 from waiting import wait_until
 
 
@@ -222,10 +224,115 @@ def test_sigterm_waits_for_clients(primary, turnstile):
     t = turnstile(shop(primary))
     with log_in(t) as client:
         t.signal(signal.SIGTERM)
-        wait_until(lambda: refuses(t.port) or t.log_contains("waiting until the last client"))
+        wait_until(lambda: refuses(t.port))
         assert client.rows("SELECT 1") == [("1",)]
         assert t.is_running()
     assert t.wait_exit() == 0
+
+
+@pytest.mark.tsan
+def test_i3_who_has_connected_before_sigterm_is_served(primary, turnstile):
+    """In the kernel's queue, or anywhere behind it; it would not be there before it sends, if told to defer."""
+    t = turnstile(shop(primary, {"tcp_defer_accept": 0}))
+    with contextlib.ExitStack() as stack:
+        t.signal(signal.SIGSTOP)
+        early = [stack.enter_context(raw.RawClient(t.port)) for _ in range(20)]
+        t.signal(signal.SIGTERM)
+        t.signal(signal.SIGCONT)
+        for client in early:
+            client.login(APP_USER, APP_DATABASE, APP_PASSWORD)
+            assert client.rows("SELECT 2") == [("2",)]
+        assert refuses(t.port)
+    assert t.wait_exit() == 0
+
+
+def test_who_comes_late_by_the_unix_socket_may_look_and_cancel(primary, turnstile):
+    t = turnstile(shop(primary))
+    by_unix = {"host": str(t.dir), "port": t.port, "autocommit": True}
+    with log_in(t) as client:
+        t.signal(signal.SIGTERM)
+        wait_until(lambda: refuses(t.port))
+        with pytest.raises(psycopg.OperationalError, match="the pooler is shutting down"):
+            psycopg.connect(**by_unix, dbname=APP_DATABASE, user=APP_USER, password=APP_PASSWORD)
+        with psycopg.connect(**by_unix, dbname="pgturnstile", user=ADMIN_USER,
+                             password=ADMIN_PASSWORD) as console:
+            assert console.execute("SHOW CLIENTS").fetchall()
+        client.send(raw.query("SELECT pg_sleep(600)"))
+        wait_backends(primary, 1, "query LIKE '%pg_sleep(600)%' AND state = 'active'")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(t.dir / f".s.PGSQL.{t.port}"))
+            sock.sendall(raw.cancel_request(client.pid, client.key))
+            assert sock.recv(1) == b""
+        assert sqlstate(client.until("Z")) == "57014"
+    assert t.wait_exit() == 0
+
+
+@contextlib.contextmanager
+def coming_and_going(t, threads=3):
+    """Clients that log in, ask and leave: how often so far, and what has gone wrong."""
+    stop, logins, failures = threading.Event(), [], []
+
+    def come_and_go():
+        while not stop.is_set():
+            try:
+                with log_in(t, timeout=60) as client:
+                    assert client.rows("SELECT 2") == [("2",)]
+                logins.append(1)
+            except Exception as e:  # pylint: disable=broad-except
+                failures.append(repr(e))
+
+    crowd = [threading.Thread(target=come_and_go) for _ in range(threads)]
+    for thread in crowd:
+        thread.start()
+    try:
+        yield logins, failures
+    finally:
+        stop.set()
+        for thread in crowd:
+            thread.join()
+
+
+@contextlib.contextmanager
+def beside(t):
+    """Another process at the same port."""
+    u = Turnstile(t.config, {APP_USER: APP_PASSWORD})
+    try:
+        u.port = t.port
+        u.config["pgturnstile"].update(listen_port=t.port, unix_socket_dir=u.dir)
+        u.write()
+        u.start()
+        u.wait_log("is ready")
+        yield u
+    finally:
+        u.remove()
+
+
+def test_i3_a_rolling_restart_with_so_reuseport_is_nobody_s_event(primary):
+    with wrapped(shop(primary, {"so_reuseport": 1})) as old, log_in(old) as stays, \
+            coming_and_going(old) as (logins, failures):
+
+        def go_on():
+            before = len(logins)
+            wait_until(lambda: len(logins) > before + 20 or failures, 60)
+            assert not failures
+
+        stays.query("BEGIN")
+        go_on()
+        with beside(old) as new:
+            old.signal(signal.SIGTERM)
+            wait_until(lambda: len(listened_at(old.port)) == 1, 30)
+            go_on()
+            served = old.log_contains(r"\blogin\n")
+            go_on()
+            # Whoever comes comes to the new one, and who was there goes on.
+            assert old.log_contains(r"\blogin\n") == served
+            assert stays.rows("SELECT 2") == [("2",)]
+            assert raw.kinds(stays.query("COMMIT")) == "CZ"
+            assert old.is_running()
+            stays.close()
+            assert old.wait_exit() == 0
+            go_on()
+            assert new.log_contains(r"\blogin\n") > 20
 
 
 def test_second_sigterm_ends_at_once(primary, turnstile):
