@@ -143,6 +143,7 @@ struct usual_replica {
 	uint64_t era;      /* the sql_classifier_era() that knows what reads */
 	uint64_t covers;   /* it has what is written behind a fence below this … */
 	int64_t process;   /* … as long as it is this process; 0: no matter */
+	size_t longest;    /* request that goes there without another look: rescue_max_size */
 };
 
 struct group {
@@ -197,6 +198,8 @@ struct group {
 	unsigned isolation_defaults; /* … as long as this is the number of their defaults */
 	bool minds_isolation;        /* a transaction of it has been READ ONLY on a replica */
 	bool reads_by_default;       /* sessions begin with default_transaction_read_only there */
+	bool is_serializable;        /* a replica has said that sessions begin so … */
+	unsigned serializable_since; /* … as long as this is the number of their defaults */
 	bool gone; /* its database or tenant left the config: closes when its clients do */
 };
 

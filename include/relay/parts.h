@@ -349,6 +349,10 @@ bool gate_statement_is_read(struct client *c, struct statement *st);
 bool gate_has_proof(struct client *c, const struct statement *st);
 /* A replica has refused it as a write: none of its shape goes there any more. */
 void gate_remember_write(struct client *c, struct slice text);
+/* The session's settings are others: whether its transactions are SERIALIZABLE. */
+void gate_note_isolation(struct client *c);
+/* A replica has refused one for that, which the session itself may not have asked for. */
+void gate_learn_isolation(struct client *c);
 /* The pool for a transaction that starts with this text.  NULL: the client waits for a replica that
  * has what it has written, and is asked again (fence_wait). */
 struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts);
@@ -685,6 +689,7 @@ bool session_is_role(const char *name);
 bool session_has_role(const struct param_set *set);
 /* What a transaction is that says nothing of it. */
 #define PARAM_READ_ONLY "default_transaction_read_only"
+#define PARAM_ISOLATION "default_transaction_isolation"
 /* Whether the session itself has set that … */
 bool session_says_read_only(const struct client *c);
 /* … or began with it, as far as is known.  Which of them begin so may be another matter by now: a

@@ -21,6 +21,16 @@ struct frame;
 /* The request at hand is about to go to the client's server, which is a replica's: keeps it, if it
  * could be asked again.  len: up to its end, where that is known; 0: it is looked for. */
 void rescue_keep(struct client *c, size_t len);
+/* Whether the request that the input begins with is short enough to be kept.  What is not has no
+ * business on a replica, whose errors would be its client's; unless nothing is to be kept at all.
+ */
+bool rescue_is_short(const struct client *c); /* for what follows only */
+static inline bool rescue_has_room(const struct client *c)
+{
+	size_t max = c->group->set.rescue_max_size;
+
+	return !max || conn_input(&c->conn).n <= max || rescue_is_short(c);
+}
 /* Whether the end of the batch that has begun to come is waited for, so that it can be kept: in a
  * READ ONLY transaction in which nothing has run. */
 bool rescue_lacks_end(const struct client *c);
@@ -37,9 +47,9 @@ static inline void rescue_forget(struct server *s)
 	if (s->asked_begin || s->asked_known)
 		rescue_unref(s);
 }
-/* It has been answered, or begun to be, with a BEGIN ahead of it.  One behind which nothing has run
- * can still be taken back. */
-void rescue_answered(struct server *s);
+/* It has been answered with a BEGIN ahead of it, or begun to be.  One behind which nothing has run
+ * can still be taken back; what fails in the middle of its answer is learnt from. */
+void rescue_answered(struct server *s); /* for what follows only */
 
 /* Around what the server says. */
 static inline void rescue_before_answers(struct server *s)
@@ -51,7 +61,7 @@ static inline void rescue_behind_answers(struct server *s)
 {
 	if (!s->may_rescue || conn_unsent(&s->client->conn) <= s->answer_at)
 		return;
-	if (s->asked_begin)
+	if (s->replies.n || s->asked_begin || s->asked_known)
 		rescue_answered(s);
 	else
 		rescue_forget(s);

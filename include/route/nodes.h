@@ -135,7 +135,9 @@ bool node_set_matches(const struct node_set *set, const struct node_conf *nodes,
 /* The catalog with a reference for the caller, or NULL: it was not read, or something has been
  * defined since. */
 const struct sql_catalog *node_set_catalog(struct node_set *set);
-/* Takes the reference.  It was read when there had been so many definitions. */
+/* Takes the reference.  It was read when there had been so many definitions.  One that says the
+ * same as that before, between which nothing was defined, is that: what was proven, or found to be
+ * wrong (sql/classify.h), stays so.  Control thread. */
 void node_set_publish_catalog(struct node_set *set, const struct sql_catalog *catalog,
 			      unsigned definitions);
 /* Something has been defined: what is known of the catalog is not to be relied on. */

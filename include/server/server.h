@@ -188,6 +188,7 @@ struct server {
 	uint64_t answered;         /* … and the bytes of its answer */
 	char *kept_text;           /* of its client's last statement, if it is kept, … */
 	uint64_t kept_in;          /* … and the batch that it is in */
+	uint64_t asked_in;         /* the batch of .asked, when it has begun to be answered */
 	struct query_ref ran;      /* the shape of what ran last, if its cost is counted */
 	struct query_ref last_ran; /* … after that */
 	uint32_t tainted;          /* of the relay: what would reach the next client */

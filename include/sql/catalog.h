@@ -68,6 +68,9 @@ void sql_catalog_decide(struct sql_catalog *c, struct slice name, bool is_volati
 const struct sql_catalog *sql_catalog_ref(const struct sql_catalog *c);
 void sql_catalog_unref(const struct sql_catalog *c);
 
+/* Whether they say the same of the same names; NULL says nothing. */
+bool sql_catalog_is_same(const struct sql_catalog *a, const struct sql_catalog *b);
+
 /* Different for every catalog that this process ever had; 0 for NULL. */
 uint64_t sql_catalog_id(const struct sql_catalog *c);
 

@@ -21,9 +21,7 @@
 
 /* How many transactions in turn a client may begin behind such a COMMIT while others wait for a
  * server. */
-#define RUN_MAX   16
-
-#define ISOLATION "default_transaction_isolation"
+#define RUN_MAX 16
 
 /* ---- which transactions ------------------------------------------------------------------------
  */
@@ -61,7 +59,7 @@ void early_look_at_bind(struct client *c, const struct statement *st)
 static bool is_read_committed(const struct server *s)
 {
 	return s->isolation == ISOLATION_READ_COMMITTED &&
-	       !param_set_get(s->applied, SLICE(ISOLATION));
+	       !param_set_get(s->applied, SLICE(PARAM_ISOLATION));
 }
 
 /* Nothing is under way on the server, and nothing of the session is left there. */
@@ -153,7 +151,7 @@ bool early_lacks_isolation(const struct client *c)
 
 	return s->isolation == ISOLATION_UNKNOWN &&
 	       c->group->set.pool_mode == POOL_MODE_TRANSACTION && !c->group->replication &&
-	       !param_set_get(s->applied, SLICE(ISOLATION));
+	       !param_set_get(s->applied, SLICE(PARAM_ISOLATION));
 }
 
 static void on_another(struct server *s, void *arg PGT_UNUSED,
@@ -186,7 +184,7 @@ void early_ask(struct server *s)
 
 	s->isolation = ISOLATION_READ_COMMITTED;
 	server_ask(s,
-		   "SELECT 1 WHERE pg_catalog.current_setting('" ISOLATION
+		   "SELECT 1 WHERE pg_catalog.current_setting('" PARAM_ISOLATION
 		   "') OPERATOR(pg_catalog.<>) 'read committed'",
 		   &q);
 }

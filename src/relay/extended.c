@@ -91,7 +91,8 @@ static enum step start_batch(struct client *c, const struct frame *f, struct sta
 	c->batch_is_plain = c->batch_has_parsed = false;
 	if (c->server || !c->chosen)
 		fence_begin_batch(c);
-	if (lone && !c->server && !c->chosen && !c->begin)
+	if (lone && !c->server && !c->chosen && !c->begin &&
+	    conn_input(&c->conn).n <= c->group->usual.longest)
 		c->chosen = gate_choose_usual(c, lone->proven);
 	if (admit_is_gated(c))
 		gate_begin(c);

@@ -10,6 +10,7 @@
 #include "relay/parts.h"
 #include "relay/pins.h"
 #include "relay/reason.h"
+#include "relay/rescue.h"
 #include "relay/statement.h"
 #include "route/nodes.h"
 #include "sql/classify.h"
@@ -18,6 +19,7 @@
 #include "sql/shape.h"
 #include "sql/stream_guard.h"
 #include "sql/timeout.h"
+#include "wire/frame.h"
 #include "wire/read.h"
 #include "wire/write.h"
 
@@ -712,18 +714,56 @@ static void note_usual(const struct client *c, struct pool *replica, unsigned st
 	struct group *group = c->group;
 	uint64_t era = era_of(c);
 
-	if (!wish->is_only || group->config->nlanes || is_observed(c) || !era)
+	size_t longest = group->set.rescue_max_size ? group->set.rescue_max_size : SIZE_MAX;
+
+	/* Of a text its length is not looked at again. */
+	if (!wish->is_only || group->config->nlanes || is_observed(c) || !era ||
+	    longest < FRAME_HEADER_LEN + SQL_SHAPE_MAX + 1)
 		return;
 	group->usual =
 	    (struct usual_replica){ .pool = replica,
 				    .standing = standing,
 				    .era = era,
 				    .covers = wish->is_fenced ? wish->covers : UINT64_MAX,
-				    .process = wish->process };
+				    .process = wish->process,
+				    .longest = longest };
+}
+
+static bool begins_serializable(const struct group *group)
+{
+	return group->is_serializable && group->serializable_since == supply_defaults(group);
+}
+
+void gate_note_isolation(struct client *c)
+{
+	const char *said = param_set_get(c->wanted, SLICE(PARAM_ISOLATION));
+
+	c->is_serializable =
+	    said ? !strcasecmp(said, "serializable") : begins_serializable(c->group);
+}
+
+void gate_learn_isolation(struct client *c)
+{
+	struct group *group = c->group;
+
+	if (!param_set_get(c->wanted, SLICE(PARAM_ISOLATION))) {
+		group->is_serializable = true;
+		group->serializable_since = supply_defaults(group);
+	}
+	LIST_FOREACH (at, &group->clients)
+		gate_note_isolation(container_of(at, struct client, link));
+}
+
+/* What would fail on any replica, or could not be asked again when it does (I3). */
+static bool is_for_primary_alone(struct client *c)
+{
+	if (c->is_serializable)
+		gate_note_isolation(c); /* what sessions begin with may be another matter by now */
+	return c->was_rescued || c->is_serializable || c->rare->listening || !rescue_has_room(c);
 }
 
 /* NULL: none will do. */
-static struct pool *find_replica(const struct client *c, struct node_wish *wish)
+static struct pool *find_replica(struct client *c, struct node_wish *wish)
 {
 	unsigned standing = node_set_standing(c->group->nodes);
 	struct pool *pool;
@@ -731,7 +771,7 @@ static struct pool *find_replica(const struct client *c, struct node_wish *wish)
 
 	fence_wish(c, wish);
 	replica = node_set_replica(c->group->nodes, wish);
-	pool = replica < 0 || c->was_rescued ? NULL : lane_pool(c, (unsigned)replica);
+	pool = replica < 0 || is_for_primary_alone(c) ? NULL : lane_pool(c, (unsigned)replica);
 	if (pool && (!c->group->usual.pool || c->group->usual.standing != standing))
 		note_usual(c, pool, standing, wish);
 	/* One that has just failed to connect is not asked again at once. */
@@ -901,7 +941,8 @@ struct pool *gate_choose_usual(struct client *c, uint64_t proven)
 
 	if (!usual->pool || proven != usual->era ||
 	    node_set_standing(c->group->nodes) != usual->standing || c->was_rescued ||
-	    c->admission || fence_of(c) >= usual->covers || relay_now(c) < usual->pool->retry_at)
+	    c->is_serializable || c->admission || fence_of(c) >= usual->covers ||
+	    relay_now(c) < usual->pool->retry_at)
 		return NULL;
 	c->reads = READS_PROVEN;
 	c->is_routed = true;

@@ -223,6 +223,7 @@ void move_settle_in(struct client *c)
 	struct err e;
 
 	read_params(&c->wanted, c->group, p->wanted);
+	gate_note_isolation(c);
 	read_params(&c->told, c->group, p->told);
 	if (!choose_again(c, p->session_id, &e)) {
 		client_close(c, &e, e.text);

@@ -21,10 +21,9 @@
 #include "relay/named.h"
 #include "relay/parts.h"
 #include "relay/pins.h"
+#include "relay/rescue.h"
 #include "relay/statement.h"
 #include "sql/stream_guard.h"
-
-#define ISOLATION_DEFAULT "default_transaction_isolation"
 
 /* What is known of a request. */
 struct asked {
@@ -85,7 +84,7 @@ static bool is_read_committed(const struct client *c, const struct statement *be
 
 	return group->isolation == ISOLATION_READ_COMMITTED &&
 	       group->isolation_defaults == supply_defaults(group) &&
-	       !param_set_get(c->wanted, SLICE(ISOLATION_DEFAULT)) &&
+	       !param_set_get(c->wanted, SLICE(PARAM_ISOLATION)) &&
 	       !sql_spells(statement_text(begin), SLICE("isolation"));
 }
 
@@ -233,12 +232,17 @@ static bool look(struct client *c, const struct asked *asked)
 	return !asked->is_plain || !may_begin(c) || begin_reading(c);
 }
 
+/* It could not be asked again if a replica refused it. */
+static const struct asked too_long = { .is_primarys = true };
+
 bool promote_query(struct client *c, struct slice text, const struct sql_facts *facts)
 {
 	struct asked asked;
 
 	if (c->rare->begun && is_end(facts))
 		return true;
+	if (!rescue_has_room(c))
+		return look(c, &too_long);
 	asked.is_plain = promote_is_plain(c, text, facts);
 	asked.is_primarys = !asked.is_plain && promote_is_primarys(c, text, facts);
 	return look(c, &asked);
@@ -248,7 +252,7 @@ bool promote_batch(struct client *c, const struct batch_view *view)
 {
 	const struct asked asked = { view->is_plain, view->is_primarys };
 
-	return look(c, &asked);
+	return look(c, rescue_has_room(c) ? &asked : &too_long);
 }
 
 void promote_unseen(struct client *c, bool is_primarys)

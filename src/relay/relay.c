@@ -170,6 +170,7 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 	client_lend_secret(c, group);
 	c->base = session_wanted(id, group);
 	c->wanted = param_set_ref(c->base);
+	gate_note_isolation(c);
 	if (client_passport(c)) {
 		move_settle_in(c);
 		return true;

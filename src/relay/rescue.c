@@ -23,7 +23,8 @@
 enum cause {
 	CAUSE_NONE,
 	CAUSE_WRITE,    /* it writes */
-	CAUSE_RECOVERY, /* it cannot be run as long as a server recovers */
+	CAUSE_RECOVERY, /* it cannot be run as long as a server recovers … */
+	CAUSE_SESSION,  /* … nor can anything of its session */
 	CAUSE_CONFLICT, /* what it reads was taken away by recovery */
 	CAUSE_LOST,     /* the server has gone away, or is about to */
 	CAUSE_KNOWN,    /* an unnamed statement was one that the server had: repeat.c */
@@ -168,13 +169,26 @@ static bool takes_snapshot(const struct client *c, struct slice asked)
 	return false;
 }
 
+/* An error that comes now is its client's.  What it was about is to be known then. */
+static void keep_to_learn(struct server *s)
+{
+	s->may_rescue = s->asked_parsed = false;
+	s->asked_in = s->batch;
+	rescue_unref(s);
+}
+
 void rescue_answered(struct server *s)
 {
 	struct client *c = s->client;
 	struct slice asked = buf_peek(&s->asked);
 
-	if (s->asks_primary || c->rare->begun || c->whose || !only_prepares(asked)) {
-		if (!s->asks_primary)
+	if (!s->asked_begin && !s->asks_primary && s->replies.n) {
+		keep_to_learn(s);
+		return;
+	}
+	if (!s->asked_begin || s->asks_primary || c->rare->begun || c->whose ||
+	    !only_prepares(asked)) {
+		if (s->asked_begin && !s->asks_primary)
 			promote_answered(c, s->asked_begin);
 		rescue_forget(s);
 		return;
@@ -204,6 +218,13 @@ static size_t len_to_keep(const struct client *c, struct slice in, size_t len)
 	size_t n = !is_rescuable(c) ? 0 : len ? len : request_len(in);
 
 	return c->server->asks_primary && n < in.n ? 0 : n;
+}
+
+bool rescue_is_short(const struct client *c)
+{
+	size_t len = request_len(conn_input(&c->conn));
+
+	return len && len <= c->group->set.rescue_max_size;
 }
 
 bool rescue_lacks_end(const struct client *c)
@@ -247,9 +268,8 @@ static bool has_word(struct slice text, struct slice word)
 static bool is_about_recovery(const struct report *report)
 {
 	static const char *const routines[] = {
-		"get_relation_info",                  /* an unlogged or temporary table */
-		"LockAcquireExtended",                /* LOCK TABLE */
-		"GetSerializableTransactionSnapshot", /* SERIALIZABLE */
+		"get_relation_info",   /* an unlogged or temporary table */
+		"LockAcquireExtended", /* LOCK TABLE */
 	};
 
 	if (has_word(report->message, SLICE("recovery")) ||
@@ -280,6 +300,9 @@ static enum cause cause_of(const struct report *report)
 		return CAUSE_LOST;
 	if (is_state(report, "25006"))
 		return CAUSE_WRITE;
+	/* Whatever it is, in a session whose transactions are SERIALIZABLE by default. */
+	if (slice_is_equal(report->routine, SLICE("GetSerializableTransactionSnapshot")))
+		return CAUSE_SESSION;
 	if ((is_state(report, "0A000") || is_state(report, "55000") || is_state(report, "XX000")) &&
 	    is_about_recovery(report))
 		return CAUSE_RECOVERY;
@@ -315,15 +338,17 @@ static bool is_about_known(const struct server *s, const struct report *report)
 	return true;
 }
 
-/* How many answers to messages of a kind the client is still owed. */
+/* How many answers to messages of a kind the client is still owed of its request. */
 static uint32_t count_owed(const struct replies *q, uint8_t kind)
 {
+	bool ends = false;
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < q->n; i++) {
+	for (uint32_t i = 0; i < q->n && !ends; i++) {
 		const struct reply *r = replies_at(q, i);
 
 		n += r->kind == kind && r->way != REPLY_SWALLOW;
+		ends = reply_ends_cycle(r) && r->way != REPLY_SWALLOW;
 	}
 	return n;
 }
@@ -358,8 +383,7 @@ static void learn_from_batch(const struct server *s, struct slice in)
 		gate_remember_write(s->client, statement_text(st));
 }
 
-/* Its shape is the primary's from now on. */
-static void learn(const struct server *s, struct slice asked)
+static void learn_statement(const struct server *s, struct slice asked)
 {
 	const struct reply *head = replies_head(&s->replies);
 	struct frame f;
@@ -370,6 +394,15 @@ static void learn(const struct server *s, struct slice asked)
 		learn_from_batch(s, asked);
 	else if (next_frame(&asked, &f) && f.type == MSG_QUERY)
 		gate_remember_write(s->client, first_name(&f));
+}
+
+/* Its shape, or all that its session asks, is the primary's from now on. */
+static void learn(const struct server *s, struct slice asked, enum cause cause)
+{
+	if (cause == CAUSE_SESSION)
+		gate_learn_isolation(s->client);
+	else if (cause == CAUSE_WRITE || cause == CAUSE_RECOVERY)
+		learn_statement(s, asked);
 }
 
 /* ---- asking it again ----------------------------------------------------------------------------
@@ -409,7 +442,7 @@ static void forget_names(struct client *c, struct slice asked, uint32_t n)
 static void count(struct counters *counters, enum cause cause)
 {
 	counters->rescued_write_count += cause == CAUSE_WRITE;
-	counters->rescued_recovery_count += cause == CAUSE_RECOVERY;
+	counters->rescued_recovery_count += cause == CAUSE_RECOVERY || cause == CAUSE_SESSION;
 	counters->rescued_conflict_count += cause == CAUSE_CONFLICT;
 	counters->rescued_lost_count += cause == CAUSE_LOST;
 	counters->auto_again_count += cause == CAUSE_KNOWN;
@@ -429,8 +462,7 @@ static void ask_again(struct server *s, enum cause cause)
 	count(&c->group->counters, cause);
 	if (cause == CAUSE_KNOWN)
 		repeat_has_failed(s->asked_known);
-	if (cause == CAUSE_WRITE || cause == CAUSE_RECOVERY)
-		learn(s, buf_peek(&asked));
+	learn(s, handled, cause);
 	s->asked = (struct buf){ 0 };
 	s->asked_begin = NULL;
 	if (begun)
@@ -547,12 +579,20 @@ static bool take_back_begin(struct server *s)
 	return true;
 }
 
+/* Whether what has failed is what is kept, answered in part or not. */
+static bool is_of_asked(const struct server *s)
+{
+	return s->may_rescue || (buf_len(&s->asked) && s->asked_in == s->batch);
+}
+
 static bool rescue(struct server *s, enum cause cause)
 {
 	if (cause == CAUSE_LOST && (promote_on_lost(s) || take_back_begin(s)))
 		return true;
 	if (!can_ask_again(s)) {
 		s->client->group->counters.unrescued_count += cause != CAUSE_KNOWN;
+		if (is_of_asked(s))
+			learn(s, buf_peek(&s->asked), cause);
 		return false;
 	}
 	ask_again(s, cause);

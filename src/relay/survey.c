@@ -313,6 +313,7 @@ static void conclude(struct client *c, struct server *s, const struct survey *su
 	if (asked & (TOUCHED_NAMED | TOUCHED_SETTINGS))
 		pins_said(c, !(asked & TOUCHED_SETTINGS));
 	param_set_assign(&c->wanted, wanted);
+	gate_note_isolation(c);
 	c->env_known = false;
 	param_set_unref(wanted);
 }

@@ -151,10 +151,13 @@ const struct sql_catalog *node_set_catalog(struct node_set *set)
 void node_set_publish_catalog(struct node_set *set, const struct sql_catalog *catalog,
 			      unsigned definitions)
 {
-	const struct sql_catalog *old;
+	const struct sql_catalog *old = set->catalog;
 
+	if (set->judged == definitions && sql_catalog_is_same(old, catalog)) {
+		sql_catalog_unref(catalog);
+		return;
+	}
 	pthread_mutex_lock(&set->lock);
-	old = set->catalog;
 	set->catalog = catalog;
 	set->judged = definitions;
 	pthread_mutex_unlock(&set->lock);

@@ -310,6 +310,58 @@ void sql_catalog_unref(const struct sql_catalog *c)
 	free(own);
 }
 
+static bool has_entry(const struct hmap *map, const struct entry *e)
+{
+	const struct entry *other = entry_find(map, e->schema, e->name);
+
+	return other && other->is_unsafe == e->is_unsafe;
+}
+
+static bool has_same_entries(const struct hmap *a, const struct hmap *b)
+{
+	if (a->count != b->count)
+		return false;
+	for (struct hlink *l = hmap_walk(a, NULL); l; l = hmap_walk(a, l))
+		if (!has_entry(b, (struct entry *)l))
+			return false;
+	return true;
+}
+
+static bool has_behind(const struct hmap *map, const struct behind *behind)
+{
+	for (struct hlink *l = hmap_first(map, behind->link.hash); l; l = hmap_next(l)) {
+		const struct behind *other = (struct behind *)l;
+
+		if (slice_is_equal(other->name, behind->name) &&
+		    slice_is_equal(other->schema, behind->schema) &&
+		    slice_is_equal(other->function, behind->function))
+			return true;
+	}
+	return false;
+}
+
+/* None is there twice: a query has told them. */
+static bool has_same_behind(const struct hmap *a, const struct hmap *b)
+{
+	if (a->count != b->count)
+		return false;
+	for (struct hlink *l = hmap_walk(a, NULL); l; l = hmap_walk(a, l))
+		if (!has_behind(b, (struct behind *)l))
+			return false;
+	return true;
+}
+
+bool sql_catalog_is_same(const struct sql_catalog *a, const struct sql_catalog *b)
+{
+	if (!a || !b)
+		return a == b;
+	for (size_t i = 0; i < SQL_NBEHINDS; i++)
+		if (!has_same_behind(&a->behind[i], &b->behind[i]))
+			return false;
+	return has_same_entries(&a->functions, &b->functions) &&
+	       has_same_entries(&a->relations, &b->relations);
+}
+
 uint64_t sql_catalog_id(const struct sql_catalog *c)
 {
 	return c ? c->id : 0;

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 import raw
-from conftest import APP_DATABASE, APP_USER
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import clients, log_in, made_on_both, shop, wait_nodes
 from tenancy import SETTING, enter, errors, tenants
 from turnstile import merge
@@ -561,12 +561,227 @@ def test_a_cancelled_request_is_not_asked_again(pair, start):
         assert rescued(t) == {}
 
 
-@pytest.mark.parametrize("size, outcome", [("0", ["25006"]), ("20", ["25006"]), ("16kB", [])])
-def test_rescue_max_size(pair, start, size, outcome):
+@pytest.mark.parametrize("size, outcome, counted", [("0", ["25006"], {"not rescued": 1}), ("40", [], {}),
+                                                    ("16kB", [], {"write": 1})])
+def test_rescue_max_size(pair, start, size, outcome, counted):
+    """What is too long to be kept goes to the primary at once, unless nothing is to be kept."""
     t = start({"rescue_max_size": size})
     with log_in(t) as client:
-        assert errors(client.query(HIDDEN)) == outcome
+        assert errors(client.query(HIDDEN + 20 * " ")) == outcome and rescued(t) == counted
         assert client.rows("SELECT 2") == [("2",)]
+
+
+# ---- what cannot be kept ------------------------------------------------------------------------
+
+LONG = "/* " + 20000 * "x" + " */ "  # more than is kept, less than would not be parsed
+
+
+def where(client, how="simple", sql="SELECT current_setting('port')"):
+    got = ask(client, how, sql)
+    assert not errors(got), errors(got)
+    return next(int(m.row[0]) for m in raw.find(got, "D") if m.row[0] not in ("5", "6"))
+
+
+@HOW
+def test_i3_a_text_that_is_too_long_to_be_kept_goes_to_the_primary(pair, start, how):
+    t = start()
+    with log_in(t) as client:
+        for _ in range(2):
+            assert not errors(ask(client, how, LONG + HIDDEN))
+            client.query("DEALLOCATE ALL")
+            assert where(client, how, LONG + "SELECT current_setting('port')") == pair[0].port
+            client.query("DEALLOCATE ALL")
+        assert rescued(t) == {}
+        wait_routed(client, pair[1])
+
+
+@pytest.mark.parametrize("described", [(), (raw.describe("P"),)], ids=["", "described"])
+def test_i3_a_bind_that_is_too_long_to_be_kept_goes_to_the_primary(pair, start, described):
+    t = start({"workers": 1})
+    with log_in(t) as client:
+        client.send(raw.parse("mine", "SELECT rescue_hidden($1), current_setting('port')"), raw.sync())
+        client.until("Z")
+        client.send(raw.parse("place", "SELECT current_setting('port') WHERE $1::text <> ''"), raw.sync())
+        client.until("Z")
+
+        def run(name, value):
+            client.send(raw.bind("", name, [value]), *described, raw.execute(), raw.sync())
+            got = client.until("Z")
+            assert not errors(got)
+            return int(raw.find(got, "D")[0].row[-1])
+
+        wait_until(lambda: run("place", "short") == pair[1].port)
+        assert run("place", 20000 * "x") == pair[0].port
+        assert run("place", "short") == pair[1].port
+        assert run("mine", 20000 * "x") == pair[0].port
+        assert rescued(t) == {}
+
+
+@HOW
+def test_i3_who_listens_reads_on_the_primary(pair, start, how):
+    primary, replica = pair
+    t = start({"workers": 1})
+    with clients(t, 2) as (client, other):
+        client.query("LISTEN rescue_channel")
+        for _ in range(2):
+            assert not errors(ask(client, how, HIDDEN))
+            client.query("DEALLOCATE ALL")
+        assert where(client, how) == primary.port
+        assert rescued(t) == {}
+        assert where(other) == replica.port
+        client.query("DEALLOCATE ALL")
+        client.query("UNLISTEN *")
+        assert where(client, how) == replica.port
+
+
+@pytest.mark.parametrize("defer", ["1s", "1ms"], ids=["waits", "alone"])
+@pytest.mark.parametrize("how", ["simple", "extended"])
+def test_i3_a_read_only_transaction_goes_to_the_primary_with_what_is_too_long(pair, start, how, defer):
+    primary, replica = pair
+    t = start({"begin_defer_max": defer})
+    with log_in(t) as client:
+        client.query("BEGIN READ ONLY")
+        if defer == "1ms":
+            wait_begun(replica)
+        assert not errors(ask(client, how, LONG + "SELECT rescue_unlogged_rows()"))
+        assert where(client) == primary.port
+        assert not errors(client.query("COMMIT"))
+        assert rescued(t) == {}
+
+
+MUCH = "SELECT repeat('x', 20000) FROM generate_series(1, 10)"
+IN_PARTS = {
+    "one statement": [raw.query(MUCH + " UNION ALL SELECT rescue_hidden('n')")],
+    "a string": [raw.query(MUCH + "; " + HIDDEN)],
+    "a batch": [raw.parse("", MUCH), raw.bind(), raw.execute(),
+                raw.parse("", HIDDEN), raw.bind(), raw.execute(), raw.sync()],
+    "a batch, described": [raw.parse("", MUCH), raw.bind(), raw.describe("P"), raw.execute(),
+                           raw.parse("", HIDDEN), raw.bind(), raw.describe("P"), raw.execute(), raw.sync()],
+}
+
+
+@pytest.mark.parametrize("what", IN_PARTS)
+def test_i3_what_fails_behind_the_first_byte_fails_once(pair, start, what):
+    """Its client gets the error, since the answer has begun; nobody gets it a second time."""
+    t = start({"workers": 1})
+    with clients(t, 2) as (client, other):
+        client.send(*IN_PARTS[what])
+        assert errors(client.until("Z")) == ["25006"]
+        assert rescued(t) == {"not rescued": 1}
+        for again in client, other:
+            again.send(*IN_PARTS[what])
+            assert not errors(again.until("Z"))
+        assert rescued(t) == {"not rescued": 1}
+        assert where(client) == pair[1].port
+
+
+def test_i3_what_is_sent_behind_an_answer_that_has_begun_is_not_what_failed(pair, start):
+    """Only the shape of what has failed is the primary's from then on."""
+    t = start({"workers": 1})
+    with log_in(t) as client:
+        client.query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        client.query(MUCH)
+        assert errors(client.query("SELECT rescue_unlogged_rows()")) == ["0A000"]
+        client.query("ROLLBACK")
+        before = reasons(t)["read"]
+        client.query(MUCH)
+        assert reasons(t)["read"] == before + 1
+
+
+# ---- sessions that no replica can serve ---------------------------------------------------------
+
+SERIAL_USER = "rescue_serial"
+
+
+def in_session(client):
+    client.query("SET default_transaction_isolation = 'serializable'")
+
+
+def in_characteristics(client):
+    client.query("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+
+
+@pytest.mark.parametrize("says", [in_session, in_characteristics, {"default_transaction_isolation": "SERIALIZABLE"},
+                                  {"options": "-c default_transaction_isolation=serializable"}],
+                         ids=["SET", "CHARACTERISTICS", "startup", "options"])
+@HOW
+def test_i3_a_serializable_session_reads_on_the_primary(pair, start, how, says):
+    primary, replica = pair
+    t = start({"workers": 1, "ignore_startup_parameters": ""})
+    with log_in(t, **(says if isinstance(says, dict) else {})) as client, log_in(t) as other:
+        if callable(says):
+            says(client)
+        for _ in range(2):
+            assert where(client, how) == primary.port
+            client.query("DEALLOCATE ALL")
+        client.query("BEGIN READ ONLY")
+        assert where(client, how) == primary.port
+        client.query("COMMIT")
+        assert rescued(t) == {}
+        assert where(other, how) == replica.port
+        client.query("SET default_transaction_isolation = 'repeatable read'")
+        wait_routed(client, replica)
+
+
+@pytest.fixture(scope="module")
+def serial(pair):
+    primary, replica = pair
+    primary.role(SERIAL_USER, APP_PASSWORD)
+    primary.sql(f"ALTER ROLE {SERIAL_USER} SET default_transaction_isolation = 'serializable'")
+    replica.wait_caught_up(primary)
+    yield SERIAL_USER
+    primary.sql(f"DROP ROLE {SERIAL_USER}")
+
+
+@HOW
+def test_i3_a_role_whose_sessions_are_serializable_reads_on_the_primary(pair, start, turnstile, serial, how):
+    """A replica has said so once; it is no matter of the statement, so others of its shape are read there."""
+    primary, replica = pair
+    t = turnstile(routed(pair, {"workers": 1}), {serial: APP_PASSWORD})
+    with log_in(t) as other:
+        wait_routed(other, replica)
+        with clients(t, 2, user=serial) as (client, late):
+            for each in 2 * [client, late]:
+                assert where(each, how) == primary.port
+                each.query("DEALLOCATE ALL")
+            assert rescued(t) == {"recovery": 1}
+            assert where(other, how) == replica.port
+            late.query("SET default_transaction_isolation = 'read committed'")
+            wait_routed(late, replica)
+            client.query(f"ALTER ROLE {serial} RESET default_transaction_isolation")
+            replica.wait_caught_up(primary)
+            wait_routed(client, replica)
+            client.query(f"ALTER ROLE {serial} SET default_transaction_isolation = 'serializable'")
+            replica.wait_caught_up(primary)
+
+
+# ---- what was learnt ----------------------------------------------------------------------------
+
+def readings(primary):
+    """Grows when somebody has read what the catalog says of views."""
+    return primary.value("SELECT seq_scan FROM pg_stat_sys_tables WHERE relid = 'pg_rewrite'::regclass",
+                         dbname=APP_DATABASE)
+
+
+def wait_read_again(primary, before):
+    wait_until(lambda: readings(primary) > before, 30, "the catalog is read again")
+    wait_until(lambda: primary.value("SELECT count(*) FROM pg_stat_activity WHERE application_name ="
+                                     " 'pgturnstile monitor'") == 1, 30, "it has been read")
+
+
+def test_i4_what_was_learnt_stays_when_the_catalog_is_read_again(pair, start):
+    """As long as nothing is defined; then a replica is asked once more."""
+    t = start({"workers": 1})
+    with log_in(t) as client:
+        client.query(HIDDEN)
+        assert rescued(t) == {"write": 1}
+        before = readings(pair[0])
+        t.reload()
+        wait_read_again(pair[0], before)
+        wait_routed(client, pair[1])
+        assert not errors(client.query(HIDDEN)) and rescued(t) == {"write": 1}
+        client.query("DO $$ BEGIN /* might CREATE a FUNCTION */ END $$")
+        wait_until(lambda: (client.query(HIDDEN), rescued(t))[1] == {"write": 2}, 30, "it is learnt anew")
 
 
 def test_a_request_in_pieces_is_kept_whole(pair, start):
@@ -690,6 +905,7 @@ def test_i3_a_batch_that_replaces_what_it_used_is_not_asked_again(pair, start, h
         assert [m.row for m in raw.find(messages, "D")] == [("first",)]
         assert errors(messages) == ["25006"]
         assert notes(pair) == [] and rescued(t) == {"not rescued": 1}
+        assert not errors(client.query(HIDDEN)) and rescued(t) == {"not rescued": 1}
 
 
 def test_i3_what_is_sent_behind_it_after_a_reload_is_answered_too(pair, start, restarted):

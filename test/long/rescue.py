@@ -52,7 +52,29 @@ def transaction(client, sql):
     return client.query("BEGIN READ ONLY") + client.query(sql)
 
 
-FORMS = simple, extended, named, apart, transaction
+def string(client, sql):
+    """Nothing of it is told before all of it has run."""
+    return client.query(f"{sql}; SELECT FROM rows WHERE i < 0")
+
+
+def listening(client, sql):
+    return client.query("LISTEN mine") + client.query(sql) + client.query("UNLISTEN *")
+
+
+TOO_MUCH = 20000 * "x"  # to be kept
+
+
+def long_text(client, sql):
+    return client.query(f"/* {TOO_MUCH} */ {sql}")
+
+
+def long_value(client, sql):
+    client.send(raw.parse("", f"{sql} AND $1::text IS NOT NULL"), raw.bind("", "", [TOO_MUCH]), raw.execute(),
+                raw.sync())
+    return client.until("Z")
+
+
+FORMS = simple, extended, named, apart, transaction, string, listening, long_text, long_value
 
 
 class Reader(threading.Thread):

@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "route/nodes.h"
+#include "sql/catalog.h"
 
 #define N 4
 
@@ -181,9 +182,61 @@ static void test_i4_near_is_nothing_without_what_was_written(void **state PGT_UN
 	node_set_unref(set);
 }
 
+/* A function that reads, or not, and one behind an operator, if that is not NULL. */
+static const struct sql_catalog *catalog_of(bool is_volatile, const char *behind)
+{
+	struct sql_catalog_builder *b = sql_catalog_builder_new();
+
+	sql_catalog_builder_function(b, SLICE("public"), SLICE("f"), is_volatile);
+	sql_catalog_builder_relation(b, SLICE("public"), SLICE("r"));
+	if (behind)
+		sql_catalog_builder_behind(b, SLICE("operator"), SLICE("="), SLICE("public"),
+					   slice_str(behind));
+	return sql_catalog_builder_finish(b);
+}
+
+static uint64_t id_of(struct node_set *set)
+{
+	const struct sql_catalog *catalog = node_set_catalog(set);
+	uint64_t id = sql_catalog_id(catalog);
+
+	sql_catalog_unref(catalog);
+	return id;
+}
+
+static void test_i4_a_catalog_that_says_the_same_is_the_same(void **state PGT_UNUSED)
+{
+	struct node_set *set = set_of((const unsigned[N]){ 1, 1, 1, 1 }, NULL);
+	unsigned standing;
+	uint64_t first;
+
+	node_set_publish_catalog(set, catalog_of(false, NULL), set->definitions);
+	first = id_of(set);
+	assert_true(first);
+	standing = node_set_standing(set);
+	node_set_publish_catalog(set, catalog_of(false, NULL), set->definitions);
+	assert_true(id_of(set) == first);
+	assert_int_equal(node_set_standing(set), standing);
+	for (unsigned i = 0; i < 2; i++) {
+		node_set_publish_catalog(set, catalog_of(!i, i ? "g" : NULL), set->definitions);
+		assert_true(id_of(set) > first);
+		first = id_of(set);
+	}
+	node_set_publish_catalog(set, catalog_of(false, "h"), set->definitions);
+	assert_true(id_of(set) > first);
+	first = id_of(set);
+	/* What is called so may do something else by now. */
+	node_set_note_definition(set);
+	assert_false(id_of(set));
+	node_set_publish_catalog(set, catalog_of(false, "h"), set->definitions);
+	assert_true(id_of(set) > first);
+	node_set_unref(set);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_i4_a_catalog_that_says_the_same_is_the_same),
 		cmocka_unit_test(test_idle_replicas_take_turns_by_weight),
 		cmocka_unit_test(test_who_has_less_to_do_for_its_weight_is_chosen),
 		cmocka_unit_test(test_work_under_way_is_shared_by_weight),
