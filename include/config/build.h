@@ -123,6 +123,9 @@ const struct tenant_conf *config_file_tenant_by_business_id(const struct config 
 /* Ties tenants to their tiers and makes the tenants' indexes. */
 void draft_link(struct draft *d);
 
+/* Says of each database which servers it is on: .cluster and .has_replicas. */
+void config_find_clusters(struct config *c);
+
 /* The rules that span settings.  places: of the global values, or NULL. */
 void config_check(const struct config *c, const struct place *places, struct config_problems *p);
 /* The rules for tiers and tenants. */

@@ -50,8 +50,11 @@ struct database_conf {
 	const char *name;        /* "*": for names that have no entry */
 	struct node_conf *nodes; /* at least one */
 	size_t nnodes;
-	const char *dbname; /* on the server; of "*" maybe "": the name asked for */
-	const char *user;   /* every client's user on the server, if given */
+	const char *cluster; /* a host and port, the same for all entries that are on these servers,
+			      * as far as their lists tell */
+	bool has_replicas;   /* a list of one of them has several nodes */
+	const char *dbname;  /* on the server; of "*" maybe "": the name asked for */
+	const char *user;    /* every client's user on the server, if given */
 	const char *password;
 	const char *client_encoding;
 	const char *datestyle;

@@ -170,6 +170,7 @@ struct group {
 	usec_t maintenance_wait;
 	struct credential credential;
 	struct shared *database_shared, *user_shared, *login_shared;
+	struct shared *fence_shared; /* of its writes, where there are no tenants */
 	struct node_set *nodes;
 	const struct sql_catalog *catalog; /* the version of nodes' that is in use here */
 	const struct sql_leaving *leaving; /* the same; NULL: there are no such names */

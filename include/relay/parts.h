@@ -472,7 +472,7 @@ static inline bool fence_is_sessions(const struct client *c)
 /* Where it is raised for all that share it, where it is not the session's. */
 static inline _Atomic uint64_t *fence_record(const struct client *c)
 {
-	return c->tenant ? &c->tenant->shared->fence : &c->group->login_shared->login_fence;
+	return c->tenant ? &c->tenant->shared->fence : &c->group->fence_shared->login_fence;
 }
 /* What a replica has to cover for the client to read there, with read_your_writes. */
 static inline uint64_t fence_of(const struct client *c)

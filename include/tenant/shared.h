@@ -26,6 +26,7 @@ enum shared_kind {
 	SHARED_USER,     /* by the name on the server */
 	SHARED_TENANT,   /* kept without references */
 	SHARED_LOGIN,    /* by database and user */
+	SHARED_FENCE,    /* by the servers, the database's name there, and user */
 	SHARED_CLUSTER,  /* by host and port of its first node */
 	SHARED_NKINDS
 };
@@ -86,9 +87,9 @@ struct shared {
 			 * asked for; -1: not known */
 			_Atomic int64_t default_timeout_ms;
 			_Atomic usec_t default_timeout_at;
-			/* of a login: the same as a tenant's, where there are none */
-			_Atomic uint64_t login_fence;
 		};
+		/* of a fence: the same as a tenant's, where there are none */
+		_Atomic uint64_t login_fence;
 	};
 	char name[];
 };
@@ -118,8 +119,10 @@ struct shared *shared_get(enum shared_kind kind, struct slice name);
 /* Finds it or returns NULL. */
 struct shared *shared_find(enum shared_kind kind, struct slice name);
 void shared_put(struct shared *s);
-/* The name of a login's record. */
+/* The name of a login's record … */
 void shared_name_login(struct buf *out, const char *database, const char *user);
+/* … and of a fence's. */
+void shared_name_fence(struct buf *out, const char *cluster, const char *dbname, const char *user);
 
 /* Of those of a kind that wants picks under the lock, a reference each; the list is the caller's.
  */

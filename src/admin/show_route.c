@@ -116,14 +116,19 @@ static void read_statement(struct inquiry *q)
 /* Whose fence it is; NULL: it has none, so whoever that is has never written. */
 static struct shared *find_record(const struct inquiry *q)
 {
-	struct buf login = { 0 };
+	const struct database_conf *database =
+	    config_database_for(q->config, slice_str(q->cmd.name));
+	struct buf fence = { 0 };
 	struct shared *found;
 
 	if (q->cmd.owner == OWNER_TENANT)
 		return shared_find(SHARED_TENANT, slice_str(q->cmd.word));
-	shared_name_login(&login, q->cmd.name, q->cmd.word);
-	found = shared_find(SHARED_LOGIN, buf_peek(&login));
-	buf_fini(&login);
+	if (!database)
+		return NULL;
+	shared_name_fence(&fence, database->cluster,
+			  *database->dbname ? database->dbname : q->cmd.name, q->cmd.word);
+	found = shared_find(SHARED_FENCE, buf_peek(&fence));
+	buf_fini(&fence);
 	return found;
 }
 

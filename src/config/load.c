@@ -615,6 +615,7 @@ struct config *config_load(const char *path, config_read_file_fn *read, void *ar
 	load_jwt_keys(&l);
 	load_http_token(&l);
 	draft_link(&l.draft);
+	config_find_clusters(l.draft.config);
 	draft_check(&l.draft);
 	config_check(l.draft.config, l.draft.places, p);
 	free(l.draft.tier_places);

@@ -335,6 +335,7 @@ struct config *config_from_upstream(const struct upstream *upstream, config_read
 		problem_add(p, nowhere, "--upstream",
 			    "is written postgres://user[:password]@host[:port]/db");
 	}
+	config_find_clusters(c);
 	if (!p->nerrors)
 		return c;
 	config_unref(c);

@@ -95,8 +95,6 @@ struct group *group_new(struct net *net, struct config *config,
 	group->database_shared = shared_get(SHARED_DATABASE, key->database);
 	group->user_shared = shared_get(SHARED_USER, key->user);
 	group->login_shared = login_record(group);
-	/* The record may be a new one, and its user not new. */
-	fence_raise(&group->login_shared->login_fence);
 	param_sets_init(&group->params);
 	list_init(&group->clients);
 	group_configure(group, config, database);
@@ -134,6 +132,7 @@ void group_free(struct group *group)
 	shared_put(group->database_shared);
 	shared_put(group->user_shared);
 	shared_put(group->login_shared);
+	shared_put(group->fence_shared);
 	sql_catalog_unref(group->catalog);
 	sql_leaving_unref(group->leaving);
 	node_set_unref(group->nodes);
@@ -171,11 +170,28 @@ static void take_switches(struct group *group)
 	group->is_gated = group->readonly || *group->maintenance;
 }
 
-/* A tenant may write to one database what it reads in another. */
+/* It is that of all entries by which the user comes to its database. */
+static void take_fence(struct group *group)
+{
+	struct buf name = { 0 };
+	struct shared *fence;
+
+	shared_name_fence(&name, group->database_conf->cluster, group->dbname, group->user);
+	fence = shared_get(SHARED_FENCE, buf_peek(&name));
+	buf_fini(&name);
+	/* The record may be a new one, and its user not new. */
+	if (fence != group->fence_shared)
+		fence_raise(&fence->login_fence);
+	shared_put(group->fence_shared);
+	group->fence_shared = fence;
+}
+
+/* A tenant may write to one database what it reads in another, and anybody by one entry what it
+ * reads by another. */
 static bool has_fence(const struct group *group)
 {
 	const struct config *config = group->config;
-	bool has_replicas = group->nodes->n > 1;
+	bool has_replicas = group->nodes->n > 1 || group->database_conf->has_replicas;
 
 	for (size_t i = 0; i < config->ndatabases && group->has_tenants && !has_replicas; i++)
 		has_replicas = config->databases[i]->nnodes > 1;
@@ -213,6 +229,7 @@ void group_configure(struct group *group, struct config *config,
 	group->parts = group_parts(config, database, &key);
 	take_switches(group);
 	group->usual.pool = NULL;
+	take_fence(group);
 	group->has_fence = has_fence(group);
 	if (group->replication)
 		settle_for_replication(&group->set);

@@ -91,6 +91,12 @@ void shared_name_login(struct buf *out, const char *database, const char *user)
 	buf_printf(out, "%zu:%s%s", strlen(database), database, user);
 }
 
+void shared_name_fence(struct buf *out, const char *cluster, const char *dbname, const char *user)
+{
+	buf_printf(out, "%s/", cluster);
+	shared_name_login(out, dbname, user);
+}
+
 struct shared *shared_get(enum shared_kind kind, struct slice name)
 {
 	uint64_t hash = hash_bytes(name.p, name.n);

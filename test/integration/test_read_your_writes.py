@@ -94,6 +94,40 @@ def test_i4_what_was_written_is_read(pair, turnstile, write):
         wait_routed(other, replica)
 
 
+ENTRY = "written_elsewhere"
+
+
+@pytest.mark.parametrize("entry", ["the same servers", "the primary alone", "in another order"])
+def test_i4_what_was_written_by_another_entry_of_the_same_database_is_read(pair, turnstile, entry):
+    """Two of [databases] that are one database there share a fence, if their servers have one in common."""
+    primary, replica = pair
+    nodes = {"the same servers": (primary, replica), "the primary alone": (primary,),
+             "in another order": (replica, primary)}[entry]
+
+    def place(*servers):
+        return {"host": ",".join(s.host for s in servers), "port": ",".join(str(s.port) for s in servers),
+                "dbname": APP_DATABASE}
+
+    t = turnstile(merge(routed(pair), {"databases": {ENTRY: place(*nodes)}}))
+    with log_in(t) as client, log_in(t, dbname=ENTRY) as writer:
+        settled(t, client, pair)
+        with stopped(replica):
+            assert not errors(writer.query(WRITE))
+            assert answered_by(client) == primary.port
+        wait_routed(client, replica)
+
+
+def test_i4_another_database_of_the_same_servers_has_a_fence_of_its_own(pair, turnstile):
+    primary, replica = pair
+    t = turnstile(merge(routed(pair), {"databases": {
+        ENTRY: {"host": primary.host, "port": primary.port, "dbname": "postgres"}}}))
+    with log_in(t) as client, log_in(t, dbname=ENTRY) as writer:
+        settled(t, client, pair)
+        with stopped(replica):
+            assert not errors(writer.query("SELECT txid_current()"))
+            assert answered_by(client) == replica.port
+
+
 def test_i4_batches_that_write_do_too(pair, turnstile):
     primary, replica = pair
     t = turnstile(routed(pair))

@@ -380,6 +380,38 @@ static void test_nodes(void **state)
 		      "t.ini:5: b: port: \"x\" is not a port from 1 to 65535\n");
 }
 
+/* Whether two of [databases] are known to be on the same servers, and to have replicas there. */
+static void check_cluster(const struct config *c, const char *a, const char *b, bool is_same,
+			  bool has_replicas)
+{
+	const struct database_conf *one = config_database(c, slice_str(a));
+	const struct database_conf *other = config_database(c, slice_str(b));
+
+	assert_int_equal(!strcmp(one->cluster, other->cluster), is_same);
+	assert_int_equal(one->has_replicas, has_replicas);
+}
+
+static void test_databases_on_the_same_servers(void **state)
+{
+	struct config *c = load_good(AUTH "[databases]\n"
+					  "pair = host=a,b\n"
+					  "turned = host=b,a\n"
+					  "alone = host=b dbname=pair\n"
+					  "chain = host=c,b\n"
+					  "end = host=c\n"
+					  "port = host=a port=1\n"
+					  "other = host=d\n");
+
+	check_cluster(c, "pair", "turned", true, true);
+	check_cluster(c, "alone", "pair", true, true);
+	check_cluster(c, "end", "pair", true, true);
+	check_cluster(c, "end", "chain", true, true);
+	check_cluster(c, "port", "pair", false, false);
+	check_cluster(c, "other", "port", false, false);
+	config_unref(c);
+	(void)state;
+}
+
 static void test_an_entry_that_comes_again_replaces_the_first(void **state)
 {
 	struct config *c =
@@ -906,6 +938,7 @@ int main(void)
 		cmocka_unit_test(test_i9_no_secret_in_a_problem),
 		cmocka_unit_test(test_what_has_no_effect_yet_is_noted_once),
 		cmocka_unit_test(test_nodes),
+		cmocka_unit_test(test_databases_on_the_same_servers),
 		cmocka_unit_test(test_an_entry_that_comes_again_replaces_the_first),
 		cmocka_unit_test(test_whose_value_counts),
 		cmocka_unit_test(test_tenants_are_found),
