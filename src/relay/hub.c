@@ -397,6 +397,9 @@ void hub_open(struct hub *hub, usec_t now)
 	if (hub->server || hub->group->gone || primary < 0 || now < hub->pool.retry_at ||
 	    hub->group->database_shared->paused)
 		return;
+	/* What it has waited for is a login to another server. */
+	if (hub->pool.node != (unsigned)primary)
+		hub->pool.awaits_login = false;
 	hub->pool.node = (unsigned)primary;
 	supply_open(&hub->pool, NULL, &hub_server_events, &hub->server, now);
 }

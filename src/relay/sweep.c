@@ -84,9 +84,12 @@ void relay_watch_holds(struct relay *r, struct pool *pool)
 
 void relay_close_client(struct client *c, const char *sqlstate, const char *text)
 {
+	const struct server *s = c->server;
 	struct err e;
 
 	err_set(&e, sqlstate, "%s", text);
+	if (s && (s->replies.n || s->tx != 'I'))
+		err_hint(&e, "%s", supply_outcome(s));
 	client_close(c, &e, text);
 }
 

@@ -370,20 +370,25 @@ def test_unused_pools_are_forgotten(primary, turnstile, database, setting, limit
         assert counts == ([] if database == "*" else [1])
 
 
-@pytest.mark.parametrize("setting, statements, state", [
-    ("client_idle_timeout", [], "57P05"),
-    ("idle_transaction_timeout", ["BEGIN"], "25P03"),
-    ("query_timeout", ["SELECT pg_sleep(30)"], "57014"),
-    ("transaction_timeout", ["BEGIN", "SELECT pg_sleep(30)"], "25P04"),
+UNKNOWN = "The outcome of the statement under way is not known."
+ROLLED_BACK = "The transaction under way has been rolled back."
+
+
+@pytest.mark.parametrize("setting, statements, state, hint", [
+    ("client_idle_timeout", [], "57P05", None),
+    ("idle_transaction_timeout", ["BEGIN", "SELECT 2"], "25P03", ROLLED_BACK),
+    ("query_timeout", ["SELECT pg_sleep(30)"], "57014", UNKNOWN),
+    ("transaction_timeout", ["BEGIN", "SELECT pg_sleep(30)"], "25P04", UNKNOWN),
 ])
-def test_timeouts_of_clients(primary, turnstile, setting, statements, state):
+def test_timeouts_of_clients(primary, turnstile, setting, statements, state, hint):
     t = turnstile(shop(primary))
     with log_in(t) as client:
         client.query("SELECT 2")
         with t.run_with_config({"pgturnstile": {setting: "300ms"}}):
             for sql in statements:
                 client.send(raw.query(sql))
-            assert sqlstate(client.until_closed()) == state
+            error, = raw.find(client.until_closed(), "E")
+            assert error.fields["C"] == state and error.fields.get("H") == hint
     wait_backends(primary, 0, "state <> 'idle'")
     with log_in(t) as client:
         assert client.rows("SELECT 2") == [("2",)]
