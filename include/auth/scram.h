@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: ISC
  *
- * scram.h - SCRAM-SHA-256 without channel binding, both roles.
+ * scram.h - SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, both roles.
  *
- * Sources: RFC 5802 (messages), RFC 7677 (SHA-256), PostgreSQL manual, "SASL Authentication".  Each
- * role is a small machine: bytes of a SASL message in, bytes of the next one out.  A message is
- * refused when it comes out of turn, is longer than SCRAM_MAX_MESSAGE, or has an attribute missing,
- * doubled or in another place; after a refusal the exchange is over.  On false *e says why, and
- * nothing was appended to the output.  An exchange belongs to one thread; secrets may be shared.
+ * Sources: RFC 5802 (messages), RFC 7677 (SHA-256), RFC 5929, 4 (what PLUS binds to), PostgreSQL
+ * manual, "SASL Authentication".  Each role is a small machine: bytes of a SASL message in, bytes
+ * of the next one out.  A message is refused when it comes out of turn, is longer than
+ * SCRAM_MAX_MESSAGE, or has an attribute missing, doubled or in another place; after a refusal the
+ * exchange is over.  On false *e says why, and nothing was appended to the output.  An exchange
+ * belongs to one thread; secrets may be shared.
+ *
+ * PLUS binds an exchange to the TLS connection that it goes through: both sides say what they see
+ * of it, under the proof, so that one who sits between two connections is found out.  What they see
+ * is the digest of the server's certificate, "tls-server-end-point"; the caller knows it.
  */
 #ifndef PGT_AUTH_SCRAM_H
 #define PGT_AUTH_SCRAM_H
@@ -18,7 +23,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SCRAM_MECHANISM "SCRAM-SHA-256"
+#define SCRAM_MECHANISM      "SCRAM-SHA-256"
+#define SCRAM_MECHANISM_PLUS "SCRAM-SHA-256-PLUS"
 #define SCRAM_KEY_LEN   32
 #define SCRAM_MAX_SALT  64
 /* Of a salt that we draw, as PostgreSQL's. */
@@ -26,6 +32,8 @@
 #define SCRAM_DEFAULT_ITERATIONS 4096
 /* A hash costs about 0.3 µs per iteration, on the thread that serves all other connections. */
 #define SCRAM_MAX_ITERATIONS 100000
+/* What binds: the longest digest that there is. */
+#define SCRAM_MAX_BINDING 64
 /* Of one side's part. */
 #define SCRAM_MAX_NONCE   256
 #define SCRAM_MAX_MESSAGE 2048
@@ -64,19 +72,29 @@ struct scram_server {
 	enum scram_due due;
 	struct scram_secret secret;
 	char nonce[SCRAM_NONCE_CAP]; /* our part */
-	const char *binding;         /* the c= that has to come back */
-	size_t nonce_len;            /* of both parts, which stand in auth at nonce_at */
+	bool is_bound;               /* PLUS was selected */
+	uint8_t binding[SCRAM_MAX_BINDING];
+	size_t binding_len; /* 0: PLUS is not offered */
+	const char *header; /* with which the client has begun, as it was read */
+	size_t nonce_len;   /* of both parts, which stand in auth at nonce_at */
 	size_t nonce_at;
 	struct buf auth; /* RFC 5802 AuthMessage, as far as it goes */
 };
 
-/* Copies secret.  nonce NULL draws one; tests give theirs, shorter than SCRAM_NONCE_CAP. */
+/* Copies secret and binding, which is empty where there is no TLS, or nothing to bind to.  nonce
+ * NULL draws one; tests give theirs, shorter than SCRAM_NONCE_CAP. */
 void scram_server_init(struct scram_server *s, const struct scram_secret *secret,
-		       const char *nonce);
+		       struct slice binding, const char *nonce);
+
+/* Appends the mechanisms, best first, each with its NUL. */
+void scram_server_offer(const struct scram_server *s, struct buf *out);
+/* False: that one was not offered. */
+bool scram_server_select(struct scram_server *s, struct slice mechanism) PGT_MUST_USE;
 
 /* Takes the client-first-message, appends the server-first-message.  The user name in it is
  * ignored as in PostgreSQL: who logs in was settled by the startup packet.  28P01 is only given by
- * scram_server_final(); other refusals are 08P01 or 0A000. */
+ * scram_server_final(); other refusals are 08P01 or 0A000, or 28000 where the binding, or what the
+ * client heard of it, is not ours. */
 bool scram_server_first(struct scram_server *s, struct slice client_first, struct buf *server_first,
 			struct err *e) PGT_MUST_USE;
 
@@ -96,6 +114,9 @@ struct scram_client {
 	bool has_keys;
 	struct buf password; /* prepared */
 	char nonce[SCRAM_NONCE_CAP];
+	const char *header; /* what it says of bindings */
+	uint8_t binding[SCRAM_MAX_BINDING];
+	size_t binding_len;
 	struct buf auth;
 	uint8_t client_key[SCRAM_KEY_LEN];
 	uint8_t server_key[SCRAM_KEY_LEN];
@@ -111,6 +132,13 @@ void scram_client_init_password(struct scram_client *c, struct slice password);
  */
 void scram_client_init_keys(struct scram_client *c, const uint8_t client_key[SCRAM_KEY_LEN],
 			    const uint8_t server_key[SCRAM_KEY_LEN]);
+
+/* Before the first message.  Not called: it can bind to nothing. */
+enum scram_binding {
+	SCRAM_IS_BOUND,     /* it has selected PLUS */
+	SCRAM_NOT_OFFERED,  /* it would; a server that has offered PLUS finds out that this was lost */
+};
+void scram_client_bind(struct scram_client *c, enum scram_binding how, struct slice binding);
 
 /* Appends the client-first-message. */
 void scram_client_first(struct scram_client *c, struct buf *out);

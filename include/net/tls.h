@@ -72,6 +72,10 @@ ssize_t tls_write(struct tls *tls, const void *p, size_t n, enum tls_want *want)
 bool tls_has_pending(const struct tls *tls);
 /* Says goodbye (close_notify) without waiting. */
 void tls_goodbye(struct tls *tls);
+/* What a login may be bound to, "tls-server-end-point" of RFC 5929: the digest of the server's
+ * certificate, in either role.  Its length; 0: none is defined for such a certificate. */
+#define TLS_END_POINT_MAX 64
+size_t tls_end_point(const struct tls *tls, uint8_t out[TLS_END_POINT_MAX]);
 /* Whether the peer has shown a certificate that our CA file vouches for. */
 bool tls_peer_is_verified(const struct tls *tls);
 /* The common name of a peer's certificate, NUL-terminated UTF-8, for auth_type = cert.  False: it

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * scram.c - SCRAM-SHA-256, server and client role.
+ * scram.c - SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, server and client role.
  *
  * Reads what strangers send before login, so every attribute is checked for its name, place and
  * length before it is used, and every comparison of a secret takes constant time.  Names in
@@ -20,9 +20,15 @@
 #include <pthread.h>
 #include <stdio.h>
 
-#define GS2_HEADER       "n,,"
+/* RFC 5802, 7: gs2-header.  No binding; none was offered; the only one there is. */
+#define HEADER_UNBOUND   "n,,"
+#define HEADER_UNOFFERED "y,,"
+#define BINDING_TYPE     "tls-server-end-point"
+#define HEADER_BOUND     "p=" BINDING_TYPE ",,"
+
 #define NONCE_RAW_LEN    18
 #define MAX_ERROR_NAME   64
+#define MAX_TYPE_NAME    64
 
 #define SHA256_BLOCK_LEN 64
 
@@ -319,11 +325,32 @@ static void draw_nonce(char nonce[SCRAM_NONCE_CAP])
 	buf_fini(&text);
 }
 
+/* c=: the header that the exchange has begun with, and what it is bound to. */
+static void put_binding(struct buf *out, const char *header, const uint8_t *binding, size_t n)
+{
+	struct buf both = { 0 };
+
+	buf_put_slice(&both, slice_str(header));
+	buf_put(&both, binding, n);
+	base64_put(out, (const uint8_t *)buf_head(&both), buf_len(&both));
+	buf_fini(&both);
+}
+
+static size_t copy_binding(uint8_t to[SCRAM_MAX_BINDING], struct slice binding)
+{
+	PGT_ASSERT(binding.n <= SCRAM_MAX_BINDING);
+	if (binding.n)
+		memcpy(to, binding.p, binding.n);
+	return binding.n;
+}
+
 /* --- server role --- */
 
-void scram_server_init(struct scram_server *s, const struct scram_secret *secret, const char *nonce)
+void scram_server_init(struct scram_server *s, const struct scram_secret *secret,
+		       struct slice binding, const char *nonce)
 {
 	*s = (struct scram_server){ .due = SCRAM_DUE_FIRST, .secret = *secret };
+	s->binding_len = copy_binding(s->binding, binding);
 	if (!nonce) {
 		draw_nonce(s->nonce);
 		return;
@@ -332,21 +359,72 @@ void scram_server_init(struct scram_server *s, const struct scram_secret *secret
 	memcpy(s->nonce, nonce, strlen(nonce));
 }
 
-/* gs2-header: "n,," or "y,,"; *bare is what follows. */
+void scram_server_offer(const struct scram_server *s, struct buf *out)
+{
+	if (s->binding_len)
+		buf_put_cstr(out, SCRAM_MECHANISM_PLUS);
+	buf_put_cstr(out, SCRAM_MECHANISM);
+}
+
+bool scram_server_select(struct scram_server *s, struct slice mechanism)
+{
+	s->is_bound = s->binding_len && slice_is_equal(mechanism, SLICE(SCRAM_MECHANISM_PLUS));
+	return s->is_bound || slice_is_equal(mechanism, SLICE(SCRAM_MECHANISM));
+}
+
+/* "p=" and a type.  Ours may be asked for with PLUS only. */
+static bool read_binding_type(struct scram_server *s, struct slice type, struct err *e)
+{
+	s->header = HEADER_BOUND;
+	if (!s->is_bound) {
+		malformed(e, "client-first-message");
+		return err_detail(e, "The client selected " SCRAM_MECHANISM
+				     " without channel binding, but the SCRAM message includes "
+				     "channel binding data.");
+	}
+	if (!is_printable(type, MAX_TYPE_NAME))
+		return malformed(e, "client-first-message");
+	return slice_is_equal(type, SLICE(BINDING_TYPE)) ||
+	       err_set(e, "08P01", "unsupported SCRAM channel-binding type \"%.*s\"",
+		       SLICE_FMT(type));
+}
+
+/* A client that could bind and has heard of no PLUS, where it is offered, has heard of it from one
+ * in between, or not. */
+static bool read_binding_flag(struct scram_server *s, struct slice flag, struct err *e)
+{
+	if (flag.n >= 2 && memcmp(flag.p, "p=", 2) == 0)
+		return read_binding_type(s, slice_of(flag.p + 2, flag.n - 2), e);
+	if (flag.n != 1 || (flag.p[0] != 'n' && flag.p[0] != 'y'))
+		return malformed(e, "client-first-message");
+	if (s->is_bound) {
+		malformed(e, "client-first-message");
+		return err_detail(e, "The client selected " SCRAM_MECHANISM_PLUS
+				     ", but the SCRAM message does not include channel binding "
+				     "data.");
+	}
+	if (flag.p[0] == 'y' && s->binding_len) {
+		err_set(e, "28000", "SCRAM channel binding negotiation error");
+		return err_detail(e, "The client supports SCRAM channel binding but thinks the "
+				     "server does not.  However, this server does support channel "
+				     "binding.");
+	}
+	s->header = flag.p[0] == 'n' ? HEADER_UNBOUND : HEADER_UNOFFERED;
+	return true;
+}
+
+/* *bare is what follows the header. */
 static bool read_gs2_header(struct scram_server *s, struct slice message, struct slice *bare,
 			    struct err *e)
 {
 	struct slice flag, authzid;
 
-	if (message.p[0] == 'p')
-		return err_set(e, "08P01", "SCRAM channel binding is not supported");
-	if (!cut_at(&message, ',', &flag) || !cut_at(&message, ',', &authzid) || flag.n != 1)
+	if (!cut_at(&message, ',', &flag) || !cut_at(&message, ',', &authzid))
 		return malformed(e, "client-first-message");
+	if (!read_binding_flag(s, flag, e))
+		return false;
 	if (authzid.n)
 		return err_set(e, "0A000", "SCRAM authorization identity is not supported");
-	if (flag.p[0] != 'n' && flag.p[0] != 'y')
-		return malformed(e, "client-first-message");
-	s->binding = flag.p[0] == 'n' ? "biws" : "eSws"; /* base64 of the header */
 	*bare = message;
 	return true;
 }
@@ -380,6 +458,17 @@ bool scram_server_first(struct scram_server *s, struct slice client_first, struc
 	return true;
 }
 
+static bool is_own_binding(const struct scram_server *s, struct slice text)
+{
+	struct buf own = { 0 };
+	bool same;
+
+	put_binding(&own, s->header, s->binding, s->is_bound ? s->binding_len : 0);
+	same = slice_is_equal(text, buf_peek(&own));
+	buf_fini(&own);
+	return same;
+}
+
 /* Splits client-final-message; *without_proof is what the proof covers. */
 static bool read_client_final(const struct scram_server *s, struct slice message,
 			      struct slice *without_proof, uint8_t proof[SCRAM_KEY_LEN],
@@ -392,8 +481,11 @@ static bool read_client_final(const struct scram_server *s, struct slice message
 	if (!attr_get(&a, 'c', &binding) || !attr_get(&a, 'r', &nonce) ||
 	    !attr_find(&a, 'p', &text) || !a.is_at_end || !parse_key(text, proof))
 		return malformed(e, name);
-	if (!slice_is_equal(binding, slice_str(s->binding)))
-		return err_set(e, "08P01", "SCRAM channel binding flag has changed");
+	if (!is_own_binding(s, binding))
+		return s->is_bound
+			   ? err_set(e, "28000", "SCRAM channel binding check failed")
+			   : err_set(e, "08P01", "unexpected SCRAM channel-binding attribute in %s",
+				     name);
 	if (!slice_is_equal(nonce, slice_of(buf_head(&s->auth) + s->nonce_at, s->nonce_len)))
 		return err_set(e, "08P01", "SCRAM nonce does not match");
 	*without_proof = slice_of(message.p, (size_t)(text.p - message.p) - strlen(",p="));
@@ -434,7 +526,7 @@ void scram_server_fini(struct scram_server *s)
 
 void scram_client_init_password(struct scram_client *c, struct slice password)
 {
-	*c = (struct scram_client){ .due = SCRAM_DUE_FIRST };
+	*c = (struct scram_client){ .due = SCRAM_DUE_FIRST, .header = HEADER_UNBOUND };
 	saslprep(password, &c->password);
 	draw_nonce(c->nonce);
 }
@@ -442,10 +534,19 @@ void scram_client_init_password(struct scram_client *c, struct slice password)
 void scram_client_init_keys(struct scram_client *c, const uint8_t client_key[SCRAM_KEY_LEN],
 			    const uint8_t server_key[SCRAM_KEY_LEN])
 {
-	*c = (struct scram_client){ .due = SCRAM_DUE_FIRST, .has_keys = true };
+	*c = (struct scram_client){ .due = SCRAM_DUE_FIRST,
+				    .has_keys = true,
+				    .header = HEADER_UNBOUND };
 	memcpy(c->client_key, client_key, SCRAM_KEY_LEN);
 	memcpy(c->server_key, server_key, SCRAM_KEY_LEN);
 	draw_nonce(c->nonce);
+}
+
+void scram_client_bind(struct scram_client *c, enum scram_binding how, struct slice binding)
+{
+	PGT_ASSERT(c->due == SCRAM_DUE_FIRST);
+	c->header = how == SCRAM_IS_BOUND ? HEADER_BOUND : HEADER_UNOFFERED;
+	c->binding_len = copy_binding(c->binding, binding);
 }
 
 void scram_client_first(struct scram_client *c, struct buf *out)
@@ -453,7 +554,7 @@ void scram_client_first(struct scram_client *c, struct buf *out)
 	PGT_ASSERT(c->due == SCRAM_DUE_FIRST);
 	/* The name is in the startup packet; PostgreSQL ignores this one. */
 	buf_printf(&c->auth, "n=,r=%s", c->nonce);
-	buf_put_slice(out, SLICE(GS2_HEADER));
+	buf_put_slice(out, slice_str(c->header));
 	buf_put_slice(out, buf_peek(&c->auth));
 	c->due = SCRAM_DUE_FINAL;
 }
@@ -505,7 +606,9 @@ bool scram_client_final(struct scram_client *c, struct slice server_first, struc
 	buf_put_slice(&c->auth, server_first);
 	buf_put_u8(&c->auth, ',');
 	start = buf_len(&c->auth);
-	buf_printf(&c->auth, "c=biws,r=%.*s", SLICE_FMT(ch.nonce));
+	buf_put(&c->auth, "c=", 2);
+	put_binding(&c->auth, c->header, c->binding, c->binding_len);
+	buf_printf(&c->auth, ",r=%.*s", SLICE_FMT(ch.nonce));
 	sha256(c->client_key, stored_key);
 	mask_key(stored_key, buf_peek(&c->auth), c->client_key, proof);
 	hmac(c->server_key, buf_peek(&c->auth), c->server_signature);

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "client/parts.h"
+#include "net/tls.h"
 #include "stats/event.h"
 #include "wire/frame.h"
 #include "wire/read.h"
@@ -42,16 +43,18 @@ static void ask_scram(struct client *c)
 {
 	struct buf *out = conn_output(&c->conn);
 	size_t m = msg_begin(out, MSG_AUTHENTICATION);
+	uint8_t binding[TLS_END_POINT_MAX];
+	size_t bound = c->conn.tls ? tls_end_point(c->conn.tls, binding) : 0;
 	struct scram_secret secret;
 
-	buf_put_u32(out, AUTH_SASL);
-	buf_put_cstr(out, SCRAM_MECHANISM);
-	buf_put_u8(out, 0);
-	msg_end(out, m);
 	proof_scram_secret(c, &secret);
-	scram_server_init(&c->login->scram, &secret, NULL);
+	scram_server_init(&c->login->scram, &secret, slice_of((const char *)binding, bound), NULL);
 	mem_wipe(&secret, sizeof(secret));
 	c->login->has_scram = true;
+	buf_put_u32(out, AUTH_SASL);
+	scram_server_offer(&c->login->scram, out);
+	buf_put_u8(out, 0);
+	msg_end(out, m);
 	c->login->due = PROOF_SCRAM_FIRST;
 }
 
@@ -252,7 +255,7 @@ static enum step on_scram_first(struct client *c, struct slice body)
 	struct buf answer = { 0 };
 	struct err e;
 
-	if (!read_is_complete(&r) || !slice_is_equal(mechanism, SLICE(SCRAM_MECHANISM)))
+	if (!read_is_complete(&r) || !scram_server_select(&c->login->scram, mechanism))
 		return login_refuse_text(
 		    c, "08P01", "client selected an invalid SASL authentication mechanism");
 	if (!scram_server_first(&c->login->scram, first, &answer, &e)) {

@@ -26,6 +26,8 @@
 struct tls_context {
 	SSL_CTX *ssl;
 	bool gives_tickets;
+	unsigned end_point_len; /* of its own certificate, as a server */
+	uint8_t end_point[TLS_END_POINT_MAX];
 	atomic_uint refs;
 };
 
@@ -272,6 +274,21 @@ static bool set_tickets(SSL_CTX *ctx, const struct tls_options *o)
 	return true;
 }
 
+/* RFC 5929, 4.1: the hash of its signature, SHA-256 in place of one that is broken.  Signatures
+ * without one by itself, such as Ed25519's, have no end point. */
+static unsigned digest_certificate(X509 *x, uint8_t out[TLS_END_POINT_MAX])
+{
+	const EVP_MD *md;
+	unsigned len = 0;
+	int hash;
+
+	_Static_assert(TLS_END_POINT_MAX >= EVP_MAX_MD_SIZE, "any digest fits");
+	if (!x || !X509_get_signature_info(x, &hash, NULL, NULL, NULL))
+		return 0;
+	md = hash == NID_md5 || hash == NID_sha1 ? EVP_sha256() : EVP_get_digestbynid(hash);
+	return md && X509_digest(x, md, out, &len) ? len : 0;
+}
+
 struct tls_context *tls_context_new(const struct tls_options *options, struct err *e)
 {
 	struct tls_context *ctx;
@@ -290,6 +307,10 @@ struct tls_context *tls_context_new(const struct tls_options *options, struct er
 	ctx = xnew(struct tls_context);
 	ctx->ssl = ssl;
 	ctx->gives_tickets = set_tickets(ssl, options);
+	ctx->end_point_len =
+	    options->is_server
+		? digest_certificate(SSL_CTX_get0_certificate(ssl), ctx->end_point)
+		: 0;
 	atomic_init(&ctx->refs, 1);
 	ERR_clear_error();
 	return ctx;
@@ -543,6 +564,20 @@ static bool copy_name(const ASN1_STRING *name, char *out, size_t n)
 	if (len >= 0)
 		OPENSSL_free(text);
 	return ok;
+}
+
+/* Who resumes a session does so in the context that it began in, with the same certificate. */
+size_t tls_end_point(const struct tls *tls, uint8_t out[TLS_END_POINT_MAX])
+{
+	unsigned len;
+
+	if (SSL_is_server(tls->ssl)) {
+		memcpy(out, tls->ctx->end_point, tls->ctx->end_point_len);
+		return tls->ctx->end_point_len;
+	}
+	len = digest_certificate(SSL_get0_peer_certificate(tls->ssl), out);
+	ERR_clear_error();
+	return len;
 }
 
 bool tls_peer_is_verified(const struct tls *tls)

@@ -11,6 +11,7 @@
 #include "auth/md5.h"
 #include "auth/scram.h"
 #include "base/mem.h"
+#include "net/tls.h"
 #include "server/backends.h"
 #include "server/rls.h"
 #include "server/signature.h"
@@ -174,38 +175,84 @@ static enum step answer_md5(struct server *s, struct slice salt)
 }
 
 /* The list of mechanisms is strings, ended by an empty one. */
-static bool offers_scram(struct slice list)
+static bool offers(struct slice list, const char *mechanism)
 {
 	struct reader r = reader_of(list);
 
 	while (read_left(&r) > 1)
-		if (slice_is_equal(read_cstr(&r), SLICE(SCRAM_MECHANISM)))
+		if (slice_is_equal(read_cstr(&r), slice_str(mechanism)))
 			return true;
 	return false;
 }
 
-static enum step begin_scram(struct server *s, struct slice mechanisms)
-{
-	struct server_login *login = s->login;
-	const struct credential *c = login->target.credential;
-	struct buf first = { 0 }, *out;
-	size_t m;
+/* How a login is bound to its TLS connection. */
+struct binding {
+	bool is_possible; /* there is TLS, and nothing says that it cannot be */
+	bool is_offered;
+	uint8_t data[TLS_END_POINT_MAX];
+	size_t n;
+};
 
-	if (!offers_scram(mechanisms))
-		return give_up(s, "the server offers no SASL mechanism that we know");
+/* A certificate without an end point is no way around the binding: whoever sits in between could
+ * have it made so.  One that our CA vouches for needs none.  False: nothing will do. */
+static bool find_binding(const struct server *s, struct slice mechanisms, struct binding *b)
+{
+	const struct tls *tls = s->conn.tls;
+
+	*b = (struct binding){ .is_possible = tls != NULL };
+	if (!tls || !offers(mechanisms, SCRAM_MECHANISM_PLUS))
+		return true;
+	b->n = tls_end_point(tls, b->data);
+	b->is_offered = b->n > 0;
+	b->is_possible = b->is_offered;
+	return b->is_offered || tls_peer_is_verified(tls);
+}
+
+static void bind_scram(struct scram_client *scram, const struct binding *b)
+{
+	if (b->is_possible)
+		scram_client_bind(scram, b->is_offered ? SCRAM_IS_BOUND : SCRAM_NOT_OFFERED,
+				  slice_of((const char *)b->data, b->n));
+}
+
+/* False: we have nothing to prove it with. */
+static bool init_scram(struct server_login *login)
+{
+	const struct credential *c = login->target.credential;
+
 	if (c->has_password && !md5_is_hash(slice_str(c->password)))
 		scram_client_init_password(&login->scram, slice_str(c->password));
 	else if (c->has_scram_keys)
 		scram_client_init_keys(&login->scram, c->client_key, c->server_key);
 	else
+		return false;
+	login->has_scram = true;
+	return true;
+}
+
+static enum step begin_scram(struct server *s, struct slice mechanisms)
+{
+	struct server_login *login = s->login;
+	struct buf first = { 0 }, *out;
+	const char *mechanism;
+	struct binding binding;
+	size_t m;
+
+	if (!find_binding(s, mechanisms, &binding))
+		return give_up(s, "the server offers channel binding, which is not defined for its "
+				  "certificate's signature, and nobody vouches for that");
+	mechanism = binding.is_offered ? SCRAM_MECHANISM_PLUS : SCRAM_MECHANISM;
+	if (!offers(mechanisms, mechanism))
+		return give_up(s, "the server offers no SASL mechanism that we know");
+	if (!init_scram(login))
 		return give_up(
 		    s, "the server wants SCRAM and we have neither a plain password nor keys "
 		       "from a login of this user");
-	login->has_scram = true;
+	bind_scram(&login->scram, &binding);
 	scram_client_first(&login->scram, &first);
 	out = conn_output(&s->conn);
 	m = msg_begin(out, MSG_PASSWORD);
-	buf_put_cstr(out, SCRAM_MECHANISM);
+	buf_put_cstr(out, mechanism);
 	buf_put_u32(out, (uint32_t)buf_len(&first));
 	buf_put_slice(out, buf_peek(&first));
 	msg_end(out, m);

@@ -48,16 +48,21 @@ static struct scram_secret secret_of(bool is_known)
 }
 
 /* A server that expects its first message, or its second one. */
-static void as_server(struct slice message, bool is_second, bool is_known)
+static void as_server(struct slice message, bool is_second, bool is_bound, bool is_known)
 {
+	const struct slice binding = is_bound ? SLICE("binding") : (struct slice){ 0 };
+	const struct slice first =
+	    is_bound ? SLICE("p=tls-server-end-point,,n=,r=x") : SLICE("n,,n=,r=x");
 	const struct scram_secret secret = secret_of(is_known);
 	struct scram_server s;
 	struct buf out = { 0 };
 	struct err err;
 	uint8_t client_key[SCRAM_KEY_LEN];
 
-	scram_server_init(&s, &secret, nonce);
-	PGT_ASSERT(scram_server_first(&s, is_second ? SLICE("n,,n=,r=x") : message, &out, &err) ||
+	scram_server_init(&s, &secret, binding, nonce);
+	PGT_ASSERT(scram_server_select(&s, is_bound ? SLICE(SCRAM_MECHANISM_PLUS)
+						    : SLICE(SCRAM_MECHANISM)));
+	PGT_ASSERT(scram_server_first(&s, is_second ? first : message, &out, &err) ||
 		   (!is_second && buf_len(&out) == 0));
 	/* No proof fits a mock secret, and none is a first message too. */
 	PGT_ASSERT(!scram_server_final(&s, message, &out, client_key, &err) ||
@@ -115,11 +120,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size == 0)
 		return 0;
 	message = expand(slice_of((const char *)data + 1, size - 1));
-	switch (data[0] % 6) {
+	switch (data[0] % 8) {
 	case 0:
 	case 1:
-		as_server(message, data[0] % 2, true);
-		as_server(message, data[0] % 2, false);
+	case 6:
+	case 7:
+		as_server(message, data[0] % 2, data[0] % 8 >= 6, true);
+		as_server(message, data[0] % 2, data[0] % 8 >= 6, false);
 		break;
 	case 2:
 	case 3:

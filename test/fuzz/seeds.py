@@ -77,21 +77,27 @@ def commands():
             yield f"{verb} {rest}".encode()
 
 
-def scram_end(client_nonce, nonce):
+BOUND = b"p=tls-server-end-point,,"
+
+
+def scram_end(client_nonce, nonce, binding=b"n,,"):
     """The two messages that end a login in fuzz_scram.c, of a client and of a server who know."""
-    said = b"n=,r=%s,r=%s,s=%s,i=1,c=biws,r=%s" % (client_nonce, nonce, base64.b64encode(b"salt"), nonce)
+    binding = base64.b64encode(binding)
+    said = b"n=,r=%s,r=%s,s=%s,i=1,c=%s,r=%s" % (client_nonce, nonce, base64.b64encode(b"salt"), binding, nonce)
     salted = hashlib.pbkdf2_hmac("sha256", b"secret", b"salt", 1)
     client_key, server_key = (hmac.digest(salted, name, "sha256") for name in (b"Client Key", b"Server Key"))
     signature = hmac.digest(hashlib.sha256(client_key).digest(), said, "sha256")
     proof = bytes(a ^ b for a, b in zip(client_key, signature))
-    return (b"c=biws,r=%s,p=%s" % (nonce, base64.b64encode(proof)),
+    return (b"c=%s,r=%s,p=%s" % (binding, nonce, base64.b64encode(proof)),
             b"v=" + base64.b64encode(hmac.digest(server_key, said, "sha256")))
 
 
 SCRAM = [b"\0n,,n=,r=x", b"\0y,,n=u,r=%", b"\1c=biws,r=x%,p=" + b"A" * 43 + b"=",
          b"\2r=%x,s=AAAA,i=4096", b"\3v=" + b"A" * 43 + b"=", b"\3e=other-error", b"\5pass\xc2\xa0word",
          b"\4SCRAM-SHA-256$4096:c2FsdA==$" + b"A" * 43 + b"=:" + b"A" * 43 + b"=",
-         b"\1" + scram_end(b"x", b"xours")[0], b"\3" + scram_end(b"ours", b"oursx")[1]]
+         b"\1" + scram_end(b"x", b"xours")[0], b"\3" + scram_end(b"ours", b"oursx")[1],
+         b"\0" + BOUND + b"n=,r=x", *(b"\6" + header + b"n=,r=x" for header in (BOUND, b"n,,", b"y,,", b"p=tls-unique,,", b"p=,,")),
+         b"\7" + scram_end(b"x", b"xours", BOUND + b"binding")[0], b"\7" + scram_end(b"x", b"xours", BOUND + b"another")[0]]
 ROSTER = [b"\1tenant\0business_id\0" + b"".join(b"t%d\0%d\0" % (i, i) for i in range(1200)),
           b"\1tenant\0business_id\0acme\0x\0y\x0042\0" + b"x" * 1300 + b"\0x\0x\0" + b"x" * 1300 + b"\0\0x\0x\0\0",
           b"\1tenant\0business_id\0a\0x\0a\0x\0a\0y\0b\0x\0", b"\1tenant\0tenant\0", b"\2tenant\0business_id\0burst\0b\0x\x005\0b\0x\x005\0",
@@ -415,7 +421,7 @@ SEEDS = {
     "fuzz_relay": lambda name: plays(),
     "fuzz_roster": lambda name: ROSTER,
     "fuzz_scan": sql,
-    "fuzz_scram": lambda name: [*SCRAM, *behind_each(range(6), texts(name))],
+    "fuzz_scram": lambda name: [*SCRAM, *behind_each(range(8), texts(name))],
     "fuzz_setting": lambda name: [*samples(), *texts(name)],
     "fuzz_startup": packets,
     "fuzz_userlist": lambda name: [*USERS, *texts(name)],

@@ -262,11 +262,16 @@ def _attributes(text):
 
 
 class Scram:
-    """One SCRAM-SHA-256 exchange, either side, without channel binding; ASCII passwords."""
+    """One SCRAM-SHA-256 exchange, either side; ASCII passwords.
 
-    def __init__(self, secret):
+    A client says `header` first and `bound` last: what the exchange is bound to stands behind the
+    same header there.
+    """
+
+    def __init__(self, secret, header="n,,", bound=b"n,,"):
         self._secret = secret.encode()
         self._nonce = base64.b64encode(os.urandom(18)).decode()
+        self._header, self._bound = header, base64.b64encode(bound).decode()
 
     def _derive(self, salt, iterations, transcript):
         salted = hashlib.pbkdf2_hmac("sha256", self._secret, salt, iterations)
@@ -278,12 +283,12 @@ class Scram:
     # The client's three steps.
     def client_first(self):
         self._client_first = f"n=,r={self._nonce}"
-        return "n,," + self._client_first
+        return self._header + self._client_first
 
     def client_final(self, server_first):
         got = _attributes(server_first)
         assert got["r"].startswith(self._nonce), "server changed the client's nonce"
-        without_proof = f"c=biws,r={got['r']}"
+        without_proof = f"c={self._bound},r={got['r']}"
         self._derive(base64.b64decode(got["s"]), int(got["i"]),
                      f"{self._client_first},{server_first},{without_proof}")
         return f"{without_proof},p={base64.b64encode(self._proof).decode()}"

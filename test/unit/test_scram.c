@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 static const uint8_t salt[SCRAM_SALT_LEN] = "0123456789abcdef";
+static const struct slice unbound;
 
 /* Both sides of one exchange and the last message. */
 struct exchange {
@@ -71,7 +72,7 @@ static bool login(const struct scram_secret *secret, const char *password)
 	struct exchange x = { 0 };
 	bool ok;
 
-	scram_server_init(&x.server, secret, NULL);
+	scram_server_init(&x.server, secret, unbound, NULL);
 	scram_client_init_password(&x.client, slice_str(password));
 	ok = exchange_run(&x);
 	if (!ok)
@@ -108,7 +109,7 @@ static void test_rfc_server(void **state)
 	struct exchange x = { 0 };
 
 	(void)state;
-	scram_server_init(&x.server, &secret, RFC_SERVER_NONCE);
+	scram_server_init(&x.server, &secret, unbound, RFC_SERVER_NONCE);
 	assert_true(scram_server_first(&x.server, SLICE("n,,n=user,r=" RFC_CLIENT_NONCE),
 				       &x.message, &x.err));
 	assert_string_equal(buf_cstr(&x.message), RFC_SERVER_FIRST);
@@ -281,20 +282,20 @@ static void test_keys_of_a_login_open_the_server(void **state)
 	struct exchange front = { 0 }, back = { 0 };
 
 	(void)state;
-	scram_server_init(&front.server, &secret, NULL);
+	scram_server_init(&front.server, &secret, unbound, NULL);
 	scram_client_init_password(&front.client, SLICE("geheim"));
 	assert_true(exchange_run(&front));
 	assert_memory_equal(front.client.server_key, secret.server_key, SCRAM_KEY_LEN);
 	assert_memory_equal(front.client.client_key, front.client_key, SCRAM_KEY_LEN);
 
-	scram_server_init(&back.server, &secret, NULL);
+	scram_server_init(&back.server, &secret, unbound, NULL);
 	scram_client_init_keys(&back.client, front.client_key, secret.server_key);
 	assert_true(exchange_run(&back));
 	exchange_fini(&back);
 
 	scram_secret_make(SLICE("geheim"), 16, salt, 8, &elsewhere);
 	back = (struct exchange){ 0 };
-	scram_server_init(&back.server, &elsewhere, NULL);
+	scram_server_init(&back.server, &elsewhere, unbound, NULL);
 	scram_client_init_keys(&back.client, front.client_key, secret.server_key);
 	assert_false(exchange_run(&back));
 	assert_string_equal(back.err.sqlstate, "28P01");
@@ -309,17 +310,127 @@ static void test_a_server_without_the_secret_is_caught(void **state)
 
 	(void)state;
 	secret.server_key[0] ^= 1;
-	scram_server_init(&x.server, &secret, NULL);
+	scram_server_init(&x.server, &secret, unbound, NULL);
 	scram_client_init_password(&x.client, SLICE("geheim"));
 	assert_false(exchange_run(&x));
 	assert_string_equal(x.err.sqlstate, "28000");
 	exchange_fini(&x);
 }
 
+/* --- bound to a TLS connection --- */
+
+#define BINDING   SLICE("what is seen of it")
+#define ELSEWHERE SLICE("what another sees")
+
+/* The RFC's exchange, of a user without a name, through a connection that is bound by the SHA-256
+ * of "certificate": the proofs were computed by another program. */
+static const uint8_t rfc_binding[] = { 0x03, 0xd6, 0x6d, 0xd0, 0x88, 0x35, 0xc1, 0xca,
+				       0x3f, 0x12, 0x8c, 0xce, 0xac, 0xd1, 0xf3, 0x1a,
+				       0xc9, 0x41, 0x63, 0x09, 0x6b, 0x20, 0xf4, 0x45,
+				       0xae, 0x84, 0x28, 0x5b, 0xc0, 0x83, 0x2d, 0x72 };
+#define RFC_BOUND_FINAL                                                                            \
+	"c=cD10bHMtc2VydmVyLWVuZC1wb2ludCwsA9Zt0Ig1wco/EozOrNHzGslBYwlrIPRFroQoW8CDLXI="           \
+	",r=" RFC_CLIENT_NONCE RFC_SERVER_NONCE                                                    \
+	",p=+zCdMK4l2JRBX6aaOY99rhAluhUDgC1judMOSldbSW0="
+
+static void test_bound_exchange_of_another_program(void **state)
+{
+	const struct slice binding = slice_of((const char *)rfc_binding, sizeof(rfc_binding));
+	struct scram_secret secret = rfc_secret();
+	struct exchange x = { 0 };
+	struct buf out = { 0 };
+
+	(void)state;
+	scram_server_init(&x.server, &secret, binding, RFC_SERVER_NONCE);
+	scram_client_init_password(&x.client, SLICE("pencil"));
+	scram_client_bind(&x.client, SCRAM_IS_BOUND, binding);
+	snprintf(x.client.nonce, sizeof(x.client.nonce), "%s", RFC_CLIENT_NONCE);
+	assert_true(scram_server_select(&x.server, SLICE(SCRAM_MECHANISM_PLUS)));
+	scram_client_first(&x.client, &out);
+	assert_string_equal(buf_cstr(&out), "p=tls-server-end-point,,n=,r=" RFC_CLIENT_NONCE);
+	assert_true(scram_server_first(&x.server, text_of(&out), &x.message, &x.err));
+	assert_string_equal(buf_cstr(&x.message), RFC_SERVER_FIRST);
+	buf_clear(&out);
+	assert_true(scram_client_final(&x.client, text_of(&x.message), &out, &x.err));
+	assert_string_equal(buf_cstr(&out), RFC_BOUND_FINAL);
+	buf_clear(&x.message);
+	assert_true(
+	    scram_server_final(&x.server, text_of(&out), &x.message, x.client_key, &x.err));
+	assert_string_equal(buf_cstr(&x.message), "v=hvxs8NC6p2j23GdNkoOcIr90RKXwCdx7cZgArRYoUIo=");
+	assert_true(scram_client_verify(&x.client, text_of(&x.message), &x.err));
+	buf_fini(&out);
+	exchange_fini(&x);
+}
+
+/* A client that is bound to .seen, of a server that is bound to .own; empty: not at all. */
+static bool bound_login(struct slice own, const char *mechanism, enum scram_binding how,
+			struct slice seen, struct exchange *x)
+{
+	struct scram_secret secret = secret_of("geheim");
+
+	*x = (struct exchange){ 0 };
+	scram_server_init(&x->server, &secret, own, NULL);
+	assert_true(scram_server_select(&x->server, slice_str(mechanism)));
+	scram_client_init_password(&x->client, SLICE("geheim"));
+	scram_client_bind(&x->client, how, seen);
+	return exchange_run(x);
+}
+
+static void test_bindings_have_to_be_the_same(void **state)
+{
+	const struct slice none = { 0 };
+	struct exchange x;
+
+	(void)state;
+	assert_true(bound_login(BINDING, SCRAM_MECHANISM_PLUS, SCRAM_IS_BOUND, BINDING, &x));
+	exchange_fini(&x);
+	assert_false(bound_login(BINDING, SCRAM_MECHANISM_PLUS, SCRAM_IS_BOUND, ELSEWHERE, &x));
+	assert_string_equal(x.err.sqlstate, "28000");
+	assert_string_equal(x.err.text, "SCRAM channel binding check failed");
+	exchange_fini(&x);
+	/* The offer has been lost on its way. */
+	assert_false(bound_login(BINDING, SCRAM_MECHANISM, SCRAM_NOT_OFFERED, none, &x));
+	assert_string_equal(x.err.sqlstate, "28000");
+	assert_string_equal(x.err.text, "SCRAM channel binding negotiation error");
+	exchange_fini(&x);
+	/* There was none. */
+	assert_true(bound_login(none, SCRAM_MECHANISM, SCRAM_NOT_OFFERED, none, &x));
+	exchange_fini(&x);
+}
+
+static void test_mechanisms(void **state)
+{
+	struct scram_secret secret = secret_of("x");
+	struct scram_server server;
+	struct buf offer = { 0 };
+
+	(void)state;
+	scram_server_init(&server, &secret, unbound, NULL);
+	scram_server_offer(&server, &offer);
+	assert_memory_equal(buf_head(&offer), SCRAM_MECHANISM, sizeof(SCRAM_MECHANISM));
+	assert_int_equal(buf_len(&offer), sizeof(SCRAM_MECHANISM));
+	assert_false(scram_server_select(&server, SLICE(SCRAM_MECHANISM_PLUS)));
+	assert_true(scram_server_select(&server, SLICE(SCRAM_MECHANISM)));
+	scram_server_fini(&server);
+
+	buf_clear(&offer);
+	scram_server_init(&server, &secret, BINDING, NULL);
+	scram_server_offer(&server, &offer);
+	assert_int_equal(buf_len(&offer), sizeof(SCRAM_MECHANISM_PLUS) + sizeof(SCRAM_MECHANISM));
+	assert_memory_equal(buf_head(&offer), SCRAM_MECHANISM_PLUS "\0" SCRAM_MECHANISM,
+			    buf_len(&offer));
+	assert_true(scram_server_select(&server, SLICE(SCRAM_MECHANISM_PLUS)));
+	assert_false(scram_server_select(&server, SLICE("SCRAM-SHA-1")));
+	assert_false(scram_server_select(&server, SLICE("")));
+	scram_server_fini(&server);
+	buf_fini(&offer);
+}
+
 /* --- hostile clients --- */
 
 /* One client-first-message to a fresh server: the SQLSTATE of the refusal, "" when accepted. */
-static const char *first_answer(struct slice message)
+static const char *first_answer_of(struct slice message, struct slice binding,
+				   const char *mechanism)
 {
 	static struct err err;
 	struct scram_secret secret = secret_of("x");
@@ -327,7 +438,8 @@ static const char *first_answer(struct slice message)
 	struct buf out = { 0 };
 
 	err = (struct err){ 0 };
-	scram_server_init(&server, &secret, "server");
+	scram_server_init(&server, &secret, binding, "server");
+	assert_true(scram_server_select(&server, slice_str(mechanism)));
 	if (!scram_server_first(&server, message, &out, &err)) {
 		assert_int_equal(buf_len(&out), 0);
 		assert_true(err.sqlstate[0] != '\0');
@@ -335,6 +447,48 @@ static const char *first_answer(struct slice message)
 	scram_server_fini(&server);
 	buf_fini(&out);
 	return err.sqlstate;
+}
+
+static const char *first_answer(struct slice message)
+{
+	return first_answer_of(message, unbound, SCRAM_MECHANISM);
+}
+
+/* By a client that has selected PLUS, and by one that has not though it was offered. */
+static void test_client_first_of_bindings(void **state)
+{
+	static const struct {
+		const char *message;
+		const char *with_plus;
+		const char *without;
+	} cases[] = {
+		{"p=tls-server-end-point,,n=,r=abc",   "",      "08P01"},
+		{ "p=tls-server-end-point,a=x,n=,r=a", "0A000", "08P01"},
+		{ "p=tls-server-end-poin,,n=,r=abc",   "08P01", "08P01"},
+		{ "p=tls-server-end-point2,,n=,r=abc", "08P01", "08P01"},
+		{ "p=TLS-SERVER-END-POINT,,n=,r=abc",  "08P01", "08P01"},
+		{ "p=tls-unique,,n=,r=abc",            "08P01", "08P01"},
+		{ "p=\xff\n,,n=,r=abc",                "08P01", "08P01"},
+		{ "p=,,n=,r=abc",                      "08P01", "08P01"},
+		{ "p,,n=,r=abc",                       "08P01", "08P01"},
+		{ "p=tls-server-end-point",            "08P01", "08P01"},
+		{ "p=tls-server-end-point,",           "08P01", "08P01"},
+		{ "p=tls-server-end-point,,",          "08P01", "08P01"},
+		{ "p=tls-server-end-point,n=,r=abc",   "0A000", "08P01"},
+		{ "n,,n=,r=abc",                       "08P01", ""     },
+		{ "y,,n=,r=abc",                       "08P01", "28000"},
+		{ "n=x,,n=,r=abc",                     "08P01", "08P01"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < PGT_NELEMS(cases); i++) {
+		struct slice message = slice_str(cases[i].message);
+
+		assert_string_equal(first_answer_of(message, BINDING, SCRAM_MECHANISM_PLUS),
+				    cases[i].with_plus);
+		assert_string_equal(first_answer_of(message, BINDING, SCRAM_MECHANISM),
+				    cases[i].without);
+	}
 }
 
 static void test_client_first(void **state)
@@ -407,7 +561,7 @@ static void server_until_final(struct scram_server *s, const char *first)
 	struct buf out = { 0 };
 	struct err err;
 
-	scram_server_init(s, &secret, RFC_SERVER_NONCE);
+	scram_server_init(s, &secret, unbound, RFC_SERVER_NONCE);
 	assert_true(scram_server_first(s, slice_str(first), &out, &err));
 	buf_fini(&out);
 }
@@ -492,7 +646,7 @@ static void test_messages_out_of_turn(void **state)
 	struct exchange x = { 0 };
 
 	(void)state;
-	scram_server_init(&x.server, &secret, RFC_SERVER_NONCE);
+	scram_server_init(&x.server, &secret, unbound, RFC_SERVER_NONCE);
 	assert_false(scram_server_final(&x.server, SLICE(RFC_CLIENT_FINAL), &x.message,
 					x.client_key, &x.err));
 	/* Over: not even the right one is taken now. */
@@ -696,7 +850,11 @@ int main(void)
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_keys_of_a_login_open_the_server),
 		cmocka_unit_test(test_a_server_without_the_secret_is_caught),
+		cmocka_unit_test(test_bound_exchange_of_another_program),
+		cmocka_unit_test(test_bindings_have_to_be_the_same),
+		cmocka_unit_test(test_mechanisms),
 		cmocka_unit_test(test_client_first),
+		cmocka_unit_test(test_client_first_of_bindings),
 		cmocka_unit_test(test_i6_lengths_are_bounded),
 		cmocka_unit_test(test_client_final),
 		cmocka_unit_test(test_client_final_cut_at_every_byte),

@@ -391,6 +391,63 @@ static void test_client_certificates(void **state)
 	pair_finish(&p);
 }
 
+/* The server's certificate, signed with a key of its own, which is taken. */
+static void identity_sign_again(struct identity *id, EVP_PKEY *key, int padding, const EVP_MD *md)
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	EVP_PKEY_CTX *of_key;
+
+	EVP_PKEY_free(id->key);
+	id->key = key;
+	X509_set_pubkey(id->cert, key);
+	assert_int_equal(EVP_DigestSignInit(ctx, &of_key, md, NULL, key), 1);
+	if (padding)
+		assert_int_equal(EVP_PKEY_CTX_set_rsa_padding(of_key, padding), 1);
+	assert_true(X509_sign_ctx(id->cert, ctx) > 0);
+	EVP_MD_CTX_free(ctx);
+}
+
+static void test_end_point(void **state)
+{
+	struct {
+		EVP_PKEY *key;
+		int padding;
+		const EVP_MD *signature;
+		const EVP_MD *end_point; /* NULL: none */
+	} table[] = {
+		{EVP_EC_gen("P-256"),                    0,                   EVP_sha256(), EVP_sha256()},
+		{ EVP_EC_gen("P-384"),                   0,                   EVP_sha384(), EVP_sha384()},
+		{ EVP_RSA_gen(2048),                     0,                   EVP_sha1(),   EVP_sha256()},
+		{ EVP_RSA_gen(2048),                     0,                   EVP_sha512(), EVP_sha512()},
+		{ EVP_RSA_gen(2048),                     RSA_PKCS1_PSS_PADDING, EVP_sha384(), EVP_sha384()},
+		{ EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"), 0,                NULL,         NULL        },
+	};
+
+	for (size_t i = 0; i < PGT_NELEMS(table); i++) {
+		struct identity id = identity_make("server", NULL, NULL);
+		struct tls_options server = server_options(), client = client_options();
+		uint8_t expected[EVP_MAX_MD_SIZE], got[TLS_END_POINT_MAX];
+		unsigned n = 0;
+		struct pair p;
+
+		identity_sign_again(&id, table[i].key, table[i].padding, table[i].signature);
+		identity_write(&id, "signed.crt", "signed.key");
+		server.cert_file = path("signed.crt");
+		server.key_file = path("signed.key");
+		/* For SHA-1, which is not taken else. */
+		server.ciphers = client.ciphers = "DEFAULT@SECLEVEL=0";
+		if (table[i].end_point)
+			X509_digest(id.cert, table[i].end_point, expected, &n);
+		pair_up(&p, &server, &client, NULL);
+		assert_int_equal(tls_end_point(p.server.conn.tls, got), n);
+		assert_memory_equal(got, expected, n);
+		assert_int_equal(tls_end_point(p.client.conn.tls, got), n);
+		assert_memory_equal(got, expected, n);
+		pair_finish(&p);
+		identity_free(&id);
+	}
+}
+
 static void test_large_transfers_both_ways(void **state)
 {
 	struct tls_options server = server_options();
@@ -563,6 +620,7 @@ int main(void)
 		TEST(test_protocols_and_description),
 		TEST(test_verify_ca_and_full),
 		TEST(test_client_certificates),
+		TEST(test_end_point),
 		TEST(test_large_transfers_both_ways),
 		TEST(test_goodbye_ends_the_other_side),
 		TEST(test_output_waits_for_the_handshake),
