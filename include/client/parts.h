@@ -52,6 +52,9 @@ struct client_login {
 
 /* How it has to prove who it is.  False: in no way (*e). */
 bool way_find(const struct client *c, const struct config *config, struct way *way, struct err *e);
+/* Whether its connection is as client_tls_sslmode asks, which may ask for more than when it began;
+ * else *e. */
+bool way_is_secured(const struct client *c, const struct config *config, struct err *e);
 /* Whether what was proved in the one would do in the other. */
 bool way_is_same(const struct way *a, const struct way *b);
 /* Whether others say whether a password is right, and whose; auth_file need not know the user. */

@@ -78,6 +78,9 @@ void tls_goodbye(struct tls *tls);
 size_t tls_end_point(const struct tls *tls, uint8_t out[TLS_END_POINT_MAX]);
 /* Whether the peer has shown a certificate that our CA file vouches for. */
 bool tls_peer_is_verified(const struct tls *tls);
+/* Of a client: whether the CA file of a context that has come since would, too.  It is read with
+ * verify_peer only. */
+bool tls_client_is_verified_by(const struct tls *tls, const struct tls_context *now);
 /* The common name of a peer's certificate, NUL-terminated UTF-8, for auth_type = cert.  False: it
  * has none that fits, or the context was not told to verify_peer, so that nobody vouches for it. */
 bool tls_peer_name(const struct tls *tls, char *out, size_t n);

@@ -300,6 +300,8 @@ enum step login_proved(struct client *c)
 	if (!catch_up(c))
 		return login_refuse_text(c, "57P01",
 					 "the configuration has changed, please connect again");
+	if (!way_is_secured(c, login->config, &e))
+		return login_refuse(c, &e);
 	if (login->is_barred)
 		return login_refuse_proof(c);
 	if (login->id.is_refused)
@@ -532,7 +534,6 @@ void client_tenant_told(struct client *c, const struct err *why_not)
 
 static enum step on_session_request(struct client *c, const struct startup *startup)
 {
-	const struct settings *set = &c->host->config->global;
 	struct client_login *login = c->login;
 	char host[HOST_MAX];
 	struct err e;
@@ -543,9 +544,8 @@ static enum step on_session_request(struct client *c, const struct startup *star
 	c->user = xstrdup(login->id.user);
 	if (c->conn.tls && tls_asked_host(c->conn.tls, host, sizeof(host)))
 		identity_set_host(&login->id, host);
-	if (set->client_tls_sslmode >= SSLMODE_REQUIRE && !c->conn.tls &&
-	    c->conn.peer.family != AF_UNIX)
-		return login_refuse_text(c, "28000", "TLS is required");
+	if (!way_is_secured(c, c->host->config, &e))
+		return login_refuse(c, &e);
 	startup_negotiate(startup, conn_output(&c->conn));
 	login_go_home(c);
 	return STEP_CLOSED;

@@ -42,6 +42,29 @@ static bool refuse_by_rules(const struct client *c, const struct hba_rule *rule,
 		       c->conn.tls ? "TLS" : "no TLS");
 }
 
+/* One that is vouched for now: a reload may have come since it has shaken hands. */
+static bool has_certificate(const struct client *c)
+{
+	return c->conn.tls && c->host->tls && tls_client_is_verified_by(c->conn.tls, c->host->tls);
+}
+
+static bool refuse_certificate(const struct client *c, struct err *e)
+{
+	return err_set(e, "28000", "certificate authentication failed for user \"%.100s\"",
+		       c->user);
+}
+
+bool way_is_secured(const struct client *c, const struct config *config, struct err *e)
+{
+	unsigned mode = (unsigned)config->global.client_tls_sslmode;
+
+	if (mode < SSLMODE_REQUIRE || c->conn.peer.family == AF_UNIX)
+		return true;
+	if (!c->conn.tls)
+		return err_set(e, "28000", "TLS is required");
+	return mode < SSLMODE_VERIFY_CA || has_certificate(c) || refuse_certificate(c, e);
+}
+
 /* Whether who it is elsewhere may be the user that it says. */
 static bool is_named(const struct client *c, const struct config *config,
 		     const struct hba_rule *rule)
@@ -50,7 +73,7 @@ static bool is_named(const struct client *c, const struct config *config,
 	char name[NAME_ELSEWHERE_MAX];
 
 	if (is_peer ? !sock_peer_user(c->conn.fd, name, sizeof(name))
-		    : !c->conn.tls || !tls_peer_name(c->conn.tls, name, sizeof(name)))
+		    : !has_certificate(c) || !tls_peer_name(c->conn.tls, name, sizeof(name)))
 		return false;
 	return ident_allows(config->ident, rule->map, name, c->login->id.auth_user);
 }
@@ -63,14 +86,12 @@ static bool is_fit(const struct client *c, const struct config *config, const st
 			 rule->clientcert == CLIENTCERT_VERIFY_FULL;
 
 	/* A session that began before certificates were asked for has none. */
-	if ((rule->clientcert == CLIENTCERT_NO ||
-	     (c->conn.tls && tls_peer_is_verified(c->conn.tls))) &&
+	if ((rule->clientcert == CLIENTCERT_NO || has_certificate(c)) &&
 	    (!asks_name || is_named(c, config, rule)))
 		return true;
 	return rule->method == HBA_PEER
 		   ? err_set(e, "28000", "peer authentication failed for user \"%.100s\"", c->user)
-		   : err_set(e, "28000", "certificate authentication failed for user \"%.100s\"",
-			     c->user);
+		   : refuse_certificate(c, e);
 }
 
 static const enum auth_type types[] = {

@@ -586,6 +586,34 @@ bool tls_peer_is_verified(const struct tls *tls)
 	       SSL_get_verify_mode(tls->ssl) & SSL_VERIFY_PEER;
 }
 
+/* As in a handshake: SSL_CTX's own way to do it is not to be called from outside. */
+static bool is_vouched_for(X509 *certificate, STACK_OF(X509) * chain, const SSL_CTX *by)
+{
+	X509_STORE_CTX *judge = X509_STORE_CTX_new();
+	bool ok;
+
+	PGT_ASSERT(judge != NULL);
+	ok = X509_STORE_CTX_init(judge, SSL_CTX_get_cert_store(by), certificate, chain) &&
+	     X509_STORE_CTX_set_default(judge, "ssl_client");
+	if (ok) {
+		X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(judge),
+						 SSL_CTX_get_security_level(by));
+		ok = X509_verify_cert(judge) == 1;
+	}
+	X509_STORE_CTX_free(judge);
+	ERR_clear_error();
+	return ok;
+}
+
+bool tls_client_is_verified_by(const struct tls *tls, const struct tls_context *now)
+{
+	if (now == tls->ctx)
+		return tls_peer_is_verified(tls);
+	return tls_peer_is_verified(tls) && SSL_CTX_get_verify_mode(now->ssl) & SSL_VERIFY_PEER &&
+	       is_vouched_for(SSL_get0_peer_certificate(tls->ssl),
+			      SSL_get_peer_cert_chain(tls->ssl), now->ssl);
+}
+
 bool tls_peer_name(const struct tls *tls, char *out, size_t n)
 {
 	X509_NAME *subject;

@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import ssl
+import struct
 
 import psycopg
 import pytest
@@ -14,8 +15,10 @@ import raw
 from certificates import issue, make_authority
 from cluster import Postgres
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from machine import give_to_service_user
 from rig import log_in, shop
 from tenancy import SETTING, tenants
+from turnstile import ADMIN_USER
 from waiting import wait_until
 
 
@@ -149,6 +152,61 @@ def test_certificates_are_read_again_on_reload(primary, turnstile, certificates)
         assert before.execute("SELECT 1").fetchone() == (1,)
         with connect(t, sslmode="verify-full", sslrootcert=certificates / "ca.crt") as after:
             assert after.execute("SELECT 1").fetchone() == (1,)
+
+
+def reload_by_socket(t, **settings):
+    """Where it takes more by TCP than the test has."""
+    t.config["pgturnstile"].update(settings)
+    t.write()
+    with psycopg.connect(host=str(t.dir), port=t.port, user=ADMIN_USER, password=t.users[ADMIN_USER],
+                         dbname=t.console, autocommit=True) as console:
+        console.execute("RELOAD")
+
+
+@pytest.fixture(scope="module")
+def another_authority(certificates):
+    """Its CA, and a file with both."""
+    where = make_authority()
+    (where / "both.crt").write_bytes((where / "ca.crt").read_bytes() + (certificates / "ca.crt").read_bytes())
+    give_to_service_user(where / "both.crt")
+    return where
+
+
+@pytest.mark.parametrize("step", ["handshake", "startup", "first"])
+@pytest.mark.parametrize("file, is_let_in", [("ca.crt", False), ("both.crt", True)])
+def test_a_certificate_is_judged_by_the_ca_in_force(primary, turnstile, certificates, another_authority,
+                                                    step, file, is_let_in):
+    """Who has shaken hands before a reload, and how far its login had come."""
+    t = turnstile(shop(primary, secured(certificates, "verify-ca", client_tls_ca_file=certificates / "ca.crt")))
+    scram = raw.Scram(APP_PASSWORD)
+    first = scram.client_first().encode()
+    steps = {"handshake": lambda: raw.startup({"user": APP_USER, "database": APP_DATABASE}),
+             "startup": lambda: raw.message("p", "SCRAM-SHA-256", struct.pack("!i", len(first)) + first),
+             "first": lambda: raw.message("p", scram.client_final(heard.body[4:].decode()).encode())}
+    with Resuming(certificates, with_certificate=True).connected(t) as client:
+        for behind, next_message in steps.items():
+            if behind == step:
+                reload_by_socket(t, client_tls_ca_file=another_authority / file)
+            client.send(next_message())
+            heard = client.message()
+            if heard.kind == "E":
+                break
+        if heard.kind == "R":  # it is told that the proof was right
+            heard = client.message()
+        assert heard.kind == ("R" if is_let_in else "E")
+        if not is_let_in:
+            assert (heard.fields["C"], heard.fields["M"].split(" for")[0]) == (
+                "28000", "certificate authentication failed")
+
+
+def test_tls_is_asked_for_in_the_middle_of_a_login(primary, turnstile, certificates):
+    t = turnstile(shop(primary, secured(certificates, "allow", auth_type="plain")))
+    with raw.RawClient(t.port) as client:
+        client.send(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
+        assert client.message().number == 3
+        reload_by_socket(t, client_tls_sslmode="require")
+        client.send(raw.password(APP_PASSWORD))
+        assert client.message().fields["M"] == "TLS is required"
 
 
 class Resuming:
