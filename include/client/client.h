@@ -60,9 +60,9 @@ struct client_claim {
 	const struct directory *directory; /* of LDAP */
 };
 
-/* The secret of a client's cancel key: 4 bytes for protocol 3.0, 28 for 3.2. */
+/* The secret of a client's cancel key: 4 bytes for protocol 3.0, 32 for 3.2, as PostgreSQL's. */
 #define CLIENT_KEY_SHORT 4
-#define CLIENT_KEY_LONG  28
+#define CLIENT_KEY_LONG  32
 
 /* What happens to a session. */
 struct client_events {

@@ -25,7 +25,7 @@ static bool is_still_itself(const struct identity *id, const struct passport *p,
 	else if (strcmp(id->server_user, p->server_user) || strcmp(id->tenant, p->tenant) ||
 		 strcmp(id->business_id, p->tenant_id))
 		err_set(e, "57P01", "the configuration has changed, please connect again");
-	else if (p->secret.n != CLIENT_KEY_SHORT && p->secret.n != CLIENT_KEY_LONG)
+	else if (p->secret.n < CLIENT_KEY_SHORT || p->secret.n > CLIENT_KEY_LONG)
 		err_set(e, "XX001", "the session's cancel key makes no sense");
 	else
 		return true;

@@ -43,7 +43,7 @@ struct client_rare *client_make_rare(struct client *c)
 
 uint8_t *client_secret(struct client *c)
 {
-	return c->secret_len == CLIENT_KEY_LONG ? client_make_rare(c)->secret : c->secret;
+	return c->secret_len > CLIENT_KEY_SHORT ? client_make_rare(c)->secret : c->secret;
 }
 
 static struct client *client_of(struct conn *conn)

@@ -35,7 +35,7 @@ PACKETS = [
     raw.startup({"user": "a.42", "database": "shop", "app.current_business_id": "acme"}),
     *(raw.startup({"user": "u", "database": "shop", "replication": r}) for r in ("true", "on", "off", "no", "0")),
     raw.startup({"database": "shop"}), raw.startup({"user": "u", **{f"s{i}": "x" for i in range(70)}}),
-    raw.cancel_request(1, b"1234"), raw.cancel_request(1, b"x" * 28),
+    raw.cancel_request(1, b"1234"), raw.cancel_request(1, b"x" * 32),
 ]
 # Name of the host that is asked for over TLS.
 HOSTS = [b"", b"acme.db.example.com", b"other.DB.example.com", b"acme"]

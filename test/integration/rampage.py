@@ -143,7 +143,7 @@ def misbehave(rng, pooler, dbname):
         if rng.random() < 0.5:
             client.sock.recv(rng.randint(1, 100_000))
         if rng.random() < 0.2:
-            client.send(raw.cancel_request(rng.getrandbits(31), rng.randbytes(rng.choice([4, 28]))))
+            client.send(raw.cancel_request(rng.getrandbits(31), rng.randbytes(rng.choice([4, 32]))))
         if rng.random() < 0.3:
             client.reset()
 

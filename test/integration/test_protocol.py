@@ -228,7 +228,7 @@ def test_message_of_a_gibibyte_is_refused(t):
 
 
 # --- versions ------------------------------------------------------------------------------------
-@pytest.mark.parametrize("version, key", [((3, 0), 4), ((3, 1), 4), ((3, 2), 28), ((3, 9999), 28)])
+@pytest.mark.parametrize("version, key", [((3, 0), 4), ((3, 1), 4), ((3, 2), 32), ((3, 9999), 32)])
 def test_versions(t, version, key):
     with raw.RawClient(t.port) as client:
         client.send(raw.startup({"user": APP_USER, "database": APP_DATABASE,
