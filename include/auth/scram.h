@@ -25,8 +25,8 @@
 
 #define SCRAM_MECHANISM      "SCRAM-SHA-256"
 #define SCRAM_MECHANISM_PLUS "SCRAM-SHA-256-PLUS"
-#define SCRAM_KEY_LEN   32
-#define SCRAM_MAX_SALT  64
+#define SCRAM_KEY_LEN        32
+#define SCRAM_MAX_SALT       64
 /* Of a salt that we draw, as PostgreSQL's. */
 #define SCRAM_SALT_LEN           16
 #define SCRAM_DEFAULT_ITERATIONS 4096
@@ -59,9 +59,14 @@ void scram_secret_make(struct slice password, uint32_t iterations, const uint8_t
 		       size_t salt_len, struct scram_secret *out);
 
 /* A secret that no password fits, for a user who does not exist or has none: it looks like a stored
- * one and is the same at each try of the same user within this process.  Takes about 10 µs, which
- * password_scram_secret() of auth/verify.h spends for known users too. */
-void scram_secret_mock(struct slice user, uint32_t iterations, struct scram_secret *out);
+ * one and is the same at each try of the same user, as long as salt_key is; NULL: one that is drawn
+ * for this process.  Takes about 10 µs, which password_scram_secret() of auth/verify.h spends for
+ * known users too. */
+void scram_secret_mock(const uint8_t *salt_key, struct slice user, uint32_t iterations,
+		       struct scram_secret *out);
+/* A salt_key, of something that no stranger knows and no guess finds: what is told of it is told to
+ * whoever asks. */
+void scram_salt_key(struct slice material, uint8_t salt_key[SCRAM_KEY_LEN]);
 
 /* The message that is due. */
 enum scram_due { SCRAM_DUE_FIRST, SCRAM_DUE_FINAL, SCRAM_DUE_VERIFY, SCRAM_DUE_NOTHING };
@@ -135,8 +140,9 @@ void scram_client_init_keys(struct scram_client *c, const uint8_t client_key[SCR
 
 /* Before the first message.  Not called: it can bind to nothing. */
 enum scram_binding {
-	SCRAM_IS_BOUND,     /* it has selected PLUS */
-	SCRAM_NOT_OFFERED,  /* it would; a server that has offered PLUS finds out that this was lost */
+	SCRAM_IS_BOUND,    /* it has selected PLUS */
+	SCRAM_NOT_OFFERED, /* it would; a server that has offered PLUS finds out that this was lost
+			    */
 };
 void scram_client_bind(struct scram_client *c, enum scram_binding how, struct slice binding);
 

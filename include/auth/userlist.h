@@ -43,6 +43,13 @@ struct userlist *userlist_parse(struct slice text, const char *file, userlist_co
 /* NULL when there is no such user (or no list); else lives as long as the list. */
 const struct userlist_entry *userlist_find(const struct userlist *list, struct slice user);
 
+/* What most secrets of a list are, as which one who has none has to appear. */
+struct userlist_usual {
+	bool is_scram;
+	uint32_t iterations; /* of most of them then; else 0 */
+};
+struct userlist_usual userlist_usual(const struct userlist *list);
+
 /* Calls visit for every user, in no order; list may be NULL. */
 void userlist_each(const struct userlist *list,
 		   void (*visit)(void *arg, const struct userlist_entry *entry), void *arg);

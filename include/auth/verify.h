@@ -26,8 +26,8 @@ bool password_verify_md5(const struct userlist_entry *entry, const uint8_t salt[
 /* The secret for scram_server_init(): the stored one; or one made of the plain password; or one
  * that nothing fits.  The first and the last take the same time.  Making one of a plain password
  * costs `iterations` hashes, and has the salt that an unknown user would see: keep it with the
- * entry, as the next one is the same. */
-void password_scram_secret(const struct userlist_entry *entry, struct slice user,
-			   uint32_t iterations, struct scram_secret *out);
+ * entry, as the next one is the same.  salt_key: as of scram_secret_mock(). */
+void password_scram_secret(const struct userlist_entry *entry, const uint8_t *salt_key,
+			   struct slice user, uint32_t iterations, struct scram_secret *out);
 
 #endif

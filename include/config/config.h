@@ -146,7 +146,9 @@ struct config {
 	struct jwt_keys *jwt_keys;   /* of jwt_key_file and jwt_secret_file; NULL without both */
 	struct sign_keys *sign_keys; /* of context_signing_key_file; NULL without one */
 	bool has_http_token;
+	bool has_salt_key;
 	uint8_t http_token[32];                      /* its SHA-256 */
+	uint8_t salt_key[32];                        /* of scram_secret_mock() */
 	const struct tier_conf *unknown_tenant_tier; /* NULL: unknown tenants are refused */
 	struct roster *roster; /* tenants of tenant_query; NULL: none have been read */
 

@@ -198,14 +198,22 @@ static void draw_mock(void)
 	random_bytes(&mock, sizeof(mock));
 }
 
+void scram_salt_key(struct slice material, uint8_t salt_key[SCRAM_KEY_LEN])
+{
+	static const uint8_t purpose[SCRAM_KEY_LEN] = "pgturnstile: salts of nobody";
+
+	hmac(purpose, material, salt_key);
+}
+
 /* The salt is all that is told of it: it depends on the user, and is the same each time. */
-void scram_secret_mock(struct slice user, uint32_t iterations, struct scram_secret *out)
+void scram_secret_mock(const uint8_t *salt_key, struct slice user, uint32_t iterations,
+		       struct scram_secret *out)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	uint8_t salt[SCRAM_KEY_LEN];
 
 	pthread_once(&once, draw_mock);
-	hmac(mock.salt_key, user, salt);
+	hmac(salt_key ? salt_key : mock.salt_key, user, salt);
 	out->iterations = iterations;
 	out->salt_len = SCRAM_SALT_LEN;
 	memcpy(out->salt, salt, SCRAM_SALT_LEN);
@@ -382,7 +390,7 @@ static bool read_binding_type(struct scram_server *s, struct slice type, struct 
 				     " without channel binding, but the SCRAM message includes "
 				     "channel binding data.");
 	}
-	if (!is_printable(type, MAX_TYPE_NAME))
+	if (type.n && !is_printable(type, MAX_TYPE_NAME))
 		return malformed(e, "client-first-message");
 	return slice_is_equal(type, SLICE(BINDING_TYPE)) ||
 	       err_set(e, "08P01", "unsupported SCRAM channel-binding type \"%.*s\"",

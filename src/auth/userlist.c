@@ -13,6 +13,7 @@
 
 struct userlist {
 	struct hmap users;
+	struct userlist_usual usual;
 };
 
 /* --- entries --- */
@@ -143,6 +144,39 @@ static const char *parse_line(struct userlist *list, struct slice line, struct b
 	return NULL;
 }
 
+/* The iterations of more than half of the SCRAM secrets, if so many have the same; else of some. */
+static uint32_t vote(const struct userlist *list)
+{
+	uint32_t leader = 0;
+	size_t lead = 0;
+
+	for (struct hlink *l = hmap_walk(&list->users, NULL); l; l = hmap_walk(&list->users, l)) {
+		const struct userlist_entry *entry = container_of(l, struct userlist_entry, link);
+
+		if (entry->kind != PASSWORD_SCRAM)
+			continue;
+		if (!lead)
+			leader = entry->scram.iterations;
+		lead = entry->scram.iterations == leader ? lead + 1 : lead - 1;
+	}
+	return leader;
+}
+
+static struct userlist_usual find_usual(const struct userlist *list)
+{
+	size_t nscram = 0, nothers = 0;
+
+	for (struct hlink *l = hmap_walk(&list->users, NULL); l; l = hmap_walk(&list->users, l)) {
+		const struct userlist_entry *entry = container_of(l, struct userlist_entry, link);
+
+		nscram += entry->kind == PASSWORD_SCRAM;
+		nothers += entry->kind == PASSWORD_PLAIN || entry->kind == PASSWORD_MD5;
+	}
+	if (nscram <= nothers)
+		return (struct userlist_usual){ 0 };
+	return (struct userlist_usual){ .is_scram = true, .iterations = vote(list) };
+}
+
 struct userlist *userlist_parse(struct slice text, const char *file, userlist_complain_fn *complain,
 				void *arg)
 {
@@ -159,7 +193,13 @@ struct userlist *userlist_parse(struct slice text, const char *file, userlist_co
 	}
 	buf_wipe(&password);
 	buf_fini(&user);
+	list->usual = find_usual(list);
 	return list;
+}
+
+struct userlist_usual userlist_usual(const struct userlist *list)
+{
+	return list->usual;
 }
 
 const struct userlist_entry *userlist_find(const struct userlist *list, struct slice user)

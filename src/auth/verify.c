@@ -81,13 +81,13 @@ bool password_verify_md5(const struct userlist_entry *entry, const uint8_t salt[
 	       (e->kind == PASSWORD_PLAIN || e->kind == PASSWORD_MD5);
 }
 
-void password_scram_secret(const struct userlist_entry *entry, struct slice user,
-			   uint32_t iterations, struct scram_secret *out)
+void password_scram_secret(const struct userlist_entry *entry, const uint8_t *salt_key,
+			   struct slice user, uint32_t iterations, struct scram_secret *out)
 {
 	struct scram_secret mock;
 
 	/* Made in every case, so that time does not tell for whom it is used. */
-	scram_secret_mock(user, iterations, &mock);
+	scram_secret_mock(salt_key, user, iterations, &mock);
 	switch (entry ? entry->kind : PASSWORD_NONE) {
 	case PASSWORD_SCRAM:
 		*out = entry->scram;

@@ -59,14 +59,16 @@ static void ask_scram(struct client *c)
 }
 
 /* A secret of SCRAM can be asked for in that way only.  Who has none is asked in the way in which
- * others of its place are. */
+ * most others of its place are. */
 static bool needs_scram(const struct client_login *login)
 {
 	enum password_kind kind = login->entry ? login->entry->kind : PASSWORD_NONE;
 
-	if (kind == PASSWORD_NONE && login->was_looked_up)
-		kind = login->usual;
-	return kind == PASSWORD_SCRAM;
+	if (kind != PASSWORD_NONE)
+		return kind == PASSWORD_SCRAM;
+	if (login->was_looked_up)
+		return login->usual == PASSWORD_SCRAM;
+	return userlist_usual(login->config->userlist).is_scram;
 }
 
 static enum step ask_for_proof(struct client *c)

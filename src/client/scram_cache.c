@@ -61,8 +61,19 @@ static void do_the_work_of_others(const struct client_login *login, const struct
 	mem_wipe(&made, sizeof(made));
 }
 
+/* Of a secret that is made here, or that nobody has: that looks as most others of its place. */
+static uint32_t iterations_of(const struct client_login *login)
+{
+	bool is_plain = login->entry && login->entry->kind == PASSWORD_PLAIN;
+	uint32_t usual = userlist_usual(login->config->userlist).iterations;
+
+	return usual && !is_plain && !login->was_looked_up ? usual
+							   : login->config->global.scram_iterations;
+}
+
 void proof_scram_secret(struct client *c, struct scram_secret *out)
 {
+	const struct config *config = c->login->config;
 	const struct userlist_entry *entry = c->login->entry;
 	struct scram_cache *cache = c->host->scram_cache;
 	uint64_t hash = hash_bytes(&entry, sizeof(entry));
@@ -78,8 +89,8 @@ void proof_scram_secret(struct client *c, struct scram_secret *out)
 				return;
 			}
 		}
-	password_scram_secret(entry, slice_str(c->login->id.auth_user),
-			      c->login->config->global.scram_iterations, out);
+	password_scram_secret(entry, config->has_salt_key ? config->salt_key : NULL,
+			      slice_str(c->login->id.auth_user), iterations_of(c->login), out);
 	do_the_work_of_others(c->login, out);
 	if (!is_kept)
 		return;

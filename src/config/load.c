@@ -9,6 +9,7 @@
 #include "auth/directory.h"
 #include "auth/hba.h"
 #include "auth/jwt.h"
+#include "auth/scram.h"
 #include "auth/sign.h"
 #include "auth/userlist.h"
 #include "base/mem.h"
@@ -24,6 +25,11 @@
 #define INCLUDE_DEPTH_MAX 10
 /* Characters that a token of http_token_file has at the least. */
 #define HTTP_TOKEN_MIN 16
+/* Bytes that a scram_salt_file has at the least. */
+#define SALT_FILE_MIN 16
+/* machine-id(5): 128 bits as hexadecimal digits; before they are drawn, a word. */
+#define MACHINE_ID     "/etc/machine-id"
+#define MACHINE_ID_LEN 32
 
 /* A file that is being read, and the one that includes it. */
 struct source {
@@ -595,6 +601,31 @@ static void load_http_token(struct loader *l)
 	buf_wipe(&text);
 }
 
+/* Of scram_salt_file, or of what systemd has drawn for this machine, which is for such uses as long
+ * as it is not told itself (machine-id(5)).  Else each process draws its own. */
+static void load_salt_key(struct loader *l)
+{
+	struct config *c = l->draft.config;
+	const char *path = c->global.scram_salt_file;
+	struct buf text = { 0 };
+	struct err e;
+
+	if (*path && !l->read(l->arg, path, true, &text, &e))
+		problem_add(l->draft.problems, l->draft.places[SETTING_scram_salt_file],
+			    "scram_salt_file", "%s cannot be read: %s", path, e.text);
+	else if (*path && buf_len(&text) < SALT_FILE_MIN)
+		problem_add(l->draft.problems, (struct place){ path, 1 }, "scram_salt_file",
+			    "it has %d bytes or more", SALT_FILE_MIN);
+	else if (!*path)
+		c->has_salt_key = l->read(l->arg, MACHINE_ID, false, &text, &e) &&
+				  buf_len(&text) >= MACHINE_ID_LEN;
+	else
+		c->has_salt_key = true;
+	if (c->has_salt_key)
+		scram_salt_key(buf_peek(&text), c->salt_key);
+	buf_wipe(&text);
+}
+
 struct config *config_load(const char *path, config_read_file_fn *read, void *arg,
 			   struct config_problems *p)
 {
@@ -614,6 +645,7 @@ struct config *config_load(const char *path, config_read_file_fn *read, void *ar
 	load_sign_keys(&l);
 	load_jwt_keys(&l);
 	load_http_token(&l);
+	load_salt_key(&l);
 	draft_link(&l.draft);
 	config_find_clusters(l.draft.config);
 	draft_check(&l.draft);

@@ -307,10 +307,9 @@ struct tls_context *tls_context_new(const struct tls_options *options, struct er
 	ctx = xnew(struct tls_context);
 	ctx->ssl = ssl;
 	ctx->gives_tickets = set_tickets(ssl, options);
-	ctx->end_point_len =
-	    options->is_server
-		? digest_certificate(SSL_CTX_get0_certificate(ssl), ctx->end_point)
-		: 0;
+	ctx->end_point_len = options->is_server
+				 ? digest_certificate(SSL_CTX_get0_certificate(ssl), ctx->end_point)
+				 : 0;
 	atomic_init(&ctx->refs, 1);
 	ERR_clear_error();
 	return ctx;

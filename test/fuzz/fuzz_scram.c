@@ -43,7 +43,7 @@ static struct scram_secret secret_of(bool is_known)
 	if (is_known)
 		scram_secret_make(SLICE("secret"), 1, (const uint8_t *)"salt", 4, &secret);
 	else
-		scram_secret_mock(SLICE("u"), SCRAM_DEFAULT_ITERATIONS, &secret);
+		scram_secret_mock(NULL, SLICE("u"), SCRAM_DEFAULT_ITERATIONS, &secret);
 	return secret;
 }
 

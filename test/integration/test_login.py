@@ -4,6 +4,7 @@
 #
 # Knows logins only; what a session may do is tested elsewhere.
 """Every way to prove who one is, on both sides, and every way to get it wrong."""
+import base64
 import hashlib
 import itertools
 import os
@@ -135,18 +136,96 @@ def conversation(t, user, dbname, attempts=2):
     return [entry for entry in heard[:half] if entry[0] != "salt"]
 
 
+def most_with(secret):
+    """Users with whom most of a list has such a secret."""
+    return {f"one of most {n}": secret for n in range(4)}
+
+
 @pytest.mark.parametrize("kind", ["plain", "md5", "scram"])
 @pytest.mark.parametrize("auth_type", ["plain", "md5", "scram-sha-256"])
 def test_strangers_hear_the_same_as_wrong_passwords(primary, roles, turnstile, auth_type, kind):
+    secret = secrets(primary)[kind]
     t = turnstile(shop(primary, {"auth_type": auth_type}),
-                  {"u_trust": secrets(primary)[kind]})
-    if auth_type == "md5" and kind == "scram":
-        pytest.skip("auth_type = md5 tells by its request who has a SCRAM secret, as PgBouncer")
+                  {"u_trust": secret, **most_with(secret)})
     known = conversation(t, "u_trust", APP_DATABASE)
     # Of the same length, so that messages are.
     for user, dbname in (("u_turst", APP_DATABASE), ("u_trust", "no-db"), ("u_turst", "no-db")):
         heard = conversation(t, user, dbname)
         assert str(heard).replace("u_turst", "u_trust") == str(known)
+
+
+def scram_of(t, user):
+    """The salt and the iterations that somebody is told; None: it is not asked for SCRAM."""
+    with raw.RawClient(t.port) as client:
+        client.send(raw.startup({"user": user, "database": APP_DATABASE}))
+        if client.message().number != 10:
+            return None
+        first = raw.Scram("").client_first().encode()
+        client.send(raw.message("p", "SCRAM-SHA-256", struct.pack("!i", len(first)) + first))
+        told = dict(part.split("=", 1) for part in client.message().body[4:].decode().split(","))
+        return told["s"], told["i"]
+
+
+@pytest.fixture
+def salt_files():
+    """Two of them."""
+    paths = [scratch_dir("salt") / "salt" for _ in range(2)]
+    for path in paths:
+        path.write_bytes(os.urandom(16))
+        path.chmod(0o600)
+        give_to_service_user(path)
+    return paths
+
+
+@pytest.mark.parametrize("kept", ["file", "machine"])
+def test_a_strangers_salt_outlives_the_process(primary, turnstile, salt_files, kept):
+    """As a user's does; nor do two processes differ.  Who has another file has others."""
+    if kept == "machine" and (not os.path.exists("/etc/machine-id") or os.path.getsize("/etc/machine-id") < 32):
+        pytest.skip("this machine has no machine-id")
+    settings = {"scram_salt_file": salt_files[0]} if kept == "file" else {}
+    t = turnstile(shop(primary, settings))
+    before = {user: scram_of(t, user) for user in ("nobody", "noone", APP_USER)}
+    assert len(set(before.values())) == 3
+    t.stop()
+    t.start()
+    another = turnstile(shop(primary, settings))
+    for pooler in t, another:
+        assert {user: scram_of(pooler, user) for user in before} == before
+    another.reload({"pgturnstile": {"scram_salt_file": salt_files[1]}})
+    assert scram_of(another, "nobody") != before["nobody"]
+    another.admin("SET verbose = 1")
+    assert scram_of(another, "nobody") != before["nobody"]
+
+
+@pytest.mark.parametrize("text, mode", [(b"15 bytes of salt"[:15], 0o600), (b"x" * 16, 0o644)])
+def test_i8_a_salt_file_that_is_none_refuses_the_reload(primary, turnstile, salt_files, text, mode):
+    t = turnstile(shop(primary, {"scram_salt_file": salt_files[0]}))
+    before = scram_of(t, "nobody")
+    salt_files[1].write_bytes(text)
+    salt_files[1].chmod(mode)
+    with pytest.raises(psycopg.Error):
+        t.reload({"pgturnstile": {"scram_salt_file": salt_files[1]}})
+    t.wait_log("scram_salt_file")
+    assert scram_of(t, "nobody") == before
+
+
+def test_strangers_are_asked_as_most_are(primary, turnstile):
+    """For SCRAM if most have such secrets, with their iterations; else for MD5, or with ours."""
+    iterations = "4096", "5000", "6000"
+    key = base64.b64encode(bytes(32)).decode()
+    few, many = (f"SCRAM-SHA-256${n}:{key[:22]}==${key}:{key}" for n in iterations[:2])
+    mixed = {**most_with(many), "few": few}
+    for auth_type, users, expected in (
+            ("md5", mixed, "5000"), ("scram-sha-256", mixed, "5000"),
+            ("md5", {"few": few}, None), ("scram-sha-256", {"few": few}, "6000"),
+            ("md5", {}, None), ("scram-sha-256", {}, "6000")):
+        t = turnstile(shop(primary, {"auth_type": auth_type, "scram_iterations": iterations[2]}),
+                      {"plain": "x", "none": "", **users})
+        for user in "nobody", "none":
+            told = scram_of(t, user)
+            assert (told and told[1]) == expected, (auth_type, users, user)
+        if users:
+            assert scram_of(t, "few")[1] == "4096"
 
 
 def test_unknown_database_is_told_to_friends_only(primary, turnstile):
@@ -302,7 +381,7 @@ def test_login_in_single_bytes_and_in_one_piece(primary, turnstile):
 
 
 # --- versions of the protocol ---------------------------------------------------------------------
-@pytest.mark.parametrize(("version", "length"), [((3, 0), 4), ((3, 1), 4), ((3, 2), 28)])
+@pytest.mark.parametrize(("version", "length"), [((3, 0), 4), ((3, 1), 4), ((3, 2), 32)])
 def test_cancel_key_of_a_version(primary, turnstile, version, length):
     t = turnstile(shop(primary))
     with raw.RawClient(t.port) as client:

@@ -250,15 +250,31 @@ static void test_mock_is_stable_and_fits_nobody(void **state)
 	struct scram_secret a, again, other;
 
 	(void)state;
-	scram_secret_mock(SLICE("ann"), 4096, &a);
-	scram_secret_mock(SLICE("ann"), 4096, &again);
-	scram_secret_mock(SLICE("bob"), 4096, &other);
+	scram_secret_mock(NULL, SLICE("ann"), 4096, &a);
+	scram_secret_mock(NULL, SLICE("ann"), 4096, &again);
+	scram_secret_mock(NULL, SLICE("bob"), 4096, &other);
 	assert_int_equal(a.salt_len, SCRAM_SALT_LEN);
 	assert_memory_equal(a.salt, again.salt, a.salt_len);
 	assert_memory_not_equal(a.salt, other.salt, a.salt_len);
 	assert_memory_not_equal(a.stored_key, a.server_key, SCRAM_KEY_LEN);
 	assert_false(login(&a, "ann"));
 	assert_false(login(&a, ""));
+}
+
+static void test_mock_salt_is_of_its_key(void **state)
+{
+	uint8_t one[SCRAM_KEY_LEN], same[SCRAM_KEY_LEN], other[SCRAM_KEY_LEN];
+	struct scram_secret a, again, b;
+
+	(void)state;
+	scram_salt_key(SLICE("what nobody knows"), one);
+	scram_salt_key(SLICE("what nobody knows"), same);
+	scram_salt_key(SLICE("what nobody else knows"), other);
+	scram_secret_mock(one, SLICE("ann"), 4096, &a);
+	scram_secret_mock(same, SLICE("ann"), 4096, &again);
+	scram_secret_mock(other, SLICE("ann"), 4096, &b);
+	assert_memory_equal(a.salt, again.salt, a.salt_len);
+	assert_memory_not_equal(a.salt, b.salt, a.salt_len);
 }
 
 /* --- both roles --- */
@@ -330,8 +346,7 @@ static const uint8_t rfc_binding[] = { 0x03, 0xd6, 0x6d, 0xd0, 0x88, 0x35, 0xc1,
 				       0xae, 0x84, 0x28, 0x5b, 0xc0, 0x83, 0x2d, 0x72 };
 #define RFC_BOUND_FINAL                                                                            \
 	"c=cD10bHMtc2VydmVyLWVuZC1wb2ludCwsA9Zt0Ig1wco/EozOrNHzGslBYwlrIPRFroQoW8CDLXI="           \
-	",r=" RFC_CLIENT_NONCE RFC_SERVER_NONCE                                                    \
-	",p=+zCdMK4l2JRBX6aaOY99rhAluhUDgC1judMOSldbSW0="
+	",r=" RFC_CLIENT_NONCE RFC_SERVER_NONCE ",p=+zCdMK4l2JRBX6aaOY99rhAluhUDgC1judMOSldbSW0="
 
 static void test_bound_exchange_of_another_program(void **state)
 {
@@ -354,8 +369,7 @@ static void test_bound_exchange_of_another_program(void **state)
 	assert_true(scram_client_final(&x.client, text_of(&x.message), &out, &x.err));
 	assert_string_equal(buf_cstr(&out), RFC_BOUND_FINAL);
 	buf_clear(&x.message);
-	assert_true(
-	    scram_server_final(&x.server, text_of(&out), &x.message, x.client_key, &x.err));
+	assert_true(scram_server_final(&x.server, text_of(&out), &x.message, x.client_key, &x.err));
 	assert_string_equal(buf_cstr(&x.message), "v=hvxs8NC6p2j23GdNkoOcIr90RKXwCdx7cZgArRYoUIo=");
 	assert_true(scram_client_verify(&x.client, text_of(&x.message), &x.err));
 	buf_fini(&out);
@@ -847,6 +861,7 @@ int main(void)
 		cmocka_unit_test(test_secrets_of_postgres),
 		cmocka_unit_test(test_malformed_secrets),
 		cmocka_unit_test(test_mock_is_stable_and_fits_nobody),
+		cmocka_unit_test(test_mock_salt_is_of_its_key),
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_keys_of_a_login_open_the_server),
 		cmocka_unit_test(test_a_server_without_the_secret_is_caught),

@@ -55,6 +55,41 @@ static void assert_user(const struct userlist *list, const char *user, enum pass
 	assert_int_equal(entry->kind, kind);
 }
 
+#define SCRAM_OF(n)                                                                                \
+	"SCRAM-SHA-256$" #n                                                                        \
+	":Hz3CPU9tpLByH7Tr7D28dw==$gxgfDfXQ+VyQooHoikjrxwmJjHOtmVfSvNNhKalcxvE="                   \
+	":SOwK5K4zLvToELaFFhYg9fMlJkBYlFin72cSAuEro5s="
+
+static void test_what_is_usual(void **state)
+{
+	static const struct {
+		const char *lines;
+		struct userlist_usual usual;
+	} cases[] = {
+		{"",								{ false, 0 }},
+		{ "\"a\" \"\"",						     { false, 0 }},
+		{ "\"a\" \"x\"",						    { false, 0 }},
+		{ "\"a\" \"" SCRAM_OF(5) "\"",                                      { true, 5 } },
+ /* Nobody's secret does not count, nor does one that a later line replaces. */
+		{ "\"a\" \"" SCRAM_OF(5) "\"\n\"b\" \"\"\n\"c\" \"x\"\n\"c\" \"\"", { true, 5 } },
+		{ "\"a\" \"" SCRAM_OF(5) "\"\n\"b\" \"x\"",                         { false, 0 }},
+		{ "\"a\" \"" SCRAM_OF(5) "\"\n\"b\" \"" MD5 "\"",                   { false, 0 }},
+		{ "\"a\" \"" SCRAM_OF(5) "\"\n\"b\" \"" SCRAM_OF(4096) "\"\n\"c\" \"" SCRAM_OF(
+		      4096) "\"\n\"d\" \"x\"",
+                 { true, 4096 }								 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < PGT_NELEMS(cases); i++) {
+		struct userlist *list = parse(slice_str(cases[i].lines), "");
+		struct userlist_usual usual = userlist_usual(list);
+
+		assert_int_equal(usual.is_scram, cases[i].usual.is_scram);
+		assert_int_equal(usual.iterations, cases[i].usual.iterations);
+		userlist_free(list);
+	}
+}
+
 static void test_kinds(void **state)
 {
 	struct userlist *list = parse(SLICE("\"plain\" \"geheim\"\n"
@@ -170,6 +205,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_what_is_usual),
 		cmocka_unit_test(test_form_of_lines),
 		cmocka_unit_test(test_the_last_line_of_a_user_counts),
 		cmocka_unit_test(test_faults_name_their_line_and_silence_no_other),

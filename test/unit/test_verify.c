@@ -114,9 +114,9 @@ static void test_scram_secret(void **state)
 
 	(void)state;
 	assert_true(userlist_entry_init(&e, SLICE("u"), SLICE("secret")));
-	password_scram_secret(&e, SLICE("u"), 16, &first);
-	password_scram_secret(&e, SLICE("u"), 16, &second);
-	password_scram_secret(NULL, SLICE("u"), 16, &unknown);
+	password_scram_secret(&e, NULL, SLICE("u"), 16, &first);
+	password_scram_secret(&e, NULL, SLICE("u"), 16, &second);
+	password_scram_secret(NULL, NULL, SLICE("u"), 16, &unknown);
 	assert_memory_equal(&first.stored_key, &second.stored_key, SCRAM_KEY_LEN);
 	/* An unknown user's challenge looks like that of a known one. */
 	assert_int_equal(first.salt_len, unknown.salt_len);
@@ -125,13 +125,13 @@ static void test_scram_secret(void **state)
 	userlist_entry_fini(&e);
 
 	assert_true(userlist_entry_init(&e, SLICE("m5"), slice_str(forms[2].stored)));
-	password_scram_secret(&e, SLICE("m5"), 16, &first);
+	password_scram_secret(&e, NULL, SLICE("m5"), 16, &first);
 	assert_int_equal(first.iterations, 4096);
 	userlist_entry_fini(&e);
 
 	assert_true(userlist_entry_init(&e, SLICE("m5"), slice_str(forms[1].stored)));
-	password_scram_secret(&e, SLICE("m5"), 16, &first);
-	password_scram_secret(NULL, SLICE("m5"), 16, &unknown);
+	password_scram_secret(&e, NULL, SLICE("m5"), 16, &first);
+	password_scram_secret(NULL, NULL, SLICE("m5"), 16, &unknown);
 	assert_memory_equal(first.stored_key, unknown.stored_key, SCRAM_KEY_LEN);
 	userlist_entry_fini(&e);
 }
