@@ -17,6 +17,9 @@
 /* libpg_query recurses with the tree of a text; see sql/grammar.h. */
 #define NESTING_MAX 200
 #define CHAIN_MAX   4000
+/* Its scanner takes what begins a comment together with all signs that follow, and gives back all
+ * but two of them.  Of signs read so in vain, comments that anybody writes have a line's or two. */
+#define SIGNS_MAX 8192
 
 struct entry {
 	struct hlink link;
@@ -181,11 +184,32 @@ static bool may_be_read(const struct sql_facts *f, char *why)
 	return (!f->flags && !f->nchanges) || find_fault(why, "it sets what is guarded");
 }
 
+static inline bool is_sign(char c)
+{
+	return c && strchr("+-*/<>=~!@#%^&|`?", c);
+}
+
+/* How many signs the grammar's scanner looks at in vain: the square of their number in a row of
+ * comments, within each other or not, with nothing in them. */
+static size_t signs_in_vain(struct slice text)
+{
+	size_t run = 0, sum = 0;
+
+	for (size_t i = text.n; i-- > 0;) {
+		run = is_sign(text.p[i]) ? run + 1 : 0;
+		if (run > 1 && text.p[i] == '/' && text.p[i + 1] == '*')
+			sum += run;
+	}
+	return sum;
+}
+
 static bool may_be_parsed(const struct sql_facts *facts, struct slice text, size_t parse_max,
 			  char *why)
 {
 	if (text.n > parse_max)
 		return find_fault(why, "it is longer than parse_max_size");
+	if (memmem(text.p, text.n, "/*", 2) && signs_in_vain(text) > SIGNS_MAX)
+		return find_fault(why, "its comments take too long to be read");
 	return (facts->nesting <= NESTING_MAX && facts->chain <= CHAIN_MAX) ||
 	       find_fault(why, "it is nested too deeply to be parsed");
 }

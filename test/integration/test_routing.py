@@ -2,6 +2,8 @@
 #
 # test_routing.py - which node answers: reads a replica, all else the primary (I4).
 """A real primary and a real streaming replica; `port` tells who answered."""
+import itertools
+
 import psycopg
 import pytest
 
@@ -9,7 +11,7 @@ import raw
 from conftest import APP_DATABASE, APP_USER
 from machine import Port
 from rig import clients, log_in, shop
-from tenancy import errors
+from tenancy import enter, errors, tenants
 from test_http import samples, value
 from waiting import wait_until
 
@@ -232,6 +234,33 @@ def test_new_shapes_get_a_share_of_the_parsers_time(pair, turnstile):
         wait_routed(client, replica)
         assert shapes_on(client, replica, 300, "all") == 300
     port.release()
+
+
+def test_who_is_hard_to_parse_uses_up_its_own_share(pair, turnstile):
+    """A tenant's texts take milliseconds each of the thread that all share.  Held to its share, it goes to
+    the primary, and another tenant's new shapes are parsed meanwhile."""
+    primary, replica = pair
+    nested = ", ".join(["(" * 190 + "1" + ")" * 190] * 80)
+    numbers = itertools.count()
+    t = turnstile(tenants(primary, {"monitor_user": APP_USER, "monitor_interval": "200ms", "workers": 1,
+                                    "read_your_writes": "off", "parse_max_time": "1ms",
+                                    "tenant_pool": "shared"},
+                          changes={"databases": {APP_DATABASE: {
+                              "host": f"{primary.host},{replica.host}",
+                              "port": f"{primary.port},{replica.port}"}}}))
+    with enter(t, "acme") as hostile, enter(t, "globex") as other:
+        for client in (hostile, other):
+            wait_routed(client, replica)
+
+        def new_shape():
+            return f"{WHERE} AS shape_{next(numbers)}"
+
+        def is_held_alone():
+            """What the two may have had in common would not do for two more."""
+            return answered_by(hostile, f"{new_shape()}, {nested}") == primary.port \
+                and answered_by(other, new_shape()) == answered_by(other, new_shape()) == replica.port
+
+        wait_until(is_held_alone, 30, "the one is held to its share, and the other is not")
 
 
 # --- SHOW ROUTE --------------------------------------------------------------------------------

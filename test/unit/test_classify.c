@@ -393,6 +393,20 @@ static void test_another_catalog_gives_its_own_answer(void **state)
 	assert_int_equal(classify(f, "select lower(b) from t"), SQL_CLASS_READ);
 }
 
+/* As people decorate them. */
+static void test_comments_may_have_signs_in_them(void **state)
+{
+	struct fixture *f = *state;
+	const struct sql_classifier_stats *stats = sql_classifier_stats(f->classifier);
+	char text[1200] = "select ";
+
+	for (unsigned i = 0; i < 30; i++)
+		strcat(text, "/************ a + b ************/\n");
+	assert_int_equal(classify(f, strcat(text, "a from t")), SQL_CLASS_READ);
+	assert_int_equal(classify(f, "select /*+ /*+ /*+ */ */ */ b from t"), SQL_CLASS_READ);
+	assert_int_equal(stats->parses, 2);
+}
+
 static void test_deep_and_long_texts_are_not_parsed(void **state)
 {
 	struct fixture *f = *state;
@@ -405,6 +419,9 @@ static void test_deep_and_long_texts_are_not_parsed(void **state)
 		{ "select ", "(", "1", 300 },
 		{ "select 1", "+1", "", 4001 },
 		{ "select 1", ",1", "", SQL_PARSE_MAX_DEFAULT },
+		/* The scanner takes quadratic time for comments in a row, nested or not. */
+		{ "select 1 ", "/**/", "", 4000 },
+		{ "select 1 /*", "/**/", "*/", 4000 },
 	};
 	/* clang-format on */
 
@@ -516,6 +533,7 @@ int main(void)
 		T(test_a_lie_is_remembered),
 		T(test_i4_a_proof_holds_as_long_as_its_catalog_and_no_lie_is_found),
 		T(test_another_catalog_gives_its_own_answer),
+		T(test_comments_may_have_signs_in_them),
 		T(test_deep_and_long_texts_are_not_parsed),
 		T(test_threads_share_a_catalog),
 #endif
