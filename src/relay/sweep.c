@@ -3,8 +3,9 @@
  * sweep.c - what time does to a thread's clients and servers: timeouts, ceilings, waits for limits.
  *
  * No client and no server has a timer of its own: all are swept, those who wait for a limit and the
- * servers that are kept for a moment more often.  Knows when something is over and whom to tell;
- * what that means for the server is attach.c's.
+ * servers that are kept for a moment more often, and thousands that rest less often: looking at
+ * them costs the memory's time and a core's cache, which the others need.  Knows when something is
+ * over and whom to tell; what that means for the server is attach.c's.
  */
 #include "base/log.h"
 #include "relay/insight.h"
@@ -19,6 +20,10 @@
 #define LIMIT_TICK (5 * USEC_PER_MSEC)
 /* And servers that are kept idle for a moment. */
 #define HOLD_TICK USEC_PER_MSEC
+/* Clients of a group that are looked at in each sweep; of more only those that wait or have a
+ * server, and the others in turn, within so many sweeps. */
+#define SWEPT_AT_ONCE 256u
+#define SWEEPS_OF_ALL 10u
 /* How far a statement may be beyond its ceiling, which is the server's to keep. */
 #define CEILING_GRACE (2 * USEC_PER_SEC)
 
@@ -339,10 +344,67 @@ static bool is_forgotten(struct group *group, usec_t now)
 	return group->gone || (limit && now - group->idle_since >= limit);
 }
 
+/* Whose wait is over leaves the queue, and others may leave it because of that. */
+static void sweep_queue(struct pool *pool, usec_t now)
+{
+	bool is_changed;
+
+	do {
+		is_changed = false;
+		LIST_FOREACH (at, &pool->waiting) {
+			const struct waiter *w = container_of(at, struct waiter, link);
+			struct client *c = w->owner;
+
+			sweep_client(c, now);
+			is_changed = c->waiter != w;
+			if (is_changed)
+				break;
+		}
+	} while (is_changed);
+}
+
+static void sweep_active(struct pool *pool, usec_t now)
+{
+	LIST_FOREACH_SAFE (at, &pool->slots[SLOT_ACTIVE]) {
+		const struct server *s =
+		    container_of(container_of(at, struct slot, link), struct server, slot);
+
+		if (s->client)
+			sweep_client(s->client, now);
+	}
+}
+
+static void sweep_in_turn(struct group *group, unsigned n, usec_t now)
+{
+	while (n-- && !list_is_empty(&group->clients)) {
+		struct list *at = list_first(&group->clients);
+
+		list_del(at);
+		list_push_back(&group->clients, at);
+		sweep_client(container_of(at, struct client, link), now);
+	}
+}
+
+static void sweep_clients(struct group *group, usec_t now)
+{
+	unsigned n = group->nclients / SWEEPS_OF_ALL + 1;
+
+	if (group->nclients <= SWEPT_AT_ONCE) {
+		LIST_FOREACH_SAFE (at, &group->clients)
+			sweep_client(container_of(at, struct client, link), now);
+		return;
+	}
+	sweep_queue(&group->limbo, now);
+	GROUP_FOREACH_POOL (pool, group) {
+		sweep_queue(pool, now);
+		sweep_active(pool, now);
+	}
+	sweep_in_turn(group, n > SWEPT_AT_ONCE ? n : SWEPT_AT_ONCE, now);
+}
+
 static void sweep_group(struct relay *r, struct group *group, usec_t now)
 {
-	LIST_FOREACH_SAFE (at, &group->clients)
-		sweep_client(container_of(at, struct client, link), now);
+	sweep_clients(group, now);
 	GROUP_FOREACH_POOL (pool, group)
 		sweep_pool(pool, now);
 	if (group->hub) {

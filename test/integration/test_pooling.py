@@ -284,6 +284,22 @@ def test_query_wait_timeout(primary, turnstile):
         assert holder.rows("SELECT 2") == [("2",)]
 
 
+def test_timeouts_among_many(primary, turnstile):
+    """Of more than 256 clients those that rest are looked at in turn."""
+    t = turnstile(shop(primary, {"default_pool_size": 1, "max_client_conn": 400}))
+    with clients(t, 300) as (holder, waiter, *resting):
+        holder.query("BEGIN; SELECT 2")
+        waiter.send(raw.query("SELECT 2"))
+        wait_until(lambda: pool_of(t, "cl_waiting") == 1)
+        t.reload({"pgturnstile": {"query_wait_timeout": "300ms"}})
+        assert raw.find(waiter.until_closed(), "E")[0].fields["M"] == "query_wait_timeout"
+        t.reload({"pgturnstile": {"client_idle_timeout": "100ms"}})
+        for c in resting:
+            assert raw.find(c.until_closed(), "E")[0].fields["C"] == "57P05"
+        t.reload({"pgturnstile": {"idle_transaction_timeout": "100ms"}})
+        assert raw.find(holder.until_closed(), "E")[0].fields["C"] == "25P03"
+
+
 def test_query_wait_notify(primary, turnstile):
     t = turnstile(shop(primary, {"default_pool_size": 1, "query_wait_notify": "100ms"}))
     with clients(t, 2) as (holder, waiter):
