@@ -32,10 +32,9 @@ static const struct route_text reasons[] = {
 	{ "primary", "promoted",          COUNTER_promoted_count,
          "a transaction that read on a replica before, up to its first write (promote)"                     },
 	{ "primary", "rescued: write",    COUNTER_rescued_write_count,
-         "a replica refused it as a write; none of its shape goes there until something is "
-         "defined"											  },
+         "a replica refused it as a write; none of its shape, until DDL is seen"                            },
 	{ "primary", "rescued: recovery", COUNTER_rescued_recovery_count,
-         "not possible on a replica; none of its shape goes there until something is defined"               },
+         "not possible on a replica; none of its shape, until DDL is seen"                                  },
 	{ "primary", "rescued: conflict", COUNTER_rescued_conflict_count,
          "cancelled on a replica, since it stood in the way of its recovery"                                },
 	{ "primary", "rescued: lost",     COUNTER_rescued_lost_count,     "its replica went away"           },
