@@ -20,6 +20,7 @@ import pytest
 
 from cluster import BINDIR, Postgres
 from machine import run, scratch_dir
+from mishaps import MISHAPS
 from named import missing_tests, named_tests
 from turnstile import TOP, Turnstile
 
@@ -193,6 +194,21 @@ def test_settings_named_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_tests_named_exist(page):
     assert not missing_tests(page, page.read_text())
+
+
+def test_every_fault_is_made_and_has_a_test():
+    """The table of reliability.md: each failpoint stands in it, what it calls a mishap is one, and tests are named."""
+    page = (TOP / "docs/reliability.md").read_text()
+    rows = [row.strip("| ").split(" | ") for row in
+            re.findall(r"^\| .* \|$", page.split("\n## What is made to fail")[1], re.M)[2:]]
+    failpoints = re.findall(r"^\s+X\((\w+),", (TOP / "include/base/failpoints.def").read_text(), re.M)
+    assert set(failpoints) <= {code for row in rows for code in CODE.findall(row[1])}
+    mishaps = {name for row in rows for names in re.findall(r"mishaps?: ([^;]+)", row[1]) for name in names.split(", ")}
+    known = {name.replace("_", " ") for name in MISHAPS}
+    known |= {re.sub("^(clients|servers) ", "", name) for name in known}
+    assert mishaps and mishaps <= known, mishaps - known
+    assert len(MISHAPS) >= 20
+    assert [row[0] for row in rows if not named_tests(row[-1])] == ["memory is gone"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
