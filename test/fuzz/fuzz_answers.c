@@ -8,13 +8,11 @@
  * question has waited longest, or to the one that was spoken to last.  Fields of a record end with
  * a byte 0xfd; a field of 0x01 is NULL.  Whoever has asked is answered once, whatever comes.
  */
+#include "rig.h"
+
 #include "base/assert.h"
-#include "base/log.h"
 #include "base/mem.h"
-#include "config/config.h"
 #include "config/roster.h"
-#include "net/mailbox.h"
-#include "net/resolve.h"
 #include "wire/frame.h"
 #include "wire/read.h"
 #include "wire/write.h"
@@ -23,13 +21,10 @@
 #include "worker/tenant_source.h"
 #include "worker/watch.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -52,7 +47,6 @@ enum saying {
 			      * of   nothing: they do not */
 	NOBODY_LISTENS = 'N' /* any more */
 };
-#define RECORD_END   0xfe
 #define FIELD_END    0xfd
 
 #define NNODES       2
@@ -80,10 +74,8 @@ struct link {
 };
 
 static struct scene {
-	struct loop *loop;
-	struct mailbox mailbox;
-	struct resolver *resolver;
-	char dir[32], hidden[40]; /* where sockets are, and where it is when nobody listens */
+	struct rig rig;
+	char hidden[40]; /* where the folder with the sockets is when nobody listens */
 	int listeners[NNODES];
 	struct config *configs[NWAYS];
 	struct config *config; /* of this input */
@@ -101,7 +93,6 @@ static struct scene {
 	struct buf refusal;  /* of logins; empty: none */
 	unsigned long heard; /* connections, and parts of what they say */
 	uint64_t sought, answered;
-	struct mail stop;
 } scene;
 
 /* ---- the clock --------------------------------------------------------------------------------
@@ -136,61 +127,25 @@ static bool read_file(void *arg, const char *path PGT_UNUSED, bool is_secret PGT
 		   "tenant_by = user\ntenant_query = SELECT tenant, business_id FROM t\n"
 		   "[databases]\nshop = host=%s,%s%s dbname=shop\n* = host=%s port=2\n"
 		   "[tiers]\nbasic = weight=1\n[tenants]\nacme = tier=basic business_id=42\n",
-		   way, scene.dir, scene.dir, is_last ? ",127.0.0.1 port=1,2,1" : " port=1,2",
-		   scene.dir);
+		   way, scene.rig.dir, scene.rig.dir,
+		   is_last ? ",127.0.0.1 port=1,2,1" : " port=1,2", scene.rig.dir);
 	return true;
 }
 
-static void socket_of(unsigned node, struct sockaddr_un *address)
+static void come_back(void)
 {
-	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	snprintf(address->sun_path, sizeof(address->sun_path), "%s/.s.PGSQL.%u", scene.dir,
-		 node + 1);
-}
-
-static void listen_in_dir(void)
-{
-	struct sockaddr_un address;
-
-	strcpy(scene.dir, "/tmp/fuzz-answers-XXXXXX");
-	PGT_ASSERT(mkdtemp(scene.dir));
-	snprintf(scene.hidden, sizeof(scene.hidden), "%s.hidden", scene.dir);
-	for (unsigned i = 0; i < NNODES; i++) {
-		socket_of(i, &address);
-		scene.listeners[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-		PGT_ASSERT(bind(scene.listeners[i], (struct sockaddr *)&address, sizeof(address)) ==
-			   0);
-		PGT_ASSERT(listen(scene.listeners[i], 16) == 0);
-	}
-}
-
-static void remove_dir(void)
-{
-	struct sockaddr_un address;
-
-	rename(scene.hidden, scene.dir);
-	for (unsigned i = 0; i < NNODES; i++) {
-		socket_of(i, &address);
-		unlink(address.sun_path);
-	}
-	rmdir(scene.dir);
+	rename(scene.hidden, scene.rig.dir);
 }
 
 static void make_scene(void)
 {
-	struct config_problems problems = { 0 };
-
-	signal(SIGPIPE, SIG_IGN);
-	atomic_store(&log_threshold, LOG_LEVEL_FATAL);
-	listen_in_dir();
-	atexit(remove_dir);
-	scene.loop = loop_new();
-	mailbox_init(&scene.mailbox, scene.loop, &scene);
-	scene.resolver = resolver_new("", 0, 0);
-	for (size_t i = 0; i < NWAYS; i++) {
-		scene.configs[i] = config_load("ini", read_file, (void *)ways[i], &problems);
-		PGT_ASSERT(scene.configs[i]);
-	}
+	rig_init(&scene.rig, "answers");
+	snprintf(scene.hidden, sizeof(scene.hidden), "%s.hidden", scene.rig.dir);
+	atexit(come_back);
+	for (unsigned i = 0; i < NNODES; i++)
+		scene.listeners[i] = rig_listen(&scene.rig, i + 1);
+	for (size_t i = 0; i < NWAYS; i++)
+		scene.configs[i] = rig_config(read_file, ways[i]);
 }
 
 /* ---- links ------------------------------------------------------------------------------------
@@ -238,12 +193,6 @@ static void accept_all(void)
 	}
 }
 
-static void send_all(const struct link *l, struct slice s)
-{
-	if (l->fd >= 0 && send(l->fd, s.p, s.n, MSG_DONTWAIT) < 0)
-		PGT_ASSERT(errno == EAGAIN || errno == EPIPE || errno == ECONNRESET);
-}
-
 static void put_error(struct buf *b, struct slice said)
 {
 	size_t m = msg_begin(b, MSG_ERROR), n = said.n < 5 ? said.n : 5;
@@ -269,7 +218,7 @@ static void greet(const struct link *l)
 	msg_put_parameter_status(&b, SLICE("server_version"), SLICE("15.4"));
 	msg_put_parameter_status(&b, SLICE("client_encoding"), SLICE("UTF8"));
 	msg_put_ready(&b, 'I');
-	send_all(l, buf_peek(&b));
+	rig_send(l->fd, buf_peek(&b));
 	buf_fini(&b);
 }
 
@@ -328,17 +277,6 @@ static void put_columns(struct buf *b, struct slice fields)
 	msg_end(b, m);
 }
 
-static void put_message(struct buf *b, struct slice said)
-{
-	size_t m;
-
-	if (!said.n)
-		return;
-	m = msg_begin(b, (uint8_t)*said.p);
-	buf_put_slice(b, slice_of(said.p + 1, said.n - 1));
-	msg_end(b, m);
-}
-
 static void put_done(struct buf *b)
 {
 	msg_put_command_complete(b, "SELECT 0");
@@ -387,7 +325,7 @@ static bool answer_own(const struct link *l, struct slice text)
 		if (row)
 			put_row(&b, slice_str(row));
 		put_done(&b);
-		send_all(l, buf_peek(&b));
+		rig_send(l->fd, buf_peek(&b));
 		buf_fini(&b);
 		return true;
 	}
@@ -453,11 +391,6 @@ static void hear(struct link *l)
 /* ---- turns of the loop ------------------------------------------------------------------------
  */
 
-static void deliver_stop(struct mail *mail PGT_UNUSED, void *receiver PGT_UNUSED)
-{
-	loop_stop(scene.loop);
-}
-
 /* Until nothing is said any more. */
 static void turn(void)
 {
@@ -466,16 +399,14 @@ static void turn(void)
 	do {
 		before = scene.heard;
 		net_flush(&scene.net);
-		mailbox_post(&scene.mailbox, &scene.stop, deliver_stop);
-		loop_run(scene.loop);
+		rig_turn(&scene.rig.mailbox);
 		accept_all();
 		for (unsigned k = 0; k < LINKS; k++)
 			if (scene.links[k].fd >= 0)
 				hear(&scene.links[k]);
 	} while (scene.heard != before);
 	/* What was said last. */
-	mailbox_post(&scene.mailbox, &scene.stop, deliver_stop);
-	loop_run(scene.loop);
+	rig_turn(&scene.rig.mailbox);
 }
 
 /* ---- who asks ---------------------------------------------------------------------------------
@@ -513,11 +444,11 @@ static void publish(void *arg PGT_UNUSED, struct roster *roster)
 
 static void ask_patroni(void)
 {
-	const struct dial_target target = { .host = scene.dir,
+	const struct dial_target target = { .host = scene.rig.dir,
 					    .port = 1,
 					    .set = &scene.config->global,
-					    .resolver = scene.resolver,
-					    .mailbox = &scene.mailbox };
+					    .resolver = scene.rig.resolver,
+					    .mailbox = &scene.rig.mailbox };
 
 	if (scene.patroni) {
 		patroni_stop(scene.patroni);
@@ -556,17 +487,17 @@ static void begin(enum asking asking, unsigned way)
 	scene.spoken_to = NULL;
 	for (unsigned i = 0; i < LINKS; i++)
 		scene.links[i] = (struct link){ .fd = -1 };
-	net_init(&scene.net, scene.loop);
+	net_init(&scene.net, scene.rig.loop);
 	scene.sets = node_sets_new();
-	scene.monitor = monitor_new(&scene.net, &scene.mailbox, scene.resolver, scene.sets);
+	scene.monitor = monitor_new(&scene.net, &scene.rig.mailbox, scene.rig.resolver, scene.sets);
 	scene.primary = '0';
 	if (asking != ASKS_PATRONI) {
 		monitor_configure(scene.monitor, scene.config, NULL);
 		turn();
 	}
 	if (asking == ASKS_SECRETS) {
-		scene.secrets =
-		    secret_source_new(&scene.net, &scene.mailbox, scene.resolver, scene.monitor);
+		scene.secrets = secret_source_new(&scene.net, &scene.rig.mailbox,
+						  scene.rig.resolver, scene.monitor);
 		secret_source_configure(scene.secrets, scene.config, NULL);
 	} else if (asking == ASKS_TENANTS) {
 		scene.tenants = tenant_source_new(&scene.net, scene.monitor, publish, NULL);
@@ -586,7 +517,7 @@ static void end(void)
 	scene.secrets = NULL;
 	scene.tenants = NULL;
 	monitor_free(scene.monitor);
-	rename(scene.hidden, scene.dir);
+	rename(scene.hidden, scene.rig.dir);
 	for (unsigned i = 0; i < LINKS; i++)
 		hang_up(&scene.links[i]);
 	if (scene.asking == ASKS_PATRONI)
@@ -643,7 +574,7 @@ static void pass_time(unsigned looks)
 {
 	for (unsigned i = 0; i <= looks % LOOKS_MAX; i++) {
 		clock_ahead += LOOK_SECONDS;
-		net_sweep(&scene.net, loop_now(scene.loop));
+		net_sweep(&scene.net, loop_now(scene.rig.loop));
 		turn();
 	}
 }
@@ -670,7 +601,7 @@ static void say(struct link *l, uint8_t kind, struct slice said)
 	else if (kind == SAYS_ROW)
 		put_row(&b, said);
 	else if (kind == SAYS_MESSAGE)
-		put_message(&b, said);
+		rig_put_message(&b, said);
 	else if (kind == SAYS_BYTES)
 		buf_put_slice(&b, said);
 	if (kind == SAYS_ERROR)
@@ -679,7 +610,7 @@ static void say(struct link *l, uint8_t kind, struct slice said)
 		put_done(&b);
 		l->is_asking = false;
 	}
-	send_all(l, buf_peek(&b));
+	rig_send(l->fd, buf_peek(&b));
 	buf_fini(&b);
 	scene.spoken_to = l;
 	if (kind == SAYS_GOODBYE)
@@ -699,7 +630,7 @@ static void play(struct slice record)
 	} else if (kind == PRIMARY_IS) {
 		scene.primary = said.n ? (uint8_t)*said.p : 0;
 	} else if (kind == NOBODY_LISTENS) {
-		rename(scene.dir, scene.hidden);
+		rename(scene.rig.dir, scene.hidden);
 	} else if (kind == LOGINS_FAIL) {
 		buf_clear(&scene.refusal);
 		buf_put_slice(&scene.refusal, said);
@@ -714,24 +645,17 @@ static void play(struct slice record)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct slice rest;
+	struct slice rest, record;
 
 	if (size == 0)
 		return 0;
-	if (!scene.loop)
+	if (!scene.rig.loop)
 		make_scene();
 	begin(data[0] % NASKING, data[0] / NASKING % NWAYS);
 	rest = slice_of((const char *)data + 1, size - 1);
-	for (int i = 0; rest.n && i < RECORDS_MAX; i++) {
-		const char *stop = memchr(rest.p, RECORD_END, rest.n);
-		size_t n = stop ? (size_t)(stop - rest.p) : rest.n;
-
-		if (n)
-			play(slice_of(rest.p, n));
-		rest = slice_of(rest.p + n, rest.n - n);
-		if (rest.n)
-			rest = slice_of(rest.p + 1, rest.n - 1);
-	}
+	for (int i = 0; i < RECORDS_MAX && rig_next_record(&rest, &record); i++)
+		if (record.n)
+			play(record);
 	end();
 	return 0;
 }

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: ISC
  *
- * fuzz_hba.c - any bytes as pg_hba.conf, as an @file of it, as pg_ident.conf, and as a list of
- * networks.
+ * fuzz_hba.c - any bytes as pg_hba.conf, as an @file of it, as pg_ident.conf, as what is to be
+ * known of a directory, and as a list of networks.
  *
- * The first byte says which of the two files; the @file that rules name has the bytes behind a NUL.
+ * The first byte says which; the @file that rules name has the bytes behind a NUL.
  */
 #include "auth/hba.h"
 
+#include "auth/directory.h"
 #include "auth/networks.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -80,6 +82,7 @@ static void as_hba(struct slice text)
 		PGT_ASSERT(!rule || rule->method != HBA_CERT || who.is_tls);
 	}
 	PGT_ASSERT(hba_wants_certificate(hba) >= 0);
+	PGT_ASSERT(hba_asks_others(hba) || !hba_has(hba, HBA_JWT));
 	hba_free(hba);
 }
 
@@ -92,6 +95,40 @@ static void as_ident(struct slice text)
 	PGT_ASSERT(ident_allows(ident, NULL, "u", "u"));
 	PGT_ASSERT(!ident_allows(ident, "m", "u@example.com", "u") || text.n > 4);
 	ident_free(ident);
+}
+
+/* What a directory would be asked about somebody, whose name stands behind a NUL. */
+static void ask(const struct directory *d, const char *user)
+{
+	char *name =
+	    directory_searches(d) ? directory_filter_of(d, user) : directory_name_of(d, user);
+
+	PGT_ASSERT(!name || *name);
+	free(name);
+	for (unsigned n = 0; (name = directory_uri(d, n)); n++) {
+		PGT_ASSERT(!strncmp(name, "ldap", 4));
+		free(name);
+	}
+}
+
+/* As auth_ldap_options has it; what is behind a NUL is another, and a name. */
+static void as_directory(struct slice text)
+{
+	const char *nul = memchr(text.p, '\0', text.n);
+	size_t n = nul ? (size_t)(nul - text.p) : text.n;
+	char *beside = nul ? xmemdup0(nul + 1, text.n - n - 1) : xstrdup("u");
+	const char *fault, *fault_beside;
+	struct directory *d = directory_parse(slice_of(text.p, n), &fault);
+	struct directory *other = directory_parse(slice_str(beside), &fault_beside);
+
+	PGT_ASSERT(d ? !fault : *fault);
+	PGT_ASSERT(directory_is_same(d, d) &&
+		   directory_is_same(d, other) == directory_is_same(other, d));
+	if (d)
+		ask(d, beside);
+	directory_free(d);
+	directory_free(other);
+	free(beside);
 }
 
 /* A list of networks, as settings have it. */
@@ -124,7 +161,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	text = slice_of((const char *)data + 1, size - 1);
 	as_networks(text);
-	if (data[0] % 2)
+	if (data[0] % 4 == 2)
+		as_directory(text);
+	else if (data[0] % 2)
 		as_ident(text);
 	else
 		as_hba(text);

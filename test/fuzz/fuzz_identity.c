@@ -4,7 +4,9 @@
  * database, or is refused; and whoever is a tenant has its id.
  *
  * The first byte says which configuration; up to a zero byte stands the host that is asked for over
- * TLS, or nothing; the rest is a packet behind its length.
+ * TLS, or nothing; or, behind a '=', the tenant that a token has; or, behind a '<', the tenant of a
+ * session that another process has had and, behind a '/', the id of the one that it has chosen. The
+ * rest is a packet behind its length.
  */
 #include "client/identity.h"
 
@@ -28,19 +30,24 @@ static const char *const ways[] = {
 	"unknown_tenant = basic",
 	"tenant_by = user_suffix, startup, comment\npool_mode = transaction\n"
 	"tenant_pool = shared\ntenant_query = SELECT 1\nmonitor_user = m",
+	"auth_type = jwt\njwt_secret_file = secret\njwt_audience = x\ntenant_by = token",
 };
 #define NWAYS PGT_NELEMS(ways)
 
-static bool read_file(void *arg, const char *path PGT_UNUSED, bool is_secret PGT_UNUSED,
-		      struct buf *text, struct err *e PGT_UNUSED)
+static bool read_file(void *arg, const char *path, bool is_secret PGT_UNUSED, struct buf *text,
+		      struct err *e PGT_UNUSED)
 {
 	const char *way = arg;
 
+	if (!strcmp(path, "secret")) {
+		buf_put_slice(text, SLICE("0123456789abcdef0123456789abcdef"));
+		return true;
+	}
 	buf_printf(text,
-		   "[pgturnstile]\nauth_type = trust\nadmin_users = ops\n%s\n"
+		   "[pgturnstile]\n%sadmin_users = ops\n%s\n"
 		   "[databases]\nshop = host=127.0.0.1\nown = host=127.0.0.1 user=owner\n"
 		   "%s",
-		   way,
+		   strstr(way, "auth_type") ? "" : "auth_type = trust\n", way,
 		   *way ? "* = host=127.0.0.1\n"
 			  "[tiers]\nbasic = weight=1\n"
 			  "[tenants]\nacme = tier=basic business_id=42 user=anna database=own\n"
@@ -73,6 +80,25 @@ static void check_resolved(const struct identity *id, const struct config *confi
 		PGT_ASSERT(identity_group_key(id).database.n);
 }
 
+/* It is the same session in another process. */
+static void bring(struct identity *id, const struct startup *startup, const char *tenant)
+{
+	const char *slash = strchr(tenant, '/');
+	char *name = slash ? xmemdup0(tenant, (size_t)(slash - tenant)) : xstrdup(tenant);
+	struct passport passport = { .user = id->user,
+				     .database = id->database,
+				     .tenant = name,
+				     .session_id = slash ? slash + 1 : "",
+				     .base = startup->params };
+	struct identity brought;
+
+	identity_bring(&brought, &passport);
+	brought.is_console = id->is_console;
+	identity_fini(id);
+	*id = brought;
+	free(name);
+}
+
 /* What is sought is answered as the input's first bit says, once for each way. */
 static void check(const struct startup *startup, const struct config *config, const char *host,
 		  bool is_down)
@@ -86,7 +112,11 @@ static void check(const struct startup *startup, const struct config *config, co
 		identity_fini(&id);
 		return;
 	}
-	if (*host)
+	if (*host == '<')
+		bring(&id, startup, host + 1);
+	else if (*host == '=')
+		identity_take_token(&id, host + 1);
+	else if (*host)
 		identity_set_host(&id, host);
 	identity_resolve(&id, config);
 	for (unsigned i = 0; *id.sought; i++) {

@@ -1,31 +1,34 @@
 /* SPDX-License-Identifier: ISC
  *
- * fuzz_relay.c - whatever two clients and two servers send, in any order, in each state of a
- * session: the relay of one thread between them, with sockets and no clock but its own.
+ * fuzz_relay.c - whatever two clients and two servers send, in any order, in each state of a login
+ * and a session: the relay of one thread between them, with sockets and no clock but its own.
  *
  * The input is a byte that says which configuration, and whether it is known what code leaves; then
  * records that end with a byte 0xfe.  A record's first byte says who speaks and how (enum how), the
  * rest is what it sends.  What comes to a server must be whole messages that a client may send,
  * whoever has sent what before.
+ *
+ * Client A is on a Unix socket, B is said to come from 10.0.0.1.  What others are asked about a
+ * login (a tenant, a secret, a verdict) is answered as a record says, or never.
  */
+#include "rig.h"
+
+#include "auth/userlist.h"
 #include "base/assert.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "client/client.h"
 #include "client/login.h"
+#include "client/throttle.h"
 #include "config/config.h"
-#include "net/mailbox.h"
-#include "net/resolve.h"
 #include "relay/relay.h"
 #include "route/nodes.h"
 #include "sql/leaving.h"
 #include "wire/frame.h"
+#include "wire/passport.h"
 #include "wire/read.h"
 #include "wire/write.h"
 
-#include <errno.h>
-#include <signal.h>
-#include <stdio.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -43,8 +46,16 @@ enum how {
 	HOW_LAST = 1 << 4,    /* it hangs up behind it */
 	HOW_LATER = 1 << 5,   /* time goes by first: every timeout is over */
 	HOW_RAW = 1 << 6,     /* of a new client or server: it does not log in by itself */
+	HOW_TOLD = 1 << 7,    /* what was asked about a client's login is answered: enum told */
 };
-#define RECORD_END 0xfe
+
+/* Bits of the first byte of what is said then. */
+enum told {
+	TOLD_KIND = 3,            /* which of the answers that there are */
+	TOLD_RELOADED = 1 << 2,   /* the next configuration is in force by then … */
+	TOLD_READ_AGAIN = 1 << 3, /* … or the same has been read again, other secrets in it */
+	TOLD_ARRIVES = 1 << 4,    /* the client is of another process, and this is its passport */
+};
 
 #define MANY_YEARS (INT64_C(1) << 50)
 /* An input is slow that has more, not wrong. */
@@ -57,18 +68,89 @@ enum how {
 #define PREPARING                                                                                  \
 	"pool_mode = transaction\nauto_prepare = on\nauto_prepare_after = 2\nearly_commit = on\n"  \
 	"query_insight = on"
-static const char *const ways[] = {
-	"pool_mode = transaction",
-	"pool_mode = session\nserver_reset_query = DISCARD ALL",
-	"pool_mode = statement",
-	SHARED,
-	PREPARING,
+#define RULES  "auth_hba_file = rules\nauth_ident_file = names\n"
+#define TOKENS "jwt_secret_file = secret\njwt_audience = db\n"
+#define BARRED "[users]\nbarred = allow_from=192.168.0.0/16"
+#define BY_TOKEN                                                                                   \
+	TOKENS "tenant_by = token\n[tiers]\nbasic = weight=1\n[tenants]\n"                         \
+	       "acme = tier=basic business_id=42"
+#define PROMOTING "pool_mode = transaction\npromote = first_write\nread_your_writes = session"
+#define THROTTLED                                                                                  \
+	"login_failures_max = 1\nlogin_trusted_from = 10.0.0.2/32\nlog_connections = 0\n"          \
+	"log_pooler_errors = 0\n" BARRED
+#define GUARDED                                                                                    \
+	"tenant_by = user_suffix\nunknown_tenant = basic\nrequire_rls = "                          \
+	"yes\ncontext_signing_key_file = key\n"                                                    \
+	"client_tls_sslmode = require\nclient_tls_key_file = k\nclient_tls_cert_file = c\n"        \
+	"[tiers]\nbasic = weight=1 statement_timeout=5s\n"                                         \
+	"[tenants]\nacme = tier=basic business_id=42 allow_from=10.0.0.0/8,local\n"                \
+	"far = tier=basic business_id=43 allow_from=192.168.0.0/16"
+#define LOOKED_UP                                                                                  \
+	"auth_user = asker\nauth_query = SELECT a, b FROM c($1)\ntenant_by = user_suffix\n"        \
+	"tenant_query = SELECT tenant, business_id FROM t\nmonitor_user = m\n"                     \
+	"[tiers]\nbasic = weight=1\n[tenants]\nacme = tier=basic business_id=42"
+
+static const struct way {
+	const char *auth, *settings;
+	const char *database; /* its settings */
+	bool has_replica;
+} ways[] = {
+	{"trust",          "pool_mode = transaction",                               "",                           false},
+	{ "trust",         "pool_mode = session\nserver_reset_query = DISCARD ALL", "",                           false},
+	{ "trust",         "pool_mode = statement",                                 "",                           false},
+	{ "trust",         SHARED,						  "",                           false},
+	{ "trust",         PREPARING,					       "",                           false},
+	{ "md5",           THROTTLED,					       "user=plain",                 false},
+	{ "md5",           LOOKED_UP,					       "",                           false},
+	{ "scram-sha-256", BARRED,						  "connect_query='SELECT 7'",   false},
+	{ "plain",         BARRED,						  "user=plain password=secret", false},
+	{ "any",           GUARDED,						 "",                           false},
+	{ "hba",           RULES TOKENS,					    "",                           false},
+	{ "jwt",           BY_TOKEN,						"",                           false},
+	{ "trust",         PROMOTING,					       "",                           true },
 };
 #define NWAYS PGT_NELEMS(ways)
+
+/* Of "secret". */
+#define SCRAM_SECRET                                                                               \
+	"SCRAM-SHA-256$1:c2FsdA==$wN56iZgRmJc8bLR+mwOwuVJuCvu3CIrVguKdgdp7J6s=:"                   \
+	"ywJYVz0nm/y3tcyI3qXB89hBjaX1PJEJLUzrN3+/5aM="
+
+#define APP_USERS   "\"app\" \"x\"\n\"app.acme\" \"x\"\n"
+#define SCRAM_USERS "\"scram\" \"" SCRAM_SECRET "\"\n\"barred\" \"" SCRAM_SECRET "\"\n"
+
+/* By what it is called in the configuration. */
+static const struct file {
+	const char *name, *text;
+	const char *again; /* when it is read again; NULL: the same */
+} files[] = {
+	{"users",
+         APP_USERS SCRAM_USERS
+	  "\"plain\" \"secret\"\n\"md\" \"md5739440c5d87b2b8095b909f9d2a1bbf9\"\n\"empty\" \"\"\n", APP_USERS SCRAM_USERS "\"plain\" \"another\"\n\"late\" \"secret\"\n"},
+	{ "rules",
+         "local all trusted trust\nlocal all rejected reject\nlocal all named peer map=m\n"
+	  "local all md md5\nlocal all scram scram-sha-256\nlocal all plain password\n"
+	  "local all token jwt map=m\n"
+#ifdef HAVE_PAM
+	  "local all judged pam pamservice=x\n"
+#endif
+#ifdef HAVE_LDAP
+	  "local all bound ldap ldapserver=a ldapprefix=x\n"
+#endif
+	  "host all all 10.0.0.0/8 md5\n",							  "local all scram scram-sha-256\nlocal all all reject\n"             },
+	{ "names",  "m /^(.*)$ named\nm role token\n",                                              NULL								},
+	{ "secret", "0123456789abcdef0123456789abcdef",                                             NULL								},
+	{ "key",    "k 000102030405060708090a0b0c0d0e0f\n",                                         NULL								},
+};
+
+/* What is not answered here but by others, one thing at a time. */
+enum asked { ASKED_NOTHING, ASKED_TENANT, ASKED_SECRET, ASKED_VERDICT };
 
 struct peer {
 	int fd; /* -1: it is not there */
 	bool is_raw;
+	struct client *client; /* of which something is asked, or NULL … */
+	enum asked about;      /* … and what */
 	/* Of what comes to a server. */
 	bool has_begun;   /* the startup packet is over, or under way */
 	uint8_t type;     /* of the message under way … */
@@ -78,38 +160,32 @@ struct peer {
 };
 
 static struct scene {
-	struct loop *loop;
-	struct mailbox mailbox;
-	struct resolver *resolver;
-	char dir[32];
-	int listener;
-	struct config *configs[NWAYS];
-	struct config *config; /* of this input */
+	struct rig rig;
+	int listeners[2];
+	struct config *configs[2][NWAYS]; /* each read twice */
+	struct config *config;            /* of this input */
 	struct node_set *nodes;
 	struct net net;
 	struct client_host host;
 	struct relay relay;
 	struct client *by_pid[16];
 	struct peer peers[NPEERS];
-	unsigned asked; /* the server that has heard something last */
-	struct mail stop;
+	unsigned way, reading; /* of the configuration in force */
+	unsigned asked;        /* the server that has heard something last */
 } scene;
 
 /* ---- what a worker does for its clients -------------------------------------------------------
  */
 
-static const struct err elsewhere = { "08004", "lives elsewhere", "" };
-
 static void find_home(struct client *c)
 {
-	if (client_identity(c)->is_console)
-		client_close(c, &elsewhere, elsewhere.text);
-	else
-		client_login_begin(c);
+	client_login_begin(c);
 }
 
 static bool enter(struct client *c, struct err *e)
 {
+	if (client_identity(c)->is_console)
+		return err_set(e, "08004", "there is no console here");
 	return relay_enter(&scene.relay, c, scene.nodes, e);
 }
 
@@ -121,6 +197,13 @@ static void assign_key(struct client *c)
 			c->pid = pid;
 		}
 	memset(client_secret(c), 'k', c->secret_len);
+}
+
+/* Of one that another process has drawn, only the secret. */
+static void keep_key(struct client *c)
+{
+	c->pid = 0;
+	assign_key(c);
 }
 
 static void forget_key(struct client *c)
@@ -139,15 +222,125 @@ static void cancel(struct client *asker, uint32_t pid, struct slice secret PGT_U
 	client_close(asker, NULL, "cancel request");
 }
 
-/* Without tenant_query and auth_query nobody is looked up. */
-static void seek_nobody(struct client *c PGT_UNUSED)
+/* ---- what is asked about a login --------------------------------------------------------------
+ */
+
+static const struct err nobody_knows = { "57P01", "nobody can be asked", "" };
+
+/* Client A's address is that of a Unix socket. */
+static void ask(struct client *c, enum asked about)
 {
-	PGT_ASSERT(false);
+	struct peer *p = &scene.peers[c->conn.peer.family == AF_UNIX ? CLIENT_A : CLIENT_B];
+
+	p->client = c;
+	p->about = about;
 }
 
-static void seek_tenant(struct client *c PGT_UNUSED, struct slice said PGT_UNUSED)
+static void withdraw(struct client *c)
 {
-	PGT_ASSERT(false);
+	for (unsigned i = 0; i < NPEERS; i++)
+		if (scene.peers[i].client == c)
+			scene.peers[i].client = NULL;
+}
+
+static void seek_tenant(struct client *c, struct slice said PGT_UNUSED)
+{
+	ask(c, ASKED_TENANT);
+}
+
+static void seek_secret(struct client *c)
+{
+	ask(c, ASKED_SECRET);
+}
+
+static void doubt_secret(struct client *c)
+{
+	PGT_ASSERT(c->phase == CLIENT_AUTH);
+}
+
+static void seek_verdict(struct client *c, const struct client_claim *claim)
+{
+	PGT_ASSERT(*claim->user && (claim->service || claim->directory));
+	ask(c, ASKED_VERDICT);
+}
+
+static void tell_secret(struct client *c, unsigned kind)
+{
+	static const char *const secrets[] = { NULL, "secret", SCRAM_SECRET, NULL };
+	struct userlist_entry *entry = NULL;
+
+	if (secrets[kind]) {
+		entry = xnew(struct userlist_entry);
+		PGT_ASSERT(userlist_entry_init(entry, SLICE("u"), slice_str(secrets[kind])));
+	}
+	client_secret_told(c, entry, kind ? PASSWORD_PLAIN : PASSWORD_SCRAM,
+			   kind == 3 ? &nobody_knows : NULL);
+}
+
+static void tell(struct client *c, enum asked about, unsigned kind)
+{
+	static const enum judgement verdicts[] = { JUDGED_NOT, JUDGED_WRONG, JUDGED_GOOD,
+						   JUDGED_GOOD };
+
+	if (about == ASKED_TENANT)
+		client_tenant_told(c, kind % 2 ? &nobody_knows : NULL);
+	else if (about == ASKED_SECRET)
+		tell_secret(c, kind);
+	else
+		client_judged(c, verdicts[kind]);
+}
+
+/* As RELOAD does. */
+static void reload(void)
+{
+	scene.config = scene.configs[scene.reading][scene.way];
+	scene.host.config = scene.config;
+	scram_cache_clear(scene.host.scram_cache);
+	relay_reconfigure(&scene.relay, scene.config, NULL);
+}
+
+static void connect_client(struct peer *p, int ends[2])
+{
+	PGT_ASSERT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
+	p->fd = ends[1];
+}
+
+static void arrive(struct peer *p, struct slice said)
+{
+	struct passport passport;
+	struct buf bytes = { 0 };
+	struct err e;
+	int ends[2];
+
+	buf_put_slice(&bytes, said);
+	if (!passport_take(&passport, &bytes, &e))
+		return;
+	connect_client(p, ends);
+	client_arrive(&scene.host, ends[0], &passport);
+}
+
+/* The first byte is of enum told; the rest is said then. */
+static void be_told(struct peer *p, struct slice *said)
+{
+	unsigned told = said->n ? (uint8_t)*said->p : 0;
+	struct client *c = p->client;
+
+	if (said->n)
+		*said = slice_of(said->p + 1, said->n - 1);
+	if (told & TOLD_RELOADED)
+		scene.way = (scene.way + 1) % NWAYS;
+	if (told & TOLD_READ_AGAIN)
+		scene.reading = !scene.reading;
+	if (told & (TOLD_RELOADED | TOLD_READ_AGAIN))
+		reload();
+	p->client = NULL;
+	if (c)
+		tell(c, p->about, told & TOLD_KIND);
+	if ((told & TOLD_ARRIVES) && p->fd < 0 && p < &scene.peers[SERVER_A]) {
+		arrive(p, *said);
+		*said = slice_of(said->p, 0);
+	}
+	net_flush(&scene.net);
 }
 
 /* ---- the scene --------------------------------------------------------------------------------
@@ -156,53 +349,33 @@ static void seek_tenant(struct client *c PGT_UNUSED, struct slice said PGT_UNUSE
 static bool read_file(void *arg, const char *path, bool is_secret PGT_UNUSED, struct buf *text,
 		      struct err *e PGT_UNUSED)
 {
-	if (strcmp(path, "users") == 0)
-		buf_put_slice(text, SLICE("\"app\" \"x\"\n\"app.acme\" \"x\"\n"));
-	else
-		buf_printf(text,
-			   "[pgturnstile]\nauth_type = trust\nauth_file = users\n"
-			   "server_tls_sslmode = disable\n"
-			   "default_pool_size = 2\n%s\n[databases]\nshop = host=%s port=1\n",
-			   (const char *)arg, scene.dir);
+	const struct way *way = arg;
+
+	for (size_t i = 0; i < PGT_NELEMS(files); i++)
+		if (!strcmp(path, files[i].name)) {
+			bool is_again = scene.reading && files[i].again;
+
+			buf_put_slice(text, slice_str(is_again ? files[i].again : files[i].text));
+			return true;
+		}
+	buf_printf(text,
+		   "[pgturnstile]\nauth_type = %s\nauth_file = users\nscram_iterations = 1\n"
+		   "server_tls_sslmode = disable\ndefault_pool_size = 2\n%s\n"
+		   "[databases]\nshop = host=%s%s%s port=1%s %s\n",
+		   way->auth, way->settings, scene.rig.dir, way->has_replica ? "," : "",
+		   way->has_replica ? scene.rig.dir : "", way->has_replica ? ",2" : "",
+		   way->database);
 	return true;
-}
-
-static void listen_in_dir(void)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-
-	strcpy(scene.dir, "/tmp/fuzz-relay-XXXXXX");
-	PGT_ASSERT(mkdtemp(scene.dir));
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s/.s.PGSQL.1", scene.dir);
-	scene.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	PGT_ASSERT(bind(scene.listener, (struct sockaddr *)&address, sizeof(address)) == 0);
-	PGT_ASSERT(listen(scene.listener, 16) == 0);
-}
-
-static void remove_dir(void)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "%s/.s.PGSQL.1", scene.dir);
-	unlink(path);
-	rmdir(scene.dir);
 }
 
 static void make_scene(void)
 {
-	struct config_problems problems = { 0 };
-
-	signal(SIGPIPE, SIG_IGN);
-	atomic_store(&log_threshold, LOG_LEVEL_FATAL);
-	listen_in_dir();
-	atexit(remove_dir);
-	scene.loop = loop_new();
-	mailbox_init(&scene.mailbox, scene.loop, &scene);
-	scene.resolver = resolver_new("", 0, 0);
-	for (size_t i = 0; i < NWAYS; i++) {
-		scene.configs[i] = config_load("ini", read_file, (void *)ways[i], &problems);
-		PGT_ASSERT(scene.configs[i]);
-	}
+	rig_init(&scene.rig, "relay");
+	for (unsigned i = 0; i < 2; i++)
+		scene.listeners[i] = rig_listen(&scene.rig, i + 1);
+	for (scene.reading = 0; scene.reading < 2; scene.reading++)
+		for (size_t i = 0; i < NWAYS; i++)
+			scene.configs[scene.reading][i] = rig_config(read_file, &ways[i]);
 }
 
 /* Nothing is behind any name, or that has to be asked first. */
@@ -211,6 +384,13 @@ static struct node_set *make_nodes(bool is_learned)
 	const struct database_conf *shop = config_database(scene.config, SLICE("shop"));
 	struct node_set *nodes = node_set_new("shop", shop->nodes, shop->nnodes);
 
+	if (nodes->n > 1) {
+		nodes->monitored = true;
+		nodes->primary = 0;
+		nodes->nodes[0].role = NODE_PRIMARY;
+		nodes->nodes[1].role = NODE_REPLICA;
+		nodes->nodes[1].lag_bytes = nodes->nodes[1].lag_time = 0;
+	}
 	if (is_learned)
 		node_set_publish_leaving(nodes, sql_leaving_new(),
 					 atomic_load(&nodes->definitions));
@@ -220,9 +400,12 @@ static struct node_set *make_nodes(bool is_learned)
 static void begin(unsigned way, bool is_learned)
 {
 	scene.asked = SERVER_A;
-	scene.config = scene.configs[way];
+	scene.way = way;
+	scene.reading = 0;
+	scene.config = scene.configs[0][way];
 	scene.nodes = make_nodes(is_learned);
-	net_init(&scene.net, scene.loop);
+	net_init(&scene.net, scene.rig.loop);
+	throttle_forget_all();
 	scene.host = (struct client_host){ .net = &scene.net,
 					   .owner = &scene,
 					   .relay = &scene.relay,
@@ -230,16 +413,20 @@ static void begin(unsigned way, bool is_learned)
 					   .scram_cache = scram_cache_new(),
 					   .find_home = find_home,
 					   .seek_tenant = seek_tenant,
-					   .withdraw_tenant = seek_nobody,
-					   .seek_secret = seek_nobody,
-					   .withdraw_secret = seek_nobody,
-					   .doubt_secret = seek_nobody,
+					   .withdraw_tenant = withdraw,
+					   .seek_secret = seek_secret,
+					   .withdraw_secret = withdraw,
+					   .doubt_secret = doubt_secret,
+					   .seek_verdict = seek_verdict,
+					   .withdraw_verdict = withdraw,
 					   .cancel = cancel,
 					   .enter = enter,
 					   .assign_key = assign_key,
+					   .keep_key = keep_key,
 					   .forget_key = forget_key };
 	list_init(&scene.host.newcomers);
-	relay_init(&scene.relay, &scene.net, scene.config, NULL, scene.resolver, &scene.mailbox);
+	relay_init(&scene.relay, &scene.net, scene.config, NULL, scene.rig.resolver,
+		   &scene.rig.mailbox);
 	for (unsigned i = 0; i < NPEERS; i++)
 		scene.peers[i] = (struct peer){ .fd = -1 };
 }
@@ -250,7 +437,7 @@ static void hang_up(struct peer *p)
 		close(p->fd);
 	buf_fini(&p->head);
 	buf_fini(&p->begin);
-	*p = (struct peer){ .fd = -1 };
+	*p = (struct peer){ .fd = -1, .client = p->client, .about = p->about };
 }
 
 static void end(void)
@@ -268,26 +455,6 @@ static void end(void)
 
 /* ---- peers ------------------------------------------------------------------------------------
  */
-
-static void send_all(const struct peer *p, struct slice s)
-{
-	if (p->fd >= 0 && send(p->fd, s.p, s.n, MSG_DONTWAIT) < 0)
-		PGT_ASSERT(errno == EAGAIN || errno == EPIPE || errno == ECONNRESET);
-}
-
-static void send_message(const struct peer *p, struct slice s)
-{
-	struct buf b = { 0 };
-	size_t m;
-
-	if (s.n) {
-		m = msg_begin(&b, (uint8_t)*s.p);
-		buf_put_slice(&b, slice_of(s.p + 1, s.n - 1));
-		msg_end(&b, m);
-		send_all(p, buf_peek(&b));
-	}
-	buf_fini(&b);
-}
 
 static void put_startup(struct buf *b, const char *user)
 {
@@ -315,68 +482,80 @@ static void greet(const struct peer *server)
 	buf_put_u32(&b, 1);
 	msg_end(&b, m);
 	msg_put_ready(&b, 'I');
-	send_all(server, buf_peek(&b));
+	rig_send(server->fd, buf_peek(&b));
 	buf_fini(&b);
 }
 
-static void come_as_client(struct peer *p, const char *user, bool is_raw)
+static void come_as_client(struct peer *p, bool is_a, bool is_raw)
 {
 	static const struct sockaddr_un nowhere = { .sun_family = AF_UNIX };
+	const struct sockaddr_in elsewhere = { .sin_family = AF_INET,
+					       .sin_addr.s_addr = htonl(10u << 24 | 1) };
 	struct conn_addr address;
 	struct buf b = { 0 };
 	int ends[2];
 
-	PGT_ASSERT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
-	conn_addr_set(&address, (const struct sockaddr *)&nowhere);
+	connect_client(p, ends);
+	conn_addr_set(&address, is_a ? (const struct sockaddr *)&nowhere
+				     : (const struct sockaddr *)&elsewhere);
 	client_new(&scene.host, ends[0], &address);
-	p->fd = ends[1];
-	put_startup(&b, user);
+	put_startup(&b, is_a ? "app.acme" : "app");
 	if (!is_raw)
-		send_all(p, buf_peek(&b));
+		rig_send(p->fd, buf_peek(&b));
 	buf_fini(&b);
 }
 
 /* Whoever dials while both servers are taken hears nothing. */
+static void take_server(int fd)
+{
+	struct peer *p = &scene.peers[SERVER_A];
+
+	if (p->fd >= 0)
+		p++;
+	if (p->fd >= 0) {
+		close(fd);
+		return;
+	}
+	p->fd = fd;
+	if (!p->is_raw)
+		greet(p);
+}
+
 static void accept_servers(void)
 {
 	int fd;
 
-	while ((fd = accept4(scene.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-		struct peer *p = &scene.peers[SERVER_A];
-
-		if (p->fd >= 0)
-			p++;
-		if (p->fd >= 0) {
-			close(fd);
-			continue;
-		}
-		p->fd = fd;
-		if (!p->is_raw)
-			greet(p);
-	}
+	for (unsigned i = 0; i < 2; i++)
+		while ((fd = accept4(scene.listeners[i], NULL, NULL,
+				     SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
+			take_server(fd);
 }
 
 /* What the pooler asks for itself is answered at once, so that what is made up is the answer to
  * what a client has asked. */
 static const struct own_question {
 	const char *beginning;
-	unsigned tags;     /* commands of the text */
-	const char *value; /* in a row of its own, or NULL */
+	unsigned tags;              /* commands of the text */
+	const char *value, *second; /* in a row of its own, or NULL */
 } own_questions[] = {
-	{"SELECT pg_catalog.set_config('search_path'", 3, NULL},
-	{ "SELECT pg_catalog.",                        1, NULL},
-	{ "SELECT setting FROM pg_catalog.",           1, "0" },
-	{ "SELECT what, mend FROM (",                  1, NULL},
+	{"SELECT pg_catalog.set_config('search_path'", 3, NULL,   NULL     },
+	{ "SELECT pg_catalog.",                        1, NULL,   NULL     },
+	{ "SELECT setting FROM pg_catalog.",           1, "0",    NULL     },
+	{ "SELECT what, mend FROM (",                  1, NULL,   NULL     },
+	{ "SELECT pid, pg_catalog.round(",             1, "4711", "1000000"},
 };
 #define BEGINNING_MAX 48
 
-static void put_value(struct buf *b, const char *value)
+static void put_row(struct buf *b, const struct own_question *q)
 {
+	const char *const values[] = { q->value, q->second };
 	size_t m = msg_begin(b, MSG_DATA_ROW);
 
-	buf_put_u16(b, 1);
-	buf_put_u32(b, (uint32_t)strlen(value));
-	buf_put(b, value, strlen(value));
+	buf_put_u16(b, q->second ? 2 : 1);
+	for (unsigned i = 0; i < 2 && values[i]; i++) {
+		buf_put_u32(b, (uint32_t)strlen(values[i]));
+		buf_put(b, values[i], strlen(values[i]));
+	}
 	msg_end(b, m);
 }
 
@@ -385,11 +564,11 @@ static void answer(const struct peer *server, const struct own_question *q)
 	struct buf b = { 0 };
 
 	if (q->value)
-		put_value(&b, q->value);
+		put_row(&b, q);
 	for (unsigned i = 0; i < q->tags; i++)
 		msg_put_command_complete(&b, "SELECT 0");
 	msg_put_ready(&b, 'I');
-	send_all(server, buf_peek(&b));
+	rig_send(server->fd, buf_peek(&b));
 	buf_fini(&b);
 }
 
@@ -478,17 +657,11 @@ static void hear(void)
 /* ---- turns of the loop ------------------------------------------------------------------------
  */
 
-static void deliver_stop(struct mail *mail PGT_UNUSED, void *receiver PGT_UNUSED)
-{
-	loop_stop(scene.loop);
-}
-
 /* A server that is dialed is heard in the second, and what it answers in the third. */
 static void turn(void)
 {
 	for (int i = 0; i < 3; i++) {
-		mailbox_post(&scene.mailbox, &scene.stop, deliver_stop);
-		loop_run(scene.loop);
+		rig_turn(&scene.rig.mailbox);
 		accept_servers();
 		hear();
 	}
@@ -496,7 +669,7 @@ static void turn(void)
 
 static void pass_time(void)
 {
-	usec_t later = loop_now(scene.loop) + MANY_YEARS;
+	usec_t later = loop_now(scene.rig.loop) + MANY_YEARS;
 
 	net_sweep(&scene.net, later);
 	client_sweep_newcomers(&scene.host, later);
@@ -509,6 +682,7 @@ static void play(struct slice record)
 {
 	unsigned how = record.n ? (uint8_t)*record.p : 0, who = how % NPEERS;
 	struct slice said = slice_of(record.p + 1, record.n ? record.n - 1 : 0);
+	struct buf b = { 0 };
 	struct peer *p;
 
 	if (!record.n)
@@ -518,14 +692,18 @@ static void play(struct slice record)
 	p = &scene.peers[who];
 	if (how & HOW_LATER)
 		pass_time();
+	if (how & HOW_TOLD)
+		be_told(p, &said);
 	if (p->fd < 0 && who < SERVER_A)
-		come_as_client(p, who == CLIENT_A ? "app.acme" : "app", how & HOW_RAW);
+		come_as_client(p, who == CLIENT_A, how & HOW_RAW);
 	if (who >= SERVER_A)
 		p->is_raw = how & HOW_RAW;
 	if (how & HOW_MESSAGE)
-		send_message(p, said);
+		rig_put_message(&b, said);
 	else
-		send_all(p, said);
+		buf_put_slice(&b, said);
+	rig_send(p->fd, buf_peek(&b));
+	buf_fini(&b);
 	if (how & HOW_LAST)
 		hang_up(p);
 	if (!(how & HOW_AT_ONCE))
@@ -534,23 +712,16 @@ static void play(struct slice record)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct slice rest;
+	struct slice rest, record;
 
 	if (size == 0)
 		return 0;
-	if (!scene.loop)
+	if (!scene.rig.loop)
 		make_scene();
 	begin(data[0] % 128 % NWAYS, data[0] < 128);
 	rest = slice_of((const char *)data + 1, size - 1);
-	for (int i = 0; rest.n && i < RECORDS_MAX; i++) {
-		const char *stop = memchr(rest.p, RECORD_END, rest.n);
-		size_t n = stop ? (size_t)(stop - rest.p) : rest.n;
-
-		play(slice_of(rest.p, n));
-		rest = slice_of(rest.p + n, rest.n - n);
-		if (rest.n)
-			rest = slice_of(rest.p + 1, rest.n - 1);
-	}
+	for (int i = 0; i < RECORDS_MAX && rig_next_record(&rest, &record); i++)
+		play(record);
 	turn();
 	end();
 	return 0;

@@ -20,6 +20,7 @@ class Parser:
     sources: list  # of src/, the files that are measured
     tests: list  # of test/unit, whose texts are seeds
     words: list = ()  # of include/, where more of its words are written down
+    without: str = ""  # what of the sources its bytes do not come to, in a word that the conditions have
 
 
 PARSERS = {
@@ -30,16 +31,18 @@ PARSERS = {
     "fuzz_command": Parser(["admin/command.c"], ["console_parse"], ["admin/commands.def"]),
     "fuzz_config": Parser(["config/ini.c", "config/load.c", "config/upstream.c"], ["config", "settings"],
                           ["config/settings.def"]),
+    "fuzz_console": Parser(["admin/session.c"], [], ["admin/commands.def"]),
     "fuzz_frame": Parser(["wire/report.c"], []),
     "fuzz_jwt": Parser(["auth/jwt.c", "base/json_read.c"], ["jwt"]),
-    "fuzz_hba": Parser(["auth/hba.c", "auth/networks.c", "auth/ident.c", "auth/fields.c"], ["hba", "networks"]),
+    "fuzz_hba": Parser(["auth/directory.c", "auth/hba.c", "auth/networks.c", "auth/ident.c", "auth/fields.c"],
+                       ["directory", "hba", "networks"]),
     "fuzz_http": Parser(["http/request.c"], []),
     "fuzz_identity": Parser(["client/identity.c"], []),
     "fuzz_ledger": Parser(["tenant/ledger.c"], ["ledger"]),
     "fuzz_lex": Parser(["sql/lex.c", "sql/lex_value.c"], ["lex", "scan"]),
     "fuzz_offer": Parser(["worker/offer.c"], []),
-    # Sessions as a whole, of which much comes with time and nodes that it has not.
-    "fuzz_relay": Parser([], [], ["sql/words.def"]),
+    # And sessions as a whole, of which much comes with time and nodes that it has not.
+    "fuzz_relay": Parser(["client/login.c", "client/proof.c", "server/login.c"], [], ["sql/words.def"], without="tls"),
     "fuzz_roster": Parser(["config/roster.c"], []),
     "fuzz_scan": Parser(["sql/scan.c", "sql/head.c", "sql/tokens.c", "sql/settings.c", "sql/set_config.c",
                          "sql/control.c", "sql/choice.c", "sql/shape.c", "sql/stream_guard.c", "sql/timeout.c",
@@ -49,6 +52,7 @@ PARSERS = {
     "fuzz_passport": Parser(["wire/passport.c"], []),
     "fuzz_scram": Parser(["auth/scram.c", "auth/saslprep.c", "auth/base64.c"], ["scram"]),
     "fuzz_setting": Parser(["config/types.c"], ["settings"]),
+    "fuzz_sign": Parser(["auth/sign.c"], ["sign"]),
     "fuzz_startup": Parser(["wire/startup.c"], ["startup"]),
     "fuzz_userlist": Parser(["auth/userlist.c"], ["userlist"]),
 }

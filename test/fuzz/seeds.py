@@ -7,9 +7,6 @@
 # Made anew from the statements of test/sql, the texts of the unit tests, the conversations of the
 # integration tests, and the samples of the tree, so that nothing here can go stale.
 """write_seeds(): the folders, one for every fuzzer that there is."""
-import base64
-import hashlib
-import hmac
 import re
 import sys
 from pathlib import Path
@@ -19,6 +16,7 @@ TOP = HERE.parents[1]
 sys.path.insert(0, str(TOP / "test/integration"))
 
 import raw  # noqa: E402
+from logins import BOUND, client_logins, key_sets, scram_end, server_logins, tokens  # noqa: E402
 from parsers import PARSERS, texts, words  # noqa: E402
 
 PACKETS = [
@@ -34,11 +32,15 @@ PACKETS = [
     raw.startup({"user": ".x", "database": "own", "app.current_business_id": ""}),
     raw.startup({"user": "a.42", "database": "shop", "app.current_business_id": "acme"}),
     *(raw.startup({"user": "u", "database": "shop", "replication": r}) for r in ("true", "on", "off", "no", "0")),
+    raw.startup({"user": "u"}), raw.startup({"user": "u", "database": ""}), raw.startup({"user": ""}),
+    raw.startup({"user": "u", "replication": "maybe"}), raw.startup({"user": "u", "options": "-c a=b " * 70}),
     raw.startup({"database": "shop"}), raw.startup({"user": "u", **{f"s{i}": "x" for i in range(70)}}),
     raw.cancel_request(1, b"1234"), raw.cancel_request(1, b"x" * 32),
 ]
 # Name of the host that is asked for over TLS.
 HOSTS = [b"", b"acme.db.example.com", b"other.DB.example.com", b"acme"]
+# The tenant that a token has, and that of a session of another process and the one that it has chosen.
+WHOSE = [b"=42", b"=", b"=no", b"=acme", b"<acme", b"<", b"<no/42", b"<acme/no", b"</42", b"<acme/42"]
 
 
 def statements():
@@ -77,21 +79,6 @@ def commands():
             yield f"{verb} {rest}".encode()
 
 
-BOUND = b"p=tls-server-end-point,,"
-
-
-def scram_end(client_nonce, nonce, binding=b"n,,"):
-    """The two messages that end a login in fuzz_scram.c, of a client and of a server who know."""
-    binding = base64.b64encode(binding)
-    said = b"n=,r=%s,r=%s,s=%s,i=1,c=%s,r=%s" % (client_nonce, nonce, base64.b64encode(b"salt"), binding, nonce)
-    salted = hashlib.pbkdf2_hmac("sha256", b"secret", b"salt", 1)
-    client_key, server_key = (hmac.digest(salted, name, "sha256") for name in (b"Client Key", b"Server Key"))
-    signature = hmac.digest(hashlib.sha256(client_key).digest(), said, "sha256")
-    proof = bytes(a ^ b for a, b in zip(client_key, signature))
-    return (b"c=%s,r=%s,p=%s" % (binding, nonce, base64.b64encode(proof)),
-            b"v=" + base64.b64encode(hmac.digest(server_key, said, "sha256")))
-
-
 SCRAM = [b"\0n,,n=,r=x", b"\0y,,n=u,r=%", b"\1c=biws,r=x%,p=" + b"A" * 43 + b"=",
          b"\2r=%x,s=AAAA,i=4096", b"\3v=" + b"A" * 43 + b"=", b"\3e=other-error", b"\5pass\xc2\xa0word",
          b"\4SCRAM-SHA-256$4096:c2FsdA==$" + b"A" * 43 + b"=:" + b"A" * 43 + b"=",
@@ -108,6 +95,11 @@ ROSTER = [b"\1tenant\0business_id\0" + b"".join(b"t%d\0%d\0" % (i, i) for i in r
           b"\4name\0business_id\0tier\0rate\0burst\0a\0" b"1\0basic\0" b"5/s\0" b"10\0"]
 USERS = [b'"app" "secret"\n"b" "md5' + b"0" * 32 + b'"\n; x\n', b'"u" ""\n"q""q" "a""b" tail\n',
          b'"s" "' + next(s for s in SCRAM if s[0] == 4)[1:] + b'"\n']
+
+_SIGNING = b"k 00112233445566778899AABBccddeeff"
+SIGNING = [_SIGNING + b"\n" + rest for rest in (b"", b"\0id", b"\0" + b"x" * 2000, _SIGNING)]
+SIGNING += [b"", b"# x\n\n; y\r\n \t", b"k\n", b"a/b 00\n", b"k" * 33 + _SIGNING[1:], _SIGNING[:-2], _SIGNING[:-1], _SIGNING + b"00" * 49,
+            _SIGNING[:-2] + b"x0", _SIGNING[:-2] + b"0x", _SIGNING + b" x"]
 
 OTHER_FILES = [b"[pgturnstile]\nauth_type = hba\nauth_hba_file = h\nauth_ident_file = h\n\0" + rules for rules in
                (b"host all all all scram-sha-256\n", b"local all all peer map=m\n")]
@@ -131,7 +123,23 @@ RULES = [b"local all all peer map=m # c\nhost db,\"a b\" u 10.0.0.0/8 md5\nhosts
          b"hostnossl replication all samenet reject\n\0u, \"v\"\n@f w",
          b"host all +g 10.0.0.1 255.0.0.0 trust\nhostgssenc all all samehost \\\nscram-sha-256\n",
          b"hostssl all \"d\"\"b\" all password clientcert=verify-full clientname=CN map=\"m\"\n"]
-MAPS = [b"m /^(.*)@example\\.com$ \\1\nm \"u@example.com\" all\n# c\nn a b"]
+MAPS = [b"m /x{2,3}$ u\nm /[^]a]+$ u\nm /a** u\nm /(a+)+$ u\nm /[a u\nm /a\\ u\nm /\\d u\nm /[\\] u\nm /(a)|b \\1\nm a,b u\nm a b,c\nm /"
+        + b"x" * 2000 + b" u\nm /a{ u\nm /\\\\ u\nm /\\w u\nm /^u@(.*)$ \\1\nm /^(x)?u@ \\1\nm u@example.com u\n", b"m /a\\", b"m /[a", b"m /\n",
+        b"#\n", b"\r\n \f\v\n", b"m a b#c", b"m /u@example.com|() \\1", b"m /^(x)?u@.* \\1", b"m \"a\0b\" c", b"m 'a b",
+        b"m /^(.*)@example\\.com$ \\1\nm \"u@example.com\" all\n# c\nn a b"]
+
+
+# Options of a directory, and the name of whom it is asked about, or another's.
+_SEARCH = b"ldapserver=a ldapbasedn=x"
+DIRECTORIES = [options + b"\0" + user for options in (
+    _SEARCH, b"ldapserver=\"a  b \" ldapprefix=cn= ldapsuffix=,dc=x", b"ldapserver=::1 ldapport=1 ldapprefix=\"D\\\"", b"ldapserver=a ldapsuffix=@x",
+    b"ldapurl=ldaps://[::1]:636/dc=x?uid,cn?sub?", b"ldapurl=ldap://a/dc=%20?" b"?one?(a=$username)", b"ldapurl=ldap://a b/x", b"ldapurl=ldap://a",
+    b"ldapurl=ldap://a/x?uid?base", _SEARCH + b" ldapsearchfilter=(a=$username)(b=$username)", _SEARCH + b" ldapsearchattribute=uid",
+    _SEARCH + b" ldapbinddn=a ldapbindpasswd=b", _SEARCH + b" ldapscheme=ldaps ldaptls=0") for user in (
+    b"anna", b"", b" a", b"a ", b"a  b", b"a b", b"a\x01", b"a\x7f", b"E\\a", b"a@b", b"a,b*(c)\\/#=", b"J\xc3\xb6", options)]
+DIRECTORIES += [_SEARCH + b"\0" + _SEARCH + more for more in (
+    b" ldapport=7", b" ldaptls=1", b" ldapscheme=ldaps", b" ldapbinddn=a ldapbindpasswd=b", b" ldapsearchattribute=b", b" ldapsearchfilter=$username")]
+DIRECTORIES += [b"ldapserver=a ldapprefix=x\0ldapserver=a ldapprefix=" + more for more in (b"y", b"x ldapsuffix=y", b"x")]
 
 
 def server_messages():
@@ -188,7 +196,7 @@ def plays():
     """Each under each configuration; some with a peer that hangs up, or is late, in between."""
     for number, conversation in enumerate(conversations()):
         records = [record for who, messages in conversation for record in _records(who, messages)]
-        for way in (*range(5), 128, 132):
+        for way in (*range(5), 12, 128, 132):
             yield bytes([way]) + b"".join(records)
         for at in range(len(records)):
             for how in (8, 16, 32):  # together with the next one, the last one, after a long time
@@ -199,10 +207,15 @@ def plays():
         text = text.decode("latin1").replace("app.id", "app.current_business_id")
         asked = b"".join(_records(0, raw.query(text)))
         yield bytes([number % 5]) + (asked + answer) * 2
+    for text in ("SELECT 2", "BEGIN READ ONLY", "BEGIN", "SELECT 1; SELECT 2"):  # on a replica, which fails or is gone
+        for end in (answer, *(b"".join(_records(2, message)) for message in server_messages()[:4]), b"\x12\xfe"):
+            for hint in ("", "/* route:replica */ "):
+                yield b"\x0c" + b"".join(_records(0, raw.query(hint + text))) + end + b"".join(_records(0, raw.query("SELECT 2"))) + end + answer
     for packet in (*PACKETS, raw.password("x")):
         yield b"\0\x40" + packet + b"\xfe\0" + raw.query("SELECT 2")
-    for messages in server_messages():  # to a login
-        yield b"\0" + next(_records(0, raw.query("SELECT 2"), 8)) + b"\x42" + messages
+    yield from client_logins()
+    yield from server_logins()
+    yield from arrivals()
 
 
 def under_settings(texts):
@@ -277,6 +290,22 @@ def packets(name):
 
 def field(number, content):
     return bytes([number]) + len(content).to_bytes(4, "big") + content
+
+
+def arrivals():
+    """Clients of another process, for fuzz_relay.c: by which configuration, and what it has to fit."""
+    pairs_ = b"DateStyle\0German\0work_mem\0" b"7MB\0"
+    body = b"SELECT $1\0\0\1\0\0\0\x17"
+    statement = b"sum\0\1" + bytes(7) + b"\5" + len(body).to_bytes(4, "big") + body
+    asked = b"".join(_records(0, raw.query("SELECT 2"))) + b"".join(_records(0, raw.bind("", "sum", ["1"]) + raw.execute() + raw.sync()))
+    for way, user, on_server, tenant, id_ in ((0, b"app", b"app", b"", b""), (3, b"app.acme", b"app", b"acme", b"42"), (3, b"app", b"app", b"", b"42"),
+                                              (5, b"plain", b"plain", b"", b""), (9, b"app.acme", b"app", b"acme", b"42"), (0, b"x", b"y", b"z", b"")):
+        for key in (b"key!", b"k" * 28, b"x"):
+            whole = [field(n, text + b"\0") for n, text in ((1, b"shop"), (2, user), (3, on_server), (4, tenant), (5, id_), (6, b""), (19, b"x"))]
+            whole += [field(n, bytes(7) + b"\3") for n in (7, 9, 14, 15, 16)] + [field(8, key), field(17, b"k" * 32), field(18, b"k" * 32)]
+            whole += [field(n, pairs_) for n in (10, 11, 12)] + [field(13, statement)]
+            yield bytes([way]) + b"\x80\x10" + b"".join(whole) + b"\xfe" + asked
+            yield bytes([way]) + b"\x80\x10" + b"".join(whole[:7] + whole[12:13]) + b"\xfe" + asked
 
 
 def passports():
@@ -381,8 +410,11 @@ def answers_under_all():
 def ledgers(name):
     lines = [b"490000 17 489984 230 acme\n", b"490000 17 489984 230 a%20b%41\n", b"1 2 3 4 %00\n", b"1 2 3 4 a%2\n",
              b"1 2 3 4 %zz\n", b"1 2 3\n", b"99999999999999999999 2 3 4 x\n", b"18446744073709551615 2 3 4 x\n", b"x\n",
-             b"1 2 3 4 \n", b"1 2 3 4 " + b"x" * 3100 + b"\n", b"490000 1 489984 1 x", b"1 2  4 x\n", b"1 2 3 4 %a%A0\n"]
-    return [*behind_each(b"\0\1", [*lines, b"".join(lines[:2]), *texts(name)])]
+             b"1 2 3 4 \n", b"1 2 3 4 " + b"x" * 3100 + b"\n", b"490000 1 489984 1 x", b"1 2  4 x\n", b"1 2 3 4 %a%A0\n",
+             b"18446744073709551616 2 3 4 x\n", b"1 2 489984 230 acme\n", b"490000 1 1 2 acme\n", b"1\n", b"1 x\n", b"1 2 x\n", b"1 2 3 x\n",
+             *(b"1 2 3 4 %s\n" % name for name in (b"a b", b"\x7f", b"%01", b"%g0", b"%0g", b"%a", b"%"))]
+    whole = [b"pgturnstile quotas 1\n" + line + b"end 0123456789abcdef\n" for line in lines]
+    return [*behind_each(b"\0\1", [*lines, b"".join(lines[:2]), *texts(name)]), *behind_each(b"\1", whole)]
 
 
 def offers():
@@ -401,19 +433,54 @@ def offers():
         yield b"\0" + wrong
 
 
+def console():
+    """What is sent to the console: how (enum how of fuzz_console.c), and it."""
+    def said(*messages, how=0):
+        return b"".join(bytes([how]) + message + b"\xfe" for message in messages)
+
+    q, p, b, d, e, sync = raw.query, raw.parse, raw.bind, raw.describe, raw.execute, raw.sync()
+    yield from (said(q(text.decode())) for text in commands() if b"\0" not in text)
+    for text in ("SHOW CONFIG", "SHOW VERSION", "SHOW HELP", "SHOW TENANTS", "SHOW ROUTE SELECT 1", "SET a = 1", "SET client_encoding = 'x'",
+                 "SHOW client_encoding", "", ";", "RELOAD", "nonsense", "SHOW DATABASES", "SHOW LISTS"):
+        batch = p("", text) + b() + d("P") + e() + sync
+        yield said(batch, batch)
+        yield said(p("s", text) + d("S", "s") + b("x", "s") + d("P", "x") + e("x", 2) + e("x", 1000) + e("x"), sync, raw.close("S", "s") + sync)
+        yield said(*(bytes([byte]) for byte in batch))
+        for formats in ((1,), (0,), (1, 0), (0, 1) * 20, (2,), (1,) * 7, (0, 2)):
+            yield said(p("", text) + b(result_formats=formats) + d("P") + e() + sync)
+        yield said(q(text) * 8, q(text) * 40, how=4) + said(q(""), how=0)
+        yield said(batch * 8, batch, how=4) + said(b"", how=4) + said(sync)
+    for wrong in (raw.message("Q", b"x"), raw.message("P", b"x"), raw.message("B", b"x"), raw.message("D", b"Sx"), d("X"), raw.message("E", b"x"),
+                  raw.message("C", b"P"), raw.close("X"), b("", "no"), d("S", "no"), d("P", "no"), e("no"), b("", "", ["x"]), b"Q\0\0\0\3",
+                  b"?\0\0\0\4", raw.message("F", b"x"), raw.flush(), raw.copy_data(b"x") + raw.copy_done() + raw.copy_fail("x"), raw.password("x"),
+                  raw.terminate(), q("x" * 70000), p("", "x" * 70000), raw.message("B", b"\0\0\0\0\0\0")):
+        yield said(wrong + p("", "SHOW USERS") + b() + e(), sync, q("SHOW USERS"))
+        yield said(p("", "SHOW USERS") + wrong, b() + wrong, e() + wrong, sync)
+    yield said(p("s", "SHOW USERS") + p("s", "SHOW USERS"), sync, p("", "SHOW USERS") * 2 + sync)
+    yield said(*(p(f"s{n}", "SHOW USERS") for n in range(60)), how=2) + said(*(p(f"t{n}" * 2, "SET a = 1") * 2 for n in range(3)), sync)
+    yield said(b"".join(p(f"s{n}", "SHOW USERS") for n in range(130)) + sync)
+    yield said(p("", "SHOW USERS") + b"".join(b(f"p{n}") for n in range(9)), sync)
+    yield said(p("", "SHOW USERS") + b("x") * 2 + raw.close("P", "x") * 2 + raw.close("S") + raw.close("S", "no"), sync)
+    yield said(q("SHOW CONFIG") * 30 + b"x" * 70000, how=4)
+    yield said(q("SHOW POOLS") + raw.terminate())
+
+
 SEEDS = {
     "fuzz_answers": lambda name: answers_under_all(),
     "fuzz_classify": sql,
     "fuzz_command": lambda name: [*commands(), *texts(name)],
     "fuzz_config": lambda name: [*OTHER_FILES, *texts(name), *(p.read_bytes() for p in [*(TOP / "etc").rglob("*.ini"),
                                                                          TOP / "test/unit/pgbouncer.ini"])],
+    "fuzz_console": lambda name: console(),
     "fuzz_frame": lambda name: [*server_messages(), *client_messages()],
-    "fuzz_hba": lambda name: [*behind_each(b"\0\1", texts(name)), *behind_each(b"\0", RULES),
-                              *behind_each(b"\1", MAPS)],
+    "fuzz_hba": lambda name: [*behind_each(b"\0\1\2", texts(name)), *behind_each(b"\0", RULES),
+                              *behind_each(b"\1", MAPS), *behind_each(b"\2", DIRECTORIES),
+                              *behind_each(b"\0", (b"local all all ldap " + text for text in DIRECTORIES))],
     "fuzz_http": lambda name: HTTP,
-    "fuzz_identity": lambda name: (bytes([way]) + HOSTS[(n + way) % len(HOSTS)] + b"\0" + p[4:]
-                                   for n, p in enumerate(PACKETS) for way in range(16)),
-    "fuzz_jwt": lambda name: [*behind_each(b"\0\1\2", texts(name)), *behind_each(b"\1", TOKENS)],
+    "fuzz_identity": lambda name: (bytes([way]) + host + b"\0" + p[4:] for n, p in enumerate(PACKETS) for way in range(16)
+                                   for host in dict.fromkeys((HOSTS[(n + way) % len(HOSTS)], *WHOSE[(n + way) % 2::2]))),
+    "fuzz_jwt": lambda name: [*behind_each(b"\0\1\2", texts(name)), *behind_each(b"\1", TOKENS), *tokens(),
+                              *behind_each(b"\2", key_sets())],
     "fuzz_ledger": ledgers,
     "fuzz_lex": sql,
     "fuzz_offer": lambda name: offers(),
@@ -423,6 +490,7 @@ SEEDS = {
     "fuzz_scan": sql,
     "fuzz_scram": lambda name: [*SCRAM, *behind_each(range(8), texts(name))],
     "fuzz_setting": lambda name: [*samples(), *texts(name)],
+    "fuzz_sign": lambda name: [*texts(name), *SIGNING],
     "fuzz_startup": packets,
     "fuzz_userlist": lambda name: [*USERS, *texts(name)],
 }

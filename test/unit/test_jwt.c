@@ -9,13 +9,13 @@
 
 #include <cmocka.h>
 
-#include "auth/base64.h"
+#include "token_rig.h"
+
 #include "auth/jwt.h"
 #include "base/mem.h"
 
 #include <openssl/ec.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <stdio.h>
@@ -29,77 +29,17 @@ static const char secret[] = "0123456789abcdef0123456789abcdef";
 static EVP_PKEY *rsa, *other_rsa, *p256, *p521, *ed;
 static char public_pem[8192]; /* of all but other_rsa */
 
-static void base64url_put(struct buf *out, const void *p, size_t n)
-{
-	size_t before = buf_len(out);
-
-	base64_put(out, p, n);
-	for (size_t i = before; i < buf_len(out); i++) {
-		char *c = buf_head(out) + i;
-
-		*c = (char)(*c == '+' ? '-' : *c == '/' ? '_' : *c);
-	}
-	while (buf_head(out)[buf_len(out) - 1] == '=')
-		out->end--;
-}
-
-/* ES256 as a token has it: two numbers, not DER. */
-static size_t sign_raw(EVP_PKEY *key, const uint8_t *der, size_t n, uint8_t *out)
-{
-	size_t half = (size_t)(EVP_PKEY_get_bits(key) + 7) / 8;
-	ECDSA_SIG *sig = d2i_ECDSA_SIG(NULL, &der, (long)n);
-
-	BN_bn2binpad(ECDSA_SIG_get0_r(sig), out, (int)half);
-	BN_bn2binpad(ECDSA_SIG_get0_s(sig), out + half, (int)half);
-	ECDSA_SIG_free(sig);
-	return 2 * half;
-}
-
-static size_t sign_key(EVP_PKEY *key, const char *digest, bool is_pss, struct slice text,
-		       uint8_t *out)
-{
-	uint8_t made[2048];
-	size_t n = sizeof(made);
-	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	EVP_PKEY_CTX *with;
-
-	assert_int_equal(EVP_DigestSignInit_ex(ctx, &with, digest, NULL, NULL, key, NULL), 1);
-	if (is_pss) {
-		EVP_PKEY_CTX_set_rsa_padding(with, RSA_PKCS1_PSS_PADDING);
-		EVP_PKEY_CTX_set_rsa_pss_saltlen(with, RSA_PSS_SALTLEN_DIGEST);
-	}
-	assert_int_equal(EVP_DigestSign(ctx, made, &n, (const uint8_t *)text.p, text.n), 1);
-	EVP_MD_CTX_free(ctx);
-	if (EVP_PKEY_is_a(key, "EC"))
-		return sign_raw(key, made, n, out);
-	memcpy(out, made, n);
-	return n;
-}
-
-static size_t sign_hmac(const void *key, size_t key_len, struct slice text, uint8_t *out)
-{
-	unsigned n;
-
-	HMAC(EVP_sha256(), key, (int)key_len, (const uint8_t *)text.p, text.n, out, &n);
-	return n;
-}
-
 /* A token, to be freed.  key NULL: HS256 with `with`. */
 static char *token_of(const char *header, const char *claims, EVP_PKEY *key, const char *digest,
 		      bool is_pss, struct slice with)
 {
+	const struct token_signer by = {
+		.key = key, .digest = key ? digest : "SHA256", .is_pss = is_pss, .secret = with
+	};
 	struct buf text = { 0 };
-	uint8_t signature[2048];
 	char *made;
-	size_t n;
 
-	base64url_put(&text, header, strlen(header));
-	buf_put_u8(&text, '.');
-	base64url_put(&text, claims, strlen(claims));
-	n = key ? sign_key(key, digest, is_pss, buf_peek(&text), signature)
-		: sign_hmac(with.p, with.n, buf_peek(&text), signature);
-	buf_put_u8(&text, '.');
-	base64url_put(&text, signature, n);
+	token_put(&text, slice_str(header), slice_str(claims), &by);
 	made = xmemdup0(buf_head(&text), buf_len(&text));
 	buf_fini(&text);
 	return made;
