@@ -108,7 +108,8 @@ struct conn {
 			bool blocked;  /* the socket does not take what we have to send */
 			bool
 			    tls_wants_write; /* a read that TLS can go on with only after writing */
-			bool sniff;        /* the first byte decides between plain and direct TLS */
+			bool sniff : 1; /* the first byte decides between plain and direct TLS */
+			bool is_guarded : 1; /* secrets come and go: see conn_guard() */
 			bool write_failed; /* the peer takes nothing any more; what it said last may
 					    * be unread */
 			bool said_all;     /* lingering: our end is shut down */
@@ -149,6 +150,9 @@ void conn_abandon(struct conn *c);
 /* Starts TLS on an open connection; ready() or ended() follows.  Bytes received before it that
  * nobody consumed end the connection: they came in the clear.  Takes the session. */
 void conn_start_tls(struct conn *c, struct tls *tls);
+
+/* While secrets come and go on it: what has held its bytes is wiped when they have been handled. */
+void conn_guard(struct conn *c, bool on);
 
 /* The bytes of a buffer that is there only while it is needed. */
 static inline size_t conn_kept(const struct buf *b)

@@ -67,6 +67,8 @@ enum tls_want tls_handshake(struct tls *tls, struct err *e) PGT_MUST_USE;
  * whatever address. */
 ssize_t tls_read(struct tls *tls, void *p, size_t n, enum tls_want *want);
 ssize_t tls_write(struct tls *tls, const void *p, size_t n, enum tls_want *want);
+/* Whether it wipes what it has decrypted when that has been read. */
+void tls_guard(struct tls *tls, bool on);
 /* Bytes, the end or a failure are at hand that no readiness of the socket will announce.  The bytes
  * may turn out to be a part of a record: tls_read() then says EAGAIN. */
 bool tls_has_pending(const struct tls *tls);

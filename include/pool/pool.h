@@ -109,6 +109,9 @@ struct credential {
 	uint8_t server_key[32];
 };
 
+/* Takes a copy; the one before is wiped. */
+void credential_set_password(struct credential *c, const char *password);
+
 /* What a group has in a lane: made when it is first used, and kept as long as the group is. */
 struct lane {
 	struct list link; /* of group.lanes */

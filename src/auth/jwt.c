@@ -97,6 +97,8 @@ static bool base64url_get(struct slice text, struct buf *out)
 	size_t n = 0, room = text.n / 4 * 3 + 3;
 	bool ok = text.n % 4 != 1;
 
+	/* Neither is moved, so that wiping it once is enough. */
+	buf_reserve(&plain, text.n + 4);
 	for (size_t i = 0; i < text.n; i++) {
 		char c = text.p[i];
 
@@ -108,7 +110,7 @@ static bool base64url_get(struct slice text, struct buf *out)
 	ok = ok && base64_get(buf_peek(&plain), (uint8_t *)buf_reserve(out, room), room, &n);
 	if (ok)
 		buf_produced(out, n);
-	buf_fini(&plain);
+	buf_wipe(&plain);
 	return ok;
 }
 
@@ -603,7 +605,7 @@ bool jwt_check(const struct jwt_rules *rules, struct slice token, int64_t now, s
 	*out = (struct jwt){ 0 };
 	fault = check(rules, token, now, parts, out);
 	for (size_t i = 0; i < PGT_NELEMS(parts); i++)
-		buf_fini(&parts[i]);
+		buf_wipe(&parts[i]);
 	return !fault || err_set(e, "28P01", "token refused: %s", fault);
 }
 

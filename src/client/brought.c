@@ -70,11 +70,8 @@ void client_go_on(struct client *c)
 /* What it has proved to another process it has to prove to servers here. */
 void brought_lend(const struct passport *p, struct credential *to)
 {
-	if (*p->password) {
-		free(to->password);
-		to->password = xstrdup(p->password);
-		to->has_password = true;
-	}
+	if (*p->password)
+		credential_set_password(to, p->password);
 	if (p->client_key.n == sizeof(to->client_key) &&
 	    p->server_key.n == sizeof(to->server_key)) {
 		memcpy(to->client_key, p->client_key.p, sizeof(to->client_key));

@@ -136,6 +136,7 @@ static struct client *make(struct client_host *host, int fd, const struct conn_a
 	list_init(&c->link);
 	list_init(&c->begin_link);
 	conn_open(&c->conn, host->net, fd, &client_conn_events);
+	conn_guard(&c->conn, true);
 	c->conn.peer = *peer;
 	c->connected_at = loop_now(host->net->loop);
 	c->request_at = c->connected_at;

@@ -319,6 +319,7 @@ void login_begin_session(struct client *c)
 	client_login_free(c->login);
 	c->login = NULL;
 	c->phase = CLIENT_READY;
+	conn_guard(&c->conn, false);
 	conn_resume(&c->conn);
 	if (conn_input(&c->conn).n)
 		conn_kick(&c->conn);
@@ -369,9 +370,7 @@ void client_lend_secret(const struct client *c, struct group *group)
 	if (!password && entry && (entry->kind == PASSWORD_PLAIN || entry->kind == PASSWORD_MD5))
 		password = entry->password;
 	if (password && (!to->password || strcmp(to->password, password))) {
-		free(to->password);
-		to->password = xstrdup(password);
-		to->has_password = true;
+		credential_set_password(to, password);
 	}
 	if (!*database->user && login->has_client_key && entry && entry->kind == PASSWORD_SCRAM) {
 		memcpy(to->client_key, login->client_key, sizeof(to->client_key));

@@ -205,6 +205,8 @@ static struct entry take_pairs(struct loader *l, unsigned scope, const char *own
 	bool is_after_secret = false;
 	int got;
 
+	/* Never moved, so that wiping it once is enough. */
+	buf_reserve(&room, pairs.n + 1);
 	for (size_t i = 0; i < PGT_NELEMS(fields); i++)
 		*(const char **)((char *)&entry + fields[i].offset) = "";
 	while ((got = pair_next(&pairs, &key, &value, &room)) > 0) {

@@ -128,9 +128,17 @@ static inline ssize_t send_bytes(struct conn *c, const char *p, size_t n)
 	return c->tls ? tls_write(c->tls, p, n, &want) : sock_send(c->fd, p, n);
 }
 
+/* The first n bytes of a buffer that is about to lose them. */
+static void forget(const struct conn *c, struct buf *b, size_t n)
+{
+	if (c->is_guarded && n)
+		mem_wipe(buf_head(b), n);
+}
+
 static void drop_output(struct conn *c)
 {
 	c->borrowed_len = 0;
+	forget(c, c->out, conn_kept(c->out));
 	if (c->out)
 		buf_clear(c->out);
 	c->blocked = false;
@@ -188,6 +196,8 @@ static PGT_NOINLINE void note_sent(struct conn *c, bool own, size_t n, ssize_t s
 		size_t done = sent > 0 ? (size_t)sent : 0;
 
 		c->active_at = loop_now(c->net->loop);
+		if (own)
+			forget(c, c->out, done);
 		if (own && done == n)
 			end_output(c);
 		else if (own)
@@ -301,6 +311,46 @@ static PGT_NOINLINE void on_nothing(struct conn *c, ssize_t got)
 		report_end(c, strerror(errno));
 }
 
+/* False: c was released. */
+static bool handle(struct conn *c, char *p, size_t n)
+{
+	c->cur = p;
+	c->cur_len = (uint32_t)n;
+	if (!is_ours_after(c, c->on->readable))
+		return false;
+	keep_rest(c);
+	if (c->tls && !c->paused && c->phase == CONN_OPEN && tls_has_pending(c->tls))
+		conn_kick(c);
+	return true;
+}
+
+/* Into the connection's own buffer, which has too much in it to be moved. */
+static void receive_behind(struct conn *c, size_t left, size_t got)
+{
+	PGT_ASSERT(left < UINT32_MAX - NET_RECEIVE_MAX);
+	buf_produced(c->in, got);
+	mark_dirty(c);
+	handle(c, buf_head(c->in), left + got);
+}
+
+/* Into the thread's. */
+static void receive_in_scratch(struct conn *c, size_t left, size_t got)
+{
+	char *room = c->net->scratch;
+	bool is_guarded = c->is_guarded;
+
+	if (left) {
+		memcpy(room, buf_head(c->in), left);
+		forget(c, c->in, left);
+		buf_clear(c->in);
+		mark_dirty(c);
+	}
+	if (c->phase != CONN_LINGERING)
+		handle(c, room, left + got);
+	if (is_guarded)
+		mem_wipe(room, left + got);
+}
+
 /* True: bytes came and were handled; c may be released. */
 static PGT_NOINLINE bool receive(struct conn *c)
 {
@@ -315,24 +365,10 @@ static PGT_NOINLINE bool receive(struct conn *c)
 		return false;
 	}
 	c->active_at = c->received_at = loop_now(net->loop);
-	if (c->phase == CONN_LINGERING)
-		return true;
-	if (!in_scratch) {
-		PGT_ASSERT(left < UINT32_MAX - NET_RECEIVE_MAX);
-		buf_produced(c->in, (size_t)got);
-	} else if (left) {
-		memcpy(room, buf_head(c->in), left);
-		buf_clear(c->in);
-	}
-	if (left)
-		mark_dirty(c);
-	c->cur = room;
-	c->cur_len = (uint32_t)(left + (size_t)got);
-	if (!is_ours_after(c, c->on->readable))
-		return true;
-	keep_rest(c);
-	if (c->tls && !c->paused && c->phase == CONN_OPEN && tls_has_pending(c->tls))
-		conn_kick(c);
+	if (in_scratch)
+		receive_in_scratch(c, left, (size_t)got);
+	else if (c->phase != CONN_LINGERING)
+		receive_behind(c, left, (size_t)got);
 	return true;
 }
 
@@ -506,6 +542,8 @@ static void close_marked(struct net *net)
 			tls_free(c->tls);
 		if (c->fd >= 0)
 			close(c->fd);
+		forget(c, c->in, conn_kept(c->in));
+		forget(c, c->out, conn_kept(c->out));
 		buf_free(c->in);
 		buf_free(c->out);
 		c->on->freed(c);
@@ -673,12 +711,20 @@ void conn_start_tls(struct conn *c, struct tls *tls)
 	flush_output(c);
 	c->tls = tls;
 	c->is_tls = true;
+	tls_guard(tls, c->is_guarded);
 	if (conn_input(c).n) {
 		report_end(c, "unencrypted bytes after the request for encryption");
 		return;
 	}
 	c->phase = CONN_HANDSHAKE;
 	step_handshake(c);
+}
+
+void conn_guard(struct conn *c, bool on)
+{
+	c->is_guarded = on;
+	if (c->tls)
+		tls_guard(c->tls, on);
 }
 
 void conn_unread(struct conn *c, struct slice bytes)

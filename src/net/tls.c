@@ -534,6 +534,14 @@ ssize_t tls_write(struct tls *tls, const void *p, size_t n, enum tls_want *want)
 	return (ssize_t)done;
 }
 
+void tls_guard(struct tls *tls, bool on)
+{
+	if (on)
+		SSL_set_options(tls->ssl, SSL_OP_CLEANSE_PLAINTEXT);
+	else
+		SSL_clear_options(tls->ssl, SSL_OP_CLEANSE_PLAINTEXT);
+}
+
 bool tls_has_pending(const struct tls *tls)
 {
 	return SSL_has_pending(tls->ssl) || tls->failure ||

@@ -101,11 +101,24 @@ struct group *group_new(struct net *net, struct config *config,
 	return group;
 }
 
-static void credential_wipe(struct credential *c)
+static void drop_password(struct credential *c)
 {
 	if (c->password)
 		mem_wipe(c->password, strlen(c->password));
 	free(c->password);
+	c->password = NULL;
+}
+
+void credential_set_password(struct credential *c, const char *password)
+{
+	drop_password(c);
+	c->password = xstrdup(password);
+	c->has_password = true;
+}
+
+static void credential_wipe(struct credential *c)
+{
+	drop_password(c);
 	mem_wipe(c, sizeof(*c));
 }
 

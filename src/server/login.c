@@ -171,6 +171,7 @@ static enum step answer_md5(struct server *s, struct slice salt)
 		return give_up(s, "the server wants an MD5 password and this machine has no MD5");
 	send_password(s, answer);
 	mem_wipe(stored, sizeof(stored));
+	mem_wipe(answer, sizeof(answer));
 	return STEP_DONE;
 }
 
@@ -369,6 +370,7 @@ static void become_ready(struct server *s)
 {
 	login_free(s->login);
 	s->login = NULL;
+	conn_guard(&s->conn, false);
 	if (s->pool)
 		s->backend = backend_new(s->node, s->pid);
 	s->on->ready(s);

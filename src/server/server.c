@@ -313,6 +313,7 @@ struct server *server_new(struct pool *pool, struct net *net, const struct serve
 		server_set_context(s, pool->group->tenant);
 	}
 	conn_prepare(&s->conn, net, &server_conn_events);
+	conn_guard(&s->conn, true);
 	return s;
 }
 

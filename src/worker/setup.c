@@ -18,12 +18,26 @@
 #define FILE_MAX_BYTES (256 << 20)
 #define READ_STEP      65536
 
+/* Files have secrets in them: what grows is copied and wiped, not moved by the allocator. */
+static char *make_room(struct buf *text)
+{
+	struct buf larger = { 0 };
+
+	if (text->cap - text->end < READ_STEP) {
+		buf_reserve(&larger, 2 * text->cap + READ_STEP);
+		buf_put_slice(&larger, buf_peek(text));
+		buf_wipe(text);
+		*text = larger;
+	}
+	return buf_reserve(text, READ_STEP);
+}
+
 static bool read_all(int fd, const char *path, struct buf *text, struct err *e)
 {
 	size_t before = buf_len(text);
 
 	for (;;) {
-		ssize_t n = read(fd, buf_reserve(text, READ_STEP), READ_STEP);
+		ssize_t n = read(fd, make_room(text), READ_STEP);
 
 		if (n == 0)
 			return true;
