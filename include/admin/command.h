@@ -90,8 +90,10 @@ enum owner { OWNER_ALL, OWNER_DATABASE, OWNER_TENANT, OWNER_NODE };
 /* "[db]" …, by enum argument; "" for none. */
 extern const char *const argument_usages[];
 
-#define COMMAND_MAX_WORD  128
-#define COMMAND_MAX_VALUE 8192
+#define COMMAND_MAX_WORD 128
+/* With its NUL: a statement of SHOW ROUTE is as long as one that is looked into, if nobody says
+ * otherwise (parse_max_size).  Each command that a client has prepared takes as much. */
+#define COMMAND_MAX_VALUE (32 * 1024 + 1)
 
 struct command {
 	bool is_empty; /* nothing but blanks, comments and a semicolon; nothing else is set */

@@ -2,7 +2,7 @@
  *
  * catalog.h - what a database's own catalog says about functions and relations.
  *
- * Built once by whoever asks the primary (the two queries below), never changed after that, shared
+ * Built once by whoever asks the primary (the query below), never changed after that, shared
  * between threads by counted references.  Knows no connection.
  */
 #ifndef PGT_SQL_CATALOG_H
@@ -13,23 +13,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Rows (schema, name, volatile: t or f), one for each function's name, for
- * sql_catalog_builder_function().  Aggregates count as volatile when their parts do, functions in
- * SQL and PL/pgSQL when they call one that does.  Runs on PostgreSQL 12 and later, for any role. */
+/* Rows of four columns for sql_catalog_builder_add(), behind one that is none of them: what may be
+ * a read and what only the primary may be asked for, and what runs a function without naming it.
+ * Runs on PostgreSQL 12 and later, for any role.
+ *
+ * A function is unsafe when it is volatile, an aggregate with such a part, one of the server's own
+ * that tells of one node (primary.def), or when it runs or reads what is unsafe: by its source, in
+ * SQL and PL/pgSQL, its parsed body, the defaults of its arguments.  A relation is the primary's
+ * when it is temporary, unlogged, foreign or a sequence, tells of one node, or when its view or a
+ * policy runs or reads what is unsafe; so are those that rest on it. */
 extern const char sql_catalog_query[];
-
-/* Rows (schema, name) for sql_catalog_builder_relation(): what only the primary may be asked:
- * temporary, unlogged and foreign tables, sequences, and views and policies that call a volatile
- * function, and whatever rests on one of them. */
-extern const char sql_catalog_relations_query[];
-
-/* Rows (kind, name, schema of the function, function) for sql_catalog_builder_behind(): what runs a
- * function without naming it. */
-extern const char sql_catalog_behind_query[];
 
 enum sql_safety {
 	SQL_SAFETY_UNKNOWN, /* the catalog has no such name */
-	SQL_SAFETY_SAFE,    /* none of that name is volatile */
+	SQL_SAFETY_SAFE,    /* none of that name is unsafe */
 	SQL_SAFETY_UNSAFE,
 };
 
@@ -48,9 +45,11 @@ struct sql_catalog;
 struct sql_catalog_builder;
 
 struct sql_catalog_builder *sql_catalog_builder_new(void);
-/* Names are copied.  A name given twice is unsafe when one of the two is. */
+/* Columns of a row of the query; one of a kind that is not known here is left out. */
+void sql_catalog_builder_add(struct sql_catalog_builder *b, const struct slice columns[4]);
+/* The same one by one.  Names are copied.  A name given twice is unsafe when one of the two is. */
 void sql_catalog_builder_function(struct sql_catalog_builder *b, struct slice schema,
-				  struct slice name, bool is_volatile);
+				  struct slice name, bool is_unsafe);
 void sql_catalog_builder_relation(struct sql_catalog_builder *b, struct slice schema,
 				  struct slice name);
 /* A kind that is not known here is left out. */

@@ -97,7 +97,8 @@ const char *sql_kind_name(enum sql_kind kind);
 	X(TRANSACTION_CONTROL, "transaction_control")                                              \
 	X(COPY, "copy")                                                                            \
 	X(DEFINES, "defines")       /* a table, or maybe more, of which its tag does not tell */   \
-	X(CODE_LOCKS, "code_locks") /* what it names of sql_env.leaving may take a session's */
+	X(CODE_LOCKS, "code_locks") /* what it names of sql_env.leaving may take a session's */    \
+	X(ASKS_NODE, "asks_node")   /* current_setting() of what may differ from node to node */
 
 #define X(enumerator, name) SQL_EFFECT_BIT_##enumerator,
 enum sql_effect_bit { SQL_EFFECTS(X) SQL_NEFFECTS };
@@ -200,6 +201,7 @@ struct sql_facts {
 	unsigned nnames;
 	bool too_many_names;
 	bool asks_prepared;    /* names pg_prepared_statements */
+	bool asks_setting;     /* calls current_setting(): its literals decide what it may ask */
 	bool calls_set_config; /* its literals are in what is told here */
 	bool sets_many; /* RESET, SESSION CHARACTERISTICS …: other settings than .settings too */
 	bool sets_unnamed; /* a setting whose name the text does not tell */

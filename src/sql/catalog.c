@@ -9,106 +9,157 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/utf8.h"
+#include "sql/primary.def"
+#include "sql/suspect.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 
-/* Functions that may do more than read: those that are volatile, aggregates with such a part, and
- * those that call one of them, as far as that can be seen: their source is read for names before a
- * parenthesis, so a comment counts and what a plpgsql function puts together at run time does too
- * when it spells a name. */
-#define UNSAFE                                                                                     \
-	"call(oid, name) AS MATERIALIZED ("                                                        \
-	" SELECT p.oid, m[1] FROM pg_catalog.pg_proc p"                                            \
-	" JOIN pg_catalog.pg_language l ON l.oid = p.prolang, pg_catalog.regexp_matches("          \
-	"pg_catalog.lower(p.prosrc), '([[:alnum:]_]+)\"?\\s*\\(', 'g') m"                          \
+/* Source, lower case, or what is deparsed asks current_setting() for more than any node may be
+ * asked for: something is left of it when the harmless calls are taken out. */
+#define ASKS_NODE(text)                                                                            \
+	"pg_catalog.regexp_replace(" text ", '\\mcurrent_setting\"?\\s*\\(\\s*''"                  \
+	"([^''.]+\\.[^'']*" SQL_SETTINGS_OF_SESSIONS(SQL_OR) ")''(::text)?\\s*[,)]', '', 'g')"     \
+							     " ~ '\\mcurrent_setting\\M'"
+
+/* The bodies that can be read, and their words: whether one is called is told by a parenthesis
+ * behind it, or a dot before it, as the function of a row has.  A comment counts, and so does what
+ * is put together at run time when it spells a name. */
+#define BODIES                                                                                     \
+	"own(oid, source) AS MATERIALIZED ("                                                       \
+	" SELECT p.oid, lower(p.prosrc) FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang"    \
 	" WHERE p.provolatile <> 'v' AND p.oid >= 16384 AND l.lanname IN ('sql', 'plpgsql')"       \
-	" UNION ALL SELECT p.oid, pg_catalog.lower(q.proname) FROM pg_catalog.pg_proc p,"          \
-	" pg_catalog.regexp_matches(pg_catalog.to_jsonb(p) ->> 'prosqlbody',"                      \
-	" ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\\d+)', 'g') m"                                 \
-	" JOIN pg_catalog.pg_proc q ON q.oid = m[1]::oid"                                          \
-	" WHERE p.provolatile <> 'v' AND p.oid >= 16384"                                           \
-	" UNION ALL SELECT a.aggfnoid, pg_catalog.lower(q.proname)"                                \
-	" FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc q ON q.oid IN (a.aggtransfn,"     \
-	" a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)"           \
-	" WHERE q.oid >= 16384"                                                                    \
-	"), unsafe(oid) AS ("                                                                      \
-	" SELECT oid FROM pg_catalog.pg_proc WHERE provolatile = 'v'"                              \
-	" UNION SELECT c.oid FROM unsafe u JOIN pg_catalog.pg_proc p ON p.oid = u.oid"             \
-	" JOIN call c ON c.name = pg_catalog.lower(p.proname))"
+	"), word(oid, word, is_called) AS MATERIALIZED ("                                          \
+	" SELECT DISTINCT oid, m[2], m[1] <> '' OR m[3] <> '' FROM own, regexp_matches(source,"    \
+	"  '(\\.?)\\s*\"?([[:alpha:]_][[:alnum:]_$]*)\"?\\s*(\\(?)', 'g') m"                       \
+	"), name(kind, oid, name) AS ("                                                            \
+	" SELECT 'f', oid, proname FROM pg_proc"                                                   \
+	" UNION ALL SELECT 'r', oid, relname FROM pg_class"                                        \
+	"  WHERE relkind IN ('r', 'v', 'm', 'p', 'f', 'S')"                                        \
+	" UNION ALL SELECT 't', oid, typname FROM pg_type WHERE oid >= 16384"                      \
+	" UNION ALL SELECT 'o', oid, oprname FROM pg_operator WHERE oid >= 16384"                  \
+	"), odd(kind, oid, name) AS MATERIALIZED ("                                                \
+	" SELECT kind, oid, lower(name) FROM name WHERE name !~ " SQL_PLAIN_NAME ")"
 
-/* What runs an unsafe function although no text names that, by the object identifier of a type:
- * the check of a domain, a cast, the reading and writing of values; and what is made of such types.
- */
-#define TYPE_CODE                                                                                  \
-	"type_code(oid, code) AS ("                                                                \
-	" SELECT t.oid, f.code FROM (SELECT c.contypid, m[1]::oid FROM pg_catalog.pg_constraint "  \
-	"c,"                                                                                       \
-	"  pg_catalog.regexp_matches(c.conbin::text, ':(?:funcid|opfuncid) (\\d+)', 'g') m"        \
-	"  WHERE c.contypid <> 0"                                                                  \
-	"  UNION ALL SELECT castsource, castfunc FROM pg_catalog.pg_cast"                          \
+/* Rules, policies, defaults of arguments and parsed bodies are read as the node trees they are
+ * stored as: pg_depend leaves out what comes with the server. */
+#define TREES                                                                                      \
+	"tree(kind, oid, body) AS ("                                                               \
+	" SELECT 'r', ev_class, ev_action::text FROM pg_rewrite WHERE ev_type = '1'"               \
+	"  AND ev_class NOT IN (SELECT oid FROM pg_class WHERE relkind = 'm')"                     \
+	" UNION ALL SELECT 'r', polrelid, polqual::text FROM pg_policy WHERE polqual IS NOT NULL"  \
+	" UNION ALL SELECT 'f', p.oid, concat(p.proargdefaults::text,"                             \
+	"  CASE p.prosrc WHEN '' THEN to_jsonb(p) ->> 'prosqlbody' END) FROM pg_proc p"            \
+	"  WHERE p.provolatile <> 'v' AND (p.prosrc = '' OR p.proargdefaults IS NOT NULL) "        \
+	"  AND p.oid >= 16384"                                                                     \
+	"), reference(kind, oid, what, target) AS MATERIALIZED ("                                  \
+	" SELECT DISTINCT kind, oid, m[1], m[2]::oid FROM tree, regexp_matches(body,"              \
+	"  ':(funcid|opfuncid|aggfnoid|winfnoid|relid|resulttype) (\\d+)', 'g') m"                 \
+	"), asking(kind, oid) AS ("                                                                \
+	" SELECT kind, oid FROM reference WHERE what = 'funcid' AND target IN ("                   \
+	"  SELECT oid FROM pg_proc WHERE proname = 'current_setting'"                              \
+	"  AND pronamespace = 'pg_catalog'::regnamespace)"                                         \
+	")"
+
+/* What runs code although no text names that, by the object identifier of a type: the check of a
+ * domain, a cast, the reading and writing of values; and what types are made of. */
+#define TYPES                                                                                      \
+	"code_of(type, code) AS ("                                                                 \
+	" SELECT c.contypid, m[1]::oid FROM pg_constraint c, regexp_matches(c.conbin::text,"       \
+	"  ':(?:funcid|opfuncid) (\\d+)', 'g') m WHERE c.contypid <> 0"                            \
+	" UNION ALL SELECT castsource, castfunc FROM pg_cast"                                      \
 	"  WHERE castsource >= 16384 OR casttarget < 16384"                                        \
-	"  UNION ALL SELECT casttarget, castfunc FROM pg_catalog.pg_cast"                          \
+	" UNION ALL SELECT casttarget, castfunc FROM pg_cast"                                      \
 	"  WHERE casttarget >= 16384 OR castsource < 16384"                                        \
-	"  UNION ALL SELECT oid, pg_catalog.unnest(ARRAY[typinput, typoutput, typreceive,"         \
-	"  typsend]::oid[]) FROM pg_catalog.pg_type WHERE oid >= 16384"                            \
-	" ) f(type, code) JOIN pg_catalog.pg_type t ON t.oid = f.type"                             \
-	" JOIN unsafe u ON u.oid = f.code"                                                         \
-	" UNION SELECT d.oid, c.code FROM type_code c JOIN ("                                      \
-	"  SELECT oid, typbasetype FROM pg_catalog.pg_type"                                        \
-	"  UNION ALL SELECT oid, typelem FROM pg_catalog.pg_type"                                  \
-	"  UNION ALL SELECT rngtypid, rngsubtype FROM pg_catalog.pg_range"                         \
-	"  UNION ALL SELECT t.oid, a.atttypid FROM pg_catalog.pg_type t"                           \
-	"  JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0"             \
-	" ) d(oid, of) ON d.of = c.oid)"
+	" UNION ALL SELECT oid, unnest(ARRAY[typinput, typoutput, typreceive, typsend]::oid[])"    \
+	"  FROM pg_type WHERE oid >= 16384"                                                        \
+	"), made_of(type, part) AS ("                                                              \
+	" SELECT oid, typbasetype FROM pg_type WHERE typbasetype <> 0"                             \
+	" UNION ALL SELECT oid, typelem FROM pg_type WHERE typelem <> 0"                           \
+	" UNION ALL SELECT rngtypid, rngsubtype FROM pg_range"                                     \
+	" UNION ALL SELECT t.oid, a.atttypid FROM pg_type t"                                       \
+	"  JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0"                        \
+	")"
 
+/* What runs or reads what: pairs of a kind and an OID, f a function, r a relation, t a type, o an
+ * operator. */
+#define EDGES                                                                                      \
+	"edge(kind, oid, runs, target) AS MATERIALIZED ("                                          \
+	" SELECT kind, oid, CASE what WHEN 'relid' THEN 'r' WHEN 'resulttype' THEN 't'"            \
+	"  ELSE 'f' END, target FROM reference"                                                    \
+	" UNION ALL SELECT 'f', w.oid, n.kind, n.oid FROM word w"                                  \
+	"  JOIN name n ON lower(n.name) = w.word WHERE n.kind <> 'f' OR w.is_called"               \
+	" UNION ALL SELECT 'f', own.oid, n.kind, n.oid FROM own"                                   \
+	"  JOIN odd n ON strpos(own.source, n.name) > 0"                                           \
+	" UNION ALL SELECT 'f', aggfnoid, 'f', part FROM pg_aggregate,"                            \
+	"  unnest(ARRAY[aggtransfn, aggfinalfn, aggcombinefn, aggmtransfn, aggminvtransfn,"        \
+	"  aggmfinalfn]::oid[]) part WHERE part >= 16384"                                          \
+	" UNION ALL SELECT 'o', oid, 'f', oprcode FROM pg_operator WHERE oprcode >= 16384"         \
+	" UNION ALL SELECT 'r', inhparent, 'r', inhrelid FROM pg_inherits"                         \
+	" UNION ALL SELECT 't', type, 'f', code FROM code_of"                                      \
+	" UNION ALL SELECT 't', type, 't', part FROM made_of"                                      \
+	")"
+
+/* What may do more than read, or is the primary's to tell (primary.def), and what rests on it. */
+/* clang-format off */
+#define UNSAFE                                                                                     \
+	"unsafe(kind, oid) AS ("                                                                   \
+	" SELECT 'f', oid FROM pg_proc WHERE provolatile = 'v' OR proname IN (''"                  \
+	SQL_FUNCTIONS_THAT_LEAVE(SQL_LISTED)                                                       \
+	SQL_FUNCTIONS_THAT_EXECUTE(SQL_LISTED_WORD)                                                \
+	SQL_FUNCTIONS_THAT_READ(SQL_LISTED_WORD)                                                   \
+	SQL_FUNCTIONS_THAT_TELL(SQL_LISTED)                                                        \
+	") OR proname ~ '^(-"                                                                      \
+	SQL_PREFIXES_THAT_EXECUTE(SQL_OR)                                                          \
+	SQL_PREFIXES_THAT_TELL(SQL_OR)                                                             \
+	")'"                                                                                       \
+	" UNION ALL SELECT 'f', oid FROM own WHERE strpos(source, 'u&\"') > 0"                      \
+	" UNION ALL SELECT 'f', oid FROM own WHERE strpos(source, 'current_setting') > 0 AND "     \
+	ASKS_NODE("source")                                                                        \
+	" UNION ALL SELECT 'f', oid FROM asking WHERE kind = 'f' AND "                             \
+	ASKS_NODE("lower(pg_get_functiondef(oid))")                                                \
+	" UNION ALL SELECT 'r', oid FROM asking WHERE kind = 'r' AND "                             \
+	ASKS_NODE("lower(pg_get_viewdef(oid))")                                                    \
+	" UNION ALL SELECT 'r', polrelid FROM pg_policy WHERE "                                    \
+	ASKS_NODE("lower(pg_get_expr(polqual, polrelid))")                                         \
+	" UNION ALL SELECT 'r', oid FROM pg_class WHERE relkind IN ('f', 'S')"                     \
+	"  OR relpersistence IN ('t', 'u')"                                                        \
+	"  OR relnamespace = 'pg_catalog'::regnamespace"                                           \
+	"   AND relname ~ '^(-" SQL_RELATIONS_THAT_TELL(SQL_OR) ")'"                               \
+	" UNION SELECT e.kind, e.oid FROM unsafe u"                                                \
+	"  JOIN edge e ON e.runs = u.kind AND e.target = u.oid"                                    \
+	"), type_code(oid, code) AS ("                                                             \
+	" SELECT c.type, c.code FROM code_of c JOIN unsafe u ON u.kind = 'f' AND u.oid = c.code"   \
+	" UNION SELECT m.type, c.code FROM type_code c JOIN made_of m ON m.part = c.oid)"
+/* clang-format on */
+
+/* The string is one transaction, with a search_path in which nobody has functions or operators of
+ * their own.  Columns that not every version has are asked for as JSON. */
 const char sql_catalog_query[] =
-    "WITH RECURSIVE " UNSAFE " SELECT n.nspname, p.proname, pg_catalog.bool_or(u.oid IS NOT NULL)"
-    " FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
-    " LEFT JOIN unsafe u ON u.oid = p.oid GROUP BY 1, 2";
-
-const char sql_catalog_behind_query[] =
-    "WITH RECURSIVE " UNSAFE ", " TYPE_CODE " SELECT b.kind, b.name, n.nspname, p.proname FROM ("
-    "  SELECT 'operator', oprname, oprcode FROM pg_catalog.pg_operator WHERE oprcode >= 16384"
-    "  OR oprcode IN (SELECT oid FROM unsafe)"
-    "  UNION SELECT 'operator', o.oprname, c.code FROM pg_catalog.pg_operator o"
-    "  JOIN type_code c ON c.oid IN (o.oprleft, o.oprright, o.oprresult)"
-    "  UNION SELECT 'type', t.typname, c.code FROM type_code c"
-    "  JOIN pg_catalog.pg_type t USING (oid)"
-    "  UNION SELECT 'function', f.proname, c.code FROM pg_catalog.pg_proc f"
-    "  JOIN type_code c ON c.oid = f.prorettype OR c.oid = ANY (f.proargtypes)"
-    "  UNION SELECT 'relation', r.relname, c.code FROM pg_catalog.pg_class r"
-    "  JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid JOIN type_code c ON c.oid = a.atttypid"
-    "  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"
-    "  WHERE t.typtype <> 'd' AND a.attnum > 0 AND r.relkind IN ('r', 'v', 'm', 'p', 'f')"
-    " ) b(kind, name, code) JOIN pg_catalog.pg_proc p ON p.oid = b.code"
-    " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace";
-
-/* Rules and policies are read as the node trees they are stored as: pg_depend leaves out what
- * comes with the server, and that is where the volatile functions are. */
-const char sql_catalog_relations_query[] =
-    "WITH RECURSIVE " UNSAFE ", " TYPE_CODE ", tree(oid, body) AS ("
-    " SELECT ev_class, ev_action::text FROM pg_catalog.pg_rewrite WHERE ev_type = '1'"
-    " UNION ALL SELECT polrelid, polqual::text FROM pg_catalog.pg_policy"
-    " WHERE polqual IS NOT NULL"
-    "), reference(oid, what, target) AS MATERIALIZED ("
-    " SELECT DISTINCT tree.oid, m[1], m[2]::oid FROM tree, pg_catalog.regexp_matches(body,"
-    " ':(funcid|opfuncid|aggfnoid|winfnoid|relid|resulttype) (\\d+)', 'g') m"
-    "), primary_only(oid) AS ("
-    " SELECT oid FROM pg_catalog.pg_class"
-    " WHERE relkind IN ('f', 'S') OR relpersistence IN ('t', 'u')"
-    " UNION SELECT r.oid FROM reference r JOIN unsafe u ON u.oid = r.target"
-    " WHERE r.what NOT IN ('relid', 'resulttype')"
-    " UNION SELECT r.oid FROM reference r JOIN type_code c ON c.oid = r.target"
-    " WHERE r.what = 'resulttype'"
-    " UNION SELECT d.oid FROM primary_only u JOIN ("
-    "  SELECT oid, target FROM reference WHERE what = 'relid'"
-    "  UNION ALL SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits"
-    " ) d ON d.target = u.oid"
-    ") SELECT n.nspname, c.relname FROM primary_only JOIN pg_catalog.pg_class c USING (oid)"
-    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE c.relkind NOT IN ('i', 'I', 't')";
+    "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true);"
+    "WITH RECURSIVE " BODIES ", " TREES ", " TYPES ", " EDGES ", " UNSAFE
+    " SELECT CASE WHEN bool_or(u.oid IS NOT NULL) THEN 'unsafe' ELSE 'safe' END, n.nspname,"
+    "  p.proname, '' FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+    "  LEFT JOIN unsafe u ON u.kind = 'f' AND u.oid = p.oid GROUP BY n.nspname, p.proname"
+    " UNION ALL SELECT 'primary', n.nspname, c.relname, '' FROM unsafe u"
+    "  JOIN pg_class c ON c.oid = u.oid JOIN pg_namespace n ON n.oid = c.relnamespace"
+    "  WHERE u.kind = 'r' AND c.relkind NOT IN ('i', 'I', 't')"
+    " UNION ALL SELECT b.kind, b.name, n.nspname, p.proname FROM ("
+    "  SELECT 'operator', oprname, oprcode FROM pg_operator WHERE oprcode >= 16384"
+    "   OR oprcode IN (SELECT oid FROM unsafe WHERE kind = 'f')"
+    "  UNION SELECT 'operator', o.oprname, c.code FROM pg_operator o"
+    "   JOIN type_code c ON c.oid IN (o.oprleft, o.oprright, o.oprresult)"
+    "  UNION SELECT 'type', t.typname, c.code FROM type_code c JOIN pg_type t USING (oid)"
+    "  UNION SELECT 'function', f.proname, c.code FROM pg_proc f"
+    "   JOIN type_code c ON c.oid = f.prorettype OR c.oid = ANY (f.proargtypes)"
+    "  UNION SELECT 'relation', r.relname, c.code FROM pg_class r"
+    "   JOIN pg_attribute a ON a.attrelid = r.oid JOIN type_code c ON c.oid = a.atttypid"
+    "   JOIN pg_type t ON t.oid = a.atttypid"
+    "   WHERE t.typtype <> 'd' AND a.attnum > 0 AND r.relkind IN ('r', 'v', 'm', 'p', 'f')"
+    " ) b(kind, name, code) JOIN pg_proc p ON p.oid = b.code"
+    " JOIN pg_namespace n ON n.oid = p.pronamespace";
 
 struct entry {
 	struct hlink link;
@@ -132,6 +183,9 @@ struct sql_catalog {
 	struct hmap functions;
 	struct hmap relations; /* all of them unsafe */
 	struct hmap behind[SQL_NBEHINDS];
+	/* A name of what is no read has letters outside ASCII, which encodings write differently;
+	 * and is not in UTF-8. */
+	bool has_foreign, has_odd;
 };
 
 struct sql_catalog_builder {
@@ -187,11 +241,33 @@ struct sql_catalog_builder *sql_catalog_builder_new(void)
 	return b;
 }
 
-void sql_catalog_builder_function(struct sql_catalog_builder *b, struct slice schema,
-				  struct slice name, bool is_volatile)
+static bool is_utf8(struct slice name)
 {
-	entry_add(&b->catalog->functions, schema, name, is_volatile);
-	entry_add(&b->catalog->functions, SLICE(""), name, is_volatile);
+	char text[256]; /* no name is as long */
+	size_t n = 1;
+
+	if (name.n >= sizeof(text))
+		return false;
+	memcpy(text, name.p, name.n);
+	text[name.n] = '\0';
+	for (name.p = text; *name.p && n; name.p += n)
+		n = utf8_len(name.p);
+	return name.p == text + name.n;
+}
+
+static void note_letters(struct sql_catalog *c, struct slice name)
+{
+	c->has_foreign |= !slice_is_ascii(name);
+	c->has_odd |= !is_utf8(name);
+}
+
+void sql_catalog_builder_function(struct sql_catalog_builder *b, struct slice schema,
+				  struct slice name, bool is_unsafe)
+{
+	entry_add(&b->catalog->functions, schema, name, is_unsafe);
+	entry_add(&b->catalog->functions, SLICE(""), name, is_unsafe);
+	if (is_unsafe)
+		note_letters(b->catalog, name);
 }
 
 void sql_catalog_builder_relation(struct sql_catalog_builder *b, struct slice schema,
@@ -199,6 +275,8 @@ void sql_catalog_builder_relation(struct sql_catalog_builder *b, struct slice sc
 {
 	entry_add(&b->catalog->relations, schema, name, true);
 	entry_add(&b->catalog->relations, SLICE(""), name, true);
+	note_letters(b->catalog, schema);
+	note_letters(b->catalog, name);
 }
 
 static struct slice keep_bytes(char **room, struct slice s)
@@ -230,7 +308,21 @@ void sql_catalog_builder_behind(struct sql_catalog_builder *b, struct slice kind
 		behind->schema = keep_bytes(&room, schema);
 		behind->function = keep_bytes(&room, function);
 		hmap_insert(&b->catalog->behind[i], &behind->link, hash_bytes(name.p, name.n));
+		note_letters(b->catalog, name);
 	}
+}
+
+void sql_catalog_builder_add(struct sql_catalog_builder *b, const struct slice columns[4])
+{
+	struct slice kind = columns[0];
+
+	if (slice_is_equal(kind, SLICE("safe")) || slice_is_equal(kind, SLICE("unsafe")))
+		sql_catalog_builder_function(b, columns[1], columns[2],
+					     slice_is_equal(kind, SLICE("unsafe")));
+	else if (slice_is_equal(kind, SLICE("primary")))
+		sql_catalog_builder_relation(b, columns[1], columns[2]);
+	else
+		sql_catalog_builder_behind(b, kind, columns[1], columns[2], columns[3]);
 }
 
 static bool is_named(const struct entry *e, struct slice schema, struct slice name)
@@ -367,13 +459,19 @@ uint64_t sql_catalog_id(const struct sql_catalog *c)
 	return c ? c->id : 0;
 }
 
+/* Whether it may be a name of what is no read in another encoding.  In UTF-8 it would be found. */
+static bool is_foreign(const struct sql_catalog *c, struct slice name)
+{
+	return c && c->has_foreign && !slice_is_ascii(name) && (c->has_odd || !is_utf8(name));
+}
+
 enum sql_safety sql_catalog_function(const struct sql_catalog *c, struct slice schema,
 				     struct slice name)
 {
 	struct entry *e = c ? entry_find(&c->functions, schema, name) : NULL;
 
 	if (!e)
-		return SQL_SAFETY_UNKNOWN;
+		return is_foreign(c, name) ? SQL_SAFETY_UNSAFE : SQL_SAFETY_UNKNOWN;
 	return e->is_unsafe ? SQL_SAFETY_UNSAFE : SQL_SAFETY_SAFE;
 }
 
@@ -386,7 +484,8 @@ bool sql_catalog_is_safe_function(const struct sql_catalog *c, struct slice sche
 bool sql_catalog_is_primary_relation(const struct sql_catalog *c, struct slice schema,
 				     struct slice name)
 {
-	return c && entry_find(&c->relations, schema, name);
+	return c && (entry_find(&c->relations, schema, name) || is_foreign(c, schema) ||
+		     is_foreign(c, name));
 }
 
 bool sql_catalog_behind(const struct sql_catalog *c, enum sql_behind kind, struct slice name,
@@ -402,5 +501,6 @@ bool sql_catalog_behind(const struct sql_catalog *c, enum sql_behind kind, struc
 		    sql_catalog_function(c, behind->schema, behind->function) == SQL_SAFETY_UNSAFE)
 			return true;
 	}
-	return false;
+	*function = name;
+	return kind != SQL_BEHIND_FUNCTION && is_foreign(c, name);
 }

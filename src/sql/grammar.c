@@ -9,6 +9,8 @@
 #include "sql/grammar.h"
 
 #include "base/assert.h"
+#include "sql/primary.def"
+#include "sql/primary.h"
 
 #include <stdio.h>
 
@@ -28,14 +30,14 @@ bool sql_grammar_proves_read(const char *text PGT_UNUSED,
 #include <stdarg.h>
 #include <stdint.h>
 
-#define LISTS_MAX  1024 /* arrays in arrays */
-#define NAME_PARTS 3
+#define LISTS_MAX                      1024 /* arrays in arrays */
+#define NAME_PARTS                     3
 
 /* clang-format off */
 static const char *const nodes_of_reads[] = {
 	"A_ArrayExpr", "A_Const", "A_Expr", "A_Indices", "A_Indirection", "A_Star", "Alias",
 	"BitString", "BoolExpr", "Boolean", "BooleanTest", "CTECycleClause", "CTESearchClause",
-	"CaseExpr", "CaseWhen", "CoalesceExpr", "CollateClause", "ColumnRef", "CommonTableExpr",
+	"CaseExpr", "CaseWhen", "CoalesceExpr", "CollateClause", "ColumnDef", "ColumnRef", "CommonTableExpr",
 	"CopyStmt", "DefElem", "ExplainStmt", "Float", "FuncCall", "GroupingFunc", "GroupingSet",
 	"Integer", "JoinExpr", "List", "MinMaxExpr", "NamedArgExpr", "NullTest", "ParamRef",
 	"RangeFunction", "RangeSubselect", "RangeTableFunc", "RangeTableFuncCol",
@@ -59,65 +61,33 @@ static const struct {
 };
 /* clang-format on */
 
-/* Functions that pg_proc calls stable or that a catalog might, and that only the primary may run.
- */
+#define ROW(name, reason)              { name, reason },
+#define EXECUTES(enumerator, name)     { name, "executes its argument" },
+#define EXECUTES_BY_PREFIX(prefix)     { prefix, "executes its argument" },
+#define READS_UNSEEN(enumerator, name) { name, "reads relations that are not in the text" },
+#define ALONE(name)                    name,
 /* clang-format off */
-static const struct {
+static const struct denied {
 	const char *name;
 	const char *reason;
 } denied_functions[] = {
-	{ "nextval", "writes the sequence" },
-	{ "setval", "writes the sequence" },
-	{ "currval", "is what this session's nextval wrote" },
-	{ "lastval", "is what this session's nextval wrote" },
-	{ "txid_current", "is stable in pg_proc and assigns a transaction id" },
-	{ "pg_current_xact_id", "is stable in pg_proc and assigns a transaction id" },
-	{ "txid_status", "asks about a transaction the replica may not have" },
-	{ "pg_xact_status", "asks about a transaction the replica may not have" },
-	{ "pg_notify", "sends" },
-	{ "pg_listening_channels", "is a state of this session" },
-	{ "pg_my_temp_schema", "is a state of this session" },
-	{ "pg_backend_pid", "tells the connection that a later statement means" },
-	{ "set_config", "changes the session" },
-	{ "ts_stat", "executes its argument" },
-	{ "ts_rewrite", "executes its argument" },
-	{ "dblink", "executes its argument elsewhere" },
-	{ "dblink_exec", "executes its argument elsewhere" },
-	{ "connectby", "executes its argument" },
+	SQL_FUNCTIONS_THAT_LEAVE(ROW)
+	SQL_FUNCTIONS_THAT_EXECUTE(EXECUTES)
+	SQL_FUNCTIONS_THAT_READ(READS_UNSEEN)
+	SQL_FUNCTIONS_THAT_TELL(ROW)
+	SQL_FUNCTIONS_THAT_TELL_IN_TEXTS(ROW)
 };
+static const struct denied denied_function_prefixes[] = {
+	SQL_PREFIXES_THAT_EXECUTE(EXECUTES_BY_PREFIX)
+	SQL_PREFIXES_THAT_TELL(ROW)
+};
+static const char *const denied_relation_prefixes[] = { SQL_RELATIONS_THAT_TELL(ALONE) };
 /* clang-format on */
-
-/* The same by how the name begins. */
-static const struct {
-	const char *prefix;
-	const char *reason;
-} denied_function_prefixes[] = {
-	{"pg_advisory_",      "locks on this node only"                                  },
-	{ "pg_try_advisory_", "locks on this node only"                                  },
-	{ "pg_stat_",         "counts what happened on this node"                        },
-	{ "lo_",              "large objects are read through descriptors of the session"},
-	{ "dblink_",          "is a state of this session"                               },
-	{ "query_to_xml",     "executes its argument"                                    },
-	{ "cursor_to_xml",    "moves a cursor"                                           },
-	{ "table_to_xml",     "reads a relation that is not in the text"                 },
-	{ "schema_to_xml",    "reads relations that are not in the text"                 },
-	{ "database_to_xml",  "reads relations that are not in the text"                 },
-	{ "crosstab",         "executes its argument"                                    },
-};
-
-/* Relations of pg_catalog that tell of one node or one session. */
-static const char *const denied_relation_prefixes[] = {
-	"pg_stat_",     "pg_statio_",      "pg_locks",    "pg_cursors",
-	"pg_prepared_", "pg_replication_", "pg_settings",
-};
-
-/* What a client asks to find out whether it talks to the primary. */
-static const char *const denied_shows[] = {
-	"transaction_read_only",
-	"default_transaction_read_only",
-	"in_hot_standby",
-	"all",
-};
+#undef ROW
+#undef EXECUTES
+#undef EXECUTES_BY_PREFIX
+#undef READS_UNSEEN
+#undef ALONE
 
 /* Used without being written: by DISTINCT, GROUP BY, ORDER BY, UNION, USING, CASE, BETWEEN. */
 static const char *const hidden_operators[] = { "=", "<>", "<", ">", "<=", ">=" };
@@ -126,15 +96,6 @@ static bool is_among(struct slice s, const char *const *names, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		if (slice_is_equal(s, slice_str(names[i])))
-			return true;
-	return false;
-}
-
-/* Settings are found whatever the case of their names, in quotes too. */
-static bool is_denied_show(struct slice s)
-{
-	for (size_t i = 0; i < PGT_NELEMS(denied_shows); i++)
-		if (slice_is_equal_nocase(s, slice_str(denied_shows[i])))
 			return true;
 	return false;
 }
@@ -213,7 +174,9 @@ static bool is_known_function(const struct walk *w, struct slice schema, struct 
 	case SQL_SAFETY_SAFE:
 		return true;
 	case SQL_SAFETY_UNSAFE:
-		return deny(w, "%.*s() may write: it is volatile, or calls what is",
+		return deny(w,
+			    "%.*s() may write or tell of one node: it is volatile, or what it "
+			    "runs or reads is the primary's",
 			    SLICE_FMT(name));
 	default:
 		return deny(w, "%.*s() is not known to the catalog", SLICE_FMT(name));
@@ -233,7 +196,7 @@ static bool is_safe_function(const struct walk *w)
 		if (slice_is_equal(name, slice_str(denied_functions[i].name)))
 			return deny(w, "%.*s() %s", SLICE_FMT(name), denied_functions[i].reason);
 	for (size_t i = 0; i < PGT_NELEMS(denied_function_prefixes); i++)
-		if (begins_with(name, denied_function_prefixes[i].prefix))
+		if (begins_with(name, denied_function_prefixes[i].name))
 			return deny(w, "%.*s(): %s", SLICE_FMT(name),
 				    denied_function_prefixes[i].reason);
 	return is_known_function(w, schema, name) && hides_nothing(w, SQL_BEHIND_FUNCTION, name);
@@ -247,7 +210,7 @@ static bool is_replicated_relation(const struct walk *w, struct slice name)
 	if (sql_catalog_is_primary_relation(w->catalog, w->schema, name))
 		return deny(w,
 			    "%.*s is the primary's: temporary, unlogged, foreign, a sequence, or "
-			    "what reads it runs what may write",
+			    "what it runs or reads is the primary's",
 			    SLICE_FMT(name));
 	return hides_nothing(w, SQL_BEHIND_RELATION, name);
 }
@@ -353,8 +316,8 @@ static bool on_string(struct walk *w, struct slice s)
 		return ok;
 	}
 	if (slice_is_equal(w->key, SLICE("name")) &&
-	    slice_is_equal(w->node, SLICE("VariableShowStmt")) && is_denied_show(s))
-		return deny(w, "%.*s is asked to find out which node this is", SLICE_FMT(s));
+	    slice_is_equal(w->node, SLICE("VariableShowStmt")) && !sql_setting_is_of_session(s))
+		return deny(w, "%.*s may be another setting on each node", SLICE_FMT(s));
 	return true;
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "sql/primary.def"
 #include "sql/suspect.h"
 
 #include <stdatomic.h>
@@ -19,13 +20,14 @@
 /* What outlives its function, spelled in a source.  \m and \M are the borders of a word. */
 #define GAP "(\\s|--[^\\n]*\\n|/\\*([^*]|\\*+[^*/])*\\*+/)"
 #define SPELLS                                                                                     \
-	"'\\m(set_config|pg_temp|execute|setseed|dblink_connect|dblink_connect_u|"                 \
-	"pg_advisory_lock|pg_advisory_lock_shared|pg_try_advisory_lock|"                           \
-	"pg_try_advisory_lock_shared|query_to_xml|query_to_xmlschema|"                             \
-	"query_to_xml_and_xmlschema|ts_stat|ts_rewrite)\\M"                                        \
-	"|\\m(create|replace|local|global|into)" GAP "+temp(orary)?\\M|\\mwith" GAP "+hold\\M"     \
-	"|(^|;|\\m(begin|then|else|loop))" GAP                                                     \
-	"*(reset|listen|discard|load|set(?!\\s+local\\M))\\M'"
+	"'\\m(pg_temp|execute|dblink_connect|dblink_connect_u" SQL_FUNCTIONS_THAT_LEAVE(SQL_OR)    \
+	    SQL_FUNCTIONS_THAT_EXECUTE(SQL_OR_WORD)                                                \
+		SQL_FUNCTIONS_THAT_READ(SQL_OR_WORD) ")\\M|\\m(-" SQL_PREFIXES_THAT_EXECUTE(       \
+		    SQL_OR) ")"                                                                    \
+			    "|\\m(create|replace|local|global|into)" GAP                           \
+			    "+temp(orary)?\\M|\\mwith" GAP "+hold\\M"                              \
+			    "|(^|;|\\m(begin|then|else|loop))" GAP                                 \
+			    "*(reset|listen|discard|load|set(?!\\s+local\\M))\\M'"
 
 /* What of that nothing carries to another server. */
 #define SPELLS_LOCK   "'\\mpg_(try_)?advisory_lock(_shared)?\\M'"
@@ -40,9 +42,14 @@
 
 /* The same of the server's own, for stored expressions, which name them by OID. */
 #define OWN_FUNCTIONS                                                                              \
-	"'set_config', 'setseed', 'pg_advisory_lock', 'pg_advisory_lock_shared', "                 \
-	"'pg_try_advisory_lock', 'pg_try_advisory_lock_shared', 'query_to_xml', "                  \
-	"'query_to_xmlschema', 'query_to_xml_and_xmlschema', 'ts_stat', 'ts_rewrite'"
+	"''" SQL_FUNCTIONS_THAT_LEAVE(SQL_LISTED) SQL_FUNCTIONS_THAT_EXECUTE(SQL_LISTED_WORD)      \
+	    SQL_FUNCTIONS_THAT_READ(SQL_LISTED_WORD)
+/* Those of extensions; a crosstab() may be made under any name. */
+#define EXECUTES                                                                                   \
+	"(proname IN (''" SQL_FUNCTIONS_THAT_EXECUTE(                                              \
+	    SQL_LISTED_WORD) ")"                                                                   \
+			     " OR proname ~ '^(-" SQL_PREFIXES_THAT_EXECUTE(                       \
+				 SQL_OR) ")' OR prosrc ~ '^crosstab')"
 
 #define IS_RELATED "relkind NOT IN ('i', 'I', 't')"
 
@@ -84,13 +91,15 @@ const char sql_leaving_query[] =
     "  FROM pg_catalog.pg_constraint WHERE conbin IS NOT NULL AND oid >= 16384"
     " UNION ALL SELECT 't', oid, typdefaultbin::text FROM pg_catalog.pg_type"
     "  WHERE typdefaultbin IS NOT NULL"
-    " UNION ALL SELECT 'f', p.oid, pg_catalog.to_jsonb(p) ->> 'prosqlbody'"
-    "  FROM pg_catalog.pg_proc p WHERE p.oid >= 16384 AND p.prosrc = ''"
+    " UNION ALL SELECT 'f', p.oid, pg_catalog.concat(p.proargdefaults::text,"
+    "  CASE p.prosrc WHEN '' THEN pg_catalog.to_jsonb(p) ->> 'prosqlbody' END)"
+    "  FROM pg_catalog.pg_proc p WHERE p.oid >= 16384"
+    "  AND (p.prosrc = '' OR p.proargdefaults IS NOT NULL)"
     "), reference(kind, oid, what, target) AS MATERIALIZED ("
     " SELECT DISTINCT kind, oid, m[1], m[2]::oid FROM tree, pg_catalog.regexp_matches(body,"
     " ':(funcid|opfuncid|aggfnoid|winfnoid|relid|resulttype) (\\d+)', 'g') m"
     "), name(kind, oid, name) AS ("
-    " SELECT 'f', oid, name FROM own"
+    " SELECT 'f', oid, proname FROM pg_catalog.pg_proc WHERE oid >= 16384"
     " UNION ALL SELECT 'r', oid, relname FROM pg_catalog.pg_class WHERE " IS_RELATED
     " UNION ALL SELECT 'w', oid, relname FROM pg_catalog.pg_class WHERE " IS_RELATED
     " UNION ALL SELECT 't', oid, typname FROM pg_catalog.pg_type WHERE oid >= 16384"
@@ -133,6 +142,8 @@ const char sql_leaving_query[] =
     " SELECT 'f', oid, CASE WHEN proname ~ " SPELLS_LOCK " THEN 'l'"
     "  WHEN proname = 'setseed' THEN 's' ELSE '' END FROM pg_catalog.pg_proc"
     "  WHERE pronamespace = 'pg_catalog'::regnamespace AND proname IN (" OWN_FUNCTIONS ")"
+    "  OR oid >= 16384 AND prolang IN (SELECT oid FROM pg_catalog.pg_language"
+    "   WHERE lanname = 'c') AND " EXECUTES
     " UNION ALL SELECT 'w', 'pg_catalog.pg_settings'::regclass, ''"
     " UNION ALL SELECT 'f', oid, what FROM own, (VALUES ('', ''), ('l', " SPELLS_LOCK "),"
     "  ('s', " SPELLS_SEED "), ('d', " SPELLS_DBLINK ")) v(what, spells)"

@@ -11,6 +11,8 @@
 
 #include "base/assert.h"
 #include "sql/leaving.h"
+#include "sql/primary.def"
+#include "sql/primary.h"
 
 /* --- names ---------------------------------------------------------------------------------- */
 #define X(enumerator, name) name,
@@ -80,6 +82,53 @@ static bool may_set_catalog(const struct scan *s)
 	return s->stmt == W_ALTER || s->stmt == W_CREATE || s->is_body;
 }
 
+/* A function that runs its argument is current.  Without a call it is the name of something else,
+ * but for the one that may be made part of an aggregate. */
+static void see_execution(struct scan *s)
+{
+	if (s->w != W_TS_REWRITE && !slice_is_equal(scan_peek_token(s).text, SLICE("(")))
+		return;
+	s->f->flags |= SQL_SETCONFIG_DYNAMIC;
+	s->f->effects |= SQL_EFFECT_BLOCK;
+	s->f->sets_unnamed = true;
+}
+
+/* Whether an argument is over here, but for a cast that changes nothing. */
+static bool ends_argument(struct lex *ahead)
+{
+	struct lex_token t;
+
+	lex_next_code(ahead, &t);
+	if (slice_is_equal(t.text, SLICE("::"))) {
+		lex_next_code(ahead, &t);
+		if (!slice_is_equal_nocase(t.text, SLICE("text")))
+			return false;
+		lex_next_code(ahead, &t);
+	}
+	return slice_is_equal(t.text, SLICE(")")) || slice_is_equal(t.text, SLICE(","));
+}
+
+/* current_setting() is current.  What it is asked for stands in a string of its own, or is not
+ * known.
+ */
+static void see_current_setting(struct scan *s)
+{
+	struct setting_name name = { .n = 0 };
+	struct lex ahead = s->lex;
+	struct lex_token t;
+
+	lex_next_code(&ahead, &t);
+	if (!slice_is_equal(t.text, SLICE("(")))
+		return;
+	s->f->asks_setting = true;
+	lex_next_code(&ahead, &t);
+	setting_name_add(&name, &t);
+	if (t.kind == LEX_STRING && !name.failed &&
+	    sql_setting_is_of_session(slice_of(name.text, name.n)) && ends_argument(&ahead))
+		return;
+	s->f->effects |= SQL_EFFECT_ASKS_NODE;
+}
+
 /* Words whose mere place tells: TEMP after CREATE, HOLD after WITH … */
 static PGT_NOINLINE void step_word(struct scan *s)
 {
@@ -122,16 +171,17 @@ static PGT_NOINLINE void step_word(struct scan *s)
 	case W_LASTVAL:
 		f->sequence |= SQL_SEQUENCE_READS_LAST;
 		break;
-	/* They run the SQL that they are given as a string. */
-	case W_QUERY_TO_XML:
-	case W_QUERY_TO_XMLSCHEMA:
-	case W_QUERY_TO_XML_AND_XMLSCHEMA:
-	case W_TS_REWRITE:
-	case W_TS_STAT:
-		f->flags |= SQL_SETCONFIG_DYNAMIC;
-		f->effects |= SQL_EFFECT_BLOCK;
-		f->sets_unnamed = true;
+	case W_CURRENT_SETTING:
+		see_current_setting(s);
 		break;
+#define X(enumerator, name) case W_##enumerator:
+		SQL_FUNCTIONS_THAT_EXECUTE(X)
+		see_execution(s);
+		break;
+		SQL_FUNCTIONS_THAT_READ(X)
+		f->effects |= SQL_EFFECT_BLOCK;
+		break;
+#undef X
 	case W_PG_PREPARED_STATEMENTS:
 		f->asks_prepared = true;
 		break;

@@ -301,9 +301,10 @@ bool sql_facts_are_of_shape(const struct sql_facts *f)
 	return f->kind >= SQL_KIND_SELECT && f->kind <= SQL_KIND_DELETE && f->statements == 1 &&
 	       !f->effects && !f->flags && f->hint == SQL_HINT_NONE && !f->is_exact &&
 	       !f->begin_read_only && !f->begin_read_write && !f->begin_serializable &&
-	       !f->nnames && !f->too_many_names && !f->asks_prepared && !f->calls_set_config &&
-	       !f->sets_many && !f->sets_unnamed && !f->sets_path && !f->resets &&
-	       !f->resets_early && !f->settings_len && !f->nchanges && !f->too_many_changes;
+	       !f->nnames && !f->too_many_names && !f->asks_prepared && !f->asks_setting &&
+	       !f->calls_set_config && !f->sets_many && !f->sets_unnamed && !f->sets_path &&
+	       !f->resets && !f->resets_early && !f->settings_len && !f->nchanges &&
+	       !f->too_many_changes;
 }
 
 /* Texts are compared in full, so that a poor hash makes nothing worse than a scan. */

@@ -37,8 +37,9 @@ static const struct letter {
 #undef SECOND
 #undef LETTER
 
-/* Rows have letters and underscores only.  What differs from those in the bit of the case is the
- * other case, or a DEL for an underscore, which no word has in it. */
+/* Rows have letters, underscores and digits only.  What differs from those in the bit of the case
+ * is the other case, a DEL for an underscore or a control character for a digit, which no word has
+ * in it. */
 static inline bool is_same(const struct word_row *row, const char *p, size_t n)
 {
 	for (size_t i = 0; i < n; i++)

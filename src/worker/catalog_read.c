@@ -68,40 +68,12 @@ static void fail_with(struct catalog_read *r, const struct report *error)
 	fail(r, e.text);
 }
 
-/* Whether so many columns came, all of them names; a row that has others says nothing. */
-static bool are_names(const struct slice *columns, unsigned n, unsigned wanted)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (!columns[i].p)
-			return false;
-	return n == wanted;
-}
-
-static void on_relation(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
-			unsigned n)
-{
-	struct catalog_read *r = arg;
-
-	if (are_names(columns, n, 2))
-		sql_catalog_builder_relation(r->builder, columns[0], columns[1]);
-}
-
 static void on_name(struct server *s PGT_UNUSED, void *arg, const struct slice *columns, unsigned n)
 {
 	struct catalog_read *r = arg;
 
 	if (n == 2)
 		sql_leaving_add(r->leaving, columns[0], columns[1]);
-}
-
-static void on_hidden(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
-		      unsigned n)
-{
-	struct catalog_read *r = arg;
-
-	if (are_names(columns, n, 4))
-		sql_catalog_builder_behind(r->builder, columns[0], columns[1], columns[2],
-					   columns[3]);
 }
 
 static void on_names(struct server *s PGT_UNUSED, void *arg, const struct report *error)
@@ -119,7 +91,19 @@ static void on_names(struct server *s PGT_UNUSED, void *arg, const struct report
 	finish(r, &catalogs, NULL);
 }
 
-static void on_all_hidden(struct server *s, void *arg, const struct report *error)
+/* A row that has other columns, or none in one, says nothing. */
+static void on_row(struct server *s PGT_UNUSED, void *arg, const struct slice *columns, unsigned n)
+{
+	struct catalog_read *r = arg;
+
+	for (unsigned i = 0; i < n; i++)
+		if (!columns[i].p)
+			return;
+	if (n == 4)
+		sql_catalog_builder_add(r->builder, columns);
+}
+
+static void on_rows(struct server *s, void *arg, const struct report *error)
 {
 	struct question q = { .row = on_name, .done = on_names, .arg = arg };
 
@@ -129,41 +113,10 @@ static void on_all_hidden(struct server *s, void *arg, const struct report *erro
 		server_ask(s, sql_leaving_query, &q);
 }
 
-static void on_relations(struct server *s, void *arg, const struct report *error)
-{
-	struct question q = { .row = on_hidden, .done = on_all_hidden, .arg = arg };
-
-	if (error)
-		fail_with(arg, error);
-	else
-		server_ask(s, sql_catalog_behind_query, &q);
-}
-
-static void on_function(struct server *s PGT_UNUSED, void *arg, const struct slice *columns,
-			unsigned n)
-{
-	struct catalog_read *r = arg;
-
-	if (are_names(columns, n, 3))
-		sql_catalog_builder_function(r->builder, columns[0], columns[1],
-					     !slice_is_equal(columns[2], SLICE("f")));
-}
-
-static void on_functions(struct server *s, void *arg, const struct report *error)
-{
-	struct catalog_read *r = arg;
-	struct question q = { .row = on_relation, .done = on_relations, .arg = arg };
-
-	if (error)
-		fail_with(r, error);
-	else
-		server_ask(s, sql_catalog_relations_query, &q);
-}
-
 /* A server that has no jit says so; that is no reason to stop. */
 static void on_set_up(struct server *s, void *arg, const struct report *error PGT_UNUSED)
 {
-	struct question q = { .row = on_function, .done = on_functions, .arg = arg };
+	struct question q = { .row = on_row, .done = on_rows, .arg = arg };
 
 	server_ask(s, sql_catalog_query, &q);
 }

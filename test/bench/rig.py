@@ -175,7 +175,7 @@ class Rig:
         client = wire.Client(port, USER, DATABASE)
         while True:
             try:
-                client.simple("SELECT 1 / CASE current_setting('port')"
+                client.simple("SELECT 1 / CASE current_setting('test.port')"
                               f" WHEN '{self.servers['replica'][1]}' THEN 1 ELSE 0 END")
                 break
             except wire.WireError as error:
@@ -255,7 +255,7 @@ class Rig:
 
     def _flags(self, port):
         settings = {
-            "port": port, "listen_addresses": "127.0.0.1", "fsync": "off",
+            "port": port, "test.port": port, "listen_addresses": "127.0.0.1", "fsync": "off",
             "unix_socket_directories": "", "autovacuum": "off",
             "max_connections": len(TARGETS) * self.options.pool_size + self.options.clients + 50,
         }

@@ -27,7 +27,7 @@ PARSERS = {
     "fuzz_answers": Parser(["worker/catalog_read.c", "worker/patroni.c", "worker/probe.c", "worker/secret_link.c",
                             "worker/tenant_source.c"], []),
     "fuzz_classify": Parser(["sql/classify.c", "sql/grammar.c", "sql/resets.c"], ["classify", "scan"],
-                            ["sql/words.def"]),
+                            ["sql/words.def", "sql/primary.def"]),
     "fuzz_command": Parser(["admin/command.c"], ["console_parse"], ["admin/commands.def"]),
     "fuzz_config": Parser(["config/ini.c", "config/load.c", "config/upstream.c"], ["config", "settings"],
                           ["config/settings.def"]),

@@ -340,9 +340,10 @@ def answers():
     load = (b"1", b"0.5", b"10", b"2", b"0")
     cluster = [row(b"7", b"t"), done]
     nodes = [*cluster, *cluster, row(b"f", *state), done, row(b"t", *state), done]
-    catalogs = [done, row(b"public", b"f", b"f"), row(b"public", b"g", b"t"), row(b"one"), done, row(b"public", b"t"),
-                row(b"x"), done, row(b"operator", b"+", b"public", b"f"), row(b"type", b"d", b"public", b"g"),
-                row(b"function", b"h", b"public", b"g"), row(b"x"), done, row(b"prepares", b"f"), row(b"x"), done]
+    catalogs = [done, row(b""), row(b"safe", b"public", b"f", b""), row(b"unsafe", b"public", b"g", b""), row(b"one"),
+                row(b"primary", b"public", b"t", b""), row(b"x"), row(b"operator", b"+", b"public", b"f"),
+                row(b"type", b"d", b"public", b"g"), row(b"function", b"h", b"public", b"g"), row(b"safe", None, b"f", b""),
+                row(b"strange", b"a", b"b", b"c"), done, row(b"prepares", b"f"), row(b"x"), done]
     # Two nodes say how they are loaded while a third connection reads the catalog, so what is whose is tried.
     for between in ([row(*load), done, row(*load), done], [denied, denied], [row(b"x"), done, done], []):
         yield answered(0, *nodes, *between, *catalogs, later, *nodes[4:], later)

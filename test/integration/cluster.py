@@ -88,7 +88,8 @@ class Postgres:
     # --- the process ------------------------------------------------------------------------
     def start(self):
         """Return once queries are answered."""
-        settings = {"port": self.port, "listen_addresses": self.host,
+        # By test.port a statement may ask who answers it, which a router cannot know it to do.
+        settings = {"port": self.port, "test.port": self.port, "listen_addresses": self.host,
                     "unix_socket_directories": self.dir, **self.settings}
         options = [f"--{key}={value}" for key, value in settings.items()]
         self._process = spawn([BINDIR / "postgres", "-D", self.data, *options], self.log, "INT")

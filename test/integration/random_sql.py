@@ -81,6 +81,50 @@ CREATE PROCEDURE p_writes() LANGUAGE plpgsql
     AS $$ BEGIN INSERT INTO random_sql.log (what) VALUES ('p_writes'); END $$;
 CREATE PROCEDURE p_commits() LANGUAGE plpgsql
     AS $$ BEGIN INSERT INTO random_sql.log (what) VALUES ('p_commits'); COMMIT; END $$;
+CREATE FUNCTION f_default(n boolean DEFAULT pg_try_advisory_lock(55)) RETURNS int STABLE LANGUAGE sql
+    AS 'SELECT $1::int';
+CREATE FUNCTION f_default_writes(n int DEFAULT random_sql.f_writes(1)) RETURNS int STABLE LANGUAGE plpgsql
+    AS $$ BEGIN RETURN n; END $$;
+CREATE FUNCTION f_last() RETURNS int STABLE LANGUAGE sql AS 'SELECT last_value::int FROM random_sql.seq';
+CREATE FUNCTION f_last_new() RETURNS int STABLE LANGUAGE sql RETURN (SELECT last_value::int FROM seq);
+CREATE FUNCTION f_last_call() RETURNS int STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN random_sql.f_last(); END $$;
+CREATE FUNCTION f_of_view() RETURNS int STABLE LANGUAGE sql AS 'SELECT max(n) FROM random_sql.v_writes';
+CREATE FUNCTION f_operates(int) RETURNS int STABLE LANGUAGE sql AS 'SELECT $1 OPERATOR(random_sql.+!) 1';
+CREATE FUNCTION f_casts(int) RETURNS int STABLE LANGUAGE sql AS 'SELECT $1::random_sql.checked';
+CREATE FUNCTION f_row_field() RETURNS int STABLE LANGUAGE sql AS 'SELECT max(r.f_of_row) FROM random_sql.b r';
+CREATE FUNCTION f_pid() RETURNS int STABLE LANGUAGE sql AS 'SELECT pg_backend_pid()';
+CREATE FUNCTION f_counts() RETURNS int STABLE LANGUAGE sql
+    AS $$ SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'walwriter' $$;
+CREATE FUNCTION f_node() RETURNS int STABLE LANGUAGE sql
+    AS $$ SELECT (current_setting('in_hot_standby') = 'on')::int $$;
+CREATE FUNCTION f_node_new() RETURNS int STABLE LANGUAGE sql RETURN (current_setting('port'))::int;
+CREATE FUNCTION f_node_default(t text DEFAULT current_setting('transaction_read_only')) RETURNS int
+    STABLE LANGUAGE sql AS 'SELECT length($1)';
+CREATE FUNCTION f_setting(text) RETURNS int STABLE LANGUAGE sql AS 'SELECT length(current_setting($1))';
+CREATE FUNCTION f_own_setting(n int DEFAULT length(current_setting('app.x', true))) RETURNS int
+    STABLE LANGUAGE sql AS $$ SELECT coalesce(length(current_setting('work_mem')), $1) $$;
+CREATE VIEW v_last AS SELECT last_value::int AS n FROM seq;
+CREATE VIEW v_last_over AS SELECT n FROM v_last;
+CREATE VIEW v_pid AS SELECT pg_backend_pid() AS n;
+CREATE VIEW v_transaction AS SELECT (txid_current() % 7)::int AS n;
+CREATE VIEW v_activity AS SELECT count(*)::int AS n FROM pg_stat_activity;
+CREATE VIEW v_settings AS SELECT count(*)::int AS n FROM pg_settings WHERE setting = 'on';
+CREATE VIEW v_settings_over AS SELECT n FROM v_settings;
+CREATE VIEW v_started AS SELECT extract(epoch FROM pg_postmaster_start_time())::int AS n;
+CREATE VIEW v_node AS SELECT length(current_setting('in_hot_standby')) AS n;
+CREATE VIEW v_function AS SELECT f_last() AS n;
+CREATE VIEW v_own_setting AS SELECT length(current_setting('app.x', true)) AS n;
+CREATE FUNCTION f_escapes() RETURNS int STABLE LANGUAGE sql
+    AS $$ SELECT last_value::int FROM random_sql.U&"s\\0065q" $$;
+CREATE MATERIALIZED VIEW m_last AS SELECT last_value::int AS n FROM seq;
+CREATE SEQUENCE "säq";
+CREATE FUNCTION "f_schreibt_ä"(b) RETURNS int VOLATILE LANGUAGE sql AS 'SELECT $1.n';
+CREATE TABLE kept (id bigserial, n int);
+ALTER TABLE kept ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON kept USING (coalesce(current_setting('app.x', true), '') <> n::text);
+CREATE TABLE told (id bigserial, n int);
+ALTER TABLE told ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON told USING (current_setting('transaction_read_only') = 'off');
 INSERT INTO a (n, t) SELECT g, 'row ' || g FROM generate_series(1, 20) g;
 INSERT INTO b (a_id, n, t) SELECT g, g, 'b ' || g FROM generate_series(1, 10) g;
 INSERT INTO u (n, t) SELECT g, 'u ' || g FROM generate_series(1, 5) g;
@@ -91,7 +135,9 @@ INSERT INTO guarded (n, t) VALUES (1, 'g');
 SOURCES = ["a", "b", "a", "b", "random_sql.a", '"a"', "A", "v_plain", "m", "parted_low", "f_rows(5)"]
 ODD_SOURCES = ["u", "parted", "parted_high", "v_writes", "v_operator", "v_over", "guarded", "seq AS s(n)",
                "pg_stat_activity AS s(n)", "pg_class AS s(n)", "pg_locks AS s(t)",
-               "dblink('', 'SELECT 1') AS s(n int)"]
+               "dblink('', 'SELECT 1') AS s(n int)", "v_last AS s(n)", "v_last_over AS s(n)", "v_pid AS s(n)",
+               "v_transaction AS s(n)", "v_activity AS s(n)", "v_settings AS s(n)", "v_settings_over AS s(n)",
+               "v_started AS s(n)", "v_node AS s(n)", "v_function AS s(n)", "told"]
 INTS = ["f_immutable({0})", "f_stable({0})", "abs({0})", "coalesce({0}, {1})", "{0} + {1}", "{0} -! {1}",
         "({0})::small", "greatest({0}, {1})", "length({2})", "CAST({0} AS int)", "({0} * 2)",
         "nullif({0}, {1})", "CASE WHEN {3} THEN {0} ELSE {1} END", "(SELECT {0})", "({0})::bigint::int",
@@ -107,7 +153,13 @@ ODD_INTS = ["f_writes({0})", "f_writes_sql({0})", "f_lies({0})", "f_lies_sql({0}
             "length(pg_notify('c', 'x')::text)", "f_writes(n => {0})", "f_lies_new(n => {0})",
             "length(query_to_xml('SELECT random_sql.f_writes(1)', true, false, '')::text)",
             "lo_creat(-1)::int", "(SELECT f_of_row(b) FROM b LIMIT 1)", "(SELECT b.f_of_row FROM b LIMIT 1)",
-            "(SELECT (b).f_of_row FROM b LIMIT 1)", "pg_catalog.length(pg_export_snapshot())"]
+            "(SELECT (b).f_of_row FROM b LIMIT 1)", "pg_catalog.length(pg_export_snapshot())",
+            "f_default()", "f_default_writes()", "f_last()", "f_last_new()", "f_last_call()", "f_of_view()",
+            "f_operates({0})", "f_casts({0})", "f_row_field()", "f_pid()", "f_counts()", "f_node()", "f_node_new()",
+            "f_node_default()", "f_setting('max_connections')", "current_setting('port')::int",
+            "length(current_setting('in_hot_standby'))", "length(current_setting(lower('PORT')))",
+            "extract(epoch FROM pg_postmaster_start_time())::int", "inet_server_port()",
+            "(SELECT count(*)::int FROM pg_show_all_settings() WHERE setting = 'on')"]
 TEXTS = ["'x'", "upper({2})", "{2} || {2}", "({0})::text", "concat({2}, {0})", "E'\\'quoted'", "$$dollar$$",
          "coalesce({2}, '')", "to_char(now(), 'YYYY')", "current_setting('work_mem')", "current_user::text",
          "left({2}, 3)", "format('%s', {0})", "substring({2} from 1 for 2)", "trim({2})"]

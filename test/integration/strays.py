@@ -4,6 +4,7 @@
 #
 # Plays sessions of random_sql.py through a pooler before a pair, and each request first on a connection
 # of its own to the primary, in a twin of the database: what takes a transaction id there is a write.
+# What ran on the replica is asked of the primary too, for the same rows.
 # Knows nothing of how the pooler decides.
 """Watch(primary, replica, pooler).play(seed): raises Stray; what was seen is counted."""
 import contextlib
@@ -21,8 +22,14 @@ RECOVERY = ("25006", "0A000", "55000", "XX000", "40001", "40P01")
 SILENT = ("f_locks(", "#!", "pg_advisory", "pg_try_advisory", "set_config(")
 
 
+# What a text has in it that may tell something else each time, or that settings of its session decide.
+FICKLE = ("now(", "random", "EXPLAIN", "SHOW", "SET ", "current_setting", "TABLESAMPLE", "BEGIN", "START", "pg_class",
+          "f_own_setting")
+
+
 class Stray(AssertionError):
-    """A write that ran on a replica, or failed there and was not asked again."""
+    """A write that ran on a replica, or failed there and was not asked again; or an answer that is not the
+    primary's."""
 
 
 def prepare(primary):
@@ -30,6 +37,7 @@ def prepare(primary):
     for name in (DATABASE, TWIN):
         primary.sql(f"CREATE DATABASE {name} OWNER {APP_USER}")
         primary.sql(f"ALTER DATABASE {name} SET search_path = {SCHEMA}, public")
+        primary.sql(f"ALTER DATABASE {name} SET TimeZone = 'UTC'")  # as sessions set it
         with primary.connect(name, APP_USER, password=APP_PASSWORD) as connection:
             connection.execute(OBJECTS)
         primary.sql(f"CREATE EXTENSION dblink SCHEMA {SCHEMA}", dbname=name)
@@ -62,7 +70,7 @@ class Peer:
     """A session somewhere, begun anew when it was ended."""
 
     def __init__(self, server, dbname):
-        self.server, self.dbname, self.client, self.state = server, dbname, None, "I"
+        self.server, self.dbname, self.client, self.state, self.rows = server, dbname, None, "I", []
 
     def ask(self, request):
         """The first error's fields, or None."""
@@ -79,6 +87,7 @@ class Peer:
             if got[-1].kind == "G":
                 self.client.send(raw.copy_data(b"copied\n"), raw.copy_done())
         self.state = got[-1].body.decode() if got and got[-1].kind == "Z" else "I"
+        self.rows = sorted(m.body for m in got if m.kind in "Dd")
         errors = raw.find(got, "E")
         return errors[0].fields if errors else None
 
@@ -96,19 +105,21 @@ class Watch(contextlib.ExitStack):
     def __init__(self, primary, replica, pooler):
         super().__init__()
         self.primary, self.replica, self.pooler = primary, replica, pooler
-        self.statements = self.writes = self.on_replica = self.rescued = self.lost = 0
+        self.statements = self.writes = self.on_replica = self.rescued = self.lost = self.compared = 0
+        self.mirror = Peer(primary, DATABASE)
+        self.callback(self.mirror.leave)
         wait_nodes(pooler, "primary", "replica", database=DATABASE)
         self.console = self.enter_context(pooler.connect(pooler.console, ADMIN_USER))
         self.asker = self.enter_context(primary.connect(DATABASE))
         self.counted = self.enter_context(replica.connect(DATABASE))
         self.wait_routed()
         self.tuples = self.tuples_of_replica()
-        self.routes = self.read_routes()
 
     def wait_routed(self):
         with log_in(self.pooler, dbname=DATABASE) as client:
-            wait_until(lambda: client.rows("SELECT current_setting('port')") == [(str(self.replica.port),)],
+            wait_until(lambda: client.rows("SELECT current_setting('test.port')") == [(str(self.replica.port),)],
                        60, lambda: "reads reach the replica\n" + self.pooler.log_text()[-3000:])
+        self.routes = self.read_routes()
 
     def read_routes(self):
         """Reads that went to the replica, what was rescued there, what was not."""
@@ -137,13 +148,13 @@ class Watch(contextlib.ExitStack):
         finally:
             direct.leave()
             pooled.leave()
-        self.check_replica(f"PGT_SEED={seed}")
 
     def check(self, where, request, direct, pooled):
         first, in_transaction = self.next_xid(), pooled.state != "I"
         reads_only = direct.reads_only()
         expected = direct.ask(request)
         wrote = self.next_xid() > first
+        self.catch_up()
         error = pooled.ask(request)
         before, self.routes = self.routes, self.read_routes()
         read, rescued, lost = (now - was for now, was in zip(self.routes, before))
@@ -164,6 +175,23 @@ class Watch(contextlib.ExitStack):
         if read > rescued and not error and not reads_only \
                 and any(word in t for t in request.texts for word in SILENT):
             raise Stray(f"leaves a trace in its server, and ran on the replica: {where}")
+        self.check_replica(where)
+        if read > rescued and not error and not in_transaction:
+            self.check_rows(where, request, pooled)
+
+    def catch_up(self):
+        target = self.asker.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()[0]
+        wait_until(lambda: self.counted.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [target]).fetchone()[0],
+                   30, f"the replica has replayed {target}")
+
+    def check_rows(self, where, request, pooled):
+        if any(word in t for t in request.texts for word in FICKLE):
+            return
+        error = self.mirror.ask(request)
+        self.compared += 1
+        if error or self.mirror.rows != pooled.rows:
+            raise Stray(f"is answered otherwise by the primary: {where}\n{pooled.rows[:5]} … {len(pooled.rows)} rows,"
+                        f" but {error or self.mirror.rows[:5]} … {len(self.mirror.rows)} rows")
 
     def writes_always(self, request):
         """Whether it takes an id each time it is asked: others take some too, when they clean up."""

@@ -15,8 +15,8 @@ from rig import log_in, shop
 from tenancy import ROWS_EACH, SETTING, TENANTS, enter, errors, make_ledger, show, tenants
 from waiting import wait_until
 
-WHERE = "SELECT current_setting('port')"
-WRITE = "INSERT INTO moved VALUES (current_setting('port')) RETURNING port"
+WHERE = "SELECT current_setting('test.port')"
+WRITE = "INSERT INTO moved VALUES (current_setting('test.port')) RETURNING port"
 
 
 def nodes(*servers):
@@ -87,7 +87,7 @@ def test_more_forms_of_reads(pair, turnstile):
         assert answered_by(client.query(f"SELECT 1; {WHERE}; {WHERE}")) == replica.port
         copied = client.query(f"COPY ({WHERE}) TO STDOUT")
         assert raw.find(copied, "d")[0].body == b"%d\n" % replica.port
-        assert answered_by(client.query("SHOW port")) == replica.port
+        assert answered_by(client.query("SHOW test.port")) == replica.port
         client.rows("BEGIN READ ONLY")
         client.rows(f"DECLARE c CURSOR FOR {WHERE}")
         assert answered_by(client.query("FETCH c")) == replica.port

@@ -16,9 +16,9 @@ from turnstile import merge
 from waiting import wait_until
 
 PID = "SELECT pg_backend_pid()"
-WHERE = "SELECT current_setting('port')"
+WHERE = "SELECT current_setting('test.port')"
 IN_REPORTS = "/*lane='reports'*/ "
-WRITE = "INSERT INTO lane_log VALUES (current_setting('port')) RETURNING port"
+WRITE = "INSERT INTO lane_log VALUES (current_setting('test.port')) RETURNING port"
 WRITER = "INSERT INTO lane_log VALUES ('') RETURNING pg_backend_pid()"
 LEDGER = "lane_ledger"
 

@@ -122,8 +122,8 @@ def test_reads_are_on_the_replica_without_an_interval_between(pair, turnstile, o
     """The nodes and the catalog are asked one after the other at once; then there is a rest."""
     t = turnstile(watched(*(pair[i] for i in order), settings={"monitor_interval": "60s"}))
     with log_in(t) as client:
-        wait_until(lambda: client.rows("SELECT inet_server_port()") == [(str(pair[1].port),)], 15,
-                   lambda: f"{t.admin('SHOW ROUTE DATABASE shop SELECT inet_server_port()')}")
+        wait_until(lambda: client.rows("SELECT current_setting('test.port')") == [(str(pair[1].port),)], 15,
+                   lambda: f"{t.admin('SHOW ROUTE DATABASE shop SELECT current_setting('test.port')')}")
 
 
 def test_lag(pair, turnstile):
@@ -231,7 +231,7 @@ def test_without_a_login_the_first_node_is_the_primary(primary, replica, turnsti
     assert t.log_contains("nobody to ask the nodes as") == 1
     assert [n["role"] for n in nodes(t)] == ["unknown", "unknown"]
     with log_in(t) as client:
-        assert client.rows("SELECT inet_server_port()") == [(str(primary.port),)]
+        assert client.rows("SELECT current_setting('test.port')") == [(str(primary.port),)]
 
 
 def test_wrong_password_of_the_monitor_is_said(pair, turnstile):

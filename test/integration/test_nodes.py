@@ -17,7 +17,7 @@ from switch import Switch
 from tenancy import errors
 from waiting import wait_until
 
-WHERE = "SELECT current_setting('port')"
+WHERE = "SELECT current_setting('test.port')"
 MONITOR, MONITOR_PASSWORD = "nodes_watcher", "nodes-password"
 
 

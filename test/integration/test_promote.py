@@ -3,7 +3,7 @@
 # test_promote.py - promote = first_write: a transaction reads on a replica, and goes on on the
 # primary when it does anything else.
 #
-# inet_server_port() tells who answered: it is a plain read, as the pooler sees it.
+# test.port tells who answered: to ask for it is a plain read, as the pooler sees it.
 """What a client sees is what READ COMMITTED on the primary could have shown it."""
 import random
 
@@ -18,24 +18,23 @@ from test_signed_context import DATABASE as SIGNED, KEY, SCRIPT
 from turnstile import merge
 from waiting import wait_until
 
-WHERE = "SELECT inet_server_port()"
+WHERE = "SELECT current_setting('test.port')"
 WRITE = "INSERT INTO promoted (i) VALUES (1)"
 SCHEMA = f"""
-CREATE TABLE promoted (i int CHECK (i >= 0), port text DEFAULT current_setting('port'));
+CREATE TABLE promoted (i int CHECK (i >= 0), port text DEFAULT current_setting('test.port'));
 CREATE FUNCTION promote_insert() RETURNS int LANGUAGE plpgsql AS
   $$ BEGIN INSERT INTO promoted VALUES (7); RETURN 7; END $$;
-CREATE FUNCTION promote_note(int, text) RETURNS int LANGUAGE sql AS 'SELECT promote_insert()';
-CREATE FUNCTION promote_nap(seconds int, int) RETURNS text LANGUAGE sql
-  AS 'SELECT pg_sleep(seconds)::text';
-CREATE OPERATOR |<< (LEFTARG = int, RIGHTARG = text, FUNCTION = promote_note);
-CREATE OPERATOR |<< (LEFTARG = int, RIGHTARG = int, FUNCTION = promote_nap);
--- Writes, whatever it says: what is behind the operator is seen by nobody but the server that runs it.
+-- What is run by another name, and put together, is seen by nobody but the server that runs it.
+CREATE FUNCTION promote_run(text, boolean, boolean, text) RETURNS xml STABLE LANGUAGE internal AS 'query_to_xml';
+CREATE FUNCTION promote_ask(what text) RETURNS text STABLE LANGUAGE sql AS
+  $$ SELECT substring(promote_run('SELECT ' || what || ' AS it', true, false, '')::text FROM '<it>(.*)</it>') $$;
+-- Writes, whatever it says.
 CREATE FUNCTION promote_hidden() RETURNS int STABLE LANGUAGE plpgsql AS
-  $$ BEGIN RETURN 1 |<< 'x'::text; END $$;
+  $$ BEGIN RETURN promote_ask('promote_' || 'insert()')::int; END $$;
 CREATE FUNCTION promote_slow() RETURNS int STABLE LANGUAGE plpgsql AS
   $$ BEGIN
-       IF current_setting('in_hot_standby') = 'on' THEN PERFORM 60 |<< 1; END IF;
-       RETURN inet_server_port();
+       IF promote_ask('pg_is_in_' || 'recovery()') = 'true' THEN PERFORM promote_ask('pg_' || 'sleep(60)'); END IF;
+       RETURN current_setting('test.port')::int;
      END $$;
 GRANT ALL ON promoted TO {APP_USER};
 """
@@ -412,7 +411,7 @@ def test_i1_tenants_of_shared_pools_take_their_context_along(primary, replica, t
     run(SCRIPT)
     run("SELECT pgturnstile.add_key(%s, %s)", KEY)
     run("CREATE TABLE promote_bills (business_id integer DEFAULT pgturnstile.business_id()::int,"
-        " port text DEFAULT current_setting('port'))")
+        " port text DEFAULT current_setting('test.port'))")
     run("INSERT INTO promote_bills SELECT b, 'x' FROM unnest('{7, 42}'::int[]) b,"
         " generate_series(1, 3)")
     run(f"GRANT ALL ON promote_bills TO {APP_USER}")

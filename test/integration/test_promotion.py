@@ -24,8 +24,8 @@ from turnstile import ADMIN_PASSWORD
 from waiting import wait_until
 from writers import Writer, counts, told
 
-WRITE = "INSERT INTO promoted VALUES (current_setting('port')) RETURNING port"
-READ = "SELECT current_setting('port')"
+WRITE = "INSERT INTO promoted VALUES (current_setting('test.port')) RETURNING port"
+READ = "SELECT current_setting('test.port')"
 SLOW = "SELECT pg_sleep(300)"  # volatile: the primary's
 
 

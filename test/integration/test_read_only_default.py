@@ -120,12 +120,13 @@ def test_what_a_role_begins_with_counts(pair, turnstile):
 def test_a_replica_that_is_configured_so_says_nothing_of_the_primary(pair, pooler):
     primary, replica = pair
     replica.sql("ALTER SYSTEM SET default_transaction_read_only = on")
+    replica.sql("ALTER SYSTEM SET work_mem = '4321kB'")
     replica.sql("SELECT pg_reload_conf()")
     try:
         pooler.admin("RECONNECT")
         with log_in(pooler) as client:
-            wait_until(lambda: client.rows("SELECT current_setting('default_transaction_read_only')")
-                       == [("on",)], 30, "its servers are new")
+            wait_until(lambda: client.rows("SELECT current_setting('work_mem')") == [("4321kB",)], 30,
+                       "its servers are new")
             before = rows(primary)
             assert begins_on(client) == primary.port
             client.query("BEGIN")
@@ -134,6 +135,7 @@ def test_a_replica_that_is_configured_so_says_nothing_of_the_primary(pair, poole
             assert rows(primary) == before + 1
     finally:
         replica.sql("ALTER SYSTEM RESET default_transaction_read_only")
+        replica.sql("ALTER SYSTEM RESET work_mem")
         replica.sql("SELECT pg_reload_conf()")
 
 

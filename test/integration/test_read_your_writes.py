@@ -18,7 +18,7 @@ from tenancy import TENANTS, errors
 from turnstile import merge
 from waiting import wait_until
 
-WHERE = "SELECT current_setting('port')"
+WHERE = "SELECT current_setting('test.port')"
 WRITE = "INSERT INTO written VALUES (1)"
 OTHER_USER = "other_app"
 

@@ -168,7 +168,7 @@ def test_i4_always_the_primary(source, start):
                    "port": f"{replica.port},{source.port}"})
         wait_nodes(t, "replica", "primary")
         with log_in(t, MIRROR, SECRET) as plain:
-            wait_until(lambda: plain.rows("SELECT current_setting('port')")
+            wait_until(lambda: plain.rows("SELECT current_setting('test.port')")
                        == [(str(replica.port),)], 30)
         for kind in ("true", "database"):
             with replica_of(t, kind) as client:

@@ -47,7 +47,7 @@ def pooler(database, turnstile):
                                  "port": f"{primary.port},{replica.port}"}}})
     with log_in(t, dbname=DATABASE) as client:
         wait_nodes(t, "primary", "replica", database=DATABASE)
-        wait_until(lambda: client.rows("SELECT current_setting('port')") == [(str(replica.port),)],
+        wait_until(lambda: client.rows("SELECT current_setting('test.port')") == [(str(replica.port),)],
                    30, "reads reach the replica")
     yield t
 

@@ -450,7 +450,7 @@ def test_i4_reads_go_to_the_primary_while_another_process_may_write(turnstile, p
                             "max_replica_lag": 0, "default_pool_size": 4},
                   {"host": f"{primary.host},{replica.host}", "port": f"{primary.port},{replica.port}"})
     pooler = turnstile(config)
-    where = "SELECT current_setting('port')"
+    where = "SELECT current_setting('test.port')"
     with log_in(pooler) as writer, log_in(pooler) as reader:
         wait_nodes(pooler, "primary", "replica")
         wait_until(lambda: reader.rows(where) == [(str(replica.port),)], 30)

@@ -187,7 +187,7 @@ def test_i3_who_comes_back_while_the_last_ones_are_counted_stays(turnstile, prim
 
 
 # --- what others write ----------------------------------------------------------------------------
-WHERE = "SELECT current_setting('port')"
+WHERE = "SELECT current_setting('test.port')"
 
 
 @contextlib.contextmanager

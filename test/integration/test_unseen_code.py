@@ -74,7 +74,18 @@ CREATE FUNCTION "uc Odd ""Name"() RETURNS int LANGUAGE sql AS $$ SELECT uc_int(1
 CREATE FUNCTION uc_atomic() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT uc_int(1); END;
 CREATE FUNCTION uc_field(uc_plain) RETURNS int LANGUAGE sql AS $$ SELECT uc_int(1) $$;
 CREATE AGGREGATE uc_sum(int) (SFUNC = uc_add, STYPE = int, INITCOND = '0');
+CREATE FUNCTION uc_defaults(int DEFAULT uc_int(1)) RETURNS int LANGUAGE sql AS 'SELECT $1';
+CREATE FUNCTION uc_defaults_to(int DEFAULT length(set_config('work_mem', '1234kB', false))) RETURNS int
+    LANGUAGE sql STABLE AS 'SELECT $1';
+CREATE VIEW uc_hidden AS SELECT uc_int(1) AS v;
+CREATE FUNCTION uc_reads() RETURNS xml LANGUAGE sql AS $$ SELECT table_to_xml('uc_hidden', true, false, '') $$;
+CREATE EXTENSION tablefunc;
+CREATE FUNCTION uc_table(text) RETURNS SETOF tablefunc_crosstab_2 LANGUAGE c STABLE STRICT
+    AS '$libdir/tablefunc', 'crosstab';
 CREATE EXTENSION pg_trgm;
+CREATE FUNCTION uc_limit() RETURNS real LANGUAGE plpgsql AS $$ BEGIN RETURN set_limit(0.75); END $$;
+CREATE SCHEMA uc_small; CREATE VIEW uc_small.v AS SELECT uc_int(1) AS v;
+GRANT USAGE ON SCHEMA uc_small TO PUBLIC; GRANT SELECT ON uc_small.v TO PUBLIC;
 INSERT INTO uc_plain VALUES (1);
 """
 SHOW = "SHOW work_mem"
@@ -106,6 +117,15 @@ FORMS = {
     "function without a source": "SELECT uc_atomic()",
     "function of a row": "SELECT p.uc_field FROM uc_plain p",
     "aggregate": "SELECT uc_sum(1)",
+    "default of an argument": "SELECT uc_defaults()",
+    "default of an argument that sets": "SELECT uc_defaults_to()",
+    "relation that is read by its name": "SELECT table_to_xml('uc_hidden', true, false, '')",
+    "relation that is read by its name in a body": "SELECT uc_reads()",
+    "schema that is read": "SELECT schema_to_xml('uc_small', true, false, '')",
+    "text that is run": "SELECT * FROM crosstab('SELECT ''r''::text, ''c''::text, uc_int(1)::text')"
+                        " AS t(a text, b text)",
+    "text that is run by a number": "SELECT * FROM crosstab2('SELECT ''r''::text, ''c''::text, uc_int(1)::text')",
+    "text that is run by another name": "SELECT * FROM uc_table('SELECT ''r''::text, ''c''::text, uc_int(1)::text')",
 }
 
 
@@ -178,13 +198,14 @@ def test_i2_what_a_trigger_takes_or_makes_is_its_sessions(forms, turnstile, tabl
             assert c.rows(look) == [(fresh,)]
 
 
-def test_i2_a_setting_of_a_function_in_c_reaches_nobody_else(t):
+@pytest.mark.parametrize("sql", ["SELECT set_limit(0.75)", "SELECT uc_limit()"])
+def test_i2_a_setting_of_a_function_in_c_reaches_nobody_else(t, sql):
     look = "SELECT current_setting('pg_trgm.similarity_threshold')"
     with clients(t, 2) as (client, other):
         pid = pid_of(client)
         assert other.rows("SELECT show_limit()") == client.rows("SELECT show_limit()")
         usual = client.rows(look)
-        client.query("SELECT set_limit(0.75)")
+        client.query(sql)
         assert other.rows(look) == usual and pid_of(other) == pid
 
 

@@ -17,7 +17,7 @@ from tenancy import TENANTS, errors
 from turnstile import merge
 from waiting import wait_until
 
-WHERE = "SELECT current_setting('port'), usual_function()"
+WHERE = "SELECT current_setting('test.port'), usual_function()"
 WRITE = "INSERT INTO usual_written VALUES (1)"
 OTHER_USER = "usual_other"
 FUNCTION = ("CREATE OR REPLACE FUNCTION usual_function() RETURNS int {} LANGUAGE plpgsql AS"

@@ -8,7 +8,7 @@ import time
 
 import raw
 
-INSERT = "INSERT INTO ledger VALUES ({}, {}) RETURNING current_setting('port')"
+INSERT = "INSERT INTO ledger VALUES ({}, {}) RETURNING current_setting('test.port')"
 
 
 class Refused(Exception):

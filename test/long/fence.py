@@ -15,7 +15,7 @@ CLIENTS = int(os.environ.get("PGT_CLIENTS", "100"))
 TENANTS = 10
 DELAY = "1500ms"
 WRITE = "UPDATE written SET n = {1} WHERE id = {0}"
-READ = "SELECT n, current_setting('port') FROM written WHERE id = {0}"
+READ = "SELECT n, current_setting('test.port') FROM written WHERE id = {0}"
 
 
 def simple(client, sql):

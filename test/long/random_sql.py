@@ -30,7 +30,7 @@ def play(watch, failures):
         if watch.statements - told >= EVERY:
             told = watch.statements
             print(f"{told} statements, {watch.writes} requests that write, {watch.on_replica} on the replica,"
-                  f" {watch.rescued} rescued, {len(failures)} strays", flush=True)
+                  f" {watch.compared} compared, {watch.rescued} rescued, {len(failures)} strays", flush=True)
 
 
 def main():
@@ -49,7 +49,8 @@ def main():
     table.add("writes that reached the replica and were asked again", "reported", watch.rescued, True)
     table.add("what only a primary can do, in READ ONLY transactions that were there already", "reported",
               watch.lost, True)
-    table.add("writes that reached the replica unrescued", 0, len(failures), not failures)
+    table.add("answers of the replica compared with the primary's", "> 0", watch.compared, watch.compared)
+    table.add("writes that reached the replica unrescued, and other answers", 0, len(failures), not failures)
     return table.finish()
 
 

@@ -14,9 +14,9 @@ from waiting import wait_until
 SECONDS = float(os.environ.get("PGT_SECONDS", "300"))
 CLIENTS = int(os.environ.get("PGT_CLIENTS", "20"))
 LAG = 0.5  # a replica that is farther behind gets no reads
-SHORT = "SELECT count(*), current_setting('port') FROM rows WHERE i % 7 = {0}"
+SHORT = "SELECT count(*), current_setting('test.port') FROM rows WHERE i % 7 = {0}"
 # Its snapshot is old enough to stand in the way of recovery; its answer is one row, at the end.
-LONG = "SELECT count(*), current_setting('port') FROM pg_sleep(0.3), rows WHERE i % 7 = {0}"
+LONG = "SELECT count(*), current_setting('test.port') FROM pg_sleep(0.3), rows WHERE i % 7 = {0}"
 LONG_EVERY = 6
 
 

@@ -13,6 +13,7 @@
 
 #include "admin/command.h"
 #include "admin/table.h"
+#include "sql/classify.h"
 #include "wire/frame.h"
 #include "wire/read.h"
 
@@ -258,6 +259,20 @@ static void test_one_command_a_message(void **state)
 		       "invalid command 'SET verbose = 1; RELOAD', use SHOW HELP;");
 }
 
+static void test_a_statement_may_be_as_long_as_one_that_is_parsed(void **state)
+{
+	static char text[COMMAND_MAX_VALUE + 64];
+	const char *const ask = "SHOW ROUTE";
+	struct command cmd;
+	struct err e;
+
+	snprintf(text, sizeof(text), "%s %0*d", ask, COMMAND_MAX_VALUE - 2, 1);
+	assert_int_equal(strlen(parsed(text).value), SQL_PARSE_MAX_DEFAULT);
+	snprintf(text, sizeof(text), "%s %0*d", ask, COMMAND_MAX_VALUE - 1, 1);
+	assert_false(command_parse(slice_str(text), &cmd, &e));
+	assert_string_equal(e.sqlstate, "54000");
+}
+
 static void test_i6_long_words_are_refused(void **state)
 {
 	char text[COMMAND_MAX_VALUE + 64] = "SET x = ";
@@ -495,6 +510,7 @@ int main(void)
 		cmocka_unit_test(test_settings_of_nodes),
 		cmocka_unit_test(test_refusals_have_pgbouncers_words),
 		cmocka_unit_test(test_one_command_a_message),
+		cmocka_unit_test(test_a_statement_may_be_as_long_as_one_that_is_parsed),
 		cmocka_unit_test(test_i6_long_words_are_refused),
 		cmocka_unit_test(test_every_cut_of_a_command),
 		cmocka_unit_test(test_route),

@@ -541,6 +541,13 @@ static void test_flags(void **state)
 		{ "do $$ begin execute format('set %s = 5', 'app.current_business_id'); end $$",
 		  SQL_GUARD_UNDECIDED },
 		{ "select query_to_xml('set app.current_business_id = 5')", SQL_GUARD_UNDECIDED | SQL_SETCONFIG_DYNAMIC },
+		{ "select * from crosstab('select 1') as t(a int)", SQL_SETCONFIG_DYNAMIC },
+		{ "select * from public.\"crosstab4\" /**/ ('select 1')", SQL_SETCONFIG_DYNAMIC },
+		{ "select * from connectby('t', 'a', 'b', 'c', 0)", SQL_SETCONFIG_DYNAMIC },
+		{ "select xpath_table('a', 'b', 't', '/x', 'true')", SQL_SETCONFIG_DYNAMIC },
+		{ "with crosstab as (select 1) select * from crosstab", 0 },
+		{ "create aggregate a (text) (sfunc = ts_rewrite, stype = tsquery)",
+		  SQL_SETCONFIG_DYNAMIC },
 		/* our statements on servers, whose parameters only a Bind may give */
 		{ "execute pgt_1('5')", SQL_GUARD_UNDECIDED },
 		{ "execute /* x */ U&\"pg\\0074_1\"('5')", SQL_GUARD_UNDECIDED },

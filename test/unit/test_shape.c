@@ -251,6 +251,10 @@ static void test_literals_that_matter_are_seen(void **state PGT_UNUSED)
 	assert_true(f.sets_path);
 	f = look(shapes, 1, "SELECT set_config('transaction_read_only', '1', true)", &plain);
 	assert_true(f.flags & SQL_SETS_READ_ONLY);
+	f = look(shapes, 1, "SELECT current_setting('a.b')", &plain);
+	assert_false(f.effects & SQL_EFFECT_ASKS_NODE);
+	f = look(shapes, 1, "SELECT current_setting('port')", &plain);
+	assert_true(f.effects & SQL_EFFECT_ASKS_NODE);
 	look(shapes, 1, "SELECT 'x'", &guarded);
 	f = look(shapes, 1, "SELECT 'set app.id to 2'", &guarded);
 	assert_true(f.flags & SQL_GUARD_UNDECIDED);
