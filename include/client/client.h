@@ -135,6 +135,8 @@ struct client_rare {
 	usec_t waited, waited_in_limbo; /* … this counts: for a server, and for a primary */
 	uint32_t lost; /* what it has left on a replica, and is to be told of: enum pin_reason */
 	bool stays;    /* another process cannot have its session */
+	unsigned observed_node;   /* with .is_observed: where it would be … */
+	int64_t observed_process; /* … and the process that it was there */
 	uint8_t secret[CLIENT_KEY_LONG];
 };
 
@@ -217,6 +219,8 @@ struct client {
 						   * relay/promote.h */
 			bool was_rescued : 1;     /* it has come back from there, and goes to the
 						   * primary */
+			bool is_observed : 1;     /* its transaction would be on a replica, but for
+						   * route_mode */
 			bool is_serializable : 1; /* its transactions are, unless they say
 						   * otherwise: so no replica runs them */
 		};

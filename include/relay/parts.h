@@ -349,6 +349,8 @@ bool gate_statement_is_read(struct client *c, struct statement *st);
 bool gate_has_proof(struct client *c, const struct statement *st);
 /* A replica has refused it as a write: none of its shape goes there any more. */
 void gate_remember_write(struct client *c, struct slice text);
+/* With route_mode = observe: the transaction that would have been on a replica has ended. */
+void gate_note_observed(struct client *c);
 /* The session's settings are others: whether its transactions are SERIALIZABLE. */
 void gate_note_isolation(struct client *c);
 /* A replica has refused one for that, which the session itself may not have asked for. */

@@ -23,6 +23,8 @@ static const struct route_text reasons[] = {
          "proven to read only, or in a READ ONLY transaction"                                               },
 	{ "primary", "observed",          COUNTER_observed_count,
          "would go to a replica, but route_mode = observe"                                                  },
+	{ "primary", "observed: lost",    COUNTER_observed_lost_count,
+         "of these, their replica was gone before the answer came"                                          },
 	{ "primary", "write",             COUNTER_routed_write_count,     "not proven to read only"         },
 	{ "primary", "hint",              COUNTER_routed_hint_count,      "its comment asks for the primary"},
 	{ "primary", "fence",             COUNTER_routed_fenced_count,

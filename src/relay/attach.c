@@ -592,6 +592,8 @@ void attach_settle(struct server *s)
 	}
 	c->cancel_asked = false; /* what it was meant for has ended */
 	c->env_unsure = c->makes_temp = c->sets_locally = c->defines = false;
+	if (c->is_observed)
+		gate_note_observed(c);
 	if (c->path_unsure)
 		c->path_unsure = c->env_known = false;
 	if (c->rare->begun)

@@ -807,6 +807,25 @@ static struct pool *on_primary(struct client *c, enum route_reason why, bool has
 	return gate_primary(c);
 }
 
+/* It goes to the primary; what becomes of that replica meanwhile is asked at its end. */
+static void observe(struct client *c, const struct pool *replica)
+{
+	struct client_rare *rare = client_make_rare(c);
+
+	rare->observed_node = replica->node;
+	rare->observed_process = c->group->nodes->nodes[replica->node].process;
+	c->is_observed = true;
+}
+
+void gate_note_observed(struct client *c)
+{
+	const struct node *node = &c->group->nodes->nodes[c->rare->observed_node];
+
+	c->is_observed = false;
+	c->group->counters.observed_lost_count +=
+	    node->role != NODE_REPLICA || node->process != c->rare->observed_process;
+}
+
 static struct pool *counted(struct client *c, enum route_reason why)
 {
 	struct node_wish wish;
@@ -815,6 +834,8 @@ static struct pool *counted(struct client *c, enum route_reason why)
 	if (why != ROUTED_READ)
 		return on_primary(c, why, false, false);
 	replica = find_replica(c, &wish);
+	if (replica && is_observed(c))
+		observe(c, replica);
 	return replica && !is_observed(c) ? on_replica(c, replica, &wish)
 					  : on_primary(c, why, replica, !replica && wish.lacks);
 }

@@ -821,6 +821,28 @@ def test_route_mode_observe_sends_nothing_to_a_replica_and_counts(pair, start, t
         wait_routed(client, replica)
 
 
+def test_route_mode_observe_counts_replicas_that_would_have_gone(pair, turnstile, restarted):
+    """Between the choice and the answer; of what they would have refused nobody can know."""
+    primary, replica = pair
+    t = turnstile(routed(pair, {"route_mode": "observe"}))
+    with log_in(t) as client, primary.connect(APP_DATABASE, autocommit=False) as holder:
+        wait_nodes(t, "primary", "replica")
+        wait_until(lambda: client.rows("SELECT 2 FROM rescue_rows LIMIT 1") and reasons(t)["observed"], 30,
+                   "what could go to a replica is counted")
+        assert reasons(t)["observed: lost"] == 0
+        holder.execute("LOCK TABLE rescue_rows")
+        before = reasons(t)["observed"]
+        client.send(raw.query("SELECT count(*) FROM rescue_rows"))
+        wait_until(lambda: reasons(t)["observed"] == before + 1)
+        replica.kill()
+        wait_nodes(t, "primary", "down")
+        holder.commit()
+        assert not errors(client.until("Z"))
+        assert reasons(t)["observed: lost"] == 1
+        client.query("SELECT count(*) FROM rescue_rows")
+        assert reasons(t)["observed: lost"] == 1
+
+
 def reasons(t):
     return {row["reason"]: row["count"] for row in t.admin("SHOW ROUTES")
             if row["database"] == APP_DATABASE}
