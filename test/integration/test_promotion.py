@@ -53,6 +53,14 @@ def pooler_of(turnstile, servers, settings=None):
     return t
 
 
+def pooler_of_three(turnstile, servers):
+    t = turnstile(shop(servers[0], {"monitor_user": APP_USER, "monitor_interval": "200ms", "max_replica_lag": 0},
+                       {"host": ",".join(s.host for s in servers),
+                        "port": ",".join(str(s.port) for s in servers)}))
+    wait_nodes(t, "primary", "replica", "replica")
+    return t
+
+
 def node(pooler, number):
     return next(row for row in pooler.admin("SHOW NODES") if row["node"] == number)
 
@@ -222,6 +230,38 @@ def test_failover_under_load(pair, turnstile):
 # --- two primaries ----------------------------------------------------------------------------------
 @pytest.mark.slow
 @pytest.mark.tsan
+def test_i4_a_read_behind_a_write_is_not_stale_across_a_promotion(pair, turnstile):
+    """One replica has what was written, and becomes the primary; another never hears of it."""
+    primary, replica = pair
+    behind = Postgres.replica_of(primary, "behind")
+    try:
+        behind.wait_caught_up(primary)
+        t = pooler_of_three(turnstile, (primary, replica, behind))
+        with log_in(t, timeout=60) as writer, log_in(t, timeout=60) as reader:
+            wait_until(lambda: written_to(reader.query(READ)) != primary.port, 30, "reads reach replicas")
+            behind.pause_replay()
+            seen = []
+
+            def write_and_read(count):
+                for _ in range(count):
+                    written_to(writer.query(WRITE))
+                    seen.append(reader.rows("SELECT count(*) FROM promoted"))
+
+            write_and_read(3)
+            replica.wait_caught_up(primary)
+            primary.stop()
+            reader.send(raw.query("SELECT count(*) FROM promoted"))
+            wait_role(t, 0, "down")
+            replica.promote()
+            seen.append([m.row for m in raw.find(reader.until("Z"), "D")])
+            write_and_read(3)
+            wait_role(t, 1, "primary")
+            seen += [reader.rows("SELECT count(*) FROM promoted") for _ in range(20)]
+            assert [int(rows[0][0]) for rows in seen] == [1, 2, 3, 3, 4, 5, *[6] * 21]
+    finally:
+        behind.remove()
+
+
 def test_i4_the_old_primary_is_fenced(pair, turnstile):
     primary, replica = pair
     t = pooler_of(turnstile, pair)

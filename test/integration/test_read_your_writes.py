@@ -265,6 +265,36 @@ def test_i4_read_only_that_becomes_read_write_is_a_write(pair, turnstile):
             assert answered_by(client) == primary.port
 
 
+def statements_of(server, pid):
+    """Lines in the server's log of what one of its sessions has run."""
+    return sum(f"[{pid}]" in line and (" statement: " in line or " execute " in line)
+               for line in server.log_tail(100000).splitlines())
+
+
+def test_no_statement_is_added_to_a_write(pair, turnstile):
+    """What the primary runs for its client is what that has sent, fence or not."""
+    primary, replica = pair
+    primary.sql(f"ALTER ROLE {OTHER_USER} SET log_statement = 'all'")
+    try:
+        t = turnstile(routed(pair, {"default_pool_size": 1}), {OTHER_USER: APP_PASSWORD})
+        with log_in(t, OTHER_USER) as client:
+            settled(t, client, pair)
+            pid = client.rows("/* route: primary */ SELECT pg_backend_pid()")[0][0]
+            for fence in range(1, 4):
+                before = statements_of(primary, pid)
+                client.query(f"INSERT INTO written VALUES ({fence})")
+                client.prepared(f"INSERT INTO written VALUES ({fence})")
+                client.query("BEGIN")
+                client.query(f"INSERT INTO written VALUES ({fence})")
+                client.query("COMMIT")
+                assert client.rows("/* route: primary */ SELECT pg_backend_pid()") == [(pid,)]
+                wait_until(lambda: statements_of(primary, pid) == before + 6, 10,  # noqa: B023
+                           lambda: f"{primary.log_tail(20)}")
+                wait_routed(client, replica)
+    finally:
+        primary.sql(f"ALTER ROLE {OTHER_USER} RESET log_statement")
+
+
 def test_session_is_fenced_by_its_own_writes_only(pair, turnstile):
     primary, replica = pair
     t = turnstile(routed(pair, {"read_your_writes": "session"}))

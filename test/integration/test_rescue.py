@@ -390,6 +390,32 @@ def test_i3_a_transaction_that_waits_for_its_first_statement_is_not_told(pair, s
         assert raw.find(client.query("COMMIT"), "C")[0].strings[0] == "COMMIT"
 
 
+def received(t):
+    return next(row["total_received"] for row in t.admin("SHOW STATS") if row["database"] == APP_DATABASE)
+
+
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
+def test_i3_a_commit_that_is_lost_with_its_replica_is_not_made_up(pair, start, restarted, isolation):
+    """Though it has only read: its client is told that the outcome is not known, once, and nothing else."""
+    t = start()
+    with log_in(t) as client:
+        client.query(f"BEGIN ISOLATION LEVEL {isolation}, READ ONLY")
+        assert where(client) == pair[1].port
+        pid, = begun(pair[1])
+        os.kill(pid, signal.SIGSTOP)
+        before = received(t)
+        client.send(raw.query("COMMIT"))
+        wait_until(lambda: received(t) > before, what="the COMMIT is on its way")
+        pair[1].kill()
+        messages = client.until_closed()
+        assert raw.kinds(messages) == "E"
+        error = raw.find(messages, "E")[0].fields
+        assert (error["C"], error["H"]) == ("08006", "The outcome of the statement under way is not known.")
+        assert rescued(t) == {}
+    with log_in(t) as client:
+        assert where(client) in (pair[0].port, pair[1].port)
+
+
 def test_i3_what_has_failed_stays_failed(pair, start):
     """A Parse that fails has failed its transaction, which does not begin anew."""
     t = start({"begin_defer_max": "1ms"})
