@@ -227,8 +227,8 @@ full)
     build asan --enable-sanitizers=address,undefined --enable-failpoints
     check
     check_format
-    # Without all that may be missing; with as much of an optimizer as the checks of its calls need.
-    build bare CFLAGS=-O1 --without-pg-query --without-systemd --without-libpq --without-microhttpd \
+    # Without all that may be missing, and not for sanitizers, so that it can be seen whether it is hardened.
+    build bare --without-pg-query --without-systemd --without-libpq --without-microhttpd \
         --without-cares --without-pam --without-ldap
     check
     use asan
