@@ -432,6 +432,10 @@ void control_shutdown(struct control *c, enum shutdown_mode mode)
 	if (c->shutdown == SHUTDOWN_WAIT_FOR_SERVERS)
 		c->options.hooks->console_pause(c);
 	event_say(EVENT_shutdown, &no_one, "SHUTDOWN: %s", words[c->shutdown]);
+	/* In the loop's last turn it would begin a look that ends when what it looks at is freed.
+	 */
+	if (c->shutdown == SHUTDOWN_NOW)
+		loop_timer_stop(c->loop, &c->quiet);
 	if (before == SHUTDOWN_NOT) {
 		c->options.hooks->tell(CONTROL_STOPS);
 		if (c->shutdown != SHUTDOWN_NOW)
