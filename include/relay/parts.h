@@ -78,8 +78,8 @@ static inline bool is_in_transaction(const struct client *c)
 
 /* Nobody uses the group any more: frees it. */
 void relay_take_out_group(struct relay *r, struct group *group);
-/* Closes the servers that nobody uses. */
-void relay_drop_idle(struct group *group);
+/* Closes servers that nobody uses, until a pool has no more than so many that can be used. */
+void relay_drop_idle(struct group *group, unsigned most);
 /* A request in the queue never reached a server: it is answered here, with *e.  A BEGIN that has
  * been answered waits on, unless it was followed by one. */
 void relay_end_waiting(struct client *c, const struct err *e);

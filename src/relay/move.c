@@ -151,9 +151,9 @@ void relay_give_away(struct relay *r, relay_give_fn *give_fn, void *arg)
 
 		LIST_FOREACH_SAFE (at, &group->clients)
 			give(container_of(at, struct client, link));
-		/* Servers that nobody here will need make room for the other process's. */
-		if (!group->nclients)
-			relay_drop_idle(group);
+		/* A client needs one server at a time: the others make room for the other
+		 * process's. */
+		relay_drop_idle(group, group->nclients);
 	}
 }
 

@@ -192,17 +192,18 @@ void relay_suspend(struct relay *r, bool on)
 	local_rearm(r);
 }
 
-void relay_drop_idle(struct group *group)
+void relay_drop_idle(struct group *group, unsigned most)
 {
 	GROUP_FOREACH_POOL (pool, group)
 		LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE])
-			server_drop(
-			    container_of(container_of(at, struct slot, link), struct server, slot));
+			if (pool->count[SLOT_IDLE] + pool->count[SLOT_ACTIVE] > most)
+				server_drop(container_of(container_of(at, struct slot, link),
+							 struct server, slot));
 }
 
 static void drop_idle(struct group *group, void *arg PGT_UNUSED)
 {
-	relay_drop_idle(group);
+	relay_drop_idle(group, 0);
 }
 
 void relay_close_idle(struct relay *r, const char *database)

@@ -123,7 +123,9 @@ void supply_open_spare(struct pool *pool, usec_t now)
 
 void supply_keep_minimum(struct pool *pool, usec_t now)
 {
-	if (pool->set->min_pool_size && pool->group->nclients &&
+	const struct relay *r = pool->group->owner;
+
+	if (pool->set->min_pool_size && !r->give && pool->group->nclients &&
 	    (int)pool->node == node_set_primary(pool->group->nodes) && !attach_is_paused(pool) &&
 	    now >= pool->retry_at &&
 	    pool_size(pool) < group_portion(pool->group, pool->set->min_pool_size))

@@ -18,7 +18,7 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
-from rig import log_in, shop, wait_nodes
+from rig import backends, log_in, shop, wait_backends, wait_nodes
 from test_tls import certificates, connect, secured  # noqa: F401 - one is a fixture
 from turnstile import SANITIZER_OPTIONS, built_binary
 from waiting import wait_until
@@ -443,6 +443,35 @@ def test_a_tls_session_that_stays_has_until_takeover_timeout(turnstile, primary,
         ended(pooler.take_over())
         with pytest.raises(psycopg.OperationalError):
             stays.execute("SELECT 2")
+
+
+@pytest.mark.parametrize("minimum", [0, 4])
+def test_i5_the_old_process_has_no_more_servers_than_clients(turnstile, primary, certificates, minimum):
+    """What both have together is more than pool_size by that much, and no longer than it has clients."""
+    pooler = turnstile(shop(primary, {**secured(certificates, "allow"), "default_pool_size": 4,
+                                      "min_pool_size": minimum}))
+    with contextlib.ExitStack() as stack:
+        moving = [stack.enter_context(log_in(pooler)) for _ in range(4)]
+        stays = stack.enter_context(connect(pooler, sslmode="require", autocommit=True))
+        for client in moving:
+            client.query("BEGIN")
+            client.query("SELECT 2")
+        wait_backends(primary, 4)
+        before = pooler.take_over()
+        for client in moving:
+            client.query("COMMIT")
+        # All of them are in the new process: nobody needs more than one server in the old one.
+        wait_until(lambda: sum(row["user"] == APP_USER for row in pooler.admin("SHOW CLIENTS")) == 4)
+        for client in moving:
+            client.query("BEGIN")
+            client.query("SELECT 2")
+        wait_until(lambda: len(backends(primary)) <= 5, 30)
+        for _ in range(20):
+            assert stays.execute("SELECT 2").fetchone() == (2,)
+            assert len(backends(primary)) <= 5
+        stays.close()
+        ended(before)
+        wait_backends(primary, 4)
 
 
 def test_i4_reads_go_to_the_primary_while_another_process_may_write(turnstile, primary, replica):
