@@ -42,7 +42,8 @@ enum latency_part {
 struct latency_clock {
 	unsigned minute; /* of the monotonic clock */
 	struct list
-	    series; /* that may be freed, by .link: first what was recorded in longest ago */
+	    series;      /* that may be freed, by .link: first what was recorded in longest ago */
+	unsigned npages; /* of all series */
 };
 
 /* Two minutes and two hours, of which one is current. */

@@ -112,6 +112,7 @@ static void mem_visit(struct worker *w, struct table *t)
 	show_each_group(w, group_mem, t);
 	add_mem(t, "client_cache", sizeof(struct client), w->host.nnewcomers);
 	add_mem(t, "iobuf_cache", NET_RECEIVE_MAX, 1);
+	add_mem(t, "latency_cache", sizeof(struct latency_page), w->relay.latency_clock.npages);
 }
 
 static void mem_local(struct control *c, struct table *t)

@@ -84,18 +84,20 @@ static void move_to(struct latency *l, unsigned minute)
 	l->minute = minute;
 }
 
-static void free_series(struct latency *l)
+static void free_series(struct latency *l, struct latency_clock *clock)
 {
 	*l->at = NULL;
 	list_del(&l->link);
-	for (unsigned i = 0; i < HISTOGRAM_PAGES; i++)
+	for (unsigned i = 0; i < HISTOGRAM_PAGES; i++) {
+		clock->npages -= l->pages[i] != NULL;
 		free(l->pages[i]);
+	}
 	free(l);
 }
 
 void latency_clock_init(struct latency_clock *clock, usec_t now)
 {
-	clock->minute = (unsigned)(now / MINUTE);
+	*clock = (struct latency_clock){ .minute = (unsigned)(now / MINUTE) };
 	list_init(&clock->series);
 }
 
@@ -109,7 +111,7 @@ void latency_clock_sweep(struct latency_clock *clock, usec_t now)
 
 		if (clock->minute - l->minute < MINUTES_KEPT || !left--)
 			return;
-		free_series(l);
+		free_series(l, clock);
 	}
 }
 
@@ -125,7 +127,7 @@ void latencies_fini(struct latencies *of)
 {
 	for (unsigned i = 0; i < NLATENCY_PARTS; i++)
 		if (of->parts[i])
-			free_series(of->parts[i]);
+			free_series(of->parts[i], of->clock);
 }
 
 static void touch(struct latency *l, struct latency_clock *clock)
@@ -148,11 +150,12 @@ static struct latency *make_series(struct latencies *of, enum latency_part part)
 	return l;
 }
 
-static void make_page(struct latency *l, unsigned i)
+static void make_page(struct latency *l, unsigned i, struct latency_clock *clock)
 {
 	size_t total = l->keeps_total ? HISTOGRAM_PAGE * sizeof(uint64_t) : 0;
 
 	l->pages[i] = xcalloc(1, sizeof(struct latency_page) + total);
+	clock->npages++;
 }
 
 void latency_count_slowly(struct latencies *of, enum latency_part part, unsigned bucket,
@@ -170,7 +173,7 @@ void latency_count_slowly(struct latencies *of, enum latency_part part, unsigned
 		touch(l, of->clock);
 	}
 	if (!l->pages[page])
-		make_page(l, page);
+		make_page(l, page, of->clock);
 	latency_count(of, part, bucket, took);
 }
 

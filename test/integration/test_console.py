@@ -358,6 +358,16 @@ def test_many_rows_reach_a_slow_reader(t):
                 assert len(raw.find(console.until("Z"), "D")) == 61
 
 
+def test_mem_tells_of_histograms(t):
+    def pages():
+        return next(row["used"] for row in t.admin("SHOW MEM") if row["name"] == "latency_cache")
+
+    assert pages() == 0
+    with t.connect("shop", "app") as connection:
+        connection.execute("SELECT 2")
+    assert pages() > 0
+
+
 # --- who may do what ----------------------------------------------------------------------------
 @pytest.mark.parametrize("command", admin_commands())
 def test_a_stats_user_may_not(t, command):

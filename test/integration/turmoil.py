@@ -169,8 +169,13 @@ class Load:
             process.join()
 
 
+def histograms_kib(pooler):
+    """What is known of latencies, kept for two hours: more of it, the more they have differed."""
+    return sum(row["memtotal"] for row in pooler.admin("SHOW MEM") if row["name"] == "latency_cache") // 1024
+
+
 def settle(pooler, most):
-    """Waits until the clients' and servers' traces are gone; (KiB, descriptors)."""
+    """Waits until the clients' and servers' traces are gone; (KiB without histograms, descriptors)."""
     def is_quiet():
         return (not [c for c in pooler.admin("SHOW CLIENTS") if c["user"] != "admin"]
                 and descriptors(pooler) <= most)
@@ -179,7 +184,7 @@ def settle(pooler, most):
         wait_until(is_quiet, 60)
     except AssertionError:
         print("left:", *pooler.admin("SHOW SOCKETS"), sep="\n  ", flush=True)
-    return memory_kib(pooler), descriptors(pooler)
+    return memory_kib(pooler) and memory_kib(pooler) - histograms_kib(pooler), descriptors(pooler)
 
 
 def unforgiven(books):

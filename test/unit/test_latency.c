@@ -180,6 +180,7 @@ static void rig_fini(struct rig *rig)
 	latencies_fini(&rig->tenant);
 	latencies_fini(&rig->node);
 	assert_true(list_is_empty(&rig->clock.series));
+	assert_int_equal(rig->clock.npages, 0);
 }
 
 static void record(struct rig *rig, enum latency_part part, usec_t took)
@@ -302,8 +303,10 @@ static void test_idle_series_are_freed(void **state)
 	record(&rig, LATENCY_ALONE, 500);
 	latency_clock_sweep(&rig.clock, BEGIN + MINUTE);
 	record(&rig, LATENCY_WAITED, 500);
+	assert_int_equal(rig.clock.npages, 4);
 	latency_clock_sweep(&rig.clock, BEGIN + 2 * HOUR);
 	assert_null(rig.tenant.parts[LATENCY_ALONE]);
+	assert_int_equal(rig.clock.npages, 3);
 	assert_non_null(rig.tenant.parts[LATENCY_WAITED]);
 	latency_clock_sweep(&rig.clock, BEGIN + 2 * HOUR + MINUTE);
 	assert_null(rig.tenant.parts[LATENCY_WAITED]);
