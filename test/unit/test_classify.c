@@ -219,6 +219,7 @@ static void test_the_operator_decides(void **state)
 	assert_int_equal(decided(both, 2, ""), SQL_SAFETY_UNSAFE);
 }
 
+#ifdef HAVE_PG_QUERY
 struct hidden {
 	const char *kind, *name, *function;
 };
@@ -246,7 +247,6 @@ static bool proves(const struct sql_catalog *catalog, const char *text, char why
 	       SQL_CLASS_READ;
 }
 
-#ifdef HAVE_PG_QUERY
 static void test_i4_what_no_text_names(void **state)
 {
 	static const struct hidden hidden[] = {
