@@ -119,6 +119,12 @@ static const struct way {
 #define APP_USERS   "\"app\" \"x\"\n\"app.acme\" \"x\"\n"
 #define SCRAM_USERS "\"scram\" \"" SCRAM_SECRET "\"\n\"barred\" \"" SCRAM_SECRET "\"\n"
 
+#ifdef HAVE_PAM
+#define JUDGED "local all judged pam pamservice=x\n"
+#else
+#define JUDGED ""
+#endif
+
 /* By what it is called in the configuration. */
 static const struct file {
 	const char *name, *text;
@@ -130,14 +136,11 @@ static const struct file {
 	{ "rules",
          "local all trusted trust\nlocal all rejected reject\nlocal all named peer map=m\n"
 	  "local all md md5\nlocal all scram scram-sha-256\nlocal all plain password\n"
-	  "local all token jwt map=m\n"
-#ifdef HAVE_PAM
-	  "local all judged pam pamservice=x\n"
-#endif
+	  "local all token jwt map=m\n" JUDGED
 #ifdef HAVE_LDAP
 	  "local all bound ldap ldapserver=a ldapprefix=x\n"
 #endif
-	  "host all all 10.0.0.0/8 md5\n",							  "local all scram scram-sha-256\nlocal all all reject\n"             },
+	  "host all all 10.0.0.0/8 md5\n",							  JUDGED "local all scram scram-sha-256\nlocal all all reject\n"      },
 	{ "names",  "m /^(.*)$ named\nm role token\n",                                              NULL								},
 	{ "secret", "0123456789abcdef0123456789abcdef",                                             NULL								},
 	{ "key",    "k 000102030405060708090a0b0c0d0e0f\n",                                         NULL								},
@@ -440,19 +443,6 @@ static void hang_up(struct peer *p)
 	*p = (struct peer){ .fd = -1, .client = p->client, .about = p->about };
 }
 
-static void end(void)
-{
-	for (unsigned i = 0; i < NPEERS; i++)
-		hang_up(&scene.peers[i]);
-	LIST_FOREACH_SAFE (at, &scene.host.newcomers)
-		client_close(container_of(at, struct client, link), NULL, "shutdown");
-	relay_fini(&scene.relay);
-	net_turn_end(&scene.net);
-	net_fini(&scene.net);
-	scram_cache_free(scene.host.scram_cache);
-	node_set_unref(scene.nodes);
-}
-
 /* ---- peers ------------------------------------------------------------------------------------
  */
 
@@ -656,6 +646,23 @@ static void hear(void)
 
 /* ---- turns of the loop ------------------------------------------------------------------------
  */
+
+static void end(void)
+{
+	for (unsigned i = 0; i < NPEERS; i++)
+		hang_up(&scene.peers[i]);
+	LIST_FOREACH_SAFE (at, &scene.host.newcomers)
+		client_close(container_of(at, struct client, link), NULL, "shutdown");
+	relay_fini(&scene.relay);
+	net_turn_end(&scene.net);
+	net_fini(&scene.net);
+	/* Whoever was dialed last is nobody's server in the next input. */
+	accept_servers();
+	for (unsigned i = 0; i < NPEERS; i++)
+		hang_up(&scene.peers[i]);
+	scram_cache_free(scene.host.scram_cache);
+	node_set_unref(scene.nodes);
+}
 
 /* A server that is dialed is heard in the second, and what it answers in the third. */
 static void turn(void)

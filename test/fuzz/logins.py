@@ -183,7 +183,8 @@ def client_logins():
         told = bytes([kind])
         yield bytes([LOOKED_UP]) + _hello("late.acme") + _record(TOLD, bytes([1])) + _record(TOLD, bytes([READ_AGAIN])) + _answer(_md5("late"))
         for user in ("judged", "bound"):
-            yield bytes([RULES]) + _hello(user) + _answer(b"guess\0") + _record(TOLD, told) + _QUERY
+            for again in (0, READ_AGAIN):
+                yield bytes([RULES]) + _hello(user) + _answer(b"guess\0") + _record(TOLD, bytes([kind | again])) + _QUERY
             yield bytes([RULES]) + _hello(user) + _answer(b"guess\0") + _record(LATER)
         yield bytes([RULES]) + _hello("judged") + _answer(b"guess\0") + _record(LAST)
         for again in (0, RELOADED, READ_AGAIN):

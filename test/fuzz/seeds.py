@@ -85,6 +85,14 @@ SCRAM = [b"\0n,,n=,r=x", b"\0y,,n=u,r=%", b"\1c=biws,r=x%,p=" + b"A" * 43 + b"="
          b"\1" + scram_end(b"x", b"xours")[0], b"\3" + scram_end(b"ours", b"oursx")[1],
          b"\0" + BOUND + b"n=,r=x", *(b"\6" + header + b"n=,r=x" for header in (BOUND, b"n,,", b"y,,", b"p=tls-unique,,", b"p=,,")),
          b"\7" + scram_end(b"x", b"xours", BOUND + b"binding")[0], b"\7" + scram_end(b"x", b"xours", BOUND + b"another")[0]]
+_PROOF = b"p=" + b"A" * 43 + b"="
+SCRAM += [b"\1" + text for text in (b"c=biws,r=xours,p=AAAA", b"c=biws,r=other," + _PROOF, b"c=biws,r=xours,x=1," + _PROOF, b"c=biws,r=xours," + _PROOF + b",x=1",
+                                    b"c=AAAA,r=xours," + _PROOF, b"c=biws,m=1", b"1=x", b"c=x\x7f", b"x" * 70000)]
+SCRAM += [b"\2" + text for text in (b"r=oursx,s=AAAA,i=0", b"r=oursx,s=AAAA,i=99999999", b"r=oursx,s=AAAA,i=x", b"r=ours,s=AAAA,i=1", b"r=nope!,s=AAAA,i=1",
+                                    b"r=oursx,s=AAAA,i=1,x=1", b"r=oursx,s=AAAA,i=1,1", b"r=ours" + b"x" * 3000 + b",s=AAAA,i=1", b"r=ours\xff,s=AAAA,i=1", b"m=x,r=oursx")]
+SCRAM += [b"\4SCRAM-SHA-256$" + text for text in (b"", b"1", b"1:AAAA", b"0:AAAA$A:A", b"1:AAAA$A", b"1:AAAA$AAAA:AAAA", b"1:AAAA$" + b"A" * 43 + b"=:AAAA",
+                                                  b"1:AAAA$" + b"!" * 44 + b":AAAA")]
+SCRAM += [b"\0" + text for text in (b"n,a=x,n=,r=x", b"n,,m=1,n=,r=x", b"n,,n=,r=x,1=y", b"n,,n=,r=x,y=1", b"n,,n=,r=" + b"x" * 2000, b"n,,n=,r=\xff", b"x", b"n,,n=")]
 ROSTER = [b"\1tenant\0business_id\0" + b"".join(b"t%d\0%d\0" % (i, i) for i in range(1200)),
           b"\1tenant\0business_id\0acme\0x\0y\x0042\0" + b"x" * 1300 + b"\0x\0x\0" + b"x" * 1300 + b"\0\0x\0x\0\0",
           b"\1tenant\0business_id\0a\0x\0a\0x\0a\0y\0b\0x\0", b"\1tenant\0tenant\0", b"\2tenant\0business_id\0burst\0b\0x\x005\0b\0x\x005\0",
