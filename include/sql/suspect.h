@@ -67,8 +67,12 @@
 /* Without one of these no relation is read. */
 #define SQL_SPELLS_TABLES "'\\m(from|join|using|table|insert|update|delete|merge|copy)\\M'"
 
-#define SQL_PLAIN_NAME    "'^[[:alpha:]_][[:alnum:]_$]*$'"
-#define SQL_READ_KINDS    "'r', 'v', 'm', 'f', 'p', 'S'"
+/* In a source, the name of what is called with a comment before its parenthesis. */
+#define SQL_CALL_WITH_COMMENT                                                                      \
+	"'([[:alpha:]_][[:alnum:]_$]*)\"?"                                                         \
+	"(?=(?:\\s*(?:--[^\\n]*\\n|/\\*(?:[^*]|\\*+[^*/])*\\*+/))+\\s*\\()'"
+#define SQL_PLAIN_NAME "'^[[:alpha:]_][[:alnum:]_$]*$'"
+#define SQL_READ_KINDS "'r', 'v', 'm', 'f', 'p', 'S'"
 
 /* Of a WITH RECURSIVE where the search_path is pg_catalog: declared(oid, …), the functions that are
  * looked at; runs(oid, target), what they call; suspect(oid), what may not be IMMUTABLE, whatever
@@ -84,6 +88,8 @@
 	"), word(oid, word, is_called) AS MATERIALIZED ("                                          \
 	" SELECT DISTINCT oid, m[2], m[1] <> '' OR m[3] <> '' FROM declared, regexp_matches("      \
 	"  source, '(\\.?)\\s*\"?([[:alpha:]_][[:alnum:]_$]*)\"?\\s*(\\(?)', 'g') m"               \
+	" UNION SELECT oid, m[1], true FROM declared, "                                            \
+	"regexp_matches(source, " SQL_CALL_WITH_COMMENT ", 'g') m"                                 \
 	"), odd(oid, name) AS MATERIALIZED ("                                                      \
 	" SELECT oid, lower(proname) FROM pg_catalog.pg_proc"                                      \
 	"  WHERE oid >= 16384 AND proname !~ " SQL_PLAIN_NAME " UNION ALL SELECT " SQL_TOLD_OTHERS \

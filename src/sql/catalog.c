@@ -34,6 +34,8 @@
 	"), word(oid, word, is_called) AS MATERIALIZED ("                                          \
 	" SELECT DISTINCT oid, m[2], m[1] <> '' OR m[3] <> '' FROM own, regexp_matches(source,"    \
 	"  '(\\.?)\\s*\"?([[:alpha:]_][[:alnum:]_$]*)\"?\\s*(\\(?)', 'g') m"                       \
+	" UNION SELECT oid, m[1], true FROM own, regexp_matches(source, " SQL_CALL_WITH_COMMENT    \
+	", 'g') m"                                                                                 \
 	"), name(kind, oid, name) AS ("                                                            \
 	" SELECT 'f', oid, proname FROM pg_proc"                                                   \
 	" UNION ALL SELECT 'r', oid, relname FROM pg_class"                                        \

@@ -69,6 +69,8 @@ const char sql_leaving_query[] =
     "), word(oid, word, is_called) AS MATERIALIZED ("
     " SELECT DISTINCT oid, pg_catalog.lower(m[1]), m[2] <> '' FROM own,"
     " pg_catalog.regexp_matches(source, '([[:alpha:]_][[:alnum:]_$]*)(\"?\\s*\\(|)', 'g') m"
+    " UNION SELECT oid, pg_catalog.lower(m[1]), true FROM own,"
+    " pg_catalog.regexp_matches(source, " SQL_CALL_WITH_COMMENT ", 'g') m"
     "), writer(oid) AS MATERIALIZED ("
     " SELECT DISTINCT oid FROM word"
     " WHERE word IN ('insert', 'update', 'delete', 'merge', 'truncate', 'copy')"

@@ -88,6 +88,9 @@ CREATE FUNCTION f_default_writes(n int DEFAULT random_sql.f_writes(1)) RETURNS i
 CREATE FUNCTION f_last() RETURNS int STABLE LANGUAGE sql AS 'SELECT last_value::int FROM random_sql.seq';
 CREATE FUNCTION f_last_new() RETURNS int STABLE LANGUAGE sql RETURN (SELECT last_value::int FROM seq);
 CREATE FUNCTION f_last_call() RETURNS int STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN random_sql.f_last(); END $$;
+CREATE FUNCTION f_comments() RETURNS int STABLE LANGUAGE sql SET search_path = random_sql
+    AS 'SELECT f_writes /* ( */ -- (
+        (1)';
 CREATE FUNCTION f_of_view() RETURNS int STABLE LANGUAGE sql AS 'SELECT max(n) FROM random_sql.v_writes';
 CREATE FUNCTION f_operates(int) RETURNS int STABLE LANGUAGE sql AS 'SELECT $1 OPERATOR(random_sql.+!) 1';
 CREATE FUNCTION f_casts(int) RETURNS int STABLE LANGUAGE sql AS 'SELECT $1::random_sql.checked';

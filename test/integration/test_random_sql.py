@@ -36,6 +36,7 @@ HIDDEN = {
     "a view over a view": "SELECT n FROM v_over",
     "the default of an argument that locks": "SELECT f_default()",
     "the default of an argument that writes": "SELECT f_default_writes()",
+    "a call with a comment in a body": "SELECT f_comments()",
     "a view in a body": "SELECT f_of_view()",
     "an operator in a body": "SELECT f_operates(1)",
     "a domain in a body": "SELECT f_casts(1)",

@@ -77,6 +77,8 @@ CREATE AGGREGATE uc_sum(int) (SFUNC = uc_add, STYPE = int, INITCOND = '0');
 CREATE FUNCTION uc_defaults(int DEFAULT uc_int(1)) RETURNS int LANGUAGE sql AS 'SELECT $1';
 CREATE FUNCTION uc_defaults_to(int DEFAULT length(set_config('work_mem', '1234kB', false))) RETURNS int
     LANGUAGE sql STABLE AS 'SELECT $1';
+CREATE FUNCTION uc_comments() RETURNS int LANGUAGE sql AS 'SELECT uc_int /* ( */ -- (
+    (1)';
 CREATE VIEW uc_hidden AS SELECT uc_int(1) AS v;
 CREATE FUNCTION uc_reads() RETURNS xml LANGUAGE sql AS $$ SELECT table_to_xml('uc_hidden', true, false, '') $$;
 CREATE EXTENSION tablefunc;
@@ -117,6 +119,7 @@ FORMS = {
     "function without a source": "SELECT uc_atomic()",
     "function of a row": "SELECT p.uc_field FROM uc_plain p",
     "aggregate": "SELECT uc_sum(1)",
+    "call with a comment": "SELECT uc_comments()",
     "default of an argument": "SELECT uc_defaults()",
     "default of an argument that sets": "SELECT uc_defaults_to()",
     "relation that is read by its name": "SELECT table_to_xml('uc_hidden', true, false, '')",
