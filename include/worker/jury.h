@@ -2,9 +2,10 @@
  *
  * jury.h - passwords that others judge, who may take their time: on threads of its own.
  *
- * There are as many threads as cases are under way, up to JURY_THREADS.  Whoever waits is bounded
- * in number, and of one address, and the address that has fewest cases there is next.  One that
- * hangs keeps its thread; its client is let go by client_login_timeout.  Any thread.
+ * There are as many threads as cases are under way, up to JURY_THREADS, of one address as many as
+ * it leaves.  Whoever waits is bounded in the same way, and the address that has fewest cases there
+ * is next.  One that hangs keeps its thread; its client is let go by client_login_timeout.  Any
+ * thread.
  */
 #ifndef PGT_WORKER_JURY_H
 #define PGT_WORKER_JURY_H
@@ -14,7 +15,7 @@
 struct jury;
 struct mailbox;
 
-#define JURY_THREADS 8
+#define JURY_THREADS 16
 
 struct jury *jury_new(void);
 /* Nothing is posted any more when it returns: call it when nobody asks, and before the askers'

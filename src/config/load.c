@@ -451,6 +451,20 @@ static void on_fault(void *arg, const char *file, int line, const char *text)
 	problem_add(arg, (struct place){ file, (unsigned)line }, NULL, "%s", text);
 }
 
+/* As PostgreSQL's .pgpass, but who runs it already with a file that others may read is told so, not
+ * stopped. */
+static bool read_userlist(struct loader *l, const char *path, struct buf *text, struct err *e)
+{
+	struct err why = { 0 };
+
+	if (l->read(l->arg, path, true, text, &why))
+		return true;
+	if (!l->read(l->arg, path, false, text, e))
+		return false;
+	problem_note(l->draft.problems, (struct place){ path, 0 }, "auth_file", "%s", why.text);
+	return true;
+}
+
 static void load_userlist(struct loader *l)
 {
 	struct config *c = l->draft.config;
@@ -458,7 +472,7 @@ static void load_userlist(struct loader *l)
 	struct buf text = { 0 };
 	struct err e;
 
-	if (*path && !l->read(l->arg, path, false, &text, &e))
+	if (*path && !read_userlist(l, path, &text, &e))
 		problem_add(l->draft.problems, l->draft.places[SETTING_auth_file], "auth_file",
 			    "%s cannot be read: %s", path, e.text);
 	c->userlist = userlist_parse(buf_peek(&text), path, on_fault, l->draft.problems);

@@ -34,8 +34,9 @@
 struct jury_case {
 	struct mail mail;
 	struct hlink by_id;
-	struct heap_link
-	    turn; /* of jury.waiting; the key: how many of its address were before it */
+	struct heap_link turn; /* of jury.waiting; the key: .before */
+	struct list passed;    /* of jury.passed */
+	unsigned before;       /* so many of its address were there when it came */
 	struct client_host *host;
 	struct mailbox *back;
 	uint64_t id; /* of the client */
@@ -61,8 +62,10 @@ struct jury {
 	pthread_mutex_t lock;
 	pthread_cond_t more;
 	struct heap waiting;
-	struct hmap by_id; /* those under way, too */
+	struct list passed; /* those of them whose address has threads enough */
+	struct hmap by_id;  /* those under way, too */
 	struct crowd crowd;
+	struct crowd at_work; /* of those under way alone */
 	struct tally tallies[AUTH_TYPE_N];
 	bool closed;
 	unsigned refs; /* the owner and the threads */
@@ -103,6 +106,7 @@ static struct jury_case *case_new(const struct client *c, const struct client_cl
 {
 	struct jury_case *jc = xnew(struct jury_case);
 
+	list_init(&jc->passed);
 	jc->host = c->host;
 	jc->back = back;
 	jc->id = c->id;
@@ -163,9 +167,15 @@ static void case_take_out(struct jury *jury, struct jury_case *jc)
 	crowd_leave(&jury->crowd, jc->origin);
 }
 
+static bool is_waiting(const struct jury_case *jc)
+{
+	return jc->turn.is_linked || list_is_linked(&jc->passed);
+}
+
 static void stop_waiting(struct jury *jury, struct jury_case *jc)
 {
 	heap_remove(&jury->waiting, &jc->turn);
+	list_del(&jc->passed);
 	jury->tallies[jc->way].waiting--;
 	jury->nwaiting--;
 }
@@ -195,6 +205,44 @@ static void settle(struct jury *jury, struct jury_case *jc)
 		mailbox_post(jc->back, &jc->mail, deliver);
 }
 
+static void drop(struct jury *jury, struct jury_case *jc)
+{
+	stop_waiting(jury, jc);
+	case_take_out(jury, jc);
+	case_free(jc);
+}
+
+static bool may_begin(const struct jury *jury, const struct jury_case *jc)
+{
+	return crowd_has_room(&jury->at_work, jc->origin, JURY_THREADS);
+}
+
+/* The first in turn whose address leaves threads for others, if there is one.  Who is passed over
+ * waits until one under way has ended. */
+static struct jury_case *next_case(struct jury *jury)
+{
+	while (jury->waiting.root) {
+		struct jury_case *jc = container_of(jury->waiting.root, struct jury_case, turn);
+
+		if (may_begin(jury, jc))
+			return jc;
+		heap_remove(&jury->waiting, &jc->turn);
+		list_push_back(&jury->passed, &jc->passed);
+	}
+	return NULL;
+}
+
+static void end_work(struct jury *jury, const struct jury_case *jc)
+{
+	crowd_leave(&jury->at_work, jc->origin);
+	LIST_FOREACH_SAFE (at, &jury->passed) {
+		struct jury_case *passed = container_of(at, struct jury_case, passed);
+
+		list_del(at);
+		heap_insert(&jury->waiting, &passed->turn, passed->before);
+	}
+}
+
 /* ---- threads ----------------------------------------------------------------------------------
  */
 
@@ -215,19 +263,20 @@ static enum judgement judge(struct jury_case *jc, struct err *why)
 	return verdict;
 }
 
-/* The first in turn.  The lock is held, but not meanwhile. */
-static void judge_one(struct jury *jury, struct jury_case **mine)
+/* The lock is held, but not meanwhile. */
+static void judge_one(struct jury *jury, struct jury_case *jc, struct jury_case **mine)
 {
-	struct jury_case *jc = container_of(jury->waiting.root, struct jury_case, turn);
 	struct err why = { 0 }; /* unless there is a verdict */
 
 	stop_waiting(jury, jc);
+	crowd_enter(&jury->at_work, jc->origin);
 	jc->since = clock_monotonic();
 	*mine = jc;
 	pthread_mutex_unlock(&jury->lock);
 	jc->verdict = judge(jc, &why);
 	pthread_mutex_lock(&jury->lock);
 	*mine = NULL;
+	end_work(jury, jc);
 	count(&jury->tallies[jc->way], jc->verdict, &why);
 	settle(jury, jc);
 }
@@ -241,6 +290,7 @@ static void jury_unref(struct jury *jury)
 	if (!last)
 		return;
 	crowd_fini(&jury->crowd);
+	crowd_fini(&jury->at_work);
 	hmap_fini(&jury->by_id);
 	pthread_cond_destroy(&jury->more);
 	pthread_mutex_destroy(&jury->lock);
@@ -266,8 +316,10 @@ static void *thread_main(void *arg)
 	pthread_sigmask(SIG_SETMASK, &none, NULL);
 	pthread_mutex_lock(&jury->lock);
 	while (!jury->closed) {
-		if (jury->waiting.root) {
-			judge_one(jury, mine);
+		struct jury_case *jc = next_case(jury);
+
+		if (jc) {
+			judge_one(jury, jc, mine);
 			continue;
 		}
 		jury->nidle++;
@@ -305,19 +357,18 @@ static void find_thread(struct jury *jury)
 /* False: nobody will judge it. */
 static bool take_in(struct jury *jury, struct jury_case *jc)
 {
-	unsigned before;
-
 	if (!crowd_has_room(&jury->crowd, jc->origin, CASES_MAX)) {
 		jury->tallies[jc->way].refused++;
 		return false;
 	}
-	before = crowd_count(&jury->crowd, jc->origin);
+	jc->before = crowd_count(&jury->crowd, jc->origin);
 	crowd_enter(&jury->crowd, jc->origin);
 	hmap_insert(&jury->by_id, &jc->by_id, id_hash(jc->id));
-	heap_insert(&jury->waiting, &jc->turn, before);
+	heap_insert(&jury->waiting, &jc->turn, jc->before);
 	jury->tallies[jc->way].waiting++;
 	jury->nwaiting++;
-	find_thread(jury);
+	if (may_begin(jury, jc))
+		find_thread(jury);
 	return true;
 }
 
@@ -346,13 +397,10 @@ void jury_withdraw(struct jury *jury, const struct client *c)
 
 	pthread_mutex_lock(&jury->lock);
 	jc = case_find(jury, c->id);
-	if (jc && jc->turn.is_linked) {
-		stop_waiting(jury, jc);
-		case_take_out(jury, jc);
-		case_free(jc);
-	} else if (jc) {
+	if (jc && is_waiting(jc))
+		drop(jury, jc);
+	else if (jc)
 		jc->is_unwanted = true;
-	}
 	pthread_mutex_unlock(&jury->lock);
 }
 
@@ -366,18 +414,16 @@ struct jury *jury_new(void)
 	pthread_mutex_init(&jury->lock, NULL);
 	pthread_cond_init(&jury->more, NULL);
 	jury->refs = 1;
+	list_init(&jury->passed);
 	return jury;
 }
 
 static void drop_waiting(struct jury *jury)
 {
-	while (jury->waiting.root) {
-		struct jury_case *jc = container_of(jury->waiting.root, struct jury_case, turn);
-
-		stop_waiting(jury, jc);
-		case_take_out(jury, jc);
-		case_free(jc);
-	}
+	LIST_FOREACH_SAFE (at, &jury->passed)
+		drop(jury, container_of(at, struct jury_case, passed));
+	while (jury->waiting.root)
+		drop(jury, container_of(jury->waiting.root, struct jury_case, turn));
 }
 
 /* What is under way ends in a moment, mostly; a thread that stays beyond the end of the process may

@@ -98,6 +98,21 @@ def test_secret_of_auth_file_is_no_password(primary, roles, turnstile):
             client.login("u_trust", APP_DATABASE, stored)
 
 
+def test_an_auth_file_that_others_may_read_is_told(primary, turnstile):
+    """It is read all the same: it was before."""
+    t = turnstile(shop(primary))
+    words = "userlist.txt: auth_file: its group or others may read or change it"
+    assert not t.log_contains(words)
+    (t.dir / "userlist.txt").chmod(0o644)
+    t.admin("RELOAD")
+    t.wait_log(words)
+    log_in(t).close()
+    t.stop()
+    before = t.log_text().count(words)
+    t.start()
+    wait_until(lambda: t.log_text().count(words) == before + 1)
+
+
 def test_user_without_a_password_is_nobody(primary, turnstile):
     for auth_type in ("plain", "md5", "scram-sha-256"):
         t = turnstile(shop(primary, {"auth_type": auth_type}), {"u_trust": ""})
