@@ -28,8 +28,6 @@ struct signal_hook {
 struct loop {
 	struct loop_times times; /* first: loop_now() */
 	struct ev_loop *ev;
-	ev_check check;
-	ev_prepare prepare;
 	ev_async async;
 	loop_fn *end_of_turn;
 	void *end_of_turn_arg;
@@ -48,19 +46,16 @@ static ev_timer *timer_of(struct loop_timer *timer)
 	return (ev_timer *)(void *)&timer->ev;
 }
 
-static void on_check(struct ev_loop *ev PGT_UNUSED, ev_check *w, int revents PGT_UNUSED)
+/* libev's call of what a turn has found to do, in between what else each turn does: watchers that
+ * wake with it would cost more than most turns. */
+static void on_turn(struct ev_loop *ev)
 {
-	struct loop *loop = container_of(w, struct loop, check);
+	struct loop *loop = ev_userdata(ev);
 
 	loop->times.now = clock_monotonic();
 	loop->times.clock = loop->times.now;
 	loop->times.handled = 0;
-}
-
-static void on_prepare(struct ev_loop *ev PGT_UNUSED, ev_prepare *w, int revents PGT_UNUSED)
-{
-	struct loop *loop = container_of(w, struct loop, prepare);
-
+	ev_invoke_pending(ev);
 	if (loop->end_of_turn)
 		loop->end_of_turn(loop->end_of_turn_arg);
 }
@@ -80,11 +75,8 @@ struct loop *loop_new(void)
 	loop->ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
 	PGT_ASSERT(loop->ev != NULL);
 	loop->times.now = clock_monotonic();
-	ev_check_init(&loop->check, on_check);
-	ev_set_priority(&loop->check, EV_MAXPRI);
-	ev_check_start(loop->ev, &loop->check);
-	ev_prepare_init(&loop->prepare, on_prepare);
-	ev_prepare_start(loop->ev, &loop->prepare);
+	ev_set_userdata(loop->ev, loop);
+	ev_set_invoke_pending_cb(loop->ev, on_turn);
 	ev_async_init(&loop->async, on_async);
 	ev_async_start(loop->ev, &loop->async);
 	return loop;
