@@ -470,6 +470,15 @@ static inline bool has_turn(const struct pool *pool, const struct client *c)
 	return pool->turns ? pool_has_turn(pool, payer(c)) : !pool->nwaiting;
 }
 
+/* It can have no more servers, as pools where clients wait have, and no wait changes that. */
+static inline bool is_full(const struct pool *pool)
+{
+	const struct settings *set = pool->set;
+
+	return set->default_pool_size && !set->reserve_pool_size &&
+	       pool_size(pool) >= set->default_pool_size;
+}
+
 enum step attach_acquire(struct client *c, struct pool *pool)
 {
 	usec_t now = relay_now(c);
@@ -495,7 +504,8 @@ enum step attach_acquire(struct client *c, struct pool *pool)
 		supply_go_on_waiting(c);
 	if (s)
 		check(s);
-	supply_serve_waiters(pool, now);
+	if (!is_full(pool))
+		supply_serve_waiters(pool, now);
 	return STEP_AGAIN;
 }
 
