@@ -138,8 +138,8 @@ struct pinner {
 };
 
 /* Of a pair there is one replica that reads can go to.  What was found out about it holds, but for
- * the fence, until something else is known of the nodes or the catalog (.standing), a reload, or a
- * read that a replica refuses as a write.  See relay/gate.c. */
+ * the fence, until something else is known of the nodes or the catalog (.standing), a reload, a
+ * login there that fails, or a read that a replica refuses as a write.  See relay/gate.c. */
 struct usual_replica {
 	struct pool *pool; /* NULL: nothing is known */
 	unsigned standing; /* node_set_standing() when it was looked at */

@@ -365,11 +365,15 @@ static inline bool gate_is_replicas(const struct server *s)
 {
 	return (int)s->pool->node != node_set_primary(s->pool->group->nodes);
 }
-/* The pool for one that was proven to read in that era, if it is the usual replica's: all that is
- * asked then is whether anything has become known since, and the fence.  NULL: gate_choose() and
- * the like say. */
-struct pool *gate_choose_usual(struct client *c, uint64_t proven);
-/* The same for one of which it is known whether it reads only. */
+/* The same of the replica that reads of its group go to, as a rule.  False: it may be, too. */
+static inline bool gate_is_usual_replicas(const struct server *s)
+{
+	const struct group *group = s->pool->group;
+
+	return s->pool == group->usual.pool &&
+	       node_set_standing(group->nodes) == group->usual.standing;
+}
+/* The pool for one of which it is known whether it reads only.  NULL: as of gate_choose(). */
 struct pool *gate_choose_known(struct client *c, bool is_read);
 
 /* ---- lane.c: in which lane a transaction runs --------------------------------------------------
@@ -420,19 +424,6 @@ enum reads {
 	READS_PROVEN, /* all of it reads */
 };
 
-/* gate_choose() of a text of which nothing but its shape counts; proven: what is kept with that,
- * the sql_classifier_era() that knows it as a read. */
-struct pool *gate_choose_among(struct client *c, struct slice text, const struct sql_facts *facts,
-			       uint64_t *proven); /* for what follows only */
-static inline struct pool *gate_choose_shape(struct client *c, struct slice text,
-					     const struct sql_facts *facts, uint64_t *proven)
-{
-	if (gate_has_choice(c))
-		return gate_choose_among(c, text, facts, proven);
-	c->reads = READS_NOT;
-	c->covered_by = 0;
-	return gate_primary(c);
-}
 /* Something has come from the client's server, and has not been passed on. */
 void fence_note(struct server *s);
 static inline void fence_on_answer(struct server *s)
@@ -496,6 +487,46 @@ static inline bool fence_fits(const struct client *c, const struct server *s)
 }
 /* It may not: the primary's pool, where it goes instead. */
 struct pool *fence_go_back(struct client *c);
+
+/* ---- what is chosen as a rule ------------------------------------------------------------------
+ */
+
+/* The pool for one that was proven to read in that era, if it is the usual replica's: all that is
+ * asked then is whether anything has become known since, and the fence.  NULL: gate_choose() and
+ * the like say. */
+static inline struct pool *gate_choose_usual(struct client *c, uint64_t proven)
+{
+	struct group *group = c->group;
+	const struct usual_replica *usual = &group->usual;
+
+	if (!usual->pool || proven != usual->era ||
+	    node_set_standing(group->nodes) != usual->standing || c->was_rescued ||
+	    c->is_serializable || c->admission || fence_of(c) >= usual->covers)
+		return NULL;
+	c->reads = READS_PROVEN;
+	c->is_routed = true;
+	c->covered_by = usual->process;
+	group->counters.replica_count++;
+	tenant_count(c->tenant, TENANT_ON_REPLICA, 1);
+	return usual->pool;
+}
+/* gate_choose() of a text of which nothing but its shape counts; proven: what is kept with that,
+ * the sql_classifier_era() that knows it as a read. */
+struct pool *gate_choose_among(struct client *c, struct slice text, const struct sql_facts *facts,
+			       uint64_t *proven); /* for what follows only */
+static inline struct pool *gate_choose_shape(struct client *c, struct slice text,
+					     const struct sql_facts *facts, uint64_t *proven)
+{
+	struct pool *usual = gate_choose_usual(c, *proven);
+
+	if (usual)
+		return usual;
+	if (gate_has_choice(c))
+		return gate_choose_among(c, text, facts, proven);
+	c->reads = READS_NOT;
+	c->covered_by = 0;
+	return gate_primary(c);
+}
 
 /* ---- admit.c: may a transaction start now ------------------------------------------------------
  */

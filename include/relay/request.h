@@ -115,9 +115,14 @@ static inline enum step request_acquire(struct client *c, uint8_t type, struct p
 /* The same of request_go_ahead() for a message behind the first, ahead of which nothing can go any
  * more. */
 enum step request_require_settled(struct client *c) PGT_MUST_USE;
-/* Its first message is about to go out.  len: of the request up to its end, where that is known and
- * is here; or 0. */
-static inline void request_mark_query(struct client *c, size_t len)
+/* What a request of this one message is to those who keep it. */
+static inline struct slice request_of(const struct frame *f)
+{
+	return slice_of(f->start, frame_is_whole(f) ? f->len : 0);
+}
+/* Its first message is about to go out.  request: all of it, where its end is known and is here;
+ * or empty. */
+static inline void request_mark_query(struct client *c, struct slice request)
 {
 	struct server *s = c->server;
 	usec_t now = relay_now(c);
@@ -126,7 +131,7 @@ static inline void request_mark_query(struct client *c, size_t len)
 	if (s->check == CHECK_HOLDS)
 		context_check_again(s);
 	if (c->is_routed || c->repeats)
-		rescue_keep(c, len);
+		rescue_keep(c, request);
 	fence_on_request(c);
 	if (s->replies.n > s->carrying)
 		return;

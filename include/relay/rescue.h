@@ -19,8 +19,26 @@
 struct frame;
 
 /* The request at hand is about to go to the client's server, which is a replica's: keeps it, if it
- * could be asked again.  len: up to its end, where that is known; 0: it is looked for. */
-void rescue_keep(struct client *c, size_t len);
+ * could be asked again.  request: all of it, where its end is known; empty: that is looked for. */
+void rescue_keep_any(struct client *c, struct slice request); /* for what follows only */
+static inline void rescue_keep(struct client *c, struct slice request)
+{
+	struct server *s = c->server;
+	bool is_usual = request.n && request.n <= s->asked.cap &&
+			request.n <= c->group->set.rescue_max_size && s->tx == 'I' && !c->repeats &&
+			!c->pins && !c->was_rescued && !c->rare->listening &&
+			gate_is_usual_replicas(s);
+
+	if (!is_usual) {
+		rescue_keep_any(c, request);
+		return;
+	}
+	c->is_routed = s->asks_primary = false;
+	memcpy(s->asked.data, request.p, request.n);
+	s->asked.start = 0;
+	s->asked.end = request.n;
+	s->may_rescue = true;
+}
 /* Whether the request that the input begins with is short enough to be kept.  What is not has no
  * business on a replica, whose errors would be its client's; unless nothing is to be kept at all.
  */

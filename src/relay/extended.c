@@ -152,7 +152,7 @@ static PGT_NOINLINE enum step begin_or_join(struct client *c, const struct frame
 
 	if (step != STEP_DONE)
 		return step;
-	request_mark_query(c, len);
+	request_mark_query(c, slice_of(f->start, len));
 	if (!c->in_batch)
 		c->batch_goes_on = c->bound_end = c->batch_ends = c->batch_has_bound = false;
 	c->in_batch = true;
@@ -633,7 +633,7 @@ static enum step run_plain(struct client *c, const struct frame *f, struct slice
 		return request_not_yet(c, step);
 	if (!describes && statement_is_unseen(c, name))
 		return bind_rewriting(c, f, portal, name, st, true);
-	request_mark_query(c, len);
+	request_mark_query(c, slice_of(f->start, len));
 	fence_look_bound(c, st);
 	c->group->counters.bind_count++;
 	there = statement_require_named(c, st);

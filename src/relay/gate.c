@@ -772,10 +772,12 @@ static struct pool *find_replica(struct client *c, struct node_wish *wish)
 	fence_wish(c, wish);
 	replica = node_set_replica(c->group->nodes, wish);
 	pool = replica < 0 || is_for_primary_alone(c) ? NULL : lane_pool(c, (unsigned)replica);
-	if (pool && (!c->group->usual.pool || c->group->usual.standing != standing))
-		note_usual(c, pool, standing, wish);
 	/* One that has just failed to connect is not asked again at once. */
-	return pool && relay_now(c) >= pool->retry_at ? pool : NULL;
+	if (!pool || relay_now(c) < pool->retry_at)
+		return NULL;
+	if (!c->group->usual.pool || c->group->usual.standing != standing)
+		note_usual(c, pool, standing, wish);
+	return pool;
 }
 
 static struct pool *on_replica(struct client *c, struct pool *pool, const struct node_wish *wish)
@@ -956,32 +958,12 @@ struct pool *gate_choose(struct client *c, struct slice text, const struct sql_f
 	return counted(c, why);
 }
 
-struct pool *gate_choose_usual(struct client *c, uint64_t proven)
-{
-	const struct usual_replica *usual = &c->group->usual;
-
-	if (!usual->pool || proven != usual->era ||
-	    node_set_standing(c->group->nodes) != usual->standing || c->was_rescued ||
-	    c->is_serializable || c->admission || fence_of(c) >= usual->covers ||
-	    relay_now(c) < usual->pool->retry_at)
-		return NULL;
-	c->reads = READS_PROVEN;
-	c->is_routed = true;
-	c->covered_by = usual->process;
-	c->group->counters.replica_count++;
-	tenant_count(c->tenant, TENANT_ON_REPLICA, 1);
-	return usual->pool;
-}
-
 struct pool *gate_choose_among(struct client *c, struct slice text, const struct sql_facts *facts,
 			       uint64_t *proven)
 {
-	struct pool *pool = gate_choose_usual(c, *proven);
-	uint64_t era;
+	uint64_t era = era_of(c);
+	struct pool *pool;
 
-	if (pool)
-		return pool;
-	era = era_of(c);
 	if (era && *proven == era) {
 		fence_is_proven(c);
 		return counted(c, ROUTED_READ);

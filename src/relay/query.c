@@ -44,7 +44,7 @@ static inline void expect_ready(struct client *c, struct reply r)
 static enum step send_query(struct client *c, const struct frame *f, struct buf *rewritten,
 			    enum reply_note note, void *subject)
 {
-	request_mark_query(c, frame_is_whole(f) ? f->len : 0);
+	request_mark_query(c, request_of(f));
 	insight_on_sent(c, frame_body(f));
 	expect_ready(c, (struct reply){ .kind = REPLY_QUERY,
 					.way = REPLY_PASS,
@@ -132,7 +132,7 @@ static inline bool has_choice(const struct client *c)
 /* As it came. */
 static PGT_INLINE enum step send_as_it_is(struct client *c, const struct frame *f)
 {
-	request_mark_query(c, frame_is_whole(f) ? f->len : 0);
+	request_mark_query(c, request_of(f));
 	insight_on_sent(c, frame_body(f));
 	expect_ready(c, (struct reply){ .kind = REPLY_QUERY, .way = REPLY_PASS, .query = c->asks });
 	return request_pass(c, f);
@@ -416,7 +416,7 @@ enum step query_on_function_call(struct client *c, const struct frame *f)
 	if (!is_at_start(c))
 		admit_charge(c, 1);
 	c->only_reads = false;
-	request_mark_query(c, frame_is_whole(f) ? f->len : 0);
+	request_mark_query(c, request_of(f));
 	expect_ready(c, (struct reply){ .kind = REPLY_FUNCTION, .way = REPLY_PASS });
 	return request_pass(c, f);
 }

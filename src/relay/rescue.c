@@ -213,9 +213,9 @@ static bool is_rescuable(const struct client *c)
 }
 
 /* Whoever sends several of them at once is not to wait for each. */
-static size_t len_to_keep(const struct client *c, struct slice in, size_t len)
+static size_t len_to_keep(const struct client *c, struct slice in, struct slice request)
 {
-	size_t n = !is_rescuable(c) ? 0 : len ? len : request_len(in);
+	size_t n = !is_rescuable(c) ? 0 : request.n ? request.n : request_len(in);
 
 	return c->server->asks_primary && n < in.n ? 0 : n;
 }
@@ -237,14 +237,14 @@ bool rescue_lacks_end(const struct client *c)
 	return may_keep && in.n < max && in.n < WAITING_INPUT_MAX && is_open(in);
 }
 
-void rescue_keep(struct client *c, size_t len)
+void rescue_keep_any(struct client *c, struct slice request)
 {
 	struct server *s = c->server;
 	struct slice in = conn_input(&c->conn);
 	size_t n;
 
 	s->asks_primary = !gate_is_replicas(s);
-	n = len_to_keep(c, in, len);
+	n = len_to_keep(c, in, request);
 	c->is_routed = false;
 	if (!n || n > c->group->set.rescue_max_size) {
 		rescue_forget(s);

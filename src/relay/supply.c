@@ -297,6 +297,7 @@ static void on_login_failed(struct server *s, const char *why)
 		return;
 	}
 	pool->retry_at = now + pool->group->set.server_login_retry;
+	pool->group->usual.pool = NULL;
 	if (!refused)
 		err_set(&pool->error, "08001", "server login failed: %s", why);
 	server_drop(s);
