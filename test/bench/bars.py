@@ -87,9 +87,10 @@ def idle(target):
     return figure
 
 
-def insight(scenario):
+def of_ways(kind, scenario):
+    """What it costs that something is on."""
     def figure(results):
-        ways = results["insight"].get(scenario, {})
+        ways = results[kind].get(scenario, {})
         return Figure(ways["on"] - ways["off"]) if ways.get("on") and ways.get("off") else None
     return figure
 
@@ -149,8 +150,10 @@ BARS = (
         at_least=True),
     Bar("stub, one pool: two workers / one", 1.6, speedup("stub_one", "one_1", "one_2"),
         at_least=True),
-    *(Bar(f"{scenario}: user instructions of insight", 400, insight(scenario))
+    *(Bar(f"{scenario}: user instructions of insight", 400, of_ways("insight", scenario))
       for scenario in ("simple", "prepared")),
+    *(Bar(f"{scenario}: user instructions of routing", limit, of_ways("routing", scenario))
+      for scenario, limit in (("simple", 800), ("prepared", 60))),
 )
 
 

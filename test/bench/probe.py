@@ -191,24 +191,40 @@ def _strace_count(out, pid, run):
 # ---- instructions ----------------------------------------------------------------------------------
 
 
-def instructions(bench, target, scenario, clients, per_client, settings=""):
+def instructions(bench, target, scenario, clients, per_client, settings="", within=(), but=()):
     """User instructions per transaction, counted by callgrind: a run of twice as many transactions
-    less a run, so that start, logins and end cancel out.  settings: lines for pgturnstile."""
+    less a run, so that start, logins and end cancel out.  settings: lines for pgturnstile.  within:
+    only these functions are counted, with all that they call but these; none may call another."""
     row = SCENARIOS[scenario]
     clients = row.clients or clients
     per_client = row.per_client or per_client
-    once, twice = (_callgrind_total(bench, target, scenario, clients, n * per_client, settings)
-                   for n in (1, 2))
+    once, twice = (_callgrind_total(bench, target, scenario, clients, n * per_client, settings, within,
+                                     but) for n in (1, 2))
     return (twice - once) / (clients * per_client)
 
 
-def _callgrind_total(bench, target, scenario, clients, per_client, settings):
-    log = bench.directory / f"{target}.callgrind"
-    wrapper = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
-               f"--log-file={log}"]
+def routing(bench, scenario, transactions, settings):
+    """The same of what handles the two sides of one client.  What else the process does is more than what
+    is looked for, and so is a shape's proof, which is made anew when the catalog has been read."""
+    return instructions(bench, "routed", scenario, 1, transactions, settings,
+                        within=("request_process", "answer_on_readable"), but=("sql_classify_parse",))
+
+
+def _callgrind_total(bench, target, scenario, clients, per_client, settings, within, but):
+    log, out = (bench.directory / f"{target}.callgrind.{name}" for name in ("log", "out"))
+    wrapper = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", f"--log-file={log}"]
     with bench.target(target, SCENARIOS[scenario].access, wrapper, settings) as (_, port):
         load(bench, port, scenario, clients, per_client=per_client)
+    if within:
+        return sum(_inclusive(out, name) for name in within) - sum(_inclusive(out, name) for name in but)
     total = re.search(r"Collected : (\d+)", log.read_text())
     if not total:
         raise ProbeError("callgrind tells no total")
     return int(total.group(1))
+
+
+def _inclusive(out, function):
+    table = subprocess.run(["callgrind_annotate", "--inclusive=yes", "--threshold=100", "--show-percs=no",
+                            "--auto=no", out], capture_output=True, text=True, check=False).stdout
+    row = re.search(rf"^ *([\d,]+) +\S*:{function} \[", table, re.MULTILINE)
+    return int(row.group(1).replace(",", "")) if row else 0

@@ -75,10 +75,12 @@ def markdown(results):
         rows = [[target, *(f"{value:,}" for value in entry.values())]
                 for target, entry in idle.items()]
         lines += ["## Idle clients", "", *_table(["", *next(iter(idle.values()))], rows), ""]
-    if results["insight"]:
+    for kind in ("insight", "routing"):
         rows = [[name, *(f"{ways[way]:,.0f}" if ways.get(way) else "-" for way in ("on", "off"))]
-                for name, ways in results["insight"].items()]
-        lines += ["## Insight, instructions per transaction", "", *_table(["", "on", "off"], rows), ""]
+                for name, ways in results[kind].items()]
+        if rows:
+            lines += [f"## {kind.capitalize()}, instructions per transaction", "",
+                      *_table(["", "on", "off"], rows), ""]
     lines += [f"- no figure: {error}" for error in results["errors"]]
     return "\n".join(lines) + "\n"
 

@@ -28,12 +28,15 @@ import wire
 from scenarios import SCENARIOS
 from targets import DATABASE, USER
 
-PASSES = ("timed", "syscalls", "instructions", "insight", "idle")
+PASSES = ("timed", "syscalls", "instructions", "insight", "routing", "idle")
 # What pgturnstile counts, and watches, for each query, while reads are routed to a replica.
 INSIGHT = {"on": "", "off": "latency_histograms = 0\nquery_insight = 0\n"}
+# The same two nodes, of which the one has all or the other the reads.
+ROUTING = {"on": "", "off": "route = primary\n"}
 # The scenarios that a pass is for with --bars, which have to be done within a quarter of an hour.
 FOR_BARS = {"timed": [name for name in SCENARIOS if name not in ("tpcb", "connect")],
-            "syscalls": ["simple"], "instructions": ["simple"], "insight": []}
+            "syscalls": ["simple"], "instructions": ["simple"], "insight": [],
+            "routing": ["prepared"]}
 QUICK = {"rounds": 1, "scale": 2, "transactions": 5, "idle_clients": 50}
 
 
@@ -171,6 +174,15 @@ class Run:
                           "routed", scenario, self.options.clients, self.options.transactions,
                           settings)
 
+    def routing(self):
+        for scenario in self.scenarios_of("routing"):
+            if scenario not in ("simple", "prepared"):
+                continue
+            ways = self.results["routing"].setdefault(scenario, {})
+            for way, settings in ROUTING.items():
+                self.once(ways, way, f"{scenario}, routing {way}", probe.routing, self.bench,
+                          scenario, 20 if self.options.quick else 3000, settings)
+
     def idle(self):
         for name in filter(self.bench.has, ("floor", "pgbouncer", "pgturnstile")):
             self.once(self.results["idle"], name, f"memory of idle clients, {name}",
@@ -243,8 +255,9 @@ def parse_options(argv):
 
 def earlier_results(options):
     if options.resume and options.json.exists():
-        return json.loads(options.json.read_text()) | {"errors": []}
-    return {"meta": describe(options), "scenarios": {}, "insight": {}, "idle": {}, "errors": []}
+        return {"routing": {}} | json.loads(options.json.read_text()) | {"errors": []}
+    return {"meta": describe(options), "scenarios": {}, "insight": {}, "routing": {}, "idle": {},
+            "errors": []}
 
 
 def measure(options):
@@ -258,6 +271,8 @@ def measure(options):
             run.instructions()
         if "insight" in options.passes and options.pgturnstile:
             run.insight()
+        if "routing" in options.passes and options.pgturnstile:
+            run.routing()
         if "idle" in options.passes:
             run.idle()
         run.save()
