@@ -170,6 +170,7 @@ def held(thread, like):
 def test_i3_who_comes_back_while_the_last_ones_are_counted_stays(turnstile, primary):
     """The worker that it comes to had nobody when it was asked, and another one has not answered yet."""
     pooler = turnstile(shop(primary, {"workers": 2}))
+    pooler.wait_log("is ready")  # it listens before it has its threads
     control, *_, last = map(int, os.listdir(f"/proc/{pooler.pid()}/task"))  # as they were made
     with log_in(pooler) as client, Successor(pooler) as successor:
         successor.hello()
