@@ -142,8 +142,8 @@ class Troubles:
         return self.vacuum, self.lock, self.lag, self.restart, self.crash
 
     def routes(self, reason):
-        return next(int(row["count"]) for row in self.pooler.admin("SHOW ROUTES")
-                    if row["database"] == DATABASE and row["reason"] == reason)
+        return next((int(row["count"]) for row in self.pooler.admin("SHOW ROUTES")
+                     if row["database"] == DATABASE and row["reason"] == reason), 0)
 
     def wait_read(self):
         """Reads reach the replica again, from everybody."""
