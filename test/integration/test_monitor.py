@@ -123,7 +123,7 @@ def test_reads_are_on_the_replica_without_an_interval_between(pair, turnstile, o
     t = turnstile(watched(*(pair[i] for i in order), settings={"monitor_interval": "60s"}))
     with log_in(t) as client:
         wait_until(lambda: client.rows("SELECT current_setting('test.port')") == [(str(pair[1].port),)], 15,
-                   lambda: f"{t.admin('SHOW ROUTE DATABASE shop SELECT current_setting('test.port')')}")
+                   lambda: str(t.admin("SHOW ROUTE DATABASE shop SELECT current_setting('test.port')")))
 
 
 def test_lag(pair, turnstile):
