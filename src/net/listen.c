@@ -349,7 +349,7 @@ static void take_all(int listening_fd, accept_fn *fn, void *arg)
 
 bool listener_is_unix(const struct listener *l)
 {
-	return *l->name == '/' || *l->name == '@';
+	return strchr(l->name, '/') != NULL;
 }
 
 void listeners_close_tcp(struct listeners *l, accept_fn *fn, void *arg)

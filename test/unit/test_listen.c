@@ -230,6 +230,53 @@ static void test_tcp_and_its_options(void **state)
 	close_all(&client);
 }
 
+static void test_only_ports_are_closed_and_who_waits_there_is_taken(void **state)
+{
+	struct listen_options o = unix_options();
+	struct end client;
+
+	o.addrs = "127.0.0.1";
+	o.port = 0;
+	open_all(&o);
+	assert_int_equal(listeners.n, 2);
+	assert_false(listener_is_unix(&listeners.at[0]));
+	assert_true(listener_is_unix(&listeners.at[1]));
+	connect_to(&client, listeners.at[0].fd);
+	UNTIL(&rig, client.nready);
+	listeners_close_tcp(&listeners, on_accepted, NULL);
+	assert_int_equal(naccepted, 1);
+	assert_int_equal(peers[0].family, AF_INET);
+	assert_int_equal(listeners.at[0].fd, -1);
+	assert_true(listeners.at[1].fd >= 0);
+	end_close(&client, &rig);
+	UNTIL(&rig, accepted[0].nfreed);
+}
+
+static int given_fd(void *arg, const char *name, bool *is_supervised)
+{
+	*is_supervised = true;
+	return strcmp(name, listeners.at[0].name) ? -1 : dup(*(int *)arg);
+}
+
+static void test_a_supervisor_s_socket_keeps_its_file_and_its_rights(void **state)
+{
+	struct listen_options o = unix_options();
+	struct listeners again;
+	struct stat st;
+	struct err e;
+
+	open_all(&o);
+	o.unix_mode = 0777;
+	o.given = given_fd;
+	o.given_arg = &listeners.at[0].fd;
+	assert_true(listeners_open(&again, &o, &e));
+	assert_int_equal(stat(listeners.at[0].name, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700);
+	listeners_lend(&again, false);
+	listeners_close(&again);
+	assert_int_equal(access(listeners.at[0].name, F_OK), 0);
+}
+
 static void test_port_in_use(void **state)
 {
 	struct listen_options o = unix_options();
@@ -290,6 +337,8 @@ int main(void)
 		TEST(test_socket_in_use_is_left_alone_and_a_stale_one_replaced),
 		TEST(test_errors_name_the_address),
 		TEST(test_tcp_and_its_options),
+		TEST(test_only_ports_are_closed_and_who_waits_there_is_taken),
+		TEST(test_a_supervisor_s_socket_keeps_its_file_and_its_rights),
 		TEST(test_port_in_use),
 		TEST(test_out_of_descriptors),
 		TEST(test_many_clients_at_once),
