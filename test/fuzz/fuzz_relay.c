@@ -67,14 +67,16 @@ enum told {
 	"[users]\napp = tenant_switch=yes"
 #define PREPARING                                                                                  \
 	"pool_mode = transaction\nauto_prepare = on\nauto_prepare_after = 2\nearly_commit = on\n"  \
-	"query_insight = on"
+	"query_insight = on\nlog_statements = all\nlog_sample = 50"
 #define RULES  "auth_hba_file = rules\nauth_ident_file = names\n"
 #define TOKENS "jwt_secret_file = secret\njwt_audience = db\n"
 #define BARRED "[users]\nbarred = allow_from=192.168.0.0/16"
 #define BY_TOKEN                                                                                   \
 	TOKENS "tenant_by = token\n[tiers]\nbasic = weight=1\n[tenants]\n"                         \
 	       "acme = tier=basic business_id=42"
-#define PROMOTING "pool_mode = transaction\npromote = first_write\nread_your_writes = session"
+#define PROMOTING                                                                                  \
+	"pool_mode = transaction\npromote = first_write\nread_your_writes = session\n"             \
+	"log_statements = mod"
 #define THROTTLED                                                                                  \
 	"login_failures_max = 1\nlogin_trusted_from = 10.0.0.2/32\nlog_connections = 0\n"          \
 	"log_pooler_errors = 0\n" BARRED
@@ -97,7 +99,7 @@ static const struct way {
 } ways[] = {
 	{"trust",          "pool_mode = transaction",                               "",                           false},
 	{ "trust",         "pool_mode = session\nserver_reset_query = DISCARD ALL", "",                           false},
-	{ "trust",         "pool_mode = statement",                                 "",                           false},
+	{ "trust",         "pool_mode = statement\nlog_statements = ddl",           "",                           false},
 	{ "trust",         SHARED,						  "",                           false},
 	{ "trust",         PREPARING,					       "",                           false},
 	{ "md5",           THROTTLED,					       "user=plain",                 false},

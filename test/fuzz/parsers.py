@@ -42,7 +42,8 @@ PARSERS = {
     "fuzz_lex": Parser(["sql/lex.c", "sql/lex_value.c"], ["lex", "scan"]),
     "fuzz_offer": Parser(["worker/offer.c"], []),
     # And sessions as a whole, of which much comes with time and nodes that it has not.
-    "fuzz_relay": Parser(["client/login.c", "client/proof.c", "server/login.c"], [], ["sql/words.def"], 
+    "fuzz_relay": Parser(["client/login.c", "client/proof.c", "relay/channels.c", "relay/prepared_view.c",
+                          "server/login.c"], [], ["sql/words.def"], 
                          without=("TLS", r"tls|bind|offered|possible|PLUS|secured")),
     "fuzz_roster": Parser(["config/roster.c"], []),
     "fuzz_scan": Parser(["sql/scan.c", "sql/head.c", "sql/tokens.c", "sql/settings.c", "sql/set_config.c",

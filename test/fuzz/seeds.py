@@ -200,6 +200,22 @@ def conversations():
     yield (0, raw.message("F", b"\0\0\1\0\0\0\0\0\0") + raw.flush() + raw.sync()), (2, raw.message("V", b"\xff" * 4) + idle)
 
 
+# Texts that ask for what a session has: the pooler's own answer stands in for a part of them.
+_CHANNELS = "pg_listening_channels()"
+ASKING = [f"SELECT {_CHANNELS}", f"SELECT pg_catalog.{_CHANNELS}, x.{_CHANNELS}, {_CHANNELS}::text AS c", f"SELECT DISTINCT {_CHANNELS} FROM a",
+          f"SELECT * FROM {_CHANNELS}", f"SELECT * FROM {_CHANNELS} AS c, {_CHANNELS} WITH ORDINALITY, LATERAL {_CHANNELS} d",
+          f"SELECT a IS DISTINCT FROM b FROM a JOIN {_CHANNELS} ON a = b, {_CHANNELS} x JOIN y USING (z)", f"SELECT count({_CHANNELS}), (SELECT {_CHANNELS})",
+          f"SELECT 1 WHERE x IN (SELECT {_CHANNELS}) ORDER BY {_CHANNELS}; SELECT ALL {_CHANNELS}", 'SELECT "pg_listening_channels"(), pg_listening_channels',
+          "SELECT pg_listening_channels(1), pg_listening_channels('x'", f"SELECT {_CHANNELS}::", f"SELECT {_CHANNELS}::pg_catalog.text, (((({_CHANNELS}))))",
+          f"INSERT INTO t SELECT {_CHANNELS} UNION VALUES ({_CHANNELS})", "SELECT " + "(" * 40 + _CHANNELS + ")" * 45, f"SELECT {_CHANNELS} || 'x', {_CHANNELS} c)",
+           f"DELETE FROM t WHERE x = {_CHANNELS}", f"CREATE INDEX i ON t USING b; SELECT {_CHANNELS};", f'SELECT "x", {_CHANNELS}::\'x\'', "SELECT pg_listening_channels",
+           "SELECT pg_listening_channels FROM x", f"SELECT 1 FROM {_CHANNELS} WITH"]
+_VIEW = "pg_prepared_statements"
+ASKING += [f"SELECT * FROM {_VIEW}", f"TABLE {_VIEW}", f"TABLE pg_catalog.{_VIEW}", f"SELECT * FROM pg_catalog.{_VIEW} p, {_VIEW} WHERE x", f'SELECT * FROM "{_VIEW}" "q"',
+           f"SELECT {_VIEW}.name FROM a, b JOIN {_VIEW} ON x, x.{_VIEW} GROUP BY y, {_VIEW}", f'SELECT 1 FROM "pg_catalog".{_VIEW} UNION SELECT 2 FROM {_VIEW}.x',
+           f"SELECT 1 FROM pg_catalog.x, {_VIEW} JOIN {_VIEW} USING (a)", f"SELECT '{_VIEW}'", f"{_VIEW}", f"SELECT 1 FROM pg_catalog"]
+
+
 def plays():
     """Each under each configuration; some with a peer that hangs up, or is late, in between."""
     for number, conversation in enumerate(conversations()):
@@ -219,6 +235,15 @@ def plays():
         for end in (answer, *(b"".join(_records(2, message)) for message in server_messages()[:4]), b"\x12\xfe"):
             for hint in ("", "/* route:replica */ "):
                 yield b"\x0c" + b"".join(_records(0, raw.query(hint + text))) + end + b"".join(_records(0, raw.query("SELECT 2"))) + end + answer
+    listens = b"".join(b"".join(_records(0, raw.query(f"LISTEN {channel}"))) + b"".join(
+        _records(2, raw.command_complete("LISTEN") + raw.ready())) for channel in ("a", '"b\'\\"', '"\u00e4"'))
+    prepares = b"".join(_records(0, raw.parse("s", "SELECT 2") + raw.sync())) + b"".join(_records(2, raw.parse_complete() + raw.ready()))
+    for before in (listens, prepares):
+        for text in ASKING:
+            yield b"\0" + before + b"".join(_records(0, raw.query(text))) + answer
+            yield b"\0" + before + b"".join(_records(0, raw.parse("", text) + raw.bind() + raw.execute() + raw.sync())) + answer
+            yield b"\0" + b"".join(_records(0, raw.parse("t", text) + raw.sync())) + b"".join(_records(2, raw.parse_complete() + raw.ready())) \
+                + before + b"".join(_records(0, raw.bind("", "t") + raw.execute() + raw.sync())) + answer
     for packet in (*PACKETS, raw.password("x")):
         yield b"\0\x40" + packet + b"\xfe\0" + raw.query("SELECT 2")
     yield from client_logins()
