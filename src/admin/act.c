@@ -253,7 +253,7 @@ static void pause_all(struct console *console)
 		if (strcmp(config->databases[i]->name, "*"))
 			hold(console, config->databases[i]->name)->paused = true;
 	shared_visit(SHARED_DATABASE, collect_name, &names);
-	name = buf_head(&names);
+	name = buf_peek(&names).p;
 	for (size_t left = buf_len(&names), n; left; left -= n, name += n) {
 		n = strlen(name) + 1;
 		hold(console, name)->paused = true;

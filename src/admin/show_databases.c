@@ -109,7 +109,7 @@ static void add_automatic(struct control *c, struct table *t)
 	if (!fallback)
 		return;
 	shared_visit(SHARED_DATABASE, collect_name, &names);
-	name = buf_head(&names);
+	name = buf_peek(&names).p;
 	for (size_t left = buf_len(&names), n; left; left -= n, name += n) {
 		n = strlen(name) + 1;
 		if (!config_database(c->config, slice_of(name, n - 1)))
@@ -230,7 +230,7 @@ static void users_local(struct control *c, struct table *t)
 	for (size_t i = 0; i < c->config->nusers; i++)
 		user_row(c, c->config->users[i]->name, c->config->users[i], t);
 	shared_visit(SHARED_USER, collect_name, &names);
-	name = buf_head(&names);
+	name = buf_peek(&names).p;
 	for (size_t left = buf_len(&names), n; left; left -= n, name += n) {
 		n = strlen(name) + 1;
 		if (!config_user(c->config, slice_of(name, n - 1)))

@@ -269,7 +269,7 @@ static void add_unknown(struct control *c, const struct table *gathered, const s
 	const char *name;
 
 	shared_visit(SHARED_TENANT, collect_name, &names);
-	name = buf_head(&names);
+	name = buf_peek(&names).p;
 	for (size_t left = buf_len(&names), n; left; left -= n, name += n) {
 		n = strlen(name) + 1;
 		if (config_tenant_by_name(c->config, slice_of(name, n - 1)))

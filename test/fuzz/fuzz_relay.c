@@ -318,8 +318,10 @@ static void arrive(struct peer *p, struct slice said)
 	int ends[2];
 
 	buf_put_slice(&bytes, said);
-	if (!passport_take(&passport, &bytes, &e))
+	if (!passport_take(&passport, &bytes, &e)) {
+		passport_fini(&passport);
 		return;
+	}
 	connect_client(p, ends);
 	client_arrive(&scene.host, ends[0], &passport);
 }
