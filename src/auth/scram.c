@@ -21,9 +21,9 @@
 #include <stdio.h>
 
 /* RFC 5802, 7: gs2-header.  No binding; none was offered; the only one there is. */
+#define BINDING_TYPE     "tls-server-end-point"
 #define HEADER_UNBOUND   "n,,"
 #define HEADER_UNOFFERED "y,,"
-#define BINDING_TYPE     "tls-server-end-point"
 #define HEADER_BOUND     "p=" BINDING_TYPE ",,"
 
 #define NONCE_RAW_LEN    18
@@ -333,15 +333,25 @@ static void draw_nonce(char nonce[SCRAM_NONCE_CAP])
 	buf_fini(&text);
 }
 
-/* c=: the header that the exchange has begun with, and what it is bound to. */
+/* c=: the header that the exchange has begun with, and what it is bound to.  In base64 the one
+ * stands by itself before the other, as each header is a multiple of three bytes long. */
+static struct slice header_in_base64(const char *header)
+{
+	_Static_assert((sizeof(HEADER_BOUND) - 1) % 3 == 0, "base64 takes three at a time");
+	switch (*header) {
+	case 'n':
+		return SLICE("biws");
+	case 'y':
+		return SLICE("eSws");
+	default:
+		return SLICE("cD10bHMtc2VydmVyLWVuZC1wb2ludCws");
+	}
+}
+
 static void put_binding(struct buf *out, const char *header, const uint8_t *binding, size_t n)
 {
-	struct buf both = { 0 };
-
-	buf_put_slice(&both, slice_str(header));
-	buf_put(&both, binding, n);
-	base64_put(out, (const uint8_t *)buf_head(&both), buf_len(&both));
-	buf_fini(&both);
+	buf_put_slice(out, header_in_base64(header));
+	base64_put(out, binding, n);
 }
 
 static size_t copy_binding(uint8_t to[SCRAM_MAX_BINDING], struct slice binding)
@@ -471,7 +481,9 @@ static bool is_own_binding(const struct scram_server *s, struct slice text)
 	struct buf own = { 0 };
 	bool same;
 
-	put_binding(&own, s->header, s->binding, s->is_bound ? s->binding_len : 0);
+	if (!s->is_bound)
+		return slice_is_equal(text, header_in_base64(s->header));
+	put_binding(&own, s->header, s->binding, s->binding_len);
 	same = slice_is_equal(text, buf_peek(&own));
 	buf_fini(&own);
 	return same;
