@@ -21,7 +21,7 @@
 
 static char *take_text(struct buf *b)
 {
-	char *text = xmemdup0(buf_head(b), buf_len(b));
+	char *text = xmemdup0(buf_peek(b).p, buf_len(b));
 
 	buf_fini(b);
 	return text;

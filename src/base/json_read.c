@@ -271,7 +271,7 @@ bool json_is_distinct(const struct json *object)
 	struct buf hashes = { 0 };
 	bool ok = object->kind == JSON_OBJECT && put_name_hashes(object, &hashes);
 	size_t n = buf_len(&hashes) / sizeof(uint64_t);
-	const uint64_t *at = (const uint64_t *)(const void *)buf_head(&hashes);
+	const uint64_t *at = (const uint64_t *)(const void *)buf_peek(&hashes).p;
 
 	if (ok && n > 1) {
 		qsort(buf_head(&hashes), n, sizeof(*at), compare_hashes);
