@@ -559,7 +559,7 @@ def test_i6_out_of_descriptors(primary):
     """Who cannot be taken in waits; those who are in go on; afterwards all is as before."""
     with wrapped(shop(primary, {"max_client_conn": 500}),
                  before=["prlimit", "--nofile=80:80", "--"]) as t, log_in(t) as client:
-        assert t.log_contains("the limit of open files is 80, but the configuration may need")
+        t.wait_log("the limit of open files is 80, but the configuration may need")
         with contextlib.ExitStack() as crowd:
             for _ in range(100):
                 crowd.enter_context(raw.RawClient(t.port))
@@ -573,8 +573,9 @@ def test_i6_out_of_descriptors(primary):
 def test_it_warns_of_too_few_descriptors_for_a_flood(primary):
     """300 clients, twice as many strangers, and 300 who are being turned away."""
     with wrapped(shop(primary, {"max_client_conn": 300}), before=["prlimit", "--nofile=1200:1200", "--"]) as t:
-        assert t.log_contains("the limit of open files is 1200, but the configuration may need")
+        t.wait_log("the limit of open files is 1200, but the configuration may need")
     with wrapped(shop(primary, {"max_client_conn": 300}), before=["prlimit", "--nofile=1500:1500", "--"]) as t:
+        t.wait_log("is ready")
         assert not t.log_contains("the limit of open files")
 
 
