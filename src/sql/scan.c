@@ -84,7 +84,7 @@ static bool may_set_catalog(const struct scan *s)
 
 /* A function that runs its argument is current.  Without a call it is the name of something else,
  * but for the one that may be made part of an aggregate. */
-static void see_execution(struct scan *s)
+static PGT_NOINLINE void see_execution(struct scan *s)
 {
 	if (s->w != W_TS_REWRITE && !slice_is_equal(scan_peek_token(s).text, SLICE("(")))
 		return;
@@ -111,7 +111,7 @@ static bool ends_argument(struct lex *ahead)
 /* current_setting() is current.  What it is asked for stands in a string of its own, or is not
  * known.
  */
-static void see_current_setting(struct scan *s)
+static PGT_NOINLINE void see_current_setting(struct scan *s)
 {
 	struct setting_name name = { .n = 0 };
 	struct lex ahead = s->lex;
