@@ -219,6 +219,8 @@ const char *config_own_password(const struct config *c, const struct database_co
 
 /* Whose pools the tenants of a database use. */
 enum tenant_pool config_tenant_pool(const struct config *c, const struct database_conf *database);
+/* Into how many parts its pools are divided at most. */
+unsigned config_pool_workers(const struct config *c, const struct database_conf *database);
 
 /* --- building -------------------------------------------------------------------------------- */
 

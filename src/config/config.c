@@ -283,14 +283,30 @@ void lane_conf_apply(const struct lane_conf *lane, struct settings *set)
 	apply(&lane->own, set);
 }
 
-enum tenant_pool config_tenant_pool(const struct config *c, const struct database_conf *database)
+/* NULL: it says nothing of its own. */
+static const struct setting_override *find_own(const struct database_conf *database,
+					       enum setting_id id)
 {
 	const struct overrides *own = &database->own;
 
 	for (size_t i = 0; i < own->n; i++)
-		if (own->items[i].id == SETTING_tenant_pool)
-			return (enum tenant_pool)own->items[i].value.word;
-	return (enum tenant_pool)c->global.tenant_pool;
+		if (own->items[i].id == id)
+			return &own->items[i];
+	return NULL;
+}
+
+enum tenant_pool config_tenant_pool(const struct config *c, const struct database_conf *database)
+{
+	const struct setting_override *own = find_own(database, SETTING_tenant_pool);
+
+	return (enum tenant_pool)(own ? own->value.word : c->global.tenant_pool);
+}
+
+unsigned config_pool_workers(const struct config *c, const struct database_conf *database)
+{
+	const struct setting_override *own = find_own(database, SETTING_pool_workers);
+
+	return own ? own->value.u : c->global.pool_workers;
 }
 
 /* --- other configs made of this one --------------------------------------------------------- */

@@ -24,11 +24,14 @@ static unsigned at_most(unsigned parts, unsigned pool_size)
 unsigned group_parts(const struct config *config, const struct database_conf *database,
 		     const struct group_key *key)
 {
+	unsigned parts = config_pool_workers(config, database);
 	struct settings set;
-	unsigned parts;
 
+	/* Asked twice for each login. */
+	if (parts == 1)
+		return 1;
 	group_settings(config, database, key, &set);
-	parts = at_most(set.pool_workers, set.default_pool_size);
+	parts = at_most(parts, set.default_pool_size);
 	for (size_t i = 0; i < config->nlanes && parts > 1; i++) {
 		struct settings own = { 0 };
 
