@@ -145,7 +145,9 @@ FOREIGN = {"max_connections", "pg_hba", "current_setting", "set_config", "statem
            "pg_stat_activity", "search_path", "standard_conforming_strings", "pg_settings",
            "current_user", "business_id", "current_business_id", "pg_basebackup", "db",
            "log_parameter_max_length", "synchronous_standby_names", "primary_conninfo",
-           "pg_ctl", "service_role"}
+           "pg_ctl", "service_role", "default_transaction_isolation", "inet_server_port", "last_value",
+           "obj_description", "pg_column_size", "pg_relation_filenode", "pg_sequence_parameters",
+           "pg_stat_user_tables"}
 
 
 def settings():
