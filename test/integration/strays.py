@@ -26,6 +26,9 @@ SILENT = ("f_locks(", "#!", "pg_advisory", "pg_try_advisory", "set_config(")
 FICKLE = ("now(", "random", "EXPLAIN", "SHOW", "SET ", "current_setting", "TABLESAMPLE", "BEGIN", "START", "pg_class",
           "f_own_setting")
 
+# Where it runs, and its transaction may have been there already.
+TELLS = ("f_node", "in_hot_standby", "pg_is_in_recovery")
+
 
 class Stray(AssertionError):
     """A write that ran on a replica, or failed there and was not asked again; or an answer that is not the
@@ -164,6 +167,10 @@ class Watch(contextlib.ExitStack):
         self.rescued += rescued
         if lost and in_transaction and error and error["C"] in ("0A000", "XX000"):
             self.lost += 1  # a READ ONLY transaction there comes upon an unlogged table, or makes a large object
+            return
+        if in_transaction and reads_only and error and error["C"] == "25006" \
+                and any(word in t for t in request.texts for word in TELLS):
+            self.lost += 1  # … or writes, if it is on a replica, which it asks: on the primary it would not
             return
         if lost:
             raise Stray(f"failed on the replica and was not asked again: {where}\n{error}")
