@@ -757,8 +757,9 @@ struct setup worker_reconfigure(struct worker *w, struct setup setup)
 	struct setup old = w->setup;
 
 	use_setup(w, setup);
-	/* Its keys are addresses of the old user list. */
-	if (setup.config->userlist != old.config->userlist)
+	/* Its keys are addresses of the user list, and its secrets were made with that number. */
+	if (setup.config->userlist != old.config->userlist ||
+	    setup.config->global.scram_iterations != old.config->global.scram_iterations)
 		scram_cache_clear(w->host.scram_cache);
 	relay_reconfigure(&w->relay, setup.config, setup.server_tls);
 	net_flush(&w->net);

@@ -243,6 +243,14 @@ def test_strangers_are_asked_as_most_are(primary, turnstile):
             assert scram_of(t, "few")[1] == "4096"
 
 
+def test_set_scram_iterations_tells_nobody_who_is_there(primary, turnstile):
+    """A secret that was made with another number is made again."""
+    t = turnstile(shop(primary, {"scram_iterations": "5000"}))
+    for iterations in "5000", "6000":
+        t.admin(f"SET scram_iterations = {iterations}")
+        assert [scram_of(t, user)[1] for user in (APP_USER, "nobody")] == [iterations] * 2
+
+
 def test_unknown_database_is_told_to_friends_only(primary, turnstile):
     t = turnstile(shop(primary))
     with raw.RawClient(t.port) as client, pytest.raises(raw.LoginRefused) as refused:
