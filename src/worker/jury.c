@@ -263,6 +263,8 @@ static enum judgement judge(struct jury_case *jc, struct err *why)
 	return verdict;
 }
 
+static void find_thread(struct jury *jury);
+
 /* The lock is held, but not meanwhile. */
 static void judge_one(struct jury *jury, struct jury_case *jc, struct jury_case **mine)
 {
@@ -272,6 +274,9 @@ static void judge_one(struct jury *jury, struct jury_case *jc, struct jury_case 
 	crowd_enter(&jury->at_work, jc->origin);
 	jc->since = clock_monotonic();
 	*mine = jc;
+	/* One that ends may make room for two, of different addresses. */
+	if (next_case(jury))
+		find_thread(jury);
 	pthread_mutex_unlock(&jury->lock);
 	jc->verdict = judge(jc, &why);
 	pthread_mutex_lock(&jury->lock);
@@ -330,16 +335,15 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-/* One more, if all have something to do.  The lock is held.  Where there can be no more, those that
- * there are have to do. */
+/* Wakes one that is idle, and makes one more if those may not be enough.  The lock is held.  Where
+ * there can be no more, those that there are have to do. */
 static void find_thread(struct jury *jury)
 {
 	struct thread_start *start;
 
-	if (jury->nwaiting <= jury->nidle || jury->nthreads == JURY_THREADS) {
-		pthread_cond_signal(&jury->more);
+	pthread_cond_signal(&jury->more);
+	if (jury->nwaiting <= jury->nidle || jury->nthreads == JURY_THREADS)
 		return;
-	}
 	start = xnew(struct thread_start);
 	*start = (struct thread_start){ .jury = jury, .index = jury->nthreads };
 	jury->refs++;

@@ -303,6 +303,23 @@ def test_one_address_does_not_keep_others_waiting(pooler, service):
     wait_until(lambda: judge(pooler)["asked"] == judge(pooler)["waiting"] == 0, what="all are answered, or gone")
 
 
+def test_one_that_ends_makes_room_for_two(pooler, service):
+    """Three addresses have twelve of sixteen threads.  Behind the end of one, another address may have
+    one more, and then its own again."""
+    sources = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+    with contextlib.ExitStack() as stack:
+        for n in range(12):
+            user, secret = ("anna", "late, and wrong") if n == 11 else (f"hang{n}", PASSWORD)
+            stack.enter_context(begin(pooler, user, sources[n // 4], secret))
+            wait_until(lambda n=n: len(service.asked()) == n + 1, what="it is asked")
+        for n, source in enumerate(sources[1:]):
+            stack.enter_context(begin(pooler, f"hang_next{n}", source))
+            wait_until(lambda n=n: judge(pooler)["waiting"] == n + 1, what="it waits")
+        service.go_late()
+        wait_until(lambda: sorted(service.asked()[12:]) == ["hang_next0", "hang_next1"], what="both are asked about")
+        service.go()
+
+
 def test_guesses_at_once_are_no_more_guesses(start, service):
     """What was judged when there had been enough wrong ones is told to nobody, right or wrong.
 
