@@ -8,9 +8,11 @@
 
 #include <stdio.h>
 
-/* Takes a field and the colon behind it off *line, and its escapes out of it. */
-static void take_field(struct slice *line, struct buf *field)
+/* Takes a field and the colon behind it off *line, and its escapes out of it.  False: there is no
+ * colon. */
+static bool take_field(struct slice *line, struct buf *field)
 {
+	bool is_ended;
 	size_t i = 0;
 
 	for (; i < line->n && line->p[i] != ':'; i++) {
@@ -18,8 +20,10 @@ static void take_field(struct slice *line, struct buf *field)
 			i++;
 		buf_put(field, &line->p[i], 1);
 	}
-	i += i < line->n;
+	is_ended = i < line->n;
+	i += is_ended;
 	*line = slice_of(line->p + i, line->n - i);
+	return is_ended;
 }
 
 static bool fits(struct slice *line, const char *wanted)
@@ -28,8 +32,8 @@ static bool fits(struct slice *line, const char *wanted)
 	struct buf field = { 0 };
 	bool ok;
 
-	take_field(line, &field);
-	ok = is_any || slice_is_equal(buf_peek(&field), slice_str(wanted));
+	ok = take_field(line, &field) &&
+	     (is_any || slice_is_equal(buf_peek(&field), slice_str(wanted)));
 	buf_fini(&field);
 	return ok;
 }
@@ -52,6 +56,8 @@ bool passfile_find(struct slice text, const struct passfile_key *key, struct buf
 			line.n--;
 		if (!line_fits(&line, key, port))
 			continue;
+		/* Never moved, so that wiping it once is enough. */
+		buf_reserve(password, line.n + 1);
 		take_field(&line, password);
 		return true;
 	}

@@ -46,6 +46,8 @@ static void test_lines_that_do_not(void **state)
 	expect("*", NULL);
 	expect("db.example", NULL);
 	expect("db.example:5433:*\n", NULL);
+	expect("db.example:5433:*:*\n", NULL);
+	expect("db.example:5433:*:a\\\\pp\n*:*:*:*:secret\n", "secret");
 	expect("\\", NULL);
 }
 
