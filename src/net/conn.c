@@ -408,10 +408,24 @@ static void finish_connect(struct conn *c)
 		become_open(c);
 }
 
+/* What was said in the clear, such as that TLS is spoken here, goes ahead.  False: not yet. */
+static bool has_said_it_in_the_clear(struct conn *c)
+{
+	size_t n = conn_kept(c->out);
+
+	if (n)
+		note_sent(c, true, n, sock_send(c->fd, buf_head(c->out), n));
+	return !conn_kept(c->out);
+}
+
 static void step_handshake(struct conn *c)
 {
 	struct err e;
 
+	if (!has_said_it_in_the_clear(c)) {
+		loop_io_want(c->net->loop, &c->io, LOOP_WRITE);
+		return;
+	}
 	switch (tls_handshake(c->tls, &e)) {
 	case TLS_DONE:
 		become_open(c);

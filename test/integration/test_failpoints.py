@@ -145,11 +145,12 @@ def test_i3_nobody_sees_the_clock_jump(monkeypatch, primary, seed):
             t.admin(f"SHOW {what}")
 
 
-@pytest.mark.parametrize("point", ["tls_write_short:2", "tls_write_again:3"])
+# The answer to a request for TLS is one byte in the clear.
+@pytest.mark.parametrize("point", ["tls_write_short:2", "tls_write_again:3", "send_again:2", "send_nobufs:2"])
 def test_i3_nobody_sees_that_tls_does_less(monkeypatch, primary, certificates, point):
     with failing(monkeypatch, primary, point, secured(certificates)) as t:
-        for _ in range(3):
-            with connect(t, sslmode="require") as connection:
+        for _ in range(5):
+            with connect(t, sslmode="require", connect_timeout=20) as connection:
                 rows = connection.execute("SELECT n, repeat('x', 1000) FROM generate_series(1, 5000) n")
                 assert len(rows.fetchall()) == 5000
                 row = connection.execute("SELECT %s::text", ["y" * 100_000]).fetchone()
