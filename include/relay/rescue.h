@@ -69,6 +69,16 @@ static inline void rescue_forget(struct server *s)
  * can still be taken back; what fails in the middle of its answer is learnt from. */
 void rescue_answered(struct server *s); /* for what follows only */
 
+/* So much of an answer a server keeps to itself until it has come to an end of any kind. */
+#define RESCUE_SERVER_KEEPS 8192
+/* Whether what has come of the answer to what is kept is a piece of what the server has sent at
+ * once.  The rest is on its way, and may be the error. */
+bool rescue_is_piece(const struct server *s); /* for what follows only */
+static inline bool rescue_waits_for_rest(const struct server *s)
+{
+	return s->may_rescue && rescue_is_piece(s);
+}
+
 /* Around what the server says. */
 static inline void rescue_before_answers(struct server *s)
 {

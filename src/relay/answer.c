@@ -545,6 +545,8 @@ static PGT_NOINLINE void handle(struct server *s)
 		conn_pause(&s->conn);
 		return;
 	}
+	if (rescue_waits_for_rest(s))
+		return;
 	fence_on_answer(s);
 	/* They go out with what the server says next, in one write; nobody waits for them before.
 	 */

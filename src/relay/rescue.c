@@ -19,6 +19,8 @@
 #include "wire/frame.h"
 #include "wire/read.h"
 
+#define READY_LEN 6
+
 /* Why a request is asked again. */
 enum cause {
 	CAUSE_NONE,
@@ -254,6 +256,52 @@ void rescue_keep_any(struct client *c, struct slice request)
 	memcpy(buf_reserve(&s->asked, n), in.p, n);
 	buf_produced(&s->asked, n);
 	s->may_rescue = true;
+}
+
+/* ---- the beginning of its answer ---------------------------------------------------------------
+ */
+
+/* Whether a server goes on behind it without sending what it has.  Behind a ReadyForQuery stands
+ * another request, of which its client may ask for a part. */
+static bool is_kept_back(uint8_t type)
+{
+	switch (type) {
+	case MSG_READY:
+	case MSG_ERROR:
+	case MSG_NOTICE:
+	case MSG_NOTIFICATION:
+	case MSG_COPY_IN:
+	case MSG_COPY_BOTH:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static bool ends_in_ready(struct slice in)
+{
+	return in.n >= READY_LEN && in.p[in.n - READY_LEN] == MSG_READY &&
+	       frame_whole(in.p + in.n - READY_LEN, READY_LEN) == READY_LEN;
+}
+
+/* Whether the server has been sent all of what it answers, so that it comes to an end by itself. */
+static bool was_sent_whole(const struct replies *q)
+{
+	return q->n && reply_ends_cycle(replies_at(q, q->n - 1));
+}
+
+bool rescue_is_piece(const struct server *s)
+{
+	struct slice in = conn_input(&s->conn);
+	struct frame f;
+
+	if (in.n >= RESCUE_SERVER_KEEPS || ends_in_ready(in) || s->stream_left ||
+	    s->client->cancel_asked || !was_sent_whole(&s->replies))
+		return false;
+	while (next_frame(&in, &f))
+		if (!is_kept_back(f.type))
+			return false;
+	return frame_peek(in.p, in.n, &f) != FRAME_INVALID;
 }
 
 /* ---- why it failed ------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import clients, log_in, made_on_both, shop, wait_nodes
+from rough_road import RoughRoad
 from tenancy import SETTING, enter, errors, tenants
 from turnstile import merge
 from waiting import wait_until
@@ -820,6 +821,30 @@ def test_a_request_in_pieces_is_kept_whole(pair, start):
         client.send(raw.bind("", "a"), raw.execute(), raw.sync())
         assert not errors(client.until("Z"))
     assert len(notes(pair)) == 2
+
+
+@pytest.fixture
+def road(pair):
+    road = RoughRoad(pair[1])
+    yield road
+    road.remove()
+
+
+@HOW
+@pytest.mark.parametrize("settings", [{}, {"auto_prepare": "no"}], ids=["", "plain"])
+def test_i3_an_answer_that_comes_in_pieces_has_begun_when_its_server_means_it_to(pair, turnstile, road, how, settings):
+    """What a server has said in one piece a network may bring in several."""
+    t = turnstile(routed((pair[0], road), settings))
+    with log_in(t) as client:
+        wait_routed(client, pair[1])
+        road.tear(True)
+        for i in range(8):
+            assert not errors(ask(client, how, f"SELECT rescue_hidden('n') AS shape_{i}"))
+            client.query("DEALLOCATE ALL")
+        assert rescued(t) == {"write": 8}
+        road.tear(False)
+        wait_routed(client, pair[1])
+    assert notes(pair) == [("n", str(pair[0].port))] * 8
 
 
 def test_route_mode_observe_sends_nothing_to_a_replica_and_counts(pair, start, turnstile):
