@@ -486,8 +486,10 @@ enum step attach_acquire(struct client *c, struct pool *pool)
 	struct server *s;
 
 	/* Chosen before the primary went. */
-	if (failover_is_shut(pool))
+	if (failover_is_shut(pool)) {
 		c->chosen = pool = gate_primary(c);
+		c->is_routed = false;
+	}
 	slot = !attach_is_paused(pool) && has_turn(pool, c) ? best_idle(c, pool) : NULL;
 	s = slot ? container_of(slot, struct server, slot) : NULL;
 	if (s && !fence_fits(c, s))

@@ -239,13 +239,22 @@ bool rescue_lacks_end(const struct client *c)
 	return may_keep && in.n < max && in.n < WAITING_INPUT_MAX && is_open(in);
 }
 
+/* While none is known to be the primary, one that retires is no replica: what it is asked may have
+ * run. */
+static bool has_replicas_server(const struct client *c)
+{
+	const struct server *s = c->server;
+
+	return gate_is_replicas(s) && (c->is_routed || s->node->role == NODE_REPLICA);
+}
+
 void rescue_keep_any(struct client *c, struct slice request)
 {
 	struct server *s = c->server;
 	struct slice in = conn_input(&c->conn);
 	size_t n;
 
-	s->asks_primary = !gate_is_replicas(s);
+	s->asks_primary = !has_replicas_server(c);
 	n = len_to_keep(c, in, request);
 	c->is_routed = false;
 	if (!n || n > c->group->set.rescue_max_size) {

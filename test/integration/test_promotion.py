@@ -500,6 +500,34 @@ def test_the_documented_switchover(pair, turnstile):
     assert replica.value("SELECT count(*) FROM promoted", dbname=APP_DATABASE) == 6
 
 
+def test_i3_a_write_that_the_primary_got_when_it_retired_is_not_run_again(pair, turnstile):
+    """While none is known to be the primary, nobody takes its servers for a replica's."""
+    primary, _ = pair
+    t = pooler_of(turnstile, pair, {"default_pool_size": 1, "auto_prepare_after": 1})
+    batch = raw.parse("", WRITE) + raw.bind() + raw.execute() + raw.sync()
+    # A name that is not ASCII goes ahead of a request, and is waited for.
+    at_work = "query LIKE 'INSERT%' AND state = 'active'"
+    with log_in(t, application_name="\u00e4") as client, log_in(t) as other, ThreadPoolExecutor(1) as console, \
+            primary.connect(dbname=APP_DATABASE, autocommit=False) as locker:
+        for _ in range(4):
+            other.send(batch)
+            assert written_to(other.until("Z")) == primary.port
+        pid, = primary.sql(f"SELECT pid FROM pg_stat_activity WHERE usename = '{APP_USER}' AND query LIKE 'INSERT%'")[0]
+        locker.execute("LOCK TABLE promoted")
+        os.kill(pid, signal.SIGSTOP)
+        client.send(batch)
+        wait_until(lambda: pool_of(t, "sv_active") == 1)
+        switched = console.submit(t.admin, "SWITCHOVER shop")
+        wait_until(lambda: "SWITCHOVER" in (node(t, 0)["error"] or ""))
+        os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: primary.sql(f"SELECT 1 FROM pg_stat_activity WHERE {at_work} AND wait_event_type = 'Lock'"))
+        primary.sql(f"SELECT pg_terminate_backend({pid})")
+        locker.rollback()
+        assert end_of(client)["H"] == "The outcome of the statement under way is not known."
+        switched.result(30)
+        t.admin("RESUME shop")
+
+
 def test_i3_who_is_sent_from_queue_to_queue_is_told_all_the_same(pair, turnstile):
     """The primary retires and goes on, again and again: what was waited before counts."""
     t = pooler_of(turnstile, pair, {"default_pool_size": 1, "query_wait_timeout": 3, "failover_wait": 3})
