@@ -61,6 +61,9 @@ void listeners_close(struct listeners *l);
  * watching them.  Their places stay, so that other threads may look at names meanwhile. */
 void listeners_close_tcp(struct listeners *l, accept_fn *fn, void *arg);
 bool listener_is_unix(const struct listener *l);
+/* Closes all of them and removes no file: they are another process's.  Nobody may be watching;
+ * their places stay. */
+void listeners_let_go(struct listeners *l);
 /* Another process has them too, and they are its own; or it is gone. */
 void listeners_lend(struct listeners *l, bool on);
 

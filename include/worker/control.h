@@ -157,6 +157,9 @@ void control_shutdown(struct control *c, enum shutdown_mode mode);
 /* Another process serves from now on: takes no more clients, ends when the last one has left or
  * takeover_timeout is over.  Or it does no more, and this one is back. */
 void control_hand_over(struct control *c, bool on);
+/* It ends or hands on, and this one will not be back: lets go of the sockets that both have, so
+ * that they are closed when nobody serves them. */
+void control_let_go(struct control *c);
 /* Or it does no more, and this one is not back: whom it still has, it keeps until they leave. */
 void control_keep_sessions(struct control *c);
 /* Stops accepting and reading from clients; and the way back. */

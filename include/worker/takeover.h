@@ -23,6 +23,8 @@ struct takeover;
 struct takeover *takeover_new(struct control *c);
 /* This process serves instead of the one that it takes over from, if there is one. */
 void takeover_begin(struct takeover *t);
+/* This process ends: the one before it, if it still lives, does not come back in its place. */
+void takeover_leave(struct takeover *t);
 /* Something is still to come or to go: of the one before this, to the one behind. */
 bool takeover_goes_on(const struct takeover *t);
 /* How many sessions have come, or come back, so far: who asked the workers before does not know of

@@ -240,6 +240,15 @@ void listeners_close(struct listeners *l)
 		drop_last(l);
 }
 
+void listeners_let_go(struct listeners *l)
+{
+	for (unsigned i = 0; i < l->n; i++) {
+		if (l->at[i].fd >= 0)
+			close(l->at[i].fd);
+		l->at[i].fd = -1;
+	}
+}
+
 void listeners_lend(struct listeners *l, bool on)
 {
 	for (unsigned i = 0; i < l->n; i++)

@@ -438,10 +438,29 @@ void control_shutdown(struct control *c, enum shutdown_mode mode)
 		loop_timer_stop(c->loop, &c->quiet);
 	if (before == SHUTDOWN_NOT) {
 		c->options.hooks->tell(CONTROL_STOPS);
-		if (c->shutdown != SHUTDOWN_NOW)
+		if (c->shutdown != SHUTDOWN_NOW) {
+			/* First: it has the sockets as well. */
+			takeover_leave(c->takeover);
 			control_gather(c, sizeof(char), visit_drain, on_drained, NULL);
+		}
 	}
 	end_if_told(c);
+}
+
+static void visit_let_go(struct worker *w, void *slot PGT_UNUSED, void *arg PGT_UNUSED)
+{
+	worker_accept(w, false);
+}
+
+static void on_let_go(struct control *c, void **slots PGT_UNUSED, unsigned n PGT_UNUSED,
+		      void *arg PGT_UNUSED)
+{
+	listeners_let_go(&c->listeners);
+}
+
+void control_let_go(struct control *c)
+{
+	control_gather(c, sizeof(char), visit_let_go, on_let_go, NULL);
 }
 
 void control_keep_sessions(struct control *c)

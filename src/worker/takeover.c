@@ -276,6 +276,20 @@ static void end_successor(struct takeover *t)
 	set_floor(t);
 }
 
+/* Said twice by one that has waited for its last client. */
+static void on_leaving(struct takeover *t)
+{
+	if (t->heir && !t->is_left)
+		control_let_go(t->control);
+	t->is_left = true;
+}
+
+void takeover_leave(struct takeover *t)
+{
+	if (t->predecessor.loop)
+		say(&t->predecessor, WORD_LEAVING, "");
+}
+
 static void on_heir(struct takeover *t, struct reader *r)
 {
 	struct control *c = t->control;
@@ -295,8 +309,7 @@ static void on_heir(struct takeover *t, struct reader *r)
 	say(&t->successor, WORD_GRANTED, "");
 	t->heir = pid;
 	/* If this one dies now, there is one that serves, and it is not the one before. */
-	if (t->predecessor.loop)
-		say(&t->predecessor, WORD_LEAVING, "");
+	takeover_leave(t);
 	event_say(EVENT_takeover, &no_one,
 		  "TAKEOVER: process %d serves from now on; waiting until the last client has left",
 		  (int)pid);
@@ -337,7 +350,7 @@ static void on_successor_says(struct packets *p, struct slice bytes, int passed)
 		on_returned(t, &r);
 		break;
 	case WORD_LEAVING:
-		t->is_left = true;
+		on_leaving(t);
 		break;
 	default:
 		/* A later version may have more to say to one that it has taken over from. */
@@ -667,8 +680,7 @@ void takeover_free(struct takeover *t)
 {
 	struct loop *loop = t->control->loop;
 
-	if (t->predecessor.loop)
-		say(&t->predecessor, WORD_LEAVING, "");
+	takeover_leave(t);
 	departures_fini(&t->departures);
 	packets_stop(&t->successor);
 	packets_stop(&t->predecessor);

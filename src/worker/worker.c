@@ -595,7 +595,7 @@ static void watch_all(struct worker *w)
 	const struct listeners *listeners = &w->control->listeners;
 
 	for (unsigned i = 0; i < listeners->n; i++)
-		if (!w->drains || listener_is_unix(&listeners->at[i]))
+		if (listeners->at[i].fd >= 0 && (!w->drains || listener_is_unix(&listeners->at[i])))
 			listener_watch(&w->acceptors[w->nacceptors++], &w->net, listeners->at[i].fd,
 				       on_accept, w);
 }

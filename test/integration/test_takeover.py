@@ -20,7 +20,7 @@ import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import backends, log_in, shop, wait_backends, wait_nodes
 from test_tls import certificates, connect, secured  # noqa: F401 - one is a fixture
-from turnstile import SANITIZER_OPTIONS, built_binary
+from turnstile import ADMIN_PASSWORD, ADMIN_USER, SANITIZER_OPTIONS, built_binary
 from waiting import wait_until
 
 
@@ -210,6 +210,50 @@ def test_one_that_has_handed_on_is_not_replaced_by_the_one_before(turnstile, pri
         pooler.wait_log(f"process {second.pid} has ended")
     ended(first)
     assert not pooler.log_contains("serves again")
+
+
+def is_refused(address):
+    """Whether nobody listens there; who would wait in a queue is not refused."""
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as sock:
+        try:
+            sock.connect(address if family == socket.AF_UNIX else ("127.0.0.1", address))
+            return False
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+
+
+def test_i3_ports_are_closed_when_the_successor_waits_for_its_last_clients(turnstile, primary):
+    """The one before it has them as well, and takes nobody in."""
+    pooler = turnstile(shop(primary))
+    with log_in(pooler) as stays, log_in(pooler) as moves:
+        stays.query("LISTEN takeovers")
+        before = pooler.take_over()
+        assert moves.rows("SELECT 2") == [("2",)]
+        pooler.signal(signal.SIGTERM)
+        wait_until(lambda: is_refused(pooler.port))
+        with psycopg.connect(host=str(pooler.dir), port=pooler.port, dbname="pgturnstile", user=ADMIN_USER,
+                             password=ADMIN_PASSWORD, autocommit=True) as console:
+            assert console.execute("SHOW VERSION").fetchone()
+        assert moves.rows("SELECT 2") == stays.rows("SELECT 2") == [("2",)]
+    ended(before)
+    assert pooler.wait_exit() == 0
+
+
+def test_i3_another_may_start_where_the_successor_has_ended(turnstile, primary):
+    pooler = turnstile(shop(primary))
+    with log_in(pooler) as stays:
+        stays.query("LISTEN takeovers")
+        before = pooler.take_over()
+        pooler.signal(signal.SIGQUIT)
+        assert pooler.wait_exit() == 0
+        wait_until(lambda: is_refused(pooler.port))
+        pooler.start()
+        with log_in(pooler) as client:
+            assert client.rows("SELECT 2") == stays.rows("SELECT 2") == [("2",)]
+        assert before.poll() is None
+    ended(before)
+    assert (pooler.dir / f".s.PGSQL.{pooler.port}").exists() and takeover_socket(pooler).exists()
 
 
 def test_nobody_to_take_over_from(turnstile, primary):
