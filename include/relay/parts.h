@@ -78,7 +78,8 @@ static inline bool is_in_transaction(const struct client *c)
 
 /* Nobody uses the group any more: frees it. */
 void relay_take_out_group(struct relay *r, struct group *group);
-/* Closes servers that nobody uses, until a pool has no more than so many that can be used. */
+/* Closes servers that nobody uses, until a pool has no more than so many that can be used.  Those
+ * that a client has left values of its sequences on stay, unless none is to. */
 void relay_drop_idle(struct group *group, unsigned most);
 /* A request in the queue never reached a server: it is answered here, with *e.  A BEGIN that has
  * been answered waits on, unless it was followed by one. */
@@ -861,6 +862,8 @@ static inline bool sequence_has_own(const struct client *c, const struct server 
 {
 	return c->sequence_server == s->id && s->sequence_user == c->id;
 }
+/* Whether the values on the server are those of a client that asks for them. */
+bool sequence_is_kept(const struct group *group, const struct server *s);
 /* Whether values of others have to be taken from the server before this client uses it. */
 static inline bool sequence_must_clean(const struct client *c, const struct server *s)
 {

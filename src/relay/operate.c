@@ -195,10 +195,14 @@ void relay_suspend(struct relay *r, bool on)
 void relay_drop_idle(struct group *group, unsigned most)
 {
 	GROUP_FOREACH_POOL (pool, group)
-		LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE])
-			if (pool->count[SLOT_IDLE] + pool->count[SLOT_ACTIVE] > most)
-				server_drop(container_of(container_of(at, struct slot, link),
-							 struct server, slot));
+		LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE]) {
+			struct server *s =
+			    container_of(container_of(at, struct slot, link), struct server, slot);
+
+			if (pool->count[SLOT_IDLE] + pool->count[SLOT_ACTIVE] > most &&
+			    !(most && sequence_is_kept(group, s)))
+				server_drop(s);
+		}
 }
 
 static void drop_idle(struct group *group, void *arg PGT_UNUSED)

@@ -43,6 +43,19 @@ struct slot *sequence_slot(const struct client *c, const struct pool *pool)
 	return NULL;
 }
 
+bool sequence_is_kept(const struct group *group, const struct server *s)
+{
+	if (!group->reads_sequences)
+		return false;
+	LIST_FOREACH (at, &group->clients) {
+		const struct client *c = container_of(at, struct client, link);
+
+		if (c->keeps_sequence && sequence_has_own(c, s))
+			return true;
+	}
+	return false;
+}
+
 bool sequence_allow(const struct client *c, uint8_t sequence, struct err *e)
 {
 	const struct server *s = c->server;

@@ -256,6 +256,28 @@ def test_i3_another_may_start_where_the_successor_has_ended(turnstile, primary):
     assert (pooler.dir / f".s.PGSQL.{pooler.port}").exists() and takeover_socket(pooler).exists()
 
 
+def test_i2_who_stays_for_its_sequence_keeps_the_server_that_has_it(turnstile, primary):
+    pooler = turnstile(shop(primary, {"default_pool_size": 3}))
+    with log_in(pooler) as client, log_in(pooler) as one, log_in(pooler) as other:
+        one.query("CREATE SEQUENCE kept_by_who_stays")
+        try:
+            for each in one, other:
+                each.query("BEGIN")
+                each.query("SELECT 2")
+            value = client.rows("SELECT nextval('kept_by_who_stays')")
+            wait_backends(primary, 3)
+            for each in one, other:
+                each.query("COMMIT")
+            # Used last, it would be the first to go.
+            assert client.rows("SELECT currval('kept_by_who_stays')") == value
+            before = pooler.take_over()
+            wait_backends(primary, 1)
+            assert client.rows("SELECT currval('kept_by_who_stays')") == value
+        finally:
+            one.query("DROP SEQUENCE kept_by_who_stays")
+    ended(before)
+
+
 def test_nobody_to_take_over_from(turnstile, primary):
     pooler = turnstile(shop(primary))
     pooler.stop()
