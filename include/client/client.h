@@ -288,6 +288,8 @@ void client_vouch(struct client *c);
 struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer);
 /* It has come when the process was about to end: it may cancel, or be on the console. */
 void client_came_late(struct client *c);
+/* Newcomers that such a process waits for: those that have not come late. */
+unsigned client_count_awaited(const struct client_host *host);
 
 /* A session of another process: its socket, and what it takes along, which is taken.  It goes the
  * way of a login that has been proved. */

@@ -464,6 +464,15 @@ void client_came_late(struct client *c)
 	c->login->came_late = true;
 }
 
+unsigned client_count_awaited(const struct client_host *host)
+{
+	unsigned n = 0;
+
+	LIST_FOREACH (at, &host->newcomers)
+		n += !container_of(at, struct client, link)->login->came_late;
+	return n;
+}
+
 /* ---- the packets that open a connection ------------------------------------------------------ */
 
 static struct tls *tls_of_client(struct client *c, bool direct)

@@ -357,7 +357,7 @@ static void visit_rest(struct worker *w, void *slot, void *arg)
 
 	*(unsigned *)slot = look->mode == SHUTDOWN_WAIT_FOR_SERVERS
 				? relay_busy_servers(&w->relay, NULL)
-				: relay_clients(&w->relay, NULL) + w->host.nnewcomers;
+				: relay_clients(&w->relay, NULL) + client_count_awaited(&w->host);
 }
 
 static void look_again(struct control *c);

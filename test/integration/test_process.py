@@ -246,6 +246,20 @@ def test_i3_who_has_connected_before_sigterm_is_served(primary, turnstile):
     assert t.wait_exit() == 0
 
 
+def test_who_comes_late_is_not_waited_for(primary, turnstile):
+    t = turnstile(shop(primary))
+    with log_in(t) as client, socket.socket(socket.AF_UNIX) as silent:
+        t.signal(signal.SIGTERM)
+        wait_until(lambda: refuses(t.port))
+        silent.connect(str(t.dir / f".s.PGSQL.{t.port}"))
+        # Who is behind it in the queue has been taken in.
+        with pytest.raises(psycopg.OperationalError, match="the pooler is shutting down"):
+            psycopg.connect(host=str(t.dir), port=t.port, dbname=APP_DATABASE, user=APP_USER)
+        client.close()
+        # Sooner than client_login_timeout.
+        assert t.wait_exit() == 0
+
+
 def test_who_comes_late_by_the_unix_socket_may_look_and_cancel(primary, turnstile):
     t = turnstile(shop(primary))
     by_unix = {"host": str(t.dir), "port": t.port, "autocommit": True}
