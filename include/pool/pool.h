@@ -401,7 +401,9 @@ unsigned group_portion(const struct group *group, unsigned whole);
 /* What its part may hold; 0: no limit. */
 static inline unsigned pool_portion(const struct pool *pool)
 {
-	return group_portion(pool->group, pool->set->default_pool_size);
+	unsigned whole = pool->set->default_pool_size;
+
+	return pool->group->parts == 1 ? whole : group_portion(pool->group, whole);
 }
 
 /* ---- lane.c: lanes --------------------------------------------------------------------------- */

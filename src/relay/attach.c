@@ -473,10 +473,9 @@ static inline bool has_turn(const struct pool *pool, const struct client *c)
 /* It can have no more servers, as pools where clients wait have, and no wait changes that. */
 static inline bool is_full(const struct pool *pool)
 {
-	const struct settings *set = pool->set;
+	unsigned limit = pool_portion(pool);
 
-	return set->default_pool_size && !set->reserve_pool_size &&
-	       pool_size(pool) >= set->default_pool_size;
+	return limit && !pool->set->reserve_pool_size && pool_size(pool) >= limit;
 }
 
 enum step attach_acquire(struct client *c, struct pool *pool)
