@@ -110,6 +110,9 @@ struct conn {
 			    tls_wants_write; /* a read that TLS can go on with only after writing */
 			bool sniff : 1; /* the first byte decides between plain and direct TLS */
 			bool is_guarded : 1; /* secrets come and go: see conn_guard() */
+			/* of .out, what goes ahead of a TLS handshake in the clear: an answer to a
+			 * request for GSSAPI, and one to that for TLS, a byte each */
+			uint8_t clear_left : 2;
 			bool write_failed; /* the peer takes nothing any more; what it said last may
 					    * be unread */
 			bool said_all;     /* lingering: our end is shut down */

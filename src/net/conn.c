@@ -29,6 +29,8 @@ _Static_assert(sizeof(struct conn) ==
 /* What a connection left is put in front of the next receive when it is at most this long;
  * longer input collects in the connection's own buffer. */
 #define JOIN_MAX 65536
+/* Of what conn.clear_left counts. */
+#define CLEAR_MAX 3
 /* Larger empty buffers go back to the allocator. */
 #define SPARE_CAP_MAX         131072
 
@@ -408,14 +410,26 @@ static void finish_connect(struct conn *c)
 		become_open(c);
 }
 
-/* What was said in the clear, such as that TLS is spoken here, goes ahead.  False: not yet. */
+/* What was said before TLS, such as that it is spoken here, goes ahead in the clear; what has come
+ * behind it since does not.  False: not yet. */
 static bool has_said_it_in_the_clear(struct conn *c)
 {
-	size_t n = conn_kept(c->out);
+	ssize_t sent;
 
-	if (n)
-		note_sent(c, true, n, sock_send(c->fd, buf_head(c->out), n));
-	return !conn_kept(c->out);
+	if (!c->clear_left)
+		return true;
+	sent = sock_send(c->fd, buf_head(c->out), c->clear_left);
+	if (sent < 0 && !is_for_now(errno)) {
+		/* As the handshake will find. */
+		c->write_failed = true;
+		drop_output(c);
+		c->clear_left = 0;
+	} else if (sent > 0) {
+		buf_consume(c->out, (size_t)sent);
+		c->clear_left = (c->clear_left - (unsigned)sent) & CLEAR_MAX;
+	}
+	c->blocked = c->clear_left > 0;
+	return !c->blocked;
 }
 
 static void step_handshake(struct conn *c)
@@ -730,6 +744,11 @@ void conn_start_tls(struct conn *c, struct tls *tls)
 		report_end(c, "unencrypted bytes after the request for encryption");
 		return;
 	}
+	if (conn_kept(c->out) > CLEAR_MAX) {
+		report_end(c, "encryption was granted before it was asked for");
+		return;
+	}
+	c->clear_left = conn_kept(c->out) & CLEAR_MAX;
 	c->phase = CONN_HANDSHAKE;
 	step_handshake(c);
 }
