@@ -168,9 +168,9 @@ class Watch(contextlib.ExitStack):
         if lost and in_transaction and error and error["C"] in ("0A000", "XX000"):
             self.lost += 1  # a READ ONLY transaction there comes upon an unlogged table, or makes a large object
             return
-        if in_transaction and reads_only and error and error["C"] == "25006" \
-                and any(word in t for t in request.texts for word in TELLS):
-            self.lost += 1  # … or writes, if it is on a replica, which it asks: on the primary it would not
+        if in_transaction and reads_only and error and error["C"] == "25006" and \
+                ("during recovery" in error["M"] or any(word in t for t in request.texts for word in TELLS)):
+            self.lost += 1  # … or wants a transaction id, or writes if it is on a replica, which it asks
             return
         if lost:
             raise Stray(f"failed on the replica and was not asked again: {where}\n{error}")
