@@ -146,10 +146,11 @@ as_superuser() {
     $as_user "$command" -h "$socket" -U postgres "$@"
 }
 
-# start_server NAME PORT
+# start_server NAME PORT.  demo.node is ours: what PostgreSQL itself says of a node, such as cluster_name, is
+# always the primary's here.
 start_server() {
     # shellcheck disable=SC2086
-    $as_user "$bin/postgres" -D "$dir/$1/data" -p "$2" -c cluster_name="$1" \
+    $as_user "$bin/postgres" -D "$dir/$1/data" -p "$2" -c cluster_name="$1" -c demo.node="$1" \
         -c listen_addresses=127.0.0.1 -c unix_socket_directories="$dir/$1" \
         -c wal_retrieve_retry_interval=100ms >"$dir/$1.log" 2>&1 </dev/null &
     pids="$! $pids"
@@ -206,7 +207,7 @@ tenant_url() {
 
 reads_from_replica() {
     kill -0 "$pooler" 2>/dev/null || die "pgturnstile did not start" "$dir/pgturnstile.log"
-    [ "$("$bin/psql" -X -A -t -c "SELECT current_setting('cluster_name')" "$(tenant_url acme)" \
+    [ "$("$bin/psql" -X -A -t -c "SELECT current_setting('demo.node')" "$(tenant_url acme)" \
         2>&1)" = replica ]
 }
 
@@ -260,12 +261,12 @@ show_rows() {
 
 show_route() {
     say "Which node answers? Proven reads go to the replica, everything else to the primary"
-    tenant acme "SELECT current_setting('cluster_name') AS read_answered_by"
+    tenant acme "SELECT current_setting('demo.node') AS read_answered_by"
     expect 'replica'
     tenant acme "INSERT INTO orders (item) VALUES ('giant magnet')
-            RETURNING business_id, current_setting('cluster_name') AS write_answered_by"
+            RETURNING business_id, current_setting('demo.node') AS write_answered_by"
     expect '42 .*primary'
-    tenant acme "/* route: primary */ SELECT current_setting('cluster_name') AS hint_obeyed_by"
+    tenant acme "/* route: primary */ SELECT current_setting('demo.node') AS hint_obeyed_by"
     expect 'primary'
 }
 

@@ -323,7 +323,7 @@ def test_i5_a_lanes_servers_count(tables, turnstile):
 
 
 def test_its_wait_may_be_another(tables, turnstile):
-    t = turnstile(laned(tables, {"query_wait_timeout": "100ms"}))
+    t = turnstile(laned(tables, {"query_wait_timeout": "1s"}))  # a server logs in within that
     with log_in(t) as report, log_in(t) as other:
         one(other, IN_REPORTS + "SELECT 2")
         with blocked(tables, report, IN_REPORTS + "SELECT 2"):
