@@ -28,6 +28,8 @@
 /* A thread takes few at a time, so that the others get theirs and its own connections go on. */
 #define ACCEPT_PER_TURN 8
 #define REST_TIME       (100 * USEC_PER_MSEC)
+/* Who can have waited when a socket is closed: the kernel's own bound of a queue is far below. */
+#define QUEUE_MAX 65536
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
@@ -341,18 +343,20 @@ static void on_readable(struct loop_io *io, int ready)
 	net_flush(net);
 }
 
-/* Nothing but the end of its queue, or the want of a descriptor, leaves anybody behind. */
+/* Nothing but the end of its queue, or the want of a descriptor, leaves anybody behind; or a flood,
+ * of which the queue is never empty. */
 static void take_all(int listening_fd, accept_fn *fn, void *arg)
 {
 	struct conn_addr peer;
+	unsigned n = 0;
 	int fd;
 
 	do {
 		fd = accept_client(listening_fd, &peer);
 		if (fd >= 0)
 			fn(arg, fd, &peer);
-	} while (fd >= 0 || is_of_one_client(errno));
-	if (errno != EAGAIN && errno != EWOULDBLOCK)
+	} while ((fd >= 0 || is_of_one_client(errno)) && ++n < QUEUE_MAX);
+	if (n < QUEUE_MAX && errno != EAGAIN && errno != EWOULDBLOCK)
 		log_error("who waits for us is not taken in any more: %s", strerror(errno));
 }
 

@@ -131,7 +131,6 @@ static void bench_replies(long n)
 	replies_fini(&queue);
 }
 
-/* In a turn that has gone on, what loop_clock() costs. */
 /* What it takes to know a text of a known shape for a read: all that routing asks of it. */
 static void bench_known(long n)
 {
@@ -154,6 +153,7 @@ static void bench_known(long n)
 	sql_classifier_free(classifier);
 }
 
+/* In a turn that has gone on, what loop_clock() costs. */
 static void bench_clock(long n)
 {
 	while (n-- > 0) {
