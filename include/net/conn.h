@@ -255,6 +255,10 @@ static inline bool conn_is_usable(const struct conn *c)
 void conn_release(struct conn *c);
 void conn_adopt(struct conn *c, struct net *net);
 
+/* Its socket, the caller's from here on; nothing is read or written any more, and the connection is
+ * to be closed.  Only in CONN_OPEN. */
+int conn_take_fd(struct conn *c);
+
 /* Of what accept(2), getsockname(2) and the like give. */
 void conn_addr_set(struct conn_addr *out, const struct sockaddr *sa);
 /* "127.0.0.1", "::1", "unix"; out has room for INET6_ADDRSTRLEN. */

@@ -66,8 +66,8 @@ struct packets {
 
 /* Takes the descriptor. */
 void packets_start(struct packets *p, struct loop *loop, int fd, const struct packet_events *on);
-/* Takes the descriptor, or -1.  What cannot be sent now is sent later; nothing, when it is not
- * watched. */
+/* The descriptor, or -1, stays the caller's.  What cannot be sent now is sent later; nothing, when
+ * it is not watched. */
 void packets_send(struct packets *p, struct slice bytes, int passed);
 /* Sends it now or not at all. */
 enum packet_fate packets_send_now(struct packets *p, struct slice bytes);

@@ -10,6 +10,7 @@
 #define PGT_NET_SOCKIO_H
 
 #include "base/failpoint.h"
+#include "base/sanitizer.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -18,18 +19,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-/* What gcc defines, clang has to be asked for. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SOCKIO_IS_WATCHED 1
-#elif defined(__has_feature)
-#define SOCKIO_IS_WATCHED                                                                          \
-	(__has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                    \
-	 __has_feature(memory_sanitizer))
-#else
-#define SOCKIO_IS_WATCHED 0
-#endif
-
-#if defined(SYS_recvfrom) && defined(SYS_sendto) && !SOCKIO_IS_WATCHED
+#if defined(SYS_recvfrom) && defined(SYS_sendto) && !PGT_IS_WATCHED
 static inline ssize_t sock_call_recv(int fd, char *p, size_t n)
 {
 	return syscall(SYS_recvfrom, fd, p, n, 0, NULL, NULL);

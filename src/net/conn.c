@@ -926,6 +926,16 @@ void conn_adopt(struct conn *c, struct net *net)
 		conn_kick(c);
 }
 
+int conn_take_fd(struct conn *c)
+{
+	int fd = c->fd;
+
+	PGT_ASSERT(c->phase == CONN_OPEN);
+	loop_io_stop(c->net->loop, &c->io);
+	c->fd = -1;
+	return fd;
+}
+
 void conn_addr_text(const struct conn_addr *addr, char *out)
 {
 	if (addr->family == AF_UNIX || !inet_ntop(addr->family, addr->ip, out, INET6_ADDRSTRLEN))

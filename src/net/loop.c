@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/list.h"
 #include "base/mem.h"
+#include "base/sanitizer.h"
 
 #include <ev.h>
 #include <stdlib.h>
@@ -166,16 +167,7 @@ void loop_io_want(struct loop *loop, struct loop_io *io, int events)
 		ev_io_start(loop->ev, w);
 }
 
-/* What gcc defines, clang has to be asked for. */
-#if defined(__SANITIZE_THREAD__)
-#define UNDER_TSAN 1
-#elif defined(__has_feature)
-#define UNDER_TSAN __has_feature(thread_sanitizer)
-#else
-#define UNDER_TSAN 0
-#endif
-
-#if UNDER_TSAN
+#if PGT_UNDER_TSAN
 /* libev takes a stopped descriptor out of epoll only when an event for it comes nevertheless; by
  * then another thread may have it and be closing it.  The kernel sorts that out. */
 const char *__tsan_default_suppressions(void);

@@ -11,6 +11,7 @@
 #include "net/sockopt.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -260,13 +261,10 @@ void packets_send(struct packets *p, struct slice bytes, int passed)
 	struct unsent *u;
 
 	PGT_ASSERT(bytes.n <= PACKET_MAX);
-	if (!p->loop || (list_is_empty(&p->unsent) && packet_put(p->fd, bytes, passed))) {
-		if (passed >= 0)
-			close(passed);
+	if (!p->loop || (list_is_empty(&p->unsent) && packet_put(p->fd, bytes, passed)))
 		return;
-	}
 	u = xcalloc(1, sizeof(*u) + bytes.n);
-	u->passed = passed;
+	u->passed = passed < 0 ? -1 : fcntl(passed, F_DUPFD_CLOEXEC, 0);
 	u->n = bytes.n;
 	memcpy(u->bytes, bytes.p, bytes.n);
 	list_push_back(&p->unsent, &u->link);

@@ -13,7 +13,6 @@
 #include "route/fence.h"
 #include "wire/passport.h"
 
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -128,12 +127,11 @@ static void give(struct client *c)
 {
 	struct relay *r = relay_of(c);
 	struct buf passport = { 0 };
-	int fd = -1;
 
-	if (may_go(c) && write_passport(c, &passport))
-		fd = fcntl(c->conn.fd, F_DUPFD_CLOEXEC, 0);
-	if (fd >= 0) {
+	if (may_go(c) && write_passport(c, &passport)) {
 		/* From here on nothing is read: what comes is the other process's. */
+		int fd = conn_take_fd(&c->conn);
+
 		client_close(c, NULL, "it goes on in another process");
 		r->give(r->give_arg, fd, &passport);
 	}

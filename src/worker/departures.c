@@ -10,7 +10,6 @@
 #include "net/packet.h"
 #include "worker/offer.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -52,7 +51,7 @@ static void send_one(struct departures *d, const struct departure *one)
 	buf_clear(&packet);
 	takeover_put_number(&packet, WORD_SESSION_END, one->number);
 	buf_put_slice(&packet, rest);
-	packets_send(d->to, buf_peek(&packet), fcntl(one->fd, F_DUPFD_CLOEXEC, 0));
+	packets_send(d->to, buf_peek(&packet), one->fd);
 	buf_wipe(&packet);
 }
 

@@ -22,7 +22,6 @@
 #include "worker/offer.h"
 #include "worker/peers.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -109,15 +108,14 @@ static void offer(struct takeover *t, enum offer_kind kind, const char *name, in
 		  bool is_supervised)
 {
 	struct buf packet = { 0 };
-	int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
-	if (copy < 0)
+	if (fd < 0)
 		return;
 	buf_put_u8(&packet, WORD_SOCKET);
 	buf_put_u8(&packet, (uint8_t)kind);
 	buf_put_cstr(&packet, name);
 	buf_put_u8(&packet, is_supervised);
-	packets_send(&t->successor, buf_peek(&packet), copy);
+	packets_send(&t->successor, buf_peek(&packet), fd);
 	buf_fini(&packet);
 }
 
