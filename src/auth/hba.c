@@ -70,7 +70,10 @@ static void complain_about(struct parser *p, const char *what, const char *fault
 
 static void add_name(struct names *names, enum name_kind kind, const char *text)
 {
-	names->items = xrealloc(names->items, (names->n + 1) * sizeof(*names->items));
+	/* A file may have many: there is room for as many as the next power of two. */
+	if (!(names->n & (names->n - 1)))
+		names->items =
+		    xrealloc(names->items, (names->n ? 2 * names->n : 1) * sizeof(*names->items));
 	names->items[names->n++] = (struct name){ kind, text ? xstrdup(text) : NULL };
 }
 
