@@ -30,14 +30,21 @@ void batch_look(struct client *c, struct slice in, struct batch_view *view);
 #define BATCH_DESCRIBE_LEN     7
 #define BATCH_EXECUTE_SYNC_LEN 15
 
+/* Of Execute by itself, of the same. */
+#define BATCH_EXECUTE_LEN 10
+
+/* What drivers send behind a Bind of a portal without a name: Describe, Execute, Sync. */
+#define BATCH_REST                                                                                 \
+	"D\0\0\0\6P\0"                                                                             \
+	"E\0\0\0\11\0\0\0\0\0"                                                                     \
+	"S\0\0\0\4"
+
 /* How long the batch at the beginning of `in` is, of which bind is the first message, if it is as
  * drivers send what they run by itself: Bind, Describe or not, and Execute to the end, of a portal
  * without a name, and Sync; 0: it is another one, or is not here as a whole. */
 static inline size_t batch_len_with(struct slice in, const struct frame *bind)
 {
-	static const char rest[] = "D\0\0\0\6P\0"
-				   "E\0\0\0\11\0\0\0\0\0"
-				   "S\0\0\0\4";
+	static const char rest[] = BATCH_REST;
 	const size_t describe = BATCH_DESCRIBE_LEN, all = describe + BATCH_EXECUTE_SYNC_LEN;
 	const char *behind = in.p + bind->len;
 	size_t left;
@@ -72,6 +79,27 @@ static inline size_t batch_len_behind(struct slice in, const struct frame *parse
 	len = frame_peek(in.p, in.n, bind) == FRAME_OK ? batch_len_with(in, bind) : 0;
 	return len && !bind->start[FRAME_HEADER_LEN] && !bind->start[FRAME_HEADER_LEN + 1] ? len
 											   : 0;
+}
+
+/* How long the rest of a statement is that a batch has among others, from its Bind on, without
+ * names: with Describe or not, up to its Execute; 0: it is another one, or is not here as a whole.
+ * bind: of which its Bind. */
+static inline size_t batch_len_within(const char *p, size_t n, size_t *bind)
+{
+	static const char rest[] = BATCH_REST;
+	size_t len = frame_whole(p, n);
+
+	if (len < FRAME_HEADER_LEN + 2 || (uint8_t)*p != MSG_BIND || p[FRAME_HEADER_LEN] ||
+	    p[FRAME_HEADER_LEN + 1])
+		return 0;
+	*bind = len;
+	/* Two short comparisons, which the compiler does in line. */
+	if (n - len >= BATCH_DESCRIBE_LEN && !memcmp(p + len, rest, BATCH_DESCRIBE_LEN))
+		len += BATCH_DESCRIBE_LEN;
+	if (n - len < BATCH_EXECUTE_LEN ||
+	    memcmp(p + len, rest + BATCH_DESCRIBE_LEN, BATCH_EXECUTE_LEN) != 0)
+		return 0;
+	return len + BATCH_EXECUTE_LEN;
 }
 
 #endif

@@ -85,6 +85,15 @@ static inline void insight_on_sent(struct client *c, struct slice text)
 /* A Bind is sent. */
 void insight_on_bind(struct client *c, struct statement *st, struct slice portal,
 		     const struct frame *f);
+/* The same of the statement and the portal of the Bind before it, in the same event; params: its
+ * bytes behind its names. */
+static inline void insight_on_bind_again(struct client *c, struct slice params)
+{
+	struct query *x = queries_get(&relay_of(c)->queries, c->bound);
+
+	if (x && insight_watch(c, x))
+		query_compare(x, params);
+}
 /* For what follows only: whether an Execute runs the portal, which has a name, that was bound last.
  */
 bool insight_is_bound(const struct client *c, const struct frame *f);

@@ -31,6 +31,13 @@ void repeat_look(struct client *c, struct statement *st, bool is_used);
 /* The Parse is about to go to the client's server.  True: something has been sent there, or not
  * even that, in its place.  Takes the reference on st then. */
 bool repeat_parse(struct client *c, struct statement *st);
+/* In the middle of a batch: what stands in for st once more, and how often it may; NULL: nothing.
+ */
+struct server_statement *repeat_again(struct client *c, struct statement *st, unsigned *most);
+/* It has done so n times, and was bound each time: the client's unnamed statement is st.  Takes n
+ * references. */
+void repeat_stood_in(struct client *c, struct statement *st, struct server_statement *ss,
+		     unsigned n);
 /* It goes there as it is. */
 void repeat_count(struct client *c, struct statement *st);
 /* What the server has of the client's unnamed statement, or NULL: nothing that could stand in for

@@ -72,6 +72,16 @@ static inline void replies_push(struct replies *q, struct reply r)
 	q->ncycles += reply_ends_cycle(&r);
 }
 
+/* Several, of which none ends a cycle. */
+static inline void replies_push_within(struct replies *q, const struct reply *r, uint32_t n)
+{
+	while (q->cap - q->n < n)
+		replies_grow(q);
+	for (uint32_t i = 0; i < n; i++)
+		q->ring[(q->head + q->n + i) & (q->cap - 1)] = r[i];
+	q->n += n;
+}
+
 /* In front of all. */
 static inline void replies_push_front(struct replies *q, struct reply r)
 {
@@ -98,6 +108,13 @@ static inline void replies_pop(struct replies *q)
 	q->ncycles -= reply_ends_cycle(replies_head(q));
 	q->head++;
 	q->n--;
+}
+
+/* Takes out the first n, none of which ends a cycle. */
+static inline void replies_drop_within(struct replies *q, uint32_t n)
+{
+	q->head += n;
+	q->n -= n;
 }
 
 /* Takes out the first n. */

@@ -253,6 +253,11 @@ static usec_t slow_limit(const struct server *s)
 	return s->context ? s->context->set.slow_query_time : s->pool->group->set.slow_query_time;
 }
 
+static inline bool is_on_replica(const struct server *s)
+{
+	return atomic_load_explicit(&s->node->role, memory_order_relaxed) == NODE_REPLICA;
+}
+
 /* What ran last has come to its end. */
 static void charge(struct server *s, usec_t until)
 {
@@ -266,8 +271,7 @@ static void charge(struct server *s, usec_t until)
 		x->rows += s->rows;
 		x->bytes += s->answered;
 		x->node = s->pool->node;
-		x->on_replica +=
-		    atomic_load_explicit(&s->node->role, memory_order_relaxed) == NODE_REPLICA;
+		x->on_replica += is_on_replica(s);
 		if (took > x->longest)
 			x->longest = took;
 		if (s->rows > x->most_rows)
@@ -295,13 +299,39 @@ uint64_t insight_rows(struct slice tag)
 	return rows;
 }
 
+/* What ran last has run again, and both have come in the same turn of the loop, behind another: it
+ * has taken no time of its own.  False: it is not so. */
+static inline bool charge_again(struct server *s, struct query_ref ref, usec_t now)
+{
+	struct query *x;
+
+	if (s->ran.at != ref.at || s->ran.life != ref.life || s->ran_at != now ||
+	    s->split_at != now)
+		return false;
+	x = queries_get(&relay_of(s->client)->queries, ref);
+	if (!x)
+		return false;
+	x->calls++;
+	x->rows += s->rows;
+	x->bytes += s->answered;
+	x->node = s->pool->node;
+	x->on_replica += is_on_replica(s);
+	if (s->rows > x->most_rows)
+		x->most_rows = s->rows;
+	s->last_ran = ref;
+	s->rows = s->answered = 0;
+	return true;
+}
+
 /* Of a batch each Execute has its own part of the time. */
 static void end_one(struct server *s, struct query_ref ref)
 {
-	if (s->ran.at)
+	usec_t now = loop_now(s->conn.net->loop);
+
+	if (s->ran.at && !charge_again(s, ref, now))
 		charge(s, s->ran_at);
 	s->ran = ref;
-	s->ran_at = loop_now(s->conn.net->loop);
+	s->ran_at = now;
 }
 
 void insight_count_command(struct server *s, const struct reply *head, const struct frame *f)

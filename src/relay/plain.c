@@ -132,6 +132,92 @@ static inline const char *take_some(struct server *s, const struct reply *head, 
 	return p;
 }
 
+/* ---- statements of a pipeline
+ * --------------------------------------------------------------------
+ */
+
+static inline bool reply_is(const struct reply *r, enum reply_kind kind, enum reply_way way,
+			    enum reply_note note)
+{
+	const uint8_t all[4] = { (uint8_t)kind, (uint8_t)way, (uint8_t)note, false };
+
+	return !memcmp(r, all, sizeof(all));
+}
+
+/* How many replies at the head are of a statement for which another stands in, behind the first of
+ * its batch (repeat.h): Parse, Bind, Describe or not, Execute; 0: they are of something else. */
+static inline uint32_t count_owed(const struct replies *q)
+{
+	uint32_t n = 2;
+
+	if (q->n < 3 || !reply_is(replies_at(q, 0), REPLY_PARSE, REPLY_MAKE, NOTE_UNNAMED) ||
+	    !reply_is(replies_at(q, 1), REPLY_BIND, REPLY_PASS, NOTE_NONE))
+		return 0;
+	n += q->n > 3 && reply_is(replies_at(q, 2), REPLY_DESCRIBE, REPLY_PASS, NOTE_NONE) &&
+	     !replies_at(q, 2)->serial;
+	return reply_is(replies_at(q, n), REPLY_EXECUTE, REPLY_PASS, NOTE_NONE) ? n + 1 : 0;
+}
+
+/* How long what the server says to that is, if it is here and means nothing to anybody but the
+ * client: up to *command, which is its end; or 0. */
+static inline size_t answer_len(const char *p, const char *end, bool describes,
+				struct frame *command)
+{
+	static const char bound[] = { MSG_BIND_COMPLETE, 0, 0, 0, 4 };
+	const char *at = p + sizeof(bound);
+	size_t n;
+
+	if ((size_t)(end - p) < sizeof(bound) || memcmp(p, bound, sizeof(bound)))
+		return 0;
+	if (describes) {
+		n = frame_whole(at, (size_t)(end - at));
+		if (!n || (*at != MSG_ROW_DESCRIPTION && *at != MSG_NO_DATA))
+			return 0;
+		at += n;
+	}
+	while ((n = frame_whole(at, (size_t)(end - at))) && *at == MSG_DATA_ROW)
+		at += n;
+	*command = (struct frame){ MSG_COMMAND_COMPLETE, at, n, n };
+	return n && *at == MSG_COMMAND_COMPLETE && is_plain_tag(frame_body(command))
+		   ? (size_t)(at - p) + n
+		   : 0;
+}
+
+/* Passes on the answers to such statements, as many as have come one behind the other, each behind
+ * the ParseComplete that is ours to say.  Up to where. */
+static PGT_NOINLINE const char *pass_again(struct server *s, const char *p, const char *end)
+{
+	static const char parsed[] = { MSG_PARSE_COMPLETE, 0, 0, 0, 4 };
+	struct client *c = s->client;
+	struct buf *out = conn_output(&c->conn);
+	const char *from = p;
+	struct frame command;
+	uint32_t owed;
+	size_t len;
+	char *to;
+
+	while ((owed = count_owed(&s->replies)) &&
+	       (len = answer_len(p, end, owed == 4, &command))) {
+		s->answered += len;
+		insight_on_command(s, replies_at(&s->replies, owed - 1), &command);
+		answer_count_statement(c);
+		statement_unref(replies_head(&s->replies)->subject);
+		replies_drop_within(&s->replies, owed);
+		to = buf_reserve(out, sizeof(parsed) + len);
+		memcpy(to, parsed, sizeof(parsed));
+		memcpy(to + sizeof(parsed), p, len);
+		buf_produced(out, sizeof(parsed) + len);
+		p += len;
+	}
+	c->group->counters.bytes_sent += (size_t)(p - from);
+	conn_consume(&s->conn, (size_t)(p - from));
+	return p;
+}
+
+/* ---- any of them
+ * ---------------------------------------------------------------------------------
+ */
+
 bool plain_pass(struct server *s)
 {
 	struct client *c = s->client;
@@ -151,6 +237,8 @@ bool plain_pass(struct server *s)
 	c->group->counters.bytes_sent += (size_t)(p - in.p);
 	conn_send(&c->conn, in.p, (size_t)(p - in.p));
 	conn_consume(&s->conn, (size_t)(p - in.p));
+	if (p < end && s->replies.n && replies_head(&s->replies)->way == REPLY_MAKE)
+		p = pass_again(s, p, end);
 	if (s->replies.n)
 		answer_made_ones(s);
 	return p < end;

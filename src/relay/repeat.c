@@ -15,6 +15,7 @@
 #include "wire/frame.h"
 #include "wire/read.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 /* Texts that are counted, the newest has the place; a longer one is not. */
@@ -196,7 +197,20 @@ static bool may_stand_behind(const struct client *c, const struct statement *st,
 {
 	return c->in_batch && c->batch_is_plain && ss && st->steadiness > SQL_UNSTEADY &&
 	       ss->checked_in == placed_batch(c->server) && ss->setbacks == st->setbacks &&
-	       ss->changes == st->changes && is_used_next(c, st);
+	       ss->changes == st->changes;
+}
+
+/* Something on the server is the client's unnamed statement. */
+static void become_unnamed(struct client *c, struct statement *st, struct server_statement *ss)
+{
+	struct server *s = c->server;
+	struct client_statements *own = c->statements;
+
+	ss->checked_in = placed_batch(s);
+	own->unnamed_server = s->id;
+	own->unnamed_serial = ss->serial;
+	s->unnamed_in = placed_batch(s);
+	statement_unnamed_set(c, st);
 }
 
 /* Something on the server stands in for it. */
@@ -204,14 +218,9 @@ static void stand_in(struct client *c, struct statement *st, struct server_state
 		     enum reply_way way)
 {
 	struct server *s = c->server;
-	struct client_statements *own = c->statements;
-	struct statement *before = own->unnamed;
+	struct statement *before = c->statements->unnamed;
 
-	ss->checked_in = placed_batch(s);
-	own->unnamed_server = s->id;
-	own->unnamed_serial = ss->serial;
-	s->unnamed_in = placed_batch(s);
-	statement_unnamed_set(c, st);
+	become_unnamed(c, st, ss);
 	replies_push(&s->replies, (struct reply){ .kind = REPLY_PARSE,
 						  .way = (uint8_t)way,
 						  .note = NOTE_UNNAMED,
@@ -237,7 +246,8 @@ bool repeat_parse(struct client *c, struct statement *st)
 	bool is_first = c->repeats && s->may_rescue, is_new;
 
 	c->repeats = false;
-	if (s->tx == 'E' || s->replies.ncycles || !(is_first || may_stand_behind(c, st, ss)))
+	if (s->tx == 'E' || s->replies.ncycles ||
+	    !(is_first || (may_stand_behind(c, st, ss) && is_used_next(c, st))))
 		return false;
 	c->batch_is_plain |= is_first;
 	if (ss && (has_run_out(ss) || (is_first && is_stale(s, ss)))) {
@@ -257,6 +267,33 @@ bool repeat_parse(struct client *c, struct statement *st)
 		s->asked_known = statement_ref(st);
 	stand_in(c, st, ss, is_first && !is_new ? REPLY_WAIT : REPLY_MAKE);
 	return true;
+}
+
+struct server_statement *repeat_again(struct client *c, struct statement *st, unsigned *most)
+{
+	struct server *s = c->server;
+	struct server_statement *ss = placed_find(s, st);
+
+	if (s->tx == 'E' || s->replies.ncycles || !may_stand_behind(c, st, ss) || has_run_out(ss))
+		return NULL;
+	*most = st->steadiness == SQL_STEADY_BY_PLAN ? PLANS_MADE - ss->runs : UINT_MAX;
+	return ss;
+}
+
+void repeat_stood_in(struct client *c, struct statement *st, struct server_statement *ss,
+		     unsigned n)
+{
+	struct server *s = c->server;
+
+	/* The replies to all but the first, and the client. */
+	st->refs += n;
+	c->group->counters.auto_parse_count += n;
+	placed_touch(s, ss);
+	begin_time(c, st, ss->runs < PLANS_MADE);
+	become_unnamed(c, st, ss);
+	ss->runs += n;
+	s->bound = 0;
+	s->bound_portal = 0;
 }
 
 struct server_statement *repeat_find(const struct client *c, const struct statement *st)

@@ -43,24 +43,24 @@ static bool next_frame(struct slice *in, struct frame *f)
 	return true;
 }
 
-static bool ends_request(const struct frame *f)
+static inline bool ends_request(uint8_t type)
 {
-	return f->type == MSG_SYNC || f->type == MSG_QUERY || f->type == MSG_FUNCTION_CALL;
+	return type == MSG_SYNC || type == MSG_QUERY || type == MSG_FUNCTION_CALL;
 }
 
 /* Of the request at the beginning of the input; 0 when its end is not here, or answers are waited
  * for before that. */
 static size_t request_len(struct slice in)
 {
-	size_t lone = batch_lone_len(in);
-	struct slice rest = in;
-	struct frame f = { 0 };
+	size_t all = batch_lone_len(in), n;
 
-	if (lone)
-		return lone;
-	while (next_frame(&rest, &f) && f.type != MSG_FLUSH)
-		if (ends_request(&f))
-			return in.n - rest.n;
+	if (all)
+		return all;
+	while ((n = frame_whole(in.p + all, in.n - all)) && in.p[all] != MSG_FLUSH) {
+		all += n;
+		if (ends_request((uint8_t)in.p[all - n]))
+			return all;
+	}
 	return 0;
 }
 
