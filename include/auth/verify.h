@@ -27,7 +27,7 @@ bool password_verify_md5(const struct userlist_entry *entry, const uint8_t salt[
  * that nothing fits.  The first and the last take the same time.  Making one of a plain password
  * costs `iterations` hashes, and has the salt that an unknown user would see: keep it with the
  * entry, as the next one is the same.  salt_key: as of scram_secret_mock(). */
-void password_scram_secret(const struct userlist_entry *entry, const uint8_t *salt_key,
+void password_scram_secret(const struct userlist_entry *entry, const struct scram_mac *salt_key,
 			   struct slice user, uint32_t iterations, struct scram_secret *out);
 
 #endif

@@ -11,6 +11,7 @@
 #ifndef PGT_CONFIG_CONFIG_H
 #define PGT_CONFIG_CONFIG_H
 
+#include "auth/scram.h"
 #include "base/hash.h"
 #include "config/settings.h"
 
@@ -148,7 +149,7 @@ struct config {
 	bool has_http_token;
 	bool has_salt_key;
 	uint8_t http_token[32];                      /* its SHA-256 */
-	uint8_t salt_key[32];                        /* of scram_secret_mock() */
+	struct scram_mac salt_key;                   /* of scram_secret_mock() */
 	const struct tier_conf *unknown_tenant_tier; /* NULL: unknown tenants are refused */
 	struct roster *roster; /* tenants of tenant_query; NULL: none have been read */
 

@@ -7,6 +7,9 @@
  * comments are RFC 5802's.  Knows no sockets, no users and no policy.  Fuzzed by
  * test/fuzz/fuzz_scram.c.
  */
+/* ADR 51: SHA-256 without the contexts that OpenSSL 3 asks for. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include "auth/scram.h"
 
 #include "auth/base64.h"
@@ -17,6 +20,7 @@
 #include <ctype.h>
 #include <limits.h>
 #include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -30,60 +34,69 @@
 #define MAX_ERROR_NAME   64
 #define MAX_TYPE_NAME    64
 
-#define SHA256_BLOCK_LEN 64
-
 /* --- hashes --- */
-
-static EVP_MD *sha256_method;
-
-static void fetch_sha256(void)
-{
-	sha256_method = EVP_MD_fetch(NULL, "SHA256", NULL);
-	PGT_ASSERT(sha256_method != NULL);
-}
-
-/* Looked up once: OpenSSL's one-shot functions do so each time, which takes longer than to hash. */
-static const EVP_MD *sha256_of_openssl(void)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-	pthread_once(&once, fetch_sha256);
-	return sha256_method;
-}
 
 static void sha256(const uint8_t in[SCRAM_KEY_LEN], uint8_t out[SCRAM_KEY_LEN])
 {
-	PGT_ASSERT(EVP_Digest(in, SCRAM_KEY_LEN, out, NULL, sha256_of_openssl(), NULL));
+	SHA256_CTX ctx;
+
+	SHA256_Init(&ctx);
+	SHA256_Update(&ctx, in, SCRAM_KEY_LEN);
+	SHA256_Final(out, &ctx);
+	mem_wipe(&ctx, sizeof(ctx));
 }
 
-/* RFC 2104: the hash of the text behind the key that is padded with one byte. */
-static void hash_padded(EVP_MD_CTX *ctx, const uint8_t key[SCRAM_KEY_LEN], uint8_t pad,
-			struct slice text, uint8_t out[SCRAM_KEY_LEN])
+/* RFC 2104: what a key that is padded with one byte leaves of the hash. */
+static void hash_pad(const uint8_t key[SCRAM_KEY_LEN], uint8_t pad, uint32_t state[8])
 {
-	uint8_t block[SHA256_BLOCK_LEN];
-	bool ok;
+	uint8_t block[SHA256_CBLOCK];
+	SHA256_CTX ctx;
 
 	memset(block, pad, sizeof(block));
 	for (size_t i = 0; i < SCRAM_KEY_LEN; i++)
 		block[i] ^= key[i];
-	ok = EVP_DigestInit_ex(ctx, sha256_of_openssl(), NULL) &&
-	     EVP_DigestUpdate(ctx, block, sizeof(block)) && EVP_DigestUpdate(ctx, text.p, text.n) &&
-	     EVP_DigestFinal_ex(ctx, out, NULL);
-	PGT_ASSERT(ok);
+	SHA256_Init(&ctx);
+	SHA256_Update(&ctx, block, sizeof(block));
+	memcpy(state, ctx.h, sizeof(ctx.h));
 	mem_wipe(block, sizeof(block));
+	mem_wipe(&ctx, sizeof(ctx));
 }
 
-/* HMAC; OpenSSL's own takes five times as long for texts of this length. */
-static void hmac(const uint8_t key[SCRAM_KEY_LEN], struct slice text, uint8_t out[SCRAM_KEY_LEN])
+static void mac_make(const uint8_t key[SCRAM_KEY_LEN], struct scram_mac *out)
 {
-	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	hash_pad(key, 0x36, out->inner);
+	hash_pad(key, 0x5c, out->outer);
+}
+
+/* Goes on behind the block that hash_pad() has hashed. */
+static void hash_behind(const uint32_t state[8], struct slice text, uint8_t out[SCRAM_KEY_LEN])
+{
+	SHA256_CTX ctx;
+
+	SHA256_Init(&ctx);
+	memcpy(ctx.h, state, sizeof(ctx.h));
+	ctx.Nl = SHA256_CBLOCK * CHAR_BIT;
+	SHA256_Update(&ctx, text.p, text.n);
+	SHA256_Final(out, &ctx);
+	mem_wipe(&ctx, sizeof(ctx));
+}
+
+static void mac_of(const struct scram_mac *key, struct slice text, uint8_t out[SCRAM_KEY_LEN])
+{
 	uint8_t inner[SCRAM_KEY_LEN];
 
-	PGT_ASSERT(ctx != NULL);
-	hash_padded(ctx, key, 0x36, text, inner);
-	hash_padded(ctx, key, 0x5c, slice_of((const char *)inner, sizeof(inner)), out);
-	EVP_MD_CTX_free(ctx);
+	hash_behind(key->inner, text, inner);
+	hash_behind(key->outer, slice_of((const char *)inner, sizeof(inner)), out);
 	mem_wipe(inner, sizeof(inner));
+}
+
+static void hmac(const uint8_t key[SCRAM_KEY_LEN], struct slice text, uint8_t out[SCRAM_KEY_LEN])
+{
+	struct scram_mac mac;
+
+	mac_make(key, &mac);
+	mac_of(&mac, text, out);
+	mem_wipe(&mac, sizeof(mac));
 }
 
 /* ClientKey and ServerKey of a prepared password. */
@@ -102,12 +115,12 @@ static void derive_keys(struct slice password, const uint8_t *salt, size_t salt_
 }
 
 /* ClientProof from ClientKey, and back. */
-static void mask_key(const uint8_t stored_key[SCRAM_KEY_LEN], struct slice auth_message,
+static void mask_key(const struct scram_mac *stored_key, struct slice auth_message,
 		     const uint8_t in[SCRAM_KEY_LEN], uint8_t out[SCRAM_KEY_LEN])
 {
 	uint8_t signature[SCRAM_KEY_LEN];
 
-	hmac(stored_key, auth_message, signature);
+	mac_of(stored_key, auth_message, signature);
 	for (size_t i = 0; i < SCRAM_KEY_LEN; i++)
 		out[i] = in[i] ^ signature[i];
 	mem_wipe(signature, sizeof(signature));
@@ -156,16 +169,25 @@ static bool parse_key(struct slice text, uint8_t key[SCRAM_KEY_LEN])
 	return base64_get(text, key, SCRAM_KEY_LEN, &n) && n == SCRAM_KEY_LEN;
 }
 
+static void make_macs(struct scram_secret *secret)
+{
+	mac_make(secret->stored_key, &secret->stored_mac);
+	mac_make(secret->server_key, &secret->server_mac);
+}
+
 bool scram_secret_parse(struct slice text, struct scram_secret *out)
 {
 	struct slice mechanism, iterations, salt, stored_key;
+	bool ok;
 
-	return cut_at(&text, '$', &mechanism) &&
-	       slice_is_equal(mechanism, SLICE(SCRAM_MECHANISM)) &&
-	       cut_at(&text, ':', &iterations) && parse_iterations(iterations, &out->iterations) &&
-	       cut_at(&text, '$', &salt) && parse_salt(salt, out->salt, &out->salt_len) &&
-	       cut_at(&text, ':', &stored_key) && parse_key(stored_key, out->stored_key) &&
-	       parse_key(text, out->server_key);
+	ok = cut_at(&text, '$', &mechanism) && slice_is_equal(mechanism, SLICE(SCRAM_MECHANISM)) &&
+	     cut_at(&text, ':', &iterations) && parse_iterations(iterations, &out->iterations) &&
+	     cut_at(&text, '$', &salt) && parse_salt(salt, out->salt, &out->salt_len) &&
+	     cut_at(&text, ':', &stored_key) && parse_key(stored_key, out->stored_key) &&
+	     parse_key(text, out->server_key);
+	if (ok)
+		make_macs(out);
+	return ok;
 }
 
 void scram_secret_make(struct slice password, uint32_t iterations, const uint8_t *salt,
@@ -181,6 +203,7 @@ void scram_secret_make(struct slice password, uint32_t iterations, const uint8_t
 	memcpy(out->salt, salt, salt_len);
 	derive_keys(buf_peek(&prepared), salt, salt_len, iterations, client_key, out->server_key);
 	sha256(client_key, out->stored_key);
+	make_macs(out);
 	mem_wipe(client_key, sizeof(client_key));
 	buf_wipe(&prepared);
 }
@@ -188,37 +211,45 @@ void scram_secret_make(struct slice password, uint32_t iterations, const uint8_t
 /* What stands for the secrets of those who have none.  Nobody outside can tell one of these keys:
  * to pass, a proof would have to hold one whose SHA-256 is stored_key. */
 static struct {
-	uint8_t salt_key[SCRAM_KEY_LEN];
-	uint8_t stored_key[SCRAM_KEY_LEN];
-	uint8_t server_key[SCRAM_KEY_LEN];
+	struct scram_mac salt_key;
+	struct scram_secret secret;
 } mock;
 
 static void draw_mock(void)
 {
-	random_bytes(&mock, sizeof(mock));
+	uint8_t salt_key[SCRAM_KEY_LEN];
+
+	random_bytes(salt_key, sizeof(salt_key));
+	mac_make(salt_key, &mock.salt_key);
+	mem_wipe(salt_key, sizeof(salt_key));
+	random_bytes(mock.secret.stored_key, SCRAM_KEY_LEN);
+	random_bytes(mock.secret.server_key, SCRAM_KEY_LEN);
+	make_macs(&mock.secret);
 }
 
-void scram_salt_key(struct slice material, uint8_t salt_key[SCRAM_KEY_LEN])
+void scram_salt_key(struct slice material, struct scram_mac *salt_key)
 {
 	static const uint8_t purpose[SCRAM_KEY_LEN] = "pgturnstile: salts of nobody";
+	uint8_t key[SCRAM_KEY_LEN];
 
-	hmac(purpose, material, salt_key);
+	hmac(purpose, material, key);
+	mac_make(key, salt_key);
+	mem_wipe(key, sizeof(key));
 }
 
 /* The salt is all that is told of it: it depends on the user, and is the same each time. */
-void scram_secret_mock(const uint8_t *salt_key, struct slice user, uint32_t iterations,
+void scram_secret_mock(const struct scram_mac *salt_key, struct slice user, uint32_t iterations,
 		       struct scram_secret *out)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	uint8_t salt[SCRAM_KEY_LEN];
 
 	pthread_once(&once, draw_mock);
-	hmac(salt_key ? salt_key : mock.salt_key, user, salt);
+	mac_of(salt_key ? salt_key : &mock.salt_key, user, salt);
+	*out = mock.secret;
 	out->iterations = iterations;
 	out->salt_len = SCRAM_SALT_LEN;
 	memcpy(out->salt, salt, SCRAM_SALT_LEN);
-	memcpy(out->stored_key, mock.stored_key, SCRAM_KEY_LEN);
-	memcpy(out->server_key, mock.server_key, SCRAM_KEY_LEN);
 }
 
 /* --- messages --- */
@@ -329,7 +360,9 @@ static void draw_nonce(char nonce[SCRAM_NONCE_CAP])
 
 	random_bytes(raw, sizeof(raw));
 	base64_put(&text, raw, sizeof(raw));
-	snprintf(nonce, SCRAM_NONCE_CAP, "%s", buf_cstr(&text));
+	PGT_ASSERT(buf_len(&text) < SCRAM_NONCE_CAP);
+	memcpy(nonce, buf_head(&text), buf_len(&text));
+	nonce[buf_len(&text)] = '\0';
 	buf_fini(&text);
 }
 
@@ -466,7 +499,10 @@ bool scram_server_first(struct scram_server *s, struct slice client_first, struc
 	buf_put_slice(&s->auth, bare);
 	buf_put_u8(&s->auth, ',');
 	start = buf_len(&s->auth);
-	buf_printf(&s->auth, "r=%.*s%s,s=", SLICE_FMT(nonce), s->nonce);
+	buf_put(&s->auth, "r=", 2);
+	buf_put_slice(&s->auth, nonce);
+	buf_put_slice(&s->auth, slice_str(s->nonce));
+	buf_put(&s->auth, ",s=", 3);
 	base64_put(&s->auth, s->secret.salt, s->secret.salt_len);
 	buf_printf(&s->auth, ",i=%u", s->secret.iterations);
 	buf_put(server_first, buf_head(&s->auth) + start, buf_len(&s->auth) - start);
@@ -524,13 +560,13 @@ bool scram_server_final(struct scram_server *s, struct slice client_final, struc
 		return false;
 	buf_put_u8(&s->auth, ',');
 	buf_put_slice(&s->auth, without_proof);
-	mask_key(s->secret.stored_key, buf_peek(&s->auth), proof, client_key);
+	mask_key(&s->secret.stored_mac, buf_peek(&s->auth), proof, client_key);
 	sha256(client_key, digest);
 	if (!mem_is_equal_ct(digest, s->secret.stored_key, SCRAM_KEY_LEN)) {
 		mem_wipe(client_key, SCRAM_KEY_LEN);
 		return err_set(e, "28P01", "password authentication failed");
 	}
-	hmac(s->secret.server_key, buf_peek(&s->auth), signature);
+	mac_of(&s->secret.server_mac, buf_peek(&s->auth), signature);
 	buf_put(server_final, "v=", 2);
 	base64_put(server_final, signature, sizeof(signature));
 	return true;
@@ -614,6 +650,7 @@ bool scram_client_final(struct scram_client *c, struct slice server_first, struc
 {
 	struct challenge ch;
 	uint8_t stored_key[SCRAM_KEY_LEN], proof[SCRAM_KEY_LEN];
+	struct scram_mac stored_mac;
 	size_t start;
 
 	if (!accept_message(&c->due, SCRAM_DUE_FINAL, server_first, "server-first-message", e) ||
@@ -630,13 +667,15 @@ bool scram_client_final(struct scram_client *c, struct slice server_first, struc
 	put_binding(&c->auth, c->header, c->binding, c->binding_len);
 	buf_printf(&c->auth, ",r=%.*s", SLICE_FMT(ch.nonce));
 	sha256(c->client_key, stored_key);
-	mask_key(stored_key, buf_peek(&c->auth), c->client_key, proof);
+	mac_make(stored_key, &stored_mac);
+	mask_key(&stored_mac, buf_peek(&c->auth), c->client_key, proof);
 	hmac(c->server_key, buf_peek(&c->auth), c->server_signature);
 
 	buf_put(out, buf_head(&c->auth) + start, buf_len(&c->auth) - start);
 	buf_put(out, ",p=", 3);
 	base64_put(out, proof, sizeof(proof));
 	mem_wipe(stored_key, sizeof(stored_key));
+	mem_wipe(&stored_mac, sizeof(stored_mac));
 	c->due = SCRAM_DUE_VERIFY;
 	return true;
 }

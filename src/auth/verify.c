@@ -81,7 +81,7 @@ bool password_verify_md5(const struct userlist_entry *entry, const uint8_t salt[
 	       (e->kind == PASSWORD_PLAIN || e->kind == PASSWORD_MD5);
 }
 
-void password_scram_secret(const struct userlist_entry *entry, const uint8_t *salt_key,
+void password_scram_secret(const struct userlist_entry *entry, const struct scram_mac *salt_key,
 			   struct slice user, uint32_t iterations, struct scram_secret *out)
 {
 	struct scram_secret mock;

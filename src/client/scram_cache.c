@@ -89,7 +89,7 @@ void proof_scram_secret(struct client *c, struct scram_secret *out)
 				return;
 			}
 		}
-	password_scram_secret(entry, config->has_salt_key ? config->salt_key : NULL,
+	password_scram_secret(entry, config->has_salt_key ? &config->salt_key : NULL,
 			      slice_str(c->login->id.auth_user), iterations_of(c->login), out);
 	do_the_work_of_others(c->login, out);
 	if (!is_kept)

@@ -638,7 +638,7 @@ static void load_salt_key(struct loader *l)
 	else
 		c->has_salt_key = true;
 	if (c->has_salt_key)
-		scram_salt_key(buf_peek(&text), c->salt_key);
+		scram_salt_key(buf_peek(&text), &c->salt_key);
 	buf_wipe(&text);
 }
 

@@ -263,16 +263,16 @@ static void test_mock_is_stable_and_fits_nobody(void **state)
 
 static void test_mock_salt_is_of_its_key(void **state)
 {
-	uint8_t one[SCRAM_KEY_LEN], same[SCRAM_KEY_LEN], other[SCRAM_KEY_LEN];
+	struct scram_mac one, same, other;
 	struct scram_secret a, again, b;
 
 	(void)state;
-	scram_salt_key(SLICE("what nobody knows"), one);
-	scram_salt_key(SLICE("what nobody knows"), same);
-	scram_salt_key(SLICE("what nobody else knows"), other);
-	scram_secret_mock(one, SLICE("ann"), 4096, &a);
-	scram_secret_mock(same, SLICE("ann"), 4096, &again);
-	scram_secret_mock(other, SLICE("ann"), 4096, &b);
+	scram_salt_key(SLICE("what nobody knows"), &one);
+	scram_salt_key(SLICE("what nobody knows"), &same);
+	scram_salt_key(SLICE("what nobody else knows"), &other);
+	scram_secret_mock(&one, SLICE("ann"), 4096, &a);
+	scram_secret_mock(&same, SLICE("ann"), 4096, &again);
+	scram_secret_mock(&other, SLICE("ann"), 4096, &b);
 	assert_memory_equal(a.salt, again.salt, a.salt_len);
 	assert_memory_not_equal(a.salt, b.salt, a.salt_len);
 }
@@ -325,7 +325,7 @@ static void test_a_server_without_the_secret_is_caught(void **state)
 	struct exchange x = { 0 };
 
 	(void)state;
-	secret.server_key[0] ^= 1;
+	secret.server_mac = secret_of("Geheim").server_mac;
 	scram_server_init(&x.server, &secret, unbound, NULL);
 	scram_client_init_password(&x.client, SLICE("geheim"));
 	assert_false(exchange_run(&x));
