@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * random.h - unpredictable bytes from the kernel.  Any thread.
+ * random.h - unpredictable bytes from the kernel, which each thread keeps some of.  Any thread.
  */
 #ifndef PGT_BASE_RANDOM_H
 #define PGT_BASE_RANDOM_H
