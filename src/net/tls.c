@@ -2,8 +2,10 @@
  *
  * tls.c - TLS over a non-blocking socket, on OpenSSL 3.  The only file that includes ssl.h.
  *
- * Knows nothing of SSLRequest or of messages.  Every entry leaves the thread's error queue empty,
- * because OpenSSL judges a session's result by what lies there, whoever left it.
+ * Knows nothing of SSLRequest or of messages.  OpenSSL judges a session's result by what lies in
+ * the thread's error queue, whoever left it.  A handshake finds it empty; reads and writes, which
+ * would pay for that each time, sort out what is of others when they have moved nothing
+ * (verdict_on). Every entry leaves it empty of its own errors.
  */
 #include "net/tls.h"
 
@@ -452,12 +454,29 @@ static ssize_t has_failed(const struct tls *tls, enum tls_want *want)
 	return -1;
 }
 
+/* SSL_get_error() for a read or write, but for what others have left in the queue: what ends a
+ * session puts an error of TLS behind that. */
+static int verdict_on(const struct tls *tls, int result)
+{
+	int verdict;
+
+	if (SSL_want_read(tls->ssl) && BIO_should_read(SSL_get_rbio(tls->ssl)))
+		return SSL_ERROR_WANT_READ;
+	if (SSL_want_write(tls->ssl) && BIO_should_write(SSL_get_wbio(tls->ssl)))
+		return SSL_ERROR_WANT_WRITE;
+	verdict = SSL_get_error(tls->ssl, result);
+	if (verdict != SSL_ERROR_SSL || ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_SSL)
+		return verdict;
+	ERR_clear_error();
+	return SSL_get_error(tls->ssl, result);
+}
+
 /* Turns OpenSSL's verdict on a read or write that moved nothing into read(2)'s. */
 static ssize_t to_errno(struct tls *tls, int result, enum tls_want *want)
 {
 	int error = errno;
 
-	switch (SSL_get_error(tls->ssl, result)) {
+	switch (verdict_on(tls, result)) {
 	case SSL_ERROR_WANT_READ:
 		*want = TLS_WANT_READ;
 		error = EAGAIN;
@@ -496,7 +515,6 @@ ssize_t tls_read(struct tls *tls, void *p, size_t n, enum tls_want *want)
 		tls->failure = EPROTO;
 	if (tls->failure)
 		return has_failed(tls, want);
-	ERR_clear_error();
 	errno = 0;
 	got = SSL_read(tls->ssl, p, at_most_int(n));
 	if (got <= 0)
@@ -521,7 +539,6 @@ ssize_t tls_write(struct tls *tls, const void *p, size_t n, enum tls_want *want)
 	while (done < n) {
 		int sent;
 
-		ERR_clear_error();
 		errno = 0;
 		sent = SSL_write(tls->ssl, (const char *)p + done, at_most_int(n - done));
 		if (sent <= 0) {

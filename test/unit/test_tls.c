@@ -494,6 +494,37 @@ static void test_goodbye_ends_the_other_side(void **state)
 	pair_finish(&p);
 }
 
+/* Somebody's signature that was wrong, say. */
+static void leave_an_error(void)
+{
+	ERR_raise(ERR_LIB_EVP, ERR_R_MALLOC_FAILURE);
+}
+
+static void test_errors_of_others_are_not_a_session_s(void **state)
+{
+	struct tls_options server = server_options();
+	struct tls_options client = client_options();
+	struct pair p;
+	enum tls_want want;
+	char room[8];
+
+	pair_up(&p, &server, &client, NULL);
+	leave_an_error();
+	assert_int_equal(tls_read(p.server.conn.tls, room, sizeof(room), &want), -1);
+	assert_int_equal(want, TLS_WANT_READ);
+	leave_an_error();
+	conn_send(&p.client.conn, "word", 4);
+	UNTIL(&rig, buf_len(&p.server.got) == 4);
+	conn_finish(&p.client.conn, 60 * USEC_PER_SEC);
+	p.server.stays_open = true;
+	UNTIL(&rig, (leave_an_error(), p.server.nended));
+	assert_string_equal(p.server.why, "");
+	conn_close_soon(&p.server.conn);
+	UNTIL(&rig, p.client.nfreed);
+	pair_finish(&p);
+	ERR_clear_error();
+}
+
 static void test_output_waits_for_the_handshake(void **state)
 {
 	struct tls_options server = server_options();
@@ -635,6 +666,7 @@ int main(void)
 		TEST(test_end_point),
 		TEST(test_large_transfers_both_ways),
 		TEST(test_goodbye_ends_the_other_side),
+		TEST(test_errors_of_others_are_not_a_session_s),
 		TEST(test_output_waits_for_the_handshake),
 		TEST(test_plaintext_after_the_request_is_refused),
 		TEST(test_direct_with_alpn),
