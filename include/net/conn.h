@@ -188,6 +188,8 @@ void conn_kick(struct conn *c);
 /* Handles at once what has come and was not received yet; not from within a handler.  It may be
  * closed by that. */
 void conn_receive(struct conn *c);
+/* The same of one that was just opened, whose first bytes may have come ahead of it. */
+void conn_receive_first(struct conn *c);
 
 /* Sends bytes that stay valid until the event ends: the input of any connection, or static ones.
  * Before it is connected, and during the TLS handshake, they are kept until it is. */

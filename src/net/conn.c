@@ -804,6 +804,12 @@ void conn_send_unusual(struct conn *c, const char *p, size_t n)
 	mark_dirty(c);
 }
 
+void conn_receive_first(struct conn *c)
+{
+	if (c->phase == CONN_OPEN)
+		on_open(c, LOOP_READ);
+}
+
 void conn_unsend(struct conn *c, size_t n)
 {
 	if (n >= conn_unsent(c))

@@ -555,6 +555,15 @@ static bool enter(struct client *c, struct err *e)
 	return ok;
 }
 
+/* By TCP one is accepted when it has spoken (tcp_defer_accept): the loop need not tell first. */
+static void hear(struct worker *w, struct client *c)
+{
+	if (c->conn.peer.family == AF_UNIX)
+		return;
+	conn_receive_first(&c->conn);
+	net_flush(&w->net);
+}
+
 static void take_in(struct worker *w, int fd, const struct conn_addr *peer, bool is_late)
 {
 	const struct settings *set = &w->setup.config->global;
@@ -573,8 +582,10 @@ static void take_in(struct worker *w, int fd, const struct conn_addr *peer, bool
 	if (is_late)
 		client_came_late(c);
 	/* Those who try leave descriptors for servers and for those who are in. */
-	if (c->stranger == STRANGER_LET_TRY)
+	if (c->stranger == STRANGER_LET_TRY) {
+		hear(w, c);
 		return;
+	}
 	err_set(&e, "53300", "no more connections allowed that have not logged in");
 	if (c->stranger == STRANGER_UNHEARD)
 		client_dismiss(c, &e, e.text);

@@ -139,6 +139,23 @@ static void test_what_was_read_is_read_again(void **state)
 	UNTIL(&rig, end.nfreed);
 }
 
+/* Without the loop. */
+static void test_what_came_ahead_is_received_at_once(void **state)
+{
+	struct end end;
+	int fd = end_open(&end, &rig);
+
+	conn_receive_first(&end.conn);
+	assert_int_equal(buf_len(&end.got), 0);
+	assert_int_equal(end.nended, 0);
+	assert_int_equal(write(fd, "first", 5), 5);
+	conn_receive_first(&end.conn);
+	net_flush(&rig.net);
+	assert_true(slice_is_equal(buf_peek(&end.got), SLICE("first")));
+	close(fd);
+	end_close(&end, &rig);
+}
+
 static void test_what_was_not_sent_yet_is_taken_back(void **state)
 {
 	struct end end;
@@ -538,6 +555,7 @@ int main(void)
 		TEST(test_echo_keeps_no_buffer),
 		TEST(test_what_the_handler_left_comes_again),
 		TEST(test_what_was_read_is_read_again),
+		TEST(test_what_came_ahead_is_received_at_once),
 		TEST(test_what_was_not_sent_yet_is_taken_back),
 		TEST(test_partial_writes_arrive_in_order),
 		TEST(test_i6_slow_reader_pauses_the_writer),
