@@ -34,10 +34,15 @@ static inline enum step answer_swallow(struct server *s, const struct frame *f)
 	return STEP_DONE;
 }
 
+static inline void answer_count_statements(struct client *c, unsigned n)
+{
+	c->group->counters.query_count += n;
+	tenant_count(c->tenant, TENANT_STATEMENTS, n);
+}
+
 static inline void answer_count_statement(struct client *c)
 {
-	c->group->counters.query_count++;
-	tenant_count(c->tenant, TENANT_STATEMENTS, 1);
+	answer_count_statements(c, 1);
 }
 
 /* Nothing more of this message or conversation makes sense: ends both. */

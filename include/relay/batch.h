@@ -93,11 +93,12 @@ static inline size_t batch_len_within(const char *p, size_t n, size_t *bind)
 	    p[FRAME_HEADER_LEN + 1])
 		return 0;
 	*bind = len;
-	/* Two short comparisons, which the compiler does in line. */
-	if (n - len >= BATCH_DESCRIBE_LEN && !memcmp(p + len, rest, BATCH_DESCRIBE_LEN))
+	/* By words, which the compiler compares in line: a Describe with the first byte behind it.
+	 */
+	if (n - len >= BATCH_DESCRIBE_LEN + 1 && !memcmp(p + len, rest, BATCH_DESCRIBE_LEN + 1))
 		len += BATCH_DESCRIBE_LEN;
-	if (n - len < BATCH_EXECUTE_LEN ||
-	    memcmp(p + len, rest + BATCH_DESCRIBE_LEN, BATCH_EXECUTE_LEN) != 0)
+	if (n - len < BATCH_EXECUTE_LEN || memcmp(p + len, rest + BATCH_DESCRIBE_LEN, 8) != 0 ||
+	    memcmp(p + len + 8, rest + BATCH_DESCRIBE_LEN + 8, BATCH_EXECUTE_LEN - 8) != 0)
 		return 0;
 	return len + BATCH_EXECUTE_LEN;
 }

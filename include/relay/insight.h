@@ -148,6 +148,31 @@ static inline void insight_on_tag(struct server *s, struct query_ref query, stru
 	s->rows += insight_rows(tag);
 }
 
+/* Commands of one shape that come one behind the other in the same turn of the loop: what of those
+ * is added up, to be counted behind the last. */
+struct insight_row {
+	uint64_t n;
+	uint64_t rows, most_rows; /* of each but the last */
+};
+
+/* The command of this tag, whose cost is ref's: adds it up, if it comes behind such a one and has
+ * taken no time of its own.  False: it is to be counted by itself. */
+static inline bool insight_adds_up(struct server *s, struct query_ref ref, struct slice tag,
+				   struct insight_row *row)
+{
+	if (!ref.at || s->ran.at != ref.at || s->ran.life != ref.life || s->ran_at != s->split_at ||
+	    s->ran_at != loop_now(s->conn.net->loop))
+		return false;
+	row->n++;
+	row->rows += s->rows;
+	if (s->rows > row->most_rows)
+		row->most_rows = s->rows;
+	s->rows = insight_rows(tag);
+	return true;
+}
+/* What was added up, before anything else of the answer is counted. */
+void insight_count_row(struct server *s, struct insight_row *row);
+
 /* An error that the client gets, before the queue is put right for it. */
 void insight_on_error(struct server *s);
 

@@ -723,22 +723,15 @@ static inline void put_again(struct buf *out, const char *p, size_t bind, size_t
 	buf_produced(out, len - 1 + ss->name_len);
 }
 
-/* … and owes for it.  before: the unnamed statement before it, with its reference. */
-static inline void expect_again(struct client *c, struct statement *before, bool describes)
+/* … and owes for it. */
+static inline void expect_again(struct replies *q, const struct reply owed[4], bool describes)
 {
-	const struct reply execute = { .kind = REPLY_EXECUTE,
-				       .way = REPLY_PASS,
-				       .query = c->bound };
-	struct reply owed[4] = {
-		{.kind = REPLY_PARSE, .way = REPLY_MAKE, .note = NOTE_UNNAMED, .subject = before },
-		{ .kind = REPLY_BIND,  .way = REPLY_PASS                 },
-		{ .kind = REPLY_DESCRIBE, .way = REPLY_PASS},
-		execute
-	};
-
-	if (!describes)
-		owed[2] = execute;
-	replies_push_within(&c->server->replies, owed, describes ? 4 : 3);
+	if (describes) {
+		replies_push_within(q, owed, 4);
+	} else {
+		replies_push_within(q, owed, 2);
+		replies_push_within(q, owed + 3, 1);
+	}
 }
 
 /* Sends statements of this Parse, as many as stand at the beginning of the input one behind the
@@ -749,14 +742,22 @@ static unsigned send_again(struct client *c, const struct frame *parse, struct s
 	const struct slice portal = { "", 0 };
 	struct slice in = conn_input(&c->conn);
 	struct buf *out = conn_output(&c->server->conn);
-	struct statement *before = statement_find(c, portal);
+	struct replies *replies = &c->server->replies;
 	const char *p = in.p, *end = in.p + in.n;
 	size_t bind, len, longest = c->host->config->global.max_packet_size;
+	struct reply owed[4] = {
+		{.kind = REPLY_PARSE, .way = REPLY_MAKE, .note = NOTE_UNNAMED },
+		{ .kind = REPLY_BIND,                  .way = REPLY_PASS                },
+		{ .kind = REPLY_DESCRIBE,                  .way = REPLY_PASS},
+		{ .kind = REPLY_EXECUTE,                  .way = REPLY_PASS                 }
+	};
 	unsigned n = 0;
 
+	/* What was the unnamed statement before each, with a reference. */
+	owed[0].subject = statement_find(c, portal);
 	while (n < most && (size_t)(end - p) > parse->len && !memcmp(p, parse->start, parse->len) &&
 	       (len = batch_len_within(p + parse->len, (size_t)(end - p) - parse->len, &bind)) &&
-	       bind <= longest && c->server->replies.n < PIPELINE_MAX) {
+	       bind <= longest && replies->n < PIPELINE_MAX) {
 		struct frame f = { MSG_BIND, p + parse->len, bind, bind };
 
 		put_again(out, f.start, bind, len, ss);
@@ -764,7 +765,9 @@ static unsigned send_again(struct client *c, const struct frame *parse, struct s
 			insight_on_bind_again(c, slice_of(f.start + BIND_NAMES, bind - BIND_NAMES));
 		else
 			insight_on_bind(c, st, portal, &f);
-		expect_again(c, n ? st : before, len > bind + BATCH_EXECUTE_LEN);
+		owed[3].query = c->bound;
+		expect_again(replies, owed, len > bind + BATCH_EXECUTE_LEN);
+		owed[0].subject = st;
 		p += parse->len + len;
 		n++;
 	}

@@ -299,39 +299,31 @@ uint64_t insight_rows(struct slice tag)
 	return rows;
 }
 
-/* What ran last has run again, and both have come in the same turn of the loop, behind another: it
- * has taken no time of its own.  False: it is not so. */
-static inline bool charge_again(struct server *s, struct query_ref ref, usec_t now)
-{
-	struct query *x;
-
-	if (s->ran.at != ref.at || s->ran.life != ref.life || s->ran_at != now ||
-	    s->split_at != now)
-		return false;
-	x = queries_get(&relay_of(s->client)->queries, ref);
-	if (!x)
-		return false;
-	x->calls++;
-	x->rows += s->rows;
-	x->bytes += s->answered;
-	x->node = s->pool->node;
-	x->on_replica += is_on_replica(s);
-	if (s->rows > x->most_rows)
-		x->most_rows = s->rows;
-	s->last_ran = ref;
-	s->rows = s->answered = 0;
-	return true;
-}
-
 /* Of a batch each Execute has its own part of the time. */
 static void end_one(struct server *s, struct query_ref ref)
 {
-	usec_t now = loop_now(s->conn.net->loop);
-
-	if (s->ran.at && !charge_again(s, ref, now))
+	if (s->ran.at)
 		charge(s, s->ran_at);
 	s->ran = ref;
-	s->ran_at = now;
+	s->ran_at = loop_now(s->conn.net->loop);
+}
+
+void insight_count_row(struct server *s, struct insight_row *row)
+{
+	struct query *x = queries_get(&relay_of(s->client)->queries, s->ran);
+
+	if (x) {
+		x->calls += row->n;
+		x->rows += row->rows;
+		x->bytes += s->answered;
+		x->node = s->pool->node;
+		x->on_replica += is_on_replica(s) ? row->n : 0;
+		if (row->most_rows > x->most_rows)
+			x->most_rows = row->most_rows;
+	}
+	s->last_ran = s->ran;
+	s->answered = 0;
+	*row = (struct insight_row){ 0 };
 }
 
 void insight_count_command(struct server *s, const struct reply *head, const struct frame *f)

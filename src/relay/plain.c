@@ -183,6 +183,19 @@ static inline size_t answer_len(const char *p, const char *end, bool describes,
 		   : 0;
 }
 
+/* What one has cost, by its shape; len: of its answer. */
+static inline void count_command(struct server *s, const struct reply *run,
+				 const struct frame *command, size_t len, struct insight_row *row)
+{
+	bool adds_up = insight_adds_up(s, run->query, frame_body(command), row);
+
+	if (!adds_up && row->n)
+		insight_count_row(s, row);
+	s->answered += len;
+	if (!adds_up)
+		insight_on_command(s, run, command);
+}
+
 /* Passes on the answers to such statements, as many as have come one behind the other, each behind
  * the ParseComplete that is ours to say.  Up to where. */
 static PGT_NOINLINE const char *pass_again(struct server *s, const char *p, const char *end)
@@ -190,17 +203,18 @@ static PGT_NOINLINE const char *pass_again(struct server *s, const char *p, cons
 	static const char parsed[] = { MSG_PARSE_COMPLETE, 0, 0, 0, 4 };
 	struct client *c = s->client;
 	struct buf *out = conn_output(&c->conn);
+	struct insight_row row = { 0 };
 	const char *from = p;
 	struct frame command;
+	unsigned n = 0;
 	uint32_t owed;
 	size_t len;
 	char *to;
 
 	while ((owed = count_owed(&s->replies)) &&
 	       (len = answer_len(p, end, owed == 4, &command))) {
-		s->answered += len;
-		insight_on_command(s, replies_at(&s->replies, owed - 1), &command);
-		answer_count_statement(c);
+		count_command(s, replies_at(&s->replies, owed - 1), &command, len, &row);
+		n++;
 		statement_unref(replies_head(&s->replies)->subject);
 		replies_drop_within(&s->replies, owed);
 		to = buf_reserve(out, sizeof(parsed) + len);
@@ -209,6 +223,9 @@ static PGT_NOINLINE const char *pass_again(struct server *s, const char *p, cons
 		buf_produced(out, sizeof(parsed) + len);
 		p += len;
 	}
+	if (row.n)
+		insight_count_row(s, &row);
+	answer_count_statements(c, n);
 	c->group->counters.bytes_sent += (size_t)(p - from);
 	conn_consume(&s->conn, (size_t)(p - from));
 	return p;
