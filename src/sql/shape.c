@@ -78,10 +78,16 @@ static inline const char *skip_plain(const char *p)
 	return p;
 }
 
+/* Whether what stands between p and behind, of a text that begins at start, is by itself. */
+static inline bool is_alone(const char *start, const char *p, const char *behind, const char *end)
+{
+	return (p == start || (mark_of[(uint8_t)p[-1]] & M_BEFORE)) &&
+	       (behind == end || (mark_of[(uint8_t)*behind] & M_BEHIND));
+}
+
 static inline bool stands_alone(const struct place *at, const char *behind)
 {
-	return (at->p == at->start || (mark_of[(uint8_t)at->p[-1]] & M_BEFORE)) &&
-	       (behind == at->end || (mark_of[(uint8_t)*behind] & M_BEHIND));
+	return is_alone(at->start, at->p, behind, at->end);
 }
 
 /* What has not been copied yet, and what stands for the literal between it and behind. */
@@ -115,12 +121,12 @@ static inline const char *skip_digits(const char *p)
 	return p;
 }
 
-/* The end of the number that begins here. */
-static inline const char *number_end(const struct place *at)
+/* The end of the number that begins here, in a text that ends at end. */
+static inline const char *number_end(const char *p, const char *end)
 {
-	const char *behind = skip_digits(at->p);
+	const char *behind = skip_digits(p);
 
-	if (at->end - behind > 1 && *behind == '.' && is_digit(behind + 1))
+	if (end - behind > 1 && *behind == '.' && is_digit(behind + 1))
 		behind = skip_digits(behind + 1);
 	return behind;
 }
@@ -128,7 +134,7 @@ static inline const char *number_end(const struct place *at)
 /* Digits of a name or of an odd number stay. */
 static void take_digits(struct shaping *s)
 {
-	const char *behind = number_end(&s->at);
+	const char *behind = number_end(s->at.p, s->at.end);
 
 	if (stands_alone(&s->at, behind))
 		replace(s, behind, "0", 1);
@@ -259,16 +265,17 @@ size_t sql_shape(struct slice text, const struct sql_env *env, char out[SQL_SHAP
 /* A power of two.  What is not used takes no memory. */
 #define SHAPES 512
 
+/* What there is of facts of which none is in the lists behind them. */
+#define FACTS_LEN offsetof(struct sql_facts, changes)
+
 struct shape {
 	uint64_t meaning;
 	uint64_t generation; /* of the table when it was made; 0: never */
 	uint32_t len;
 	bool has_fingerprint;
-	uint8_t kind, sequence;
 	uint16_t next; /* the place of the one that came behind it the last time */
-	unsigned nesting, chain;
-	uint64_t fingerprint[2];
 	uint64_t note; /* of who asks */
+	char facts[FACTS_LEN];
 	struct gaps gaps;
 	char text[SQL_SHAPE_MAX];
 };
@@ -324,16 +331,9 @@ static struct shape *slot_of(struct sql_shapes *shapes, uint64_t meaning, const 
 	return &shapes->shapes[h >> 32 & (SHAPES - 1)];
 }
 
-static void recall(const struct shape *s, struct sql_facts *f)
+static inline void recall(const struct shape *s, struct sql_facts *f)
 {
-	memset(f, 0, offsetof(struct sql_facts, changes));
-	f->kind = (enum sql_kind)s->kind;
-	f->statements = 1;
-	f->sequence = s->sequence;
-	f->nesting = s->nesting;
-	f->chain = s->chain;
-	f->fingerprint[0] = s->fingerprint[0];
-	f->fingerprint[1] = s->fingerprint[1];
+	memcpy(f, s->facts, sizeof(s->facts));
 }
 
 static void remember(struct sql_shapes *shapes, struct shape *s, uint64_t meaning, const char *p,
@@ -344,13 +344,8 @@ static void remember(struct sql_shapes *shapes, struct shape *s, uint64_t meanin
 	s->generation = shapes->generation;
 	s->len = (uint32_t)n;
 	s->has_fingerprint = has_fingerprint;
-	s->kind = (uint8_t)f->kind;
-	s->sequence = f->sequence;
-	s->nesting = f->nesting;
-	s->chain = f->chain;
-	s->fingerprint[0] = f->fingerprint[0];
-	s->fingerprint[1] = f->fingerprint[1];
 	s->note = 0;
+	memcpy(s->facts, f, sizeof(s->facts));
 	s->gaps = *gaps;
 	memcpy(s->text, p, n);
 }
@@ -362,24 +357,23 @@ static inline bool is_known(const struct sql_shapes *shapes, const struct shape 
 	       (s->has_fingerprint || !wants_fingerprint);
 }
 
-/* Passes a literal where the shape has one.  False: there is none that would have been replaced. */
-static inline bool fits_literal(struct place *at, char first)
+/* The end of the literal that begins here, where the shape has one that begins so.  NULL: there is
+ * none that would have been replaced. */
+static inline const char *pass_number(const char *start, const char *p, const char *end)
 {
+	const char *behind = number_end(p, end);
+
+	return behind != p && is_alone(start, p, behind, end) ? behind : NULL;
+}
+
+static PGT_NOINLINE const char *pass_string(struct slice text, const char *p, bool keeps_words)
+{
+	struct place at = start_of(text, keeps_words);
 	const char *behind;
 
-	if (at->p == at->end)
-		return false;
-	if (first == '0') {
-		behind = number_end(at);
-		if (behind == at->p || !stands_alone(at, behind))
-			return false;
-	} else {
-		behind = *at->p == '\'' ? string_end(at) : NULL;
-		if (!behind || stays(at, behind))
-			return false;
-	}
-	at->p = behind;
-	return true;
+	at.p = p;
+	behind = p < at.end && *p == '\'' ? string_end(&at) : NULL;
+	return behind && !stays(&at, behind) ? behind : NULL;
 }
 
 /* Whether the text has this shape: the same bytes in the same order, but for literals where it has
@@ -387,23 +381,23 @@ static inline bool fits_literal(struct place *at, char first)
  * the same, or begin a literal of the same sort. */
 static inline bool has_shape(const struct shape *s, struct slice text, bool has_tenants)
 {
-	struct place at = start_of(text, has_tenants);
-	size_t from = 0;
+	const char *p = text.p, *end = text.p + text.n, *from = s->text;
 
 	if (s->gaps.n > GAPS_MAX || text.n > SQL_SHAPE_MAX)
 		return false;
 	for (unsigned i = 0; i < s->gaps.n; i++) {
-		size_t to = s->gaps.at[i], n = to - from;
+		const char *to = s->text + s->gaps.at[i];
+		size_t n = (size_t)(to - from);
 
-		if ((size_t)(at.end - at.p) < n || memcmp(at.p, s->text + from, n) != 0)
+		if ((size_t)(end - p) < n || memcmp(p, from, n) != 0)
 			return false;
-		at.p += n;
-		if (!fits_literal(&at, s->text[to]))
+		p = *to == '0' ? pass_number(text.p, p + n, end)
+			       : pass_string(text, p + n, has_tenants);
+		if (!p)
 			return false;
-		from = to + (s->text[to] == '0' ? 1 : 2);
+		from = to + (*to == '0' ? 1 : 2);
 	}
-	return (size_t)(at.end - at.p) == s->len - from &&
-	       !memcmp(at.p, s->text + from, s->len - from);
+	return end - p == s->text + s->len - from && !memcmp(p, from, (size_t)(end - p));
 }
 
 bool sql_shapes_scan(struct sql_shapes *shapes, uint16_t *last, uint64_t meaning, struct slice text,
