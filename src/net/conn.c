@@ -37,7 +37,7 @@ _Static_assert(sizeof(struct conn) ==
 #define TLS_RECORD_FIRST_BYTE 0x16
 
 static void on_io(struct loop_io *io, int ready);
-static inline void flush_all(struct net *net);
+static PGT_INLINE void flush_all(struct net *net);
 
 /* ---- buffers -------------------------------------------------------------------------------- */
 
@@ -228,24 +228,41 @@ static PGT_NOINLINE void flush_output(struct conn *c)
 
 /* The usual case of flush_output(): something is pending and goes out in the clear; as a rule the
  * socket takes all of it.  False: it is another, and nothing was done. */
-static inline bool flush_plainly(struct conn *c)
+static PGT_NOINLINE bool flush_own_plainly(struct conn *c)
 {
-	bool own = conn_kept(c->out) > 0;
-	const char *p = own ? buf_head(c->out) : c->borrowed;
-	size_t n = own ? buf_len(c->out) : c->borrowed_len;
+	size_t n = buf_len(c->out);
 	ssize_t sent;
 
 	if (!n || !conn_is_usual(c))
 		return false;
-	sent = sock_send(c->fd, p, n);
+	sent = sock_send(c->fd, buf_head(c->out), n);
 	if (sent != (ssize_t)n) {
-		note_sent(c, own, n, sent);
+		note_sent(c, true, n, sent);
 		return true;
 	}
 	c->active_at = loop_now(c->net->loop);
 	c->borrowed_len = 0;
-	if (own)
-		end_output(c);
+	end_output(c);
+	c->sent = NULL;
+	return true;
+}
+
+static inline bool flush_plainly(struct conn *c)
+{
+	size_t n = c->borrowed_len;
+	ssize_t sent;
+
+	if (c->out)
+		return flush_own_plainly(c);
+	if (!n || !conn_is_usual(c))
+		return false;
+	sent = sock_send(c->fd, c->borrowed, n);
+	if (sent != (ssize_t)n) {
+		note_sent(c, false, n, sent);
+		return true;
+	}
+	c->active_at = loop_now(c->net->loop);
+	c->borrowed_len = 0;
 	c->sent = NULL;
 	return true;
 }
@@ -609,7 +626,7 @@ static PGT_NOINLINE void flush_several(struct net *net)
 		end_flush(net, first_dirty(net));
 }
 
-static inline void flush_all(struct net *net)
+static PGT_INLINE void flush_all(struct net *net)
 {
 	if (net->dirty.next != net->dirty.prev) {
 		flush_several(net);
