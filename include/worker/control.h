@@ -105,6 +105,7 @@ struct control {
 	struct console *console;     /* of admin/ */
 	struct state state;          /* what outlives the process */
 	struct loop_timer sweep;
+	usec_t swept_at;         /* what is left out of the log and of events was looked at */
 	struct loop_timer quiet; /* looks whether a shutdown has nothing left to wait for */
 	unsigned ngathers;       /* under way */
 	enum shutdown_mode shutdown;

@@ -651,6 +651,10 @@ static void on_sweep(struct loop_timer *timer)
 	client_sweep_newcomers(&c->host, now);
 	peers_sweep(c->peers, now);
 	net_flush(&c->net);
+	/* What they tell of took a second at least. */
+	if (now - c->swept_at < USEC_PER_SEC)
+		return;
+	c->swept_at = now;
 	events_sweep();
 	log_sweep();
 }
