@@ -80,6 +80,9 @@ static inline void cycle_end_query(struct server *s)
 }
 /* … and for whatever it ends. */
 void cycle_end(struct server *s, char tx);
+/* The same where the server and its client are usual, and the client has no limits and no choice of
+ * its tenant (plain_answer()). */
+void cycle_end_usual(struct server *s, char tx);
 
 /* ---- plain.c: what needs nothing but to be passed on ------------------------------------------
  */

@@ -142,10 +142,16 @@ static inline void insight_on_command(struct server *s, const struct reply *head
 uint64_t insight_rows(struct slice tag); /* for what follows only */
 static inline void insight_on_tag(struct server *s, struct query_ref query, struct slice tag)
 {
+	const char *end = tag.p + tag.n; /* behind the NUL */
+
 	if (!query.at)
 		return;
 	s->ran = query;
-	s->rows += insight_rows(tag);
+	/* One digit, as a rule. */
+	if (tag.n > 3 && end[-3] == ' ' && (uint8_t)(end[-2] - '0') < 10)
+		s->rows += (uint8_t)(end[-2] - '0');
+	else
+		s->rows += insight_rows(tag);
 }
 
 /* Commands of one shape that come one behind the other in the same turn of the loop: what of those

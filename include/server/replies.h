@@ -109,6 +109,13 @@ static inline void replies_pop(struct replies *q)
 	q->head++;
 	q->n--;
 }
+/* The same of the only one, which ends a cycle. */
+static inline void replies_pop_only(struct replies *q)
+{
+	PGT_ASSERT(q->n == 1);
+	q->n = 0;
+	q->ncycles--;
+}
 
 /* Takes out the first n, none of which ends a cycle. */
 static inline void replies_drop_within(struct replies *q, uint32_t n)

@@ -250,12 +250,14 @@ struct server {
  * of.  One comparison; pointers and .tainted are not in it. */
 static inline bool server_is_usual(const struct server *s)
 {
-	uint64_t unusual[3];
+	uint64_t first, second, third; /* an array of them would be made in memory */
 
-	_Static_assert(sizeof(s->unusual) == sizeof(unusual), "three words");
+	_Static_assert(sizeof(s->unusual) == 3 * sizeof(first), "three words");
 	_Static_assert(!CHECK_DUE, "what is usual is zero");
-	memcpy(unusual, s->unusual, sizeof(unusual));
-	return !(unusual[0] | unusual[1] | unusual[2]);
+	memcpy(&first, s->unusual, sizeof(first));
+	memcpy(&second, s->unusual + sizeof(first), sizeof(second));
+	memcpy(&third, s->unusual + 2 * sizeof(first), sizeof(third));
+	return !(first | second | third);
 }
 
 /* Where and as whom; borrowed for the call, except what dial_target says. */

@@ -12,6 +12,7 @@
 #include "relay/promote.h"
 #include "relay/repeat.h"
 #include "relay/rescue.h"
+#include "relay/settle.h"
 #include "relay/statement.h"
 #include "route/nodes.h"
 #include "server/backends.h"
@@ -564,17 +565,20 @@ bool attach_owes_nothing(const struct server *s)
 	       !context_check_is_due(s->client);
 }
 
-/* The usual end of a transaction: of all that attach_settle() looks at there is nothing. */
+void settle_usual(struct server *s, struct client *c)
+{
+	c->has_cut_answer = s->writes = false;
+	part(s, c);
+	give_back(s);
+}
+
+/* Whether it is the usual end of a transaction: of all that attach_settle() looks at there is
+ * nothing. */
 static inline bool ends_plainly(const struct server *s, const struct client *c)
 {
-	const struct group *group = c->group;
-
-	return server_is_usual(s) && client_is_usual(c) && s->tx == 'I' &&
-	       !(s->replies.n | s->stream_left | c->stream_left | conn_input(&s->conn).n) &&
-	       !(c->touched | c->pins | s->tainted) && !s->question.done && !s->cancel &&
-	       !c->rare->begun && group->set.pool_mode != POOL_MODE_SESSION &&
-	       !group->set.tenant_context_check && !group->set.server_reset_query_always &&
-	       !early_must_ask(c) && !relay_of(c)->give;
+	return server_is_usual(s) && client_is_usual(c) &&
+	       !(s->replies.n | s->stream_left | conn_input(&s->conn).n) && !s->cancel &&
+	       settle_is_usual(s, c);
 }
 
 void attach_settle(struct server *s)
@@ -582,9 +586,7 @@ void attach_settle(struct server *s)
 	struct client *c = s->client;
 
 	if (ends_plainly(s, c)) {
-		c->has_cut_answer = s->writes = false;
-		part(s, c);
-		give_back(s);
+		settle_usual(s, c);
 		return;
 	}
 	if (!is_between(s) || conn_input(&s->conn).n)

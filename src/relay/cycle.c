@@ -31,7 +31,7 @@ static void note_defaults(struct server *s)
 	s->has_defaults = false;
 }
 
-static void count_cycle(struct server *s, char tx)
+static inline void count_cycle(struct server *s, struct client *c, char tx, bool is_usual)
 {
 	struct counters *counters = &s->pool->group->counters;
 	usec_t now = now_of(s);
@@ -39,11 +39,12 @@ static void count_cycle(struct server *s, char tx)
 	counters->query_time += (uint64_t)(now - s->query_at);
 	if (s->timed)
 		repeat_on_ready(s, now - s->query_at);
-	if (admit_is_gated(s->client))
-		admit_note_time(s->client, now - s->query_at);
+	if (!is_usual && admit_is_gated(c))
+		admit_note_time(c, now - s->query_at);
 	s->query_at = now;
 	if (tx == 'I') {
-		s->client->owes_snapshot = false;
+		if (!is_usual)
+			c->owes_snapshot = false;
 		counters->xact_count++;
 		counters->xact_time += (uint64_t)(now - s->xact_at);
 		s->xact_at = now;
@@ -59,10 +60,10 @@ static inline void record(struct server *s, enum latency_part part, usec_t took)
 
 /* How long its client has waited for this ReadyForQuery.  before: where the one before it left the
  * session. */
-static void measure_cycle(struct server *s, char before)
+static inline void measure_cycle(struct server *s, char before, char tx)
 {
 	usec_t now = loop_clock(s->conn.net->loop);
-	bool ended = s->tx == 'I';
+	bool ended = tx == 'I';
 
 	insight_on_cycle(s, now);
 	if (s->pool->times) {
@@ -127,21 +128,35 @@ static PGT_NOINLINE void end_unusual(struct server *s, struct client *c, char tx
 		s->forgets = false;
 }
 
-void cycle_end(struct server *s, char tx)
+/* is_usual: both are, and nothing is to be looked at but times. */
+static PGT_INLINE void end_cycle(struct server *s, struct client *c, char tx, bool is_usual)
 {
-	struct client *c = s->client;
 	char before = s->tx;
 
-	note_tx(s, tx);
-	if (c->whose || c->defines || !server_is_usual(s))
-		end_unusual(s, c, tx);
+	if (is_usual) {
+		s->tx = tx;
+	} else {
+		note_tx(s, tx);
+		if (c->whose || c->defines || !server_is_usual(s))
+			end_unusual(s, c, tx);
+	}
 	s->batch++;
 	if (s->sent)
 		conn_give_back(&s->conn, &s->sent);
-	count_cycle(s, tx);
+	count_cycle(s, c, tx, is_usual);
 	if (s->pool->times || s->ran.at)
-		measure_cycle(s, before);
+		measure_cycle(s, before, tx);
 	s->pool->group->counters.asked_count++;
+}
+
+void cycle_end(struct server *s, char tx)
+{
+	end_cycle(s, s->client, tx, false);
+}
+
+void cycle_end_usual(struct server *s, char tx)
+{
+	end_cycle(s, s->client, tx, true);
 }
 
 enum step cycle_on_ready(struct server *s, const struct frame *f)

@@ -13,8 +13,11 @@
 #include "relay/insight.h"
 #include "relay/parts.h"
 #include "relay/rescue.h"
+#include "relay/settle.h"
 #include "relay/statement.h"
 #include "wire/frame.h"
+
+#include <arpa/inet.h>
 
 /* Whether the handlers have nothing to note of what the client asked and the server answers. */
 static inline bool is_plain(const struct server *s, const struct client *c)
@@ -266,6 +269,20 @@ bool plain_pass(struct server *s)
 
 #define READY_LEN 6
 
+/* The length of the message at p if it ends where end is or before; else 0.  Behind end there is
+ * another one. */
+static inline size_t whole_before(const char *p, const char *end)
+{
+	uint32_t body;
+	size_t len;
+
+	memcpy(&body, p + 1, sizeof(body));
+	len = (size_t)ntohl(body) + 1;
+	if (len < FRAME_HEADER_LEN)
+		return 0;
+	return len <= (size_t)(end - p) ? len : 0;
+}
+
 /* The tag in it, if that and a ReadyForQuery are the end of what has come, behind nothing but rows.
  * False: it is another answer, or not all of it. */
 static inline bool is_answer(struct slice in, struct slice *tag)
@@ -278,13 +295,21 @@ static inline bool is_answer(struct slice in, struct slice *tag)
 	end = in.p + in.n - READY_LEN;
 	if (*end != MSG_READY || frame_whole(end, READY_LEN) != READY_LEN)
 		return false;
-	while ((n = frame_whole(p, (size_t)(end - p))) &&
-	       (*p == MSG_DATA_ROW || *p == MSG_ROW_DESCRIPTION))
+	while ((n = whole_before(p, end)) && (*p == MSG_DATA_ROW || *p == MSG_ROW_DESCRIPTION))
 		p += n;
 	if (!n || *p != MSG_COMMAND_COMPLETE || p + n != end)
 		return false;
 	*tag = slice_of(p + FRAME_HEADER_LEN, n - FRAME_HEADER_LEN);
 	return true;
+}
+
+/* Passes on the answer, which may be kept by somebody. */
+static PGT_NOINLINE void pass_and_settle(struct server *s, struct client *c, struct slice answer)
+{
+	rescue_before_answers(s);
+	conn_send(&c->conn, answer.p, answer.n);
+	rescue_behind_answers(s);
+	attach_settle(s);
 }
 
 bool plain_answer(struct server *s)
@@ -301,16 +326,18 @@ bool plain_answer(struct server *s)
 	    !is_plain_tag(tag))
 		return false;
 	fence_on_answer(s);
-	rescue_before_answers(s);
 	insight_on_tag(s, head->query, tag);
 	s->answered += in.n;
-	replies_pop(&s->replies);
+	replies_pop_only(&s->replies);
 	answer_count_statement(c);
-	cycle_end(s, in.p[in.n - 1]);
+	cycle_end_usual(s, in.p[in.n - 1]);
 	c->group->counters.bytes_sent += in.n;
-	conn_send(&c->conn, in.p, in.n);
 	conn_consume(&s->conn, in.n);
-	rescue_behind_answers(s);
-	attach_settle(s);
+	if (settle_is_usual(s, c)) {
+		conn_send(&c->conn, in.p, in.n);
+		settle_usual(s, c);
+	} else {
+		pass_and_settle(s, c, in);
+	}
 	return true;
 }
