@@ -288,7 +288,12 @@ static inline void slot_rest(struct slot *slot, usec_t now)
 }
 /* The idle slot to be used next: the last one used, or, with server_round_robin, the one idle
  * longest.  NULL: none. */
-struct slot *pool_idle(const struct pool *pool);
+static inline struct slot *pool_idle(const struct pool *pool)
+{
+	struct list *first = list_first(&pool->slots[SLOT_IDLE]);
+
+	return first ? container_of(first, struct slot, link) : NULL;
+}
 /* Connections that have logged in. */
 unsigned pool_size_ready(const struct pool *pool);
 /* Connections that exist or are being made. */

@@ -62,11 +62,20 @@ enum step request_protocol_error(struct client *c, const char *text);
 /* ---- query.c: a Query of a client that nothing else is under way for ---------------------------
  */
 
-/* Without a server: handles it if there is nothing to it but to choose its server.  *step: as of
- * the handlers below, but that STEP_DONE says it has been sent.  False: nothing was done. */
-bool query_is_usual(struct client *c, const struct frame *f, enum step *step) PGT_MUST_USE;
+/* message: all that there is of the client's, a Query with its NUL.  Without a server: handles it
+ * if there is nothing to it but to choose its server.  False: nothing was done. */
+bool query_is_usual(struct client *c, struct slice message) PGT_MUST_USE;
 /* The same of one that has waited for its server, and was looked at before. */
-bool query_was_looked_at(struct client *c, const struct frame *f, enum step *step) PGT_MUST_USE;
+bool query_was_looked_at(struct client *c, struct slice message) PGT_MUST_USE;
+/* What they end with.  n: its length. */
+void request_end_waiting(struct client *c, size_t n); /* for what follows only */
+static inline void request_end_query(struct client *c, enum step step, size_t n)
+{
+	if (step == STEP_DONE)
+		c->group->counters.bytes_received += n;
+	else
+		request_end_waiting(c, n);
+}
 
 /* Whether the request that begins with this message has to wait until the one before has been
  * answered, since it is decided on for itself. */

@@ -176,7 +176,7 @@ static inline bool query_watch(const struct queries *q, struct query *x, uint64_
 
 	/* Another is, and has not been away for long. */
 	if (w->client != client && now - w->since <= within &&
-	    now - w->last_at <= within / QUERY_PATIENCE)
+	    (now - w->last_at) * QUERY_PATIENCE <= within)
 		return false;
 	return query_watch_on(q, x, client, now);
 }

@@ -139,13 +139,6 @@ void slot_become(struct slot *slot, enum slot_state next, usec_t now)
 	list_push_back(&pool->slots[next], &slot->link);
 }
 
-struct slot *pool_idle(const struct pool *pool)
-{
-	struct list *first = list_first(&pool->slots[SLOT_IDLE]);
-
-	return first ? container_of(first, struct slot, link) : NULL;
-}
-
 unsigned pool_size(const struct pool *pool)
 {
 	unsigned n = 0;

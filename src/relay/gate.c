@@ -169,7 +169,7 @@ void gate_know_env(struct client *c)
 	know_env(c);
 }
 
-static bool wants_fingerprint(const struct client *c)
+static inline bool wants_fingerprint(const struct client *c)
 {
 	return relay_of(c)->has_insight ||
 	       ((!c->server || !c->server->writes) && gate_has_choice(c)) || c->only_reads ||

@@ -361,15 +361,20 @@ enum step query_on_query(struct client *c, const struct frame *f)
 	return run_rewriting(c, f, text, &facts);
 }
 
-bool query_is_usual(struct client *c, const struct frame *f, enum step *step)
+static inline struct frame query_frame(struct slice message)
 {
-	struct sql_shapes *shapes = relay_of(c)->shapes;
-	struct slice text = frame_body(f);
+	return (struct frame){ MSG_QUERY, message.p, message.n, message.n };
+}
+
+bool query_is_usual(struct client *c, struct slice message)
+{
+	struct frame f = query_frame(message);
+	struct slice text = frame_body(&f);
 	uint16_t last = c->last_shape;
 	struct sql_facts facts;
+	uint64_t *note;
 
-	if (c->host->config->global.disable_pqexec || !gate_must_look(c) ||
-	    c->group->set.tenant_context_check || !text.n || text.p[text.n - 1] != '\0')
+	if (!gate_must_look(c) || !text.n || text.p[text.n - 1] != '\0')
 		return false;
 	text.n--;
 	if (!gate_expects(c, text, &facts))
@@ -379,16 +384,17 @@ bool query_is_usual(struct client *c, const struct frame *f, enum step *step)
 		return false;
 	}
 	c->looked_at = false;
-	*step = run_plain(c, f, text, &facts, sql_shapes_note(shapes, c->last_shape));
+	note = sql_shapes_note(relay_of(c)->shapes, c->last_shape);
+	request_end_query(c, run_plain(c, &f, text, &facts, note), message.n);
 	return true;
 }
 
-bool query_was_looked_at(struct client *c, const struct frame *f, enum step *step)
+bool query_was_looked_at(struct client *c, struct slice message)
 {
-	if (c->host->config->global.disable_pqexec || c->group->set.tenant_context_check)
-		return false;
+	struct frame f = query_frame(message);
+
 	c->looked_at = false;
-	*step = run_waited_query(c, f);
+	request_end_query(c, run_waited_query(c, &f), message.n);
 	return true;
 }
 

@@ -577,24 +577,22 @@ static inline bool is_fresh(const struct server *s)
 	       !s->question.done && !s->cancel;
 }
 
+void request_end_waiting(struct client *c, size_t n)
+{
+	end_process(c, n);
+}
+
 /* A Query that is all that there is of the client's: most requests are.  A usual one goes from its
  * bytes to its server in one go.  False: it goes message by message. */
 static inline bool process_query(struct client *c)
 {
 	struct slice in = conn_input(&c->conn);
-	struct frame f = { .type = MSG_QUERY, .start = in.p, .len = in.n, .have = in.n };
-	enum step step;
 
 	if (!in.n || (uint8_t)*in.p != MSG_QUERY || frame_whole(in.p, in.n) != in.n ||
-	    in.n > c->host->config->global.max_packet_size)
+	    in.n > c->host->config->global.max_packet_size ||
+	    c->host->config->global.disable_pqexec || c->group->set.tenant_context_check)
 		return false;
-	if (c->server ? !query_was_looked_at(c, &f, &step) : !query_is_usual(c, &f, &step))
-		return false;
-	if (step == STEP_DONE)
-		c->group->counters.bytes_received += in.n;
-	else
-		end_process(c, in.n);
-	return true;
+	return c->server ? query_was_looked_at(c, in) : query_is_usual(c, in);
 }
 
 void request_process(struct client *c)
