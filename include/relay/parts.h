@@ -855,8 +855,18 @@ void learn_hurry(struct pool *pool, usec_t now);
 
 /* A text with these bits of enum sql_sequence will ask for a server. */
 void sequence_expect(struct client *c, uint8_t sequence);
-/* The server has been given to another client than the last time. */
-void sequence_on_given(struct client *c, struct server *s);
+/* Of client.sequence_server: the server with its values has been somebody else's. */
+#define SEQUENCE_LOST UINT64_MAX
+/* The server has been given to a client. */
+static inline void sequence_on_given(struct client *c, struct server *s)
+{
+	if (s->sequence_user == c->id)
+		return;
+	if (c->sequence_server == s->id)
+		c->sequence_server = SEQUENCE_LOST;
+	s->sequence_mixed |= s->sequence_user != 0;
+	s->sequence_user = c->id;
+}
 /* Whether the values on the server are this client's. */
 static inline bool sequence_has_own(const struct client *c, const struct server *s)
 {

@@ -121,6 +121,18 @@ static inline enum step request_acquire(struct client *c, uint8_t type, struct p
 		step = listen_take_server(c);
 	return step == STEP_DONE ? request_go_ahead(c, type) : step;
 }
+/* The same for a Query of a client that has no server and no BEGIN that waits, and does not listen.
+ */
+static inline enum step request_acquire_alone(struct client *c, struct pool *pool)
+{
+	enum step step;
+
+	c->request_at = relay_now(c);
+	step = attach_acquire(c, pool);
+	if (step == STEP_DONE && c->server->has_notified)
+		step = listen_take_server(c);
+	return step == STEP_DONE ? request_go_ahead(c, MSG_QUERY) : step;
+}
 /* The same of request_go_ahead() for a message behind the first, ahead of which nothing can go any
  * more. */
 enum step request_require_settled(struct client *c) PGT_MUST_USE;

@@ -73,8 +73,7 @@ static PGT_INLINE void give(struct server *s, struct client *c)
 	s->client = c;
 	s->early_run = 0;
 	c->server = s;
-	if (s->sequence_user != c->id)
-		sequence_on_given(c, s);
+	sequence_on_given(c, s);
 	s->request_at = now;
 	s->xact_at = now;
 	s->writes = false;

@@ -148,17 +148,21 @@ static inline bool is_plain(const struct client *c, struct slice text,
 	       !promote_concerns(c) && !audit_is_on(c);
 }
 
-/* What run_query() does with such a one.  proven: of gate_choose_shape(). */
+/* What run_query() does with such a one.  is_alone: of query_is_usual(); proven: of
+ * gate_choose_shape(). */
 static PGT_INLINE enum step run_plain(struct client *c, const struct frame *f, struct slice text,
-				      const struct sql_facts *facts, uint64_t *proven)
+				      const struct sql_facts *facts, bool is_alone,
+				      uint64_t *proven)
 {
-	bool begins = has_choice(c);
+	bool begins = is_alone || has_choice(c);
 	enum step step;
 
 	if (begins && !(c->chosen = gate_choose_shape(c, text, facts, proven)))
 		return STEP_AGAIN;
 	insight_ask(c, text, facts);
-	step = request_acquire(c, MSG_QUERY, c->chosen); /* there are no limits */
+	/* There are no limits. */
+	step = is_alone ? request_acquire_alone(c, c->chosen)
+			: request_acquire(c, MSG_QUERY, c->chosen);
 	if (step != STEP_DONE) {
 		c->looked_at = c->waiter && !c->begin;
 		return request_not_yet(c, step);
@@ -357,7 +361,7 @@ enum step query_on_query(struct client *c, const struct frame *f)
 		has_shape = sql_shapes_scan(shapes, &c->last_shape, c->env_key, text, &env, &facts);
 	}
 	if (has_shape && is_plain(c, text, &facts))
-		return run_plain(c, f, text, &facts, sql_shapes_note(shapes, c->last_shape));
+		return run_plain(c, f, text, &facts, false, sql_shapes_note(shapes, c->last_shape));
 	return run_rewriting(c, f, text, &facts);
 }
 
@@ -385,7 +389,7 @@ bool query_is_usual(struct client *c, struct slice message)
 	}
 	c->looked_at = false;
 	note = sql_shapes_note(relay_of(c)->shapes, c->last_shape);
-	request_end_query(c, run_plain(c, &f, text, &facts, note), message.n);
+	request_end_query(c, run_plain(c, &f, text, &facts, true, note), message.n);
 	return true;
 }
 

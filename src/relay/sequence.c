@@ -13,23 +13,12 @@
 
 #define READS_ANY (SQL_SEQUENCE_READS | SQL_SEQUENCE_READS_LAST)
 
-/* The server with its values has been somebody else's. */
-#define LOST UINT64_MAX
-
 void sequence_expect(struct client *c, uint8_t sequence)
 {
 	if (!(sequence & READS_ANY))
 		return;
 	c->group->reads_sequences = true;
 	c->reads_sequence = true;
-}
-
-void sequence_on_given(struct client *c, struct server *s)
-{
-	if (c->sequence_server == s->id)
-		c->sequence_server = LOST;
-	s->sequence_mixed |= s->sequence_user != 0;
-	s->sequence_user = c->id;
 }
 
 struct slot *sequence_slot(const struct client *c, const struct pool *pool)
@@ -93,7 +82,7 @@ bool sequence_note(struct client *c, uint8_t sequence)
 
 void sequence_lose(struct client *c)
 {
-	c->sequence_server = LOST;
+	c->sequence_server = SEQUENCE_LOST;
 }
 
 void sequence_forget(struct client *c)
