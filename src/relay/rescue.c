@@ -48,15 +48,6 @@ static inline bool ends_request(uint8_t type)
 	return type == MSG_SYNC || type == MSG_QUERY || type == MSG_FUNCTION_CALL;
 }
 
-/* Whether a request goes on behind it, as far as is known before its end. */
-static inline bool goes_on_behind(uint8_t type)
-{
-	const uint32_t ends = 1u << (MSG_SYNC - '@') | 1u << (MSG_QUERY - '@') |
-			      1u << (MSG_FUNCTION_CALL - '@') | 1u << (MSG_FLUSH - '@');
-
-	return (type & ~31u) != '@' || !(ends >> (type & 31) & 1);
-}
-
 /* Of the request at the beginning of the input; 0 when its end is not here, or answers are waited
  * for before that. */
 static size_t request_len(struct slice in)
@@ -65,9 +56,12 @@ static size_t request_len(struct slice in)
 
 	if (all)
 		return all;
-	while ((n = frame_whole(in.p + all, in.n - all)) && goes_on_behind((uint8_t)in.p[all]))
+	while ((n = frame_whole(in.p + all, in.n - all)) && in.p[all] != MSG_FLUSH) {
 		all += n;
-	return n && ends_request((uint8_t)in.p[all]) ? all + n : 0;
+		if (ends_request((uint8_t)in.p[all - n]))
+			return all;
+	}
+	return 0;
 }
 
 static bool is_of_batch(const struct frame *f)
