@@ -119,8 +119,11 @@ BARS = (
         difference("syscalls", "simple", "pgturnstile", "floor")),
     Bar("prepared: proxy CPU / simple", 1.05,
         ratio("cpu_us", "prepared", "pgturnstile", "pgturnstile", "simple")),
-    Bar("connect by SCRAM: proxy CPU / PgBouncer", 0.7,
-        ratio("cpu_us", "login_scram", "pgturnstile", "pgbouncer")),
+    *(Bar(f"connect by SCRAM, {how}: proxy CPU / PgBouncer", 0.7,
+          ratio("cpu_us", scenario, "pgturnstile", "pgbouncer"))
+      for how, scenario in (("secrets in auth_file, one login after the other", "login_scram"),
+                            ("the same, by pgbench, which makes its proof each time", "connect_scram"),
+                            ("passwords in auth_file", "login_plain"))),
     Bar("connect over TLS, full handshake: proxy CPU / PgBouncer", 1.0,
         ratio("cpu_us", "login_tls", "pgturnstile", "pgbouncer")),
     Bar("connect over TLS, session resumed: proxy CPU / PgBouncer's full", 0.4,

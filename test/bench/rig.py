@@ -20,7 +20,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "integration")
 from machine import Port  # noqa: E402
 
 import wire  # noqa: E402
-from targets import DATABASE, TARGETS, USER, client_environment, ini, userlist  # noqa: E402
+from targets import DATABASE, TARGETS, USER, client_environment, ini, passwords, userlist  # noqa: E402
 
 PG_BIN = pathlib.Path("/usr/lib/postgresql/15/bin")
 HERE = pathlib.Path(__file__).resolve().parent
@@ -214,6 +214,7 @@ class Rig:
                 shutil.copy(path, self.binaries[name])
                 self.binaries[name].chmod(0o755)
         (self.directory / "userlist.txt").write_text(userlist())
+        (self.directory / "passwords.txt").write_text(passwords())
 
     def _make_certificate(self):
         """Made as that user, whose key it has to be."""

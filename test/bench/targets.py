@@ -18,7 +18,6 @@ POOLER_INI = """\
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
-auth_file = {directory}/userlist.txt
 pool_mode = transaction
 default_pool_size = {pool_size}
 max_client_conn = 12000
@@ -32,10 +31,12 @@ log_stats = 0
 {databases}
 """
 
+SCRAM = "auth_type = scram-sha-256\nauth_file = {directory}/userlist.txt\n"
 ACCESS = {
-    "trust": "auth_type = trust\n",
-    "scram": "auth_type = scram-sha-256\n",
-    "tls": "auth_type = scram-sha-256\nclient_tls_sslmode = require\n"
+    "trust": "auth_type = trust\nauth_file = {directory}/userlist.txt\n",
+    "scram": SCRAM,
+    "scram_plain": "auth_type = scram-sha-256\nauth_file = {directory}/passwords.txt\n",
+    "tls": f"{SCRAM}client_tls_sslmode = require\n"
            "client_tls_key_file = {directory}/tls.key\nclient_tls_cert_file = {directory}/tls.crt\n",
 }
 
@@ -106,6 +107,11 @@ def userlist():
     stored, server = hashlib.sha256(key).digest(), hmac.digest(salted, b"Server Key", "sha256")
     salt64, stored64, server64 = (base64.b64encode(b).decode() for b in (salt, stored, server))
     return f'"{USER}" "SCRAM-SHA-256$4096:{salt64}${stored64}:{server64}"\n'
+
+
+def passwords():
+    """auth_file with the password itself, of which the keys have to be made."""
+    return f'"{USER}" "{PASSWORD}"\n'
 
 
 def client_environment(port, access="trust"):
