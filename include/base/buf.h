@@ -5,8 +5,8 @@
  *     data            data+start         data+end           data+cap
  *      |   consumed     |     content       |     free room    |
  *
- * A zeroed struct buf is an empty one.  Owned by one thread.  Growth aborts when memory is gone, so
- * whoever appends bytes of a peer's choosing bounds them first.
+ * A zeroed struct buf is an empty one.  Owned by one thread.  Growth is base/mem.h's, so whoever
+ * appends bytes of a peer's choosing bounds them first.
  */
 #ifndef PGT_BASE_BUF_H
 #define PGT_BASE_BUF_H

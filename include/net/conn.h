@@ -44,6 +44,7 @@ struct net {
 				* say and wait for the peer to hang up */
 	struct buf *spare[NET_SPARE_BUFFERS];
 	unsigned nspare;
+	size_t wanted; /* by whoever is starved: of the last of them */
 };
 
 struct conn_events {
@@ -51,8 +52,8 @@ struct conn_events {
 	void (*readable)(struct conn *c);
 	/* Output had to wait for the peer, and has gone now. */
 	void (*drained)(struct conn *c);
-	/* The peer hung up, or the socket failed (why tells).  The connection is still open on our
-	 * side: call conn_close_soon(). */
+	/* The peer hung up, or the socket failed, or memory is gone (why tells).  The connection is
+	 * still open on our side: call conn_close_soon(). */
 	void (*ended)(struct conn *c, const char *why);
 	/* A connect or a TLS handshake is done. */
 	void (*ready)(struct conn *c);
@@ -113,6 +114,8 @@ struct conn {
 			/* of .out, what goes ahead of a TLS handshake in the clear: an answer to a
 			 * request for GSSAPI, and one to that for TLS, a byte each */
 			uint8_t clear_left : 2;
+			/* memory was gone when something was asked for on its behalf */
+			bool is_starved : 1;
 			bool write_failed; /* the peer takes nothing any more; what it said last may
 					    * be unread */
 			bool said_all;     /* lingering: our end is shut down */
@@ -133,6 +136,8 @@ static inline bool conn_is_usual(const struct conn *c)
 /* A net is embedded in its thread. */
 void net_init(struct net *net, struct loop *loop);
 void net_fini(struct net *net);
+/* In the thread that runs its loop: when memory is gone, the connection at hand is ended. */
+void net_begin(struct net *net);
 /* Sends what is pending and gives back buffers; each event ends with it.  For mail and timers. */
 void net_flush(struct net *net);
 /* Call now and then (tenths of a second): ends what lingers too long. */
@@ -242,6 +247,8 @@ void conn_dismiss(struct conn *c);
 /* Ends it after `patience` whatever it is doing by then, or with its net; in any phase but
  * lingering.  For a connection that nobody keeps an eye on. */
 void conn_expire(struct conn *c, usec_t patience);
+/* Whether it was ended because memory was gone; *e says so, as PostgreSQL would. */
+bool conn_is_starved(const struct conn *c, struct err *e);
 /* Of one that is paused: whether the peer has hung up, which ended() is told.  A system call. */
 void conn_look_for_end(struct conn *c);
 /* Ends it at the end of this turn, whatever is unsent. */

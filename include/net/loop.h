@@ -52,6 +52,8 @@ struct loop_times {
 	usec_t now;
 	usec_t clock;     /* the same, or read since then … */
 	unsigned handled; /* … which is so many descriptors ago, with the one at hand */
+	struct loop_io
+	    *handling; /* what is at hand; NULL for mail, timers, and the end of a turn */
 };
 
 /* The monotonic time of this turn: read once when the loop woke up. */
@@ -71,6 +73,18 @@ static inline usec_t loop_clock(struct loop *loop)
 	const struct loop_times *times = (const struct loop_times *)loop;
 
 	return times->handled > LOOP_CLOCK_LASTS ? loop_clock_anew(loop) : times->clock;
+}
+
+/* For whom something is done now, where it is for a descriptor; NULL: for none. */
+static inline struct loop_io *loop_handling(const struct loop *loop)
+{
+	return ((const struct loop_times *)loop)->handling;
+}
+
+/* The same of what is done at the end of a turn. */
+static inline void loop_handle(struct loop *loop, struct loop_io *io)
+{
+	((struct loop_times *)loop)->handling = io;
 }
 
 /* end_of_turn runs before the loop blocks; woken runs after loop_wake() of any thread, once for any

@@ -71,6 +71,13 @@ static void on_drained(struct conn *conn)
 
 static void on_ended(struct conn *conn, const char *why)
 {
+	struct err e;
+
+	if (conn_is_starved(conn, &e)) {
+		err_hint(&e, "What was under way may have run, or not.");
+		client_close(client_of(conn), &e, why);
+		return;
+	}
 	client_close(client_of(conn), NULL, why ? why : "client unexpected eof");
 }
 

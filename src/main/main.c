@@ -317,6 +317,7 @@ int main(int argc, char **argv)
 	int code;
 
 	hash_init();
+	mem_reserve_begin();
 	if (!failpoints_begin())
 		return EXIT_FAILURE;
 	if (options_parse(&options, argc, argv))

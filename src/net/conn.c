@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/failpoint.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "net/sockio.h"
 #include "net/tls.h"
@@ -391,9 +392,24 @@ static PGT_NOINLINE bool receive(struct conn *c)
 	return true;
 }
 
+/* It has all it has asked for, out of a reserve that others may need, and gives that back. */
+static PGT_NOINLINE void end_starved(struct conn *c)
+{
+	report_end(c, "out of memory");
+	if (!c->in)
+		return;
+	forget(c, c->in, conn_kept(c->in));
+	buf_clear(c->in);
+	mark_dirty(c);
+}
+
 /* Has readable() called for bytes that were left, or that TLS holds. */
 static void handle_kick(struct conn *c)
 {
+	if (c->is_starved && conn_is_usable(c)) {
+		end_starved(c);
+		return;
+	}
 	if (c->phase != CONN_OPEN || c->paused)
 		return;
 	/* What TLS holds may be a part of a record, and then nothing is received. */
@@ -575,8 +591,30 @@ void net_init(struct net *net, struct loop *loop)
 	loop_on_turn_end(loop, turn_end, net);
 }
 
+static void on_shortage(void *arg, size_t n)
+{
+	struct net *net = arg;
+	struct loop_io *io = loop_handling(net->loop);
+	struct conn *c;
+
+	if (!io || io->fn != on_io)
+		return;
+	c = container_of(io, struct conn, io);
+	c->is_starved = true;
+	net->wanted = n;
+	conn_kick(c);
+}
+
+void net_begin(struct net *net)
+{
+	mem_on_shortage(on_shortage, net);
+}
+
 static void close_marked(struct net *net)
 {
+	if (list_is_empty(&net->closing))
+		return;
+	loop_handle(net->loop, NULL);
 	while (!list_is_empty(&net->closing)) {
 		struct conn *c = container_of(list_first(&net->closing), struct conn, close_link);
 
@@ -653,8 +691,10 @@ static void process_kicked(struct net *net)
 		struct conn *c = container_of(list_first(&kicked), struct conn, kick_link);
 
 		list_del(&c->kick_link);
+		loop_handle(net->loop, &c->io);
 		handle_kick(c);
 		net_flush(net);
+		loop_handle(net->loop, NULL);
 	}
 }
 
@@ -678,6 +718,8 @@ void net_sweep(struct net *net, usec_t now)
 		if (now >= c->deadline)
 			conn_close_soon(c);
 	}
+	if (mem_reserve_renew())
+		log_warning("memory was gone, and is there again");
 }
 
 /* ---- what the owner calls ------------------------------------------------------------------- */
@@ -869,6 +911,15 @@ void conn_receive_again(struct conn *c)
 		conn_kick(c);
 }
 
+bool conn_is_starved(const struct conn *c, struct err *e)
+{
+	if (!c->is_starved)
+		return false;
+	err_set(e, "53200", "out of memory");
+	err_detail(e, "Failed on request of size %zu.", c->net->wanted);
+	return true;
+}
+
 void conn_look_for_end(struct conn *c)
 {
 	struct pollfd look = { .fd = c->fd, .events = POLLRDHUP };
@@ -945,7 +996,7 @@ void conn_adopt(struct conn *c, struct net *net)
 	want_events(c);
 	if (conn_kept(c->out))
 		mark_dirty(c);
-	if (conn_kept(c->in) || (c->tls && tls_has_pending(c->tls)))
+	if (c->is_starved || conn_kept(c->in) || (c->tls && tls_has_pending(c->tls)))
 		conn_kick(c);
 }
 

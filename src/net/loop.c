@@ -65,6 +65,7 @@ static void on_async(struct ev_loop *ev PGT_UNUSED, ev_async *w, int revents PGT
 {
 	struct loop *loop = container_of(w, struct loop, async);
 
+	loop->times.handling = NULL;
 	if (loop->woken)
 		loop->woken(loop->woken_arg);
 }
@@ -136,6 +137,7 @@ static void on_io(struct ev_loop *ev PGT_UNUSED, ev_io *w, int revents)
 	struct loop *loop = w->data;
 
 	loop->times.handled++;
+	loop->times.handling = io;
 	io->fn(io, revents & (LOOP_READ | LOOP_WRITE));
 }
 
@@ -179,13 +181,16 @@ const char *__tsan_default_suppressions(void)
 
 void loop_io_stop(struct loop *loop, struct loop_io *io)
 {
+	if (loop->times.handling == io)
+		loop->times.handling = NULL;
 	ev_io_stop(loop->ev, io_of(io));
 }
 
-static void on_timer(struct ev_loop *ev PGT_UNUSED, ev_timer *w, int revents PGT_UNUSED)
+static void on_timer(struct ev_loop *ev, ev_timer *w, int revents PGT_UNUSED)
 {
 	struct loop_timer *timer = container_of(w, struct loop_timer, ev);
 
+	loop_handle(ev_userdata(ev), NULL);
 	timer->fn(timer);
 }
 
@@ -202,10 +207,11 @@ void loop_timer_stop(struct loop *loop, struct loop_timer *timer)
 	ev_timer_stop(loop->ev, timer_of(timer));
 }
 
-static void on_signal(struct ev_loop *ev PGT_UNUSED, ev_signal *w, int revents PGT_UNUSED)
+static void on_signal(struct ev_loop *ev, ev_signal *w, int revents PGT_UNUSED)
 {
 	struct signal_hook *hook = container_of(w, struct signal_hook, watcher);
 
+	loop_handle(ev_userdata(ev), NULL);
 	hook->fn(hook->arg, w->signum);
 }
 

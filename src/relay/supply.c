@@ -359,6 +359,15 @@ static void lose(struct server *s, const struct err *e)
 	supply_serve_waiters(pool, now_of(s));
 }
 
+/* One that is there yet, and may be at work for its client. */
+static void evict(struct server *s, struct err *e)
+{
+	err_hint(e, "%s", supply_outcome(s));
+	if (s->replies.n && conn_is_usable(&s->conn) && s->cancel_key_len)
+		server_cancel(s);
+	lose(s, e);
+}
+
 static void on_lost(struct server *s, const char *why)
 {
 	struct pool *pool = s->pool;
@@ -374,6 +383,10 @@ static void on_lost(struct server *s, const char *why)
 	}
 	if (rescue_on_lost(s) || promote_on_lost(s))
 		return;
+	if (conn_is_starved(&s->conn, &e)) {
+		evict(s, &e);
+		return;
+	}
 	err_set(&e, "08006", "server closed the connection unexpectedly");
 	err_hint(&e, "%s", supply_outcome(s));
 	lose(s, s->said_fatal ? NULL : &e);
@@ -384,10 +397,7 @@ void supply_evict(struct server *s, const char *text)
 	struct err e;
 
 	err_set(&e, "57P01", "%s", text);
-	err_hint(&e, "%s", supply_outcome(s));
-	if (s->replies.n && conn_is_usable(&s->conn) && s->cancel_key_len)
-		server_cancel(s);
-	lose(s, &e);
+	evict(s, &e);
 }
 
 static void on_ended(struct server *s, const char *why)

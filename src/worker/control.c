@@ -770,6 +770,7 @@ void control_run(const struct control_options *options, struct setup *setup,
 	say_where(c);
 	takeover_begin(c->takeover);
 	c->options.hooks->tell(CONTROL_IS_READY);
+	net_begin(&c->net);
 	loop_run(c->loop);
 	stop(c);
 	log_info("the end");

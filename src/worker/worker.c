@@ -803,6 +803,7 @@ static void *run(void *arg)
 {
 	struct worker *w = arg;
 
+	net_begin(&w->net);
 	loop_run(w->loop);
 	return NULL;
 }

@@ -145,6 +145,46 @@ def test_i3_nobody_sees_the_clock_jump(monkeypatch, primary, seed):
             t.admin(f"SHOW {what}")
 
 
+def _in_two_parts(client, message):
+    """So that the first has to be kept until the other is here."""
+    client.send(message[:60_000])
+    client.send(message[60_000:])
+
+
+HUNGRY = {
+    "what has come of a long request": lambda c: _in_two_parts(c, raw.query(f"SELECT 2 /* {'x' * 200_000} */")),
+    "a text that is kept": lambda c: c.send(raw.parse("kept", f"SELECT 2 /* {'x' * 40_000} */"), raw.sync()),
+    "a text without a name": lambda c: c.send(raw.parse("", f"SELECT 2 /* {'x' * 40_000} */"), raw.bind(),
+                                              raw.execute(), raw.sync()),
+    "a text that is written anew": lambda c: c.send(
+        raw.query("PREPARE two AS SELECT 2"), raw.query(f"EXECUTE two /* {'x' * 40_000} */")),
+    "a parameter": lambda c: c.send(raw.parse("", "SELECT $1::text"), raw.bind(values=("x" * 40_000,)),
+                                    raw.execute(), raw.sync()),
+    "data of a COPY": lambda c: c.send(raw.query("CREATE TEMP TABLE hungry (t text); COPY hungry FROM STDIN"),
+                                       *(raw.copy_data(b"y" * 50_000 + b"\n") for _ in range(400)), raw.copy_done()),
+    "an answer that is not read": lambda c: c.send(*[raw.query(LARGE)] * 40),
+}
+
+
+CUT = ["an answer that is not read"]
+
+
+@pytest.mark.parametrize("what", HUNGRY)
+def test_i6_who_wants_memory_that_is_gone_is_told_and_leaves(monkeypatch, primary, what):
+    """Alone: others are served, its server is not theirs with anything of it, and nothing stays."""
+    with failing(monkeypatch, primary, "peer_malloc:1") as t, log_in(t) as other:
+        with log_in(t) as hungry:
+            HUNGRY[what](hungry)
+            heard = hungry.until_closed()
+            # In the middle of a message nothing can be said.
+            assert sqlstate(heard[-1:]) == "53200" or what in CUT
+        assert other.rows("SELECT 2") == [("2",)]
+        with log_in(t) as next_one:
+            assert next_one.rows("SELECT 2") == [("2",)]
+            assert sqlstate(next_one.query("EXECUTE two")) == "26000"
+        assert t.log_contains("closing because: out of memory")
+
+
 # The answer to a request for TLS is one byte in the clear.
 @pytest.mark.parametrize("point", ["tls_write_short:2", "tls_write_again:3", "send_again:2", "send_nobufs:2"])
 def test_i3_nobody_sees_that_tls_does_less(monkeypatch, primary, certificates, point):

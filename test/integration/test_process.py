@@ -21,7 +21,7 @@ import pytest
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from machine import SERVICE_USER, Port, listened_at, listens, scratch_dir, spawn
-from rig import log_in, shop, sqlstate, wait_backends
+from rig import log_in, memory_kib, shop, sqlstate, wait_backends
 from turnstile import (ADMIN_PASSWORD, ADMIN_USER, SANITIZER_OPTIONS, Turnstile,
                        built_binary)
 from waiting import wait_until
@@ -582,6 +582,34 @@ def test_i6_out_of_descriptors(primary):
         t.wait_log("connections are accepted again")
         with log_in(t) as other:
             assert other.rows("SELECT 1") == [("1",)]
+
+
+def _kib(t, what):
+    with open(f"/proc/{t.pid()}/status") as status:
+        return int(re.search(rf"^{what}:\s+(\d+) kB", status.read(), re.M)[1])
+
+
+def test_i6_out_of_memory(primary):
+    """Who asks for what is not there is told and leaves; others are served, and afterwards there is room again."""
+    settings = {"max_client_prepared_memory": "1GB", "max_prepared_memory": "1GB"}
+    with wrapped(shop(primary, settings)) as t, log_in(t) as other:
+        assert other.rows("SELECT 2") == [("2",)]
+        if not memory_kib(t):
+            pytest.skip("a sanitizer has address space of its own")
+        subprocess.run(["prlimit", "--pid", str(t.pid()), f"--as={(_kib(t, 'VmSize') + 4096) * 1024}"], check=True)
+        for times in 1, 2:
+            with log_in(t) as hungry:
+                heard = []
+                for number in range(1000):
+                    hungry.send(raw.parse(f"s{number}", f"SELECT {number} /* {'x' * 900_000} */"), raw.sync())
+                    heard += hungry.until("Z", "E")
+                    if heard[-1].kind == "E":
+                        break
+                assert sqlstate(heard) == "53200" and "out of memory" in heard[-1].fields["M"]
+                assert hungry.until_closed() == []
+            assert other.rows("SELECT 2") == [("2",)]
+            wait_until(lambda times=times: t.log_text().count("memory was gone, and is there again") == times)
+        assert other.prepared("SELECT $1::text", ("x" * 500_000,))
 
 
 def test_it_warns_of_too_few_descriptors_for_a_flood(primary):
