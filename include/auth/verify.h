@@ -13,11 +13,13 @@
 #include "auth/scram.h"
 #include "auth/userlist.h"
 
-/* The password itself was asked for.  Costs one SCRAM hash (SCRAM_DEFAULT_ITERATIONS, or those of
- * the stored secret) whatever is stored, so that time does not tell whether the user exists, but
- * for secrets that take longer (docs/threat-model.md).  A secret of more than SCRAM_MAX_ITERATIONS
- * never matches: a role may set its own, and would stop all other connections with it. */
-bool password_verify_plain(const struct userlist_entry *entry, struct slice given) PGT_MUST_USE;
+/* The password itself was asked for.  Costs one SCRAM hash whatever is stored (of `usual`
+ * iterations, or 0 for SCRAM_DEFAULT_ITERATIONS, where no secret says how many), so that time does
+ * not tell whether the user exists, but for secrets that are unlike most (docs/threat-model.md).  A
+ * secret of more than SCRAM_MAX_ITERATIONS never matches: a role may set its own, and would stop
+ * all other connections with it. */
+bool password_verify_plain(const struct userlist_entry *entry, struct slice given,
+			   uint32_t usual) PGT_MUST_USE;
 
 /* given is the answer to AuthenticationMD5Password with this salt. */
 bool password_verify_md5(const struct userlist_entry *entry, const uint8_t salt[MD5_SALT_LEN],

@@ -14,10 +14,6 @@
 static char empty[] = "";
 static const struct userlist_entry nobody = { .user = empty, .password = empty };
 
-/* Gives the work of a stored secret where there is none. */
-static const struct scram_secret decoy = { .iterations = SCRAM_DEFAULT_ITERATIONS,
-					   .salt_len = SCRAM_SALT_LEN };
-
 /* Through digests, so that time tells neither where a difference is nor how long the stored
  * password. */
 static bool is_same_plain(struct slice stored, struct slice given)
@@ -40,9 +36,12 @@ static bool is_same_md5(const struct userlist_entry *entry, struct slice given)
 	       mem_is_equal_ct(hash, entry->password, MD5_TEXT_LEN);
 }
 
-bool password_verify_plain(const struct userlist_entry *entry, struct slice given)
+bool password_verify_plain(const struct userlist_entry *entry, struct slice given, uint32_t usual)
 {
 	const struct userlist_entry *e = entry ? entry : &nobody;
+	/* Gives the work of a stored secret where there is none. */
+	const struct scram_secret decoy = { .iterations = usual ? usual : SCRAM_DEFAULT_ITERATIONS,
+					    .salt_len = SCRAM_SALT_LEN };
 	const struct scram_secret *stored = e->kind == PASSWORD_SCRAM ? &e->scram : &decoy;
 	struct scram_secret made;
 	bool same = false;

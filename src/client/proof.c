@@ -222,7 +222,8 @@ static enum step on_plain(struct client *c, struct slice body)
 	wipe(given);
 	if (way_is_for_others(&c->login->way))
 		return have_judged(c);
-	return password_verify_plain(c->login->entry, slice_str(c->login->given))
+	return password_verify_plain(c->login->entry, slice_str(c->login->given),
+				     userlist_usual(c->login->config->userlist).iterations)
 		   ? login_proved(c)
 		   : login_refuse_proof(c);
 }

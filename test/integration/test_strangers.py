@@ -114,6 +114,30 @@ def test_time_does_not_tell_who_is_known(primary, turnstile):
     assert max(best) < 3 * min(best), times
 
 
+def time_of_a_password(t, user):
+    """Seconds that a wrong one, sent as it is, takes to be refused."""
+    with raw.RawClient(t.port) as client:
+        client.send(raw.startup({"user": user, "database": APP_DATABASE}))
+        assert client.message().body == struct.pack("!i", 3)
+        began = time.perf_counter()
+        client.send(raw.password("wrong"))
+        client.until_closed()
+        return time.perf_counter() - began
+
+
+def test_time_does_not_tell_whose_password_is_given(primary, turnstile):
+    """Where most secrets are of many iterations, nobody's is."""
+    secret = f"SCRAM-SHA-256$50000:{'A' * 22}==${'A' * 43}=:{'A' * 43}="
+    crowd = {user: secret for user in (APP_USER, *(f"crowd_{n}" for n in range(9)))}
+    t = turnstile(shop(primary, {"auth_type": "plain"}), crowd)
+    times = {user: [] for user in (APP_USER, "nobody at all")}
+    for _ in range(7):
+        for user, spent in times.items():
+            spent.append(time_of_a_password(t, user))
+    best = [min(spent) for spent in times.values()]
+    assert max(best) < 3 * min(best), times
+
+
 # --- cancel requests ------------------------------------------------------------------------------
 def ask_to_cancel(t, pid, key):
     with raw.RawClient(t.port) as asker:

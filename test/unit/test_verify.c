@@ -42,11 +42,11 @@ static void test_each_form(void **state)
 		struct userlist_entry e;
 
 		assert_true(userlist_entry_init(&e, SLICE("m5"), slice_str(forms[i].stored)));
-		assert_true(password_verify_plain(&e, slice_str(forms[i].password)));
-		assert_false(password_verify_plain(&e, SLICE("wrong")));
-		assert_false(password_verify_plain(&e, SLICE("")));
+		assert_true(password_verify_plain(&e, slice_str(forms[i].password), 0));
+		assert_false(password_verify_plain(&e, SLICE("wrong"), 0));
+		assert_false(password_verify_plain(&e, SLICE(""), 0));
 		/* What is stored is no password. */
-		assert_int_equal(password_verify_plain(&e, slice_str(forms[i].stored)), i == 0);
+		assert_int_equal(password_verify_plain(&e, slice_str(forms[i].stored), 0), i == 0);
 
 		answer_of(forms[i].password, answer);
 		assert_int_equal(password_verify_md5(&e, salt, slice_str(answer)),
@@ -66,15 +66,15 @@ static void test_nobody(void **state)
 	(void)state;
 	assert_true(userlist_entry_init(&none, SLICE("m5"), SLICE("")));
 	answer_of("", answer);
-	assert_false(password_verify_plain(&none, SLICE("")));
-	assert_false(password_verify_plain(&none, SLICE("x")));
+	assert_false(password_verify_plain(&none, SLICE(""), 0));
+	assert_false(password_verify_plain(&none, SLICE("x"), 0));
 	assert_false(password_verify_md5(&none, salt, slice_str(answer)));
 	/* The answer that fits the stand-in for unknown users. */
 	assert_true(md5_hash_password(SLICE(""), SLICE(""), stored));
 	assert_true(md5_answer(stored, salt, answer));
 	assert_false(password_verify_md5(NULL, salt, slice_str(answer)));
-	assert_false(password_verify_plain(NULL, SLICE("")));
-	assert_false(password_verify_plain(NULL, SLICE("x")));
+	assert_false(password_verify_plain(NULL, SLICE(""), 0));
+	assert_false(password_verify_plain(NULL, SLICE("x"), 0));
 	userlist_entry_fini(&none);
 }
 
@@ -87,10 +87,10 @@ static void test_an_empty_password_never_matches(void **state)
 	(void)state;
 	assert_true(md5_hash_password(SLICE("m5"), SLICE(""), hash));
 	assert_true(userlist_entry_init(&e, SLICE("m5"), slice_str(hash)));
-	assert_false(password_verify_plain(&e, SLICE("")));
+	assert_false(password_verify_plain(&e, SLICE(""), 0));
 	e.kind = PASSWORD_SCRAM;
 	scram_secret_make(SLICE(""), 1, salt, sizeof(salt), &e.scram);
-	assert_false(password_verify_plain(&e, SLICE("")));
+	assert_false(password_verify_plain(&e, SLICE(""), 0));
 	userlist_entry_fini(&e);
 }
 
@@ -102,9 +102,9 @@ static void test_i6_a_secret_with_too_many_iterations_is_not_computed(void **sta
 
 	(void)state;
 	scram_secret_make(SLICE("x"), 1, salt, sizeof(salt), &e.scram);
-	assert_true(password_verify_plain(&e, SLICE("x")));
+	assert_true(password_verify_plain(&e, SLICE("x"), 0));
 	e.scram.iterations = 2147483647;
-	assert_false(password_verify_plain(&e, SLICE("x")));
+	assert_false(password_verify_plain(&e, SLICE("x"), 0));
 }
 
 static void test_scram_secret(void **state)
