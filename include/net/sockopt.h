@@ -23,9 +23,9 @@ struct sock_options {
 	unsigned buffer_bytes; /* of sending and of receiving */
 };
 
-/* No effect on Unix sockets; on TCP, TCP_NODELAY too.  False: *e names the first option that the
- * kernel refused; the others are set. */
-bool sock_apply(int fd, const struct sock_options *options, struct err *e);
+/* Of a socket to a peer of this family (AF_…): no effect on Unix sockets; on TCP, TCP_NODELAY too.
+ * False: *e names the first option that the kernel refused; the others are set. */
+bool sock_apply(int fd, int family, const struct sock_options *options, struct err *e);
 
 /* The user at the other end of a Unix socket.  False: it is no Unix socket. */
 bool sock_peer_uid(int fd, uid_t *uid);

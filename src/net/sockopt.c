@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-bool sock_apply(int fd, const struct sock_options *o, struct err *e)
+bool sock_apply(int fd, int family, const struct sock_options *o, struct err *e)
 {
 	const struct {
 		const char *name;
@@ -35,12 +35,9 @@ bool sock_apply(int fd, const struct sock_options *o, struct err *e)
 		{ "tcp_socket_buffer", SOL_SOCKET,  SO_SNDBUF,        o->buffer_bytes                  },
 		{ "tcp_socket_buffer", SOL_SOCKET,  SO_RCVBUF,        o->buffer_bytes                  },
 	};
-	int domain = AF_UNSPEC;
-	socklen_t len = sizeof(domain);
 	bool ok = true;
 
-	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
-	if (domain != AF_INET && domain != AF_INET6)
+	if (family != AF_INET && family != AF_INET6)
 		return true;
 	for (size_t i = 0; i < PGT_NELEMS(table); i++) {
 		int value = (int)table[i].value;

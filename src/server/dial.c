@@ -61,7 +61,7 @@ static void on_ready(struct conn *c)
 	struct err e;
 
 	if (d->phase == DIAL_CONNECT) {
-		if (!sock_apply(c->fd, &d->socket_options, &e))
+		if (!sock_apply(c->fd, c->peer.family, &d->socket_options, &e))
 			log_warning("connection to %s: %s", d->host, e.text);
 		if (!wants_tls(d)) {
 			finish(d);

@@ -576,7 +576,7 @@ static void take_in(struct worker *w, int fd, const struct conn_addr *peer, bool
 	struct client *c;
 	struct err e;
 
-	if (!sock_apply(fd, &options, &e))
+	if (!sock_apply(fd, peer->family, &options, &e))
 		log_warning("connection of a client: %s", e.text);
 	c = client_new(&w->host, fd, peer);
 	if (is_late)

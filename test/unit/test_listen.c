@@ -220,12 +220,12 @@ static void test_tcp_and_its_options(void **state)
 	assert_int_equal(peers[0].family, AF_INET);
 	assert_memory_equal(peers[0].ip, "\177\0\0\1", 4);
 	assert_false(sock_peer_uid(fd, &uid));
-	assert_true(sock_apply(fd, &options, &e));
+	assert_true(sock_apply(fd, AF_INET, &options, &e));
 	getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &value, &len);
 	assert_int_equal(value, 33);
 	getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &len);
 	assert_int_not_equal(value, 0);
-	assert_false(sock_apply(fd, &wrong, &e));
+	assert_false(sock_apply(fd, AF_INET, &wrong, &e));
 	assert_non_null(strstr(e.text, "tcp_keepcnt"));
 	close_all(&client);
 }
