@@ -81,26 +81,33 @@ static inline size_t batch_len_behind(struct slice in, const struct frame *parse
 											   : 0;
 }
 
-/* How long the rest of a statement is that a batch has among others, from its Bind on, without
- * names: with Describe or not, up to its Execute; 0: it is another one, or is not here as a whole.
- * bind: of which its Bind. */
-static inline size_t batch_len_within(const char *p, size_t n, size_t *bind)
+/* How long the Execute at p is, with a Describe ahead of it or not, if a batch has them behind a
+ * Bind without names; 0: something else is there.  By words, which the compiler compares in line:
+ * the Describe with the first byte behind it. */
+static inline size_t batch_run_len(const char *p, size_t n)
 {
 	static const char rest[] = BATCH_REST;
-	size_t len = frame_whole(p, n);
+	size_t len = 0;
+
+	if (n >= BATCH_DESCRIBE_LEN + 1 && !memcmp(p, rest, BATCH_DESCRIBE_LEN + 1))
+		len = BATCH_DESCRIBE_LEN;
+	if (n - len < BATCH_EXECUTE_LEN || memcmp(p + len, rest + BATCH_DESCRIBE_LEN, 8) != 0 ||
+	    memcmp(p + len + 8, rest + BATCH_DESCRIBE_LEN + 8, BATCH_EXECUTE_LEN - 8) != 0)
+		return 0;
+	return len + BATCH_EXECUTE_LEN;
+}
+
+/* The same from the Bind on; *bind: of which its Bind. */
+static inline size_t batch_len_within(const char *p, size_t n, size_t *bind)
+{
+	size_t len = frame_whole(p, n), run;
 
 	if (len < FRAME_HEADER_LEN + 2 || (uint8_t)*p != MSG_BIND || p[FRAME_HEADER_LEN] ||
 	    p[FRAME_HEADER_LEN + 1])
 		return 0;
 	*bind = len;
-	/* By words, which the compiler compares in line: a Describe with the first byte behind it.
-	 */
-	if (n - len >= BATCH_DESCRIBE_LEN + 1 && !memcmp(p + len, rest, BATCH_DESCRIBE_LEN + 1))
-		len += BATCH_DESCRIBE_LEN;
-	if (n - len < BATCH_EXECUTE_LEN || memcmp(p + len, rest + BATCH_DESCRIBE_LEN, 8) != 0 ||
-	    memcmp(p + len + 8, rest + BATCH_DESCRIBE_LEN + 8, BATCH_EXECUTE_LEN - 8) != 0)
-		return 0;
-	return len + BATCH_EXECUTE_LEN;
+	run = batch_run_len(p + len, n - len);
+	return run ? len + run : 0;
 }
 
 #endif
