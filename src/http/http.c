@@ -13,6 +13,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -272,12 +273,21 @@ int http_socket(const struct http *http, const char **name)
 void http_rest(struct control *c)
 {
 	struct http *http = c->options.http;
+	int deaf;
 
 	if (!http || http->listening < 0)
 		return;
 	/* What it serves now it goes on with. */
 	http->fd = MHD_quiesce_daemon(http->daemon);
 	http->listening = -1;
+	/* The daemon's thread may look at the number once more, so it becomes another socket's:
+	 * what both processes have would stay open when the other one ends. */
+	deaf = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (deaf < 0)
+		return;
+	if (dup3(deaf, http->fd, O_CLOEXEC) < 0)
+		log_warning("http: the socket stays open: %s", strerror(errno));
+	close(deaf);
 }
 
 void http_stop(struct control *c)

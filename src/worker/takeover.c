@@ -363,6 +363,9 @@ static void return_to_service(struct takeover *t)
 	struct control *c = t->control;
 
 	if (t->is_left || c->shutdown != SHUTDOWN_TAKEN_OVER) {
+		/* Told to end itself, it takes nobody in: the sockets are for others. */
+		if (c->shutdown != SHUTDOWN_NOW)
+			on_leaving(t);
 		control_keep_sessions(c);
 		return;
 	}

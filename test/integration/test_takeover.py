@@ -18,6 +18,7 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from machine import Port
 from rig import backends, log_in, shop, wait_backends, wait_nodes
 from test_tls import certificates, connect, secured  # noqa: F401 - one is a fixture
 from turnstile import ADMIN_PASSWORD, ADMIN_USER, SANITIZER_OPTIONS, built_binary
@@ -254,6 +255,26 @@ def test_i3_another_may_start_where_the_successor_has_ended(turnstile, primary):
         assert before.poll() is None
     ended(before)
     assert (pooler.dir / f".s.PGSQL.{pooler.port}").exists() and takeover_socket(pooler).exists()
+
+
+def test_i3_another_may_start_where_the_one_before_ends_and_its_successor_was_killed(turnstile, primary):
+    """Who is on its console stays there, and may tell it to end."""
+    metrics = Port()
+    pooler = turnstile(shop(primary, {"http_listen": metrics.number}))
+    with log_in(pooler) as stays, pooler.connect(pooler.console, ADMIN_USER) as console:
+        stays.query("LISTEN takeovers")
+        before = pooler.take_over()
+        console.execute("SHUTDOWN WAIT_FOR_CLIENTS")
+        pooler.wait_log("SHUTDOWN: waiting until the last client has left")
+        pooler.signal(signal.SIGKILL)
+        pooler.wait_exit()
+        wait_until(lambda: is_refused(pooler.port) and is_refused(metrics.number))
+        pooler.start()
+        with log_in(pooler) as client:
+            assert client.rows("SELECT 2") == stays.rows("SELECT 2") == [("2",)]
+        assert before.poll() is None
+    ended(before)
+    metrics.release()
 
 
 def test_i2_who_stays_for_its_sequence_keeps_the_server_that_has_it(turnstile, primary):
