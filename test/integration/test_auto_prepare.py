@@ -387,12 +387,15 @@ def test_i3_something_else_in_a_batch(pair, between):
     [raw.parse("", READ) + raw.bind("", "", [n], result_formats=[1]) + raw.execute() for n in range(6)],
     [ask(READ, n) for n in (1, 2)] + [ask(READ, "x")] + [ask(READ, n) for n in (3, 4)],
     [ask(sql, 7) for sql in (READ, READ, ALL, ALL, READ, READ, READ)],
+    [ask(READ, 1), ask(READ, 2), ask(READ.replace("id, note", "note, id"), 3), ask(READ, 4)],
+    [ask(READ, 7, oids=[oid]) for oid in (23, 23, 20, 23)],
+    [ask("SELECT 8 / $1::int", n) for n in (1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1)],
     [ask(READ, 1), ask(READ, 2), raw.parse("", READ) + raw.bind("", "", [3]) + raw.execute("", 1),
      ask(READ, 4), raw.parse("", READ) + raw.bind("p", "", [5]) + raw.execute("p"), ask(READ, 6),
      raw.parse("", READ) + raw.message("B", b"\0\0") + raw.execute(), ask(READ, 8)],
     [ask(READ, 1), ask(READ, 2) + raw.describe("S"), ask(READ, 3) + raw.execute(), ask(READ, 4) + raw.flush(),
      ask(READ, 5)],
-], ids=range(11))
+], ids=range(14))
 def test_i3_the_same_again_and_again(pair, row):
     """One behind the other they are sent and answered as a row, up to what is not quite the same."""
     pair.warm(row[0] + SYNC, 6)
