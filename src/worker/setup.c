@@ -79,6 +79,17 @@ static bool read_file(void *arg PGT_UNUSED, const char *path, bool is_secret, st
 	return ok;
 }
 
+/* A copy leaves what it has copied in vector registers, of which a new thread gets its own, and the
+ * dynamic linker saves those on a thread's stack: nothing of the files is to be in them. */
+static void wash_registers(void)
+{
+	static char nothing[2 * READ_STEP];
+	void *(*volatile copy)(void *to, const void *from, size_t n) = memcpy;
+
+	for (size_t n = READ_STEP; n; n /= 2)
+		copy(nothing, nothing + READ_STEP, n);
+}
+
 struct config *setup_read(const struct setup_source *source, const struct config *running,
 			  struct config_problems *p)
 {
@@ -86,6 +97,7 @@ struct config *setup_read(const struct setup_source *source, const struct config
 				    ? config_from_upstream(&source->upstream, read_file, NULL, p)
 				    : config_load(source->path, read_file, NULL, p);
 
+	wash_registers();
 	if (config && running) {
 		config_keep_started(config, running, p);
 		config_keep_changes(config, running);
