@@ -257,7 +257,8 @@ class Rig:
     def _flags(self, port):
         settings = {
             "port": port, "test.port": port, "listen_addresses": "127.0.0.1", "fsync": "off",
-            "unix_socket_directories": "", "autovacuum": "off",
+            "unix_socket_directories": "", "autovacuum": "off", "ssl": "on",
+            "ssl_key_file": self.directory / "tls.key", "ssl_cert_file": self.directory / "tls.crt",
             "max_connections": len(TARGETS) * self.options.pool_size + self.options.clients + 50,
         }
         return [word for item in settings.items() for word in ("-c", "=".join(map(str, item)))]

@@ -13,6 +13,21 @@ import targets
 EVERYBODY = ("direct", "floor", "pgbouncer", "pgturnstile")
 POOLERS = ("pgbouncer", "pgturnstile")
 ONE_ACCOUNT = "SELECT abalance FROM pgbench_accounts WHERE aid = 4711"
+# What an ORM says for one request of its application, its look at the connection ahead of it.
+CHATTER = """\\set aid random(1, 100000)
+SELECT 1;
+BEGIN;
+SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
+SELECT bbalance FROM pgbench_branches WHERE bid = 1;
+UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;
+COMMIT;
+ROLLBACK;
+"""
+# Hardly ever is the tenant of a transaction the one before's on the same server.
+ANY_TENANT = f"""\\set aid random(1, 100000)
+\\set tenant random(1, {targets.TENANTS})
+SELECT abalance FROM pgbench_accounts WHERE aid = :aid /*business_id=':tenant'*/;
+"""
 ACCOUNTS = "SELECT aid, bid, abalance, filler FROM pgbench_accounts LIMIT 200000"
 
 
@@ -54,6 +69,8 @@ SCENARIOS = {
                                  + "\\endpipeline\n"), clients=8, per_client=10,
                          counts_server=True),
     "tpcb": Scenario(Pgbench(("-b", "tpcb-like", "-M", "simple"))),
+    "chatter": Scenario(Pgbench(("-M", "simple"), CHATTER), ("direct", *POOLERS)),
+    "tenants": Scenario(Pgbench(("-M", "simple"), ANY_TENANT), (*POOLERS, "switching")),
     "connect": Scenario(Pgbench(("-S", "-M", "simple", "-C"))),
     "latency": Scenario(Pgbench(("-S", "-M", "simple")), clients=1),
     "crowd": Scenario(Pgbench(("-S", "-M", "simple")), ("pgturnstile", "crowded")),
@@ -69,6 +86,7 @@ SCENARIOS = {
     "login_tls": Scenario(Load(("-C", "-s")), POOLERS, "tls", clients=8, per_client=20),
     "login_resumed": Scenario(Load(("-C", "-r")), POOLERS, "tls", clients=8, per_client=20),
     "simple_tls": Scenario(Load(("-s", "-q", ONE_ACCOUNT)), POOLERS, "tls"),
+    "simple_tls_both": Scenario(Load(("-s", "-q", ONE_ACCOUNT)), POOLERS, "tls_both"),
     "stub_many": Scenario(Load(("-b", "100", "-n", str(targets.MANY))), ("many_1", "many_2")),
     "stub_one": Scenario(Load(("-b", "100", "-n", "1")), ("one_1", "one_2")),
 }

@@ -12,6 +12,7 @@ import typing
 USER = DATABASE = "bench"
 PASSWORD = "bench-password"
 MANY = 64  # databases, and so pools
+TENANTS = 100
 
 POOLER_INI = """\
 [{section}]
@@ -26,18 +27,21 @@ server_idle_timeout = 86400
 log_connections = 0
 log_disconnections = 0
 log_stats = 0
+server_tls_sslmode = {server_tls}
 {settings}
 [databases]
 {databases}
 """
 
+TLS = ("client_tls_sslmode = require\n"
+       "client_tls_key_file = {directory}/tls.key\nclient_tls_cert_file = {directory}/tls.crt\n")
 SCRAM = "auth_type = scram-sha-256\nauth_file = {directory}/userlist.txt\n"
 ACCESS = {
     "trust": "auth_type = trust\nauth_file = {directory}/userlist.txt\n",
     "scram": SCRAM,
     "scram_plain": "auth_type = scram-sha-256\nauth_file = {directory}/passwords.txt\n",
-    "tls": f"{SCRAM}client_tls_sslmode = require\n"
-           "client_tls_key_file = {directory}/tls.key\nclient_tls_cert_file = {directory}/tls.crt\n",
+    "tls": SCRAM + TLS,
+    "tls_both": SCRAM + TLS,  # and to the servers
 }
 
 # Reads go to a replica, each session is a tenant's.
@@ -48,12 +52,27 @@ monitor_interval = 5
 read_your_writes = off
 tenant_by = user
 """
-TENANTS = f"""
+ONE_TENANT = f"""
 [tiers]
 standard = weight=1
 [tenants]
 acme = tier=standard business_id=42 user={USER}
 """
+
+# Each transaction says whose it is, and all of them share the servers.
+SWITCHING = """\
+workers = 1
+tenant_by = comment
+tenant_pool = shared
+no_tenant = empty
+"""
+ANY_TENANT = f"""
+[users]
+{USER} = tenant_switch=yes
+[tiers]
+standard = weight=1
+[tenants]
+""" + "".join(f"t{n} = tier=standard business_id={n}\n" for n in range(1, TENANTS + 1))
 
 
 class Target(typing.NamedTuple):
@@ -78,7 +97,8 @@ TARGETS = {
     "floor": Target("floor"),
     "pgbouncer": Target("pgbouncer"),
     "pgturnstile": Target("pgturnstile", "workers = 1\n"),
-    "routed": Target("pgturnstile", ROUTED, TENANTS, server="pair"),
+    "routed": Target("pgturnstile", ROUTED, ONE_TENANT, server="pair"),
+    "switching": Target("pgturnstile", SWITCHING, ANY_TENANT),
     "crowded": Target("pgturnstile", "workers = 1\n", crowd=True),
     "many_1": _on_stub(MANY, 1),
     "many_2": _on_stub(MANY, 2),
@@ -93,6 +113,7 @@ def ini(target, access, settings, ports, listen_port, directory, pool_size):
     where = f"host={','.join(len(ports) * ['127.0.0.1'])} port={','.join(map(str, ports))}"
     return POOLER_INI.format(
         section=target.binary, port=listen_port, directory=directory, pool_size=pool_size,
+        server_tls="require" if access == "tls_both" else "disable",
         settings=ACCESS[access].format(directory=directory) + target.settings + settings,
         databases="\n".join(f"{name} = {where} dbname={DATABASE} user={USER}" for name in names)
     ) + target.sections
@@ -117,5 +138,5 @@ def passwords():
 def client_environment(port, access="trust"):
     """Nothing but where to connect and how: no options from whoever calls."""
     return {"PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": USER, "PGDATABASE": DATABASE,
-            "PGPASSWORD": PASSWORD, "PGSSLMODE": "require" if access == "tls" else "disable",
+            "PGPASSWORD": PASSWORD, "PGSSLMODE": "require" if access.startswith("tls") else "disable",
             "PGGSSENCMODE": "disable", "PATH": "/usr/local/bin:/usr/bin:/bin"}
