@@ -454,6 +454,13 @@ static ssize_t has_failed(const struct tls *tls, enum tls_want *want)
 	return -1;
 }
 
+/* Whether a session that seems to wait for room to write has failed: the alert that says so waits,
+ * and OpenSSL would not tell again. */
+static bool is_last_word(const struct tls *tls)
+{
+	return SSL_in_init(tls->ssl) && ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_SSL;
+}
+
 /* SSL_get_error() for a read or write, but for what others have left in the queue: what ends a
  * session puts an error of TLS behind that. */
 static int verdict_on(const struct tls *tls, int result)
@@ -462,7 +469,8 @@ static int verdict_on(const struct tls *tls, int result)
 
 	if (SSL_want_read(tls->ssl) && BIO_should_read(SSL_get_rbio(tls->ssl)))
 		return SSL_ERROR_WANT_READ;
-	if (SSL_want_write(tls->ssl) && BIO_should_write(SSL_get_wbio(tls->ssl)))
+	if (SSL_want_write(tls->ssl) && BIO_should_write(SSL_get_wbio(tls->ssl)) &&
+	    !is_last_word(tls))
 		return SSL_ERROR_WANT_WRITE;
 	verdict = SSL_get_error(tls->ssl, result);
 	if (verdict != SSL_ERROR_SSL || ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_SSL)

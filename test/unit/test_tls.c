@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define LARGE (3u << 20)
@@ -655,6 +656,40 @@ static void test_garbage_instead_of_a_record(void **state)
 	pair_finish(&p);
 }
 
+/* So that not even an alert can be said. */
+static void fill(int fd)
+{
+	static const char zeros[4096];
+
+	for (size_t n = sizeof(zeros); n; n /= 2)
+		while (send(fd, zeros, n, MSG_DONTWAIT) > 0)
+			;
+}
+
+static void test_garbage_where_the_alert_has_to_wait(void **state)
+{
+	struct tls_options server = server_options();
+	struct tls_options client = client_options();
+	struct pair p, other;
+	char room[4096];
+
+	pair_up(&other, &server, &client, NULL);
+	pair_up(&p, &server, &client, NULL);
+	fill(p.server.conn.fd);
+	conn_pause(&p.client.conn);
+	assert_int_equal(write(p.client.conn.fd, "plain text for you", 18), 18);
+	for (int i = 0; i < 3; i++)
+		rig_turn(&rig);
+	while (recv(p.client.conn.fd, room, sizeof(room), MSG_DONTWAIT) > 0)
+		;
+	for (int i = 0; i < 20; i++)
+		rig_turn(&rig);
+	assert_int_equal(p.server.nended, 1);
+	assert_string_equal(p.server.why, strerror(EPROTO));
+	pair_finish(&p);
+	pair_finish(&other);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -673,6 +708,7 @@ int main(void)
 		TEST(test_strangers_to_our_alpn),
 		TEST(test_garbage_instead_of_a_handshake),
 		TEST(test_garbage_instead_of_a_record),
+		TEST(test_garbage_where_the_alert_has_to_wait),
 	};
 
 	return cmocka_run_group_tests(tests, setup_files, teardown_files);
