@@ -155,12 +155,30 @@ static void say_all(struct conn *c)
 	c->said_all = true;
 }
 
+/* Of its own output.  Whoever's event it is, it is this connection that leaves when memory is gone:
+ * what a slow client is sent comes from a server that may be another's by then. */
+static PGT_NOINLINE void make_room(struct conn *c, size_t n)
+{
+	struct loop_io *at_hand = loop_handling(c->net->loop);
+
+	loop_handle(c->net->loop, &c->io);
+	buf_reserve(c->out, n);
+	loop_handle(c->net->loop, at_hand);
+}
+
+static void keep(struct conn *c, const char *p, size_t n)
+{
+	if (c->out->cap - c->out->end < n)
+		make_room(c, n);
+	buf_put(c->out, p, n);
+}
+
 /* Makes a copy of what is borrowed, from its n-th byte on. */
 static void keep_borrowed(struct conn *c, size_t n)
 {
 	if (n < c->borrowed_len) {
 		buffer_take(c->net, &c->out);
-		buf_put(c->out, c->borrowed + n, c->borrowed_len - n);
+		keep(c, c->borrowed + n, c->borrowed_len - n);
 	}
 	c->borrowed_len = 0;
 }
@@ -851,14 +869,15 @@ void conn_send_unusual(struct conn *c, const char *p, size_t n)
 	if (!conn_is_usable(c) || c->write_failed || !n)
 		return;
 	if (conn_kept(c->out)) {
-		buf_put(c->out, p, n);
+		keep(c, p, n);
 	} else if (!c->borrowed_len) {
 		c->borrowed = p;
 		c->borrowed_len = (uint32_t)n;
 	} else if (c->borrowed + c->borrowed_len == p) {
 		c->borrowed_len += (uint32_t)n;
 	} else {
-		buf_put(conn_output(c), p, n);
+		conn_output(c);
+		keep(c, p, n);
 	}
 	mark_dirty(c);
 }

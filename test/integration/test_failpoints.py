@@ -7,13 +7,14 @@
 """The clients see their rows and nothing else, or are told; afterwards all is as before."""
 import contextlib
 import re
+import signal
 import subprocess
 
 import psycopg
 import pytest
 
 import raw
-from conftest import APP_PASSWORD, APP_USER
+from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import log_in, shop, sqlstate
 from tenancy import enter, tenants
 from test_tls import certificates, connect, secured  # noqa: F401 - one is a fixture
@@ -183,6 +184,23 @@ def test_i6_who_wants_memory_that_is_gone_is_told_and_leaves(monkeypatch, primar
             assert next_one.rows("SELECT 2") == [("2",)]
             assert sqlstate(next_one.query("EXECUTE two")) == "26000"
         assert t.log_contains("closing because: out of memory")
+
+
+def test_i6_who_does_not_read_leaves_and_not_who_has_its_server_by_then(monkeypatch, primary):
+    """What a client's socket does not take comes on an event of a server, which is another's at the end of that."""
+    theirs = "SELECT granted FROM pg_locks WHERE locktype = 'advisory' AND objid = 5320"
+    with failing(monkeypatch, primary, "peer_malloc:1 send_short:1", {"default_pool_size": 1}) as t, \
+            log_in(t) as slow, log_in(t) as other, primary.connect(dbname=APP_DATABASE) as holder:
+        holder.execute("SELECT pg_advisory_lock(5320)")
+        slow.send(raw.query("SELECT repeat('x', 40000), pg_advisory_xact_lock(5320)"))
+        wait_until(lambda: (False,) in holder.execute(theirs).fetchall())
+        other.send(raw.query("SELECT 3"))
+        t.signal(signal.SIGSTOP)
+        holder.execute("SELECT pg_advisory_unlock(5320)")
+        wait_until(lambda: not holder.execute(theirs).fetchall())
+        t.signal(signal.SIGCONT)
+        assert [m.row for m in raw.find(other.until("Z", "E"), "D")] == [("3",)]
+        assert sqlstate(slow.until_closed()[-1:]) == "53200"
 
 
 # The answer to a request for TLS is one byte in the clear.
