@@ -13,11 +13,11 @@
 #include "auth/scram.h"
 #include "auth/userlist.h"
 
-/* The password itself was asked for.  Costs one SCRAM hash whatever is stored (of `usual`
- * iterations, or 0 for SCRAM_DEFAULT_ITERATIONS, where no secret says how many), so that time does
- * not tell whether the user exists, but for secrets that are unlike most (docs/threat-model.md).  A
- * secret of more than SCRAM_MAX_ITERATIONS never matches: a role may set its own, and would stop
- * all other connections with it. */
+/* The password itself was asked for.  Costs one SCRAM hash whatever is stored (where no secret says
+ * of how many iterations, of `usual`, or of SCRAM_DEFAULT_ITERATIONS where that is 0 or more than
+ * may be), so that time does not tell whether the user exists, but for secrets that are unlike most
+ * (docs/threat-model.md).  A secret of more than SCRAM_MAX_ITERATIONS never matches: a role may set
+ * its own, and would stop all other connections with it. */
 bool password_verify_plain(const struct userlist_entry *entry, struct slice given,
 			   uint32_t usual) PGT_MUST_USE;
 

@@ -39,9 +39,12 @@ static bool is_same_md5(const struct userlist_entry *entry, struct slice given)
 bool password_verify_plain(const struct userlist_entry *entry, struct slice given, uint32_t usual)
 {
 	const struct userlist_entry *e = entry ? entry : &nobody;
+	bool is_bearable = usual && usual <= SCRAM_MAX_ITERATIONS;
 	/* Gives the work of a stored secret where there is none. */
-	const struct scram_secret decoy = { .iterations = usual ? usual : SCRAM_DEFAULT_ITERATIONS,
-					    .salt_len = SCRAM_SALT_LEN };
+	const struct scram_secret decoy = {
+		.iterations = is_bearable ? usual : SCRAM_DEFAULT_ITERATIONS,
+		.salt_len = SCRAM_SALT_LEN,
+	};
 	const struct scram_secret *stored = e->kind == PASSWORD_SCRAM ? &e->scram : &decoy;
 	struct scram_secret made;
 	bool same = false;

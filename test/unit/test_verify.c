@@ -107,6 +107,18 @@ static void test_i6_a_secret_with_too_many_iterations_is_not_computed(void **sta
 	assert_false(password_verify_plain(&e, SLICE("x"), 0));
 }
 
+/* Those let nobody in, and keep nobody out. */
+static void test_most_secrets_may_have_too_many_iterations(void **state)
+{
+	struct userlist_entry e;
+
+	(void)state;
+	assert_true(userlist_entry_init(&e, SLICE("m5"), SLICE("geheim")));
+	assert_true(password_verify_plain(&e, SLICE("geheim"), SCRAM_MAX_ITERATIONS + 1));
+	assert_false(password_verify_plain(&e, SLICE("wrong"), SCRAM_MAX_ITERATIONS + 1));
+	userlist_entry_fini(&e);
+}
+
 static void test_scram_secret(void **state)
 {
 	struct scram_secret first, second, unknown;
@@ -143,6 +155,7 @@ int main(void)
 		cmocka_unit_test(test_nobody),
 		cmocka_unit_test(test_an_empty_password_never_matches),
 		cmocka_unit_test(test_i6_a_secret_with_too_many_iterations_is_not_computed),
+		cmocka_unit_test(test_most_secrets_may_have_too_many_iterations),
 		cmocka_unit_test(test_scram_secret),
 	};
 
