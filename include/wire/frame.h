@@ -78,6 +78,18 @@ static inline size_t frame_whole(const char *p, size_t n)
 	return len >= FRAME_HEADER_LEN && len <= n ? len : 0;
 }
 
+/* The same of a frame at p that ends at end or before, where at least a header can be read from p
+ * on, whatever it is.  Pure. */
+static inline size_t frame_whole_before(const char *p, const char *end)
+{
+	uint32_t body;
+	size_t len;
+
+	memcpy(&body, p + 1, sizeof(body));
+	len = (size_t)ntohl(body) + 1;
+	return len >= FRAME_HEADER_LEN && len <= (size_t)(end - p) ? len : 0;
+}
+
 /* How many of the n bytes at p are whole frames of this type, one behind the other.  Pure. */
 static inline size_t frame_run(const char *p, size_t n, uint8_t type)
 {

@@ -21,6 +21,7 @@
 #include "relay/replan.h"
 #include "relay/request.h"
 #include "relay/rescue.h"
+#include "relay/row.h"
 #include "relay/statement.h"
 #include "relay/whose.h"
 #include "wire/frame.h"
@@ -134,15 +135,6 @@ static bool must_settle(struct client *c, struct slice name)
 	return true;
 }
 
-/* Behind the first message of a batch there is nothing to be decided any more, as a rule. */
-static inline bool just_goes_on(const struct client *c)
-{
-	const struct server *s = c->server;
-
-	return c->in_batch && s && s->replies.n > s->carrying && !s->carry_due &&
-	       s->context == c->tenant && s->check != CHECK_HOLDS && !c->is_routed && !c->repeats;
-}
-
 /* len: of the batch, where that is known; or 0. */
 static PGT_NOINLINE enum step begin_or_join(struct client *c, const struct frame *f,
 					    struct statement *lone, size_t len)
@@ -162,7 +154,7 @@ static PGT_NOINLINE enum step begin_or_join(struct client *c, const struct frame
 /* STEP_DONE: the message may go to c->server as part of a batch.  lone: that of look_ahead(). */
 static inline enum step join_batch(struct client *c, const struct frame *f, struct statement *lone)
 {
-	if (!just_goes_on(c))
+	if (!row_just_goes_on(c))
 		return begin_or_join(c, f, lone, 0);
 	fence_on_request(c);
 	return STEP_DONE;
@@ -585,23 +577,12 @@ static PGT_NOINLINE enum step bind_rewriting(struct client *c, const struct fram
 /* ---- a statement by itself -------------------------------------------------------------------
  */
 
-/* Whether to run it is nothing to anybody but those who choose its server, and the session is in no
- * state in which it would be. */
-static inline bool is_plain_here(const struct client *c, const struct statement *st)
-{
-	return st->is_plain && !st->changes && !c->begin && !c->whose && !c->resets &&
-	       !c->owes_snapshot && !c->only_reads && !c->rare->listening && !c->rare->named &&
-	       !c->rare->putbacks && !(c->xact & XACT_READS) && !lane_may_be_said(c) &&
-	       !admit_is_gated(c) && !promote_concerns(c) && !audit_is_on(c) &&
-	       !c->group->set.tenant_context_check;
-}
-
-/* The same of a batch that does nothing else. */
+/* row_may_run() of a batch that does nothing else. */
 static inline bool is_plain(const struct client *c, const struct statement *st)
 {
 	const struct server *s = c->server;
 
-	return is_plain_here(c, st) && (!s || (!s->replies.n && !s->copy_in));
+	return row_may_run(c, st) && (!s || (!s->replies.n && !s->copy_in));
 }
 
 /* What the handlers of its messages do with such a batch, from its Bind on: len bytes, of which
@@ -699,114 +680,6 @@ static bool goes_by_itself(struct client *c, const struct frame *f, struct slice
 	return true;
 }
 
-/* ---- a statement again and again, in a batch
- * -----------------------------------------------------
- */
-
-/* Of a Bind up to what comes behind its names, of which neither is one. */
-#define BIND_NAMES (FRAME_HEADER_LEN + 2)
-
-/* What the server gets of one: its Bind and what follows, from p on, by the name that it has there.
- */
-static inline void put_again(struct buf *out, const char *p, size_t bind, size_t len,
-			     const struct server_statement *ss)
-{
-	uint32_t body = htonl((uint32_t)(bind - 2 + ss->name_len));
-	char *to = buf_reserve(out, len + sizeof(ss->name));
-
-	*to = MSG_BIND;
-	memcpy(to + 1, &body, sizeof(body));
-	to[FRAME_HEADER_LEN] = '\0';
-	to += FRAME_HEADER_LEN + 1;
-	memcpy(to, ss->name, sizeof(ss->name)); /* what is too much of it is written over */
-	memcpy(to + ss->name_len, p + BIND_NAMES, len - BIND_NAMES);
-	buf_produced(out, len - 1 + ss->name_len);
-}
-
-/* … and owes for it. */
-static inline void expect_again(struct replies *q, const struct reply owed[4], bool describes)
-{
-	if (describes) {
-		replies_push_within(q, owed, 4);
-	} else {
-		replies_push_within(q, owed, 2);
-		replies_push_within(q, owed + 3, 1);
-	}
-}
-
-/* Sends statements of this Parse, as many as stand at the beginning of the input one behind the
- * other, as all the handlers of their messages would; how many. */
-static unsigned send_again(struct client *c, const struct frame *parse, struct statement *st,
-			   const struct server_statement *ss, unsigned most)
-{
-	const struct slice portal = { "", 0 };
-	struct slice in = conn_input(&c->conn);
-	struct buf *out = conn_output(&c->server->conn);
-	struct replies *replies = &c->server->replies;
-	const char *p = in.p, *end = in.p + in.n;
-	size_t bind, len, longest = c->host->config->global.max_packet_size;
-	struct reply owed[4] = {
-		{.kind = REPLY_PARSE, .way = REPLY_MAKE, .note = NOTE_UNNAMED },
-		{ .kind = REPLY_BIND,                  .way = REPLY_PASS                },
-		{ .kind = REPLY_DESCRIBE,                  .way = REPLY_PASS},
-		{ .kind = REPLY_EXECUTE,                  .way = REPLY_PASS                 }
-	};
-	unsigned n = 0;
-
-	/* What was the unnamed statement before each, with a reference. */
-	owed[0].subject = statement_find(c, portal);
-	while (n < most && (size_t)(end - p) > parse->len && !memcmp(p, parse->start, parse->len) &&
-	       (len = batch_len_within(p + parse->len, (size_t)(end - p) - parse->len, &bind)) &&
-	       bind <= longest && replies->n < PIPELINE_MAX) {
-		struct frame f = { MSG_BIND, p + parse->len, bind, bind };
-
-		put_again(out, f.start, bind, len, ss);
-		if (n)
-			insight_on_bind_again(c, slice_of(f.start + BIND_NAMES, bind - BIND_NAMES));
-		else
-			insight_on_bind(c, st, portal, &f);
-		owed[3].query = c->bound;
-		expect_again(replies, owed, len > bind + BATCH_EXECUTE_LEN);
-		owed[0].subject = st;
-		p += parse->len + len;
-		n++;
-	}
-	conn_consume(&c->conn, (size_t)(p - in.p));
-	return n;
-}
-
-/* A Parse without a name within a batch.  Where something on the server stands in for it, and it is
- * bound and run as drivers do, it is dealt with at once, and so are those behind it that are the
- * same.  False: nothing was done. */
-static bool goes_again(struct client *c, const struct frame *f, struct slice body)
-{
-	struct server_statement *ss;
-	struct statement *st;
-	unsigned most, n;
-	size_t bind;
-
-	if (!just_goes_on(c) || c->server->copy_in ||
-	    (c->group->is_shared && !admit_has_proof(c)) ||
-	    !batch_len_within(f->start + f->len, conn_input(&c->conn).n - f->len, &bind))
-		return false;
-	st = statement_lookup(c, body);
-	if (!st || st->is_guarded || !is_plain_here(c, st) || st->meaning != gate_meaning(c))
-		return false;
-	ss = repeat_again(c, st, &most);
-	if (!ss)
-		return false;
-	fence_on_request(c);
-	fence_look_bound(c, st);
-	n = send_again(c, f, st, ss, most);
-	if (!n)
-		return false;
-	repeat_stood_in(c, st, ss, n);
-	c->bound_end = c->batch_ends = false;
-	c->batch_has_bound = true;
-	c->prepaid -= c->prepaid < n ? c->prepaid : n;
-	return true;
-}
-
 enum step extended_on_parse(struct client *c, const struct frame *f)
 {
 	struct buf rewritten = { 0 };
@@ -829,7 +702,7 @@ enum step extended_on_parse(struct client *c, const struct frame *f)
 	    goes_by_itself(c, f, slice_of(text.p, text.n + 1 + read_left(&r)), &step))
 		return step;
 	if (!name.n && c->in_batch && statement_is_mapped(c) &&
-	    goes_again(c, f, slice_of(text.p, text.n + 1 + read_left(&r))))
+	    row_send(c, f, slice_of(text.p, text.n + 1 + read_left(&r))))
 		return STEP_DONE;
 	step = run_parse(c, f, name, text, slice_of(r.p, read_left(&r)), &rewritten);
 	buf_fini(&rewritten);

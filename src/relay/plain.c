@@ -17,8 +17,6 @@
 #include "relay/statement.h"
 #include "wire/frame.h"
 
-#include <arpa/inet.h>
-
 /* Whether the handlers have nothing to note of what the client asked and the server answers. */
 static inline bool is_plain(const struct server *s, const struct client *c)
 {
@@ -135,8 +133,7 @@ static inline const char *take_some(struct server *s, const struct reply *head, 
 	return p;
 }
 
-/* ---- statements of a pipeline
- * --------------------------------------------------------------------
+/* ---- statements of a pipeline ----------------------------------------------------------------
  */
 
 static inline bool reply_is(const struct reply *r, enum reply_kind kind, enum reply_way way,
@@ -234,8 +231,7 @@ static PGT_NOINLINE const char *pass_again(struct server *s, const char *p, cons
 	return p;
 }
 
-/* ---- any of them
- * ---------------------------------------------------------------------------------
+/* ---- any of them -----------------------------------------------------------------------------
  */
 
 bool plain_pass(struct server *s)
@@ -269,20 +265,6 @@ bool plain_pass(struct server *s)
 
 #define READY_LEN 6
 
-/* The length of the message at p if it ends where end is or before; else 0.  Behind end there is
- * another one. */
-static inline size_t whole_before(const char *p, const char *end)
-{
-	uint32_t body;
-	size_t len;
-
-	memcpy(&body, p + 1, sizeof(body));
-	len = (size_t)ntohl(body) + 1;
-	if (len < FRAME_HEADER_LEN)
-		return 0;
-	return len <= (size_t)(end - p) ? len : 0;
-}
-
 /* The tag in it, if that and a ReadyForQuery are the end of what has come, behind nothing but rows.
  * False: it is another answer, or not all of it. */
 static inline bool is_answer(struct slice in, struct slice *tag)
@@ -295,7 +277,8 @@ static inline bool is_answer(struct slice in, struct slice *tag)
 	end = in.p + in.n - READY_LEN;
 	if (*end != MSG_READY || frame_whole(end, READY_LEN) != READY_LEN)
 		return false;
-	while ((n = whole_before(p, end)) && (*p == MSG_DATA_ROW || *p == MSG_ROW_DESCRIPTION))
+	while ((n = frame_whole_before(p, end)) &&
+	       (*p == MSG_DATA_ROW || *p == MSG_ROW_DESCRIPTION))
 		p += n;
 	if (!n || *p != MSG_COMMAND_COMPLETE || p + n != end)
 		return false;
@@ -314,14 +297,13 @@ static PGT_NOINLINE void pass_and_settle(struct server *s, struct client *c, str
 
 bool plain_answer(struct server *s)
 {
-	static const uint8_t query[4] = { REPLY_QUERY, REPLY_PASS, NOTE_NONE, false };
 	struct client *c = s->client;
 	struct slice in = conn_input(&s->conn), tag;
 	const struct reply *head = replies_head(&s->replies);
 
 	if (!server_is_usual(s) || !client_is_usual(c) || s->replies.n != 1 || s->stream_left ||
-	    memcmp(head, query, sizeof(query)) || c->conn.blocked || s->cancel || c->whose ||
-	    c->rare->listening || admit_is_gated(c) ||
+	    !reply_is(head, REPLY_QUERY, REPLY_PASS, NOTE_NONE) || c->conn.blocked || s->cancel ||
+	    c->whose || c->rare->listening || admit_is_gated(c) ||
 	    c->group->set.pool_mode == POOL_MODE_STATEMENT || !is_answer(in, &tag) ||
 	    !is_plain_tag(tag))
 		return false;
