@@ -283,11 +283,10 @@ void http_rest(struct control *c)
 	/* The daemon's thread may look at the number once more, so it becomes another socket's:
 	 * what both processes have would stay open when the other one ends. */
 	deaf = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (deaf < 0)
-		return;
-	if (dup3(deaf, http->fd, O_CLOEXEC) < 0)
+	if (deaf < 0 || dup3(deaf, http->fd, O_CLOEXEC) < 0)
 		log_warning("http: the socket stays open: %s", strerror(errno));
-	close(deaf);
+	if (deaf >= 0)
+		close(deaf);
 }
 
 void http_stop(struct control *c)

@@ -808,6 +808,7 @@ void conn_abandon(struct conn *c)
 	loop_io_stop(c->net->loop, &c->io);
 	close(c->fd);
 	c->fd = -1;
+	c->is_starved = false; /* the next address is another try */
 	c->phase = CONN_PREPARED;
 }
 

@@ -70,10 +70,20 @@ static void on_async(struct ev_loop *ev PGT_UNUSED, ev_async *w, int revents PGT
 		loop->woken(loop->woken_arg);
 }
 
+/* libev would end the process, which has a reserve for that (mem.h). */
+static void *allocate(void *p, long n)
+{
+	if (n)
+		return xrealloc(p, (size_t)n);
+	free(p);
+	return NULL;
+}
+
 struct loop *loop_new(void)
 {
 	struct loop *loop = xnew(struct loop);
 
+	ev_set_allocator(allocate);
 	loop->ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
 	PGT_ASSERT(loop->ev != NULL);
 	loop->times.now = clock_monotonic();

@@ -17,6 +17,8 @@
 /* More than any configuration; a device that never ends is not read for ever. */
 #define FILE_MAX_BYTES (256 << 20)
 #define READ_STEP      65536
+/* A copy of so much has used all registers that larger ones use. */
+#define WASH_MAX 4096
 
 /* Files have secrets in them: what grows is copied and wiped, not moved by the allocator. */
 static char *make_room(struct buf *text)
@@ -83,11 +85,12 @@ static bool read_file(void *arg PGT_UNUSED, const char *path, bool is_secret, st
  * dynamic linker saves those on a thread's stack: nothing of the files is to be in them. */
 static void wash_registers(void)
 {
-	static char nothing[2 * READ_STEP];
+	static char nothing[2 * WASH_MAX];
 	void *(*volatile copy)(void *to, const void *from, size_t n) = memcpy;
 
-	for (size_t n = READ_STEP; n; n /= 2)
-		copy(nothing, nothing + READ_STEP, n);
+	/* Which ones it uses depends on the size. */
+	for (size_t n = WASH_MAX; n; n /= 2)
+		copy(nothing, nothing + WASH_MAX, n);
 }
 
 struct config *setup_read(const struct setup_source *source, const struct config *running,
