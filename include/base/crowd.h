@@ -4,7 +4,7 @@
  *
  * An origin may hold as many places as are free: alone it gets half of them, the next one half of
  * what is left.  So nobody has to say what is much for one.  An origin is a number here:
- * conn_addr_origin().  One thread, or a lock.
+ * addr_origin().  One thread, or a lock.
  */
 #ifndef PGT_BASE_CROWD_H
 #define PGT_BASE_CROWD_H

@@ -285,7 +285,7 @@ uint8_t *client_secret(struct client *c);
 void client_vouch(struct client *c);
 
 /* A new connection: a stranger, or one too many of them (->stranger). */
-struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer);
+struct client *client_new(struct client_host *host, int fd, const struct addr *peer);
 /* It has come when the process was about to end: it may cancel, or be on the console. */
 void client_came_late(struct client *c);
 /* Newcomers that such a process waits for: those that have not come late. */

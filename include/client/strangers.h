@@ -10,7 +10,7 @@
 #define PGT_CLIENT_STRANGERS_H
 
 #include "config/settings.h"
-#include "net/conn.h"
+#include "net/addr.h"
 
 /* How a connection is counted. */
 enum stranger {
@@ -24,7 +24,7 @@ enum stranger {
  * Those who have proved it have max_client_conn. */
 unsigned strangers_max(const struct settings *set);
 /* One more; strangers_leave() gives back what this has returned. */
-enum stranger strangers_enter(const struct conn_addr *peer, unsigned max);
-void strangers_leave(const struct conn_addr *peer, enum stranger as);
+enum stranger strangers_enter(const struct addr *peer, unsigned max);
+void strangers_leave(const struct addr *peer, enum stranger as);
 
 #endif

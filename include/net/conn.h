@@ -18,12 +18,11 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/list.h"
+#include "net/addr.h"
 #include "net/loop.h"
 
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/un.h>
 
 struct conn;
 struct tls;
@@ -73,12 +72,6 @@ enum conn_phase {
 	CONN_CLOSED,
 };
 
-struct conn_addr {
-	sa_family_t family; /* AF_INET, AF_INET6 or AF_UNIX */
-	uint16_t port;      /* of TCP, host byte order */
-	uint8_t ip[16];
-};
-
 /* An idle one should be small: there are thousands of them. */
 struct conn {
 	struct loop_io io;
@@ -100,7 +93,7 @@ struct conn {
 	usec_t active_at;       /* when bytes last came or went */
 	usec_t received_at;     /* when bytes last came */
 	usec_t deadline;        /* of lingering */
-	struct conn_addr peer;
+	struct addr peer;
 	int fd;
 	union {
 		struct {
@@ -268,17 +261,7 @@ void conn_adopt(struct conn *c, struct net *net);
  * to be closed.  Only in CONN_OPEN. */
 int conn_take_fd(struct conn *c);
 
-/* Of what accept(2), getsockname(2) and the like give. */
-void conn_addr_set(struct conn_addr *out, const struct sockaddr *sa);
-/* "127.0.0.1", "::1", "unix"; out has room for INET6_ADDRSTRLEN. */
-void conn_addr_text(const struct conn_addr *addr, char *out);
-/* What is one and the same peer to limits by address: an address of IPv4, a /64 of IPv6, all Unix
- * sockets. */
-uint64_t conn_addr_origin(const struct conn_addr *addr);
-/* "127.0.0.1", "2001:db8::/64", "unix". */
-#define CONN_ORIGIN_TEXT_MAX (INET6_ADDRSTRLEN + 3)
-void conn_origin_text(uint64_t origin, char out[CONN_ORIGIN_TEXT_MAX]);
 /* Of our own end. */
-void conn_local_addr(const struct conn *c, struct conn_addr *out);
+void conn_local_addr(const struct conn *c, struct addr *out);
 
 #endif

@@ -44,7 +44,7 @@ struct listener {
 };
 
 /* Takes fd, which is non-blocking and closes on exec. */
-typedef void accept_fn(void *arg, int fd, const struct conn_addr *peer);
+typedef void accept_fn(void *arg, int fd, const struct addr *peer);
 
 struct listeners {
 	unsigned n;

@@ -36,17 +36,9 @@ bool sock_peer_user(int fd, char *name, size_t size);
  * network that it has an interface in.  Asks the kernel. */
 bool sock_is_near(bool is_ipv6, const uint8_t *ip, bool whole_net);
 
-/* The address of DIR/.s.PGSQL.PORT; a dir that starts with '@' is a name in the abstract namespace,
- * as in libpq.  False: *e (F0000) tells that the path is too long. */
-bool sock_unix_addr(const char *dir, uint16_t port, struct sockaddr_un *out, socklen_t *len,
-		    struct err *e);
-
 /* Takes the file of a socket of this type (SOCK_…) away that nobody listens on any more.  False: *e
  * (F0000) tells that somebody does, or why it cannot. */
 bool sock_remove_stale(int type, const struct sockaddr_un *addr, socklen_t len, struct err *e);
 bool sock_remove_stale_at(int type, const char *path, struct err *e);
-
-/* False: the path is too long (*e). */
-bool sock_set_path(struct sockaddr_un *addr, const char *path, struct err *e);
 
 #endif

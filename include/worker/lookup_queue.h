@@ -18,7 +18,7 @@ struct lookup;
 /* Who wants to know. */
 struct lookup_asker {
 	uint64_t id;     /* of the client, never used again */
-	uint64_t origin; /* its address: conn_addr_origin() */
+	uint64_t origin; /* its address: addr_origin() */
 	/* found is what the one who asks databases says it is. */
 	void (*answer)(void *arg, const void *found);
 	void *arg;

@@ -67,7 +67,7 @@ void worker_free(struct worker *w);
 void worker_post(struct worker *w, struct mail *mail, mail_fn *deliver);
 
 /* A client that has come before worker_drain() did. */
-void worker_take_in(struct worker *w, int fd, const struct conn_addr *peer);
+void worker_take_in(struct worker *w, int fd, const struct addr *peer);
 /* A session that another process has had: its socket, and what it takes along. */
 void worker_bring(struct worker *w, int fd, struct passport *passport);
 

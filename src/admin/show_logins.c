@@ -23,9 +23,9 @@ static void add_row(void *arg, const struct throttle_facts *facts)
 {
 	const struct logins *logins = arg;
 	usec_t left = facts->until > logins->now ? facts->until - logins->now : 0;
-	char address[CONN_ORIGIN_TEXT_MAX];
+	char address[ADDR_ORIGIN_TEXT_MAX];
 
-	conn_origin_text(facts->origin, address);
+	addr_origin_text(facts->origin, address);
 	table_add(logins->table,
 		  &(struct login_row){ .address = address,
 				       .user = facts->user,

@@ -123,11 +123,11 @@ static void fill_ids(const struct subject *s, struct buffer_row *row, struct tex
 
 static void fill_addresses(const struct conn *conn, struct buffer_row *row, struct texts *texts)
 {
-	struct conn_addr local;
+	struct addr local;
 
-	conn_addr_text(&conn->peer, texts->addr);
+	addr_text(&conn->peer, texts->addr);
 	conn_local_addr(conn, &local);
-	conn_addr_text(&local, texts->local);
+	addr_text(&local, texts->local);
 	texts->tls[0] = '\0';
 	if (conn->tls)
 		tls_describe(conn->tls, texts->tls, sizeof(texts->tls));
@@ -216,7 +216,7 @@ static void fd_row(const struct subject *s, struct table *t)
 		link = s->client->server->conn.fd;
 	else if (s->server && s->server->client)
 		link = s->server->client->conn.fd;
-	conn_addr_text(&s->conn->peer, addr);
+	addr_text(&s->conn->peer, addr);
 	table_add(t, &(struct fd_row){ .fd = s->conn->fd,
 				       .task = s->client ? "client" : "server",
 				       .user = s->user,

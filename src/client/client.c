@@ -131,7 +131,7 @@ void client_vouch(struct client *c)
 	c->stranger = STRANGER_NO;
 }
 
-static struct client *make(struct client_host *host, int fd, const struct conn_addr *peer)
+static struct client *make(struct client_host *host, int fd, const struct addr *peer)
 {
 	static _Atomic uint64_t last_id;
 	struct client *c = xnew(struct client);
@@ -162,7 +162,7 @@ struct net_origin client_from(const struct client *c)
 	return from;
 }
 
-struct client *client_new(struct client_host *host, int fd, const struct conn_addr *peer)
+struct client *client_new(struct client_host *host, int fd, const struct addr *peer)
 {
 	struct client *c = make(host, fd, peer);
 
@@ -175,10 +175,10 @@ void client_arrive(struct client_host *host, int fd, struct passport *passport)
 {
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
-	struct conn_addr peer;
+	struct addr peer;
 
 	getpeername(fd, (struct sockaddr *)&ss, &len);
-	conn_addr_set(&peer, (struct sockaddr *)&ss);
+	addr_set(&peer, (struct sockaddr *)&ss);
 	client_login_bring(make(host, fd, &peer), passport);
 }
 
@@ -186,7 +186,7 @@ struct log_about client_about(const struct client *c, char room[LOG_ADDRESS_MAX]
 {
 	char host[INET6_ADDRSTRLEN];
 
-	conn_addr_text(&c->conn.peer, host);
+	addr_text(&c->conn.peer, host);
 	snprintf(room, LOG_ADDRESS_MAX, "%s:%u", host, c->conn.peer.port);
 	return (struct log_about){ .client = c->id,
 				   .database = c->group ? c->group->name : NULL,

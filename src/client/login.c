@@ -128,8 +128,8 @@ bool login_is_throttled(const struct client *c, struct err *e)
 	if (!may_be_throttled(c))
 		return false;
 	limits = limits_of(c);
-	wait = throttle_wait(conn_addr_origin(&c->conn.peer), slice_str(c->login->id.auth_user),
-			     &limits, loop_now(c->conn.net->loop));
+	wait = throttle_wait(addr_origin(&c->conn.peer), slice_str(c->login->id.auth_user), &limits,
+			     loop_now(c->conn.net->loop));
 	if (!wait)
 		return false;
 	err_set(e, "57P03", "too many failed logins from this address");
@@ -146,8 +146,8 @@ static void count_failure(struct client *c)
 	if (!may_be_throttled(c))
 		return;
 	limits = limits_of(c);
-	if (throttle_fail(conn_addr_origin(&c->conn.peer), slice_str(c->login->id.auth_user),
-			  &limits, loop_now(c->conn.net->loop)))
+	if (throttle_fail(addr_origin(&c->conn.peer), slice_str(c->login->id.auth_user), &limits,
+			  loop_now(c->conn.net->loop)))
 		event_say(
 		    EVENT_throttle, &about,
 		    "too many failed logins from %s, the last one of \"%s\": further ones have to "

@@ -27,9 +27,9 @@ unsigned strangers_max(const struct settings *set)
 	return max && max < STRANGERS_MIN ? STRANGERS_MIN : max;
 }
 
-static enum stranger admit(const struct conn_addr *peer, unsigned max)
+static enum stranger admit(const struct addr *peer, unsigned max)
 {
-	uint64_t origin = conn_addr_origin(peer);
+	uint64_t origin = addr_origin(peer);
 
 	if (peer->family == AF_UNIX)
 		return STRANGER_LET_TRY;
@@ -43,7 +43,7 @@ static enum stranger admit(const struct conn_addr *peer, unsigned max)
 	return STRANGER_TURNED_AWAY;
 }
 
-enum stranger strangers_enter(const struct conn_addr *peer, unsigned max)
+enum stranger strangers_enter(const struct addr *peer, unsigned max)
 {
 	enum stranger as;
 
@@ -53,11 +53,11 @@ enum stranger strangers_enter(const struct conn_addr *peer, unsigned max)
 	return as;
 }
 
-void strangers_leave(const struct conn_addr *peer, enum stranger as)
+void strangers_leave(const struct addr *peer, enum stranger as)
 {
 	pthread_mutex_lock(&strangers.lock);
 	if (as == STRANGER_LET_TRY && peer->family != AF_UNIX)
-		crowd_leave(&strangers.trying, conn_addr_origin(peer));
+		crowd_leave(&strangers.trying, addr_origin(peer));
 	else if (as == STRANGER_TURNED_AWAY)
 		strangers.turned_away--;
 	pthread_mutex_unlock(&strangers.lock);

@@ -36,7 +36,7 @@ static bool refuse_by_rules(const struct client *c, const struct hba_rule *rule,
 	const char *why = rule ? "auth_hba_file rejects host" : "no rule of auth_hba_file for host";
 	char host[INET6_ADDRSTRLEN];
 
-	conn_addr_text(&c->conn.peer, host);
+	addr_text(&c->conn.peer, host);
 	return err_set(e, "28000", "%s \"%s\", user \"%.100s\", database \"%.100s\", %s", why, host,
 		       c->login->id.auth_user, c->login->id.database,
 		       c->conn.tls ? "TLS" : "no TLS");

@@ -15,7 +15,6 @@
 #include "net/sockio.h"
 #include "net/tls.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -758,22 +757,6 @@ void conn_open(struct conn *c, struct net *net, int fd, const struct conn_events
 	loop_io_start(net->loop, &c->io, fd, LOOP_READ, on_io);
 }
 
-void conn_addr_set(struct conn_addr *out, const struct sockaddr *sa)
-{
-	*out = (struct conn_addr){ .family = sa->sa_family };
-	if (sa->sa_family == AF_INET) {
-		const struct sockaddr_in *in = (const void *)sa;
-
-		out->port = ntohs(in->sin_port);
-		memcpy(out->ip, &in->sin_addr, 4);
-	} else if (sa->sa_family == AF_INET6) {
-		const struct sockaddr_in6 *in6 = (const void *)sa;
-
-		out->port = ntohs(in6->sin6_port);
-		memcpy(out->ip, &in6->sin6_addr, 16);
-	}
-}
-
 void conn_prepare(struct conn *c, struct net *net, const struct conn_events *on)
 {
 	conn_setup(c, net, -1, on);
@@ -797,7 +780,7 @@ bool conn_connect(struct conn *c, const struct sockaddr *addr, socklen_t len, st
 	}
 	c->fd = fd;
 	c->phase = CONN_CONNECTING;
-	conn_addr_set(&c->peer, addr);
+	addr_set(&c->peer, addr);
 	loop_io_start(c->net->loop, &c->io, fd, LOOP_WRITE, on_io);
 	return true;
 }
@@ -1030,50 +1013,11 @@ int conn_take_fd(struct conn *c)
 	return fd;
 }
 
-void conn_addr_text(const struct conn_addr *addr, char *out)
-{
-	if (addr->family == AF_UNIX || !inet_ntop(addr->family, addr->ip, out, INET6_ADDRSTRLEN))
-		strcpy(out, "unix");
-}
-
-/* IPv4 takes numbers of ::/32, which is nobody's but ::1's, and Unix sockets one of multicast. */
-uint64_t conn_addr_origin(const struct conn_addr *addr)
-{
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
-	bool is_mapped = addr->family == AF_INET6 && !memcmp(addr->ip, mapped, sizeof(mapped));
-	const uint8_t *from = is_mapped ? addr->ip + sizeof(mapped) : addr->ip;
-	size_t n = is_mapped || addr->family == AF_INET ? 4 : 8;
-	uint64_t origin = 0;
-
-	if (addr->family == AF_UNIX)
-		return UINT64_MAX;
-	for (size_t i = 0; i < n; i++)
-		origin = origin << 8 | from[i];
-	return origin;
-}
-
-void conn_origin_text(uint64_t origin, char out[CONN_ORIGIN_TEXT_MAX])
-{
-	bool is_ipv4 = origin && origin <= UINT32_MAX;
-	size_t n = is_ipv4 ? 4 : 8;
-	uint8_t ip[16] = { 0 };
-
-	if (origin == UINT64_MAX) {
-		strcpy(out, "unix");
-		return;
-	}
-	for (size_t i = n; i > 0; i--, origin >>= 8)
-		ip[i - 1] = (uint8_t)origin;
-	inet_ntop(is_ipv4 ? AF_INET : AF_INET6, ip, out, INET6_ADDRSTRLEN);
-	if (!is_ipv4)
-		strcat(out, "/64");
-}
-
-void conn_local_addr(const struct conn *c, struct conn_addr *out)
+void conn_local_addr(const struct conn *c, struct addr *out)
 {
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
 
 	getsockname(c->fd, (struct sockaddr *)&ss, &len);
-	conn_addr_set(out, (struct sockaddr *)&ss);
+	addr_set(out, (struct sockaddr *)&ss);
 }

@@ -202,7 +202,7 @@ static bool open_unix(struct listeners *l, const struct listen_options *o, struc
 	char path[sizeof(addr.sun_path)];
 	struct listener *at;
 
-	if (!sock_unix_addr(o->unix_dir, o->port, &addr, &len, e))
+	if (!addr_unix_of_port(o->unix_dir, o->port, &addr, &len, e))
 		return false;
 	snprintf(path, sizeof(path), "%s/.s.PGSQL.%u", o->unix_dir, o->port);
 	at = listener_add(l, AF_UNIX, path, o);
@@ -299,7 +299,7 @@ static void take_rest(struct acceptor *a, int error)
 }
 
 /* -1: errno says why nobody comes. */
-static int accept_client(int listening_fd, struct conn_addr *peer)
+static int accept_client(int listening_fd, struct addr *peer)
 {
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
@@ -309,14 +309,14 @@ static int accept_client(int listening_fd, struct conn_addr *peer)
 		: accept4(listening_fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 	if (fd >= 0)
-		conn_addr_set(peer, (struct sockaddr *)&ss);
+		addr_set(peer, (struct sockaddr *)&ss);
 	return fd;
 }
 
 /* False: there is nobody more, for now. */
 static bool accept_one(struct acceptor *a)
 {
-	struct conn_addr peer;
+	struct addr peer;
 	int fd = accept_client(a->fd, &peer);
 
 	if (fd >= 0) {
@@ -347,7 +347,7 @@ static void on_readable(struct loop_io *io, int ready)
  * of which the queue is never empty. */
 static void take_all(int listening_fd, accept_fn *fn, void *arg)
 {
-	struct conn_addr peer;
+	struct addr peer;
 	unsigned n = 0;
 	int fd;
 

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/addr.h"
 #include "net/sockopt.h"
 
 #include <errno.h>
@@ -43,7 +44,7 @@ int packet_listen(const char *path, struct err *e)
 	struct sockaddr_un addr;
 	int fd;
 
-	if (!sock_set_path(&addr, path, e) ||
+	if (!addr_unix_of_path(&addr, path, e) ||
 	    !sock_remove_stale(SOCK_SEQPACKET, &addr, sizeof(addr), e))
 		return -1;
 	fd = new_socket(SOCK_NONBLOCK);
@@ -69,7 +70,7 @@ int packet_connect(const char *path, struct err *e)
 	struct sockaddr_un addr;
 	int fd, error;
 
-	if (!sock_set_path(&addr, path, e))
+	if (!addr_unix_of_path(&addr, path, e))
 		return -1;
 	fd = new_socket(0);
 	error = fd < 0 ? errno : try_connect(fd, &addr);

@@ -11,9 +11,9 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "net/addr.h"
 #include "net/dns.h"
 #include "net/mailbox.h"
-#include "net/sockopt.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -317,7 +317,7 @@ static void unix_socket(const char *dir, uint16_t port, struct resolved *found)
 {
 	struct sockaddr_un addr;
 
-	found->n = sock_unix_addr(dir, port, &addr, &found->lens[0], &found->error);
+	found->n = addr_unix_of_port(dir, port, &addr, &found->lens[0], &found->error);
 	memcpy(&found->addrs[0], &addr, sizeof(addr));
 }
 

@@ -6,13 +6,13 @@
  */
 #include "net/sockopt.h"
 
+#include "net/addr.h"
+
 #include <errno.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pwd.h>
-#include <stddef.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -115,24 +115,6 @@ bool sock_is_near(bool is_ipv6, const uint8_t *ip, bool whole_net)
 	return is_near;
 }
 
-bool sock_unix_addr(const char *dir, uint16_t port, struct sockaddr_un *out, socklen_t *len,
-		    struct err *e)
-{
-	int n;
-
-	*out = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	n = snprintf(out->sun_path, sizeof(out->sun_path), "%s/.s.PGSQL.%u", dir, port);
-	if (n >= (int)sizeof(out->sun_path))
-		return err_set(e, "F0000", "Unix socket path \"%s/.s.PGSQL.%u\" is too long", dir,
-			       port);
-	*len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)n);
-	if (*dir == '@')
-		out->sun_path[0] = '\0';
-	else
-		++*len;
-	return true;
-}
-
 /* A socket's file outlives its process; whether one lives is seen by knocking. */
 bool sock_remove_stale(int type, const struct sockaddr_un *addr, socklen_t len, struct err *e)
 {
@@ -154,18 +136,9 @@ bool sock_remove_stale(int type, const struct sockaddr_un *addr, socklen_t len, 
 	       err_set(e, "F0000", "cannot remove %s: %s", path, strerror(errno));
 }
 
-bool sock_set_path(struct sockaddr_un *addr, const char *path, struct err *e)
-{
-	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	if (strlen(path) >= sizeof(addr->sun_path))
-		return err_set(e, "F0000", "the path of a Unix socket is too long: %s", path);
-	memcpy(addr->sun_path, path, strlen(path));
-	return true;
-}
-
 bool sock_remove_stale_at(int type, const char *path, struct err *e)
 {
 	struct sockaddr_un addr;
 
-	return sock_set_path(&addr, path, e) && sock_remove_stale(type, &addr, sizeof(addr), e);
+	return addr_unix_of_path(&addr, path, e) && sock_remove_stale(type, &addr, sizeof(addr), e);
 }

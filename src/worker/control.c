@@ -399,7 +399,7 @@ static void visit_drain(struct worker *w, void *slot PGT_UNUSED, void *arg PGT_U
 	worker_drain(w);
 }
 
-static void on_last_comer(void *arg, int fd, const struct conn_addr *peer)
+static void on_last_comer(void *arg, int fd, const struct addr *peer)
 {
 	struct control *c = arg;
 

@@ -110,12 +110,12 @@ static struct jury_case *case_new(const struct client *c, const struct client_cl
 	jc->host = c->host;
 	jc->back = back;
 	jc->id = c->id;
-	jc->origin = conn_addr_origin(&c->conn.peer);
+	jc->origin = addr_origin(&c->conn.peer);
 	jc->way = claim->way;
 	jc->user = xstrdup(claim->user);
 	jc->password = xmemdup0(claim->password.p, claim->password.n);
 	if (c->conn.peer.family != AF_UNIX)
-		conn_addr_text(&c->conn.peer, jc->address);
+		addr_text(&c->conn.peer, jc->address);
 	jc->config = config_ref(claim->config);
 	jc->service = claim->service;
 	jc->directory = claim->directory;

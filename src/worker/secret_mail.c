@@ -35,7 +35,7 @@ static struct secret_mail *write_mail(const struct client *c)
 
 	m->host = c->host;
 	m->asker = c->id;
-	m->origin = conn_addr_origin(&c->conn.peer);
+	m->origin = addr_origin(&c->conn.peer);
 	m->database = xstrdup(id->is_console ? "" : id->database);
 	m->user = xstrdup(id->auth_user);
 	return m;

@@ -301,7 +301,7 @@ static void cancel(struct client *asker, uint32_t pid, struct slice secret)
 
 	m->asked_at = w;
 	m->asker = asker->id;
-	r->origin = conn_addr_origin(&asker->conn.peer);
+	r->origin = addr_origin(&asker->conn.peer);
 	r->pid = pid;
 	r->secret_len = (uint16_t)(secret.n < CANCEL_KEY_MAX ? secret.n : CANCEL_KEY_MAX);
 	memcpy(r->secret, secret.p, r->secret_len);
@@ -482,7 +482,7 @@ static void seek_tenant(struct client *c, struct slice said)
 
 	m->asked_at = w;
 	m->asker = c->id;
-	m->origin = conn_addr_origin(&c->conn.peer);
+	m->origin = addr_origin(&c->conn.peer);
 	m->pid = c->pid;
 	m->len = said.n;
 	memcpy(m->said, said.p, said.n);
@@ -564,7 +564,7 @@ static void hear(struct worker *w, struct client *c)
 	net_flush(&w->net);
 }
 
-static void take_in(struct worker *w, int fd, const struct conn_addr *peer, bool is_late)
+static void take_in(struct worker *w, int fd, const struct addr *peer, bool is_late)
 {
 	const struct settings *set = &w->setup.config->global;
 	struct sock_options options = { .keepalive = set->tcp_keepalive,
@@ -594,7 +594,7 @@ static void take_in(struct worker *w, int fd, const struct conn_addr *peer, bool
 	net_flush(&w->net);
 }
 
-static void on_accept(void *arg, int fd, const struct conn_addr *peer)
+static void on_accept(void *arg, int fd, const struct addr *peer)
 {
 	struct worker *w = arg;
 
@@ -632,7 +632,7 @@ void worker_drain(struct worker *w)
 struct newcomer {
 	struct mail mail;
 	int fd;
-	struct conn_addr peer;
+	struct addr peer;
 };
 
 static void deliver_newcomer(struct mail *mail, void *receiver)
@@ -647,7 +647,7 @@ static void deliver_newcomer(struct mail *mail, void *receiver)
 	free(n);
 }
 
-void worker_take_in(struct worker *w, int fd, const struct conn_addr *peer)
+void worker_take_in(struct worker *w, int fd, const struct addr *peer)
 {
 	struct newcomer *n = xnew(struct newcomer);
 

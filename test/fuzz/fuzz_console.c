@@ -178,11 +178,11 @@ static void come(void)
 	static const struct sockaddr_un nowhere = { .sun_family = AF_UNIX };
 	static const char packet[] = "\0\0\0\x29\0\3\0\0user\0looks\0database\0pgturnstile\0";
 	int ends[2], room = SOCKET_ROOM;
-	struct conn_addr address;
+	struct addr address;
 
 	PGT_ASSERT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
 	PGT_ASSERT(setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)) == 0);
-	conn_addr_set(&address, (const struct sockaddr *)&nowhere);
+	addr_set(&address, (const struct sockaddr *)&nowhere);
 	client_new(&scene.control.host, ends[0], &address);
 	scene.fd = ends[1];
 	rig_send(scene.fd, slice_of(packet, sizeof(packet)));

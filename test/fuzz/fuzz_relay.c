@@ -485,13 +485,13 @@ static void come_as_client(struct peer *p, bool is_a, bool is_raw)
 	static const struct sockaddr_un nowhere = { .sun_family = AF_UNIX };
 	const struct sockaddr_in elsewhere = { .sin_family = AF_INET,
 					       .sin_addr.s_addr = htonl(10u << 24 | 1) };
-	struct conn_addr address;
+	struct addr address;
 	struct buf b = { 0 };
 	int ends[2];
 
 	connect_client(p, ends);
-	conn_addr_set(&address, is_a ? (const struct sockaddr *)&nowhere
-				     : (const struct sockaddr *)&elsewhere);
+	addr_set(&address,
+		 is_a ? (const struct sockaddr *)&nowhere : (const struct sockaddr *)&elsewhere);
 	client_new(&scene.host, ends[0], &address);
 	put_startup(&b, is_a ? "app.acme" : "app");
 	if (!is_raw)

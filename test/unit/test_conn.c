@@ -14,7 +14,6 @@
 #include "base/mem.h"
 #include "net/mailbox.h"
 
-#include <arpa/inet.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -514,40 +513,6 @@ static void test_connection_moves_with_more_than_is_received_at_once(void **stat
 	buf_fini(&text);
 }
 
-static uint64_t origin_of(const char *text)
-{
-	struct conn_addr addr = { .family = strchr(text, ':') ? AF_INET6 : AF_INET };
-
-	if (!strcmp(text, "unix"))
-		addr.family = AF_UNIX;
-	else
-		assert_int_equal(inet_pton(addr.family, text, addr.ip), 1);
-	return conn_addr_origin(&addr);
-}
-
-static void test_what_is_one_peer_to_limits(void **state)
-{
-	static const struct {
-		const char *one, *other;
-		bool is_same;
-	} pairs[] = {
-		{"10.0.0.1",        "10.0.0.1",           true },
-		{ "10.0.0.1",       "10.0.0.2",           false},
-		{ "10.0.0.1",       "::ffff:10.0.0.1",    true },
-		{ "::ffff:1.2.3.4", "::ffff:1.2.3.5",     false},
-		{ "2001:db8::1",    "2001:db8::ffff:1:2", true },
-		{ "2001:db8::1",    "2001:db8:0:1::1",    false},
-		{ "::1",            "127.0.0.1",          false},
-		{ "unix",           "unix",               true },
-		{ "unix",           "::1",                false},
-		{ "unix",           "255.255.255.255",    false},
-	};
-
-	for (size_t i = 0; i < PGT_NELEMS(pairs); i++)
-		assert_int_equal(origin_of(pairs[i].one) == origin_of(pairs[i].other),
-				 pairs[i].is_same);
-}
-
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -567,7 +532,6 @@ int main(void)
 		TEST(test_kick_hands_over_what_was_left),
 		TEST(test_connection_moves_with_its_unread_bytes),
 		TEST(test_connection_moves_with_more_than_is_received_at_once),
-		TEST(test_what_is_one_peer_to_limits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

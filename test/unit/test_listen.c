@@ -31,7 +31,7 @@ static struct listeners listeners;
 static char dir[] = "/tmp/test_listen.XXXXXX";
 
 static struct end accepted[32];
-static struct conn_addr peers[32];
+static struct addr peers[32];
 static unsigned naccepted;
 
 static int setup(void **state)
@@ -51,7 +51,7 @@ static int teardown(void **state)
 	return rmdir(dir);
 }
 
-static void on_accepted(void *arg, int fd, const struct conn_addr *peer)
+static void on_accepted(void *arg, int fd, const struct addr *peer)
 {
 	peers[naccepted] = *peer;
 	accepted[naccepted] = (struct end){ 0 };

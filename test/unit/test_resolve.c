@@ -66,15 +66,15 @@ static void test_addresses_at_once(void **state)
 
 	for (size_t i = 0; i < PGT_NELEMS(table); i++) {
 		char text[INET6_ADDRSTRLEN];
-		struct conn_addr addr;
+		struct addr addr;
 		struct resolved found;
 
 		assert_true(resolve_now(resolver, table[i].host, 5432, &found));
 		assert_int_equal(found.n, 1);
-		conn_addr_set(&addr, (struct sockaddr *)&found.addrs[0]);
+		addr_set(&addr, (struct sockaddr *)&found.addrs[0]);
 		assert_int_equal(addr.family, table[i].family);
 		assert_int_equal(addr.port, 5432);
-		conn_addr_text(&addr, text);
+		addr_text(&addr, text);
 		assert_string_equal(text, table[i].host);
 	}
 }
@@ -104,18 +104,18 @@ static void test_name_is_found_and_kept(void **state)
 {
 	struct answer answer = { 0 };
 	struct resolved found;
-	struct conn_addr addr;
+	struct addr addr;
 
 	assert_false(resolve_now(resolver, "localhost", 5432, &found));
 	resolve_start(resolver, &box, "localhost", 5432, on_found, &answer);
 	assert_int_equal(answer.n, 0);
 	UNTIL(&rig, answer.n);
 	assert_true(answer.found.n > 0);
-	conn_addr_set(&addr, (struct sockaddr *)&answer.found.addrs[0]);
+	addr_set(&addr, (struct sockaddr *)&answer.found.addrs[0]);
 	assert_int_equal(addr.port, 5432);
 	/* What is kept serves every port. */
 	assert_true(resolve_now(resolver, "localhost", 6432, &found));
-	conn_addr_set(&addr, (struct sockaddr *)&found.addrs[0]);
+	addr_set(&addr, (struct sockaddr *)&found.addrs[0]);
 	assert_int_equal(addr.port, 6432);
 }
 
@@ -156,10 +156,10 @@ static void test_many_askers_of_one_name(void **state)
 		resolve_start(resolver, &box, "localhost", (uint16_t)(i + 1), on_found,
 			      &answers[i]);
 	for (unsigned i = 0; i < PGT_NELEMS(answers); i++) {
-		struct conn_addr addr;
+		struct addr addr;
 
 		UNTIL(&rig, answers[i].n == 1);
-		conn_addr_set(&addr, (struct sockaddr *)&answers[i].found.addrs[0]);
+		addr_set(&addr, (struct sockaddr *)&answers[i].found.addrs[0]);
 		assert_int_equal(addr.port, i + 1);
 		n += answers[i].n;
 	}
