@@ -264,10 +264,8 @@ void answer_late_cancel(struct server *s);
 /* A deferred BEGIN has been sent and not been answered. */
 bool answer_owes_begin(const struct server *s);
 
-/* ---- gate.c: what a text may do and where it goes ----------------------------------------------
+/* ---- gate.c: how the client's texts are read ---------------------------------------------------
  */
-
-enum verdict { VERDICT_PASS, VERDICT_WAIT, VERDICT_REFUSED };
 
 /* The environment in which the client's texts are read. */
 struct sql_env gate_env(struct client *c);
@@ -302,6 +300,12 @@ static inline bool gate_must_look(const struct client *c)
 	return group->set.pool_mode != POOL_MODE_SESSION || group->has_tenants || group->readonly ||
 	       group->set.log_statements != LOG_STATEMENTS_NONE;
 }
+
+/* ---- guard.c: what fixes the tenant's id and its ceilings stays as it is -----------------------
+ */
+
+enum verdict { VERDICT_PASS, VERDICT_WAIT, VERDICT_REFUSED };
+
 /* A statement was refused because it would change the tenant's id. */
 void gate_count_refused(struct client *c);
 /* Guards the tenant's id and lowers timeouts.  VERDICT_REFUSED: *e.  When the text has to be
@@ -321,6 +325,10 @@ void gate_note_call(struct client *c, uint32_t oid);
 bool gate_is_harmless_call(uint32_t oid);
 /* The rewritten message goes out: tells the client that its timeout was lowered. */
 void gate_note_clamp(struct client *c);
+
+/* ---- gate.c again: what READONLY lets run, and where a text goes -------------------------------
+ */
+
 /* READONLY holds for it. */
 bool gate_is_readonly(const struct client *c);
 /* A transaction may begin here: whether READONLY binds it. */

@@ -3,9 +3,9 @@
  * relay.h - where a client and a server meet.
  *
  * One struct relay per thread: it owns the thread's groups and drives their sessions.  The way of a
- * request: request.c (may this message come now, what is it) → gate.c (what may it do, where does
- * it go) → attach.c (a server for it, or the queue) → the server's socket; and back through
- * answer.c.  statement.c maps names of prepared statements, session.c carries settings.
+ * request: request.c (may this message come now, what is it) → guard.c, gate.c (what may it do,
+ * where does it go) → attach.c (a server for it, or the queue) → the server's socket; and back
+ * through answer.c.  statement.c maps names of prepared statements, session.c carries settings.
  *
  * All on the relay's thread, except where a function says otherwise.
  */
