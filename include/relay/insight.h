@@ -86,13 +86,17 @@ static inline void insight_on_sent(struct client *c, struct slice text)
 void insight_on_bind(struct client *c, struct statement *st, struct slice portal,
 		     const struct frame *f);
 /* The same of the statement and the portal of the Bind before it, in the same event; params: its
- * bytes behind its names. */
-static inline void insight_on_bind_again(struct client *c, struct slice params)
+ * bytes behind its names.  False: nor is anything to be noted of those behind it. */
+static inline bool insight_on_bind_again(struct client *c, struct slice params)
 {
-	struct query *x = queries_get(&relay_of(c)->queries, c->bound);
+	const struct queries *all = &relay_of(c)->queries;
+	struct query *x = queries_get(all, c->bound);
 
-	if (x && insight_watch(c, x))
+	if (!x || !x->about.reads || query_watches_another(all, x, c->id, relay_now(c)))
+		return false;
+	if (query_watch_on(all, x, c->id, relay_now(c)))
 		query_compare(x, params);
+	return true;
 }
 /* For what follows only: whether an Execute runs the portal, which has a name, that was bound last.
  */
@@ -174,6 +178,18 @@ static inline bool insight_adds_up(struct server *s, struct query_ref ref, struc
 	if (s->rows > row->most_rows)
 		row->most_rows = s->rows;
 	s->rows = insight_rows(tag);
+	return true;
+}
+/* The same of one with that tag behind one that was added up, in the same event. */
+static inline bool insight_adds_again(struct server *s, struct query_ref ref,
+				      struct insight_row *row)
+{
+	if (s->ran.at != ref.at || s->ran.life != ref.life)
+		return false;
+	row->n++;
+	row->rows += s->rows;
+	if (s->rows > row->most_rows)
+		row->most_rows = s->rows;
 	return true;
 }
 /* What was added up, before anything else of the answer is counted. */

@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 enum reply_kind {
 	REPLY_QUERY,    /* … ReadyForQuery */
@@ -75,10 +76,16 @@ static inline void replies_push(struct replies *q, struct reply r)
 /* Several, of which none ends a cycle. */
 static inline void replies_push_within(struct replies *q, const struct reply *r, uint32_t n)
 {
+	uint32_t at;
+
 	while (q->cap - q->n < n)
 		replies_grow(q);
-	for (uint32_t i = 0; i < n; i++)
-		q->ring[(q->head + q->n + i) & (q->cap - 1)] = r[i];
+	at = (q->head + q->n) & (q->cap - 1);
+	if (at + n <= q->cap)
+		memcpy(q->ring + at, r, n * sizeof(*r));
+	else
+		for (uint32_t i = 0; i < n; i++)
+			q->ring[(at + i) & (q->cap - 1)] = r[i];
 	q->n += n;
 }
 

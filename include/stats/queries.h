@@ -168,17 +168,20 @@ bool query_watch_on(const struct queries *q, struct query *x, uint64_t client,
 /* A session that has not come back for this part of the time is not watched any more, if another
  * comes. */
 #define QUERY_PATIENCE 16
-static inline bool query_watch(const struct queries *q, struct query *x, uint64_t client,
-			       usec_t now)
+/* Another is, and has not been away for long. */
+static inline bool query_watches_another(const struct queries *q, const struct query *x,
+					 uint64_t client, usec_t now)
 {
 	const struct query_watch *w = &x->watch;
 	usec_t within = q->terms.within;
 
-	/* Another is, and has not been away for long. */
-	if (w->client != client && now - w->since <= within &&
-	    (now - w->last_at) * QUERY_PATIENCE <= within)
-		return false;
-	return query_watch_on(q, x, client, now);
+	return w->client != client && now - w->since <= within &&
+	       (now - w->last_at) * QUERY_PATIENCE <= within;
+}
+static inline bool query_watch(const struct queries *q, struct query *x, uint64_t client,
+			       usec_t now)
+{
+	return !query_watches_another(q, x, client, now) && query_watch_on(q, x, client, now);
 }
 /* binds: what tells it from others of its shape. */
 void query_compare(struct query *x, struct slice binds);

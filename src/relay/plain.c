@@ -158,42 +158,74 @@ static inline uint32_t count_owed(const struct replies *q)
 	return reply_is(replies_at(q, n), REPLY_EXECUTE, REPLY_PASS, NOTE_NONE) ? n + 1 : 0;
 }
 
-/* How long what the server says to that is, if it is here and means nothing to anybody but the
- * client: up to *command, which is its end; or 0. */
-static inline size_t answer_len(const char *p, const char *end, bool describes,
-				struct frame *command)
+/* What the server has said to one, as far as the next is compared with it: where in it its first
+ * row is, or what ends it, and where that is. */
+struct told {
+	const char *at;
+	size_t len, row, command;
+	uint32_t owed; /* what it was owed for; 0: the next is not compared */
+};
+
+/* Parts of the tag that are compared: at its beginning, and at its end. */
+#define TAG_PART 8
+
+/* Whether what the server says to that is here, and means nothing to anybody but the client. */
+static inline bool is_told(struct told *told, const char *p, const char *end, uint32_t owed)
 {
 	static const char bound[] = { MSG_BIND_COMPLETE, 0, 0, 0, 4 };
 	const char *at = p + sizeof(bound);
+	unsigned rows = 0;
 	size_t n;
 
 	if ((size_t)(end - p) < sizeof(bound) || memcmp(p, bound, sizeof(bound)))
-		return 0;
-	if (describes) {
+		return false;
+	if (owed == 4) {
 		n = frame_whole(at, (size_t)(end - at));
 		if (!n || (*at != MSG_ROW_DESCRIPTION && *at != MSG_NO_DATA))
-			return 0;
+			return false;
 		at += n;
 	}
-	while ((n = frame_whole(at, (size_t)(end - at))) && *at == MSG_DATA_ROW)
+	told->at = p;
+	told->row = (size_t)(at - p);
+	while ((n = frame_whole(at, (size_t)(end - at))) && *at == MSG_DATA_ROW) {
 		at += n;
-	*command = (struct frame){ MSG_COMMAND_COMPLETE, at, n, n };
-	return n && *at == MSG_COMMAND_COMPLETE && is_plain_tag(frame_body(command))
-		   ? (size_t)(at - p) + n
-		   : 0;
+		rows++;
+	}
+	told->command = (size_t)(at - p);
+	told->len = told->command + n;
+	told->owed = rows <= 1 && n >= TAG_PART && n <= 2 * TAG_PART ? owed : 0;
+	return n && *at == MSG_COMMAND_COMPLETE &&
+	       is_plain_tag(slice_of(at + FRAME_HEADER_LEN, n - FRAME_HEADER_LEN));
 }
 
-/* What one has cost, by its shape; len: of its answer. */
-static inline void count_command(struct server *s, const struct reply *run,
-				 const struct frame *command, size_t len, struct insight_row *row)
+/* Whether it is here, all of its messages are as long as those of the one before, and its tag is
+ * the same. */
+static inline bool is_told_again(const struct told *told, const char *p, const char *end,
+				 uint32_t owed)
 {
-	bool adds_up = insight_adds_up(s, run->query, frame_body(command), row);
+	const char *q = told->at;
+
+	return told->owed == owed && (size_t)(end - p) >= told->len &&
+	       !memcmp(p, q, (size_t)2 * FRAME_HEADER_LEN) &&
+	       !memcmp(p + told->row, q + told->row, FRAME_HEADER_LEN) &&
+	       !memcmp(p + told->command, q + told->command, TAG_PART) &&
+	       !memcmp(p + told->len - TAG_PART, q + told->len - TAG_PART, TAG_PART);
+}
+
+/* What one has cost, by its shape; command: in its answer.  Whether that was added up. */
+static inline bool count_command(struct server *s, const struct reply *run, const struct told *told,
+				 struct insight_row *row)
+{
+	size_t n = told->len - told->command;
+	struct frame command = { MSG_COMMAND_COMPLETE, told->at + told->command, n, n };
+	bool adds_up = insight_adds_up(s, run->query, frame_body(&command), row);
 
 	if (!adds_up && row->n)
 		insight_count_row(s, row);
-	s->answered += len;
+	s->answered += told->len;
 	if (!adds_up)
-		insight_on_command(s, run, command);
+		insight_on_command(s, run, &command);
+	return adds_up;
 }
 
 /* Passes on the answers to such statements, as many as have come one behind the other, each behind
@@ -204,24 +236,29 @@ static PGT_NOINLINE const char *pass_again(struct server *s, const char *p, cons
 	struct client *c = s->client;
 	struct buf *out = conn_output(&c->conn);
 	struct insight_row row = { 0 };
+	struct told told = { .owed = 0 };
+	bool is_again, adds_up = false;
+	const struct reply *run;
 	const char *from = p;
-	struct frame command;
 	unsigned n = 0;
 	uint32_t owed;
-	size_t len;
 	char *to;
 
 	while ((owed = count_owed(&s->replies)) &&
-	       (len = answer_len(p, end, owed == 4, &command))) {
-		count_command(s, replies_at(&s->replies, owed - 1), &command, len, &row);
+	       ((is_again = is_told_again(&told, p, end, owed)) || is_told(&told, p, end, owed))) {
+		run = replies_at(&s->replies, owed - 1);
+		if (is_again && adds_up && insight_adds_again(s, run->query, &row))
+			s->answered += told.len;
+		else
+			adds_up = count_command(s, run, &told, &row);
 		n++;
 		statement_unref(replies_head(&s->replies)->subject);
 		replies_drop_within(&s->replies, owed);
-		to = buf_reserve(out, sizeof(parsed) + len);
+		to = buf_reserve(out, sizeof(parsed) + told.len);
 		memcpy(to, parsed, sizeof(parsed));
-		memcpy(to + sizeof(parsed), p, len);
-		buf_produced(out, sizeof(parsed) + len);
-		p += len;
+		memcpy(to + sizeof(parsed), p, told.len);
+		buf_produced(out, sizeof(parsed) + told.len);
+		p += told.len;
 	}
 	if (row.n)
 		insight_count_row(s, &row);

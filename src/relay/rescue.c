@@ -48,6 +48,28 @@ static inline bool ends_request(uint8_t type)
 	return type == MSG_SYNC || type == MSG_QUERY || type == MSG_FUNCTION_CALL;
 }
 
+/* How much of the input are statements as drivers send them, that are as long as the first in each
+ * of their messages: Parse, Bind, Describe or not, Execute. */
+static size_t row_len(const char *p, size_t n)
+{
+	size_t parse = frame_whole(p, n), bind, run, at, all;
+
+	if (!parse || *p != MSG_PARSE)
+		return 0;
+	bind = frame_whole(p + parse, n - parse);
+	if (!bind || p[parse] != MSG_BIND)
+		return 0;
+	run = batch_run_len(p + parse + bind, n - parse - bind);
+	if (!run)
+		return 0;
+	all = at = parse + bind + run;
+	while (n - at >= all && !memcmp(p + at, p, FRAME_HEADER_LEN) &&
+	       !memcmp(p + at + parse, p + parse, FRAME_HEADER_LEN) &&
+	       batch_run_len(p + at + parse + bind, n - at - parse - bind) == run)
+		at += all;
+	return at;
+}
+
 /* Of the request at the beginning of the input; 0 when its end is not here, or answers are waited
  * for before that. */
 static size_t request_len(struct slice in)
@@ -62,6 +84,7 @@ static size_t request_len(struct slice in)
 			return all;
 		/* Most of a pipeline, whose lengths need not be read. */
 		all += batch_run_len(in.p + all, in.n - all);
+		all += row_len(in.p + all, in.n - all);
 	}
 	return 0;
 }

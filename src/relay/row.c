@@ -17,21 +17,53 @@
 /* Of a Bind up to what comes behind its names, of which neither is one. */
 #define BIND_NAMES (FRAME_HEADER_LEN + 2)
 
-/* What the server gets of one: its Bind and what follows, from p on, by the name that it has there.
- */
-static inline void put_again(struct buf *out, const char *p, size_t bind, size_t len,
-			     const struct server_statement *ss)
-{
-	uint32_t body = htonl((uint32_t)(bind - 2 + ss->name_len));
-	char *to = buf_reserve(out, len + sizeof(ss->name));
+/* What the server gets in their place. */
+#define HEAD_MAX (FRAME_HEADER_LEN + 1 + SERVER_STATEMENT_NAME_MAX)
 
-	*to = MSG_BIND;
-	memcpy(to + 1, &body, sizeof(body));
-	to[FRAME_HEADER_LEN] = '\0';
-	to += FRAME_HEADER_LEN + 1;
-	memcpy(to, ss->name, sizeof(ss->name)); /* what is too much of it is written over */
-	memcpy(to + ss->name_len, p + BIND_NAMES, len - BIND_NAMES);
-	buf_produced(out, len - 1 + ss->name_len);
+/* One of a row, from its Bind on.  What stands behind it is of the same form, as a rule. */
+struct form {
+	const char *at;
+	size_t bind, len; /* of its Bind, and of all of it; 0: there was none yet */
+	char head[HEAD_MAX];
+	size_t head_len;
+};
+
+static void note_head(struct form *form, const struct server_statement *ss)
+{
+	uint32_t body = htonl((uint32_t)(form->bind - 2 + ss->name_len));
+
+	form->head[0] = MSG_BIND;
+	memcpy(form->head + 1, &body, sizeof(body));
+	form->head[FRAME_HEADER_LEN] = '\0';
+	memcpy(form->head + FRAME_HEADER_LEN + 1, ss->name, sizeof(ss->name));
+	form->head_len = FRAME_HEADER_LEN + 1 + ss->name_len;
+}
+
+/* Whether what stands at p, behind its Parse, is one with a Bind that is no longer than that. */
+static inline bool find_again(struct form *form, const char *p, size_t n, size_t longest,
+			      const struct server_statement *ss)
+{
+	if (form->len && n >= form->len && !memcmp(p, form->at, BIND_NAMES) &&
+	    batch_run_len(p + form->bind, n - form->bind) == form->len - form->bind) {
+		form->at = p;
+		return true;
+	}
+	form->at = p;
+	form->len = batch_len_within(p, n, &form->bind);
+	if (!form->len || form->bind > longest)
+		return false;
+	note_head(form, ss);
+	return true;
+}
+
+/* What the server gets of it. */
+static inline void put_again(struct buf *out, const struct form *form)
+{
+	char *to = buf_reserve(out, form->len + sizeof(form->head));
+
+	memcpy(to, form->head, sizeof(form->head)); /* what is too much of it is written over */
+	memcpy(to + form->head_len, form->at + BIND_NAMES, form->len - BIND_NAMES);
+	buf_produced(out, form->head_len + form->len - BIND_NAMES);
 }
 
 /* … and owes for it. */
@@ -55,31 +87,33 @@ static unsigned send_again(struct client *c, const struct frame *parse, struct s
 	struct buf *out = conn_output(&c->server->conn);
 	struct replies *replies = &c->server->replies;
 	const char *p = in.p, *end = in.p + in.n;
-	size_t bind, len, longest = c->host->config->global.max_packet_size;
+	size_t longest = c->host->config->global.max_packet_size;
 	struct reply owed[4] = {
 		{.kind = REPLY_PARSE, .way = REPLY_MAKE, .note = NOTE_UNNAMED },
 		{ .kind = REPLY_BIND,                  .way = REPLY_PASS                },
 		{ .kind = REPLY_DESCRIBE,                  .way = REPLY_PASS},
 		{ .kind = REPLY_EXECUTE,                  .way = REPLY_PASS                 }
 	};
+	struct form form = { .len = 0 };
+	bool is_watched = true;
 	unsigned n = 0;
 
 	/* What was the unnamed statement before each, with a reference. */
 	owed[0].subject = statement_find(c, portal);
 	while (n < most && (size_t)(end - p) > parse->len && !memcmp(p, parse->start, parse->len) &&
-	       (len = batch_len_within(p + parse->len, (size_t)(end - p) - parse->len, &bind)) &&
-	       bind <= longest && replies->n < PIPELINE_MAX) {
-		struct frame f = { MSG_BIND, p + parse->len, bind, bind };
-
-		put_again(out, f.start, bind, len, ss);
-		if (n)
-			insight_on_bind_again(c, slice_of(f.start + BIND_NAMES, bind - BIND_NAMES));
-		else
-			insight_on_bind(c, st, portal, &f);
+	       find_again(&form, p + parse->len, (size_t)(end - p) - parse->len, longest, ss) &&
+	       replies->n < PIPELINE_MAX) {
+		put_again(out, &form);
+		if (!n)
+			insight_on_bind(c, st, portal,
+					&(struct frame){ MSG_BIND, form.at, form.bind, form.bind });
+		else if (is_watched)
+			is_watched = insight_on_bind_again(
+			    c, slice_of(form.at + BIND_NAMES, form.bind - BIND_NAMES));
 		owed[3].query = c->bound;
-		expect_again(replies, owed, len > bind + BATCH_EXECUTE_LEN);
+		expect_again(replies, owed, form.len > form.bind + BATCH_EXECUTE_LEN);
 		owed[0].subject = st;
-		p += parse->len + len;
+		p += parse->len + form.len;
 		n++;
 	}
 	conn_consume(&c->conn, (size_t)(p - in.p));
@@ -93,7 +127,7 @@ bool row_send(struct client *c, const struct frame *parse, struct slice body)
 	unsigned most, n;
 	size_t bind;
 
-	if (!row_just_goes_on(c) || c->server->copy_in ||
+	if (!c->batch_is_plain || !row_just_goes_on(c) || c->server->copy_in ||
 	    (c->group->is_shared && !admit_has_proof(c)) ||
 	    !batch_len_within(parse->start + parse->len, conn_input(&c->conn).n - parse->len,
 			      &bind))

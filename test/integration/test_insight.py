@@ -78,6 +78,28 @@ def test_prepared_statements(pooler):
     assert query_row(pooler, "SELECT ? / $1::int")["errors"] == 1
 
 
+def test_each_of_a_row_of_the_same_parse_has_its_own_rows(primary, pooler):
+    """Their answers differ in the tag alone, or in a row more; the values are as long as each other, or not."""
+    with primary.connect(APP_DATABASE) as connection:
+        connection.execute("DROP TABLE IF EXISTS insight_pipelined")
+        connection.execute("CREATE TABLE insight_pipelined AS SELECT generate_series(1, 40) AS i")
+        connection.execute("GRANT ALL ON insight_pipelined TO PUBLIC")
+    counts = [1, 1, 2, 2, 2, 1, 3, 3, 12, 12, 34, 1, 0, 0, 1, 1, 9, 9, 40, 40, 0]
+    texts = ["UPDATE insight_pipelined SET i = i WHERE i <= $1", "SELECT i FROM insight_pipelined WHERE i <= $1"]
+    with log_in(pooler) as client:
+        for text in texts:
+            for describe in (b"", raw.describe("P")) * 2:
+                client.send(*[raw.parse("", text) + raw.bind("", "", [str(n)]) + describe + raw.execute()
+                              for n in counts], raw.sync())
+                tags = [m.body[:-1].decode() for m in raw.find(client.until("Z"), "C")]
+                assert tags == [f"{text.split()[0]} {n}" for n in counts]
+    for text in texts:
+        row = query_row(pooler, text)
+        assert (row["calls"], row["rows"]) == (4 * len(counts), 4 * sum(counts))
+    saved, = pooler.admin("SHOW SAVINGS")
+    assert saved["auto_parses"] > 2 * len(texts) * len(counts)
+
+
 def test_pipelined_queries_are_told_apart(pooler):
     with log_in(pooler) as client:
         client.send(raw.query("SELECT generate_series(1, 2)"), raw.query("SELECT 1 / 0"),
