@@ -106,10 +106,8 @@ static const char head[] =
     ", and no others; `console_old_columns` adds what older exporters ask for (STATS: "
     "total_requests, DATABASES: reserve_pool). Its database and "
     "user `pgbouncer` in the tables are the console itself. Our own data has "
-    "its own commands: SWITCHES, TENANTS, TIERS, LIMITS, NODES, LANES, ROUTE, ROUTES, LATENCIES, "
-    "QUERIES, "
-    "SLOW, ADVICE, SAVINGS, LISTENERS, PINS, PIN_COUNTS, PREPARED, EVENTS. `SHOW HELP` lists all, "
-    "`SHOW HELP LIMITS` tells of one. Whoever asks in SQL gets an error whose hint names the "
+    "commands of its own, such as TENANTS, LIMITS, NODES, QUERIES and EVENTS. `SHOW HELP` lists "
+    "all, `SHOW HELP LIMITS` tells of one. Whoever asks in SQL gets an error whose hint names the "
     "command.\n";
 
 static void put_access(struct buf *out, enum access access)

@@ -19,7 +19,7 @@ static const char synopsis[] =
     "       pgturnstile [-v] [-q] --upstream postgres://USER[:PASSWORD]@HOST[:PORT]/DB\n"
     "                   [--listen ADDRESS:PORT]\n"
     "       pgturnstile --doctor [--json] CONFIG.INI\n"
-    "       pgturnstile --describe=settings|ini|admin|doctor | --help | --version\n";
+    "       pgturnstile --describe=settings|ini|admin|doctor|metrics | --help | --version\n";
 
 static const char explanation[] =
     "\n"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # test_habit.py - BEGIN; set_config(…, true); statements; COMMIT: the tenant's id goes to the server
-# with the client's own BEGIN and ends with its transaction (docs/adr/0020-id-with-its-begin.md).
+# with the client's own BEGIN and ends with its transaction (docs/adr/0020-the-habit-of-today.md).
 """I1 on every way out of such a transaction, on one server that others use before and after."""
 import contextlib
 import threading
