@@ -259,6 +259,7 @@ long)
         PGT_COVERAGE=$dir
         export PGT_FUZZERS PGT_COVERAGE
     elif [ "$long" = coverage ]; then
+        install_node_modules
         build coverage --enable-coverage --enable-failpoints
         PGT_COVERAGE=$dir
         export PGT_COVERAGE
