@@ -50,6 +50,8 @@ extern const struct setting_type setting_type_tenant_context_check;
 extern const struct setting_type setting_type_no_tenant;
 extern const struct setting_type setting_type_facility;
 
+/* "TEXT is not SYNTAX"; false. */
+bool setting_refuse(const struct setting_type *type, const char *text, struct err *e);
 /* Reads a whole decimal number, digits only, of at most max. */
 bool number_parse(struct slice text, uint64_t max, uint64_t *out);
 

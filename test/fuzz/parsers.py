@@ -53,7 +53,7 @@ PARSERS = {
                         ["sql/words.def"]),
     "fuzz_passport": Parser(["wire/passport.c"], []),
     "fuzz_scram": Parser(["auth/scram.c", "auth/saslprep.c", "auth/base64.c"], ["scram"]),
-    "fuzz_setting": Parser(["config/types.c"], ["settings"]),
+    "fuzz_setting": Parser(["config/types.c", "config/words.c"], ["settings"]),
     "fuzz_sign": Parser(["auth/sign.c"], ["sign"]),
     "fuzz_startup": Parser(["wire/startup.c"], ["startup"]),
     "fuzz_userlist": Parser(["auth/userlist.c"], ["userlist"]),
