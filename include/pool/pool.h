@@ -295,9 +295,16 @@ static inline struct slot *pool_idle(const struct pool *pool)
 	return first ? container_of(first, struct slot, link) : NULL;
 }
 /* Connections that have logged in. */
-unsigned pool_size_ready(const struct pool *pool);
+static inline unsigned pool_size_ready(const struct pool *pool)
+{
+	return pool->count[SLOT_IDLE] + pool->count[SLOT_ACTIVE] + pool->count[SLOT_TESTED] +
+	       pool->count[SLOT_CANCELED];
+}
 /* Connections that exist or are being made. */
-unsigned pool_size(const struct pool *pool);
+static inline unsigned pool_size(const struct pool *pool)
+{
+	return pool->count[SLOT_LOGIN] + pool_size_ready(pool) + pool->count[SLOT_CLOSING];
+}
 
 /* ---- waiters -------------------------------------------------------------------------------- */
 

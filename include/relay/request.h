@@ -67,6 +67,9 @@ enum step request_protocol_error(struct client *c, const char *text);
 bool query_is_usual(struct client *c, struct slice message) PGT_MUST_USE;
 /* The same of one that has waited for its server, and was looked at before. */
 bool query_was_looked_at(struct client *c, struct slice message) PGT_MUST_USE;
+/* extended.c: the same of the Bind, Execute and Sync of a prepared statement, whether the client
+ * has a server, by which nothing is owed, or not.  False: at most, it has got one for them. */
+bool extended_is_usual(struct client *c, struct slice in) PGT_MUST_USE;
 /* What they end with.  n: its length. */
 void request_end_waiting(struct client *c, size_t n); /* for what follows only */
 static inline void request_end_query(struct client *c, enum step step, size_t n)

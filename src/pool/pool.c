@@ -139,21 +139,6 @@ void slot_become(struct slot *slot, enum slot_state next, usec_t now)
 	list_push_back(&pool->slots[next], &slot->link);
 }
 
-unsigned pool_size(const struct pool *pool)
-{
-	unsigned n = 0;
-
-	for (unsigned state = 0; state < SLOT_CLOSED; state++)
-		n += pool->count[state];
-	return n;
-}
-
-unsigned pool_size_ready(const struct pool *pool)
-{
-	return pool->count[SLOT_IDLE] + pool->count[SLOT_ACTIVE] + pool->count[SLOT_TESTED] +
-	       pool->count[SLOT_CANCELED];
-}
-
 static struct waiter *waiter_new(struct group *group)
 {
 	return group->nspare_waiters ? group->spare_waiters[--group->nspare_waiters]

@@ -297,6 +297,14 @@ static struct client *next_client_for(struct server *s)
 	return c;
 }
 
+/* Who has waited gets it. */
+static PGT_NOINLINE void serve(struct server *s, struct client *c)
+{
+	give(s, c);
+	if (settle_in(c, s) == STEP_DONE)
+		request_process(c);
+}
+
 /* Puts it where the next client finds it, or gives it to one who waits. */
 static void offer(struct server *s)
 {
@@ -323,9 +331,7 @@ static void offer(struct server *s)
 			slot_become(&s->slot, SLOT_IDLE, now);
 		slot_become(&s->slot, SLOT_ACTIVE, now);
 	}
-	give(s, c);
-	if (settle_in(c, s) == STEP_DONE)
-		request_process(c);
+	serve(s, c);
 }
 
 static void drop_and_replace(struct server *s)
@@ -427,16 +433,30 @@ static void check(struct server *s)
 	server_ask(s, strcmp(query, "<empty>") ? query : "", &q);
 }
 
+/* next_client_for() in the usual case; NULL: that says. */
+static inline struct client *next_plainly(const struct pool *pool, const struct server *s)
+{
+	struct client *c = attach_waiting(pool_first_waiter(pool));
+
+	return c->phase == CLIENT_READY && fence_fits(c, s) && !attach_is_paused(pool) ? c : NULL;
+}
+
 /* attach_recycle() of one that is as its client got it, in the usual case: nothing is to be asked
- * or closed, and nobody waits. */
+ * or closed, and nobody waits, or the first who does may have it. */
 static inline void give_back(struct server *s)
 {
 	const struct pool *pool = s->pool;
+	struct client *next = NULL;
 	usec_t now = now_of(s);
+	bool is_plain = !pool->turns && !s->made_for && list_is_empty(&pool->mates) &&
+			!s->applied->has_timeout && !is_stale(s, now) && !signature_is_wanted(s) &&
+			node_set_is_learned(pool->group->nodes);
 
-	if (!pool->nwaiting && !pool->turns && !s->made_for && list_is_empty(&pool->mates) &&
-	    !s->applied->has_timeout && !is_stale(s, now) && !signature_is_wanted(s) &&
-	    node_set_is_learned(pool->group->nodes) && !group_is_starved(pool->group, now))
+	if (is_plain && pool->nwaiting)
+		next = next_plainly(pool, s);
+	if (next)
+		serve(s, next);
+	else if (is_plain && !pool->nwaiting && !group_is_starved(pool->group, now))
 		slot_rest(&s->slot, now);
 	else
 		attach_recycle(s);

@@ -604,22 +604,13 @@ static PGT_INLINE void put_plain(struct client *c, const struct frame *bind, str
 	expect_end(c);
 }
 
-/* What they would do with one that begins with the Bind of a named statement, one by one. */
-static enum step run_plain(struct client *c, const struct frame *f, struct slice name,
-			   struct statement *st, size_t len)
+/* Such a batch that begins with the Bind of a named statement, to the server that the client has.
+ */
+static void send_plain(struct client *c, const struct frame *f, struct slice name,
+		       struct statement *st, size_t len)
 {
-	const struct slice portal = { "", 0 };
-	bool describes = len > f->len + BATCH_EXECUTE_SYNC_LEN;
 	struct slice there;
-	enum step step;
 
-	if (st->meaning != gate_meaning(c))
-		return bind_rewriting(c, f, portal, name, st, true);
-	step = start_batch(c, f, st);
-	if (step != STEP_DONE)
-		return request_not_yet(c, step);
-	if (!describes && statement_is_unseen(c, name))
-		return bind_rewriting(c, f, portal, name, st, true);
 	request_mark_query(c, slice_of(f->start, len));
 	fence_look_bound(c, st);
 	c->group->counters.bind_count++;
@@ -627,7 +618,88 @@ static enum step run_plain(struct client *c, const struct frame *f, struct slice
 	close_surplus(c);
 	put_plain(c, f, name, st, there, len);
 	conn_consume(&c->conn, len);
+}
+
+/* Whether its server has to be asked first what the statement's result is by now. */
+static inline bool is_unseen(const struct client *c, const struct frame *f, struct slice name,
+			     size_t len)
+{
+	return len == f->len + BATCH_EXECUTE_SYNC_LEN && statement_is_unseen(c, name);
+}
+
+/* What the handlers of its messages would do with it, one by one. */
+static enum step run_plain(struct client *c, const struct frame *f, struct slice name,
+			   struct statement *st, size_t len)
+{
+	const struct slice portal = { "", 0 };
+	enum step step;
+
+	if (st->meaning != gate_meaning(c))
+		return bind_rewriting(c, f, portal, name, st, true);
+	step = start_batch(c, f, st);
+	if (step != STEP_DONE)
+		return request_not_yet(c, step);
+	if (is_unseen(c, f, name, len))
+		return bind_rewriting(c, f, portal, name, st, true);
+	send_plain(c, f, name, st, len);
 	return STEP_DONE;
+}
+
+/* The statement of such a batch, which is all of in: *bind, *name; or NULL: it is another one, or
+ * has to be looked at by somebody. */
+static inline struct statement *plain_statement(struct client *c, struct slice in,
+						struct frame *bind, struct slice *name)
+{
+	size_t n = frame_whole(in.p, in.n), names = FRAME_HEADER_LEN + 1;
+	struct statement *st;
+
+	if (n < names || in.p[FRAME_HEADER_LEN])
+		return NULL;
+	*bind = (struct frame){ MSG_BIND, in.p, n, n };
+	*name = slice_of(in.p + names, strnlen(in.p + names, n - names));
+	if (!name->n || name->n == n - names || batch_len_with(in, bind) != in.n ||
+	    !statement_is_mapped(c))
+		return NULL;
+	st = statement_find(c, *name);
+	return st && row_may_run(c, st) && st->meaning == gate_meaning(c) ? st : NULL;
+}
+
+/* The pool for it, where its client has no server; NULL: start_batch() says. */
+static inline struct pool *choose_plainly(struct client *c, const struct statement *st, size_t len)
+{
+	struct pool *usual =
+	    len <= c->group->usual.longest ? gate_choose_usual(c, st->proven) : NULL;
+
+	return usual || gate_has_choice(c) ? usual : gate_primary(c);
+}
+
+bool extended_is_usual(struct client *c, struct slice in)
+{
+	enum step step = STEP_DONE;
+	struct statement *st;
+	struct slice name;
+	struct frame f;
+
+	if (c->group->is_shared && !node_set_is_learned(c->group->nodes))
+		return false;
+	st = plain_statement(c, in, &f, &name);
+	if (!st)
+		return false;
+	c->batch_is_plain = c->batch_has_parsed = false;
+	fence_begin_batch(c);
+	if (c->server)
+		step = request_go_ahead(c, MSG_BIND);
+	else if ((c->chosen = choose_plainly(c, st, in.n)))
+		step = request_acquire_alone(c, c->chosen);
+	else
+		return false;
+	if (step == STEP_DONE) {
+		if (is_unseen(c, &f, name, in.n))
+			return false;
+		send_plain(c, &f, name, st, in.n);
+	}
+	request_end_query(c, step, in.n);
+	return true;
 }
 
 /* The same of one that begins with the Parse of an unnamed statement for which something on the

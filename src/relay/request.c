@@ -582,25 +582,28 @@ void request_end_waiting(struct client *c, size_t n)
 	end_process(c, n);
 }
 
-/* A Query that is all that there is of the client's: most requests are.  A usual one goes from its
- * bytes to its server in one go.  False: it goes message by message. */
-static inline bool process_query(struct client *c)
+/* A Query, or a prepared statement, that is all that there is of the client's: most requests are. A
+ * usual one goes from its bytes to its server in one go.  False: it goes message by message. */
+static inline bool process_whole(struct client *c)
 {
 	struct slice in = conn_input(&c->conn);
 
-	if (!in.n || (uint8_t)*in.p != MSG_QUERY || frame_whole(in.p, in.n) != in.n ||
-	    in.n > c->host->config->global.max_packet_size ||
-	    c->host->config->global.disable_pqexec || c->group->set.tenant_context_check)
+	if (!in.n || in.n > c->host->config->global.max_packet_size ||
+	    c->group->set.tenant_context_check)
 		return false;
-	return c->server ? query_was_looked_at(c, in) : query_is_usual(c, in);
+	if ((uint8_t)*in.p != MSG_QUERY)
+		return (uint8_t)*in.p == MSG_BIND && extended_is_usual(c, in);
+	if (frame_whole(in.p, in.n) != in.n || c->host->config->global.disable_pqexec)
+		return false;
+	return c->server ? c->looked_at && query_was_looked_at(c, in) : query_is_usual(c, in);
 }
 
 void request_process(struct client *c)
 {
-	bool is_query = is_free(c) && (c->server ? c->looked_at && is_fresh(c->server)
-						 : !c->chosen && !c->rare->begun);
+	bool may_be_whole =
+	    is_free(c) && (c->server ? is_fresh(c->server) : !c->chosen && !c->rare->begun);
 
-	if (!is_query || !process_query(c))
+	if (!may_be_whole || !process_whole(c))
 		process(c);
 }
 
