@@ -470,6 +470,33 @@ static void note_bind(struct client *c, struct slice portal, struct statement *s
 		c->resets = facts->effects & (SQL_EFFECT_BLOCK | SQL_EFFECT_DISCARD_ALL);
 }
 
+/* Behind the Bind of a portal without a name: Describe, or not, and Execute, if they are there, as
+ * their handlers would pass them on.  Where it is nothing to anybody that the statement runs,
+ * nothing is to be decided about them. */
+static inline void pass_run(struct client *c, const struct statement *st)
+{
+	const struct slice portal = { "", 0 };
+	struct slice in = conn_input(&c->conn);
+	struct server *s = c->server;
+	size_t len;
+
+	if (!st || c->stream_left || !row_just_goes_on(c) || s->copy_in || s->skips_to_sync ||
+	    c->skips_to_sync || c->rare->lost || !row_may_run(c, st))
+		return;
+	len = batch_run_len(in.p, in.n);
+	if (!len)
+		return;
+	fence_on_request(c);
+	if (len > BATCH_EXECUTE_LEN)
+		statement_expect_told_portal(c, portal);
+	admit_count(c);
+	replies_push(&s->replies,
+		     (struct reply){ .kind = REPLY_EXECUTE, .way = REPLY_PASS, .query = c->bound });
+	c->batch_ends = c->bound_end;
+	conn_send(&s->conn, in.p, len);
+	conn_consume(&c->conn, len);
+}
+
 /* st: NULL: there is none of the name, or names are not mapped.  is_lone: batch_lone_len(). */
 static enum step run_bind(struct client *c, const struct frame *f, struct slice portal,
 			  struct slice name, struct statement *st, bool is_lone,
@@ -559,6 +586,8 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 	insight_on_bind(c, st, portal, f);
 	if (c->rare->listening)
 		listen_on_bind_sent(c, portal, st);
+	if (!portal.n)
+		pass_run(c, st);
 	return step;
 }
 

@@ -242,12 +242,14 @@ static void begin_time(struct client *c, struct statement *st, bool is_planned)
 bool repeat_parse(struct client *c, struct statement *st)
 {
 	struct server *s = c->server;
-	struct server_statement *ss = placed_find(s, st);
 	bool is_first = c->repeats && s->may_rescue, is_new;
+	struct server_statement *ss;
 
 	c->repeats = false;
-	if (s->tx == 'E' || s->replies.ncycles ||
-	    !(is_first || (may_stand_behind(c, st, ss) && is_used_next(c, st))))
+	if (!(is_first || c->batch_is_plain) || s->tx == 'E' || s->replies.ncycles)
+		return false;
+	ss = placed_find(s, st);
+	if (!is_first && !(may_stand_behind(c, st, ss) && is_used_next(c, st)))
 		return false;
 	c->batch_is_plain |= is_first;
 	if (ss && (has_run_out(ss) || (is_first && is_stale(s, ss)))) {

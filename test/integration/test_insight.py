@@ -78,7 +78,8 @@ def test_prepared_statements(pooler):
     assert query_row(pooler, "SELECT ? / $1::int")["errors"] == 1
 
 
-def test_each_of_a_row_of_the_same_parse_has_its_own_rows(primary, pooler):
+@pytest.mark.parametrize("name", ["", "s"])
+def test_each_of_a_pipeline_has_its_own_rows(primary, pooler, name):
     """Their answers differ in the tag alone, or in a row more; the values are as long as each other, or not."""
     with primary.connect(APP_DATABASE) as connection:
         connection.execute("DROP TABLE IF EXISTS insight_pipelined")
@@ -89,15 +90,20 @@ def test_each_of_a_row_of_the_same_parse_has_its_own_rows(primary, pooler):
     with log_in(pooler) as client:
         for text in texts:
             for describe in (b"", raw.describe("P")) * 2:
-                client.send(*[raw.parse("", text) + raw.bind("", "", [str(n)]) + describe + raw.execute()
-                              for n in counts], raw.sync())
-                tags = [m.body[:-1].decode() for m in raw.find(client.until("Z"), "C")]
+                each = [raw.bind("", name, [str(n)]) + describe + raw.execute() for n in counts]
+                if name:
+                    each[0] = raw.close("S", name) + raw.parse(name, text) + each[0]
+                else:
+                    each = [raw.parse("", text) + one for one in each]
+                client.send(*each, raw.sync())
+                tags = [m.text for m in raw.find(client.until("Z"), "C")]
                 assert tags == [f"{text.split()[0]} {n}" for n in counts]
     for text in texts:
         row = query_row(pooler, text)
         assert (row["calls"], row["rows"]) == (4 * len(counts), 4 * sum(counts))
-    saved, = pooler.admin("SHOW SAVINGS")
-    assert saved["auto_parses"] > 2 * len(texts) * len(counts)
+    if not name:
+        saved, = pooler.admin("SHOW SAVINGS")
+        assert saved["auto_parses"] > 2 * len(texts) * len(counts)
 
 
 def test_pipelined_queries_are_told_apart(pooler):
