@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -113,6 +114,17 @@ static void test_every_word_of_every_enum_is_taken_or_refused_with_a_reason(void
 		assert_int_equal(got == NULL, w->refused != NULL);
 		free(got);
 	}
+}
+
+/* "local7" stands for those before it. */
+static void test_every_word_is_told_to_who_is_refused(void **state)
+{
+	for
+		EACH(s)
+	for (const struct setting_word *w = s->type->words; w && w->name; w++)
+		if (strncmp(w->name, "local", 5) != 0 && !strstr(s->type->syntax, w->name))
+			fail_msg("%s: \"%s\" does not stand in \"%s\"", s->name, w->name,
+				 s->type->syntax);
 }
 
 static void test_every_row_is_whole(void **state)
@@ -322,6 +334,7 @@ int main(void)
 		cmocka_unit_test(test_every_setting_takes_its_own_formatted_default),
 		cmocka_unit_test(test_every_number_takes_its_bounds_and_nothing_beyond),
 		cmocka_unit_test(test_every_word_of_every_enum_is_taken_or_refused_with_a_reason),
+		cmocka_unit_test(test_every_word_is_told_to_who_is_refused),
 		cmocka_unit_test(test_every_row_is_whole),
 		cmocka_unit_test(test_durations),
 		cmocka_unit_test(test_sizes),
