@@ -18,7 +18,7 @@ from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import log_in, shop, sqlstate
 from tenancy import enter, tenants
 from test_tls import certificates, connect, secured  # noqa: F401 - one is a fixture
-from turnstile import TOP, Turnstile, built_binary
+from turnstile import ADMIN_PASSWORD, ADMIN_USER, TOP, Turnstile, built_binary
 from waiting import wait_until
 
 NAMES = re.findall(r"^\s+X\((\w+),", (TOP / "include/base/failpoints.def").read_text(), re.M)
@@ -152,6 +152,18 @@ def _in_two_parts(client, message):
     client.send(message[60_000:])
 
 
+LONG = "x" * 40_000
+RAISED = "DO $$BEGIN RAISE %s '%%', repeat('x', 60000); END$$"
+WIDE = "SELECT " + ", ".join(f"{n} AS column_of_many_{n}" for n in range(900))
+
+
+
+def _when_it_is_idle(client, first, then):
+    """What the first has left is asked for when its answer has come."""
+    client.query(first)
+    client.send(raw.query(then))
+
+
 HUNGRY = {
     "what has come of a long request": lambda c: _in_two_parts(c, raw.query(f"SELECT 2 /* {'x' * 200_000} */")),
     "a text that is kept": lambda c: c.send(raw.parse("kept", f"SELECT 2 /* {'x' * 40_000} */"), raw.sync()),
@@ -164,6 +176,27 @@ HUNGRY = {
     "data of a COPY": lambda c: c.send(raw.query("CREATE TEMP TABLE hungry (t text); COPY hungry FROM STDIN"),
                                        *(raw.copy_data(b"y" * 50_000 + b"\n") for _ in range(400)), raw.copy_done()),
     "an answer that is not read": lambda c: c.send(*[raw.query(LARGE)] * 40),
+    "a parameter of what is kept": lambda c: c.send(raw.parse("short", "SELECT $1::text"), raw.sync(), raw.bind(
+        "", "short", (LONG,)), raw.execute(), raw.sync()),
+    "a name": lambda c: c.send(raw.describe("S", LONG), raw.sync()),
+    "a name of a portal": lambda c: c.send(raw.query("PREPARE two AS SELECT 2"), raw.parse("", "EXECUTE two"),
+                                           raw.bind(LONG), raw.sync()),
+    "a name of a portal that listens": lambda c: c.send(raw.parse("", "LISTEN hungry"), raw.bind(LONG), raw.sync()),
+    "a text that is read for names": lambda c: c.send(
+        raw.query(f"SELECT name FROM pg_prepared_statements /* {LONG} */")),
+    "a text that prepares": lambda c: c.send(raw.query(f"PREPARE two AS SELECT 2 /* {LONG} */")),
+    "many statements": lambda c: c.send(*(raw.parse(f"one_of_many_{n}", f"SELECT {n}") for n in range(5000)), raw.sync()),
+    "many requests at once": lambda c: c.send(*[raw.query("SELECT 2")] * 3000),
+    "many executions at once": lambda c: c.send(
+        *[raw.parse("", "SELECT $1::text") + raw.bind(values=("y",)) + raw.execute() + raw.sync()] * 1000),
+    "a setting": lambda c: _when_it_is_idle(c, f"SET turnstile_test.hungry = '{LONG}'", "SELECT 2"),
+    "a setting by its function": lambda c: _when_it_is_idle(
+        c, "SELECT set_config('turnstile_test.hungry', repeat('x', 40000), false)", "SELECT 2"),
+    "a long error": lambda c: c.send(*[raw.query(RAISED % "EXCEPTION")] * 50),
+    "an error that is worded anew": lambda c: c.send(
+        raw.query("PREPARE two AS SELECT 2"), raw.query(RAISED % "EXCEPTION" + "; EXECUTE two")),
+    "a long notice": lambda c: c.send(*[raw.query(RAISED % "NOTICE")] * 50),
+    "a description of many columns": lambda c: c.send(*[raw.query(WIDE)] * 50),
 }
 
 
@@ -183,7 +216,41 @@ def test_i6_who_wants_memory_that_is_gone_is_told_and_leaves(monkeypatch, primar
         with log_in(t) as next_one:
             assert next_one.rows("SELECT 2") == [("2",)]
             assert sqlstate(next_one.query("EXECUTE two")) == "26000"
+            assert sqlstate(next_one.query("SHOW turnstile_test.hungry")) == "42704"
         assert t.log_contains("closing because: out of memory")
+
+
+@pytest.mark.parametrize("auth", ["plain", "md5", "scram-sha-256"])
+def test_i6_who_wants_memory_before_it_is_let_in_is_told(monkeypatch, primary, auth):
+    """By a password: a startup packet is short."""
+    with failing(monkeypatch, primary, "peer_malloc:1", {"auth_type": auth}) as t, log_in(t) as other, \
+            raw.RawClient(t.port) as hungry:
+        hungry.send(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
+        assert hungry.message().kind == "R"
+        hungry.send(raw.password(LONG)[:-1])
+        assert sqlstate(hungry.until_closed()) == "53200"
+        assert other.rows("SELECT 2") == [("2",)]
+
+
+@pytest.mark.parametrize("command", [f"SHOW VERSION /* {LONG} */", "SHOW CONFIG"], ids=["asks", "is answered"])
+def test_i6_an_operator_who_wants_memory_that_is_gone_is_told(monkeypatch, primary, command):
+    with failing(monkeypatch, primary, "peer_malloc:1") as t, log_in(t) as other, \
+            log_in(t, ADMIN_USER, ADMIN_PASSWORD, t.console) as operator:
+        operator.send(raw.query(command))
+        assert sqlstate(operator.until_closed()[-1:]) == "53200"
+        assert other.rows("SELECT 2") == [("2",)]
+
+
+def test_i3_memory_of_passports_is_nobodys(monkeypatch, primary):
+    """A session moves to the next process with all that it has, one block of which was not to be had."""
+    with failing(monkeypatch, primary, "peer_malloc:1") as t, log_in(t) as client:
+        for n in range(20):
+            client.prepared(f"SELECT {n} + $1::int /* {'x' * 5000} */", ["2"], name=f"sum{n}")
+        before = t.take_over()
+        assert before.wait(30) == 0
+        for n in range(20):
+            client.send(raw.bind("", f"sum{n}", ["2"]), raw.execute(), raw.sync())
+            assert raw.find(client.until("Z"), "D")[0].row == (str(n + 2),)
 
 
 def test_i6_who_does_not_read_leaves_and_not_who_has_its_server_by_then(monkeypatch, primary):
