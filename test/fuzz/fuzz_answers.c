@@ -78,6 +78,7 @@ static struct scene {
 	char hidden[40]; /* where the folder with the sockets is when nobody listens */
 	int listeners[NNODES];
 	struct config *configs[NWAYS];
+	struct config *plain;  /* in which nobody is looked up */
 	struct config *config; /* of this input */
 	struct net net;
 	struct node_sets *sets;
@@ -132,6 +133,14 @@ static bool read_file(void *arg, const char *path PGT_UNUSED, bool is_secret PGT
 	return true;
 }
 
+static bool read_plain_file(void *arg PGT_UNUSED, const char *path PGT_UNUSED,
+			    bool is_secret PGT_UNUSED, struct buf *text, struct err *e PGT_UNUSED)
+{
+	buf_printf(text, "[pgturnstile]\nauth_type = trust\n[databases]\nother = host=%s port=1\n",
+		   scene.rig.dir);
+	return true;
+}
+
 static void come_back(void)
 {
 	rename(scene.hidden, scene.rig.dir);
@@ -146,6 +155,7 @@ static void make_scene(void)
 		scene.listeners[i] = rig_listen(&scene.rig, i + 1);
 	for (size_t i = 0; i < NWAYS; i++)
 		scene.configs[i] = rig_config(read_file, ways[i]);
+	scene.plain = rig_config(read_plain_file, "");
 }
 
 /* ---- links ------------------------------------------------------------------------------------
@@ -510,6 +520,12 @@ static void begin(enum asking asking, unsigned way)
 
 static void end(void)
 {
+	/* Who still waits is told when nobody is looked up any more, or when the pooler stops. */
+	if (scene.tenants && scene.sought % 2) {
+		tenant_source_stop(scene.tenants);
+		tenant_source_configure(scene.tenants, scene.plain);
+		PGT_ASSERT(scene.answered == scene.sought);
+	}
 	if (scene.secrets)
 		secret_source_free(scene.secrets);
 	if (scene.tenants)

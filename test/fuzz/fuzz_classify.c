@@ -94,6 +94,19 @@ static bool may_differ(const char *why)
 	       begins_with(why, "the grammar does not take it");
 }
 
+/* What was read before is of another era; a second time is none of its own. */
+static void check_refusal(struct sql_classifier *own, const struct sql_facts *facts)
+{
+	uint64_t before = sql_classifier_era(own, the_catalog());
+
+	for (int i = 0; i < 2; i++) {
+		sql_classifier_remember_write(own, the_catalog(), facts);
+		PGT_ASSERT(sql_classifier_era(own, the_catalog()) > before);
+		before = sql_classifier_era(own, the_catalog());
+	}
+	PGT_ASSERT(sql_classifier_era(own, NULL) == 0);
+}
+
 /* What counts as a read is told to be one; and what a replica has refused is none. */
 static void check_told(struct slice text, const struct sql_env *env, enum sql_class class)
 {
@@ -105,13 +118,15 @@ static void check_told(struct slice text, const struct sql_env *env, enum sql_cl
 	sql_scan(text, env, &facts);
 	told = sql_classify_explain(the_catalog(), text, &facts, PARSE_MAX, why);
 	PGT_ASSERT((told == SQL_CLASS_READ) == !*why);
-	if (class == SQL_CLASS_READ)
+	if (class == SQL_CLASS_READ) {
 		PGT_ASSERT(env->wants_fingerprint && (told == class || may_differ(why)));
+		PGT_ASSERT(!sql_classifier_distrusts(the_classifier(), the_catalog(), &facts));
+	}
 	PGT_ASSERT(sql_classify_explain(NULL, text, &facts, PARSE_MAX, why) ==
 		   SQL_CLASS_WRITE_OR_UNKNOWN);
 	PGT_ASSERT(*why && sql_classify(own, NULL, text, &facts) == SQL_CLASS_WRITE_OR_UNKNOWN);
 	PGT_ASSERT(!sql_classifier_distrusts(own, the_catalog(), &facts));
-	sql_classifier_remember_write(own, the_catalog(), &facts);
+	check_refusal(own, &facts);
 	PGT_ASSERT(sql_classifier_distrusts(own, the_catalog(), &facts) == env->wants_fingerprint);
 	PGT_ASSERT(sql_classify(own, the_catalog(), text, &facts) == SQL_CLASS_WRITE_OR_UNKNOWN);
 	PGT_ASSERT(sql_classify(own, the_odd_catalog(), text, &facts) ==

@@ -3,8 +3,10 @@
  * fuzz_offer.c - whatever packets a running process answers with when it is asked for its sockets:
  * all that was offered is named, no descriptor is lost, and nobody waits for what does not come.
  *
- * The first byte says how the socket's path is configured.  Then come packets that end with a byte
- * 0xfe; an odd first byte of one: a descriptor comes with it.  A thread is the running process.
+ * The first byte says how the socket's path is configured, and whether the running process is gone
+ * when its packets have been sent.  Then come packets that end with a byte 0xfe, those that answer
+ * who is ready too; an odd first byte of one: a descriptor comes with it.  A thread is the running
+ * process.
  */
 #include "base/assert.h"
 #include "net/packet.h"
@@ -16,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -24,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* More than a socket keeps unread, so that its sender would wait for us, is for other tests. */
 #define PACKETS_MAX 200
 
-enum way { BY_NAME, BY_PIDFILE, BY_SOCKET_DIR, BY_NOTHING, BY_NOBODY, NWAYS };
+enum way { BY_NAME, BY_PIDFILE, BY_SOCKET_DIR, BY_NOTHING, BY_NOBODY, BY_NO_DIR, NWAYS };
 
 static struct scene {
 	char dir[32];
@@ -32,6 +35,9 @@ static struct scene {
 	char path[64], pidfile[64], by_pidfile[80], by_dir[80], nowhere[64];
 	int listener;
 	struct slice packets; /* that the running process will answer with */
+	bool hangs_up;        /* behind them */
+	bool is_running;      /* its thread */
+	pthread_t thread;
 } scene;
 
 static void remove_dir(void)
@@ -72,7 +78,19 @@ static void answer(int fd, struct slice packet)
 		close(passed);
 }
 
-/* It has hung up when it has said all. */
+/* Until it has hung up too. */
+static void hear_out(int fd)
+{
+	struct buf packet = { 0 };
+	struct err e;
+	int passed;
+
+	while (packet_wait(fd, USEC_PER_SEC * 60, &packet, &passed, &e))
+		PGT_ASSERT(passed < 0);
+	buf_fini(&packet);
+}
+
+/* It says nothing more when it has said all. */
 static void *run_process(void *arg PGT_UNUSED)
 {
 	struct slice rest = scene.packets;
@@ -93,8 +111,24 @@ static void *run_process(void *arg PGT_UNUSED)
 		if (rest.n)
 			rest = slice_of(rest.p + 1, rest.n - 1);
 	}
+	shutdown(fd, SHUT_WR);
+	if (!scene.hangs_up)
+		hear_out(fd);
 	close(fd);
 	return NULL;
+}
+
+static void start_process(void)
+{
+	PGT_ASSERT(pthread_create(&scene.thread, NULL, run_process, NULL) == 0);
+	scene.is_running = true;
+}
+
+static void await_process(void)
+{
+	if (scene.is_running)
+		pthread_join(scene.thread, NULL);
+	scene.is_running = false;
 }
 
 static struct settings settings_of(enum way way)
@@ -103,7 +137,9 @@ static struct settings settings_of(enum way way)
 						     : way == BY_NOBODY ? scene.nowhere
 									: "auto",
 				  .pidfile = way == BY_PIDFILE ? scene.pidfile : "",
-				  .unix_socket_dir = way == BY_SOCKET_DIR ? scene.dir : "@abstract",
+				  .unix_socket_dir = way == BY_SOCKET_DIR ? scene.dir
+						     : way == BY_NO_DIR   ? ""
+									  : "@abstract",
 				  .listen_port = 6432 };
 }
 
@@ -116,27 +152,60 @@ static int next_fd(void)
 	return fd;
 }
 
+/* By what it is called.  Another one may be called the same. */
+static void take_first(struct offer *offer)
+{
+	const struct offered first = offer->at[0];
+	bool is_supervised;
+	int fd;
+
+	if (first.kind == OFFER_CLIENTS) {
+		fd = offer_take_listener(offer, first.name, &is_supervised);
+		PGT_ASSERT(is_supervised == first.is_supervised);
+	} else {
+		fd = offer_take(offer, first.kind, first.name);
+	}
+	PGT_ASSERT(fd == first.fd && close(fd) == 0);
+	fd = offer_take(offer, first.kind, first.name);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* All that is for clients, behind which nothing of a supervisor's is left of them. */
+static void take_listeners(struct offer *offer)
+{
+	struct err e = { 0 };
+	bool are_others = false;
+	int fd;
+
+	for (unsigned i = 0; i < offer->n; i++)
+		are_others |= offer->at[i].fd >= 0 && offer->at[i].is_supervised &&
+			      offer->at[i].kind != OFFER_CLIENTS;
+	PGT_ASSERT(offer_is_supervised_used_up(offer, &e) || *e.text);
+	while ((fd = offer_take_any(offer, OFFER_CLIENTS)) >= 0)
+		close(fd);
+	PGT_ASSERT(offer_is_supervised_used_up(offer, &e) == !are_others);
+}
+
 static void check_offer(struct offer *offer)
 {
+	bool is_supervised;
 	char nobodys[sizeof(offer->at[0].name) + 1]; /* longer than any */
 	struct err e = { 0 };
 
 	memset(nobodys, 'x', sizeof(nobodys) - 1);
 	nobodys[sizeof(nobodys) - 1] = '\0';
 	PGT_ASSERT(offer->n <= OFFERED_MAX && offer->link >= 0);
-	PGT_ASSERT(offer_confirm(offer, &e) || *e.text);
+	/* Who is gone is told nothing. */
+	if (scene.hangs_up)
+		await_process();
+	PGT_ASSERT(offer_confirm(offer, &e) ? !scene.hangs_up : *e.text);
 	for (unsigned i = 0; i < offer->n; i++)
 		PGT_ASSERT(memchr(offer->at[i].name, '\0', sizeof(offer->at[i].name)));
-	if (offer->n) {
-		int fd = offer_take(offer, offer->at[0].kind, offer->at[0].name);
-
-		PGT_ASSERT(fd >= 0 && close(fd) == 0);
-		/* Another one may be called the same. */
-		fd = offer_take(offer, offer->at[0].kind, offer->at[0].name);
-		if (fd >= 0)
-			close(fd);
-	}
-	PGT_ASSERT(offer_take(offer, OFFER_CLIENTS, nobodys) < 0);
+	if (offer->n)
+		take_first(offer);
+	PGT_ASSERT(offer_take_listener(offer, nobodys, &is_supervised) < 0 && !is_supervised);
+	take_listeners(offer);
 	offer_drop_rest(offer);
 	close(offer->link);
 }
@@ -146,7 +215,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct settings set;
 	struct offer offer;
 	enum way way;
-	pthread_t thread;
 	struct err e = { 0 };
 	int before;
 
@@ -155,17 +223,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!*scene.dir)
 		make_scene();
 	way = data[0] % NWAYS;
+	scene.hangs_up = data[0] / NWAYS & 1;
 	scene.packets = slice_of((const char *)data + 1, size - 1);
 	set = settings_of(way);
 	before = next_fd();
 	if (way < BY_NOTHING)
-		PGT_ASSERT(pthread_create(&thread, NULL, run_process, NULL) == 0);
+		start_process();
 	if (offer_ask(&offer, &set, &e))
 		check_offer(&offer);
 	else
-		PGT_ASSERT(*e.text && offer.link < 0);
-	if (way < BY_NOTHING)
-		pthread_join(thread, NULL);
+		/* Where there is no other process, nobody has to be asked. */
+		PGT_ASSERT(*e.text && offer.link < 0 && offer_confirm(&offer, &e));
+	await_process();
 	PGT_ASSERT(next_fd() == before);
 	return 0;
 }

@@ -29,8 +29,12 @@ static size_t walk(const struct passport *p)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct buf bytes = { 0 }, again = { 0 }, third = { 0 };
-	struct passport p, q;
+	struct passport p, q, nothing = { 0 };
 	struct err e;
+
+	/* A field that nobody has given is none. */
+	passport_put(&again, &nothing);
+	PGT_ASSERT(!buf_len(&again));
 
 	buf_put(&bytes, data, size);
 	if (passport_take(&p, &bytes, &e)) {

@@ -113,9 +113,11 @@ static void read_rows(struct slice rest, unsigned n)
 	check_found(r);
 	copy = roster_copy(r, the_config());
 	PGT_ASSERT(roster_is_equal(r, copy));
+	roster_unref(roster_ref(copy));
 	roster_publish(copy);
 	if (roster_take(copy, the_config(), &columns, last, &e) == ROSTER_TAKEN)
 		PGT_ASSERT(roster_singles(copy) == 1 && !roster_is_equal(r, copy));
+	PGT_ASSERT(roster_is_equal(copy, copy) == !roster_singles(copy));
 	check_found(copy);
 	later = roster_copy(r, the_later_config());
 	check_found(later);

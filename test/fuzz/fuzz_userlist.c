@@ -27,6 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	    userlist_parse(slice_of((const char *)data, size), "fuzz", on_fault, &last_line);
 
 	userlist_each(list, check_entry, list);
+	PGT_ASSERT(!userlist_usual(list).is_scram || userlist_usual(list).iterations > 0);
 	userlist_free(list);
 	return 0;
 }

@@ -63,6 +63,10 @@ def samples():
     yield from (b"1000/s", b"5%", b"1000/h 20000/d", b"15s", b"500ms", b"8MB", b"top:10", b"2000/s")
 
 
+# A name and a text of the console that are too long.
+_LONG, _TEXT = "x" * 200, "x" * 33000
+
+
 def commands():
     text = (TOP / "include/admin/commands.def").read_text()
     yield from (f"SHOW {name}".encode() for name in
@@ -74,9 +78,15 @@ def commands():
             b"SHOW HELP SHOW POOLS", b"SET NODE a:1 weight = 0", b"RESUME TENANT", b"KILL", b"PAUSE 'a", b"SHOW 'a\"")
     verbs = re.findall(r"(?m)^\s*X\((\w+), [A-Z_]+,", text)
     for verb in verbs:
-        for rest in ("''", "TENANT ''", "TENANT " + "x" * 90, "x" * 90, "ON " + "x" * 90, "a '" + "x" * 300 + "'",
-                     "TENANT a b = '" + "x" * 300 + "'", "TENANT a " + "x" * 90, "x y z; w", "ON DATABASE x y"):
+        for rest in ("''", "TENANT ''", "TENANT " + _LONG, _LONG, "ON " + _LONG, "a '" + "x" * 300 + "'", 'TENANT ""', f"TENANT {_LONG} a = 'b'",
+                     "TENANT a b = '" + "x" * 300 + "'", "TENANT a " + _LONG, "x y z; w", "ON DATABASE x y", f"NODE {_LONG} a = b",
+                     f"{_LONG} = b", "\"\" = b", "/* x", "a -- x", "\0", "a\0b"):
             yield f"{verb} {rest}".encode()
+    for rest in ("QUERIES BY time", "QUERIES BY calls TENANT a", "SLOW BY time", "QUERIES BY 'x'", f"QUERIES TENANT {_LONG}", "ROUTE DATABASE ''",
+                 f"ROUTE DATABASE {_LONG} SELECT 1", "ROUTE TENANT 'a' SELECT 1", 'ROUTE TENANT "" SELECT 1', f"ROUTE USER {_LONG} SELECT 1",
+                 "ROUTE DATABASE a TENANT b ;", f"ROUTE SELECT '{_TEXT}'", f'HELP "{_TEXT}"'):
+        yield f"SHOW {rest}".encode()
+    yield from (b"\0", f"SET a = '{_TEXT}'".encode(), f"MAINTENANCE ON '{_TEXT}'".encode())
 
 
 SCRAM = [b"\0n,,n=,r=x", b"\0y,,n=u,r=%", b"\1c=biws,r=x%,p=" + b"A" * 43 + b"=",
@@ -100,9 +110,21 @@ ROSTER = [b"\1tenant\0business_id\0" + b"".join(b"t%d\0%d\0" % (i, i) for i in r
           b"\2tenant\0business_id\0tier\0a\0x\0none\0b\0y\0\0", b"\2tenant\0business_id\0lane\0a\0x\0none\0",
           b"\2tenant\0business_id\0statement_timeout\0a\0x\0x\0b\0y\0" + b"1" * 5000 + b"\0c\0z\0\1\0",
           b"\2tenant\0business_id\0tier\0a\0" b"1\0basic\0b\0" b"2\0basic\0",
-          b"\4name\0business_id\0tier\0rate\0burst\0a\0" b"1\0basic\0" b"5/s\0" b"10\0"]
+          b"\4name\0business_id\0tier\0rate\0burst\0a\0" b"1\0basic\0" b"5/s\0" b"10\0",
+          b"\0tenant\0", b"\0tier\0", b"\0quite-another\0", b"\2tenant\0business_id\0tier\0a\0" b"1\0basic\0b\0" b"2\0" + b"x" * 120 + b"\0"]
+# Settings of tenants, with and without text, of one who comes singly and of those who stay through a reload.
+ROSTER += [b"\4tenant\0business_id\0maintenance\0weight\0tier\0s\0" b"0\0" + b"".join(
+    b"%s\0%s\0%s\0%s\0%s\0" % row for row in ((b"b", b"2", b"soon", b"7", tier), (b"c", b"3", b"\1", b"8", b""), (b"d", b"4", b"later", b"\1", b"\1"),
+                                            (b"e", b"5", b"", b"\1", b"\1"))) for tier in (b"", b"basic")]
 USERS = [b'"app" "secret"\n"b" "md5' + b"0" * 32 + b'"\n; x\n', b'"u" ""\n"q""q" "a""b" tail\n',
-         b'"s" "' + next(s for s in SCRAM if s[0] == 4)[1:] + b'"\n']
+         b'"s" "' + next(s for s in SCRAM if s[0] == 4)[1:] + b'"\n',
+         b'"' + b"u" * 130 + b'" "p"\n"u" "' + b"p" * 2050 + b'"\n"u" "a long word, but no secret"\n"u" "md5"\n']
+USERS += [b"".join(b'"%d" "%s"\n' % (n, secret) for n, secret in enumerate(b"SCRAM-SHA-256$%d:c2FsdA==$%s=:%s=" % (
+    iterations, b"A" * 43, b"A" * 43) if iterations else b"plain" for iterations in votes)) for votes in (
+        (4096, 4096, 1), (1, 2), (1, 2, 3), (1, 2, 2), (0, 7, 7), (7, 0, 7), (7, 8, 0, 7), (0, 7))]
+
+# Of a directory that is searched.
+_SEARCH = b"ldapserver=a ldapbasedn=x"
 
 _SIGNING = b"k 00112233445566778899AABBccddeeff"
 SIGNING = [_SIGNING + b"\n" + rest for rest in (b"", b"\0id", b"\0" + b"x" * 2000, _SIGNING)]
@@ -123,6 +145,62 @@ OTHER_FILES += [b"[pgturnstile]\nauth_type = hba\nauth_hba_file = no-such-file\n
                 b"postgres://u:p@[::1]:1,h/d?sslmode=require&x=y\0[::1]:7000", b"postgres://h\0:1", b"postgres://u@h/d\0*:1",
                 b"postgres://u@h%zz/d\0localhost:x", b"postgres://u@[h]\0::1"]
 
+
+
+def with_files(first, *files):
+    """A file of the configuration, and others, each by its name."""
+    return b"\0".join((first, *(name + b"\n" + text for name, text in files)))
+
+
+def configs():
+    """What stands in files of their own: that is good, that is not, and what is not there or not told."""
+    def global_(text):
+        return b"[pgturnstile]\n" + text + b"\n[databases]\na = host=h\n"
+
+    salt, machine, keys = b"0123456789abcdef\n", b"/etc/machine-id", next(key_sets())
+    for settings, name, good, bad in (
+            (b"auth_type = trust\nscram_salt_file = ", b"salt", salt, b"short"),
+            (b"auth_type = trust\ncontext_signing_key_file = ", b"sign", _SIGNING + b"\n", b"k"),
+            (b"auth_type = trust\njwt_key_file = ", b"keys", keys, b"[]"),
+            (b"auth_type = trust\njwt_secret_file = ", b"secret", b"x" * 40, b"x"),
+            (b"auth_type = trust\nhttp_token_file = ", b"token", salt, b"\r\n"),
+            (b"auth_file = ", b"users", b'"u" "p"\n', b'"u'),
+            (b"auth_type = trust\nauth_ident_map = m\nauth_ident_file = ", b"ident", b"m a b\n", b"m"),
+            (b"auth_type = hba\nauth_hba_file = ", b"hba", b"local all @users trust\n", b"x")):
+        for path in (name, b"shared", b"no-such-file"):
+            yield from (with_files(global_(settings + path), (path.replace(b"no-such-", b""), text)) for text in (good, bad))
+        yield with_files(global_(settings))
+    yield with_files(global_(b"auth_file = shared-by-all"))
+    yield with_files(global_(b"auth_type = trust\nauth_ident_file = i"), (b"i", b"m a b\n"))
+    yield from (with_files(global_(b"auth_type = trust"), (machine, text)) for text in (b"0" * 32 + b"\n", b"uninitialized\n"))
+    yield from (with_files(global_(b"auth_type = ldap\nauth_ldap_options = " + options)) for options in (_SEARCH, b"ldapserver", b""))
+    yield with_files(global_(b"auth_type = trust\njwt_key_file = keys\njwt_secret_file = secret"), (b"keys", keys), (b"secret", b"x" * 40))
+    # Files in files, one of which cannot be read.
+    yield with_files(b"%include f0\n", *((b"f%d" % n, b"%%include f%d\n" % (n + 1)) for n in range(12)))
+    yield with_files(b"%include f0\n%include no-such-file\n%include\n%includes x\n", (b"f0", b"[pgturnstile]\nauth_type = trust\n%include f0\n"))
+    yield b"%include f\n\0[pgturnstile]\na\0b = 1\n"
+    # Lines and entries that are nearly right, and sections that are not.
+    yield from (b"[databases]\n" + line + b"\n" for line in (
+        b"\v\"a b\"\f = host=h\r", b'"a', b'"" = host=h', b"[a", b"{a} = host=h", b"a~b = host=h", b"a = =h", b"a = host h", b"a = host", b"a = host=",
+        b"a = host='h", b"a = host='h''i' port='1'", b"a = host=h,i,j node_weight=1,x", b"a = host=h,i node_weight=1,x", b"a = host=h,i,j node_zone=a,b",
+        b"a = host=h port=x", b"a = host=h lane=l", b"a = host=h pool_sise=1", b"a = host=h quite_another=1", b"a = host=h pool_size=x",
+        b"a = host=h load_balance_hosts=disable\nb = host=h load_balance_hosts=disable", b"* = host=h"))
+    yield from (b"[peers]\n" + line + b"\n" for line in (b"x = host=a", b"1 = port=0", b"1 = host=a port=0", b"1 = host=a pool_size=7", b"70000 = host=a"))
+    yield from (b"[quite-another]\na = b\n", b"[database]\n", b"a = b\n", b"[pgturnstile]\nquite_another = 1\nauth_typ = x\nsuspend_timeout = 1\n")
+
+
+def upstreams():
+    """--upstream, and --listen or a file of passwords behind it."""
+    login = b"postgres://u@h/d"
+    yield from (uri + b"\0[::1]:6432" for uri in (
+        b"postgres://u:p%4z@h/d", b"postgres://u:p%g0@h/d", b"postgres://u:p%4a@h/d", b"postgres://u:%00@h/d", b"postgres://u:p@h/%zz", b"postgres://u%@h/d",
+        b"postgres://u@/d", b"postgres://u@h,,i:2/d", b"postgres://u@[::1]x/d", b"postgres://u@[::1/d", b"postgresql://u@h", b"postgres://u@h?sslmode=x&y",
+        b"postgres://u@h%2Ci/d", b"postgres://u@h:x/d", b"postgres://:p@h/d", b"postgres://u%22:%22@h/", b"postgre://h"))
+    yield from (login + b"\0" + listen for listen in (b"[::1]", b"[::1]:6432", b"::1:6432", b"localhost", b"10.0.0.1:6432", b"localhost:0", b":1", b""))
+    yield from (b"postgres://u@h,i:7/d\0" + text for text in (
+        b"h:5432:d:u:p", b"i:7:d:u:p", b"#\n*:*:*:*:p\r\n", b"*:*:*:*:", b"*:*:*:o\\:ther:p", b"h:5432", b"x:*:*:*:p\n\nh:*:*:u:a\\:b\\"))
+
+
 HTTP = [b"\0".join((path, authorization, accept)) for path in (b"/metrics", b"/", b"/healthz?x", b"metrics")
         for authorization in (b"Bearer 0123456789abcdef", b"bearer 0123456789abcdee", b"Bearer ", b"Basic eA==", b"\1")
         for accept in (b"application/openmetrics-text;version=1.0.0,text/plain", b"*/*", b"\1")]
@@ -138,7 +216,6 @@ MAPS = [b"m /x{2,3}$ u\nm /[^]a]+$ u\nm /a** u\nm /(a+)+$ u\nm /[a u\nm /a\\ u\n
 
 
 # Options of a directory, and the name of whom it is asked about, or another's.
-_SEARCH = b"ldapserver=a ldapbasedn=x"
 DIRECTORIES = [options + b"\0" + user for options in (
     _SEARCH, b"ldapserver=\"a  b \" ldapprefix=cn= ldapsuffix=,dc=x", b"ldapserver=::1 ldapport=1 ldapprefix=\"D\\\"", b"ldapserver=a ldapsuffix=@x",
     b"ldapurl=ldaps://[::1]:636/dc=x?uid,cn?sub?", b"ldapurl=ldap://a/dc=%20?" b"?one?(a=$username)", b"ldapurl=ldap://a b/x", b"ldapurl=ldap://a",
@@ -152,7 +229,8 @@ DIRECTORIES += [b"ldapserver=a ldapprefix=x\0ldapserver=a ldapprefix=" + more fo
 
 def server_messages():
     return (*(raw.error(code, "no") for code in ("57P01", "57P02", "57P03")),
-            raw.error("42601", "no") + raw.notice("00000", "x"), raw.row_description("a", "b"),
+            raw.error("42601", "no") + raw.notice("00000", "x"), *(raw.message("E", said) for said in (
+                b"SERROR\0VERROR\0SOTHER\0C42601\0Mno\0Hhint\0Rroutine\0Xx\0\0", b"VERROR\0SERROR\0", b"H\0R\0\0", b"C57P01", b"\0x")), raw.row_description("a", "b"),
             raw.data_row("a", None) + raw.command_complete("SELECT 1") + raw.ready(),
             raw.parameter_status("TimeZone", "UTC") + raw.backend_key_data(1, b"1234"),
             raw.auth_sasl() + raw.auth_md5(b"salt") + raw.notification(1, "a", "b"))
@@ -251,6 +329,18 @@ def plays():
     yield from arrivals()
 
 
+# Strings, names and parameters with escapes of each kind, whole and cut.
+ESCAPES = [b"select " + text for text in (
+    *(quoted % escaped for quoted in (b"U&'%s'", b'U&"%s"', b"U&'%s' UESCAPE '!'") for escaped in (
+        b"\\0041", b"\\20AC", b"\\20ac\\00e9", b"\\+01F600", b"\\+110000", b"\\d800", b"\\0000", b"\\", b"\\\\", b"\\004", b"\\00/1", b"\\00@1", b"\\00g1",
+        b"\\+00", b"!0041", b"!!", b"!")),
+    *(b"E'%s'" % escaped for escaped in (
+        b"\\n\\b\\f\\r\\t\\q\\'", b"\\101\\7\\400", b"\\0", b"\\x41\\x4", b"\\x", b"\\xg", b"\\x0", b"\\u20ac", b"\\u20a", b"\\U0001F600", b"\\U00110000",
+        b"\\U0001F60", b"\\u00e9\\u0041", b"\\u0000", b"\\\0", b"a''b", b"a'\n  'b", b"a' -- c\n'b", b"\\u00@1", b"\\u00/1")),
+    b"'a\0b', E'a\0b', \"a\0b\", 'a''b' \n 'c'", b"$1, $65535, $65536, $99999999999, $0", b"$a$ b$a$, $$$$, $$x\0$$", b"E'\\", b"U&'\\", b"U&'\\' UESCAPE 'a'",
+    b"U&'\\0041' UESCAPE ''", b'"a""b", "' + b"x" * 70 + b'", U&"' + b"\\20ac" * 30 + b'", ' + b"Y" * 70)]
+
+
 def under_settings(texts):
     """Each under all that is usual, and under some settings of its own."""
     for number, text in enumerate(texts):
@@ -265,7 +355,8 @@ CATALOG = [b"SELECT writes()", b"SELECT public.writes()", b"SELECT a.b.c()", b"S
            b'SELECT "a\\b"()', b'SELECT * FROM "a""b"', b"SHOW transaction_read_only", b"SHOW x", b"SELECT (", b"SELECT "
            + b"(" * 250 + b"1" + b")" * 250, b"SELECT " + b"1+" * 4100 + b"1", b"SELECT '" + b"x" * 21000 + b"'",
            b"SELECT " + b"ARRAY[" * 150 + b"1" + b"]" * 150, b"UPDATE t SET a = 1", b"SELECT set_config('app.id', '1', false)",
-           b"SELECT OPERATOR(pg_catalog.+) 1", b"SELECT 1 OPERATOR(public.<->) 2", b"COPY t TO STDOUT", b"EXPLAIN SELECT 1"]
+           b"SELECT a.b.c.d(1)", b'SELECT 1 OPERATOR("a\\b".+) 2', b'SELECT 1 OPERATOR("a\\bcdefgh".+) 2', b'SELECT * FROM t AS u("a\\b")',
+           b'SELECT * FROM "a\\b".t', b"SELECT 1 // 2 /* x */", b"SELECT 1 " + b"/*" * 150 + b"*/" * 150, b"SELECT OPERATOR(pg_catalog.+) 1", b"SELECT 1 OPERATOR(public.<->) 2", b"COPY t TO STDOUT", b"EXPLAIN SELECT 1"]
 
 
 # How a tenant is chosen, and what is nearly that.
@@ -283,7 +374,40 @@ CHOICES = [
     b"/* business_id=1 */ select 'x"]
 
 
-SHAPES = [b"select 1", b"select '1'", b"select '1', 'abc'", b"select 'id', 1", b"select 1, '" + b"x" * 5000 + b"'"]
+SHAPES = [b"select 1", b"select '1'", b"select '1', 'abc'", b"select 'id', 1", b"select 1, '" + b"x" * 5000 + b"'", b"select 1 -", b"select 1 a", b"select 1 b",
+          b"select $", b"select 1 as a, 2 as b", b"select 1 as a, 2 as c", b"select ", b"select 1" + b", 2" * 11, b"select 1" + b", 2" * 12, b"select 1" + b", 2" * 20]
+
+# Settings that are taken back, and what only begins so.
+RESETS = [b"reset " + name for name in (
+    b"all", b"all x", b"time zone", b"time x", b"session authorization", b"session x", b"time", b"session", b'"A".b', b"a.b.c.d", b"a.b.c.d.e", b"a.",
+    b"x" * 63, b"x" * 61 + b".y", b"x" * 40 + b"." + b"y" * 40, b"U&\"\\0061\"", b"'a'", b"")]
+RESETS += [b"set " + rest for rest in (
+    b"a to default", b"a = default", b"a to 1", b"a default", b"local a.b = default", b"session a to default", b"session to default", b"local to to default",
+    b"time zone default", b"time zone local", b"time zone 'x'", b"local time zone default", b"time x to default", b"time to default", b"names", b"names default",
+    b"names 'x'", b"local names", b"session authorization default", b"session authorization 'x'", b"session authorization", b"session authorization a b",
+    b"session authorization default x", b"local a.b.c.d to default", b"local a.b.c.d.e to default", b"a.b.c.d.e to default", b"local a.b.c", b"session a.b.c.d =",
+    b"local " + b"x" * 70 + b" to default")]
+RESETS += [b"; ".join([text] * 9) for text in (b"reset a", b"set a to default", b"select set_config('a', null, true)")]
+RESETS += [b"select set_config(%s)" % arguments for arguments in (
+    b"'a', null, true", b"'a', NULL, $1", b"'a', '', true", b"a, null, true", b"'a' || null, true", b"'', null, true", b"'a', null", b"'a', null)", b"'a'",
+    b"'" + b"x" * 80 + b"', null, true", b"E'\\q\\xzz', null, true", b"'a' null, true,", b"x('a'), null, true")]
+RESETS += [b"begin atomic; reset a; end", b"reset a; select (1; reset b)", b"reset a /* x", b";; reset a;"]
+
+# Values of guarded settings, and where the tenant's is spelled besides.
+SETS = [b"set statement_timeout = " + value for value in (
+    b"1e5", b"1.5", b"0x10", b"4" * 9 + b"9", b"9" * 40, b"9" * 300, b"-5", b"+5", b"-", b"-(", b"- - 5", b"(", b"$1", b"<-> 1", b"b'1'", b"x'1f'", b"1, 2", b"default",
+    b"default, 1", b"", b"local", b"a", b"'" + b"x" * 300 + b"'")]
+SETS += [b"set %s = 1" % name for name in (
+    b"x" * 63 + b"." + b"y" * 63, b".".join([b"x" * 52] * 3), b".".join([b"x" * 52] * 3) + b"x.y", b".".join([b"x"] * 100), b"U&\"\\zz\"", b"a.'b'", b"app.id",
+    b'"app.id"', b'app."ID"', b"local app.id", b"transaction_read_only", b"transaction_isolation", b"seed", b"datestyle", b"session_authorization")]
+SETS += [b";".join([b"set statement_timeout = 1"] * 10), b";".join([b"reset all"] * 4), b";".join(b"set " + bytes([n]) * 60 + b" = 1" for n in b"abcdefghij"),
+         b"set app.id from current", b"set statement_timeout from current", b"reset a.'b'"]
+SETS += [b"do $$ begin %s; end $$" % body for body in (
+    b"set app.id = '1'", b"perform set_config('app.id', '1', true)", b"perform current_setting('app.id')", b"perform x('app.id')", b"perform x('set app.id')",
+    b"perform E'\\q app.id'", b"execute 'set app.id = 1'", b"execute x", b"set other.id = 1", b"set id = 1", b"set p.id = 1", b'set "app.id" = 1', b"set app . id = 1")]
+SETS += [b"create function f() returns int language sql set %s as 'select 1'" % rest for rest in (
+    b"app.id = 1", b"other.id = 1", b"app.id to default", b"id from current", b'"app.id" = 1', b"search_path = a, b")]
+SETS += [b"alter role a set app.id = 1", b"alter database a reset app.id", b"select 'app.id', 'set app.id', E'app.\\151d', app.id, other.id, xapp.id from id"]
 
 
 def pairs(every):
@@ -295,7 +419,7 @@ def pairs(every):
 
 def sql(name):
     """The statements, and what unit tests read; the tenant's setting has a short name here."""
-    every = dict.fromkeys([*statements(), *CATALOG, *CHOICES, *texts(name)])
+    every = dict.fromkeys([*statements(), *CATALOG, *CHOICES, *RESETS, *SETS, *(ESCAPES if name == "fuzz_lex" else []), *texts(name)])
     if name == "fuzz_scan":
         every.update(dict.fromkeys([*pairs(SHAPES), *pairs(list(statements())[::5])]))
     return under_settings(text.replace(b"app.current_business_id", b"app.id") for text in every)
@@ -354,7 +478,10 @@ def passports():
     yield from (whole[:n] for n in range(0, len(whole), 7))
     yield whole + field(20, b"") + field(0, b"x")
     yield from (field(1, b"d\0") + field(2, b"u\0") + field(8, b"k") + field(n, text)
-                for n in (4, 7, 11, 13) for text in (b"", b"a", b"a\0", b"a\0b", one[:-1], one + b"x"))
+                for n in (4, 7, 11, 13) for text in (b"", b"a", b"a\0", b"a\0b", one[:-1], one + b"x", one.replace(b"\0\1", b"\0\4", 1),
+                                                     one.replace(b"\0\1\0\0\0\x17", b"\0\2\0\0\0\x17")))
+    yield from (field(1, database) + field(2, user) + field(8, secret) for database, user, secret in (
+        (b"\0", b"u\0", b"k"), (b"d\0", b"\0", b"k"), (b"d\0", b"u\0", b"")))
 
 
 def answered(how, *records):
@@ -383,6 +510,9 @@ def answers():
         yield answered(0, *nodes, *catalogs[:1], *between, *catalogs[1:], later)
     for last in range(1, len(catalogs)):
         yield answered(0, *nodes, *catalogs[:last], denied, denied, denied, later)
+        yield answered(0, *nodes, row(*load), done, row(*load), done, *catalogs[:last], denied, later)
+    # Nobody listens any more by the time that the catalog is to be read.
+    yield from (answered(0, *nodes[:at], (b"N",), *nodes[at:], later, later) for at in range(len(nodes)))
     yield from (answered(0, *cluster, *cluster, row(role, *changed), done, row(b"t", *state), done, later, row(b"f", *state),
                          done, gone, later) for role in (b"f", b"t")
                 for changed in (state, (b"40", b"nan", b"0", b"8", b"100", b"1"), (b"1048", b"1e12", b"1", b"1024", b"65536", b"1"),
@@ -406,7 +536,7 @@ def answers():
     yield answered(1, asked, pinned, row(b"anna", scram), row(b"1e9"), done, (b"?", b"bob"), (b"X",))
     columns, listening = (b"T", b"tenant", b"business_id"), done
     for rows in ([columns, row(b"a", b"1"), row(b"b", b"2")], [columns, row(b"acme", b"42"), row(b"a", b"1"), row(b"a", b"2"),
-                 row(b"", b"")], [columns], [], [(b"T", b"a")], [columns, row(b"a")], [columns, *[row(b"t%d" % n, b"1") for n in range(24)]], [(b"T", b"business_id", b"tenant"), row(b"", b"n" * 120)]):
+                 row(b"", b"")], [columns], [], [(b"T", b"a")], [(b"T", b"a"), row(b"x")], [columns, row(b"a")], [columns, *[row(b"t%d" % n, b"1") for n in range(24)]], [(b"T", b"business_id", b"tenant"), row(b"", b"n" * 120)]):
         yield answered(2, listening, *rows, done, (b"?", b"a"), columns, row(b"a", b"1"), done, (b"?", b"c"), columns,
                        done, (b"?", b"c"), (b"M", b"A\0\0\0\1pgturnstile_tenants\0\0"), (b"M", b"A\0\0\0\1x\0\0"), later, *rows, done)
         yield answered(2, listening, *rows, done, (b"?", b"d"), (b"E", b"22P02not a number"), (b"?", b"e"), denied,
@@ -416,6 +546,8 @@ def answers():
     known = (listening, columns, row(b"a", b"1"), row(b"b", b"2"), done)
     yield answered(2, *known, (b"?", b"c"), columns, row(b"a", b"1"), row(b"c", b"1"), done, (b"?", b"d"), (b"M", b"EMno\0\0"), done,
                    (b"?", b"e"), columns, done, (b"?", b"f"), columns, done, (b"?", b"e"), (b"L", b"\x30"), (b"?", b"e"))
+    # The answer for one who is sought tells of another who waits.
+    yield answered(2, *known, (b"?", b"c"), (b"?", b"e"), (b"?", b"9"), columns, row(b"c", b"3"), row(b"e", b"9"), done)
     for primary in (b"1", b"x"):
         yield answered(2, (b"P", primary), later, *known, (b"L", b"\3"), (b"?", b"z"), later, (b"P", b"0"), (b"L", b"\3"), *known)
         yield answered(1, asked, pinned, row(b"anna", scram), row(None), done, (b"P", primary), (b"L", b"\5"), (b"?", b"bob"), pinned, later)
@@ -458,7 +590,11 @@ def offers():
     format_, pid = (1).to_bytes(4, "big"), (4711).to_bytes(4, "big")
     end = packet(0, b"O", format_, pid)
     given = [packet(1, b"L", bytes([kind]), name + b"\0") for kind, name in enumerate((b"*:6432", b"9632", b"/run/pid", b"/run/s"))]
-    yield from (bytes([way]) + b"".join(given) + end for way in range(5))
+    said = [b"", *(packet(passes, word, text) for passes in (0, 1) for word in (b"G", b"R", b"Q") for text in (b"", b"busy\0")), packet(0, b"?") + packet(0, b"G")]
+    kept = [packet(1, b"L", bytes([kind]), b"x\0", how) for kind in (0, 3) for how in (b"\0", b"\1", b"\1more")]
+    yield from (bytes([way]) + b"".join(given) + end + packet(0, b"G") for way in range(12))
+    for offered in ([], given, given * 2, kept, *([one] for one in kept), [kept[0], kept[1]], [packet(0, b"L", b"\x63x\0"), packet(1, b"L", b"\x63x\0")]):
+        yield from (bytes([way]) + b"".join(offered) + end + rest for way in (0, 6) for rest in said)
     for wrong in (packet(0, b"L", b"\0x\0"), packet(1, b"L", b"\x63x\0"), packet(1, b"L", b"\0x"), packet(1, b"L", b"\0x\0x"),
                   packet(1, b"L", b"\0" + b"x" * 300 + b"\0"), packet(0, b"L"), given[0] * 130, packet(0, b"R", b"busy\0"),
                   packet(1, b"R", b"busy"), packet(1, b"?"), packet(0, b"O", (99).to_bytes(4, "big"), pid),
@@ -503,7 +639,7 @@ SEEDS = {
     "fuzz_answers": lambda name: answers_under_all(),
     "fuzz_classify": sql,
     "fuzz_command": lambda name: [*commands(), *texts(name)],
-    "fuzz_config": lambda name: [*OTHER_FILES, *texts(name), *(p.read_bytes() for p in [*(TOP / "etc").rglob("*.ini"),
+    "fuzz_config": lambda name: [*OTHER_FILES, *configs(), *upstreams(), *texts(name), *(p.read_bytes() for p in [*(TOP / "etc").rglob("*.ini"),
                                                                          TOP / "test/unit/pgbouncer.ini"])],
     "fuzz_console": lambda name: console(),
     "fuzz_frame": lambda name: [*server_messages(), *client_messages()],
