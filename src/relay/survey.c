@@ -197,6 +197,14 @@ static bool on_timeout(struct server *s, struct slice *value)
 	return own != NULL;
 }
 
+/* No session stays on a replica (ADR 44).  While no primary is known, the one that was it, whose
+ * sessions go on, is told from one by its own word. */
+static bool may_not_stay(const struct server *s)
+{
+	return gate_is_replicas(s) &&
+	       (node_set_primary(s->pool->group->nodes) >= 0 || s->node->role == NODE_REPLICA);
+}
+
 static void on_setting(struct server *s, struct slice name, struct slice value)
 {
 	const struct group *group = s->pool->group;
@@ -213,7 +221,7 @@ static void on_setting(struct server *s, struct slice name, struct slice value)
 		return;
 	if (!slice_is_ascii(value) && !speaks_as_the_server(s)) {
 		survey->unreadable = true;
-		if (gate_is_replicas(s))
+		if (may_not_stay(s))
 			return; /* it is not kept */
 	}
 	take(survey, name, without_default(group, s->client, name, value));
@@ -304,7 +312,7 @@ static void conclude(struct client *c, struct server *s, const struct survey *su
 		s->tainted |= found;
 		found = 0;
 	}
-	if (found && gate_is_replicas(s)) {
+	if (found && may_not_stay(s)) {
 		pins_lose(c, found);
 		s->tainted |= found;
 		found = 0;
@@ -339,7 +347,7 @@ static void on_signed(struct server *s, void *arg PGT_UNUSED, const struct repor
 /* Nothing is known of what it has left, and so nobody else gets the server. */
 static void fail(struct client *c, struct server *s)
 {
-	if (gate_is_replicas(s)) {
+	if (may_not_stay(s)) {
 		pins_lose(c, PIN_BIT(PIN_UNKNOWN));
 		s->doubtful = true;
 	} else {

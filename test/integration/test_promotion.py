@@ -528,6 +528,27 @@ def test_i3_a_write_that_the_primary_got_when_it_retired_is_not_run_again(pair, 
         t.admin("RESUME shop")
 
 
+def test_i3_what_is_left_on_a_primary_that_is_not_known_as_one_is_kept(pair, turnstile):
+    """Sessions go on where nobody new is taken in, and what they leave is not a replica's."""
+    primary, _ = pair
+    t = pooler_of(turnstile, pair)
+    with log_in(t) as client:
+        client.rows("BEGIN")
+        client.rows("CREATE TEMP TABLE kept_here AS SELECT 7 AS n")
+        stopped = [*backends(primary, "application_name = 'pgturnstile monitor'"), primary.pid()]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_role(t, 0, "down")
+            client.rows("COMMIT")
+            assert client.rows("SELECT n FROM kept_here") == [("7",)]
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        wait_role(t, 0, "primary")
+        assert client.rows("SELECT n FROM kept_here") == [("7",)]
+
+
 def test_i3_who_is_sent_from_queue_to_queue_is_told_all_the_same(pair, turnstile):
     """The primary retires and goes on, again and again: what was waited before counts."""
     t = pooler_of(turnstile, pair, {"default_pool_size": 1, "query_wait_timeout": 3, "failover_wait": 3})
