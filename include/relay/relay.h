@@ -67,6 +67,7 @@ struct relay {
 	struct loop_timer defer_timer;
 	bool defer_timer_runs;
 	bool suspended;      /* SUSPEND: nothing is read from clients */
+	bool is_serving;     /* who has waited for a server is being given it */
 	relay_give_fn *give; /* another process has the sessions: see move.c; else NULL */
 	void *give_arg;
 	struct buf leavers; /* pointers to clients whose transaction has ended in this turn */

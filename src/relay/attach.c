@@ -297,12 +297,23 @@ static struct client *next_client_for(struct server *s)
 	return c;
 }
 
-/* Who has waited gets it. */
+/* Who has waited gets it.  A request that comes to its end in here, since it is refused, gives its
+ * server to the next: that one is looked at later, or a queue of them would be as deep
+ * on the stack as it is long. */
 static PGT_NOINLINE void serve(struct server *s, struct client *c)
 {
+	struct relay *r = relay_of(c);
+
 	give(s, c);
-	if (settle_in(c, s) == STEP_DONE)
-		request_process(c);
+	if (settle_in(c, s) != STEP_DONE)
+		return;
+	if (r->is_serving) {
+		relay_go_on(c);
+		return;
+	}
+	r->is_serving = true;
+	request_process(c);
+	r->is_serving = false;
 }
 
 /* Puts it where the next client finds it, or gives it to one who waits. */

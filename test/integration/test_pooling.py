@@ -2,6 +2,7 @@
 #
 # test_pooling.py - which client gets a server, when, and how many servers there are.
 """Pool modes, sizes, queue, lifetimes; I5: never more server connections than configured."""
+import resource
 import threading
 
 import psycopg
@@ -440,3 +441,24 @@ def test_unix_sockets_on_both_sides(primary, turnstile):
                          password=APP_PASSWORD, autocommit=True) as connection:
         assert connection.execute("SELECT inet_client_addr()").fetchone() == (None,)
         assert connection.execute("SELECT 2").fetchone() == (2,)
+
+
+def test_i3_a_long_queue_of_requests_that_are_refused(primary, turnstile):
+    """Each gives its server to the next: they are not all on the stack at once."""
+    count, small, usual = 400, 1 << 20, resource.getrlimit(resource.RLIMIT_STACK)
+    config = shop(primary, {"session_state": "reject", "default_pool_size": 1, "max_client_conn": count + 20,
+                            "auth_type": "trust", "workers": 1})
+    resource.setrlimit(resource.RLIMIT_STACK, (small, usual[1]))
+    try:
+        t = turnstile(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_STACK, usual)
+    with log_in(t) as holder, clients(t, count) as waiting:
+        holder.query("BEGIN")
+        holder.query("SELECT 1")
+        for client in waiting:
+            client.send(raw.query("CREATE TEMP TABLE mine ()"))
+        wait_until(lambda: int(pool_of(t, "cl_waiting")) == count)
+        holder.query("COMMIT")
+        assert {sqlstate(client.until("Z")) for client in waiting} == {"0A000"}
+        assert holder.rows("SELECT 2") == [("2",)]
