@@ -196,9 +196,13 @@ void statement_void(struct server *s, uint32_t n, bool failed)
 	uint32_t first = failed ? first_of_client(s, n) : n;
 
 	for (uint32_t i = n; i-- > 0;) {
-		if (replies_at(&s->replies, i)->has_controls)
+		struct reply *r = replies_at(&s->replies, i);
+
+		if (r->has_controls)
 			listen_on_answered(s->client);
-		undo(s, replies_at(&s->replies, i), later, i == first);
+		undo(s, r, later, i == first);
+		/* What it was about may be gone, and undoing the others looks at it. */
+		r->note = NOTE_NONE;
 	}
 	replies_drop(&s->replies, n);
 }

@@ -760,6 +760,21 @@ def test_i3_what_a_later_batch_closes_was_never_parsed(primary, turnstile, batch
         assert answers[0] == answers[1]
 
 
+def test_what_was_never_parsed_is_not_asked_for_again_while_the_rest_is_taken_back(primary, t):
+    """The second batch closes what the first has not made; the third, what the second has not."""
+    with log_in(primary) as direct, log_in(t) as client:
+        answers = []
+        for c in direct, client:
+            prepare(c, "old", "SELECT 'old'")
+            batches = [raw.parse("a", "SELEC"),
+                       NOPE + raw.parse("b", "SELECT 'b'") + raw.parse("c", "SELEC"),
+                       raw.parse("d", "SELECT 'b'") + raw.bind("", "d") + raw.execute()]
+            c.send(*(batch + SYNC for batch in batches))
+            answers.append([essence(c.until("Z")) for _ in batches])
+            assert run(c, "d") == [("b",)] and run(c, "old") == [("old",)]
+        assert answers[0] == answers[1]
+
+
 @pytest.mark.parametrize("name", ["", "s"])
 def test_i2_a_text_is_parsed_anew_after_ddl(primary, turnstile, name):
     """Its parameter has another type of the same name, which a server's old statement cannot know."""
