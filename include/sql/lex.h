@@ -67,9 +67,9 @@ static inline bool lex_next_code(struct lex *l, struct lex_token *t)
 }
 
 /* The value of a word (folded to lower case), a quoted identifier (both cut to the server's 63
- * bytes) or a string, into out[cap]; *n says how long, no NUL is added.  False when it does not
- * fit, when an escape is wrong or of a kind that we leave to the server (surrogate pairs), and for
- * other kinds of token. */
+ * bytes) or a string, into out[cap]; *n says how long, no NUL is added.  False, and *n as it was,
+ * when it does not fit, when an escape is wrong or of a kind that we leave to the server (surrogate
+ * pairs), and for other kinds of token. */
 bool lex_decode(const struct lex_token *t, char *out, size_t cap, size_t *n);
 
 /* The number of a LEX_PARAM; 0 when it is none that a server takes (1 … 65535). */

@@ -186,8 +186,10 @@ bool lex_decode(const struct lex_token *t, char *out, size_t cap, size_t *n)
 	default:
 		return false;
 	}
+	if (s.failed)
+		return false;
 	*n = s.n;
-	return !s.failed;
+	return true;
 }
 
 unsigned lex_param_number(const struct lex_token *t)

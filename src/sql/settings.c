@@ -31,10 +31,8 @@ void setting_name_add(struct setting_name *n, const struct lex_token *t)
 {
 	size_t len = 0;
 
-	if (!lex_decode(t, n->text + n->n, sizeof(n->text) - n->n, &len)) {
-		n->failed = true; /* len may be more than there is room for */
-		return;
-	}
+	if (!lex_decode(t, n->text + n->n, sizeof(n->text) - n->n, &len))
+		n->failed = true;
 	for (size_t i = n->n; i < n->n + len; i++)
 		n->text[i] = ascii_lower(n->text[i]);
 	n->n += len;
