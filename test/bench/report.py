@@ -50,9 +50,16 @@ def figures(results, scenario, target):
 
 def bars_table(results):
     """The bars that these results show, held or not."""
-    rows = [[v.bar.what, f"{'≥' if v.bar.at_least else '≤'} {v.bar.limit:g}", _figure(v.figure),
-             "held" if v.is_held else "**not held**"] for v in bars.verdicts(results)]
+    rows = [[v.bar.what, *_told(v)] for v in bars.verdicts(results)]
     return "\n".join(_table(["what", "bar", "figure", ""], rows)) + "\n"
+
+
+def _told(verdict):
+    bar, figure = verdict.bar, _figure(verdict.figure)
+    if bar.limit is None:
+        return "", figure, ""
+    return (f"{'≥' if bar.at_least else '≤'} {bar.limit:g}", figure,
+            "held" if verdict.is_held else "**not held**")
 
 
 def _figure(figure):
