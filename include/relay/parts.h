@@ -176,6 +176,8 @@ bool supply_open(struct pool *pool, const struct client *c, const struct server_
 void supply_serve_waiters(struct pool *pool, usec_t now);
 /* min_pool_size. */
 void supply_keep_minimum(struct pool *pool, usec_t now);
+/* A login has failed: when its pool may try again, and whose fault it was. */
+void supply_note_failure(struct server *s, const char *why);
 /* One more, which nobody waits for, if limits allow and none is being opened. */
 void supply_open_spare(struct pool *pool, usec_t now);
 /* Those who wait for this pool are sent to choose again. */

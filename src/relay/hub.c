@@ -329,16 +329,14 @@ static void drop_connection(struct hub *hub)
 
 static void on_login_failed(struct hub *hub, struct server *s, const char *why)
 {
-	usec_t now = now_of(hub);
-
 	drop_connection(hub);
 	if (!why) { /* it has told what the next one must ask for */
-		hub_open(hub, now);
+		hub_open(hub, now_of(hub));
 		return;
 	}
 	log_warning("S-%llu: %s/%s: cannot listen: %s", (unsigned long long)s->id, hub->group->name,
 		    hub->group->user, why);
-	hub->pool.retry_at = now + hub->group->set.server_login_retry;
+	supply_note_failure(s, why);
 	if (hub->pool.login_failed)
 		fail_waits(hub, true);
 }

@@ -20,6 +20,9 @@
 
 /* The default statement_timeout of a role is asked for again after this time. */
 #define DEFAULT_TIMEOUT_TTL (300 * USEC_PER_SEC)
+/* A login that we had no memory for is tried again after this time; the reserve is there again by
+ * then, if memory is. */
+#define STARVED_RETRY (250 * USEC_PER_MSEC)
 /* Servers that a client may lose within a second before they have got anything of its request. */
 #define LOSSES_MAX 10
 
@@ -280,30 +283,48 @@ static bool is_last_resort(const struct pool *pool)
 	return (int)pool->node == node_set_primary(pool->group->nodes);
 }
 
+/* What had to end for want of our own memory, and not by a word of the server's, says nothing of
+ * that. */
+static bool is_our_fault(const struct server *s, struct err *e)
+{
+	return !*s->refusal && conn_is_starved(&s->conn, e);
+}
+
+void supply_note_failure(struct server *s, const char *why)
+{
+	struct pool *pool = s->pool;
+	usec_t patience = pool->group->set.server_login_retry;
+
+	if (is_our_fault(s, &pool->error)) {
+		pool->login_failed = false;
+		if (patience > STARVED_RETRY)
+			patience = STARVED_RETRY;
+	} else if (!pool->login_failed) {
+		err_set(&pool->error, "08001", "server login failed: %s", why);
+	}
+	pool->retry_at = now_of(s) + patience;
+	pool->group->usual.pool = NULL;
+}
+
 static void on_login_failed(struct server *s, const char *why)
 {
 	struct pool *pool = s->pool;
-	usec_t now = now_of(s);
-	bool refused = pool->login_failed;
 
 	if (!why) { /* it has told what the next one must ask for */
 		server_drop(s);
-		supply_serve_waiters(pool, now);
+		supply_serve_waiters(pool, now_of(s));
 		return;
 	}
 	log_server(s, LOG_LEVEL_WARNING, "cannot log in", why);
-	if (refused && s->made_for) {
+	if (pool->login_failed && s->made_for) {
 		replicate_refuse(s);
 		return;
 	}
-	pool->retry_at = now + pool->group->set.server_login_retry;
-	pool->group->usual.pool = NULL;
-	if (!refused)
-		err_set(&pool->error, "08001", "server login failed: %s", why);
+	supply_note_failure(s, why);
 	server_drop(s);
 	if (!is_last_resort(pool))
 		supply_scatter_waiters(pool);
-	else if (refused)
+	else if (pool->login_failed)
 		refuse_waiters(pool);
 }
 

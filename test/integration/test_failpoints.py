@@ -9,6 +9,7 @@ import contextlib
 import re
 import signal
 import subprocess
+import time
 
 import psycopg
 import pytest
@@ -268,6 +269,32 @@ def test_i6_who_does_not_read_leaves_and_not_who_has_its_server_by_then(monkeypa
         t.signal(signal.SIGCONT)
         assert [m.row for m in raw.find(other.until("Z", "E"), "D")] == [("3",)]
         assert sqlstate(slow.until_closed()[-1:]) == "53200"
+
+
+@pytest.mark.parametrize("requests, said", [
+    (["SELECT 2"], "cannot log in: out of memory"), (["SELECT 2", "LISTEN hungry"], "cannot listen: out of memory"),
+], ids=["of a pool", "that listens"])
+def test_i3_a_login_that_had_no_memory_is_tried_again_soon(monkeypatch, requests, said):
+    """It says nothing of the server: server_login_retry is not waited for.  But there is a pause."""
+    last = len(requests) - 1  # the number of the session that the last request needs
+    sizes, began = {last: 20_000, last + 1: 40_000}, []
+
+    def login(session):
+        began.append(time.monotonic())
+        if session.number not in sizes:
+            server._login_trust(session)
+            return
+        session.send(raw.auth_ok(), raw.notice("00000", "x" * sizes[session.number])[:-1])
+        session.until_closed()
+        raise EOFError
+
+    with raw.FakeServer(login=login) as server, \
+            failing(monkeypatch, server, "peer_malloc:1", {"server_login_retry": "600s"}) as t, \
+            log_in(t, timeout=30) as client:
+        for request in requests:
+            assert "E" not in raw.kinds(client.query(request))
+        assert t.log_text().count(said) == 2
+        assert [later - earlier > 0.2 for earlier, later in zip(began[last:], began[last + 1:])] == [True, True]
 
 
 # The answer to a request for TLS is one byte in the clear.
