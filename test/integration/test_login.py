@@ -5,9 +5,11 @@
 # Knows logins only; what a session may do is tested elsewhere.
 """Every way to prove who one is, on both sides, and every way to get it wrong."""
 import base64
+import contextlib
 import hashlib
 import itertools
 import os
+import signal
 import socket
 import ssl
 import struct
@@ -19,7 +21,7 @@ import pytest
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from machine import give_to_service_user, scratch_dir
-from rig import log_in, shop
+from rig import backends, log_in, shop
 from waiting import wait_until
 
 PASSWORD = "sésame, ouvre-toi \\ \"'"
@@ -555,6 +557,104 @@ def test_certificate_is_read_again(primary, turnstile, certificate):
     with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
         t.connect(APP_DATABASE, APP_USER, sslmode="verify-full",
                   sslrootcert=certificate["client_tls_cert_file"])
+
+
+# --- what has come by the time that a client is accepted -----------------------------------------
+# Its first bytes are received there, without the loop; without any, it is accepted when it has sent some,
+# or told not to wait for those.
+STARTUP = raw.startup({"user": APP_USER, "database": APP_DATABASE})
+LOGIN = STARTUP + raw.password(APP_PASSWORD)
+
+
+@contextlib.contextmanager
+def all_at_once(t, *first):
+    """Clients who have said, each, one of `first` before they are accepted; None: nothing."""
+    with contextlib.ExitStack() as stack:
+        t.signal(signal.SIGSTOP)
+        clients = [stack.enter_context(raw.RawClient(t.port, timeout=30)) for _ in first]
+        for client, said in zip(clients, first):
+            if said is not None:
+                client.send(said)
+        try:
+            yield clients
+        finally:
+            t.signal(signal.SIGCONT)
+
+
+@pytest.mark.tsan
+@pytest.mark.parametrize("defers", [0, 1])
+def test_the_first_bytes_come_with_the_client(primary, turnstile, defers):
+    """All that it has to say, a part of that, or nothing: what is missing is waited for."""
+    t = turnstile(shop(primary, {"auth_type": "plain", "tcp_defer_accept": defers, "default_pool_size": 6}))
+    whole = LOGIN + raw.query("SELECT 2")
+    cuts = [0, 1, 4, 8, len(STARTUP) - 1, len(STARTUP), len(STARTUP) + 1, len(LOGIN), len(whole) - 1, len(whole)]
+    with all_at_once(t, *(whole[:cut] or None for cut in cuts)) as clients:
+        t.signal(signal.SIGCONT)
+        with log_in(t) as other:  # behind them in the queue
+            assert other.rows("SELECT 3") == [("3",)]
+        for client, cut in zip(clients, cuts):
+            client.send(whole[cut:])
+            client.until("Z")
+            assert raw.find(client.until("Z"), "D")[0].row == ("2",)
+
+
+@pytest.mark.parametrize("garbage", [b"\0\0\0\0", b"\xff" * 8, b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\x08\0\0\0\0",
+                                     b"\x16\x03\x01\0\x05hello", b"\x80" * 20_000])
+def test_garbage_that_comes_with_the_client(primary, turnstile, garbage):
+    """It ends whose it is, where it is accepted; those around it come in."""
+    t = turnstile(shop(primary, {"auth_type": "plain", "tcp_defer_accept": 0}))
+    with all_at_once(t, LOGIN, garbage, LOGIN) as (before, wrong, behind):
+        t.signal(signal.SIGCONT)
+        with contextlib.suppress(ConnectionError):  # reset, where more has come than is read
+            assert raw.kinds(wrong.until_closed()) in ("", "E")
+        for client in before, behind:
+            client.until("Z")
+            assert client.rows("SELECT 2") == [("2",)]
+
+
+@pytest.mark.parametrize("by_reset", [False, True])
+@pytest.mark.parametrize("said", [None, STARTUP[:5], STARTUP, LOGIN, raw.SSL_REQUEST, raw.cancel_request(1, b"none")],
+                         ids=["nothing", "a part", "startup", "login", "TLS", "cancel"])
+def test_who_has_left_before_it_is_accepted(primary, turnstile, said, by_reset):
+    """Nothing of it stays, and others come in."""
+    t = turnstile(shop(primary, {"auth_type": "plain", "tcp_defer_accept": 0}))
+    with all_at_once(t, LOGIN, said, LOGIN) as (before, gone, behind):
+        (gone.reset if by_reset else gone.close)()
+        t.signal(signal.SIGCONT)
+        for client in before, behind:
+            client.until("Z")
+            assert client.rows("SELECT 2") == [("2",)]
+        wait_until(lambda: len([c for c in t.admin("SHOW CLIENTS") if c["user"] == APP_USER]) == 2)
+
+
+def test_a_cancel_request_comes_with_its_connection(primary, turnstile):
+    t = turnstile(shop(primary, {"auth_type": "plain"}))
+    with log_in(t) as client:
+        client.send(raw.query("SELECT pg_sleep(600)"))
+        wait_until(lambda: backends(primary, "state = 'active'"))
+        with all_at_once(t, raw.cancel_request(client.pid, client.key)) as (asker,):
+            t.signal(signal.SIGCONT)
+            assert asker.until_closed() == []
+        assert [m.fields["C"] for m in raw.find(client.until("Z"), "E")] == ["57014"]
+
+
+@pytest.mark.parametrize("cut", [1, 5, None])
+@pytest.mark.parametrize("direct", [False, True])
+def test_tls_that_comes_with_the_client(primary, turnstile, certificate, direct, cut):
+    """Its first byte, which tells a handshake from a request for one, is looked at where it is accepted."""
+    t = turnstile(shop(primary, {"client_tls_sslmode": "require", **certificate}))
+    context = ssl.create_default_context(cafile=certificate["client_tls_cert_file"])
+    context.set_alpn_protocols(["postgresql"])
+    said = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), said, server_hostname="localhost").do_handshake()
+    first, answer = (said.read(), b"\x16") if direct else (raw.SSL_REQUEST, b"S")
+    with all_at_once(t, first[:cut]) as (client,):
+        t.signal(signal.SIGCONT)
+        with t.connect(APP_DATABASE, APP_USER, sslmode="require") as other:  # behind it in the queue
+            assert other.execute("SELECT 3").fetchone() == (3,)
+        client.send(first[len(first[:cut]):])
+        assert client.receive(1) == answer
 
 
 # --- the console without a password ---------------------------------------------------------------
