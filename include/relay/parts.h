@@ -266,127 +266,6 @@ void answer_late_cancel(struct server *s);
 /* A deferred BEGIN has been sent and not been answered. */
 bool answer_owes_begin(const struct server *s);
 
-/* ---- gate.c: how the client's texts are read ---------------------------------------------------
- */
-
-/* The environment in which the client's texts are read. */
-struct sql_env gate_env(struct client *c);
-/* The facts of a text in it that has the shape that came behind the client's last one the last time
- * (sql/shape.h).  False: it may have another. */
-bool gate_expects(struct client *c, struct slice text, struct sql_facts *facts) PGT_MUST_USE;
-/* Without it: c->env_key and the like hold after it, as they do after gate_env(). */
-void gate_know_env(struct client *c);
-/* Another one where a text may mean, or leave, something else than before. */
-uint64_t gate_meaning(struct client *c);
-/* Whether a plan that is kept may tell of the session that it was made for, by a function that is
- * declared IMMUTABLE and may not be (sql/suspect.h), or that is not known. */
-bool gate_plans_tell_anew(struct group *group);
-static inline bool gate_plans_tell(struct group *group)
-{
-	const struct node_set *nodes = group->nodes;
-
-	/* Known first: what is published behind that is not older. */
-	if (!node_set_is_learned(nodes))
-		return true;
-	return atomic_load_explicit(&nodes->version, memory_order_relaxed) == group->catalog_version
-		   ? group->plans_tell
-		   : gate_plans_tell_anew(group);
-}
-/* Equal for sessions, as they are now, that may share such a plan; 0: there is none. */
-uint64_t gate_plan_key(const struct client *c);
-/* Whether its texts must be looked at at all. */
-static inline bool gate_must_look(const struct client *c)
-{
-	const struct group *group = c->group;
-
-	return group->set.pool_mode != POOL_MODE_SESSION || group->has_tenants || group->readonly ||
-	       group->set.log_statements != LOG_STATEMENTS_NONE;
-}
-
-/* ---- guard.c: what fixes the tenant's id and its ceilings stays as it is -----------------------
- */
-
-enum verdict { VERDICT_PASS, VERDICT_WAIT, VERDICT_REFUSED };
-
-/* A statement was refused because it would change the tenant's id. */
-void gate_count_refused(struct client *c);
-/* Guards the tenant's id and lowers timeouts.  VERDICT_REFUSED: *e.  When the text has to be
- * another one, it is built in *rewritten (else that stays empty). */
-enum verdict gate_guard(struct client *c, struct slice text, const struct sql_facts *facts,
-			struct buf *rewritten, struct err *e);
-/* The same for what a Bind gives the parameters of a text; after_names: the message from the
- * formats of parameters on. */
-enum verdict gate_guard_bind(struct client *c, const struct statement *st, struct slice after_names,
-			     struct buf *rewritten, struct err *e);
-/* A Bind behind another in its batch that may take back what is guarded.  False: *e. */
-bool gate_allow_behind_reset(struct client *c, struct err *e);
-/* A function call by OID, which no text names: gate_guard() and pins_note() for it. */
-enum verdict gate_guard_call(struct client *c, uint32_t oid, struct err *e);
-void gate_note_call(struct client *c, uint32_t oid);
-/* Whether such a one is known to leave nothing behind. */
-bool gate_is_harmless_call(uint32_t oid);
-/* The rewritten message goes out: tells the client that its timeout was lowered. */
-void gate_note_clamp(struct client *c);
-
-/* ---- gate.c again: what READONLY lets run, and where a text goes -------------------------------
- */
-
-/* READONLY holds for it. */
-bool gate_is_readonly(const struct client *c);
-/* A transaction may begin here: whether READONLY binds it. */
-void gate_begin(struct client *c);
-/* Whether READONLY lets a text run; it begins a transaction where one may begin.  False: *e. */
-bool gate_may_write(struct client *c, struct slice text, const struct sql_facts *facts,
-		    struct err *e);
-/* The same for what nothing is known of. */
-bool gate_may_write_unseen(struct client *c, struct err *e);
-/* Whether a choice of nodes depends on what is asked. */
-static inline bool gate_has_choice(const struct client *c)
-{
-	const struct group *group = c->group;
-
-	return node_set_has_choice(group->nodes) && group->set.route == ROUTE_AUTO &&
-	       group->set.pool_mode != POOL_MODE_SESSION;
-}
-/* Whether the text is a proven read, whatever it says of the route … */
-bool gate_is_proven(struct client *c, struct slice text, const struct sql_facts *facts);
-/* … the same of a text that was not looked at for it … */
-bool gate_text_is_proven(struct client *c, struct slice text);
-/* … and does not ask for the primary. */
-bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts);
-/* The same of a prepared statement, which keeps the proof. */
-bool gate_statement_is_read(struct client *c, struct statement *st);
-/* … if it has it already. */
-bool gate_has_proof(struct client *c, const struct statement *st);
-/* A replica has refused it as a write: none of its shape goes there any more. */
-void gate_remember_write(struct client *c, struct slice text);
-/* With route_mode = observe: the transaction that would have been on a replica has ended. */
-void gate_note_observed(struct client *c);
-/* The session's settings are others: whether its transactions are SERIALIZABLE. */
-void gate_note_isolation(struct client *c);
-/* A replica has refused one for that, which the session itself may not have asked for. */
-void gate_learn_isolation(struct client *c);
-/* The pool for a transaction that starts with this text.  NULL: the client waits for a replica that
- * has what it has written, and is asked again (fence_wait). */
-struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts);
-/* The same, for one that is not sent there. */
-struct pool *gate_peek(struct client *c, struct slice text, const struct sql_facts *facts);
-/* Whether a client's server is not the primary's. */
-static inline bool gate_is_replicas(const struct server *s)
-{
-	return (int)s->pool->node != node_set_primary(s->pool->group->nodes);
-}
-/* The same of the replica that reads of its group go to, as a rule.  False: it may be, too. */
-static inline bool gate_is_usual_replicas(const struct server *s)
-{
-	const struct group *group = s->pool->group;
-
-	return s->pool == group->usual.pool &&
-	       node_set_standing(group->nodes) == group->usual.standing;
-}
-/* The pool for one of which it is known whether it reads only.  NULL: as of gate_choose(). */
-struct pool *gate_choose_known(struct client *c, bool is_read);
-
 /* ---- lane.c: in which lane a transaction runs --------------------------------------------------
  */
 
@@ -399,13 +278,6 @@ struct pool *lane_pool_of(const struct client *c, unsigned node);
 static inline struct pool *lane_pool(const struct client *c, unsigned node)
 {
 	return c->group->config->nlanes ? lane_pool_of(c, node) : &c->group->pools[node];
-}
-/* The pool of what has to be sent to the primary, or waits for one. */
-static inline struct pool *gate_primary(const struct client *c)
-{
-	int primary = node_set_primary(c->group->nodes);
-
-	return primary < 0 ? &c->group->limbo : lane_pool(c, (unsigned)primary);
 }
 /* The ceiling of its statement_timeout; 0: none. */
 usec_t lane_timeout_cap(const struct client *c);
@@ -499,9 +371,127 @@ static inline bool fence_fits(const struct client *c, const struct server *s)
 /* It may not: the primary's pool, where it goes instead. */
 struct pool *fence_go_back(struct client *c);
 
-/* ---- what is chosen as a rule ------------------------------------------------------------------
+/* ---- guard.c: what fixes the tenant's id and its ceilings stays as it is -----------------------
  */
 
+enum verdict { VERDICT_PASS, VERDICT_WAIT, VERDICT_REFUSED };
+
+/* A statement is refused for what it would change, or for what its session has lost. */
+void guard_count_refused(struct client *c);
+/* Guards the tenant's id and lowers timeouts.  VERDICT_REFUSED: *e.  When the text has to be
+ * another one, it is built in *rewritten (else that stays empty). */
+enum verdict guard_text(struct client *c, struct slice text, const struct sql_facts *facts,
+			struct buf *rewritten, struct err *e);
+/* The same for what a Bind gives the parameters of a text; after_names: the message from the
+ * formats of parameters on. */
+enum verdict guard_bind(struct client *c, const struct statement *st, struct slice after_names,
+			struct buf *rewritten, struct err *e);
+/* A Bind behind another in its batch that may take back what is guarded.  False: *e. */
+bool guard_allow_behind_reset(struct client *c, struct err *e);
+/* guard_text() of a function that is called by its OID, which no text names. */
+enum verdict guard_call(struct client *c, uint32_t oid, struct err *e);
+/* The rewritten message goes out: tells the client that its timeout was lowered. */
+void guard_note_clamp(struct client *c);
+
+/* ---- gate.c: how texts are read, what READONLY lets run, and where a text goes ------------------
+ */
+
+/* The environment in which the client's texts are read. */
+struct sql_env gate_env(struct client *c);
+/* The facts of a text in it that has the shape that came behind the client's last one the last time
+ * (sql/shape.h).  False: it may have another. */
+bool gate_expects(struct client *c, struct slice text, struct sql_facts *facts) PGT_MUST_USE;
+/* Without it: c->env_key and the like hold after it, as they do after gate_env(). */
+void gate_know_env(struct client *c);
+/* Another one where a text may mean, or leave, something else than before. */
+uint64_t gate_meaning(struct client *c);
+/* Whether a plan that is kept may tell of the session that it was made for, by a function that is
+ * declared IMMUTABLE and may not be (sql/suspect.h), or that is not known. */
+bool gate_plans_tell_anew(struct group *group);
+static inline bool gate_plans_tell(struct group *group)
+{
+	const struct node_set *nodes = group->nodes;
+
+	/* Known first: what is published behind that is not older. */
+	if (!node_set_is_learned(nodes))
+		return true;
+	return atomic_load_explicit(&nodes->version, memory_order_relaxed) == group->catalog_version
+		   ? group->plans_tell
+		   : gate_plans_tell_anew(group);
+}
+/* Equal for sessions, as they are now, that may share such a plan; 0: there is none. */
+uint64_t gate_plan_key(const struct client *c);
+/* Whether its texts must be looked at at all. */
+static inline bool gate_must_look(const struct client *c)
+{
+	const struct group *group = c->group;
+
+	return group->set.pool_mode != POOL_MODE_SESSION || group->has_tenants || group->readonly ||
+	       group->set.log_statements != LOG_STATEMENTS_NONE;
+}
+
+/* READONLY holds for it. */
+bool gate_is_readonly(const struct client *c);
+/* A transaction may begin here: whether READONLY binds it. */
+void gate_begin(struct client *c);
+/* Whether READONLY lets a text run; it begins a transaction where one may begin.  False: *e. */
+bool gate_may_write(struct client *c, struct slice text, const struct sql_facts *facts,
+		    struct err *e);
+/* The same for what nothing is known of. */
+bool gate_may_write_unseen(struct client *c, struct err *e);
+/* Whether a choice of nodes depends on what is asked. */
+static inline bool gate_has_choice(const struct client *c)
+{
+	const struct group *group = c->group;
+
+	return node_set_has_choice(group->nodes) && group->set.route == ROUTE_AUTO &&
+	       group->set.pool_mode != POOL_MODE_SESSION;
+}
+/* Whether the text is a proven read, whatever it says of the route … */
+bool gate_is_proven(struct client *c, struct slice text, const struct sql_facts *facts);
+/* … the same of a text that was not looked at for it … */
+bool gate_text_is_proven(struct client *c, struct slice text);
+/* … and does not ask for the primary. */
+bool gate_is_read(struct client *c, struct slice text, const struct sql_facts *facts);
+/* The same of a prepared statement, which keeps the proof. */
+bool gate_statement_is_read(struct client *c, struct statement *st);
+/* … if it has it already. */
+bool gate_has_proof(struct client *c, const struct statement *st);
+/* A replica has refused it as a write: none of its shape goes there any more. */
+void gate_remember_write(struct client *c, struct slice text);
+/* With route_mode = observe: the transaction that would have been on a replica has ended. */
+void gate_note_observed(struct client *c);
+/* The session's settings are others: whether its transactions are SERIALIZABLE. */
+void gate_note_isolation(struct client *c);
+/* A replica has refused one for that, which the session itself may not have asked for. */
+void gate_learn_isolation(struct client *c);
+/* The pool for a transaction that starts with this text.  NULL: the client waits for a replica that
+ * has what it has written, and is asked again (fence_wait). */
+struct pool *gate_choose(struct client *c, struct slice text, const struct sql_facts *facts);
+/* The same, for one that is not sent there. */
+struct pool *gate_peek(struct client *c, struct slice text, const struct sql_facts *facts);
+/* Whether a client's server is not the primary's. */
+static inline bool gate_is_replicas(const struct server *s)
+{
+	return (int)s->pool->node != node_set_primary(s->pool->group->nodes);
+}
+/* The same of the replica that reads of its group go to, as a rule.  False: it may be, too. */
+static inline bool gate_is_usual_replicas(const struct server *s)
+{
+	const struct group *group = s->pool->group;
+
+	return s->pool == group->usual.pool &&
+	       node_set_standing(group->nodes) == group->usual.standing;
+}
+/* The pool for one of which it is known whether it reads only.  NULL: as of gate_choose(). */
+struct pool *gate_choose_known(struct client *c, bool is_read);
+/* The pool of what has to be sent to the primary, or waits for one. */
+static inline struct pool *gate_primary(const struct client *c)
+{
+	int primary = node_set_primary(c->group->nodes);
+
+	return primary < 0 ? &c->group->limbo : lane_pool(c, (unsigned)primary);
+}
 /* The pool for one that was proven to read in that era, if it is the usual replica's: all that is
  * asked then is whether anything has become known since, and the fence.  NULL: gate_choose() and
  * the like say. */

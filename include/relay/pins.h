@@ -124,8 +124,12 @@ const struct pin *client_pin(const struct client *c, enum pin_reason reason);
 
 /* A text goes to the client's server. */
 void pins_note(struct client *c, const struct sql_facts *facts, struct slice text);
-/* Something runs that no text tells: a function called by its OID, a text too long to be read. */
+/* Something runs that no text tells, as one that is too long to be read. */
 void pins_note_unseen(struct client *c);
+/* A function is called by its OID. */
+void pins_note_call(struct client *c, uint32_t oid);
+/* Whether such a one is known to leave nothing behind. */
+bool pins_is_harmless_call(uint32_t oid);
 /* A named statement that is not followed. */
 void pins_note_unmapped(struct client *c, struct slice text);
 /* The server has run a DISCARD ALL, or DISCARD SEQUENCES, of its client. */

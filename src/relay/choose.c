@@ -336,7 +336,7 @@ static const char *tag_of(const struct sql_choice *choice)
 
 static bool forbid(struct client *c, struct err *e, const char *why)
 {
-	gate_count_refused(c);
+	guard_count_refused(c);
 	err_set(e, "42501", "permission denied: %s", why);
 	return err_hint(e, "Set \"%s\" by a statement of its own, SET or SELECT set_config().",
 			c->group->set.tenant_setting);
@@ -643,7 +643,7 @@ static enum whose_way guard_again(struct client *c, const struct statement *st,
 				  const struct sql_facts *facts, struct err *e)
 {
 	struct buf rewritten = { 0 };
-	enum verdict verdict = gate_guard(c, statement_text(st), facts, &rewritten, e);
+	enum verdict verdict = guard_text(c, statement_text(st), facts, &rewritten, e);
 	bool is_lowered = buf_len(&rewritten) > 0;
 
 	buf_fini(&rewritten);

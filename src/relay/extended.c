@@ -209,7 +209,7 @@ static enum step parse_unmapped(struct client *c, const struct frame *f, struct 
 	request_expect(c, REPLY_PARSE);
 	if (!buf_len(rewritten))
 		return request_pass(c, f);
-	gate_note_clamp(c);
+	guard_note_clamp(c);
 	m = msg_begin(conn_output(&c->server->conn), MSG_PARSE);
 	buf_put_slice(conn_output(&c->server->conn), name);
 	buf_put_u8(conn_output(&c->server->conn), 0);
@@ -231,7 +231,7 @@ static bool look_at_parse(struct client *c, const struct frame *f, struct slice 
 	/* A statement is kept for all clients and for later, when there may be a choice. */
 	env.wants_fingerprint = true;
 	sql_scan(text, &env, facts);
-	if (gate_guard(c, text, facts, rewritten, &e) != VERDICT_REFUSED)
+	if (guard_text(c, text, facts, rewritten, &e) != VERDICT_REFUSED)
 		return true;
 	*step = request_refuse_message(c, f, &e);
 	return false;
@@ -299,7 +299,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 	if (!is_mapped)
 		return parse_unmapped(c, f, name, text, &facts, rewritten, types);
 	if (is_clamped)
-		gate_note_clamp(c);
+		guard_note_clamp(c);
 	if (buf_len(rewritten)) {
 		buf_put_u8(rewritten, 0);
 		buf_put_slice(rewritten, types);
@@ -369,8 +369,8 @@ static void expect_end(struct client *c)
 }
 
 /* Bind with parameters that set something guarded: false when it was dealt with here. */
-static bool guard_bind(struct client *c, const struct frame *f, const struct statement *st,
-		       struct slice name, struct buf *rewritten, enum step *step)
+static bool passes_guard(struct client *c, const struct frame *f, const struct statement *st,
+			 struct slice name, struct buf *rewritten, enum step *step)
 {
 	struct slice body = frame_body(f);
 	size_t at = (size_t)(name.p + name.n + 1 - body.p);
@@ -382,7 +382,7 @@ static bool guard_bind(struct client *c, const struct frame *f, const struct sta
 			    : STEP_AGAIN;
 		return false;
 	}
-	if (gate_guard_bind(c, st, slice_of(body.p + at, body.n - at), rewritten, &e) ==
+	if (guard_bind(c, st, slice_of(body.p + at, body.n - at), rewritten, &e) ==
 	    VERDICT_REFUSED) {
 		*step = request_refuse_message(c, f, &e);
 		return false;
@@ -416,7 +416,7 @@ static enum step send_rewritten_bind(struct client *c, const struct frame *f, st
 	struct slice there = statement_require(c, name, &odd);
 	size_t m;
 
-	gate_note_clamp(c);
+	guard_note_clamp(c);
 	out = conn_output(&c->server->conn);
 	m = msg_begin(out, MSG_BIND);
 	buf_put_slice(out, portal);
@@ -516,9 +516,9 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		statement_look_again(c, st);
 	if (c->owes_snapshot && st && statement_must_know(c, st->kind))
 		return STEP_AGAIN;
-	if (c->in_batch && c->resets && !gate_allow_behind_reset(c, &e))
+	if (c->in_batch && c->resets && !guard_allow_behind_reset(c, &e))
 		return request_refuse_message(c, f, &e);
-	if (st && st->guards_params && !guard_bind(c, f, st, name, rewritten, &step))
+	if (st && st->guards_params && !passes_guard(c, f, st, name, rewritten, &step))
 		return step;
 	if (st && st->changes && !goes_by_result(c, f, portal, name, &step))
 		return step;
@@ -912,7 +912,7 @@ static bool may_execute(struct client *c, struct err *e)
 	if (!c->resets || !c->group->is_shared)
 		return true;
 	if (c->has_reset)
-		return gate_allow_behind_reset(c, e);
+		return guard_allow_behind_reset(c, e);
 	c->has_reset = true;
 	return true;
 }

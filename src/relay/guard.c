@@ -2,9 +2,9 @@
  *
  * guard.c - what fixes the tenant's id, its ceilings and how its texts are read stays as it is.
  *
- * A part of the gate.  Judges by the facts that sql/ reads off a text and by what a Bind gives its
- * parameters; lowers timeouts, and refuses what it cannot decide (I1).  Does not know where a text
- * goes, nor who may choose a tenant (choose.c).
+ * Judges by the facts that sql/ reads off a text and by what a Bind gives its parameters; lowers
+ * timeouts, and refuses what it cannot decide (I1).  Does not know where a text goes, nor who may
+ * choose a tenant (choose.c).
  */
 #include "relay/parts.h"
 #include "relay/pins.h"
@@ -17,7 +17,7 @@
 #include <ctype.h>
 #include <stdio.h>
 
-void gate_count_refused(struct client *c)
+void guard_count_refused(struct client *c)
 {
 	c->group->counters.refused_count++;
 	tenant_count(c->tenant, TENANT_REFUSED, 1);
@@ -25,13 +25,13 @@ void gate_count_refused(struct client *c)
 
 static bool forbid(struct client *c, struct err *e, const char *why)
 {
-	gate_count_refused(c);
+	guard_count_refused(c);
 	err_set(e, "42501", "permission denied: %s", why);
 	return err_hint(e, "The tenant of this connection is fixed (\"%s\").",
 			c->group->set.tenant_setting);
 }
 
-void gate_note_clamp(struct client *c)
+void guard_note_clamp(struct client *c)
 {
 	const struct lane *lane = c->server ? c->server->pool->lane : lane_of(c);
 	bool is_lane = lane && lane->timeout;
@@ -200,7 +200,7 @@ static bool guard_unclean(struct client *c, struct slice text, struct err *e)
 	return forbid(c, e, "the statement cannot be read safely and spells a guarded setting");
 }
 
-enum verdict gate_guard(struct client *c, struct slice text, const struct sql_facts *facts,
+enum verdict guard_text(struct client *c, struct slice text, const struct sql_facts *facts,
 			struct buf *rewritten, struct err *e)
 {
 	if (!c->group->has_tenants)
@@ -368,8 +368,8 @@ static bool guard_bound(struct client *c, const struct statement *st, struct sli
 			: guard_bound_value(c, after_names, change, rewritten, e);
 }
 
-enum verdict gate_guard_bind(struct client *c, const struct statement *st, struct slice after_names,
-			     struct buf *rewritten, struct err *e)
+enum verdict guard_bind(struct client *c, const struct statement *st, struct slice after_names,
+			struct buf *rewritten, struct err *e)
 {
 	struct sql_env env = gate_env(c);
 	struct sql_facts facts;
@@ -383,35 +383,15 @@ enum verdict gate_guard_bind(struct client *c, const struct statement *st, struc
 	return VERDICT_PASS;
 }
 
-bool gate_allow_behind_reset(struct client *c, struct err *e)
+bool guard_allow_behind_reset(struct client *c, struct err *e)
 {
 	return !c->group->is_shared || forbid(c, e, resets_come_last);
 }
 
-/* Functions that leave nothing behind but large objects: lo_create, lo_open, lo_close, loread,
- * lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink, lo_truncate and those for 64 bits.  Their
- * OIDs were given by hand and have never changed (pg_proc.dat). */
-bool gate_is_harmless_call(uint32_t oid)
+enum verdict guard_call(struct client *c, uint32_t oid, struct err *e)
 {
-	static const uint32_t known[] = { 715, 952, 953,  954,  955,  956, 957,
-					  958, 964, 1004, 3170, 3171, 3172 };
-
-	for (size_t i = 0; i < PGT_NELEMS(known); i++)
-		if (oid == known[i])
-			return true;
-	return false;
-}
-
-enum verdict gate_guard_call(struct client *c, uint32_t oid, struct err *e)
-{
-	if (!c->group->has_tenants || gate_is_harmless_call(oid))
+	if (!c->group->has_tenants || pins_is_harmless_call(oid))
 		return VERDICT_PASS;
 	forbid(c, e, "a function called by its OID could be set_config()");
 	return VERDICT_REFUSED;
-}
-
-void gate_note_call(struct client *c, uint32_t oid)
-{
-	if (!gate_is_harmless_call(oid))
-		pins_note_unseen(c);
 }

@@ -68,7 +68,7 @@ void named_deallocate(struct client *c, const struct sql_facts *facts)
 
 static bool forbid(struct client *c, struct err *e, const char *sqlstate, const char *why)
 {
-	gate_count_refused(c);
+	guard_count_refused(c);
 	return err_set(e, sqlstate, "%s", why);
 }
 

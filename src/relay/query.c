@@ -197,7 +197,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	}
 	if (!lane_hear(c, text, &e))
 		return request_refuse_message(c, f, &e);
-	if (gate_guard(c, text, facts, rewritten, &e) == VERDICT_REFUSED)
+	if (guard_text(c, text, facts, rewritten, &e) == VERDICT_REFUSED)
 		return request_refuse_message(c, f, &e);
 	if (local_may_know(text, facts) && local_query(c, text, facts))
 		return request_skip(c, f);
@@ -245,7 +245,7 @@ static enum step run_query(struct client *c, const struct frame *f, struct slice
 	if (facts->resets && c->base->n && !resets)
 		back = put_back(c, text, facts, rewritten);
 	if (is_clamped)
-		gate_note_clamp(c);
+		guard_note_clamp(c);
 	if (has_names)
 		naming = rename_query(c, text, facts, rewritten);
 	if (c->owes_snapshot && statement_minds_snapshot(facts->kind))
@@ -414,14 +414,14 @@ enum step query_on_function_call(struct client *c, const struct frame *f)
 					 : STEP_AGAIN;
 	if (request_must_wait_its_turn(c))
 		return STEP_AGAIN;
-	if (!request_may_follow_in_batch(c, &e) || gate_guard_call(c, oid, &e) == VERDICT_REFUSED ||
+	if (!request_may_follow_in_batch(c, &e) || guard_call(c, oid, &e) == VERDICT_REFUSED ||
 	    (admit_is_gated(c) && !gate_may_write_unseen(c, &e)))
 		return request_refuse_message(c, f, &e);
-	promote_unseen(c, !gate_is_harmless_call(oid));
+	promote_unseen(c, !pins_is_harmless_call(oid));
 	step = request_get_server(c, f, gate_primary(c), 1);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);
-	gate_note_call(c, oid);
+	pins_note_call(c, oid);
 	fence_on_unseen(c);
 	if (!is_at_start(c))
 		admit_charge(c, 1);

@@ -246,7 +246,7 @@ static PGT_NOINLINE void send_begin_alone(struct client *c)
  * would run as nobody knows whom.  False: *e. */
 bool request_may_stand_behind(struct client *c, struct err *e)
 {
-	if (c->resets && !gate_allow_behind_reset(c, e))
+	if (c->resets && !guard_allow_behind_reset(c, e))
 		return false;
 	return !c->whose || whose_may_follow(c, e);
 }
@@ -332,7 +332,7 @@ enum step request_found_in_long_text(struct client *c)
 	struct err e;
 
 	end_watch(c);
-	gate_count_refused(c);
+	guard_count_refused(c);
 	err_set(
 	    &e, "42501",
 	    "permission denied: a statement too long to be checked spells the tenant's setting");
