@@ -785,6 +785,8 @@ static inline void context_end(struct server *s)
 	if (s->context_is_local)
 		context_leave(s);
 }
+/* What it carries is compared with what its next client wants, even where it is its tenant's. */
+void context_look_again(struct server *s);
 /* Nobody knows what the session carries. */
 void context_forget(struct server *s);
 /* Whether a text takes back what it carries. */

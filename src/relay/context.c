@@ -184,8 +184,7 @@ void context_brought_local(const struct client *c, struct server *s, const struc
 	s->context_is_mixed = false;
 }
 
-/* Even where it is its tenant's. */
-static void look_again(struct server *s)
+void context_look_again(struct server *s)
 {
 	s->context_version = tenants_of(s)->version - 1;
 }
@@ -197,7 +196,7 @@ void context_leave(struct server *s)
 	else
 		server_set_context(s, NULL);
 	memcpy(s->timeout, s->timeout_after, sizeof(s->timeout));
-	look_again(s); /* that timeout may be anybody's */
+	context_look_again(s); /* that timeout may be anybody's */
 	s->context_is_local = false;
 }
 
@@ -316,7 +315,7 @@ void context_found_timeout(struct server *s, const char *value)
 	if (!s->pool->group->is_shared)
 		return;
 	keep_timeout(s, value ? value : "");
-	look_again(s);
+	context_look_again(s);
 }
 
 /* ---- tenant_context_check ---------------------------------------------------------------------

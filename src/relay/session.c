@@ -227,8 +227,9 @@ enum step session_apply(struct client *c, struct server *s)
 	}
 	put_differences(&sql, c, s->applied);
 	param_set_assign(&s->applied, c->wanted);
+	context_look_again(s); /* what comes with the tenant was not brought */
 	if (!buf_len(&sql))
-		return STEP_DONE; /* they differ in what comes with the tenant */
+		return STEP_DONE; /* they differ in that only */
 	server_ask(s, buf_cstr(&sql), &q);
 	buf_fini(&sql);
 	return STEP_AGAIN;

@@ -668,3 +668,18 @@ def test_who_cannot_use_them(ledger, turnstile):
     with pytest.raises(raw.LoginRefused) as refused:
         enter(turnstile(config), "acme")
     assert refused.value.fields["C"] == "22023" and "ASCII" in refused.value.fields["M"]
+
+
+@pytest.mark.parametrize("before, mine", [("1234", None), (None, "4321"), ("1234", "4321")])
+@pytest.mark.parametrize("other", [{}, {"application_name": "another"}])
+def test_i1_a_session_begins_with_its_own_timeout(ledger, turnstile, before, mine, other):
+    """On the server on which it was welcomed, which carries its tenant's id already."""
+    def settings(timeout):
+        return {"statement_timeout": timeout} if timeout else {}
+
+    t = turnstile(shared(ledger))
+    with enter(t, "acme", **settings(before)) as first:
+        assert show(first, "statement_timeout") == (f"{before}ms" if before else "0")
+        with enter(t, "acme", **settings(mine), **other) as second:
+            assert show(second, "statement_timeout") == (f"{mine}ms" if mine else "0")
+            assert show(first, "statement_timeout") == (f"{before}ms" if before else "0")
