@@ -128,28 +128,28 @@ void attach_take_away(struct server *s)
 	part(s, c);
 }
 
-/* A client that waits to be welcomed has seen enough of its server. */
-static void welcome(struct client *c, struct server *s)
+/* A client that waits to be welcomed has seen enough of its server, which is nobody's then
+ * (STEP_CLOSED). */
+static PGT_NOINLINE enum step welcome(struct client *c, struct server *s)
 {
 	if (c->group->replication) {
 		replicate_begin(c, s);
-		return;
+		return STEP_DONE;
 	}
 	param_set_assign(&c->wanted->welcome, s->params);
 	attach_take_away(s);
 	client_welcome(c, c->wanted->welcome);
-	attach_recycle(s);
+	return STEP_CLOSED;
 }
 
-/* The server is in line with the client's session. */
-static inline void on_in_line(struct client *c, struct server *s)
+/* The server is in line with the client's session.  STEP_CLOSED: of welcome(). */
+static inline enum step on_in_line(struct client *c, struct server *s)
 {
-	if (c->phase == CLIENT_WELCOME) {
-		welcome(c, s);
-		return;
-	}
+	if (c->phase == CLIENT_WELCOME)
+		return welcome(c, s);
 	session_tell(c, s);
 	context_look(c);
+	return STEP_DONE;
 }
 
 void attach_on_settled(struct server *s, const struct report *error)
@@ -161,8 +161,9 @@ void attach_on_settled(struct server *s, const struct report *error)
 	if (!error) {
 		if (c->rare->losses)
 			client_make_rare(c)->losses = 0;
-		on_in_line(c, s);
-		if (c->phase == CLIENT_READY && c->server == s)
+		if (on_in_line(c, s) == STEP_CLOSED)
+			attach_recycle(s);
+		else if (c->phase == CLIENT_READY)
 			request_process(c);
 		return;
 	}
@@ -177,7 +178,7 @@ void attach_on_settled(struct server *s, const struct report *error)
 }
 
 /* STEP_DONE: the client may send; its tenant's context and its settings go with what it sends.
- * STEP_AGAIN: they are on the way. */
+ * STEP_AGAIN: they are on the way.  STEP_CLOSED: of welcome(). */
 static PGT_INLINE enum step settle_in(struct client *c, struct server *s)
 {
 	if (s->applied != c->wanted && carry_is_possible(c, s)) {
@@ -192,8 +193,7 @@ static PGT_INLINE enum step settle_in(struct client *c, struct server *s)
 		if (s->is_settling)
 			return STEP_AGAIN;
 	}
-	on_in_line(c, s);
-	return c->server == s ? STEP_DONE : STEP_AGAIN;
+	return on_in_line(c, s);
 }
 
 /* A lifetime of 0 is one use. */
@@ -299,25 +299,29 @@ static struct client *next_client_for(struct server *s)
 
 /* Who has waited gets it.  A request that comes to its end in here, since it is refused, gives its
  * server to the next: that one is looked at later, or a queue of them would be as deep
- * on the stack as it is long. */
-static PGT_NOINLINE void serve(struct server *s, struct client *c)
+ * on the stack as it is long.  False: it was only to be welcomed, and the server is nobody's. */
+static PGT_NOINLINE bool serve(struct server *s, struct client *c)
 {
 	struct relay *r = relay_of(c);
+	enum step step;
 
 	give(s, c);
-	if (settle_in(c, s) != STEP_DONE)
-		return;
+	step = settle_in(c, s);
+	if (step != STEP_DONE)
+		return step != STEP_CLOSED;
 	if (r->is_serving) {
+		c->looked_at = false; /* what was decided then may be another matter by then */
 		relay_go_on(c);
-		return;
+		return true;
 	}
 	r->is_serving = true;
 	request_process(c);
 	r->is_serving = false;
+	return true;
 }
 
-/* Puts it where the next client finds it, or gives it to one who waits. */
-static void offer(struct server *s)
+/* Puts it where the next client finds it, or gives it to one who waits.  False: of serve(). */
+static bool offer(struct server *s)
 {
 	bool is_own = s->made_for != 0, is_held = is_held_back(s);
 	struct client *c = is_own ? replicate_owner(s) : is_held ? NULL : next_client_for(s);
@@ -326,7 +330,7 @@ static void offer(struct server *s)
 	if (is_own ? !c || attach_is_paused(s->pool)
 		   : !list_is_empty(&s->pool->mates) && replicate_needs_room(s->pool, c, now)) {
 		server_drop(s);
-		return;
+		return true;
 	}
 	if (!c) {
 		if (s->slot.state != SLOT_IDLE)
@@ -335,14 +339,14 @@ static void offer(struct server *s)
 			relay_watch_holds(s->pool->group->owner, s->pool);
 		else if (group_is_starved(s->pool->group, now))
 			server_drop(s);
-		return;
+		return true;
 	}
 	if (s->slot.state != SLOT_ACTIVE) {
 		if (s->slot.state != SLOT_IDLE)
 			slot_become(&s->slot, SLOT_IDLE, now);
 		slot_become(&s->slot, SLOT_ACTIVE, now);
 	}
-	serve(s, c);
+	return serve(s, c);
 }
 
 static void drop_and_replace(struct server *s)
@@ -383,7 +387,8 @@ static bool has_said_more(struct server *s)
 	return conn_input(&s->conn).n && !server_on_idle_bytes(s);
 }
 
-void attach_recycle(struct server *s)
+/* One turn of attach_recycle().  False: it is nobody's again. */
+static bool recycle(struct server *s)
 {
 	usec_t now = now_of(s);
 
@@ -399,8 +404,16 @@ void attach_recycle(struct server *s)
 	} else if (signature_is_wanted(s)) {
 		sign(s);
 	} else if (node_set_is_learned(s->pool->group->nodes) || !learn_begin(s)) {
-		offer(s);
+		return offer(s);
 	}
+	return true;
+}
+
+/* Many may wait to be welcomed: each of them gives it to the next one. */
+void attach_recycle(struct server *s)
+{
+	while (!recycle(s))
+		;
 }
 
 void attach_use_idle(struct pool *pool)
@@ -466,7 +479,7 @@ static inline void give_back(struct server *s)
 	if (is_plain && pool->nwaiting)
 		next = next_plainly(pool, s);
 	if (next)
-		serve(s, next);
+		(void)serve(s, next);
 	else if (is_plain && !pool->nwaiting && !group_is_starved(pool->group, now))
 		slot_rest(&s->slot, now);
 	else
@@ -514,6 +527,7 @@ enum step attach_acquire(struct client *c, struct pool *pool)
 	usec_t now = relay_now(c);
 	struct slot *slot;
 	struct server *s;
+	enum step step;
 
 	/* Chosen before the primary went. */
 	if (failover_is_shut(pool)) {
@@ -527,7 +541,11 @@ enum step attach_acquire(struct client *c, struct pool *pool)
 	if (s && !needs_check(s, now)) {
 		slot_give(&s->slot, now);
 		give(s, c);
-		return settle_in(c, s);
+		step = settle_in(c, s);
+		if (step != STEP_CLOSED)
+			return step;
+		attach_recycle(s);
+		return STEP_AGAIN;
 	}
 	if (!s && pool->login_failed && !pool_size_ready(pool) && now < pool->retry_at)
 		return refuse_for_pool(c, pool);

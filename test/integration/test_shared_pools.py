@@ -5,6 +5,7 @@
 # What holds for tenants whosever pools they use is in test_tenants.py and test_timeouts.py, which
 # run both ways.
 import contextlib
+import resource
 import threading
 
 import psycopg
@@ -12,6 +13,7 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from rig import pool_of
 from tenancy import ROWS_EACH, SETTING, TENANTS, enter, errors, make_ledger, show, tenants
 from waiting import wait_until
 
@@ -668,6 +670,29 @@ def test_who_cannot_use_them(ledger, turnstile):
     with pytest.raises(raw.LoginRefused) as refused:
         enter(turnstile(config), "acme")
     assert refused.value.fields["C"] == "22023" and "ASCII" in refused.value.fields["M"]
+
+
+def test_i3_a_long_queue_of_logins(ledger, turnstile):
+    """Each is welcomed by the server that the one before has seen: they are not all on the stack at once."""
+    count, small, usual = 900, 1 << 18, resource.getrlimit(resource.RLIMIT_STACK)
+    config = shared(ledger, {"auth_type": "trust", "workers": 1})
+    resource.setrlimit(resource.RLIMIT_STACK, (small, usual[1]))
+    try:
+        t = turnstile(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_STACK, usual)
+    with enter(t, "acme") as holder, contextlib.ExitStack() as stack:
+        holder.query("BEGIN")
+        holder.query("SELECT 1")
+        waiting = [stack.enter_context(raw.RawClient(t.port)) for _ in range(count)]
+        for i, client in enumerate(waiting):
+            # No two of them ask for the same, so that none is welcomed by what another one was told.
+            client.send(raw.startup({"user": f"{APP_USER}.acme", "database": APP_DATABASE,
+                                     "statement_timeout": str(100000 + i)}))
+        wait_until(lambda: int(pool_of(t, "cl_waiting")) == count)
+        holder.query("COMMIT")
+        assert all(raw.find(client.until("Z", "E"), "Z") for client in waiting)
+        assert show(waiting[-1], "statement_timeout") == f"{100000 + count - 1}ms"
 
 
 @pytest.mark.parametrize("before, mine", [("1234", None), (None, "4321"), ("1234", "4321")])
