@@ -31,8 +31,10 @@ bool failpoints_begin(void);
 bool failpoint_fails(enum failpoint which);
 /* The same, and sets errno then. */
 bool failpoint_fails_with(enum failpoint which, int error);
-/* n, or when it fails 1 to n - 1. */
+/* n, or when it fails a part of that. */
 size_t failpoint_cut(enum failpoint which, size_t n);
+/* 1 to n - 1; of 1, that. */
+size_t failpoint_part(size_t n);
 /* Sleeps for some milliseconds when it fails. */
 void failpoint_delay(enum failpoint which);
 
@@ -45,6 +47,7 @@ int64_t failpoint_shift(enum failpoint which);
 
 #define FAILPOINT_FAILS(name, error) failpoint_fails_with(FAILPOINT_##name, error)
 #define FAILPOINT_CUT(name, n)       failpoint_cut(FAILPOINT_##name, n)
+#define FAILPOINT_PART(n)            failpoint_part(n)
 #define FAILPOINT_DELAY(name)        failpoint_delay(FAILPOINT_##name)
 #define FAILPOINT_SHIFT(name)        failpoint_shift(FAILPOINT_##name)
 #else
@@ -57,6 +60,7 @@ static inline bool failpoints_begin(void)
 
 #define FAILPOINT_FAILS(name, error) false
 #define FAILPOINT_CUT(name, n)       (n)
+#define FAILPOINT_PART(n)            (n)
 #define FAILPOINT_DELAY(name)        ((void)0)
 #define FAILPOINT_SHIFT(name)        0
 #endif

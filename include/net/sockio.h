@@ -67,13 +67,24 @@ static inline ssize_t sock_call_send(int fd, const char *p, size_t n)
 }
 #endif
 
+/* A part of what has come, not of what there is room for: most messages are far shorter than that.
+ * The rest is announced again. */
+static inline ssize_t sock_recv_part(int fd, char *p, size_t n)
+{
+	ssize_t there = recv(fd, p, n, MSG_PEEK);
+
+	return there > 0 ? sock_call_recv(fd, p, FAILPOINT_PART((size_t)there)) : there;
+}
+
 static inline ssize_t sock_recv(int fd, char *p, size_t n)
 {
 	if (FAILPOINT_FAILS(recv_again, EAGAIN))
 		return -1;
 	if (FAILPOINT_FAILS(recv_reset, ECONNRESET))
 		return -1;
-	return sock_call_recv(fd, p, FAILPOINT_CUT(recv_short, n));
+	if (FAILPOINT_FAILS(recv_short, 0))
+		return sock_recv_part(fd, p, n);
+	return sock_call_recv(fd, p, n);
 }
 
 static inline ssize_t sock_send(int fd, const char *p, size_t n)

@@ -107,9 +107,14 @@ bool failpoint_fails_with(enum failpoint which, int error)
 	return true;
 }
 
+size_t failpoint_part(size_t n)
+{
+	return n > 1 ? 1 + draw() % (n - 1) : n;
+}
+
 size_t failpoint_cut(enum failpoint which, size_t n)
 {
-	return n > 1 && failpoint_fails(which) ? 1 + draw() % (n - 1) : n;
+	return n > 1 && failpoint_fails(which) ? failpoint_part(n) : n;
 }
 
 void failpoint_delay(enum failpoint which)

@@ -82,6 +82,17 @@ def test_i3_nobody_sees_that_calls_do_less(monkeypatch, primary, points, seed):
             play(client)
 
 
+def test_short_reads_cut_short_messages(monkeypatch, primary):
+    """Not only those that are about as long as what there is room for."""
+    count = 50
+    with failing(monkeypatch, primary, "recv_short:1") as t:
+        with log_in(t) as client:
+            for _ in range(count):
+                assert client.rows("SELECT 2") == [("2",)]
+    passed = re.search(r"^failpoint recv_short: \d+ of (\d+)$", t.log_text(), re.M)
+    assert int(passed[1]) > 6 * count  # of one request and its answer, two would do
+
+
 @pytest.mark.parametrize("point", ["accept_full:2", "accept_gone:2"])
 def test_who_is_not_taken_in_at_once_comes_in(monkeypatch, primary, point):
     with failing(monkeypatch, primary, point) as t, contextlib.ExitStack() as crowd:
