@@ -6,7 +6,12 @@
 # Played in rounds (test/integration/turmoil.py), with shared pools and with dedicated ones in turn.  What
 # a round has shown is written down, so that a run that was stopped goes on where it was: PGT_STATE names
 # the file, which `rm` forgets.  Run it against a build with AddressSanitizer too: PGTURNSTILE=…
-"""PGT_SECONDS of mishaps in all, PGT_ROUND in a round, PGT_SEED, PGT_KINDS: a comma list of mishaps."""
+"""PGT_SECONDS of mishaps in all, PGT_ROUND in a round, PGT_SEED, PGT_KINDS: a comma list of mishaps.
+
+With failpoints as well where the build has them: PGT_FAILPOINTS of those that nobody may notice (send_short,
+send_again, send_nobufs, recv_short, recv_again, mail_late), and of peer_malloc, which is told as 53200, or ends a
+connection without a word where its client was being sent a message.
+"""
 import json
 import os
 import sys
@@ -15,15 +20,41 @@ from pathlib import Path
 
 from stage import Stage, Table
 
+import psycopg
+
 import restless
 from mishaps import MISHAPS
 from turmoil import Terms, add, play_round
+from turnstile import Turnstile
 
 SECONDS = int(os.environ.get("PGT_SECONDS", "1800"))
 ROUND = int(os.environ.get("PGT_ROUND", "300"))
 SEED = os.environ.get("PGT_SEED", "1")
 KINDS = list(filter(None, os.environ.get("PGT_KINDS", "").split(","))) or list(MISHAPS)
 STATE = Path(os.environ.get("PGT_STATE", "chaos.state"))
+
+STARVES = "peer_malloc:" in os.environ.get("PGT_FAILPOINTS", "")
+STARVED = "53200: |08006: connection lost: closed after (?!0 of 5 bytes)"
+ASKS = 30  # times, where each may be refused memory
+
+
+class Patient(Turnstile):
+    """Whose console is asked again when memory was refused to that connection."""
+
+    def admin(self, *command, **kwargs):
+        for _ in range(ASKS):
+            try:
+                return super().admin(*command, **kwargs)
+            except psycopg.OperationalError as error:
+                if "out of memory" not in str(error):
+                    raise
+                refused = error
+        raise refused
+
+
+def terms(number):
+    return Terms(f"{SEED}.{number}", ROUND, number % 2 == 0, kinds=KINDS, pooler=Patient if STARVES else Turnstile,
+                 excused=STARVED if STARVES else "")
 
 
 def report(state):
@@ -59,7 +90,7 @@ def main():
         print(f"goes on after {state['seconds']} seconds, as {STATE} says", flush=True)
     while state.get("seconds", 0) < SECONDS * 0.95:
         with Stage() as stage:
-            add(state, play_round(stage, Terms(f"{SEED}.{number}", ROUND, number % 2 == 0, kinds=KINDS)))
+            add(state, play_round(stage, terms(number)))
         number += 1
         STATE.write_text(json.dumps(state))
         print(f"{state['seconds']} seconds, {sum(state['kinds'].values())} mishaps", flush=True)
