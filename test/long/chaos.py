@@ -18,9 +18,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from stage import Stage, Table
-
 import psycopg
+
+from stage import Stage, Table
 
 import restless
 from mishaps import MISHAPS
