@@ -419,9 +419,16 @@ def test_cancel_key_of_a_version(primary, turnstile, version, length):
 
 
 def test_cancel_keys_differ(primary, turnstile):
-    t = turnstile(shop(primary))
-    with log_in(t) as one, log_in(t) as other:
-        assert one.pid != other.pid and one.key != other.key and one.pid > 0
+    t = turnstile(shop(primary, {"max_client_conn": 400}))
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(log_in(t)) for _ in range(300)]
+        pids, keys = [c.pid for c in clients], [c.key for c in clients]
+        # Of 32 bits two may be the same, once in 10^5 times.
+        assert min(pids) > 0 and len(set(pids)) == len(pids) and len(set(keys)) >= len(keys) - 1
+        # Drawn, not counted: each bit is set in about half of them; in less than a fifth once in 10^25 times.
+        for bit in range(8 * len(keys[0])):
+            ones = sum(key[bit // 8] >> bit % 8 & 1 for key in keys)
+            assert 60 < ones < 240, f"bit {bit} is set in {ones} of {len(keys)}"
 
 
 @pytest.mark.parametrize("change", [
