@@ -213,6 +213,14 @@ def test_every_fault_is_made_and_has_a_test():
     assert not [row[0] for row in rows if not named_tests(row[-1])]
 
 
+def test_what_a_tenants_client_cannot_do_has_tests():
+    """The table of threat-model.md; that the tests are there: test_tests_named_exist."""
+    page = (TOP / "docs/threat-model.md").read_text().split("\n## What a tenant's client cannot do")[1].split("\n## ")[0]
+    rows = [row.strip("| ").split(" | ") for row in re.findall(r"^\| .* \|$", page, re.M)[2:]]
+    assert len(rows) >= 14
+    assert not [row[0] for row in rows if not named_tests(row[-1])]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_names_in_code_style_exist(page):
     """Settings, columns, fields, functions: whatever a page names stands in the sources."""
