@@ -101,6 +101,7 @@ struct control {
 	_Atomic unsigned tickets[CONTROL_NTICKETS]; /* logins of pools that workers share */
 	struct takeover *takeover;
 	atomic_bool has_predecessor; /* it has taken over from another process, which still lives */
+	atomic_bool has_successor;   /* one that can be asked for cancel keys has taken over */
 	_Atomic unsigned nstrays;    /* sessions whose cancel key names another worker */
 	struct console *console;     /* of admin/ */
 	struct state state;          /* what outlives the process */

@@ -31,7 +31,7 @@ enum takeover_word {
 	WORD_REFUSED = 'R', /* back: why not, in words */
 	WORD_SOCKET = 'L',  /* back: one of the offer, with its descriptor */
 	WORD_OFFERED = 'O', /* back: that is all; the format, the version, the process */
-	WORD_READY = 'Y',   /* to it: the new one will serve, once it may; its process */
+	WORD_READY = 'Y',   /* to it: the new one will serve, once it may; its process, READY_… */
 	WORD_GRANTED = 'G', /* back: it may, and the running one takes no more clients; or 'R' */
 	WORD_QUOTAS = 'Q',  /* back: the ledger, in parts: whether there is more, and text */
 	WORD_SESSION = 'S', /* back: a part of a passport, more follows */
@@ -39,10 +39,14 @@ enum takeover_word {
 	WORD_TAKEN = 'T', /* to it: the number; the session is the new one's, nothing is read yet */
 	WORD_RETURNED =
 	    'N', /* to it: the number; the session cannot be had here, and is the old one's */
-	WORD_CANCEL = 'C',      /* to it: a number, a cancel key */
-	WORD_CANCEL_DONE = 'D', /* back: its number */
+	WORD_CANCEL =
+	    'C', /* to it, or back: a number, a cancel key; not sent on to whence it came */
+	WORD_CANCEL_DONE = 'D', /* the other way: its number */
 	WORD_LEAVING = 'B',     /* to it: it ends or hands on: nobody returns in its place */
 };
+
+/* What a new process can do that one of before could not: a byte of bits. */
+#define READY_KNOWS_KEYS 1 /* answers WORD_CANCEL */
 
 /* How much of a session goes into one, beside what else stands there. */
 #define TAKEOVER_PART_MAX (PACKET_MAX - 64)

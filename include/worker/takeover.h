@@ -35,10 +35,13 @@ unsigned takeover_arrivals(const struct takeover *t);
  * socket and the bytes. */
 void takeover_send_session(struct takeover *t, int fd, struct buf *passport);
 
-/* A cancel request whose key nobody has here: asks the one before this.  over() follows. */
-void takeover_cancel(struct takeover *t, struct peer_request *r);
-/* One of the successor's has been delivered, or cannot be. */
-void takeover_answer_cancel(struct takeover *t, uint64_t number);
+/* The processes on both sides of this one. */
+enum neighbour { NEIGHBOUR_BEFORE, NEIGHBOUR_BEHIND };
+
+/* A cancel request whose key nobody has here: asks a neighbour.  over() follows. */
+void takeover_cancel(struct takeover *t, enum neighbour whom, struct peer_request *r);
+/* One that a neighbour has asked for has been delivered, or cannot be. */
+void takeover_answer_cancel(struct takeover *t, enum neighbour whom, uint64_t number);
 void takeover_free(struct takeover *t);
 
 #endif

@@ -19,6 +19,7 @@
 #include "net/mailbox.h"
 #include "relay/relay.h"
 #include "worker/setup.h"
+#include "worker/takeover.h"
 
 #include <pthread.h>
 
@@ -74,9 +75,11 @@ void worker_bring(struct worker *w, int fd, struct passport *passport);
 /* ---- the control thread, while workers run ------------------------------------------------------
  */
 
-/* A cancel request that has come to another process; takeover_answer_cancel() with its number
- * follows.  The secret is no longer than CANCEL_KEY_MAX. */
-void worker_cancel(struct control *control, uint64_t number, uint32_t pid, struct slice secret);
+/* A cancel request that has come to another process, and from there by way of a neighbour;
+ * takeover_answer_cancel() with its number follows.  The secret is no longer than CANCEL_KEY_MAX.
+ */
+void worker_cancel(struct control *control, enum neighbour from, uint64_t number, uint32_t pid,
+		   struct slice secret);
 
 /* ---- the worker's own thread ------------------------------------------------------------------
  */

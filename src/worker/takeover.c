@@ -6,7 +6,6 @@
  */
 #include "worker/takeover.h"
 
-#include "base/crowd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/packet.h"
@@ -18,6 +17,7 @@
 #include "wire/read.h"
 #include "worker/control.h"
 #include "worker/departures.h"
+#include "worker/inquiries.h"
 #include "worker/lives.h"
 #include "worker/offer.h"
 #include "worker/peers.h"
@@ -26,8 +26,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Cancel requests that the process before this may be asked at once. */
-#define CANCELS_MAX 1000
 /* Within which a process that has come says what it wants. */
 #define HELLO_PATIENCE (5 * USEC_PER_SEC)
 
@@ -50,9 +48,7 @@ struct takeover {
 	struct buf ledger;    /* its quotas, as far as they have come … */
 	struct buf session;   /* … and the passport of one of its sessions */
 	unsigned arrivals;    /* that have come */
-	struct list cancels;  /* requests that it was asked, by peer_request.link … */
-	uint64_t last_cancel; /* … and their numbers, by peer_request.since */
-	struct crowd crowd;   /* of those who have asked for them */
+	struct inquiries inquiries[2]; /* cancel keys that a neighbour is asked for */
 };
 
 static const struct log_about no_one;
@@ -187,14 +183,19 @@ static void send_quotas(struct takeover *t)
 	buf_fini(&ledger);
 }
 
-static void on_cancel(struct takeover *t, struct reader *r)
+static struct packets *link_to(struct takeover *t, enum neighbour whom)
+{
+	return whom == NEIGHBOUR_BEFORE ? &t->predecessor : &t->successor;
+}
+
+static void on_cancel(struct takeover *t, enum neighbour from, struct reader *r)
 {
 	uint64_t number = takeover_read_number(r);
 	uint32_t pid = read_u32(r);
 	struct slice secret = read_bytes(r, read_left(r));
 
 	if (!r->failed && secret.n && secret.n <= CANCEL_KEY_MAX)
-		worker_cancel(t->control, number, pid, secret);
+		worker_cancel(t->control, from, number, pid, secret);
 }
 
 static void send_number(struct packets *to, enum takeover_word word, uint64_t number)
@@ -206,9 +207,14 @@ static void send_number(struct packets *to, enum takeover_word word, uint64_t nu
 	buf_fini(&packet);
 }
 
-void takeover_answer_cancel(struct takeover *t, uint64_t number)
+void takeover_answer_cancel(struct takeover *t, enum neighbour whom, uint64_t number)
 {
-	send_number(&t->successor, WORD_CANCEL_DONE, number);
+	send_number(link_to(t, whom), WORD_CANCEL_DONE, number);
+}
+
+static void on_cancelled(struct takeover *t, enum neighbour from, struct reader *r)
+{
+	inquiries_answered(&t->inquiries[from], takeover_read_number(r));
 }
 
 static void bring(struct takeover *t, int fd, struct passport *passport)
@@ -292,6 +298,7 @@ static void on_heir(struct takeover *t, struct reader *r)
 {
 	struct control *c = t->control;
 	pid_t pid = (pid_t)read_u32(r);
+	bool knows_keys = read_left(r) && read_u8(r) & READY_KNOWS_KEYS;
 	const char *reason = why_not(t);
 
 	if (r->failed || !t->has_offered) {
@@ -304,6 +311,7 @@ static void on_heir(struct takeover *t, struct reader *r)
 		end_successor(t);
 		return;
 	}
+	c->has_successor = knows_keys;
 	say(&t->successor, WORD_GRANTED, "");
 	t->heir = pid;
 	/* If this one dies now, there is one that serves, and it is not the one before. */
@@ -339,7 +347,10 @@ static void on_successor_says(struct packets *p, struct slice bytes, int passed)
 			on_heir(t, &r);
 		break;
 	case WORD_CANCEL:
-		on_cancel(t, &r);
+		on_cancel(t, NEIGHBOUR_BEHIND, &r);
+		break;
+	case WORD_CANCEL_DONE:
+		on_cancelled(t, NEIGHBOUR_BEHIND, &r);
 		break;
 	case WORD_TAKEN:
 		departures_taken(&t->departures, takeover_read_number(&r));
@@ -391,6 +402,8 @@ static void on_successor_gone(struct packets *p)
 		return;
 	}
 	packets_stop(p);
+	t->control->has_successor = false;
+	inquiries_give_up(&t->inquiries[NEIGHBOUR_BEHIND]);
 	return_to_service(t);
 	bring_back_all(t);
 }
@@ -481,48 +494,13 @@ static void on_session(struct takeover *t, struct reader *r, int fd)
 	send_number(&t->predecessor, WORD_RETURNED, number);
 }
 
-void takeover_cancel(struct takeover *t, struct peer_request *r)
+void takeover_cancel(struct takeover *t, enum neighbour whom, struct peer_request *r)
 {
-	struct buf packet = { 0 };
-
-	if (!t->predecessor.loop || !crowd_has_room(&t->crowd, r->origin, CANCELS_MAX)) {
+	/* One that does not know the word would leave it open as long as it lives. */
+	if (whom == NEIGHBOUR_BEFORE || t->control->has_successor)
+		inquiries_add(&t->inquiries[whom], r);
+	else
 		r->over(r);
-		return;
-	}
-	crowd_enter(&t->crowd, r->origin);
-	r->since = (usec_t)++t->last_cancel;
-	list_push_back(&t->cancels, &r->link);
-	takeover_put_number(&packet, WORD_CANCEL, t->last_cancel);
-	buf_put_u32(&packet, r->pid);
-	buf_put(&packet, r->secret, r->secret_len);
-	packets_send(&t->predecessor, buf_peek(&packet), -1);
-	buf_wipe(&packet);
-}
-
-static void end_cancel(struct takeover *t, struct peer_request *r)
-{
-	list_del(&r->link);
-	crowd_leave(&t->crowd, r->origin);
-	r->over(r);
-}
-
-static void on_cancelled(struct takeover *t, struct reader *r)
-{
-	uint64_t number = takeover_read_number(r);
-
-	LIST_FOREACH_SAFE (at, &t->cancels) {
-		struct peer_request *request = container_of(at, struct peer_request, link);
-
-		if ((uint64_t)request->since == number)
-			end_cancel(t, request);
-	}
-}
-
-/* What it has not answered nobody will. */
-static void end_cancels(struct takeover *t)
-{
-	LIST_FOREACH_SAFE (at, &t->cancels)
-		end_cancel(t, container_of(at, struct peer_request, link));
 }
 
 /* Nothing more comes from it. */
@@ -530,7 +508,7 @@ static void end_predecessor(struct takeover *t)
 {
 	packets_stop(&t->predecessor);
 	t->control->has_predecessor = false;
-	end_cancels(t);
+	inquiries_give_up(&t->inquiries[NEIGHBOUR_BEFORE]);
 	set_floor(t);
 	if (t->control->state.is_anothers)
 		state_take(&t->control->state, SLICE(""));
@@ -579,7 +557,10 @@ static void on_predecessor_says(struct packets *p, struct slice bytes, int passe
 		on_quotas(t, &r);
 		break;
 	case WORD_CANCEL_DONE:
-		on_cancelled(t, &r);
+		on_cancelled(t, NEIGHBOUR_BEFORE, &r);
+		break;
+	case WORD_CANCEL:
+		on_cancel(t, NEIGHBOUR_BEFORE, &r);
 		break;
 	default:
 		log_info("TAKEOVER: process %d says what is not known here", (int)t->from);
@@ -654,7 +635,8 @@ struct takeover *takeover_new(struct control *c)
 	int life;
 
 	t->control = c;
-	list_init(&t->cancels);
+	for (enum neighbour n = NEIGHBOUR_BEFORE; n <= NEIGHBOUR_BEHIND; n++)
+		inquiries_init(&t->inquiries[n], link_to(t, n));
 	departures_init(&t->departures, &t->successor);
 	t->lives = lives_new(c->loop, on_last_life, t);
 	while (c->options.offer && (life = offer_take_any(c->options.offer, OFFER_LIFE)) >= 0)
@@ -696,8 +678,8 @@ void takeover_free(struct takeover *t)
 	}
 	remove_leftovers(t);
 	buf_fini(&t->leftovers);
-	end_cancels(t);
-	crowd_fini(&t->crowd);
+	for (enum neighbour n = NEIGHBOUR_BEFORE; n <= NEIGHBOUR_BEHIND; n++)
+		inquiries_fini(&t->inquiries[n]);
 	buf_wipe(&t->session);
 	buf_fini(&t->ledger);
 	free(t->path);

@@ -141,7 +141,9 @@ static void forget_key(struct client *c)
  * asker's. */
 struct cancel_mail {
 	struct mail mail;
-	struct worker *asked_at; /* NULL: another process has */
+	struct worker *asked_at; /* NULL: a neighbour has … */
+	enum neighbour from;     /* … this one */
+	bool may_ask[2];         /* neighbours that have not been asked, and may be */
 	uint64_t
 	    asker; /* id of the connection that brought it, which may be gone by then; or its */
 	unsigned tried; /* workers that do not know the key */
@@ -172,7 +174,7 @@ static void deliver_answer(struct mail *mail, void *receiver)
 	struct control *control = receiver;
 
 	if (!control->is_over)
-		takeover_answer_cancel(control->takeover, m->asker);
+		takeover_answer_cancel(control->takeover, m->from, m->asker);
 	free_mail(m);
 }
 
@@ -184,14 +186,29 @@ static void end_cancel(struct control *control, struct cancel_mail *m)
 		mailbox_post(&control->mailbox, &m->mail, deliver_answer);
 }
 
+static void ask_neighbour(struct cancel_mail *m);
+
 static void on_passed_back(struct peer_request *r)
 {
-	struct cancel_mail *m = container_of(r, struct cancel_mail, request);
-
-	end_cancel(r->owner, m);
+	ask_neighbour(container_of(r, struct cancel_mail, request));
 }
 
-static void deliver_to_predecessor(struct mail *mail, void *receiver)
+/* Sessions go one way only, and so one that has been found behind this process is not found again
+ * before it, with what it does next. */
+static void ask_neighbour(struct cancel_mail *m)
+{
+	struct control *control = m->request.owner;
+	enum neighbour whom = m->may_ask[NEIGHBOUR_BEHIND] ? NEIGHBOUR_BEHIND : NEIGHBOUR_BEFORE;
+
+	if (!m->may_ask[whom]) {
+		end_cancel(control, m);
+		return;
+	}
+	m->may_ask[whom] = false;
+	takeover_cancel(control->takeover, whom, &m->request);
+}
+
+static void deliver_to_neighbours(struct mail *mail, void *receiver)
 {
 	struct cancel_mail *m = container_of(mail, struct cancel_mail, mail);
 	struct control *control = receiver;
@@ -202,13 +219,13 @@ static void deliver_to_predecessor(struct mail *mail, void *receiver)
 	}
 	m->request.over = on_passed_back;
 	m->request.owner = control;
-	takeover_cancel(control->takeover, &m->request);
+	ask_neighbour(m);
 }
 
 static void deliver_cancel(struct mail *mail, void *receiver);
 
 /* A session that has come from another process has a key that names a worker of that one: all are
- * asked, and then that process, where it may have stayed. */
+ * asked, and then the processes where it may have stayed, or have gone to. */
 static bool ask_next(struct worker *w, struct cancel_mail *m)
 {
 	struct control *control = w->control;
@@ -216,8 +233,9 @@ static bool ask_next(struct worker *w, struct cancel_mail *m)
 	if (control->nstrays && ++m->tried < control->nworkers)
 		worker_post(&control->workers[(w->index + 1) % control->nworkers], &m->mail,
 			    deliver_cancel);
-	else if (control->has_predecessor)
-		mailbox_post(&control->mailbox, &m->mail, deliver_to_predecessor);
+	else if ((m->may_ask[NEIGHBOUR_BEHIND] && control->has_successor) ||
+		 (m->may_ask[NEIGHBOUR_BEFORE] && control->has_predecessor))
+		mailbox_post(&control->mailbox, &m->mail, deliver_to_neighbours);
 	else
 		return false;
 	return true;
@@ -248,10 +266,14 @@ static void deliver_cancel(struct mail *mail, void *receiver)
 		end_cancel(w->control, m);
 }
 
-void worker_cancel(struct control *control, uint64_t number, uint32_t pid, struct slice secret)
+void worker_cancel(struct control *control, enum neighbour from, uint64_t number, uint32_t pid,
+		   struct slice secret)
 {
 	struct cancel_mail *m = xnew(struct cancel_mail);
 
+	m->from = from;
+	/* On and on in one direction: it never comes back to who has asked. */
+	m->may_ask[from == NEIGHBOUR_BEFORE ? NEIGHBOUR_BEHIND : NEIGHBOUR_BEFORE] = true;
 	m->asker = number;
 	m->request.pid = pid;
 	m->request.secret_len = (uint16_t)secret.n;
@@ -300,6 +322,7 @@ static void cancel(struct client *asker, uint32_t pid, struct slice secret)
 	struct peer_request *r = &m->request;
 
 	m->asked_at = w;
+	m->may_ask[NEIGHBOUR_BEFORE] = m->may_ask[NEIGHBOUR_BEHIND] = true;
 	m->asker = asker->id;
 	r->origin = addr_origin(&asker->conn.peer);
 	r->pid = pid;

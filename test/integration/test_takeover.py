@@ -308,6 +308,7 @@ def test_nobody_to_take_over_from(turnstile, primary):
 
 def test_what_is_no_packet_of_ours_is_turned_away(turnstile, primary):
     pooler = turnstile(shop(primary))
+    pooler.wait_log("is ready")  # it listens for clients before it listens there
     for packet in b"?", b"H", b"H\0\0\0\0x\0", b"Y", b"Y" + bytes(9), b"H" + bytes(60000):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
             other.settimeout(10)
@@ -400,6 +401,99 @@ def test_i7_cancels_reach_who_has_moved_and_who_has_stayed(turnstile, primary):
         stays.query("ROLLBACK")
         ended(before)
         assert stays.rows("SELECT 2") == [("2",)]
+
+
+@contextlib.contextmanager
+def half_a_cancel(pooler, client):
+    """The process of now has accepted the connection, and read how the request for `client` begins."""
+    request = raw.cancel_request(client.pid, client.key)
+    with raw.RawClient(pooler.port) as asker:
+        asker.send(request[:7])
+        peer = "%s:%d" % asker.sock.getsockname()
+        wait_until(lambda: any(f"{r['addr']}:{r['port']}" == peer and not r["recv_pos"] - 7
+                               for r in pooler.admin("SHOW SOCKETS")))
+        yield asker, request[7:]
+
+
+def sleep(primary, client):
+    """Its statement is under way on the server, and the only one of its kind."""
+    client.send(raw.query("SELECT pg_sleep(60)"))
+    wait_until(lambda: primary.value("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = %s",
+                                     ["SELECT pg_sleep(60)"]) == 1, 30)
+
+
+def sleep_over_there(pooler, primary, client):
+    """The same, once the client has come to the process of now."""
+    wait_until(lambda: any(r["user"] == APP_USER and r["port"] == client.sock.getsockname()[1]
+                           for r in pooler.admin("SHOW CLIENTS")), 30)
+    sleep(primary, client)
+
+
+@pytest.mark.tsan
+@pytest.mark.parametrize("workers", [1, 3])
+def test_i7_a_cancel_that_the_old_process_has_accepted_reaches_who_has_moved(turnstile, primary, workers):
+    pooler = turnstile(shop(primary, {"client_tls_sslmode": "disable", "workers": workers}))
+    with log_in(pooler) as moved, log_in(pooler) as stays, half_a_cancel(pooler, moved) as (asker, rest):
+        stays.query("BEGIN; SELECT 2")
+        before = pooler.take_over()
+        sleep_over_there(pooler, primary, moved)
+        asker.send(rest)
+        assert asker.until_closed() == []
+        assert raw.find(moved.until("Z"), "E")[0].fields["C"] == "57014"
+        assert stays.rows("SELECT 2") == [("2",)] == moved.rows("SELECT 2")
+        stays.query("COMMIT")
+        ended(before)
+
+
+def test_i7_a_cancel_goes_along_the_chain_of_processes_in_both_directions(turnstile, primary):
+    """Three of them, and what each has accepted may be for whoever is in another one."""
+    pooler = turnstile(shop(primary, {"client_tls_sslmode": "disable", "default_pool_size": 5}))
+    with contextlib.ExitStack() as stack:
+        last, middle, first = (stack.enter_context(log_in(pooler)) for _ in range(3))
+        to_last = [stack.enter_context(half_a_cancel(pooler, last))]
+        for client in middle, first:
+            client.query("BEGIN; SELECT 2")
+        processes = [pooler.take_over()]
+        middle.query("COMMIT")
+        wait_until(lambda: sum(r["user"] == APP_USER for r in pooler.admin("SHOW CLIENTS")) == 2)
+        middle.query("BEGIN; SELECT 2")
+        to_others = [stack.enter_context(half_a_cancel(pooler, client)) for client in (first, middle)]
+        to_last.append(stack.enter_context(half_a_cancel(pooler, last)))
+        processes.append(pooler.take_over())
+        for asker, rest in to_last:
+            sleep_over_there(pooler, primary, last)
+            asker.send(rest)
+            assert asker.until_closed() == []
+            assert raw.find(last.until("Z"), "E")[0].fields["C"] == "57014"
+        for client, (asker, rest) in zip((first, middle), to_others):
+            sleep(primary, client)
+            asker.send(rest)
+            assert asker.until_closed() == []
+            assert raw.find(client.until("Z"), "E")[0].fields["C"] == "57014"
+            client.query("ROLLBACK")
+        for process in processes:
+            ended(process)
+
+
+@pytest.mark.parametrize("change", ["secret", "pid"])
+def test_i7_a_key_that_nobody_has_ends_at_the_last_of_the_chain(turnstile, primary, change):
+    pooler = turnstile(shop(primary, {"client_tls_sslmode": "disable"}))
+    with log_in(pooler) as moved, log_in(pooler) as stays, contextlib.ExitStack() as stack:
+        wrong = bytes([moved.key[0] ^ 1]) + moved.key[1:]
+        right, moved.key, pid = moved.key, wrong if change == "secret" else moved.key, moved.pid
+        moved.pid ^= 1 if change == "pid" else 0
+        asker, rest = stack.enter_context(half_a_cancel(pooler, moved))
+        moved.pid, moved.key = pid, right
+        stays.query("BEGIN; SELECT 2")
+        before = pooler.take_over()
+        sleep_over_there(pooler, primary, moved)
+        asker.send(rest)
+        assert asker.until_closed() == []
+        assert [r for r in pooler.admin("SHOW CLIENTS") if r["state"] == "active" and r["user"] == APP_USER]
+        moved.cancel()
+        assert raw.find(moved.until("Z"), "E")[0].fields["C"] == "57014"
+        stays.query("COMMIT")
+        ended(before)
 
 
 def test_cancels_that_the_one_before_does_not_answer_are_bounded(turnstile, primary):

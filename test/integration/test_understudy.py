@@ -7,6 +7,7 @@ import ctypes
 import os
 import pathlib
 import re
+import select
 import signal
 import socket
 import struct
@@ -383,6 +384,85 @@ def test_a_session_of_one_that_has_ended_is_taken(later):
             player.die()
             later.signal(signal.SIGCONT)
             assert b"moved" in ask(ours, "SELECT 'moved'")
+
+
+# --- cancel keys ----------------------------------------------------------------------------------
+KNOWS_KEYS = b"\1"
+
+
+@contextlib.contextmanager
+def handed_on(turnstile, primary, more):
+    """A pooler whose successor the test is: both, a session that is there, and a cancel key of which
+    but the last byte has come."""
+    pooler = turnstile(shop(primary, {"client_tls_sslmode": "disable"}))
+    request = raw.cancel_request(1234567, b"none")
+    with log_in(pooler) as stays, raw.RawClient(pooler.port) as asker, Successor(pooler) as successor:
+        asker.send(request[:-1])
+        wait_until(lambda: any(r["port"] == asker.sock.getsockname()[1] for r in pooler.admin("SHOW SOCKETS")))
+        stays.query("BEGIN; SELECT 2")
+        successor.hello()
+        successor.ready(more)
+        assert successor.hear()[0] == b"G"
+        yield pooler, successor, asker
+        assert stays.rows("SELECT 2") == [("2",)]
+
+
+def test_i7_a_successor_that_does_not_know_of_keys_is_not_asked(turnstile, primary):
+    with handed_on(turnstile, primary, b"") as (_, successor, asker):
+        asker.send(b"e")
+        assert asker.until_closed() == []
+        successor.sock.settimeout(1)
+        with pytest.raises(TimeoutError):
+            successor.hear(b"C")
+
+
+@pytest.mark.tsan
+def test_i7_a_successor_that_knows_of_keys_is_waited_for(turnstile, primary):
+    with handed_on(turnstile, primary, KNOWS_KEYS) as (_, successor, asker):
+        asker.send(b"e")
+        word, body, _ = successor.hear(b"C")
+        assert (word, body[8:]) == (b"C", struct.pack("!I", 1234567) + b"none")
+        successor.say(b"D", numbered(99))
+        # It asks back, and is answered: nothing has been asked of it again.
+        successor.say(b"C", numbered(7) + body[8:])
+        assert successor.hear(b"C", b"D")[:2] == (b"D", numbered(7))
+        assert not select.select([asker.sock], [], [], 0)[0]
+        successor.say(b"D", body[:8])
+        assert asker.until_closed() == []
+
+
+def test_i7_a_successor_that_dies_owes_no_answer(turnstile, primary):
+    with handed_on(turnstile, primary, KNOWS_KEYS) as (pooler, successor, asker):
+        asker.send(b"e")
+        assert successor.hear(b"C")
+        successor.die()
+        assert asker.until_closed() == []
+        pooler.wait_log("serves again")
+
+
+@pytest.mark.tsan
+def test_i7_a_predecessor_asks_for_keys_and_is_not_asked_back(later):
+    with successor_of(later) as player, connected() as (ours, theirs):
+        player.say(b"E", numbered(1) + passport(), [theirs.fileno()])
+        assert player.hear()[:2] == (b"T", numbered(1))
+        assert b"moved" in ask(ours, "SELECT 'moved'")
+        ours.sendall(raw.query("SELECT pg_sleep(60)"))
+        wait_until(lambda: [r for r in later.admin("SHOW CLIENTS") if r["user"] == APP_USER and r["state"] == "active"])
+        key = struct.pack("!I", 1234)
+        for number, secret in enumerate((b"\1\2\3\5", b"\1\2\3", b"\1\2\3\4\0")):
+            player.say(b"C", numbered(number) + key + secret)
+            assert player.hear(b"C", b"D")[:2] == (b"D", numbered(number))
+        assert [r for r in later.admin("SHOW CLIENTS") if r["user"] == APP_USER and r["state"] == "active"]
+        for packet in b"", b"short", numbered(8) + key, numbered(9) + key + bytes(2000):
+            player.say(b"C", packet)
+        player.say(b"C", numbered(10) + key + b"\1\2\3\4")
+        assert player.hear(b"C", b"D")[:2] == (b"D", numbered(10))
+        ours.settimeout(20)
+        seen = b""
+        while b"57014" not in seen:
+            more = ours.recv(65536)
+            assert more, seen
+            seen += more
 
 
 # --- between the offer and its end ----------------------------------------------------------------

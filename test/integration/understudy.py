@@ -57,9 +57,8 @@ class Successor(_Player):
 
     def __init__(self, pooler):
         # It listens for clients before it listens here.
-        wait_until(takeover_socket(pooler).exists, 30)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sock.connect(str(takeover_socket(pooler)))
+        wait_until(lambda: sock.connect_ex(str(takeover_socket(pooler))) == 0, 30)
         super().__init__(sock)
         self.offered = []
 
