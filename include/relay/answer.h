@@ -18,7 +18,6 @@
 static inline enum step answer_pass(struct server *s, const struct frame *f)
 {
 	s->client->group->counters.bytes_sent += f->len;
-	s->answered += f->len;
 	conn_send(&s->client->conn, f->start, f->have);
 	conn_consume(&s->conn, f->have);
 	s->stream_left = f->len - f->have;
@@ -26,12 +25,20 @@ static inline enum step answer_pass(struct server *s, const struct frame *f)
 	return STEP_DONE;
 }
 
-static inline enum step answer_swallow(struct server *s, const struct frame *f)
+/* The client has got, or will get, another in its place. */
+static inline enum step answer_replaced(struct server *s, const struct frame *f)
 {
 	conn_consume(&s->conn, f->have);
 	s->stream_left = f->len - f->have;
 	s->stream_swallow = true;
 	return STEP_DONE;
+}
+
+/* It is no part of the answer. */
+static inline enum step answer_swallow(struct server *s, const struct frame *f)
+{
+	s->answered -= f->len;
+	return answer_replaced(s, f);
 }
 
 static inline void answer_count_statements(struct client *c, unsigned n)

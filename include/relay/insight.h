@@ -119,30 +119,26 @@ static inline void insight_on_execute(struct client *c, const struct frame *f)
 void insight_count_command(struct server *s, const struct reply *head, const struct frame *f);
 void insight_count_cycle(struct server *s, usec_t now);
 
-static inline void insight_begin(struct server *s)
-{
-	s->ran.at = 0;
-	s->rows = s->answered = 0;
-}
-
 /* The first request of a client that nothing was owed to; behind a Flush what ran before it in its
  * batch has not been counted yet. */
 static inline void insight_on_request(struct server *s)
 {
 	if (s->ran.at)
 		insight_count_cycle(s, s->ran_at);
-	insight_begin(s);
+	s->answered = 0;
 }
 
-/* CommandComplete and the like, for the head of the queue. */
+/* CommandComplete and the like, for the head of the queue, which the client has asked.  What of the
+ * answer is counted (server.answered) ends with it. */
 static inline void insight_on_command(struct server *s, const struct reply *head,
 				      const struct frame *f)
 {
-	if (head->query.at)
+	if (head->query.at || relay_of(s->client)->has_insight)
 		insight_count_command(s, head, f);
 }
 
-/* The same of the command of a Query, by its tag. */
+/* The same of the only command of a Query, by its tag, where nothing has run that is still to be
+ * counted. */
 uint64_t insight_rows(struct slice tag); /* for what follows only */
 static inline void insight_on_tag(struct server *s, struct query_ref query, struct slice tag)
 {
@@ -162,13 +158,15 @@ static inline void insight_on_tag(struct server *s, struct query_ref query, stru
  * is added up, to be counted behind the last. */
 struct insight_row {
 	uint64_t n;
-	uint64_t rows, most_rows; /* of each but the last */
+	uint64_t rows, most_rows; /* of each but the last … */
+	uint64_t last;            /* … of whose answer these are the bytes */
 };
 
-/* The command of this tag, whose cost is ref's: adds it up, if it comes behind such a one and has
- * taken no time of its own.  False: it is to be counted by itself. */
+/* The command of this tag at the end of an answer of so many bytes, whose cost is ref's: adds it
+ * up, if it comes behind such a one and has taken no time of its own.  False: it is to be counted
+ * by itself. */
 static inline bool insight_adds_up(struct server *s, struct query_ref ref, struct slice tag,
-				   struct insight_row *row)
+				   size_t len, struct insight_row *row)
 {
 	if (!ref.at || s->ran.at != ref.at || s->ran.life != ref.life || s->ran_at != s->split_at ||
 	    s->ran_at != loop_now(s->conn.net->loop))
@@ -177,10 +175,11 @@ static inline bool insight_adds_up(struct server *s, struct query_ref ref, struc
 	row->rows += s->rows;
 	if (s->rows > row->most_rows)
 		row->most_rows = s->rows;
+	row->last = len;
 	s->rows = insight_rows(tag);
 	return true;
 }
-/* The same of one with that tag behind one that was added up, in the same event. */
+/* The same of one with that tag and length behind one that was added up, in the same event. */
 static inline bool insight_adds_again(struct server *s, struct query_ref ref,
 				      struct insight_row *row)
 {

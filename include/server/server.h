@@ -181,11 +181,12 @@ struct server {
 	usec_t asked_at;           /* when the request under way came … */
 	usec_t begun_at;           /* … and the first one of its transaction */
 	usec_t split_at;           /* up to when it is known what took the time of a batch */
-	usec_t ran_at;             /* when .ran had come to its end */
+	usec_t ran_at;             /* when .ran had come to its end; 0: more of its Query may run */
 	usec_t idle_from;          /* since when its transaction stood still, the last time … */
 	usec_t idle_counted;       /* … and how much of that was counted */
 	uint64_t rows;             /* of what ran last … */
-	uint64_t answered;         /* … and the bytes of its answer */
+	uint64_t bytes;            /* … and of its answer, up to its end … */
+	uint64_t answered;         /* … and of what has been said behind that */
 	char *kept_text;           /* of its client's last statement, if it is kept, … */
 	uint64_t kept_in;          /* … and the batch that it is in */
 	uint64_t asked_in;         /* the batch of .asked, when it has begun to be answered */

@@ -17,7 +17,7 @@
 	X(NUMERIC, FIRST, avg, "The same on average.")                                             \
 	X(NUMERIC, MAX, max, "The longest.")                                                       \
 	X(BIGINT, SUM, rows, "Rows that it gave or changed, as the server counts them.")           \
-	X(BIGINT, SUM, bytes, "Bytes of its answers.")                                             \
+	X(BIGINT, SUM, bytes, "Bytes of its answers; what of a batch: docs/insight.md.")           \
 	X(BIGINT, SUM, on_replica, "Times that a replica ran it.")                                 \
 	X(INT, FIRST, node, "Number of the node that ran it last, as in SHOW NODES.")              \
 	X(NUMERIC, SUM, missed,                                                                    \
@@ -101,7 +101,7 @@ const struct show show_top_queries = { .shown = &query_layout,
 	X(BIGINT, FIRST, client, "Number of the client, as in SHOW CLIENTS.")                      \
 	X(INT, FIRST, node, "Number of the node, as in SHOW NODES.")                               \
 	X(BIGINT, FIRST, rows, "Rows that it gave or changed.")                                    \
-	X(BIGINT, FIRST, bytes, "Bytes of its answer.")                                            \
+	X(BIGINT, FIRST, bytes, "Bytes of its answer, as in SHOW QUERIES.")                        \
 	X(TEXT, FIRST, id, "Of its text: the same in SHOW QUERIES.")                               \
 	X(TEXT, FIRST, query, "Its text, each literal as a question mark.")                        \
 	X(TEXT, FIRST, statement, "As it was sent; NULL without slow_query_literals.")

@@ -110,7 +110,7 @@ static enum step pass_run(struct server *s, const struct frame *f)
 	if (n <= f->len)
 		return answer_pass(s, f);
 	s->client->group->counters.bytes_sent += n;
-	s->answered += n;
+	s->answered += n - f->len;
 	conn_send(&s->client->conn, in.p, n);
 	conn_consume(&s->conn, n);
 	return STEP_DONE;
@@ -340,7 +340,8 @@ static enum step on_command_end(struct server *s, const struct frame *f)
 		return answer_broken(s, "the server ended a COPY before its data had ended");
 	if (head->note == NOTE_PUTBACK && putback_takes(head->subject))
 		return answer_swallow(s, f);
-	insight_on_command(s, head, f);
+	if (!is_ours)
+		insight_on_command(s, head, f);
 	if (f->type == MSG_COMMAND_COMPLETE && frame_is_whole(f) && !is_ours) {
 		note_tag(s, f);
 		if (s->client->counts_tags)
@@ -349,15 +350,19 @@ static enum step on_command_end(struct server *s, const struct frame *f)
 	}
 	if (!s->doubtful)
 		s->loose_syncs = 0; /* a COPY that came to its end has read them all */
-	if (!head_is(s, REPLY_EXECUTE))
-		return is_told || replies_head(&s->replies)->way == REPLY_SWALLOW
-			   ? answer_swallow(s, f)
-			   : answer_pass(s, f);
-	if (replies_head(&s->replies)->way == REPLY_PASS)
-		answer_count_statement(s->client);
-	if (is_told)
-		replies_head(&s->replies)->way = REPLY_SWALLOW;
-	return complete(s, f, REPLY_EXECUTE);
+	if (head_is(s, REPLY_EXECUTE)) {
+		if (!is_ours)
+			answer_count_statement(s->client);
+		answer_pop(s);
+	}
+	if (is_ours)
+		answer_swallow(s, f);
+	else if (is_told)
+		answer_replaced(s, f);
+	else
+		answer_pass(s, f);
+	answer_made_ones(s);
+	return STEP_DONE;
 }
 
 /* A COPY begins.  What the client sent behind its Execute is read by the server in the middle of
@@ -457,6 +462,7 @@ static const struct answer_rule rules[256] = {
 static enum step dispatch(struct server *s, const struct frame *f)
 {
 	const struct answer_rule *rule = &rules[f->type];
+	enum step step;
 
 	if (!rule->handle)
 		return answer_broken(s, "the server sent a message that we do not know");
@@ -464,7 +470,12 @@ static enum step dispatch(struct server *s, const struct frame *f)
 		return answer_broken(s, "the server answered something that nobody asked");
 	if (rule->whole && !frame_is_whole(f) && f->len <= REPORT_MAX)
 		return STEP_AGAIN;
-	return rule->handle(s, f);
+	/* What ends with it has it too. */
+	s->answered += f->len;
+	step = rule->handle(s, f);
+	if (step == STEP_AGAIN)
+		s->answered -= f->len;
+	return step;
 }
 
 static enum step stream(struct server *s, struct slice in)

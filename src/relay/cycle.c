@@ -194,7 +194,7 @@ enum step cycle_on_ready(struct server *s, const struct frame *f)
 		session_tell(c, s);
 	}
 	if (c->resets && session_restore(c, s))
-		return answer_swallow(s, f);
+		return answer_replaced(s, f);
 	answer_pass(s, f);
 	answer_made_ones(s);
 	if (listens && listen_after_ready(c) == STEP_CLOSED)

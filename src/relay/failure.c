@@ -86,7 +86,7 @@ static void pass_error(struct server *s, const struct frame *f)
 	s->client->group->counters.bytes_sent += buf_len(&reworded);
 	buf_put_slice(conn_output(&s->client->conn), buf_peek(&reworded));
 	buf_fini(&reworded);
-	answer_swallow(s, f);
+	answer_replaced(s, f);
 }
 
 /* The server goes, and says nothing of what becomes of what it was asked: a hint of ours does. */
@@ -107,7 +107,7 @@ static void pass_farewell(struct server *s, const struct frame *f)
 	buf_put_cstr(out, supply_outcome(s));
 	buf_put_u8(out, 0);
 	msg_end(out, begun);
-	answer_swallow(s, f);
+	answer_replaced(s, f);
 }
 
 /* What we have asked at the head of the queue was for a Query, not for a batch of the client's. */

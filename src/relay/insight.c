@@ -231,7 +231,7 @@ static PGT_NOINLINE void note_slow(struct server *s, const struct query *x, usec
 			     .took = took,
 			     .client = c->id,
 			     .rows = s->rows,
-			     .bytes = s->answered,
+			     .bytes = s->bytes,
 			     .node = s->pool->node,
 			     .database = x->about.database,
 			     .user = c->user,
@@ -269,7 +269,7 @@ static void charge(struct server *s, usec_t until)
 		x->calls++;
 		x->time += took;
 		x->rows += s->rows;
-		x->bytes += s->answered;
+		x->bytes += s->bytes;
 		x->node = s->pool->node;
 		x->on_replica += is_on_replica(s);
 		if (took > x->longest)
@@ -283,7 +283,8 @@ static void charge(struct server *s, usec_t until)
 	}
 	s->split_at = until;
 	s->last_ran = s->ran;
-	insight_begin(s);
+	s->ran.at = 0;
+	s->rows = s->bytes = 0;
 }
 
 /* The number at the end of a tag, of which the NUL is the last byte. */
@@ -299,13 +300,29 @@ uint64_t insight_rows(struct slice tag)
 	return rows;
 }
 
-/* Of a batch each Execute has its own part of the time. */
+/* Of a batch each Execute has its own part of the time and of the answer: from the end of the one
+ * before to its own.  What is behind the last is the last one's, so that each is counted when the
+ * next has ended.  ref.at 0: it is one whose part is nobody's. */
 static void end_one(struct server *s, struct query_ref ref)
 {
+	usec_t now = loop_now(s->conn.net->loop);
+
 	if (s->ran.at)
 		charge(s, s->ran_at);
-	s->ran = ref;
-	s->ran_at = loop_now(s->conn.net->loop);
+	if (ref.at) {
+		s->ran = ref;
+		s->ran_at = now;
+		s->bytes = s->answered;
+	} else {
+		s->split_at = now;
+	}
+	s->answered = 0;
+}
+
+/* A Query of which something has run. */
+static inline bool is_in_query(const struct server *s)
+{
+	return s->ran.at && !s->ran_at;
 }
 
 void insight_count_row(struct server *s, struct insight_row *row)
@@ -315,13 +332,14 @@ void insight_count_row(struct server *s, struct insight_row *row)
 	if (x) {
 		x->calls += row->n;
 		x->rows += row->rows;
-		x->bytes += s->answered;
+		x->bytes += s->bytes + s->answered - row->last;
 		x->node = s->pool->node;
 		x->on_replica += is_on_replica(s) ? row->n : 0;
 		if (row->most_rows > x->most_rows)
 			x->most_rows = row->most_rows;
 	}
 	s->last_ran = s->ran;
+	s->bytes = row->last;
 	s->answered = 0;
 	*row = (struct insight_row){ 0 };
 }
@@ -330,10 +348,12 @@ void insight_count_command(struct server *s, const struct reply *head, const str
 {
 	struct slice body = frame_body(f);
 
-	if (head->kind == REPLY_EXECUTE)
+	if (!is_in_query(s))
 		end_one(s, head->query);
-	else
-		s->ran = head->query;
+	if (!s->ran.at)
+		return;
+	if (head->kind == REPLY_QUERY)
+		s->ran_at = 0;
 	if (f->type == MSG_COMMAND_COMPLETE && frame_is_whole(f) && body.n)
 		s->rows += insight_rows(body);
 }
@@ -343,8 +363,9 @@ static struct query_ref first_owed(const struct server *s)
 {
 	for (uint32_t i = 0; i < s->replies.n; i++) {
 		const struct reply *r = replies_at(&s->replies, i);
+		bool is_run = r->kind == REPLY_EXECUTE && r->way == REPLY_PASS;
 
-		if (r->query.at || reply_ends_cycle(r))
+		if (is_run || reply_ends_cycle(r))
 			return r->query;
 	}
 	return (struct query_ref){ 0 };
@@ -355,14 +376,15 @@ void insight_on_error(struct server *s)
 	struct query_ref ref = first_owed(s);
 	struct query *x = queries_get(&relay_of(s->client)->queries, ref);
 
-	if (!x)
-		return;
-	x->errors++;
-	end_one(s, ref);
+	if (x)
+		x->errors++;
+	if (!is_in_query(s))
+		end_one(s, ref);
 }
 
 void insight_count_cycle(struct server *s, usec_t now)
 {
+	s->bytes += s->answered;
 	charge(s, now);
 }
 

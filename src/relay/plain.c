@@ -218,7 +218,7 @@ static inline bool count_command(struct server *s, const struct reply *run, cons
 {
 	size_t n = told->len - told->command;
 	struct frame command = { MSG_COMMAND_COMPLETE, told->at + told->command, n, n };
-	bool adds_up = insight_adds_up(s, run->query, frame_body(&command), row);
+	bool adds_up = insight_adds_up(s, run->query, frame_body(&command), told->len, row);
 
 	if (!adds_up && row->n)
 		insight_count_row(s, row);
@@ -341,7 +341,7 @@ bool plain_answer(struct server *s)
 	if (!server_is_usual(s) || !client_is_usual(c) || s->replies.n != 1 || s->stream_left ||
 	    !reply_is(head, REPLY_QUERY, REPLY_PASS, NOTE_NONE) || c->conn.blocked || s->cancel ||
 	    c->whose || c->rare->listening || admit_is_gated(c) ||
-	    c->group->set.pool_mode == POOL_MODE_STATEMENT || !is_answer(in, &tag) ||
+	    c->group->set.pool_mode == POOL_MODE_STATEMENT || s->ran.at || !is_answer(in, &tag) ||
 	    !is_plain_tag(tag))
 		return false;
 	fence_on_answer(s);

@@ -3,6 +3,7 @@
 # test_insight.py - SHOW QUERIES, SLOW and ADVICE: what statements cost, and what habits cost too much.
 """Each piece of advice has a test that shows it, and one that it does not cry wolf."""
 import re
+import time
 import urllib.request
 
 import psycopg
@@ -35,6 +36,12 @@ def shown(pooler, what="QUERIES", **wanted):
 def query_row(pooler, text):
     row, = shown(pooler, query=text)
     return row
+
+
+def cost(pooler, name):
+    """(calls, errors, rows, bytes) of the statement that has this name in its text; zeros if there is none."""
+    row = next((row for row in shown(pooler) if name in row["query"]), None)
+    return tuple(row[key] for key in ("calls", "errors", "rows", "bytes")) if row else (0, 0, 0, 0)
 
 
 # --- QUERIES -----------------------------------------------------------------------------------
@@ -104,6 +111,126 @@ def test_each_of_a_pipeline_has_its_own_rows(primary, pooler, name):
     if not name:
         saved, = pooler.admin("SHOW SAVINGS")
         assert saved["auto_parses"] > 2 * len(texts) * len(counts)
+
+
+def run(text, values=(), portal="", max_rows=0):
+    """Parse, Bind, Describe and Execute."""
+    return (raw.parse("", text) + raw.bind(portal, "", values) + raw.describe("P", portal) +
+            raw.execute(portal, max_rows))
+
+
+def parts(messages):
+    """The bytes of each Execute of a batch, up to its end; what is behind the last is the last one's."""
+    sizes = [0]
+    for m in messages:
+        sizes[-1] += len(m.raw)
+        if m.kind in "CIsE":
+            sizes.append(0)
+    behind = sizes.pop()
+    return sizes[:-1] + [sizes[-1] + behind]
+
+
+@pytest.fixture(params=["as they come", "one by one"])
+def reader(request, primary, turnstile):
+    """A pooler, and a client whose answers it passes on like that: of who listens, it looks at each message."""
+    pooler = turnstile(shop(primary, {"auto_prepare": "no"}))
+    with log_in(pooler) as client:
+        if request.param == "one by one":
+            client.query("LISTEN insight_parts")
+        yield pooler, client
+
+
+def test_each_of_a_batch_has_its_own_bytes(reader):
+    """Up to its end: of a row, of rows in many reads, a COPY, a notice, a value that is not kept whole, nothing,
+    some of the rows, an error."""
+    pooler, client = reader
+    batch = [("small", "SELECT 1 AS small", 1),
+             ("large", "SELECT repeat('x', 10000) AS large", 1),
+             ("many", "SELECT generate_series(1, 5000) AS many", 5000),
+             ("copied", "COPY (SELECT generate_series(1, 3000) AS copied) TO STDOUT", 3000),
+             ("missing", "DROP TABLE IF EXISTS insight_missing", 0),
+             ("huge", "SELECT repeat('y', 2000000) AS huge", 1),
+             (None, "", 0),
+             ("paged", "SELECT generate_series(1, 3) AS paged", 0),
+             ("medium", "SELECT repeat('z', 100) AS medium", 1),
+             ("failed", "SELECT 1 / 0 AS failed", 0)]
+    client.send(*(run(text, max_rows=2 if name == "paged" else 0) for name, text, _ in batch),
+                run("SELECT 2 AS skipped"), raw.sync())
+    sizes = parts(client.until("Z"))
+    assert len(sizes) == len(batch) and sizes[0] < 200
+    for (name, _, rows), size in zip(batch, sizes):
+        assert not name or cost(pooler, name) == (1, name == "failed", rows, size), name
+    assert cost(pooler, "skipped") == (0, 0, 0, 0)
+
+
+def test_each_query_has_its_own_bytes(reader):
+    """All of its answer, with ReadyForQuery; of several statements in a text as well."""
+    pooler, client = reader
+    texts = {"small": "SELECT 1 AS small", "large": "SELECT repeat('x', 30000) AS large",
+             "several": "SELECT 1 AS several; SELECT repeat('z', 5000); DROP TABLE IF EXISTS insight_missing",
+             "failed": "SELECT 1 AS fails; SELECT 1 / 0 AS failed", "last": "SELECT 2 AS last"}
+    client.send(*map(raw.query, texts.values()))
+    rows = {"small": 1, "large": 1, "several": 2, "failed": 1, "last": 1}
+    for name in texts:
+        size = sum(len(m.raw) for m in client.until("Z"))
+        assert cost(pooler, name)[:3] == (1, name == "failed", rows[name]) and cost(pooler, name)[3] == size, name
+
+
+def test_a_query_in_a_batch_is_told_apart(reader):
+    """It ends the batch, as a Sync would."""
+    pooler, client = reader
+    client.send(run("SELECT repeat('x', 5000) AS executed"), raw.query("SELECT 1 AS queried"))
+    executed, queried = parts(client.until("Z"))
+    assert cost(pooler, "executed") == (1, 0, 1, executed)
+    assert cost(pooler, "queried") == (1, 0, 1, queried)
+
+
+def test_what_is_not_followed_costs_nobody(reader):
+    """Of portals the last that was bound is known; what the others do is not another's, neither is their error."""
+    pooler, client = reader
+    for unknown in "SELECT repeat('x', 10000) AS unknown", "SELECT 1 / length(repeat('', 9)) AS unknown":
+        client.send(run("SELECT 1 AS before"), raw.parse("", unknown), raw.bind("p"), raw.parse("", "SELECT 2 AS after"),
+                    raw.bind("q"), raw.execute("p"), raw.execute("q"), raw.sync())
+        sizes = parts(client.until("Z"))
+    assert cost(pooler, "unknown") == (0, 0, 0, 0)
+    assert cost(pooler, "after")[:3] == (1, 0, 1) and cost(pooler, "after")[3] < 100
+    assert cost(pooler, "before") == (2, 0, 2, 2 * sizes[0])
+
+
+def test_each_of_a_pipeline_has_its_own_bytes(pooler):
+    """Where auto_prepare answers most Parses, which is not counted; answers as long as the one before, or not."""
+    texts = {"first": "SELECT repeat('x', $1::int) AS first", "second": "SELECT repeat('y', $1::int) AS second"}
+    batch = [("first", 10)] * 4 + [("second", 900)] * 3 + [("second", 7)] + [("first", 10)] * 2 + [("second", 50)]
+    expected, parses = dict.fromkeys(texts, 0), dict.fromkeys(texts, 0)
+    with log_in(pooler) as client:
+        for _ in range(5):
+            client.send(*(raw.parse("", texts[name]) + raw.bind("", "", [str(n)]) + raw.execute() for name, n in batch),
+                        raw.sync())
+            for (name, _), size in zip(batch, parts(client.until("Z"))):
+                expected[name] += size
+                parses[name] += len(raw.parse_complete())
+    assert pooler.admin("SHOW SAVINGS")[0]["auto_parses"] > len(batch)
+    for name in texts:
+        calls, _, rows, size = cost(pooler, name)
+        assert calls == rows == 5 * sum(1 for one, _ in batch if one == name)
+        assert expected[name] - parses[name] <= size <= expected[name]
+
+
+def test_each_of_a_batch_has_its_own_time(primary, turnstile):
+    """And what is slow is logged with its own bytes."""
+    pooler = turnstile(shop(primary, {"slow_query_time": "200ms"}))
+    with log_in(pooler) as client:
+        begun = time.monotonic()
+        client.send(*(run(text) + raw.flush() for text in (
+            "SELECT 1 AS before", "SELECT pg_sleep(0.6), repeat('x', 3000) AS slept", "SELECT repeat('y', 500) AS after")),
+            raw.sync())
+        sizes = parts(client.until("Z"))
+        waited = (time.monotonic() - begun) * SECOND
+    times = {name: next(row["time"] for row in shown(pooler) if name in row["query"])
+             for name in ("before", "slept", "after")}
+    assert times["slept"] > 0.3 * SECOND and sum(times.values()) <= waited
+    slow, = [row for row in shown(pooler, "SLOW") if "slept" in row["query"]]
+    assert (slow["rows"], slow["bytes"]) == (1, sizes[1])
 
 
 def test_pipelined_queries_are_told_apart(pooler):
