@@ -4,7 +4,7 @@
  *
  * Written by the monitor on the control thread, read by all: through atomics, and the catalog by
  * reference count.  A set belongs to one version of a database's host list; a reload that changes
- * the list makes a new set.
+ * the list makes a new set, which remembers what the last one did of primaries.
  */
 #ifndef PGT_ROUTE_NODES_H
 #define PGT_ROUTE_NODES_H
@@ -79,13 +79,13 @@ struct node_set {
 	struct shared *cluster; /* of all databases there */
 	unsigned n;
 	struct node *nodes;
-	atomic_bool monitored; /* roles are asked; else the first node is the primary */
+	atomic_bool monitored; /* roles are asked, or will be; else the first node is the primary */
 	_Atomic int primary;   /* index; -1: there is none now */
 	/* Of the control thread. */
-	int retiring;          /* the primary that retires, or -1 … */
-	usec_t retiring_until; /* … but no longer than this … */
-	bool was_kept;         /* … which the last one did not */
-	struct reign reign;
+	int retiring;              /* the primary that retires, or -1 … */
+	usec_t retiring_until;     /* … but no longer than this … */
+	bool was_kept;             /* … which the last one did not */
+	struct reign reign;        /* others read it under the lock */
 	_Atomic unsigned standing; /* counts what becomes known of nodes, or of the catalog: what
 				    * was found out before may be another matter now */
 	_Atomic unsigned version;  /* of the catalog and of what leaves something */
@@ -113,6 +113,11 @@ void node_forget_load(struct node *node);
 struct node_set *node_set_new(const char *database, const struct node_conf *nodes, size_t n);
 struct node_set *node_set_ref(struct node_set *set);
 void node_set_unref(struct node_set *set);
+/* A set whose hosts are others begins with what is remembered of primaries in the one before,
+ * unless the last primary is none of its nodes.  Any thread, before others know of the set. */
+void node_set_inherit(struct node_set *set, struct node_set *before);
+/* The node is the primary, and has said so.  Control thread. */
+void node_set_pass_to(struct node_set *set, int node, const struct claim *claim);
 /* What the configuration says of the same nodes besides, and of where this process stands.  Control
  * thread. */
 void node_set_adopt(struct node_set *set, const struct node_conf *nodes, const char *zone);
@@ -155,8 +160,8 @@ static inline bool node_set_is_learned(const struct node_set *set)
 }
 void node_set_error(struct node_set *set, struct node *node, const char *why);
 
-/* Where transactions that may write begin: on the primary; without a monitor, or when no node has
- * ever answered it, on the first node; -1: there is none, so they wait. */
+/* Where transactions that may write begin: on the primary; of a single node, or when nobody can ask
+ * any, on the first one; -1: there is none, so they wait. */
 static inline int node_set_primary(const struct node_set *set)
 {
 	int primary = set->monitored ? set->primary : 0;

@@ -6,8 +6,9 @@
  * timeline wins, because only a promotion begins a new one; on the same timeline the one that is
  * the primary already, else the one that has written most.  Timelines are remembered, so that a
  * primary that was superseded is not taken for one when it comes back alone; and so is the cluster,
- * which is that of the first node in the list that is a primary.  Where Patroni is asked, no node
- * is the primary that it says is not the leader.
+ * which is that of the first node in the list that is a primary.  As long as there is nothing to
+ * remember, nobody is the primary before all have been heard that may be it.  Where Patroni is
+ * asked, no node is the primary that it says is not the leader.
  */
 #ifndef PGT_ROUTE_PRIMACY_H
 #define PGT_ROUTE_PRIMACY_H
@@ -47,6 +48,8 @@ void reign_init(struct reign *reign);
 /* The node is the primary, and has said so. */
 void reign_pass_to(struct reign *reign, int node, const struct claim *claim);
 
+/* There has been no primary, a node would be it, and another that may be it has not been heard. */
+bool primacy_is_awaited(const struct claim *claims, unsigned n, const struct reign *reign);
 /* The primary, or -1: there is none. */
 int primacy_decide(const struct claim *claims, unsigned n, const struct reign *reign) PGT_MUST_USE;
 

@@ -89,6 +89,8 @@ struct control {
 	struct resolver *resolver;
 	struct listeners listeners;
 	struct node_sets *node_sets;
+	struct mail newcomers;     /* a set of nodes that is to be watched … */
+	atomic_bool has_newcomers; /* … is under way */
 	struct worker *workers;
 	unsigned nworkers;
 	struct monitor *monitor;

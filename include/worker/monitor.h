@@ -28,6 +28,8 @@ struct monitor *monitor_new(struct net *net, struct mailbox *mailbox, struct res
 /* A configuration is in force; references it and the TLS context (or NULL).  Starts over, with what
  * the node sets know already. */
 void monitor_configure(struct monitor *m, struct config *config, struct tls_context *server_tls);
+/* A database has come into use: it is watched now, not when that would be seen by itself. */
+void monitor_look(struct monitor *m);
 void monitor_free(struct monitor *m);
 
 /* The primary of a database of the configuration, and how the monitor logs in to it; NULL: it is

@@ -16,8 +16,13 @@ struct node_sets *node_sets_new(void);
 /* Lets go of its references; others may still hold theirs. */
 void node_sets_free(struct node_sets *sets);
 
+/* Is called, by whatever thread, when a set of several nodes has been made: its nodes are to be
+ * asked.  Before there is one. */
+void node_sets_on_made(struct node_sets *sets, void (*made)(void *arg), void *arg);
+
 /* The set of a database, made when there is none, and made anew when the hosts are others: groups
- * on the old one keep it until they are gone.  A reference for the caller.  Any thread. */
+ * on the old one keep it until they are gone, and what it remembers of primaries goes on in the new
+ * one.  A reference for the caller.  Any thread. */
 struct node_set *node_sets_get(struct node_sets *sets, const char *database,
 			       const struct node_conf *nodes, size_t n);
 

@@ -59,8 +59,10 @@ struct watch {
 	usec_t pace;         /* of the timer */
 	usec_t urgent_since; /* 0: it is not */
 	struct probe *probes;
-	struct claim *claims;   /* what the probes know, whenever that is judged */
-	int primary;            /* index, or -1 while none answers */
+	struct claim *claims; /* what the probes know, whenever that is judged */
+	bool is_awaited; /* a node would be the first primary, and others are to be heard … */
+	usec_t awaited;  /* … for so long already */
+	int primary;     /* index, or -1 while none answers */
 	struct fence_line line; /* of its log */
 	usec_t primary_at;      /* when it was asked for the position in its answer; 0: never */
 	struct catalog_read *reading;
@@ -118,6 +120,8 @@ void probe_tick(struct probe *p, usec_t now);
 void assess_set_role(struct probe *p, enum node_role role, const char *why);
 /* One of the nodes has said something new, or nothing any more. */
 void assess_nodes(struct watch *w);
+/* Another look has passed: the first primary is not waited for without end. */
+void assess_awaited(struct watch *w);
 /* How far a node that has answered is behind the primary. */
 void assess_lag(struct probe *p, usec_t now);
 /* What it has of what was written. */

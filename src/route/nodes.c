@@ -58,6 +58,9 @@ struct node_set *node_set_new(const char *database, const struct node_conf *node
 	set->n = (unsigned)n;
 	set->retiring = -1;
 	reign_init(&set->reign);
+	/* Which of several it is, is not known before they have been asked. */
+	set->monitored = n > 1;
+	set->primary = n > 1 ? -1 : 0;
 	set->nodes = xcalloc(n, sizeof(*set->nodes));
 	for (size_t i = 0; i < n; i++) {
 		set->nodes[i].host = xstrdup(nodes[i].host);
@@ -96,6 +99,39 @@ void node_set_unref(struct node_set *set)
 	free(set->nodes);
 	free(set->database);
 	free(set);
+}
+
+static int find_node(const struct node_set *set, const struct node *node)
+{
+	for (unsigned i = 0; i < set->n; i++)
+		if (set->nodes[i].port == node->port && !strcmp(set->nodes[i].host, node->host))
+			return (int)i;
+	return -1;
+}
+
+void node_set_inherit(struct node_set *set, struct node_set *before)
+{
+	struct reign reign;
+	int last, primary;
+
+	pthread_mutex_lock(&before->lock);
+	reign = before->reign;
+	pthread_mutex_unlock(&before->lock);
+	last = reign.primary;
+	primary = last < 0 ? -1 : find_node(set, &before->nodes[last]);
+	if (primary < 0)
+		return;
+	set->reign = reign;
+	set->reign.primary = primary;
+	if (node_set_primary(before) == last)
+		set->primary = primary;
+}
+
+void node_set_pass_to(struct node_set *set, int node, const struct claim *claim)
+{
+	pthread_mutex_lock(&set->lock);
+	reign_pass_to(&set->reign, node, claim);
+	pthread_mutex_unlock(&set->lock);
 }
 
 void node_set_adopt(struct node_set *set, const struct node_conf *nodes, const char *zone)

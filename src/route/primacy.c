@@ -47,20 +47,39 @@ static bool is_better(const struct claim *claims, int a, int b, const struct rei
 	return claims[a].position > claims[b].position;
 }
 
-int primacy_decide(const struct claim *claims, unsigned n, const struct reign *reign)
+static int find_best(const struct claim *claims, unsigned n, const struct reign *reign)
 {
-	int best = -1, last = reign->primary;
+	int best = -1;
 
-	for (int i = 0; i < (int)n; i++) {
-		/* Who comes first in the list decides what cluster it is about, so it is heard. */
-		if (last < 0 && best < 0 && claims[i].is_open)
-			return -1;
+	for (int i = 0; i < (int)n; i++)
 		if (is_candidate(&claims[i], reign) &&
 		    (best < 0 || is_better(claims, i, best, reign)))
 			best = i;
-	}
+	return best;
+}
+
+static bool has_open(const struct claim *claims, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (claims[i].is_open)
+			return true;
+	return false;
+}
+
+bool primacy_is_awaited(const struct claim *claims, unsigned n, const struct reign *reign)
+{
+	return reign->primary < 0 && has_open(claims, n) && find_best(claims, n, reign) >= 0;
+}
+
+int primacy_decide(const struct claim *claims, unsigned n, const struct reign *reign)
+{
+	int best = find_best(claims, n, reign), last = reign->primary;
+
+	/* Nothing is known that a node could be measured by but what the others say. */
+	if (last < 0)
+		return has_open(claims, n) ? -1 : best;
 	/* It counts as it was while it cannot be asked, unless another one has been promoted. */
-	if (last >= 0 && claims[last].is_open && claims[last].vouch != VOUCH_DENIED &&
+	if (claims[last].is_open && claims[last].vouch != VOUCH_DENIED &&
 	    (best < 0 || claims[best].timeline == reign->timeline))
 		return last;
 	return best;

@@ -23,6 +23,11 @@
 /* A process that was met instead of the one asked counts for so long. */
 #define STRANGER_TIME (60 * USEC_PER_SEC)
 
+/* The first primary is not decided before all nodes have been heard, or have failed to answer; but
+ * who neither answers nor fails (or refuses us, and would be asked for ever) is not waited for any
+ * longer than this once another one would be it. */
+#define AWAITED_MAX (3 * USEC_PER_SEC)
+
 /* One name, or address, behind which several servers answer. */
 #define IS_SEVERAL      "different servers answer here: reads of what was written go to the primary"
 
@@ -58,10 +63,20 @@ void assess_set_role(struct probe *p, enum node_role role, const char *why)
 }
 
 /* Whether it lives, as far as is known, although it has not been heard. */
-static bool is_open(const struct probe *p)
+static bool is_silent(const struct probe *p)
 {
 	return !p->was_heard || p->was_refused ||
 	       (!p->has_answered && health_is_doubtful(&probe_node(p)->health));
+}
+
+static bool is_open(const struct probe *p)
+{
+	const struct watch *w = p->watch;
+
+	if (w->set->reign.primary >= 0)
+		return is_silent(p);
+	/* It was down like all the others, and comes back like one of them. */
+	return w->awaited < AWAITED_MAX && (is_silent(p) || (p->server && !p->has_answered));
 }
 
 static void gather_claims(struct watch *w)
@@ -81,6 +96,28 @@ static void gather_claims(struct watch *w)
 				    .position = p->answer.position,
 				    .cluster = p->cluster };
 	}
+}
+
+static void say_not_awaited(const struct watch *w)
+{
+	for (unsigned i = 0; i < w->set->n; i++)
+		if (w->claims[i].is_open)
+			log_warning("database \"%s\": the primary is chosen without node %s:%u, "
+				    "which has not been heard in %d s",
+				    w->set->database, w->set->nodes[i].host, w->set->nodes[i].port,
+				    (int)(AWAITED_MAX / USEC_PER_SEC));
+}
+
+/* Counted in looks, as a probe's silence is. */
+void assess_awaited(struct watch *w)
+{
+	if (!w->is_awaited)
+		return;
+	w->awaited += w->pace;
+	if (w->awaited < AWAITED_MAX)
+		return;
+	say_not_awaited(w);
+	assess_nodes(w);
 }
 
 /* Nobody can ask any node, and nobody ever could: the configuration is all there is to go by. */
@@ -125,7 +162,7 @@ static void publish_primary(struct watch *w, int primary)
 	if (primary < 0 && is_blind(w))
 		primary = 0;
 	else if (primary >= 0 && w->probes[primary].has_answered)
-		reign_pass_to(&set->reign, primary, &w->claims[primary]);
+		node_set_pass_to(set, primary, &w->claims[primary]);
 	if (primary == set->primary)
 		return;
 	/* Nothing more may begin on the old one before anything does on the new one. */
@@ -168,6 +205,7 @@ void assess_nodes(struct watch *w)
 	int before = w->primary, primary;
 
 	gather_claims(w);
+	w->is_awaited = primacy_is_awaited(w->claims, w->set->n, &w->set->reign);
 	primary = primacy_decide(w->claims, w->set->n, &w->set->reign);
 	w->primary = primary >= 0 && w->probes[primary].has_answered ? primary : -1;
 	if (w->primary != before) {

@@ -673,6 +673,25 @@ static unsigned count_workers(const struct config *config)
 	return n < WORKERS_MAX ? (unsigned)n : WORKERS_MAX;
 }
 
+static void deliver_newcomers(struct mail *mail, void *receiver)
+{
+	struct control *c = receiver;
+
+	(void)mail;
+	c->has_newcomers = false;
+	if (!c->is_over)
+		monitor_look(c->monitor);
+}
+
+/* Who makes a set waits for its primary, and not for the monitor's next look. */
+static void on_nodes_made(void *arg)
+{
+	struct control *c = arg;
+
+	if (!atomic_exchange(&c->has_newcomers, true))
+		mailbox_post(&c->mailbox, &c->newcomers, deliver_newcomers);
+}
+
 static void start(struct control *c)
 {
 	const struct settings *set = &c->config->global;
@@ -683,6 +702,7 @@ static void start(struct control *c)
 	mailbox_init(&c->mailbox, c->loop, c);
 	c->resolver = resolver_new(set->resolv_conf, set->dns_max_ttl, set->dns_nxdomain_ttl);
 	c->node_sets = node_sets_new();
+	node_sets_on_made(c->node_sets, on_nodes_made, c);
 	c->monitor = monitor_new(&c->net, &c->mailbox, c->resolver, c->node_sets);
 	c->tenant_source = tenant_source_new(&c->net, c->monitor, publish_tenants, c);
 	c->secret_source = secret_source_new(&c->net, &c->mailbox, c->resolver, c->monitor);

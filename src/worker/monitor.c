@@ -153,6 +153,7 @@ static void on_tick(struct loop_timer *timer)
 	usec_t now = watch_now(w);
 
 	end_switchover(w, now);
+	assess_awaited(w);
 	watch_keep_pace(w);
 	for (unsigned i = 0; i < w->set->n; i++)
 		probe_tick(&w->probes[i], now);
@@ -206,7 +207,7 @@ static bool is_urgent(struct watch *w)
 		w->urgent_since = 0;
 	else if (!w->urgent_since)
 		w->urgent_since = now;
-	return w->urgent_since && now - w->urgent_since < URGENT_TIME;
+	return w->is_awaited || (w->urgent_since && now - w->urgent_since < URGENT_TIME);
 }
 
 void watch_keep_pace(struct watch *w)
@@ -450,12 +451,15 @@ static void look_around(struct monitor *m)
 	free(list);
 }
 
-static void on_look(struct loop_timer *timer)
+void monitor_look(struct monitor *m)
 {
-	struct monitor *m = container_of(timer, struct monitor, look);
-
 	look_around(m);
 	net_flush(m->net);
+}
+
+static void on_look(struct loop_timer *timer)
+{
+	monitor_look(container_of(timer, struct monitor, look));
 }
 
 static void free_watches(struct monitor *m)

@@ -16,6 +16,8 @@
 struct node_sets {
 	pthread_mutex_t lock;
 	struct hmap by_name;
+	void (*made)(void *arg);
+	void *arg;
 };
 
 struct entry {
@@ -29,6 +31,12 @@ struct node_sets *node_sets_new(void)
 
 	pthread_mutex_init(&sets->lock, NULL);
 	return sets;
+}
+
+void node_sets_on_made(struct node_sets *sets, void (*made)(void *arg), void *arg)
+{
+	sets->made = made;
+	sets->arg = arg;
 }
 
 static struct entry *entry_of(struct hlink *l)
@@ -60,26 +68,36 @@ static struct entry *find_locked(struct node_sets *sets, const char *database, u
 	return NULL;
 }
 
+/* The old one's name is the new one's, and so is its place. */
+static void replace(struct entry *entry, struct node_set *set)
+{
+	node_set_inherit(set, entry->set);
+	node_set_unref(entry->set);
+	entry->set = set;
+}
+
 struct node_set *node_sets_get(struct node_sets *sets, const char *database,
 			       const struct node_conf *nodes, size_t n)
 {
 	uint64_t hash = hash_bytes(database, strlen(database));
 	struct node_set *set;
 	struct entry *entry;
+	bool is_new;
 
 	pthread_mutex_lock(&sets->lock);
 	entry = find_locked(sets, database, hash);
-	if (entry && !node_set_matches(entry->set, nodes, n)) {
-		take_out(sets, entry);
-		entry = NULL;
-	}
+	is_new = !entry || !node_set_matches(entry->set, nodes, n);
 	if (!entry) {
 		entry = xnew(struct entry);
 		entry->set = node_set_new(database, nodes, n);
 		hmap_insert(&sets->by_name, &entry->link, hash);
+	} else if (is_new) {
+		replace(entry, node_set_new(database, nodes, n));
 	}
 	set = node_set_ref(entry->set);
 	pthread_mutex_unlock(&sets->lock);
+	if (is_new && n > 1)
+		sets->made(sets->arg);
 	return set;
 }
 

@@ -114,8 +114,7 @@ def pool_of(pooler, column, database=APP_DATABASE):
 def wait_nodes(pooler, *roles, database=APP_DATABASE):
     """Return once the nodes have these roles, and it is known how far the replicas are behind.
 
-    Not before that is a read sure to find a replica; and before anybody has asked, the first node
-    counts as the primary.
+    Not before that is a read sure to find a replica.
     """
     def nodes():
         return [row for row in pooler.admin("SHOW NODES") if row["database"] == database]

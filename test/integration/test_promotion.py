@@ -20,6 +20,7 @@ from cluster import BINDIR, Postgres
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import backends, log_in, pool_of, shop, wait_backends, wait_nodes
 from machine import Port, run
+from rough_road import RoughRoad
 from turnstile import ADMIN_PASSWORD
 from waiting import wait_until
 from writers import Writer, counts, told
@@ -260,6 +261,108 @@ def test_i4_a_read_behind_a_write_is_not_stale_across_a_promotion(pair, turnstil
             assert [int(rows[0][0]) for rows in seen] == [1, 2, 3, 3, 4, 5, *[6] * 21]
     finally:
         behind.remove()
+
+
+@contextlib.contextmanager
+def road_to(server):
+    road = RoughRoad(server)
+    try:
+        yield road
+    finally:
+        road.remove()
+
+
+def listed(*servers):
+    return {"host": ",".join(s.host for s in servers), "port": ",".join(str(s.port) for s in servers)}
+
+
+def shop_of(*servers, name=APP_DATABASE, **settings):
+    config = shop(servers[0], {"monitor_user": APP_USER, "default_pool_size": 5, **settings})
+    config["databases"] = {name: listed(*servers)}
+    return config
+
+
+def written_on(server):
+    return server.value("SELECT count(*) FROM promoted", dbname=APP_DATABASE)
+
+
+@contextlib.contextmanager
+def two_primaries(pair):
+    """Both live; the one that was promoted answers late."""
+    primary, replica = pair
+    replica.wait_caught_up(primary)
+    replica.promote()
+    with road_to(replica) as road:
+        road.slow(0.2)
+        yield primary, replica, road
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [APP_DATABASE, "*"])
+def test_i4_at_the_start_nobody_is_the_primary_before_all_are_heard(pair, turnstile, name):
+    with two_primaries(pair) as (primary, replica, road):
+        t = turnstile(shop_of(primary, road, name=name))
+        with log_in(t, timeout=60) as client:
+            for _ in range(20):
+                assert written_to(client.query(WRITE)) == replica.port
+        wait_role(t, 0, "fenced")
+    assert written_on(primary) == 0 and written_on(replica) == 20
+
+
+@pytest.mark.slow
+def test_i4_who_was_fenced_is_so_behind_a_reload_that_changes_the_hosts(pair, turnstile):
+    with two_primaries(pair) as (primary, replica, road), road_to(replica) as third:
+        third.swallow(True)
+        t = turnstile(shop_of(primary, road))
+        with contextlib.ExitStack() as stack:
+            def write(expected):
+                client = stack.enter_context(log_in(t, timeout=60))
+                for _ in range(10):
+                    assert written_to(client.query(WRITE)) == expected.port
+                return client
+
+            client = write(replica)
+            wait_role(t, 0, "fenced")
+            for servers in ((primary, road, third), (primary, road), (third, primary, road)):
+                t.reload({"databases": {APP_DATABASE: listed(*servers)}})
+                end_of(client)
+                client = write(replica)
+            assert written_on(primary) == 0
+            # Without the one that is the primary there is nothing to remember: the way back.
+            t.reload({"databases": {APP_DATABASE: listed(primary, third)}})
+            end_of(client)
+            write(primary)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mishap", ["swallow", "refuse"])
+def test_the_first_primary_is_not_waited_for_without_end(pair, turnstile, mishap):
+    """One that is deaf has its three seconds, however seldom nodes are asked; one that is gone has none."""
+    primary, replica = pair
+    with road_to(replica) as road:
+        getattr(road, mishap)(True)
+        t = turnstile(shop_of(primary, road, monitor_interval="60s"))
+        with log_in(t, timeout=30) as client:
+            assert written_to(client.query(WRITE)) == primary.port
+        chosen = t.log_contains("the primary is chosen without node")
+        assert bool(chosen) == (mishap == "swallow")
+
+
+def test_who_refuses_the_monitor_is_not_waited_for_without_end(pair, turnstile):
+    primary, replica = pair
+    replica.hba(f"host all {APP_USER} all reject")
+    t = turnstile(shop_of(primary, replica, monitor_interval="60s"))
+    with log_in(t, timeout=30) as client:
+        assert written_to(client.query(WRITE)) == primary.port
+    assert t.log_contains("the primary is chosen without node")
+
+
+def test_the_first_write_waits_for_an_answer_and_no_interval(pair, turnstile):
+    """Of all nodes; where the entry is `*`, nobody has asked them before."""
+    primary, _ = pair
+    t = turnstile(shop_of(*pair, name="*", monitor_interval="300s"))
+    with log_in(t, timeout=30) as client:
+        assert written_to(client.query(WRITE)) == primary.port
 
 
 def test_i4_the_old_primary_is_fenced(pair, turnstile):

@@ -152,6 +152,61 @@ static void test_only_the_replica_of_a_known_primary_is_the_only_one(void **stat
 	node_set_unref(set);
 }
 
+static struct node_set *hosts_of(const char *letters, struct node_set *before)
+{
+	static const char *const names[] = { "a", "b", "c", "d" };
+	struct node_conf conf[N];
+	struct node_set *set;
+	size_t n = 0;
+
+	for (; letters[n]; n++)
+		conf[n] = (struct node_conf){
+			.host = names[letters[n] - 'a'], .port = 1, .weight = 1, .zone = ""
+		};
+	set = node_set_new("shop", conf, n);
+	if (before) {
+		node_set_inherit(set, before);
+		node_set_unref(before);
+	}
+	return set;
+}
+
+static void check_reign(const struct node_set *set, int primary, int last, uint32_t timeline)
+{
+	assert_int_equal(node_set_primary(set), primary);
+	assert_int_equal(set->reign.primary, last);
+	assert_int_equal(set->reign.timeline, timeline);
+}
+
+/* Whoever was superseded in the old list is so in the new one. */
+static void test_i4_another_list_remembers_the_primary(void **state PGT_UNUSED)
+{
+	const struct claim second = { .timeline = 2, .cluster = "7001" };
+	struct node_set *set = hosts_of("ab", NULL);
+
+	check_reign(set, -1, -1, 0);
+	node_set_pass_to(set, 1, &second);
+	set->primary = 1;
+	set = hosts_of("cab", set);
+	check_reign(set, 2, 2, 2);
+	assert_string_equal(set->reign.cluster, "7001");
+	/* Where there is none now, there is none now. */
+	set->nodes[2].service = NODE_RETIRES;
+	set = hosts_of("ba", set);
+	check_reign(set, -1, 0, 2);
+	/* Alone it is asked by nobody, and comes back into a list as what it was. */
+	set = hosts_of("b", set);
+	check_reign(set, 0, 0, 2);
+	set = hosts_of("ab", set);
+	check_reign(set, 1, 1, 2);
+	/* Who takes it out of the list wants to go on without it. */
+	set = hosts_of("ac", set);
+	check_reign(set, -1, -1, 0);
+	set = hosts_of("abc", set);
+	check_reign(set, -1, -1, 0);
+	node_set_unref(set);
+}
+
 static void test_ones_own_zone_comes_first(void **state PGT_UNUSED)
 {
 	static const char *const zones[N] = { "a", "b", "a", "b" };
@@ -243,6 +298,7 @@ int main(void)
 		cmocka_unit_test(test_no_weight_no_reads),
 		cmocka_unit_test(test_i4_what_a_choice_goes_by_is_counted),
 		cmocka_unit_test(test_only_the_replica_of_a_known_primary_is_the_only_one),
+		cmocka_unit_test(test_i4_another_list_remembers_the_primary),
 		cmocka_unit_test(test_ones_own_zone_comes_first),
 		cmocka_unit_test(test_i4_near_is_nothing_without_what_was_written),
 	};

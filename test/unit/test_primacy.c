@@ -146,15 +146,36 @@ static void test_one_that_cannot_be_asked_stays_the_primary(void **state)
 	check(promoted, 2, reign_of(0, 1), 1);
 }
 
-static void test_the_first_decision_waits_for_those_before(void **state)
+static void check_awaited(const struct claim *claims, unsigned n, struct reign reign, bool expected)
+{
+	assert_int_equal(primacy_is_awaited(claims, n, &reign), expected);
+	if (expected)
+		check(claims, n, reign, -1);
+}
+
+static void test_i4_the_first_decision_waits_for_all(void **state)
 {
 	const struct claim before[] = { OPEN, STRANGER(9) };
 	const struct claim behind[] = { PRIMARY(1, 100), OPEN };
+	const struct claim heard[] = { PRIMARY(1, 100), PRIMARY(2, 50) };
+	const struct claim given_up[] = { PRIMARY(1, 100), DEAD };
+	const struct claim nobody[] = { REPLICA, OPEN };
 
 	(void)state;
-	check(before, 2, reign_of(-1, 0), -1);
-	check(behind, 2, reign_of(-1, 0), 0);
+	check_awaited(before, 2, reign_of(-1, 0), true);
+	check_awaited(behind, 2, reign_of(-1, 0), true);
 	check_standing(before, 1, -1, reign_of(-1, 0), STANDING_MEMBER, "");
+	check_awaited(heard, 2, reign_of(-1, 0), false);
+	check(heard, 2, reign_of(-1, 0), 1);
+	check_awaited(given_up, 2, reign_of(-1, 0), false);
+	check(given_up, 2, reign_of(-1, 0), 0);
+	check_awaited(given_up, 1, reign_of(-1, 0), false);
+	check(given_up, 1, reign_of(-1, 0), 0);
+	/* There is none to wait with, or one is known already. */
+	check_awaited(nobody, 2, reign_of(-1, 0), false);
+	check(nobody, 2, reign_of(-1, 0), -1);
+	check_awaited(behind, 2, reign_of(0, 1), false);
+	check(behind, 2, reign_of(0, 1), 0);
 }
 
 static void test_i4_patroni_may_say_no(void **state)
@@ -185,7 +206,7 @@ int main(void)
 		cmocka_unit_test(test_i4_one_that_was_superseded_is_none),
 		cmocka_unit_test(test_i4_strangers_are_none),
 		cmocka_unit_test(test_one_that_cannot_be_asked_stays_the_primary),
-		cmocka_unit_test(test_the_first_decision_waits_for_those_before),
+		cmocka_unit_test(test_i4_the_first_decision_waits_for_all),
 		cmocka_unit_test(test_i4_patroni_may_say_no),
 	};
 
