@@ -17,7 +17,7 @@ struct node_sets *node_sets_new(void);
 void node_sets_free(struct node_sets *sets);
 
 /* Is called, by whatever thread, when a set of several nodes has been made: its nodes are to be
- * asked.  Before there is one. */
+ * asked.  Before there is one; without it, whoever asks finds it by itself. */
 void node_sets_on_made(struct node_sets *sets, void (*made)(void *arg), void *arg);
 
 /* The set of a database, made when there is none, and made anew when the hosts are others: groups

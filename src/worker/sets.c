@@ -96,7 +96,7 @@ struct node_set *node_sets_get(struct node_sets *sets, const char *database,
 	}
 	set = node_set_ref(entry->set);
 	pthread_mutex_unlock(&sets->lock);
-	if (is_new && n > 1)
+	if (is_new && n > 1 && sets->made)
 		sets->made(sets->arg);
 	return set;
 }
