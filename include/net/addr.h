@@ -23,6 +23,11 @@ struct addr {
 
 /* Of what accept(2), getsockname(2) and the like give. */
 void addr_set(struct addr *out, const struct sockaddr *sa);
+/* Whatever the ports are; all Unix sockets are of this one. */
+bool addr_is_same_host(const struct addr *a, const struct addr *b);
+/* The way back, of TCP: how long *out is; 0: it cannot be told, as of a Unix socket, or within one
+ * link only. */
+socklen_t addr_get(const struct addr *addr, struct sockaddr_storage *out);
 /* "127.0.0.1", "::1", "unix"; out has room for INET6_ADDRSTRLEN. */
 void addr_text(const struct addr *addr, char *out);
 

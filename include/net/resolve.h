@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+struct addr;
 struct mailbox;
 struct resolver;
 struct resolve_query;
@@ -43,6 +44,15 @@ void resolver_free(struct resolver *r);
 /* Answers at once when it can: an address, the directory of a Unix socket ("/…", "@…"), a name that
  * was looked up lately.  False: ask with resolve_start().  Any thread. */
 bool resolve_now(struct resolver *r, const char *host, uint16_t port, struct resolved *found);
+
+/* Of a name that connections have gone to: it is looked up again when that is due, which nobody
+ * waits for.  The number that this returns becomes another when an address is no longer one of the
+ * name's; 0: it is no name, or nobody has asked for it lately.  Any thread. */
+unsigned resolve_follow(struct resolver *r, const char *host);
+/* Whether that is one of its addresses, whatever the port; also where nothing is known.  An address
+ * that is missing in an answer was one within max_ttl, as some names tell one of many servers each
+ * time.  Any thread. */
+bool resolve_leads_to(struct resolver *r, const char *host, const struct addr *addr);
 
 /* Looks host up; fn is called by a mail to box, on its receiver's thread, never from here.  The
  * query is gone when fn is called.  Call on the receiver's thread. */

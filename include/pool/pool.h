@@ -81,6 +81,7 @@ struct pool {
 	const struct settings *set; /* the group's, or the lane's */
 	unsigned node;
 	unsigned generation; /* RECONNECT raises it: older slots are closed when they come free */
+	unsigned moves;      /* of its node's name, for which servers have been looked through */
 	struct list slots[SLOT_NSTATES];
 	unsigned count[SLOT_NSTATES];
 	struct list waiting; /* as they came */

@@ -63,6 +63,8 @@ struct node {
 	_Atomic int64_t lock_waits; /* sessions that wait for a lock … */
 	_Atomic usec_t lock_wait;   /* … and how long one of them has, the longest */
 	_Atomic int64_t blocks_hit, blocks_read, deadlocks; /* since its statistics begin */
+	_Atomic unsigned moves;     /* of its name: another number when an address is not one of
+				     * that any more (net/resolve.h) */
 	_Atomic unsigned comebacks; /* how often it has answered after it did not */
 	_Atomic unsigned servers;   /* connections of all pools */
 	_Atomic unsigned active;    /* in use, for the least busy choice */

@@ -20,6 +20,7 @@ struct tls_context;
 struct dial_target {
 	const char *host;
 	uint16_t port;
+	const struct addr *address; /* or NULL: the host is looked up */
 	const struct settings *set; /* sslmode, socket options; borrowed for the call */
 	struct tls_context *tls;    /* of server connections, or NULL: TLS is not possible */
 	struct resolver *resolver;

@@ -112,6 +112,8 @@ void watch_mind_catalog(struct watch *w);
 
 /* Asks what is due, and gives up what has been silent for too long. */
 void probe_tick(struct probe *p, usec_t now);
+/* The node's name has lost an address: if that is where it asks, it asks elsewhere. */
+void probe_follow(struct probe *p);
 
 /* ---- assess.c: what nodes are -----------------------------------------------------------------
  */

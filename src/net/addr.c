@@ -27,6 +27,29 @@ void addr_set(struct addr *out, const struct sockaddr *sa)
 	}
 }
 
+bool addr_is_same_host(const struct addr *a, const struct addr *b)
+{
+	return a->family == b->family && !memcmp(a->ip, b->ip, sizeof(a->ip));
+}
+
+socklen_t addr_get(const struct addr *addr, struct sockaddr_storage *out)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(addr->port) };
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(addr->port) };
+
+	memcpy(&in.sin_addr, addr->ip, sizeof(in.sin_addr));
+	memcpy(&in6.sin6_addr, addr->ip, sizeof(in6.sin6_addr));
+	if (addr->family == AF_INET) {
+		memcpy(out, &in, sizeof(in));
+		return sizeof(in);
+	}
+	/* Which link, struct addr does not have. */
+	if (addr->family != AF_INET6 || IN6_IS_ADDR_LINKLOCAL(&in6.sin6_addr))
+		return 0;
+	memcpy(out, &in6, sizeof(in6));
+	return sizeof(in6);
+}
+
 void addr_text(const struct addr *addr, char *out)
 {
 	if (addr->family == AF_UNIX || !inet_ntop(addr->family, addr->ip, out, INET6_ADDRSTRLEN))

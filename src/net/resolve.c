@@ -25,6 +25,16 @@
 
 /* More than one, so that a name whose servers do not answer does not hold up the others. */
 #define NTHREADS 4
+/* How long a name that nobody follows any more is kept behind its last answer, at least. */
+#define FORGET_TIME (60 * USEC_PER_SEC)
+/* Of a name. */
+#define KNOWN_MAX 32
+
+/* An address that some answer has told. */
+struct known {
+	struct addr addr;
+	usec_t told_at; /* by the last one that has */
+};
 
 struct name {
 	struct hlink link;
@@ -33,6 +43,10 @@ struct name {
 	usec_t fresh_until;  /* 0: never looked up */
 	bool is_being_found; /* waits for a thread or has one */
 	struct resolved found;
+	usec_t followed_at;
+	unsigned edition; /* another one when an address has gone; 0: there was no answer yet */
+	unsigned nknown;
+	struct known known[KNOWN_MAX];
 	char *host;
 };
 
@@ -55,6 +69,7 @@ struct resolver {
 	char *resolv_conf; /* "": getaddrinfo() is asked */
 	usec_t max_ttl;
 	usec_t nxdomain_ttl;
+	unsigned editions; /* of all names */
 	bool closed;
 	unsigned refs; /* the owner and the threads */
 	pthread_t threads[NTHREADS];
@@ -128,14 +143,73 @@ static struct name *name_add(struct resolver *r, const char *host)
 	HMAP_FOREACH_SAFE (l, &r->names) {
 		struct name *old = container_of(l, struct name, link);
 
-		if (!old->is_being_found && old->fresh_until <= now)
+		if (!old->is_being_found && old->fresh_until <= now &&
+		    now - old->followed_at > FORGET_TIME)
 			name_free(r, old);
 	}
+	name->followed_at = now;
 	list_init(&name->todo);
 	list_init(&name->askers);
 	name->host = xstrdup(host);
 	hmap_insert(&r->names, &name->link, name_hash(host));
 	return name;
+}
+
+/* Puts it in the queue of the threads. */
+static void name_ask(struct resolver *r, struct name *name)
+{
+	if (name->is_being_found)
+		return;
+	name->is_being_found = true;
+	list_push_back(&r->todo, &name->todo);
+	pthread_cond_signal(&r->more);
+}
+
+/* ---- what it has been: to see that a name has moved; the lock is held -------------------------
+ */
+
+static struct known *find_known(struct name *name, const struct addr *addr)
+{
+	for (unsigned i = 0; i < name->nknown; i++)
+		if (addr_is_same_host(&name->known[i].addr, addr))
+			return &name->known[i];
+	return NULL;
+}
+
+static void note_told(struct name *name, const struct addr *addr, usec_t now)
+{
+	struct known *known = find_known(name, addr);
+
+	if (!known && name->nknown < KNOWN_MAX)
+		known = &name->known[name->nknown++];
+	if (known)
+		*known = (struct known){ .addr = *addr, .told_at = now };
+}
+
+static void note_answer(struct resolver *r, struct name *name, const struct resolved *found,
+			usec_t now)
+{
+	bool has_gone = !name->edition;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < found->n; i++) {
+		struct addr addr;
+
+		addr_set(&addr, (const struct sockaddr *)&found->addrs[i]);
+		note_told(name, &addr, now);
+	}
+	/* There may be more of them than an answer has room for. */
+	if (found->n == RESOLVED_MAX)
+		return;
+	for (unsigned i = 0; i < name->nknown; i++) {
+		if (now - name->known[i].told_at > r->max_ttl)
+			has_gone = true;
+		else
+			name->known[n++] = name->known[i];
+	}
+	name->nknown = n;
+	if (has_gone)
+		name->edition = ++r->editions;
 }
 
 /* ---- answers -------------------------------------------------------------------------------- */
@@ -161,12 +235,16 @@ static void query_answer(struct resolve_query *q, const struct name *name)
 static void name_settle(struct resolver *r, struct name *name, const struct resolved *found,
 			usec_t ttl)
 {
+	usec_t now = clock_monotonic();
+
 	name->found = *found;
 	if (!found->n)
 		ttl = r->nxdomain_ttl;
 	else if (ttl > r->max_ttl)
 		ttl = r->max_ttl;
-	name->fresh_until = clock_monotonic() + ttl;
+	if (found->n)
+		note_answer(r, name, found, now);
+	name->fresh_until = now + ttl;
 	name->is_being_found = false;
 	while (!list_is_empty(&name->askers)) {
 		struct list *first = list_first(&name->askers);
@@ -360,11 +438,7 @@ struct resolve_query *resolve_start(struct resolver *r, struct mailbox *box, con
 	if (!name)
 		name = name_add(r, host);
 	list_push_back(&name->askers, &q->link);
-	if (!name->is_being_found) {
-		name->is_being_found = true;
-		list_push_back(&r->todo, &name->todo);
-		pthread_cond_signal(&r->more);
-	}
+	name_ask(r, name);
 	pthread_mutex_unlock(&r->lock);
 	return q;
 }
@@ -372,4 +446,36 @@ struct resolve_query *resolve_start(struct resolver *r, struct mailbox *box, con
 void resolve_cancel(struct resolve_query *q)
 {
 	q->fn = NULL;
+}
+
+/* ---- names that move ------------------------------------------------------------------------ */
+
+unsigned resolve_follow(struct resolver *r, const char *host)
+{
+	usec_t now = clock_monotonic();
+	struct name *name;
+	unsigned edition = 0;
+
+	pthread_mutex_lock(&r->lock);
+	name = name_find(r, host);
+	if (name) {
+		name->followed_at = now;
+		if (name->fresh_until <= now)
+			name_ask(r, name);
+		edition = name->edition;
+	}
+	pthread_mutex_unlock(&r->lock);
+	return edition;
+}
+
+bool resolve_leads_to(struct resolver *r, const char *host, const struct addr *addr)
+{
+	struct name *name;
+	bool leads_to;
+
+	pthread_mutex_lock(&r->lock);
+	name = name_find(r, host);
+	leads_to = !name || !name->edition || find_known(name, addr);
+	pthread_mutex_unlock(&r->lock);
+	return leads_to;
 }

@@ -417,6 +417,8 @@ static void sweep_connection(struct hub *hub, usec_t now)
 
 	if (primary >= 0 && hub->pool.node != (unsigned)primary)
 		hub_lose(hub, "another node is the primary now");
+	else if (hub->server->slot.generation != hub->pool.generation)
+		hub_lose(hub, "the primary's name is another address now");
 	else if (hub->server->question.done && age >= ROUND_PATIENCE)
 		hub_lose(hub, "it does not answer");
 	else if (may_begin(hub) && (age >= ROUND_INTERVAL || !list_is_empty(&hub->changed)))

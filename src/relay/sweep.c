@@ -8,6 +8,7 @@
  * over and whom to tell; what that means for the server is attach.c's.
  */
 #include "base/log.h"
+#include "net/resolve.h"
 #include "relay/insight.h"
 #include "relay/listen.h"
 #include "relay/parts.h"
@@ -316,8 +317,31 @@ static void sweep_login(struct pool *pool, usec_t now)
 	}
 }
 
+/* Servers where the node's name does not lead any more are closed when they come free. */
+static void follow_name(struct pool *pool)
+{
+	const struct relay *relay = pool->group->owner;
+	const struct node *node = &pool->group->nodes->nodes[pool->node];
+	unsigned moves = node->moves;
+
+	/* Who logs in may have begun with what the name was before. */
+	if (pool->moves == moves || pool->count[SLOT_LOGIN])
+		return;
+	pool->moves = moves;
+	for (unsigned state = 0; state < SLOT_NSTATES; state++) {
+		LIST_FOREACH (at, &pool->slots[state]) {
+			struct slot *slot = container_of(at, struct slot, link);
+			const struct server *s = container_of(slot, struct server, slot);
+
+			if (!resolve_leads_to(relay->resolver, node->host, &s->conn.peer))
+				slot->generation = pool->generation - 1;
+		}
+	}
+}
+
 static void sweep_pool(struct pool *pool, usec_t now)
 {
+	follow_name(pool);
 	sweep_idle(pool, now);
 	sweep_login(pool, now);
 	learn_sweep(pool, now);
@@ -408,6 +432,7 @@ static void sweep_group(struct relay *r, struct group *group, usec_t now)
 	GROUP_FOREACH_POOL (pool, group)
 		sweep_pool(pool, now);
 	if (group->hub) {
+		follow_name(&group->hub->pool);
 		sweep_login(&group->hub->pool, now);
 		hub_sweep(group->hub, now);
 	}

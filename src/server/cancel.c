@@ -154,6 +154,8 @@ struct cancel *cancel_start(struct server *s)
 							? s->node->host
 							: group->config->global.unix_socket_dir,
 					    .port = s->node->port,
+					    /* Its name may have others, or another by now. */
+					    .address = &s->conn.peer,
 					    .set = &group->set,
 					    .tls = s->conn.tls ? s->tls_context : NULL,
 					    .resolver = s->resolver,

@@ -178,7 +178,9 @@ void dial_start(struct dial *d, struct conn *conn, struct net *net,
 				   .buffer_bytes = (unsigned)set->tcp_socket_buffer };
 	conn_prepare(conn, net, &dial_events);
 	conn->owner = d;
-	if (resolve_now(target->resolver, target->host, target->port, &found))
+	found.lens[0] = target->address ? addr_get(target->address, &found.addrs[0]) : 0;
+	found.n = found.lens[0] != 0;
+	if (found.n || resolve_now(target->resolver, target->host, target->port, &found))
 		use_addresses(d, &found);
 	else
 		d->lookup = resolve_start(target->resolver, target->mailbox, target->host,

@@ -11,6 +11,7 @@
 #include "auth/userlist.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/resolve.h"
 #include "net/tls.h"
 #include "route/nodes.h"
 #include "route/primacy.h"
@@ -407,6 +408,25 @@ static bool is_worth_it(const struct monitor *m, const struct node_set *set,
 	return *settings.monitor_user != '\0';
 }
 
+/* Names that connections have gone to are looked up as long as there are any. */
+static void follow_names(struct monitor *m, struct node_set *set, struct watch *w)
+{
+	for (unsigned i = 0; i < set->n; i++) {
+		struct node *node = &set->nodes[i];
+		struct probe *p = w ? &w->probes[i] : NULL;
+		unsigned moves;
+
+		if (!node->servers && !(p && p->server))
+			continue;
+		moves = resolve_follow(m->resolver, node->host);
+		if (moves == node->moves)
+			continue;
+		node->moves = moves;
+		if (p)
+			probe_follow(p);
+	}
+}
+
 /* Begins to watch what has come into use and lets go of what has gone out of it. */
 static void look_at(struct monitor *m, struct node_set *set)
 {
@@ -416,6 +436,7 @@ static void look_at(struct monitor *m, struct node_set *set)
 
 	if (database && !w && is_worth_it(m, set, database))
 		w = watch(m, set, database);
+	follow_names(m, set, w);
 	/* The list that we come from holds it, and the watch. */
 	if (!has_entry && set->refs == 2 + (w != NULL)) {
 		if (w)

@@ -8,6 +8,7 @@
  */
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/resolve.h"
 #include "route/fence.h"
 #include "route/nodes.h"
 #include "route/primacy.h"
@@ -86,19 +87,13 @@ static bool is_primary_unasked(const struct probe *p)
 	return p->was_refused && set->reign.primary == (int)p->node && set->primary == (int)p->node;
 }
 
-/* is_sure: that says enough. */
-static void give_up(struct probe *p, const char *why, bool is_sure)
+static void hang_up(struct probe *p)
 {
 	struct node *node = probe_node(p);
 	struct server *s = p->server;
 
 	p->server = NULL;
 	p->is_ready = p->has_answered = false;
-	p->was_heard = true;
-	p->was_refused = s && s->was_refused;
-	p->retry_at =
-	    p->was_refused ? watch_now(p->watch) + p->watch->settings.monitor_interval / 2 : 0;
-	health_fail(&node->health, p->watch->settings.node_failures, is_sure);
 	/* It may come back with less, even if it is the same postmaster's. */
 	node->covers = 0;
 	node_set_note_standing(p->watch->set);
@@ -106,6 +101,19 @@ static void give_up(struct probe *p, const char *why, bool is_sure)
 	p->asked_at = 0;
 	if (s)
 		server_drop(s);
+}
+
+/* is_sure: that says enough. */
+static void give_up(struct probe *p, const char *why, bool is_sure)
+{
+	struct node *node = probe_node(p);
+
+	p->was_heard = true;
+	p->was_refused = p->server && p->server->was_refused;
+	p->retry_at =
+	    p->was_refused ? watch_now(p->watch) + p->watch->settings.monitor_interval / 2 : 0;
+	health_fail(&node->health, p->watch->settings.node_failures, is_sure);
+	hang_up(p);
 	assess_nodes(p->watch);
 	if (node->health.is_out)
 		assess_set_role(p, is_primary_unasked(p) ? NODE_PRIMARY : NODE_DOWN, why);
@@ -405,4 +413,17 @@ void probe_tick(struct probe *p, usec_t now)
 	} else if (p->is_ready && !p->asked_at) {
 		ask(p);
 	}
+}
+
+void probe_follow(struct probe *p)
+{
+	const struct monitor *m = p->watch->monitor;
+
+	if (!p->is_ready ||
+	    resolve_leads_to(m->resolver, probe_node(p)->host, &p->server->conn.peer))
+		return;
+	log_info("database \"%s\": node %s:%u is another address now", p->watch->set->database,
+		 probe_node(p)->host, probe_node(p)->port);
+	hang_up(p);
+	probe_tick(p, watch_now(p->watch));
 }

@@ -3,18 +3,20 @@
 # test_dns.py - nodes whose names are looked up: by the name servers of resolv_conf, again and again.
 #
 # The system's resolver is test_resolve.c's.
-"""The servers of these tests listen at 127.0.0.1; nobody does at 127.0.0.2."""
+"""The servers of these tests listen at 127.0.0.1; nobody does at 127.0.0.2 and .3."""
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import raw
-from conftest import APP_DATABASE
+from conftest import APP_DATABASE, APP_USER
 from name_server import NameServer
 from rig import log_in, shop
+from rough_road import RoughRoad
 from waiting import wait_until
 
-HERE, NOWHERE = "127.0.0.1", "127.0.0.2"
+HERE, NOWHERE, ELSEWHERE = "127.0.0.1", "127.0.0.2", "127.0.0.4"
 HOUR = 3600
 
 
@@ -83,6 +85,68 @@ def asked_while_it_is(wrong, names, t):
 def test_a_name_that_moves_is_followed(pooler, names, ttl, settings):
     names.addresses["db.test"] = [HERE], ttl
     assert asked_while_it_is(([NOWHERE], ttl), names, pooler(settings)) == "4"
+
+
+@pytest.fixture
+def elsewhere(primary):
+    """A way to the same server, at the same port of another address."""
+    listener = socket.create_server((ELSEWHERE, primary.port), backlog=16)
+    road = RoughRoad(primary, listener=listener)
+    yield ELSEWHERE
+    road.remove()
+
+
+def servers(t):
+    return {row["addr"] for row in t.admin("SHOW SERVERS") if row["database"] == APP_DATABASE}
+
+
+SWIFT = {"dns_max_ttl": "1s", "monitor_user": APP_USER}
+
+
+def test_i4_servers_are_left_where_a_name_does_not_lead_any_more(pooler, names, elsewhere):
+    """Idle ones at once, one with a transaction behind that; the monitor's and that of LISTEN, too."""
+    names.addresses["db.test"] = [HERE], 1
+    t = pooler(SWIFT)
+    with log_in(t) as busy, log_in(t) as listens, log_in(t) as idle:
+        listens.query("LISTEN moved")
+        idle.query("SELECT 1")
+        busy.query("BEGIN")
+        busy.query("SET LOCAL search_path = pg_temp")
+        assert servers(t) == {HERE}
+        names.addresses["db.test"] = [elsewhere], 1
+        wait_until(lambda: len([row for row in t.admin("SHOW SERVERS") if row["addr"] == HERE]) == 1)
+        t.wait_log("node db.test:[0-9]+ is another address now")
+        t.wait_log("the primary's name is another address now")
+        assert busy.rows("SHOW search_path") == [("pg_temp",)]
+        busy.query("COMMIT")
+        wait_until(lambda: HERE not in servers(t))
+        assert busy.rows("SELECT 2 + 2") == [("4",)]
+        listens.until_closed()  # listen_lost
+        assert servers(t) == {elsewhere}
+
+
+def test_a_name_that_tells_one_of_many_each_time_keeps_its_servers(pooler, names, elsewhere):
+    names.addresses["db.test"] = [HERE], 1
+    t = pooler({"dns_max_ttl": "1h"})
+    with log_in(t) as client:
+        pid = client.rows("SELECT pg_backend_pid()")
+        for address in [elsewhere, HERE] * 2:
+            asked = len(names.asked)
+            names.addresses["db.test"] = [address], 1
+            wait_until(lambda: len(names.asked) >= asked + 2)
+        assert client.rows("SELECT pg_backend_pid()") == pid
+
+
+def test_i7_a_cancel_goes_where_its_server_is(pooler, names):
+    """Not where the name leads by then."""
+    names.addresses["db.test"] = [HERE], HOUR
+    t = pooler({"dns_max_ttl": "0"})
+    with log_in(t) as client:
+        names.addresses["db.test"] = [NOWHERE], HOUR
+        client.send(raw.query("SELECT pg_sleep(600)"))
+        wait_until(lambda: [row for row in t.admin("SHOW SERVERS") if row["state"] == "active"])
+        client.cancel()
+        assert raw.find(client.until("Z"), "E")[0].fields["C"] == "57014"
 
 
 def test_each_address_of_a_name_is_tried(pooler, names):
