@@ -115,6 +115,9 @@ void relay_reconnect(struct relay *r, const char *database);
 /* Closes clients and servers at once. */
 void relay_kill(struct relay *r, const char *database);
 bool relay_kill_client(struct relay *r, uint64_t id);
+/* Closes all clients, with text for a reason, and cancels what they run.  Returns how many; *busy:
+ * of them, had something under way. */
+unsigned relay_dismiss(struct relay *r, const char *text, unsigned *busy);
 /* Servers that a client has, or that are being reset; for PAUSE and SHUTDOWN WAIT_FOR_SERVERS. */
 unsigned relay_busy_servers(const struct relay *r, const char *database);
 unsigned relay_clients(const struct relay *r, const char *database);

@@ -112,6 +112,9 @@ struct control {
 	struct loop_timer quiet; /* looks whether a shutdown has nothing left to wait for */
 	unsigned ngathers;       /* under way */
 	enum shutdown_mode shutdown;
+	usec_t drains_since;        /* a shutdown that waits */
+	struct loop_timer deadline; /* shutdown_timeout, and after it the end */
+	bool is_overdue;            /* shutdown_timeout is over */
 	usec_t started_at;
 	bool suspended;
 	bool is_over; /* console clients that still come by mail are turned away */
@@ -156,7 +159,8 @@ bool control_set(struct control *c, struct slice name, const char *value, struct
 /* SET TENANT and the like: one more change, or (text NULL) one or all of the owner's less. */
 bool control_change(struct control *c, enum setting_scope scope, const char *owner,
 		    const char *name, const char *text, struct err *e);
-/* Goes as far as mode says; when it is on that way or further already, it ends at once. */
+/* Goes as far as mode says; when it is on that way or further already, it ends at once.  Whatever
+ * it waits for, it ends when shutdown_timeout is over. */
 void control_shutdown(struct control *c, enum shutdown_mode mode);
 /* Another process serves from now on: takes no more clients, ends when the last one has left or
  * takeover_timeout is over.  Or it does no more, and this one is back. */

@@ -317,6 +317,22 @@ bool relay_kill_client(struct relay *r, uint64_t id)
 	return false;
 }
 
+unsigned relay_dismiss(struct relay *r, const char *text, unsigned *busy)
+{
+	unsigned n = 0;
+
+	*busy = 0;
+	HMAP_FOREACH_SAFE (l, &r->groups)
+		LIST_FOREACH_SAFE (at, &container_of(l, struct group, link)->clients) {
+			struct client *c = container_of(at, struct client, link);
+
+			*busy += is_in_transaction(c) || !is_at_start(c);
+			relay_close_client(c, "57P01", text);
+			n++;
+		}
+	return n;
+}
+
 static unsigned sum(const struct relay *r, const char *database,
 		    unsigned (*count)(const struct pool *))
 {

@@ -32,6 +32,9 @@
 #define SWEEP_PERIOD (100 * USEC_PER_MSEC)
 /* How often a shutdown looks whether the last client or transaction is gone. */
 #define QUIET_PERIOD (100 * USEC_PER_MSEC)
+/* What those are cut off with who are still there at shutdown_timeout has so long to go out: errors
+ * to clients, cancel requests to servers. */
+#define PARTING_TIME (500 * USEC_PER_MSEC)
 
 #define EVENTS_MAX   100000
 
@@ -183,6 +186,8 @@ static void note_certificate(const struct tls_context *old, const struct tls_con
 		event_say(EVENT_certificate, &no_one, "another certificate is shown to %s", whom);
 }
 
+static void watch_deadline(struct control *c);
+
 static void publish(struct control *c, struct setup setup)
 {
 	struct setup old = c->setup;
@@ -196,6 +201,7 @@ static void publish(struct control *c, struct setup setup)
 			  setup.config->global.dns_nxdomain_ttl);
 	post_setup(c);
 	configure_watchers(c);
+	watch_deadline(c);
 	setup_unref(&old);
 }
 
@@ -372,7 +378,7 @@ static void on_rest(struct control *c, void **slots, unsigned n, void *arg)
 	free(arg);
 	for (unsigned i = 0; i < n; i++)
 		left += *(unsigned *)slots[i];
-	if (c->shutdown == SHUTDOWN_NOT || c->shutdown == SHUTDOWN_NOW)
+	if (c->shutdown == SHUTDOWN_NOT || c->shutdown == SHUTDOWN_NOW || c->is_overdue)
 		return;
 	if (left || is_old || takeover_goes_on(c->takeover))
 		look_again(c);
@@ -392,6 +398,62 @@ static void on_quiet(struct loop_timer *timer)
 static void look_again(struct control *c)
 {
 	loop_timer_start(c->loop, &c->quiet, QUIET_PERIOD, 0, on_quiet);
+}
+
+static void on_parted(struct loop_timer *timer)
+{
+	control_shutdown(container_of(timer, struct control, deadline), SHUTDOWN_NOW);
+}
+
+/* Whom shutdown_timeout has cut off, on one worker. */
+struct cut_off {
+	unsigned clients, busy;
+};
+
+static void visit_cut_off(struct worker *w, void *slot, void *arg PGT_UNUSED)
+{
+	struct cut_off *n = slot;
+
+	n->clients = relay_dismiss(
+	    &w->relay, "the pooler is shutting down: shutdown_timeout is over", &n->busy);
+}
+
+static void on_cut_off(struct control *c, void **slots, unsigned n, void *arg PGT_UNUSED)
+{
+	unsigned clients = 0, busy = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		clients += ((struct cut_off *)slots[i])->clients;
+		busy += ((struct cut_off *)slots[i])->busy;
+	}
+	event_say(EVENT_shutdown, &no_one,
+		  "SHUTDOWN: shutdown_timeout is over: %u clients cut off, %u of them in a "
+		  "transaction or statement",
+		  clients, busy);
+	if (c->shutdown != SHUTDOWN_NOW)
+		loop_timer_start(c->loop, &c->deadline, PARTING_TIME, 0, on_parted);
+}
+
+static void on_deadline(struct loop_timer *timer)
+{
+	struct control *c = container_of(timer, struct control, deadline);
+
+	c->is_overdue = true;
+	control_gather(c, sizeof(struct cut_off), visit_cut_off, on_cut_off, NULL);
+}
+
+/* The setting may change while it waits. */
+static void watch_deadline(struct control *c)
+{
+	usec_t patience = c->config->global.shutdown_timeout;
+	usec_t waited = loop_now(c->loop) - c->drains_since;
+
+	if (!c->drains_since || c->is_overdue || c->shutdown == SHUTDOWN_NOW)
+		return;
+	loop_timer_stop(c->loop, &c->deadline);
+	if (patience)
+		loop_timer_start(c->loop, &c->deadline, patience > waited ? patience - waited : 0,
+				 0, on_deadline);
 }
 
 static void visit_drain(struct worker *w, void *slot PGT_UNUSED, void *arg PGT_UNUSED)
@@ -434,8 +496,13 @@ void control_shutdown(struct control *c, enum shutdown_mode mode)
 	event_say(EVENT_shutdown, &no_one, "SHUTDOWN: %s", words[c->shutdown]);
 	/* In the loop's last turn it would begin a look that ends when what it looks at is freed.
 	 */
-	if (c->shutdown == SHUTDOWN_NOW)
+	if (c->shutdown == SHUTDOWN_NOW) {
 		loop_timer_stop(c->loop, &c->quiet);
+		loop_timer_stop(c->loop, &c->deadline);
+	} else if (!c->drains_since) {
+		c->drains_since = loop_now(c->loop);
+		watch_deadline(c);
+	}
 	if (before == SHUTDOWN_NOT) {
 		c->options.hooks->tell(CONTROL_STOPS);
 		if (c->shutdown != SHUTDOWN_NOW) {

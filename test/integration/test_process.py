@@ -373,6 +373,55 @@ def test_sigint_waits_for_transactions(primary, turnstile):
         assert raw.find(idle.until_closed(), "D") == []
 
 
+# --- shutdown_timeout -----------------------------------------------------------------------------
+OVERDUE = "the pooler is shutting down: shutdown_timeout is over"
+
+
+def last_words(client):
+    fields = raw.find(client.until_closed(), "E")[-1].fields
+    return fields["S"], fields["C"], fields["M"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_shutdown_timeout_cuts_off_who_stays(primary, turnstile, number):
+    t = turnstile(shop(primary, {"shutdown_timeout": "1s", "default_pool_size": 3}))
+    with log_in(t) as idle, log_in(t) as open_, log_in(t) as running:
+        open_.query("BEGIN; SELECT 2")
+        running.send(raw.query("SELECT pg_sleep(601)"))
+        wait_backends(primary, 1, "query LIKE '%pg_sleep(601)%' AND state = 'active'")
+        t.signal(number)
+        for client in (idle, open_, running):
+            assert last_words(client) == ("FATAL", "57P01", OVERDUE)
+        assert t.wait_exit() == 0
+    assert t.log_contains("shutdown_timeout is over: 3 clients cut off, 2 of them in a transaction or statement")
+    # The transaction is over, and the statement, too.
+    wait_backends(primary, 0)
+
+
+def test_who_leaves_before_shutdown_timeout_ends_it(primary, turnstile):
+    t = turnstile(shop(primary, {"shutdown_timeout": "1h"}))
+    with log_in(t) as client:
+        t.signal(signal.SIGTERM)
+        wait_until(lambda: refuses(t.port))
+        assert client.rows("SELECT 2") == [("2",)]
+    assert t.wait_exit() == 0
+    assert not t.log_contains("shutdown_timeout is over")
+
+
+def test_shutdown_timeout_of_a_reload_while_it_waits(primary, turnstile):
+    """Without one it waits on: what the reload brings ends it."""
+    t = turnstile(shop(primary))
+    with log_in(t) as client:
+        t.signal(signal.SIGTERM)
+        wait_until(lambda: refuses(t.port))
+        assert client.rows("SELECT 2") == [("2",)]
+        t.config["pgturnstile"]["shutdown_timeout"] = "1us"
+        t.write()
+        t.signal(signal.SIGHUP)
+        assert last_words(client) == ("FATAL", "57P01", OVERDUE)
+        assert t.wait_exit() == 0
+
+
 def test_sigusr_pauses_and_resumes(primary, turnstile):
     t = turnstile(shop(primary))
     with log_in(t) as client:
