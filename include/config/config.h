@@ -203,6 +203,9 @@ bool config_check_lane(const struct config *c, const char *lane, struct err *e);
 /* What holds in a lane: its own values over those. */
 void lane_conf_apply(const struct lane_conf *lane, struct settings *set);
 
+/* Whether some clients, or all, have to show a certificate to log in. */
+bool config_wants_certificates(const struct config *c);
+
 /* Whether a tenant that is not known may be asked for in a database. */
 bool config_may_look_up(const struct config *c);
 /* That database; NULL: there is none. */

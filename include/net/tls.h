@@ -23,6 +23,7 @@ struct tls_context;
 struct tls_options {
 	bool is_server;        /* we accept (clients' side) or connect (servers' side) */
 	bool verify_peer;      /* demand a certificate that the CA file vouches for */
+	bool spares_peer;      /* with verify_peer: who has none may do without */
 	const char *ca_file;   /* needed to verify; without verify_peer it is not read */
 	const char *cert_file; /* our chain in PEM, needed by a server */
 	const char *key_file;  /* of cert_file, not encrypted; never asks on the terminal */

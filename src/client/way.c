@@ -48,10 +48,9 @@ static bool has_certificate(const struct client *c)
 	return c->conn.tls && c->host->tls && tls_client_is_verified_by(c->conn.tls, c->host->tls);
 }
 
-static bool refuse_certificate(const struct client *c, struct err *e)
+static bool refuse_without(struct err *e)
 {
-	return err_set(e, "28000", "certificate authentication failed for user \"%.100s\"",
-		       c->user);
+	return err_set(e, "28000", "connection requires a valid client certificate");
 }
 
 bool way_is_secured(const struct client *c, const struct config *config, struct err *e)
@@ -62,7 +61,7 @@ bool way_is_secured(const struct client *c, const struct config *config, struct 
 		return true;
 	if (!c->conn.tls)
 		return err_set(e, "28000", "TLS is required");
-	return mode < SSLMODE_VERIFY_CA || has_certificate(c) || refuse_certificate(c, e);
+	return mode < SSLMODE_VERIFY_CA || has_certificate(c) || refuse_without(e);
 }
 
 /* Whether who it is elsewhere may be the user that it says. */
@@ -73,7 +72,7 @@ static bool is_named(const struct client *c, const struct config *config,
 	char name[NAME_ELSEWHERE_MAX];
 
 	if (is_peer ? !sock_peer_user(c->conn.fd, name, sizeof(name))
-		    : !has_certificate(c) || !tls_peer_name(c->conn.tls, name, sizeof(name)))
+		    : !tls_peer_name(c->conn.tls, name, sizeof(name)))
 		return false;
 	return ident_allows(config->ident, rule->map, name, c->login->id.auth_user);
 }
@@ -82,16 +81,18 @@ static bool is_named(const struct client *c, const struct config *config,
 static bool is_fit(const struct client *c, const struct config *config, const struct hba_rule *rule,
 		   struct err *e)
 {
+	bool asks_certificate = rule->method == HBA_CERT || rule->clientcert != CLIENTCERT_NO;
 	bool asks_name = rule->method == HBA_PEER || rule->method == HBA_CERT ||
 			 rule->clientcert == CLIENTCERT_VERIFY_FULL;
 
-	/* A session that began before certificates were asked for has none. */
-	if ((rule->clientcert == CLIENTCERT_NO || has_certificate(c)) &&
-	    (!asks_name || is_named(c, config, rule)))
+	if (asks_certificate && !has_certificate(c))
+		return refuse_without(e);
+	if (!asks_name || is_named(c, config, rule))
 		return true;
 	return rule->method == HBA_PEER
 		   ? err_set(e, "28000", "peer authentication failed for user \"%.100s\"", c->user)
-		   : refuse_certificate(c, e);
+		   : err_set(e, "28000", "certificate authentication failed for user \"%.100s\"",
+			     c->user);
 }
 
 static const enum auth_type types[] = {

@@ -153,28 +153,34 @@ static void check_jwt(const struct check *k)
 			 "jwt needs it: a token for something else would open the database");
 }
 
+/* Why no client could show one that counts; NULL: one can. */
+static const char *why_no_certificates(const struct settings *s)
+{
+	if (s->client_tls_sslmode == SSLMODE_DISABLE)
+		return "nobody can show without TLS: set client_tls_sslmode to allow, say";
+	if (!*s->client_tls_ca_file)
+		return "nothing could be checked with: set client_tls_ca_file";
+	return NULL;
+}
+
 static void check_hba(const struct check *k)
 {
 	const struct config *c = k->config;
 	int line = c->hba ? hba_wants_certificate(c->hba) : 0;
+	const char *why = why_no_certificates(&c->global);
 
 	if (c->global.auth_type == AUTH_TYPE_HBA && !*c->global.auth_hba_file)
 		COMPLAIN(k, auth_type, "hba needs its rules: set auth_hba_file");
 	else if (c->global.auth_type == AUTH_TYPE_HBA && !c->hba && !k->problems->nerrors)
 		COMPLAIN(k, auth_type, "the rules are read with the file only: write hba there");
-	if (c->global.auth_type == AUTH_TYPE_CERT &&
-	    c->global.client_tls_sslmode < SSLMODE_VERIFY_CA)
-		COMPLAIN(k, auth_type,
-			 "cert wants certificates, which are only asked for with "
-			 "client_tls_sslmode = verify-ca or verify-full");
+	if (c->global.auth_type == AUTH_TYPE_CERT && why)
+		COMPLAIN(k, auth_type, "cert wants certificates, which %s", why);
 	if (*c->global.auth_ident_map && !c->ident && !k->problems->nerrors)
 		COMPLAIN(k, auth_ident_map,
 			 "is for auth_type = cert and peer, and needs auth_ident_file");
-	if (line && c->global.client_tls_sslmode < SSLMODE_VERIFY_CA)
-		COMPLAIN(k, auth_hba_file,
-			 "%s:%d wants a certificate, which is only asked for with "
-			 "client_tls_sslmode = verify-ca or verify-full",
-			 c->global.auth_hba_file, line);
+	if (line && why)
+		COMPLAIN(k, auth_hba_file, "%s:%d wants a certificate, which %s",
+			 c->global.auth_hba_file, line, why);
 }
 
 static void check_auth_dbname(const struct check *k, const struct settings *s)

@@ -213,6 +213,13 @@ const struct tenant_conf *config_tenant_by_database(const struct config *c, stru
 	return find_said(c, &c->_tenant_dbs, TENANT_BY_DATABASE, database);
 }
 
+bool config_wants_certificates(const struct config *c)
+{
+	return c->global.client_tls_sslmode >= SSLMODE_VERIFY_CA ||
+	       c->global.auth_type == AUTH_TYPE_CERT ||
+	       (c->global.auth_type == AUTH_TYPE_HBA && c->hba && hba_wants_certificate(c->hba));
+}
+
 bool config_may_look_up(const struct config *c)
 {
 	return *c->global.tenant_query != '\0';

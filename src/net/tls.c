@@ -181,7 +181,8 @@ static bool load_authorities(SSL_CTX *ctx, const struct tls_options *o, struct e
 	}
 	if (SSL_CTX_load_verify_file(ctx, o->ca_file) != 1)
 		return bad_setting(e, "TLS CA file", o->ca_file);
-	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+	SSL_CTX_set_verify(
+	    ctx, SSL_VERIFY_PEER | (o->spares_peer ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT), NULL);
 	if (!o->is_server)
 		return true;
 	names = SSL_load_client_CA_file(o->ca_file);
@@ -259,8 +260,9 @@ static void set_behaviour(SSL_CTX *ctx, bool is_server)
 }
 
 /* The keys of the tickets are the context's own, made by OpenSSL.  A client that has shown a
- * certificate has to show it each time: one may be revoked, or taken out of the CA file.  Early
- * data, which somebody else can send again, is never taken. */
+ * certificate has to show it each time: one may be revoked, or taken out of the CA file; and who
+ * has shown none is asked again, as it may log in by another rule.  Early data, which somebody else
+ * can send again, is never taken. */
 static bool set_tickets(SSL_CTX *ctx, const struct tls_options *o)
 {
 	static const unsigned char name[] = "pgturnstile";

@@ -108,11 +108,15 @@ struct config *setup_read(const struct setup_source *source, const struct config
 	return config;
 }
 
-static bool make_client_tls(struct setup *setup, const struct settings *set, struct err *e)
+/* Clients are asked for certificates where all have to have one, or somebody may need one.  Where
+ * nobody does, one that is no good is not to stop a handshake. */
+static bool make_client_tls(struct setup *setup, const struct config *config, struct err *e)
 {
+	const struct settings *set = &config->global;
 	struct tls_options options = {
 		.is_server = true,
-		.verify_peer = set->client_tls_sslmode >= SSLMODE_VERIFY_CA,
+		.verify_peer = config_wants_certificates(config),
+		.spares_peer = set->client_tls_sslmode < SSLMODE_VERIFY_CA,
 		.ca_file = set->client_tls_ca_file,
 		.cert_file = set->client_tls_cert_file,
 		.key_file = set->client_tls_key_file,
@@ -149,8 +153,7 @@ static bool make_server_tls(struct setup *setup, const struct settings *set, str
 bool setup_make(struct setup *setup, struct config *config, struct err *e)
 {
 	*setup = (struct setup){ 0 };
-	if (make_client_tls(setup, &config->global, e) &&
-	    make_server_tls(setup, &config->global, e)) {
+	if (make_client_tls(setup, config, e) && make_server_tls(setup, &config->global, e)) {
 		setup->config = config;
 		return true;
 	}

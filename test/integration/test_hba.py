@@ -13,10 +13,12 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
+from certificates import issue, make_authority
 from machine import give_to_service_user, scratch_dir
 from rig import log_in, shop
 from test_login import conversation
-from test_tls import certificates, connect, secured  # noqa: F401
+from test_channel_binding import over_tls
+from test_tls import Resuming, another_authority, certificates, connect, secured  # noqa: F401
 from turnstile import ADMIN_USER
 from waiting import wait_until
 
@@ -202,6 +204,115 @@ def test_cert_with_a_map(start_tls, certificates):  # noqa: F811
         with_certificate(t, certificates)
 
 
+@pytest.fixture
+def start_beside(start, certificates):  # noqa: F811
+    """Where certificates are looked at if they are shown, and nobody has to use TLS."""
+    def start_with(*lines, mode="allow", **kwargs):
+        return start(*lines, **secured(certificates, mode, client_tls_ca_file=certificates / "ca.crt"), **kwargs)
+    return start_with
+
+
+NO_CERTIFICATE = {"sslcert": "", "sslkey": ""}
+
+
+@pytest.mark.parametrize("mode", ["allow", "prefer", "require"])
+def test_cert_beside_passwords(start_beside, certificates, mode):  # noqa: F811
+    """A rule's certificate is asked of those whom the rule is for."""
+    t = start_beside(f"hostssl all {APP_USER} all cert", "hostnossl all other all scram-sha-256",
+                     "hostssl all other all scram-sha-256", f"hostnossl all {APP_USER} all scram-sha-256",
+                     mode=mode, users={"other": "x"})
+    with with_certificate(t, certificates, password="") as connection:
+        assert connection.execute("SELECT 2").fetchone() == (2,)
+    with pytest.raises(psycopg.OperationalError, match="FATAL: +connection requires a valid client certificate"):
+        connect(t, sslmode="require", **NO_CERTIFICATE)
+    connect(t, user="other", password="x", sslmode="require", **NO_CERTIFICATE).close()
+    with_certificate(t, certificates, user="other", password="x").close()
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        with_certificate(t, certificates, user="other", password="wrong")
+    for user, password in ((APP_USER, APP_PASSWORD), ("other", "x")):
+        if mode == "require":
+            with pytest.raises(psycopg.OperationalError, match="TLS is required"):
+                connect(t, user=user, password=password, sslmode="disable")
+        else:
+            connect(t, user=user, password=password, sslmode="disable").close()
+
+
+def test_how_one_without_a_certificate_is_refused(start_beside, certificates):  # noqa: F811
+    t = start_beside("hostssl all all all scram-sha-256 clientcert=verify-ca")
+    with over_tls(t) as client, pytest.raises(raw.LoginRefused) as refused:
+        client.login(APP_USER, APP_DATABASE, APP_PASSWORD)
+    assert [refused.value.fields[field] for field in "SCM"] == [
+        "FATAL", "28000", "connection requires a valid client certificate"]
+    with_certificate(t, certificates).close()
+
+
+@pytest.mark.parametrize("has_one", [False, True])
+def test_direct_tls_spares_nobody_its_certificate(start_beside, certificates, has_one):  # noqa: F811
+    t = start_beside(f"hostssl all {APP_USER} all cert")
+    context = Resuming(certificates, with_certificate=has_one).context
+    context.set_alpn_protocols(["postgresql"])
+    with raw.RawClient(t.port, t.host) as client:
+        client.sock = context.wrap_socket(client.sock, server_hostname="localhost")
+        if has_one:
+            assert client.login(APP_USER, APP_DATABASE, "").rows("SELECT 2")[0][0] == "2"
+            return
+        with pytest.raises(raw.LoginRefused, match="28000: connection requires a valid client certificate"):
+            client.login(APP_USER, APP_DATABASE, "")
+
+
+def test_a_certificate_that_nobody_vouches_for(start, start_beside, certificates):  # noqa: F811
+    """Is refused in the handshake where certificates are asked for, and not seen where they are not."""
+    strange = make_authority()
+    issue(strange, "client", APP_USER)
+    t = start_beside("hostssl all other all cert", "host all all all scram-sha-256")
+    with pytest.raises(psycopg.OperationalError) as refused:
+        with_certificate(t, strange)
+    assert "FATAL" not in str(refused.value), "it had come to a login"
+    with_certificate(t, certificates).close()
+    t = start_beside("host all all all scram-sha-256")
+    with_certificate(t, strange).close()
+
+
+def test_a_map_of_those_who_prove_a_password_too(start_beside, certificates):  # noqa: F811
+    t = start_beside("hostssl all all all scram-sha-256 clientcert=verify-full map=m",
+                     ident=("m /^(.*)$ \\1_too",), users={f"{APP_USER}_too": "x"})
+    with_certificate(t, certificates, user=f"{APP_USER}_too", password="x").close()
+    for user, password, words in ((f"{APP_USER}_too", "y", "password"), (APP_USER, APP_PASSWORD, "certificate")):
+        with pytest.raises(psycopg.OperationalError, match=f"{words} authentication failed"):
+            with_certificate(t, certificates, user=user, password=password)
+
+
+@pytest.mark.parametrize("file, is_let_in", [("ca.crt", False), ("both.crt", True)])
+def test_a_certificate_of_a_rule_is_judged_by_the_ca_in_force(
+        start_beside, certificates, another_authority, file, is_let_in):  # noqa: F811
+    """Who has shaken hands before a reload; who comes behind it is judged in the handshake."""
+    t = start_beside(f"hostssl all {APP_USER} all cert")
+    with Resuming(certificates, with_certificate=True).connected(t) as client:
+        t.reload({"pgturnstile": {"client_tls_ca_file": another_authority / file}})
+        if is_let_in:
+            client.login(APP_USER, APP_DATABASE, "")
+            with_certificate(t, certificates, password="").close()
+            return
+        with pytest.raises(raw.LoginRefused, match="28000: connection requires a valid client certificate"):
+            client.login(APP_USER, APP_DATABASE, "")
+        with pytest.raises(psycopg.OperationalError):
+            with_certificate(t, certificates, password="")
+
+
+def test_no_tls_session_carries_a_certificate_over(start_beside, rules, certificates):  # noqa: F811
+    """Neither one from before certificates were asked for, nor one with a certificate."""
+    t = start_beside("host all all all scram-sha-256")
+    client = Resuming(certificates)
+    assert [client.resumes(t) for _ in range(2)] == [False, True]
+    rules.put("hba.conf", CONSOLE, "hostssl all all all scram-sha-256 clientcert=verify-ca")
+    t.reload()
+    with pytest.raises(raw.LoginRefused, match="connection requires a valid client certificate"):
+        client.resumes(t)
+    assert not client.resumed
+    client = Resuming(certificates, with_certificate=True)
+    assert [client.resumes(t) for _ in range(3)] == [False, False, False]
+
+
 def test_auth_type_cert(primary, turnstile, rules, certificates):  # noqa: F811
     """One rule for all, with its map; who comes by any other way does not come in."""
     def settings(**more):
@@ -221,7 +332,7 @@ def test_auth_type_cert(primary, turnstile, rules, certificates):  # noqa: F811
             with pytest.raises(psycopg.OperationalError,
                                match="certificate authentication failed|TLS is required"):
                 with_certificate(t, certificates, **kwargs)
-        with pytest.raises(psycopg.OperationalError, match="certificate authentication failed"):
+        with pytest.raises(psycopg.OperationalError, match="requires a valid client certificate"):
             psycopg.connect(host=str(t.dir), port=t.port, user=name, dbname=APP_DATABASE)
 
 
@@ -240,7 +351,8 @@ def test_auth_type_peer(primary, turnstile, rules):
 
 
 @pytest.mark.parametrize("settings, words", [
-    ({"auth_type": "cert"}, "auth_type: cert wants certificates"),
+    ({"auth_type": "cert"}, "auth_type: cert wants certificates, which .*: set client_tls_sslmode to "),
+    ({"auth_type": "cert", "client_tls_sslmode": "allow"}, "auth_type: cert wants certificates, which .*: set client_tls_ca_file"),
     ({"auth_type": "peer", "auth_ident_map": "m"}, "auth_ident_map: .*needs auth_ident_file"),
 ])
 def test_i8_what_such_a_type_lacks_is_said(primary, turnstile, settings, words):
@@ -313,7 +425,7 @@ def test_a_session_from_before_certificates_were_asked_for(start, rules, certifi
                 t.write()
                 console.execute("RELOAD")
             tls.sendall(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
-            assert b"certificate authentication failed" in tls.recv(1000)
+            assert b"connection requires a valid client certificate" in tls.recv(1000)
 
 
 def test_hba_needs_its_file(start):
@@ -323,12 +435,14 @@ def test_hba_needs_its_file(start):
     assert "auth_type: hba needs its rules: set auth_hba_file" in t.log_text()
 
 
-def test_cert_needs_that_certificates_are_asked_for(start, rules):
-    t = start("host all all all scram-sha-256")
-    rules.put("hba.conf", CONSOLE, "hostssl all all all cert")
+@pytest.mark.parametrize("rule", ["cert", "scram-sha-256 clientcert=verify-ca"])
+@pytest.mark.parametrize("mode, words", [("disable", "client_tls_sslmode to "), ("require", "client_tls_ca_file")])
+def test_what_a_rule_for_certificates_lacks_is_said(start, rules, certificates, mode, words, rule):  # noqa: F811
+    t = start("host all all all scram-sha-256", **secured(certificates, mode))
+    rules.put("hba.conf", CONSOLE, f"hostssl all all all {rule}")
     with pytest.raises(psycopg.Error):
-        t.reload()
-    assert "hba.conf:3 wants a certificate" in t.log_text()
+        t.admin("RELOAD")
+    t.wait_log(rf"pgturnstile.ini:\d+: auth_hba_file: .*hba.conf:3 wants a certificate, which .*: set {words}")
 
 
 def test_the_rules_are_read_with_the_file_only(primary, turnstile, rules):

@@ -196,7 +196,7 @@ def test_a_certificate_is_judged_by_the_ca_in_force(primary, turnstile, certific
         assert heard.kind == ("R" if is_let_in else "E")
         if not is_let_in:
             assert (heard.fields["C"], heard.fields["M"].split(" for")[0]) == (
-                "28000", "certificate authentication failed")
+                "28000", "connection requires a valid client certificate")
 
 
 def test_tls_is_asked_for_in_the_middle_of_a_login(primary, turnstile, certificates):

@@ -392,6 +392,36 @@ static void test_client_certificates(void **state)
 	pair_finish(&p);
 }
 
+/* Who has none is let through and counts as nobody; one that is no good is refused nevertheless. */
+static void test_client_certificates_that_need_not_be(void **state)
+{
+	struct tls_options server = server_options();
+	struct tls_options client = client_options();
+	struct pair p;
+	char name[64];
+
+	server.verify_peer = server.spares_peer = true;
+	server.ca_file = path("ca.crt");
+	pair_up(&p, &server, &client, NULL);
+	assert_false(tls_peer_is_verified(p.server.conn.tls));
+	assert_false(tls_client_is_verified_by(p.server.conn.tls, p.server_ctx));
+	assert_false(tls_peer_name(p.server.conn.tls, name, sizeof(name)));
+	pair_finish(&p);
+
+	client.cert_file = path("client.crt");
+	client.key_file = path("client.key");
+	pair_up(&p, &server, &client, NULL);
+	assert_true(tls_client_is_verified_by(p.server.conn.tls, p.server_ctx));
+	assert_true(tls_peer_name(p.server.conn.tls, name, sizeof(name)));
+	pair_finish(&p);
+
+	server.ca_file = path("other.crt");
+	pair_start(&p, &server, &client, NULL, false);
+	UNTIL(&rig, p.server.nended);
+	assert_non_null(strstr(p.server.why, "certificate verify failed"));
+	pair_finish(&p);
+}
+
 /* The server's certificate, signed with a key of its own, which is taken. */
 static void identity_sign_again(struct identity *id, EVP_PKEY *key, int padding, const EVP_MD *md)
 {
@@ -698,6 +728,7 @@ int main(void)
 		TEST(test_protocols_and_description),
 		TEST(test_verify_ca_and_full),
 		TEST(test_client_certificates),
+		TEST(test_client_certificates_that_need_not_be),
 		TEST(test_end_point),
 		TEST(test_large_transfers_both_ways),
 		TEST(test_goodbye_ends_the_other_side),
