@@ -212,17 +212,19 @@ struct client {
 			bool path_unsure : 1; /* what names of tables mean is being changed in it */
 			bool env_unsure : 1;  /* a text that was not read is under way, and may
 					       * change how texts are read */
-			bool begin_failed : 1;    /* the transaction of .begin has failed here */
-			bool begin_due : 1;       /* .begin goes out by itself: there has been no
-						   * statement for it */
-			bool begin_promotes : 1;  /* it may read on a replica first:
-						   * relay/promote.h */
-			bool was_rescued : 1;     /* it has come back from there, and goes to the
-						   * primary */
-			bool is_observed : 1;     /* its transaction would be on a replica, but for
-						   * route_mode */
-			bool is_serializable : 1; /* its transactions are, unless they say
-						   * otherwise: so no replica runs them */
+			bool begin_failed : 1;     /* the transaction of .begin has failed here */
+			bool begin_due : 1;        /* .begin goes out by itself: there has been no
+						    * statement for it */
+			bool begin_has_portal : 1; /* the unnamed one is its own: of the
+						    * extended protocol */
+			bool begin_promotes : 1;   /* it may read on a replica first:
+						    * relay/promote.h */
+			bool was_rescued : 1;      /* it has come back from there, and goes to the
+						    * primary */
+			bool is_observed : 1;      /* its transaction would be on a replica, but for
+						    * route_mode */
+			bool is_serializable : 1;  /* its transactions are, unless they say
+						    * otherwise: so no replica runs them */
 		};
 		uint8_t unusual[8]; /* all of these, to be compared with nothing at once */
 	};

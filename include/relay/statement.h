@@ -61,7 +61,9 @@ struct statement {
 	/* COMMIT or ROLLBACK, with which no server finds fault.  As an unnamed one too it is kept
 	 * by name there: it has no plan that could grow old, and what is unnamed there stays. */
 	bool is_kept_end;
-	bool begin_read_only, begin_serializable;
+	/* BEGIN or START TRANSACTION, with which no server finds fault when it is parsed. */
+	bool is_sure_begin;
+	bool begin_read_only, begin_read_write, begin_serializable;
 	enum sql_hint hint;
 	unsigned nesting, chain;
 	bool sets_many, sets_unnamed, sets_path, resets, calls_set_config;

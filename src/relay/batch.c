@@ -19,6 +19,7 @@
 struct prepared_here {
 	struct slice name;
 	bool is_read, is_plain, is_primarys;
+	bool ends; /* its transaction */
 };
 
 struct look {
@@ -28,6 +29,7 @@ struct look {
 	bool all_reads;
 	bool all_plain;
 	bool any_primarys;
+	bool has_ended;    /* the transaction, in which the batch began */
 	struct slice text; /* of the first statement */
 };
 
@@ -35,6 +37,11 @@ static void note_text(struct look *look, struct slice text)
 {
 	if (!look->text.p)
 		look->text = text;
+}
+
+static bool ends_transaction(enum sql_kind kind)
+{
+	return kind == SQL_KIND_COMMIT || kind == SQL_KIND_ROLLBACK;
 }
 
 static struct prepared_here look_at_text(const struct look *look, struct slice name,
@@ -46,6 +53,7 @@ static struct prepared_here look_at_text(const struct look *look, struct slice n
 	if (promote_concerns(look->c)) {
 		known.is_plain = promote_is_plain(look->c, text, facts);
 		known.is_primarys = promote_is_primarys(look->c, text, facts);
+		known.ends = ends_transaction(facts->kind);
 	}
 	return known;
 }
@@ -64,6 +72,7 @@ static struct prepared_here look_at_statement(const struct look *look, struct sl
 	statement_facts(st, &facts);
 	known.is_plain = promote_is_plain(look->c, statement_text(st), &facts) && !st->has_names;
 	known.is_primarys = promote_is_primarys(look->c, statement_text(st), &facts);
+	known.ends = ends_transaction(st->kind);
 	return known;
 }
 
@@ -118,7 +127,9 @@ static void look_at_bind(struct look *look, struct slice body)
 		known = find(look, name);
 	look->all_reads &= known.is_read;
 	look->all_plain &= known.is_plain && !portal.n;
-	look->any_primarys |= known.is_primarys;
+	/* Nobody has said that what comes behind the transaction reads only. */
+	look->any_primarys |= known.is_primarys || look->has_ended;
+	look->has_ended |= known.ends;
 }
 
 static void look_at_execute(struct look *look, struct slice body)

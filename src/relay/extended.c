@@ -237,6 +237,16 @@ static bool look_at_parse(struct client *c, const struct frame *f, struct slice 
 	return false;
 }
 
+/* Whether a Parse needs no server. */
+static bool parse_here(struct client *c, struct slice name, struct slice body,
+		       struct statement *known, const struct sql_facts *facts)
+{
+	enum sql_kind kind = known ? known->kind : facts->kind;
+
+	return (kind == SQL_KIND_BEGIN && local_parse_begin(c, name, body, known)) ||
+	       (known && statement_parse_here(c, name, known));
+}
+
 static enum step run_parse(struct client *c, const struct frame *f, struct slice name,
 			   struct slice text, struct slice types, struct buf *rewritten)
 {
@@ -277,7 +287,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 		facts.resets = context_is_reset(c->group, &facts);
 	if (buf_len(rewritten))
 		known = NULL;
-	if (!c->server && known && !c->begin_failed && statement_parse_here(c, name, known))
+	if (!c->server && !c->begin_failed && parse_here(c, name, body, known, &facts))
 		return request_skip(c, f);
 	if (facts.sequence)
 		sequence_expect(c, facts.sequence);
@@ -603,6 +613,101 @@ static PGT_NOINLINE enum step bind_rewriting(struct client *c, const struct fram
 	return step;
 }
 
+/* ---- a BEGIN that waits -----------------------------------------------------------------------
+ */
+
+/* What a BEGIN is bound and run by. */
+struct begin_run {
+	size_t len; /* of its messages */
+	bool is_described;
+};
+
+/* A Bind without parameters, as far as anybody could find fault with it. */
+static bool binds_nothing(const struct frame *bind)
+{
+	struct reader r = reader_of(frame_body(bind));
+
+	read_cstr(&r);
+	read_cstr(&r);
+	if (read_u16(&r) || read_u16(&r))
+		return false;
+	for (unsigned n = read_u16(&r); n && !r.failed; n--)
+		read_u16(&r);
+	return read_is_complete(&r);
+}
+
+/* Whether a message is the Describe or the Execute of the portal without a name. */
+static bool is_of_unnamed_portal(const struct frame *f)
+{
+	struct reader r = reader_of(frame_body(f));
+	bool is_portal = f->type == MSG_EXECUTE || read_u8(&r) == 'P';
+	bool is_unnamed = !read_cstr(&r).n;
+
+	if (f->type == MSG_EXECUTE)
+		read_u32(&r);
+	return is_portal && is_unnamed && read_is_complete(&r);
+}
+
+/* The messages behind the Bind, which PostgreSQL, too, answers only once it is told to go on.
+ * STEP_AGAIN: they are still to come; STEP_CLOSED: they are others. */
+static enum step find_run(struct slice in, size_t bind_len, struct begin_run *run)
+{
+	struct frame f;
+
+	*run = (struct begin_run){ .len = bind_len };
+	for (;;) {
+		switch (frame_peek(in.p + run->len, in.n - run->len, &f)) {
+		case FRAME_PARTIAL:
+			return STEP_AGAIN;
+		case FRAME_INVALID:
+			return STEP_CLOSED;
+		case FRAME_OK:
+			break;
+		}
+		if (f.type != MSG_EXECUTE && (f.type != MSG_DESCRIBE || run->is_described))
+			return STEP_CLOSED;
+		if (!frame_is_whole(&f))
+			return f.len > WAITING_INPUT_MAX ? STEP_CLOSED : STEP_AGAIN;
+		if (!is_of_unnamed_portal(&f))
+			return STEP_CLOSED;
+		run->len += f.len;
+		if (f.type == MSG_EXECUTE)
+			return STEP_DONE;
+		run->is_described = true;
+	}
+}
+
+/* Bind of a BEGIN, and what runs it: answered here, and sent with what comes behind it, be it in
+ * the same batch or another.  False: it is as any other statement. */
+static bool begins_here(struct client *c, const struct frame *f, struct slice portal,
+			struct slice name, const struct statement *st, enum step *step)
+{
+	struct buf *out = conn_output(&c->conn);
+	struct begin_run run;
+	const char *tag;
+	struct err e;
+
+	if (portal.n || !local_may_run_begin(c, st) || !frame_is_whole(f) || !binds_nothing(f))
+		return false;
+	*step = find_run(conn_input(&c->conn), f->len, &run);
+	if (*step != STEP_DONE)
+		return *step == STEP_AGAIN;
+	if (!lane_hear(c, statement_text(st), &e)) {
+		*step = request_refuse_message(c, f, &e);
+		return true;
+	}
+	tag = local_run_begin(c, st);
+	if (!tag)
+		return false;
+	c->group->counters.bind_count += name.n > 0;
+	msg_put_empty(out, MSG_BIND_COMPLETE);
+	if (run.is_described)
+		msg_put_empty(out, MSG_NO_DATA);
+	msg_put_command_complete(out, tag);
+	conn_consume(&c->conn, run.len);
+	return true;
+}
+
 /* ---- a statement by itself -------------------------------------------------------------------
  */
 
@@ -815,6 +920,7 @@ enum step extended_on_bind(struct client *c, const struct frame *f)
 	struct reader r = reader_of(frame_body(f));
 	struct slice portal = read_cstr(&r), name = read_cstr(&r);
 	struct statement *st;
+	enum step step;
 	size_t len;
 
 	if (r.failed && (frame_is_whole(f) || f->have > WAITING_INPUT_MAX))
@@ -822,9 +928,13 @@ enum step extended_on_bind(struct client *c, const struct frame *f)
 	if (r.failed || must_settle(c, name))
 		return STEP_AGAIN;
 	st = statement_is_mapped(c) ? statement_find(c, name) : NULL;
-	len = c->in_batch || !st ? 0 : batch_len_with(conn_input(&c->conn), f);
+	if (c->in_batch || !st)
+		return bind_rewriting(c, f, portal, name, st, false);
+	len = batch_len_with(conn_input(&c->conn), f);
 	if (len && name.n && !portal.n && is_plain(c, st))
 		return run_plain(c, f, name, st, len);
+	if (st->is_sure_begin && begins_here(c, f, portal, name, st, &step))
+		return step;
 	return bind_rewriting(c, f, portal, name, st, len);
 }
 

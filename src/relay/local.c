@@ -254,7 +254,7 @@ const char *local_begin(struct client *c, struct slice text, const struct sql_fa
 	c->begin_reads = facts->begin_read_only && facts->hint != SQL_HINT_PRIMARY;
 	c->begin_stays = facts->hint == SQL_HINT_PRIMARY;
 	c->begin_promotes = may_promote(c, facts);
-	c->begin_failed = c->begin_due = false;
+	c->begin_failed = c->begin_due = c->begin_has_portal = false;
 	/* Sent without a statement, it would be too late to say whose it is. */
 	if (!c->whose) {
 		list_push_back(&relay_of(c)->deferred, &c->begin_link);
@@ -330,7 +330,7 @@ void local_forget(struct client *c)
 	statement_unref(c->begin);
 	c->begin = NULL;
 	c->lane = NULL;
-	c->begin_failed = c->begin_due = false;
+	c->begin_failed = c->begin_due = c->begin_has_portal = false;
 }
 
 /* COMMIT or ROLLBACK of a transaction that no server has seen. */
@@ -391,8 +391,8 @@ void local_send_begin(struct client *c, uint8_t type)
 	s->xact_at = s->begun_at = c->begin_at;
 	early_begin(c);
 	carry_begin(c, c->begin);
-	/* A Query of the client's ends its portal. */
-	if (c->begin_failed || c->begin_due || type != MSG_QUERY)
+	/* A Query of the client's ends its portal, which another message may name. */
+	if (c->begin_failed || c->begin_due || (type != MSG_QUERY && !c->begin_has_portal))
 		statement_close_unseen(c);
 	if (c->begin_failed)
 		statement_ask_unseen(c, REFUSED_TEXT);
@@ -457,4 +457,52 @@ bool local_query(struct client *c, struct slice text, const struct sql_facts *fa
 	if (c->begin ? facts->kind != SQL_KIND_EMPTY : !c->group->set.answer_locally)
 		return false;
 	return answer_here(c, text, facts);
+}
+
+/* ---- a BEGIN of the extended protocol ---------------------------------------------------------
+ */
+
+/* Who may say whose its statements are is answered in choose.c. */
+static bool may_begin_batch(const struct client *c)
+{
+	return !c->server && !c->in_batch && !c->begin && !c->whose && may_answer(c);
+}
+
+bool local_may_run_begin(const struct client *c, const struct statement *st)
+{
+	struct sql_facts facts;
+
+	if (!st->is_sure_begin || !may_begin_batch(c))
+		return false;
+	statement_facts(st, &facts);
+	return local_may_begin(c, &facts);
+}
+
+bool local_parse_begin(struct client *c, struct slice name, struct slice body,
+		       struct statement *known)
+{
+	struct statement *st;
+	bool ok;
+
+	if (!may_begin_batch(c))
+		return false;
+	st = known ? statement_ref(known) : statement_intern(c, body);
+	ok = local_may_run_begin(c, st) && statement_parse_unasked(c, name, body, st);
+	statement_unref(st);
+	return ok;
+}
+
+const char *local_run_begin(struct client *c, const struct statement *st)
+{
+	struct sql_facts facts;
+	const char *tag;
+
+	statement_facts(st, &facts);
+	tag = local_begin(c, statement_text(st), &facts);
+	if (tag) {
+		c->begin_has_portal = true;
+		c->group->counters.query_count++;
+		tenant_count(c->tenant, TENANT_STATEMENTS, 1);
+	}
+	return tag;
 }

@@ -129,13 +129,24 @@ struct statement *statement_lookup(struct client *c, struct slice body)
 	return lookup(c, body);
 }
 
-static bool is_kept_end(const struct statement *st, unsigned statements)
+/* Of a command whose every word is known. */
+static bool is_sure(const struct statement *st, unsigned statements)
 {
 	struct slice text = statement_text(st);
 
-	return (st->kind == SQL_KIND_COMMIT || st->kind == SQL_KIND_ROLLBACK) && st->is_exact &&
-	       statements == 1 && slice_is_ascii(text) &&
+	return st->is_exact && statements == 1 && slice_is_ascii(text) &&
 	       st->len == text.n + sizeof("\0\0"); /* it declares no types */
+}
+
+static bool is_kept_end(const struct statement *st, unsigned statements)
+{
+	return (st->kind == SQL_KIND_COMMIT || st->kind == SQL_KIND_ROLLBACK) &&
+	       is_sure(st, statements);
+}
+
+static bool is_sure_begin(const struct statement *st, unsigned statements)
+{
+	return st->kind == SQL_KIND_BEGIN && !st->is_guarded && is_sure(st, statements);
 }
 
 static bool tells_moment(struct client *c, const struct statement *st)
@@ -183,6 +194,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	st->has_names = facts->nnames || facts->too_many_names;
 	st->is_exact = facts->is_exact;
 	st->begin_read_only = facts->begin_read_only;
+	st->begin_read_write = facts->begin_read_write;
 	st->begin_serializable = facts->begin_serializable;
 	st->hint = facts->hint;
 	st->sequence = facts->sequence;
@@ -200,6 +212,7 @@ static struct statement *intern(struct client *c, struct slice body, const struc
 	st->text_len = strnlen(st->body, body.n);
 	st->is_plain = is_plain(st);
 	st->is_kept_end = is_kept_end(st, facts->statements);
+	st->is_sure_begin = is_sure_begin(st, facts->statements);
 	st->tells_moment = tells_moment(c, st);
 	/* Those that nobody is to find are not to make one long chain either. */
 	hmap_insert(&r->statements, &st->link,
@@ -244,6 +257,7 @@ void statement_facts(const struct statement *st, struct sql_facts *facts)
 	facts->sequence = st->sequence;
 	facts->is_exact = st->is_exact;
 	facts->begin_read_only = st->begin_read_only;
+	facts->begin_read_write = st->begin_read_write;
 	facts->begin_serializable = st->begin_serializable;
 	facts->nesting = st->nesting;
 	facts->chain = st->chain;

@@ -14,6 +14,7 @@ import tenancy
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import clients, essence, log_in, made_on_both, shop, wait_nodes
 from tenancy import SETTING, errors
+from test_routing import begun, HOW_TO_BEGIN
 from test_signed_context import DATABASE as SIGNED, KEY, SCRIPT
 from turnstile import merge
 from waiting import wait_until
@@ -112,6 +113,18 @@ def test_i4_reads_on_the_replica_and_from_the_first_write_on_the_primary(pair, c
     assert raw.kinds(client.query("COMMIT")) == "CZ"
     assert rows(primary) == [(2, primary.port)]
     assert promoted(client.pooler) == 1
+
+
+def test_i4_however_it_is_begun(pair, client):
+    primary, replica = pair
+    for how in HOW_TO_BEGIN:
+        assert begun(client, "BEGIN", how) == replica.port, how
+        assert not errors(client.prepared(WRITE))
+        assert answered_by(client) == primary.port, how
+        client.query("COMMIT")
+        assert begun(client, "BEGIN", how, WRITE + " RETURNING port") == primary.port, how
+        client.query("ROLLBACK")
+    assert rows(primary) == [(1, primary.port)] * len(HOW_TO_BEGIN)
 
 
 def test_off_by_default(pair, turnstile):

@@ -10,6 +10,7 @@ from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import essence, log_in, made_on_both, wait_nodes
 from tenancy import errors
 from test_promote import answered_by, begins_on, end_all, promoted, promoting, WHERE
+from test_routing import begun, HOW_TO_BEGIN
 from waiting import wait_until
 
 SET = "SET default_transaction_read_only = on"
@@ -69,6 +70,13 @@ def test_a_session_that_says_so_reads_on_the_replica(pair, pooler, text):
         client.query("RESET default_transaction_read_only")
         assert begins_on(client) == pair[0].port
         assert not errors(client.query("BEGIN")) and not errors(client.query(WRITE))
+        client.query("ROLLBACK")
+
+
+def test_however_a_transaction_is_begun(pair, client):
+    for how in HOW_TO_BEGIN:
+        assert begun(client, "BEGIN", how) == pair[1].port, how
+        assert errors(client.prepared(WRITE)) == ["25006"]
         client.query("ROLLBACK")
 
 

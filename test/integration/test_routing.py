@@ -43,6 +43,37 @@ def answered_by(client, sql=WHERE, extended=False, kind="D"):
     return int(last.row[0] if kind == "D" else last.body)
 
 
+HOW_TO_BEGIN = ["simple", "extended", "described", "prepared", "one batch", "one batch, prepared"]
+
+
+def own_kinds(messages):
+    """Without what another node says of itself."""
+    return raw.kinds(messages).replace("S", "")
+
+
+def begun(client, begin, how, sql=WHERE):
+    """Who answers the first statement of a transaction that is begun in this way."""
+    if "prepared" in how:
+        client.send(raw.close("S", "begin"), raw.parse("begin", begin), raw.sync())
+        assert own_kinds(client.until("Z")) == "31Z"
+    messages = {"simple": [raw.query(begin)], "prepared": [raw.bind("", "begin"), raw.execute(), raw.sync()],
+                "extended": [raw.parse("", begin), raw.bind(), raw.execute(), raw.sync()],
+                "described": [raw.parse("", begin), raw.bind(), raw.describe("P"), raw.execute(), raw.sync()],
+                "one batch": [raw.parse("", begin), raw.bind(), raw.execute()],
+                "one batch, prepared": [raw.bind("", "begin"), raw.execute()]}[how]
+    answers = {"simple": "CZ", "prepared": "2CZ", "extended": "12CZ", "described": "12nCZ", "one batch": "12C",
+               "one batch, prepared": "2C"}[how]
+    if "one batch" not in how:
+        client.send(*messages)
+        begins = client.until("Z")
+        assert own_kinds(begins) == answers and begins[-1].body == b"T"
+        return answered_by(client, sql, extended=how != "simple")
+    client.send(*messages, raw.parse("", sql), raw.bind(), raw.describe("P"), raw.execute(), raw.sync())
+    begins = client.until("Z")
+    assert own_kinds(begins) == answers + "12TDCZ" and begins[-1].body == b"T"
+    return int(raw.find(begins, "D")[0].row[0])
+
+
 def wait_routed(client, node):
     wait_until(lambda: answered_by(client) == node.port, 30, "reads reach the node")
 
@@ -95,10 +126,61 @@ def test_i4_one_write_makes_the_string_and_the_batch_the_primarys(pair, client):
     ("BEGIN READ ONLY ISOLATION LEVEL SERIALIZABLE", False), ("BEGIN READ WRITE", False)])
 def test_i4_transactions_stay_where_they_begin(pair, client, begin, on_replica):
     primary, replica = pair
-    client.query(begin)
-    seen = {answered_by(client) for _ in range(3)}
+    for how in HOW_TO_BEGIN * 2:
+        seen = {begun(client, begin, how), *(answered_by(client) for _ in range(3))}
+        assert not errors(client.query("COMMIT"))
+        assert seen == {(replica if on_replica else primary).port}, how
+
+
+def batch(sql, name=""):
+    return [raw.parse(name, sql), raw.bind("", name), raw.execute()]
+
+
+def test_a_begin_that_comes_in_pieces(pair, client):
+    for message in batch("BEGIN READ ONLY"):
+        client.send(message[:1])
+        client.send(message[1:])
+    client.send(raw.sync())
+    assert raw.kinds(client.until("Z")) == "12CZ"
+    assert answered_by(client) == pair[1].port
+    client.query("ROLLBACK")
+
+
+@pytest.mark.parametrize("begin", ["BEGIN; SELECT 1", "BEGIN READ ONLY x", "BEGIN READ ONLY ISOLATION"])
+def test_a_begin_in_a_batch_that_the_server_refuses(client, begin):
+    client.send(*batch(begin), *batch(WHERE), raw.sync())
+    messages = client.until("Z")
+    assert errors(messages) == ["42601"] and messages[-1].body == b"I"
+
+
+@pytest.mark.parametrize("wrong", [raw.bind("", "", [1]), raw.bind("", "", (), (0, 0))],
+                         ids=["a parameter", "formats"])
+def test_a_begin_whose_bind_the_server_refuses(client, wrong):
+    client.send(raw.parse("", "BEGIN READ ONLY"), wrong, raw.execute(), raw.sync())
+    messages = client.until("Z")
+    assert errors(messages) == ["08P01"] and messages[-1].body == b"I"
+    client.send(raw.bind(), raw.execute(), raw.sync())
+    assert raw.kinds(client.until("Z")) == "2CZ"
+    client.query("ROLLBACK")
+
+
+def test_i4_what_a_batch_does_behind_its_transaction_may_write(pair, client):
+    primary, _ = pair
+    client.send(*batch("BEGIN READ ONLY"), *batch("COMMIT"), *batch(WRITE), raw.sync())
+    messages = client.until("Z")
+    assert not errors(messages) and messages[-1].body == b"I"
+    assert int(raw.find(messages, "D")[0].row[0]) == primary.port
+
+
+def test_i3_what_ties_in_the_batch_of_its_begin_is_the_primarys(pair, client):
+    primary, _ = pair
+    client.send(*batch("BEGIN READ ONLY"), *batch("SELECT pg_advisory_lock(7171)"),
+                *batch("SELECT current_setting('test.port')"), raw.sync())
+    messages = client.until("Z")
+    assert not errors(messages)
+    assert int(raw.find(messages, "D")[-1].row[0]) == primary.port
     client.query("COMMIT")
-    assert seen == {(replica if on_replica else primary).port}
+    assert client.rows("SELECT pg_advisory_unlock(7171)") == [("t",)]
 
 
 def test_a_write_in_a_read_only_transaction_fails_as_by_the_server(client):
