@@ -31,13 +31,12 @@ from targets import DATABASE, USER
 PASSES = ("timed", "syscalls", "instructions", "insight", "routing", "idle")
 # What pgturnstile counts, and watches, for each query, while reads are routed to a replica.
 INSIGHT = {"on": "", "off": "latency_histograms = 0\nquery_insight = 0\n"}
-# The same two nodes, of which the one has all or the other the reads; with fences, as by default.
-FENCED = "read_your_writes = tenant\n"
-ROUTING = {"on": FENCED, "off": FENCED + "route = primary\n"}
+# The same two nodes, of which the one has all or the other the reads.
+ROUTING = {"on": "", "off": "route = primary\n"}
 # The scenarios that a pass is for with --bars, which have to be done within a quarter of an hour.
 FOR_BARS = {"timed": [name for name in SCENARIOS if name not in ("tpcb", "connect")],
             "syscalls": ["simple"], "instructions": ["simple"], "insight": [],
-            "routing": ["prepared"]}
+            "routing": ["simple", "prepared"]}
 QUICK = {"rounds": 1, "scale": 2, "transactions": 5, "idle_clients": 50}
 
 

@@ -52,7 +52,6 @@ workers = 1
 parse_max_time = 0
 monitor_user = {USER}
 monitor_interval = 5
-read_your_writes = off
 tenant_by = user
 """
 ONE_TENANT = f"""
