@@ -347,13 +347,15 @@ def spend_day(stage, terms):
 
 
 def live(stack, terms):
-    """Days in one pooler, as long as they are asked for.  Each has the memory and the descriptors behind it."""
+    """Days in one pooler, as long as they are asked for.  Each has the memory behind it, what of it is kept on
+    purpose (SHOW MEM), and the descriptors."""
     stage = set_stage(stack, terms)
     idle = descriptors(stage.pooler)
     try:
         while True:
             shown = spend_day(stage, terms)
             kib, open_ones = settle(stage.pooler, idle)
-            yield {**shown, "kib": [kib], "descriptors": [[idle, open_ones]]}
+            kept = {row["name"]: row["memtotal"] // 1024 for row in stage.pooler.admin("SHOW MEM")}
+            yield {**shown, "kib": [kib], "kept": [kept], "descriptors": [[idle, open_ones]]}
     finally:
         stage.pooler.stop()  # fails where a sanitizer has complained

@@ -67,6 +67,9 @@ def report(state):
     table.add("growth of memory in each life", f"<= {GROWTH:.0%}",
               f"{[f'{each:.1%}' for each in grown if each is not None]}; KiB: {state['kib']}",
               all(each is None or each <= GROWTH for each in grown))
+    first, last = state["kept"][min(1, len(state["kept"]) - 1)], state["kept"][-1]
+    table.add("what SHOW MEM has more of than behind the second day, in KiB", "any",
+              {name: kib - first.get(name, 0) for name, kib in last.items() if kib != first.get(name, 0)}, True)
     table.add("descriptors before, and after each day", "no more", state["descriptors"],
               all(after <= before for before, after in state["descriptors"]))
     return table.finish()
@@ -84,6 +87,7 @@ def main():
         with Stage() as stage, contextlib.closing(live(stage, terms)) as days:
             for shown in days:
                 state["kib"][-1] += shown.pop("kib")
+                state.setdefault("kept", []).extend(shown.pop("kept"))
                 add(state, shown)
                 STATE.write_text(json.dumps(state))
                 print(f"{state['seconds']} seconds, {sum(state['kinds'].values())} events,"
