@@ -189,11 +189,21 @@ def test_i10_never_in_the_middle(pooler, acme):
     assert 12 * 3500 < seconds(acme.query("SELECT 2")) <= 12 * 3600
 
 
-@pytest.mark.parametrize("protocol, begin", [("query", "BEGIN; SELECT 2"), ("prepared", "BEGIN")])
-def test_i10_a_transaction_that_may_not_start(acme, protocol, begin):
+def test_i10_a_transaction_that_may_not_start(acme):
     spend(acme, 5)
-    messages = getattr(acme, protocol)(begin)
+    messages = acme.query("BEGIN; SELECT 2")
     assert errors(messages) == ["53400"] and messages[-1].body == b"I"
+
+
+@pytest.mark.parametrize("protocol", ["query", "prepared"])
+def test_i10_a_begin_that_waits_is_refused_with_its_first_statement(acme, protocol):
+    spend(acme, 5)
+    ask = getattr(acme, protocol)
+    assert not errors(ask("BEGIN"))
+    messages = ask("SELECT 2")
+    assert errors(messages) == ["53400"] and messages[-1].body == b"E"
+    messages = ask("ROLLBACK")
+    assert not errors(messages) and messages[-1].body == b"I"
 
 
 def test_i10_a_string_with_one_token_left(pooler, acme):

@@ -10,11 +10,13 @@ import threading
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from rig import pool_of
 from tenancy import ROWS_EACH, SETTING, TENANTS, enter, errors, make_ledger, show, tenants
+from turnstile import ADMIN_USER
 from waiting import wait_until
 
 CURRENT = f"SELECT current_setting('{SETTING}')"
@@ -681,7 +683,9 @@ def test_i3_a_long_queue_of_logins(ledger, turnstile):
         t = turnstile(config)
     finally:
         resource.setrlimit(resource.RLIMIT_STACK, usual)
-    with enter(t, "acme") as holder, contextlib.ExitStack() as stack:
+    # Who asks how many wait has a descriptor that select(2), which psycopg uses, can take.
+    with (t.connect(t.console, ADMIN_USER, row_factory=dict_row) as console, enter(t, "acme") as holder,
+          contextlib.ExitStack() as stack):
         holder.query("BEGIN")
         holder.query("SELECT 1")
         waiting = [stack.enter_context(raw.RawClient(t.port)) for _ in range(count)]
@@ -689,7 +693,8 @@ def test_i3_a_long_queue_of_logins(ledger, turnstile):
             # No two of them ask for the same, so that none is welcomed by what another one was told.
             client.send(raw.startup({"user": f"{APP_USER}.acme", "database": APP_DATABASE,
                                      "statement_timeout": str(100000 + i)}))
-        wait_until(lambda: int(pool_of(t, "cl_waiting")) == count)
+        wait_until(lambda: count == sum(int(row["cl_waiting"]) for row in console.execute("SHOW POOLS")
+                                        if row["database"] == APP_DATABASE))
         holder.query("COMMIT")
         assert all(raw.find(client.until("Z", "E"), "Z") for client in waiting)
         assert show(waiting[-1], "statement_timeout") == f"{100000 + count - 1}ms"
