@@ -616,12 +616,12 @@ void local_answer(struct client *c, const char *tag);
 bool local_may_begin(const struct client *c, const struct sql_facts *facts);
 /* It waits; its tag, or NULL: it cannot. */
 const char *local_begin(struct client *c, struct slice text, const struct sql_facts *facts);
-/* One of the extended protocol, outside of a batch that a server has: its Parse is answered; then
- * its Bind, Describe or not, and Execute, by one tag or NULL: it is the server's. */
-bool local_parse_begin(struct client *c, struct slice name, struct slice body,
-		       struct statement *known);
-bool local_may_run_begin(const struct client *c, const struct statement *st);
-const char *local_run_begin(struct client *c, const struct statement *st);
+/* One of the extended protocol, outside of a batch that a server has, and the end of one that
+ * waits: its Parse is answered; then its Bind, Describe or not, and Execute, by one tag or NULL: it
+ * is the server's. */
+bool local_parse(struct client *c, struct slice name, struct slice body, struct statement *known);
+bool local_may_run(const struct client *c, const struct statement *st);
+const char *local_run(struct client *c, const struct statement *st);
 /* A SET TRANSACTION whose modes go with the BEGIN that waits. */
 bool local_may_set_modes(struct client *c, struct slice text);
 bool local_set_modes(struct client *c, struct slice text);

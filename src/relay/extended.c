@@ -242,9 +242,11 @@ static bool parse_here(struct client *c, struct slice name, struct slice body,
 		       struct statement *known, const struct sql_facts *facts)
 {
 	enum sql_kind kind = known ? known->kind : facts->kind;
+	bool ends = kind == SQL_KIND_COMMIT || kind == SQL_KIND_ROLLBACK;
 
-	return (kind == SQL_KIND_BEGIN && local_parse_begin(c, name, body, known)) ||
-	       (known && statement_parse_here(c, name, known));
+	if ((c->begin ? ends : kind == SQL_KIND_BEGIN) && local_parse(c, name, body, known))
+		return true;
+	return known && !c->begin_failed && statement_parse_here(c, name, known);
 }
 
 static enum step run_parse(struct client *c, const struct frame *f, struct slice name,
@@ -287,7 +289,7 @@ static enum step run_parse(struct client *c, const struct frame *f, struct slice
 		facts.resets = context_is_reset(c->group, &facts);
 	if (buf_len(rewritten))
 		known = NULL;
-	if (!c->server && !c->begin_failed && parse_here(c, name, body, known, &facts))
+	if (!c->server && parse_here(c, name, body, known, &facts))
 		return request_skip(c, f);
 	if (facts.sequence)
 		sequence_expect(c, facts.sequence);
@@ -613,11 +615,11 @@ static PGT_NOINLINE enum step bind_rewriting(struct client *c, const struct fram
 	return step;
 }
 
-/* ---- a BEGIN that waits -----------------------------------------------------------------------
+/* ---- a BEGIN that waits, and its end ----------------------------------------------------------
  */
 
-/* What a BEGIN is bound and run by. */
-struct begin_run {
+/* What it is bound and run by. */
+struct run {
 	size_t len; /* of its messages */
 	bool is_described;
 };
@@ -650,11 +652,11 @@ static bool is_of_unnamed_portal(const struct frame *f)
 
 /* The messages behind the Bind, which PostgreSQL, too, answers only once it is told to go on.
  * STEP_AGAIN: they are still to come; STEP_CLOSED: they are others. */
-static enum step find_run(struct slice in, size_t bind_len, struct begin_run *run)
+static enum step find_run(struct slice in, size_t bind_len, struct run *run)
 {
 	struct frame f;
 
-	*run = (struct begin_run){ .len = bind_len };
+	*run = (struct run){ .len = bind_len };
 	for (;;) {
 		switch (frame_peek(in.p + run->len, in.n - run->len, &f)) {
 		case FRAME_PARTIAL:
@@ -678,25 +680,26 @@ static enum step find_run(struct slice in, size_t bind_len, struct begin_run *ru
 }
 
 /* Bind of a BEGIN, and what runs it: answered here, and sent with what comes behind it, be it in
- * the same batch or another.  False: it is as any other statement. */
-static bool begins_here(struct client *c, const struct frame *f, struct slice portal,
-			struct slice name, const struct statement *st, enum step *step)
+ * the same batch or another; or of the end of one that has not been sent.  False: it is as any
+ * other statement. */
+static bool runs_here(struct client *c, const struct frame *f, struct slice portal,
+		      struct slice name, const struct statement *st, enum step *step)
 {
 	struct buf *out = conn_output(&c->conn);
-	struct begin_run run;
+	struct run run;
 	const char *tag;
 	struct err e;
 
-	if (portal.n || !local_may_run_begin(c, st) || !frame_is_whole(f) || !binds_nothing(f))
+	if (portal.n || !local_may_run(c, st) || !frame_is_whole(f) || !binds_nothing(f))
 		return false;
 	*step = find_run(conn_input(&c->conn), f->len, &run);
 	if (*step != STEP_DONE)
 		return *step == STEP_AGAIN;
-	if (!lane_hear(c, statement_text(st), &e)) {
+	if (!c->begin && !lane_hear(c, statement_text(st), &e)) {
 		*step = request_refuse_message(c, f, &e);
 		return true;
 	}
-	tag = local_run_begin(c, st);
+	tag = local_run(c, st);
 	if (!tag)
 		return false;
 	c->group->counters.bind_count += name.n > 0;
@@ -933,7 +936,7 @@ enum step extended_on_bind(struct client *c, const struct frame *f)
 	len = batch_len_with(conn_input(&c->conn), f);
 	if (len && name.n && !portal.n && is_plain(c, st))
 		return run_plain(c, f, name, st, len);
-	if (st->is_sure_begin && begins_here(c, f, portal, name, st, &step))
+	if ((st->is_sure_begin || c->begin) && runs_here(c, f, portal, name, st, &step))
 		return step;
 	return bind_rewriting(c, f, portal, name, st, len);
 }

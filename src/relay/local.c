@@ -459,48 +459,62 @@ bool local_query(struct client *c, struct slice text, const struct sql_facts *fa
 	return answer_here(c, text, facts);
 }
 
-/* ---- a BEGIN of the extended protocol ---------------------------------------------------------
+/* ---- by the extended protocol -----------------------------------------------------------------
  */
 
 /* Who may say whose its statements are is answered in choose.c. */
-static bool may_begin_batch(const struct client *c)
+static bool is_mine(const struct client *c, const struct statement *st)
 {
-	return !c->server && !c->in_batch && !c->begin && !c->whose && may_answer(c);
+	return c->begin ? st->is_kept_end : st->is_sure_begin && !c->whose;
 }
 
-bool local_may_run_begin(const struct client *c, const struct statement *st)
+static bool may_run_batch(const struct client *c)
+{
+	return !c->server && !c->in_batch && may_answer(c);
+}
+
+bool local_may_run(const struct client *c, const struct statement *st)
 {
 	struct sql_facts facts;
 
-	if (!st->is_sure_begin || !may_begin_batch(c))
+	if (!is_mine(c, st) || !may_run_batch(c))
 		return false;
+	if (c->begin)
+		return true;
 	statement_facts(st, &facts);
 	return local_may_begin(c, &facts);
 }
 
-bool local_parse_begin(struct client *c, struct slice name, struct slice body,
-		       struct statement *known)
+bool local_parse(struct client *c, struct slice name, struct slice body, struct statement *known)
 {
 	struct statement *st;
 	bool ok;
 
-	if (!may_begin_batch(c))
+	if (!may_run_batch(c))
 		return false;
 	st = known ? statement_ref(known) : statement_intern(c, body);
-	ok = local_may_run_begin(c, st) && statement_parse_unasked(c, name, body, st);
+	ok = local_may_run(c, st) && statement_parse_unasked(c, name, body, st);
 	statement_unref(st);
 	return ok;
 }
 
-const char *local_run_begin(struct client *c, const struct statement *st)
+static const char *run_begin(struct client *c, const struct statement *st)
 {
 	struct sql_facts facts;
 	const char *tag;
 
 	statement_facts(st, &facts);
 	tag = local_begin(c, statement_text(st), &facts);
-	if (tag) {
+	if (tag)
 		c->begin_has_portal = true;
+	return tag;
+}
+
+const char *local_run(struct client *c, const struct statement *st)
+{
+	const char *tag = c->begin ? local_end(c, st->kind) : run_begin(c, st);
+
+	if (tag) {
 		c->group->counters.query_count++;
 		tenant_count(c->tenant, TENANT_STATEMENTS, 1);
 	}

@@ -195,15 +195,17 @@ def test_i10_a_transaction_that_may_not_start(acme):
     assert errors(messages) == ["53400"] and messages[-1].body == b"I"
 
 
+@pytest.mark.parametrize("end", ["ROLLBACK", "COMMIT"])
 @pytest.mark.parametrize("protocol", ["query", "prepared"])
-def test_i10_a_begin_that_waits_is_refused_with_its_first_statement(acme, protocol):
+def test_i10_a_begin_that_waits_is_refused_with_its_first_statement(acme, protocol, end):
+    """And can be ended by who has no right to another statement."""
     spend(acme, 5)
     ask = getattr(acme, protocol)
     assert not errors(ask("BEGIN"))
     messages = ask("SELECT 2")
     assert errors(messages) == ["53400"] and messages[-1].body == b"E"
-    messages = ask("ROLLBACK")
-    assert not errors(messages) and messages[-1].body == b"I"
+    messages = ask(end)
+    assert raw.find(messages, "C")[0].body == b"ROLLBACK\0" and messages[-1].body == b"I"
 
 
 def test_i10_a_string_with_one_token_left(pooler, acme):
