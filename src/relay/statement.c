@@ -828,14 +828,19 @@ bool statement_is_settled(const struct client *c, struct slice name)
 	const struct server *s = c->server;
 	const struct server_statement *ss;
 	const struct statement_name *n;
+	const struct statement *st;
 
 	if (!s || !s->replies.ncycles || s->copy_in)
 		return true;
+	st = statement_find(c, name);
 	/* What its text names may be under way too. */
-	if (names_others(statement_find(c, name)))
+	if (names_others(st))
 		return false;
-	if (!name.n)
-		return placed_is_settled(s, s->unnamed_in);
+	if (!name.n) {
+		ss = st && st->is_kept_end ? placed_find(s, st) : NULL;
+		return placed_is_settled(s, s->unnamed_in) &&
+		       (!ss || placed_is_settled(s, ss->made_in));
+	}
 	n = statement_name_find(c, name);
 	if (!n)
 		return placed_is_settled(s, s->closed_in);

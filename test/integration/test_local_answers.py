@@ -150,6 +150,8 @@ CONVERSATIONS = {
     "Flush": [q("BEGIN"), raw.flush() + BATCH + raw.flush() + SYNC, q("COMMIT")],
     "extended BEGIN": [p("", "BEGIN") + b() + e() + SYNC, q("BEGIN"), p("", "COMMIT") + b() + e() + SYNC,
                        q("BEGIN"), p("", "BEGIN") + b() + e() + SYNC, q("ROLLBACK")],
+    "COMMIT behind one that is skipped": [
+        p("", "SELEC") + b() + e() + p("", "COMMIT") + b() + e() + SYNC, p("", "COMMIT") + b() + e() + SYNC],
     "empty batch": [q("BEGIN"), p("", "") + b() + d("P") + e() + SYNC, q("COMMIT")],
     "discard": [q("DISCARD ALL"), q("discard all;"), p("a", "SELECT 2") + SYNC, q("DISCARD ALL"),
                 b("", "a") + e() + SYNC, p("a", "SELECT 3") + b("", "a") + e() + SYNC,
