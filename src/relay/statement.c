@@ -135,7 +135,8 @@ static bool is_sure(const struct statement *st, unsigned statements)
 	struct slice text = statement_text(st);
 
 	return st->is_exact && statements == 1 && slice_is_ascii(text) &&
-	       st->len == text.n + sizeof("\0\0"); /* it declares no types */
+	       slice_is_equal(slice_of(text.p + text.n, st->len - text.n),
+			      slice_of("\0\0", sizeof("\0\0"))); /* it declares no types */
 }
 
 static bool is_kept_end(const struct statement *st, unsigned statements)

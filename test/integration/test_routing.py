@@ -153,6 +153,13 @@ def test_a_begin_in_a_batch_that_the_server_refuses(client, begin):
     assert errors(messages) == ["42601"] and messages[-1].body == b"I"
 
 
+def test_a_begin_whose_parse_the_server_refuses(client):
+    """It says that it declares a type, and does not."""
+    client.send(raw.message("P", "", "BEGIN READ ONLY", b"\0\1"), raw.bind(), raw.execute(), raw.sync())
+    messages = client.until("Z")
+    assert errors(messages) == ["08P01"] and messages[-1].body == b"I"
+
+
 @pytest.mark.parametrize("wrong", [raw.bind("", "", [1]), raw.bind("", "", (), (0, 0))],
                          ids=["a parameter", "formats"])
 def test_a_begin_whose_bind_the_server_refuses(client, wrong):
