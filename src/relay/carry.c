@@ -277,6 +277,8 @@ void carry_begin(struct client *c, struct statement *begin)
 	struct server *s = c->server;
 	struct context x;
 
+	/* The unnamed portal is of no statement that another client has bound here before. */
+	s->bound = s->bound_portal = 0;
 	if (is_plain(begin))
 		run_kept(s, CARRY_BEGIN, NULL, 0, NOTE_BEGIN);
 	else

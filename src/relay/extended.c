@@ -516,7 +516,6 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 {
 	struct statement *now = NULL;
 	struct sql_facts facts;
-	bool had_begin;
 	enum step step;
 	struct err e;
 
@@ -536,13 +535,9 @@ static enum step run_bind(struct client *c, const struct frame *f, struct slice 
 		return step;
 	if (st && st->sequence)
 		sequence_expect(c, st->sequence);
-	had_begin = c->begin != NULL;
 	step = join_batch(c, f, is_lone ? st : NULL);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);
-	/* A BEGIN that has failed here takes the unnamed one along. */
-	if (had_begin && st)
-		st = statement_find(c, name);
 	if ((c->xact & XACT_READS) && !may_bind(c, st, name, &e))
 		return request_refuse_message(c, f, &e);
 	fence_look_bound(c, st);
@@ -690,7 +685,12 @@ static bool runs_here(struct client *c, const struct frame *f, struct slice port
 	const char *tag;
 	struct err e;
 
-	if (portal.n || !local_may_run(c, st) || !frame_is_whole(f) || !binds_nothing(f))
+	if (portal.n || !local_may_run(c, st) || f->len > WAITING_INPUT_MAX)
+		return false;
+	*step = STEP_AGAIN;
+	if (!frame_is_whole(f))
+		return true;
+	if (!binds_nothing(f))
 		return false;
 	*step = find_run(conn_input(&c->conn), f->len, &run);
 	if (*step != STEP_DONE)

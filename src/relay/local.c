@@ -319,6 +319,7 @@ bool local_set_modes(struct client *c, struct slice text)
 	}
 	c->begin = begin_of(c, modes, n);
 	c->begin_reads = facts.begin_read_only && !c->begin_stays;
+	c->begin_has_portal = false; /* this Query has ended it */
 	c->group->counters.set_count++;
 	statement_unref(before);
 	return true;
@@ -391,8 +392,9 @@ void local_send_begin(struct client *c, uint8_t type)
 	s->xact_at = s->begun_at = c->begin_at;
 	early_begin(c);
 	carry_begin(c, c->begin);
-	/* A Query of the client's ends its portal, which another message may name. */
-	if (c->begin_failed || c->begin_due || (type != MSG_QUERY && !c->begin_has_portal))
+	/* A Query of the client's ends its portal, which another message may name: not one of ours.
+	 */
+	if (c->begin_failed || (!c->begin_has_portal && (c->begin_due || type != MSG_QUERY)))
 		statement_close_unseen(c);
 	if (c->begin_failed)
 		statement_ask_unseen(c, REFUSED_TEXT);

@@ -372,9 +372,7 @@ void statement_begin(struct client *c, struct statement *begin)
 	struct buf *out;
 	size_t m;
 
-	/* The client has none: the Query that its BEGIN was has dropped it. */
 	require_unnamed(c, begin);
-	s->bound = 0;
 	out = conn_output(&s->conn);
 	m = msg_begin(out, MSG_BIND);
 	buf_put(out, "\0", 2); /* portal and statement without a name */
@@ -389,9 +387,13 @@ void statement_begin(struct client *c, struct statement *begin)
 
 void statement_ask_unseen(struct client *c, const char *text)
 {
-	statement_drop_unnamed(c);
-	msg_put_query(conn_output(&c->server->conn), text);
-	expect_unseen(c->server, REPLY_QUERY);
+	struct server *s = c->server;
+
+	/* The client has not sent it, and keeps its own. */
+	s->unnamed_id = UNNAMED_NONE;
+	s->unnamed_in = placed_batch(s);
+	msg_put_query(conn_output(&s->conn), text);
+	expect_unseen(s, REPLY_QUERY);
 }
 
 void statement_close_unseen(struct client *c)

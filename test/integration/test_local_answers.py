@@ -150,6 +150,15 @@ CONVERSATIONS = {
     "Flush": [q("BEGIN"), raw.flush() + BATCH + raw.flush() + SYNC, q("COMMIT")],
     "extended BEGIN": [p("", "BEGIN") + b() + e() + SYNC, q("BEGIN"), p("", "COMMIT") + b() + e() + SYNC,
                        q("BEGIN"), p("", "BEGIN") + b() + e() + SYNC, q("ROLLBACK")],
+    "BEGIN in a batch": [p("", "BEGIN") + b() + d("P") + e() + BATCH + SYNC, BATCH + SYNC, q("COMMIT"),
+                         p("", "BEGIN") + b() + raw.execute("", 1) + p("", "SELEC") + SYNC, SYNC, q("COMMIT"),
+                         p("", "BEGIN") + b() + e() + p("", "BEGIN") + b() + e() + p("", "COMMIT") + b() + e()
+                         + p("", "COMMIT") + b() + e() + SYNC],
+    "BEGIN by its name": [p("begin", "BEGIN") + p("", "SELECT 4") + SYNC,
+                          b("", "begin") + e() + SYNC, b() + e() + SYNC, p("", "COMMIT") + b() + e() + SYNC,
+                          b("", "begin") + e() + raw.close("S", "begin") + b("", "begin") + SYNC, q("ROLLBACK")],
+    "BEGIN and its portal": [p("", "BEGIN") + b() + e() + SYNC, d("P") + SYNC, e() + SYNC, q("ROLLBACK"),
+                             p("", "BEGIN") + b() + e() + SYNC, raw.close("P") + d("P") + SYNC, q("ROLLBACK")],
     "COMMIT behind one that is skipped": [
         p("", "SELEC") + b() + e() + p("", "COMMIT") + b() + e() + SYNC, p("", "COMMIT") + b() + e() + SYNC],
     "empty batch": [q("BEGIN"), p("", "") + b() + d("P") + e() + SYNC, q("COMMIT")],
@@ -510,6 +519,39 @@ def test_i2_a_late_begin_leaves_no_portal(primary, hurried):
             wait_backends(primary, 1, "state = 'idle in transaction'")
             client.send(message + raw.sync())
             assert sqlstate(client.until("Z")) == "34000"
+
+
+def test_i3_a_late_begin_leaves_the_unnamed_statement(primary, hurried):
+    """One of the extended protocol has not dropped it, as a Query does."""
+    with log_in(hurried) as client:
+        client.send(p("begin", "BEGIN"), p("", "SELECT 4"), SYNC)
+        assert raw.kinds(client.until("Z")) == "11Z"
+        client.send(b("", "begin"), e(), SYNC)
+        assert raw.kinds(client.until("Z")) == "2CZ"
+        wait_backends(primary, 1, "state = 'idle in transaction'")
+        client.send(b(), e(), SYNC)
+        assert raw.kinds(client.until("Z")) == "2DCZ"
+
+
+def test_i3_the_portal_of_a_begin_tells_of_no_other_statement(pooler):
+    """What was bound last on its server was another client's."""
+    pooler.reload({"pgturnstile": {"begin_defer_max": "1h"}})
+    sql = "SELECT 7 AS seven"
+    with clients(pooler, 2) as (told, client):
+        told.send(p("x", sql), d("S", "x"), SYNC)
+        assert raw.kinds(told.until("Z")) == "1tTZ"
+        told.query("BEGIN")
+        told.rows("SELECT 2")  # keeps that server busy
+        client.send(p("x", sql), b("", "x"), e(), SYNC)
+        assert raw.kinds(client.until("Z")) == "12DCZ"
+        client.send(p("", "BEGIN"), b(), e(), SYNC)
+        assert raw.kinds(client.until("Z")) == "12CZ"
+        client.send(d("P"), SYNC)
+        assert raw.kinds(client.until("Z")) == "nZ"
+        client.query("ROLLBACK")
+        told.query("COMMIT")
+        told.send(b("", "x"), e(), SYNC)
+        assert raw.kinds(told.until("Z")) == "2DCZ"
 
 
 def test_query_wait_timeout(primary, turnstile):
