@@ -45,13 +45,14 @@ void resolver_free(struct resolver *r);
  * was looked up lately.  False: ask with resolve_start().  Any thread. */
 bool resolve_now(struct resolver *r, const char *host, uint16_t port, struct resolved *found);
 
-/* Of a name that connections have gone to: it is looked up again when that is due, which nobody
- * waits for.  The number that this returns becomes another when an address is no longer one of the
- * name's; 0: it is no name, or nobody has asked for it lately.  Any thread. */
+/* Of a name that connections have gone to: it is looked up again when that is due, some times
+ * within max_ttl, which nobody waits for; a failure changes nothing.  The number that this returns
+ * becomes another when an address is no longer one of the name's; 0: it is no name, or nobody has
+ * asked for it lately.  Any thread. */
 unsigned resolve_follow(struct resolver *r, const char *host);
 /* Whether that is one of its addresses, whatever the port; also where nothing is known.  An address
- * that is missing in an answer was one within max_ttl, as some names tell one of many servers each
- * time.  Any thread. */
+ * that is missing in an answer was one within max_ttl, and with one answer only, as some names tell
+ * one of many servers each time.  Any thread. */
 bool resolve_leads_to(struct resolver *r, const char *host, const struct addr *addr);
 
 /* Looks host up; fn is called by a mail to box, on its receiver's thread, never from here.  The

@@ -27,13 +27,19 @@
 #define NTHREADS 4
 /* How long a name that nobody follows any more is kept behind its last answer, at least. */
 #define FORGET_TIME (60 * USEC_PER_SEC)
+/* How often a name that is followed is looked up within max_ttl, though its addresses hold for
+ * longer as far as is known, and how many answers in a row have to lack an address that has gone:
+ * one may be a part of it, or one of many in turn. */
+#define LOOKS       4
+#define LACKING_MIN 2
 /* Of a name. */
 #define KNOWN_MAX 32
 
 /* An address that some answer has told. */
 struct known {
 	struct addr addr;
-	usec_t told_at; /* by the last one that has */
+	usec_t told_at;   /* by the last one that has … */
+	unsigned lacking; /* … behind which so many have not */
 };
 
 struct name {
@@ -41,6 +47,7 @@ struct name {
 	struct list todo;    /* while it waits for a thread */
 	struct list askers;  /* queries to be answered */
 	usec_t fresh_until;  /* 0: never looked up */
+	usec_t look_at;      /* again, where it is followed */
 	bool is_being_found; /* waits for a thread or has one */
 	struct resolved found;
 	usec_t followed_at;
@@ -202,10 +209,13 @@ static void note_answer(struct resolver *r, struct name *name, const struct reso
 	if (found->n == RESOLVED_MAX)
 		return;
 	for (unsigned i = 0; i < name->nknown; i++) {
-		if (now - name->known[i].told_at > r->max_ttl)
+		struct known *known = &name->known[i];
+
+		known->lacking += known->told_at != now;
+		if (known->lacking >= LACKING_MIN && now - known->told_at > r->max_ttl)
 			has_gone = true;
 		else
-			name->known[n++] = name->known[i];
+			name->known[n++] = *known;
 	}
 	name->nknown = n;
 	if (has_gone)
@@ -235,16 +245,21 @@ static void query_answer(struct resolve_query *q, const struct name *name)
 static void name_settle(struct resolver *r, struct name *name, const struct resolved *found,
 			usec_t ttl)
 {
-	usec_t now = clock_monotonic();
+	usec_t now = clock_monotonic(), pace = r->max_ttl / LOOKS;
 
-	name->found = *found;
 	if (!found->n)
-		ttl = r->nxdomain_ttl;
+		ttl = pace = r->nxdomain_ttl;
 	else if (ttl > r->max_ttl)
 		ttl = r->max_ttl;
+	name->look_at = now + (ttl < pace ? ttl : pace);
 	if (found->n)
 		note_answer(r, name, found, now);
-	name->fresh_until = now + ttl;
+	/* A failure is told to who has asked; what is kept does not suffer from one that nobody
+	 * did. */
+	if (found->n || !list_is_empty(&name->askers)) {
+		name->found = *found;
+		name->fresh_until = now + ttl;
+	}
 	name->is_being_found = false;
 	while (!list_is_empty(&name->askers)) {
 		struct list *first = list_first(&name->askers);
@@ -460,7 +475,7 @@ unsigned resolve_follow(struct resolver *r, const char *host)
 	name = name_find(r, host);
 	if (name) {
 		name->followed_at = now;
-		if (name->fresh_until <= now)
+		if (name->look_at <= now)
 			name_ask(r, name);
 		edition = name->edition;
 	}

@@ -15,11 +15,17 @@
 #include "net/resolve.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
+#include <netdb.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 /* Reserved by RFC 6761: no name server may know it. */
 #define NOBODY "nobody.invalid"
+
+/* Leads to one address after the other, as told here; NULL: it cannot be looked up. */
+#define MOVING "moving.test"
 
 static struct rig rig;
 static struct mailbox box;
@@ -192,14 +198,112 @@ static void test_free_drops_what_is_asked(void **state)
 	}
 }
 
+static const char *const *_Atomic moving; /* two addresses, in turn */
+static _Atomic unsigned nlookups;         /* of MOVING */
+
+/* In place of the C library's. */
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+		struct addrinfo **out)
+{
+	int (*next)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
+	    (int (*)(const char *, const char *, const struct addrinfo *, struct addrinfo **))dlsym(
+		RTLD_NEXT, "getaddrinfo");
+	struct addrinfo numeric = *hints;
+	const char *address;
+
+	if (strcmp(host, MOVING) != 0 || hints->ai_flags & AI_NUMERICHOST)
+		return next(host, service, hints, out);
+	address = moving[nlookups++ % 2];
+	numeric.ai_flags = AI_NUMERICHOST;
+	return address ? next(address, service, &numeric, out) : EAI_AGAIN;
+}
+
+static struct addr addr_of(const char *ipv4)
+{
+	struct addr addr = { .family = AF_INET };
+
+	inet_pton(AF_INET, ipv4, addr.ip);
+	return addr;
+}
+
+static bool leads_to(const char *ipv4)
+{
+	const struct addr addr = addr_of(ipv4);
+
+	return resolve_leads_to(resolver, MOVING, &addr);
+}
+
+static const char *const in_turn[] = { "192.0.2.1", "192.0.2.2" };
+static const char *const second[] = { "192.0.2.2", "192.0.2.2" };
+static const char *const nowhere[] = { NULL, NULL };
+
+/* Looks it up as one that connects does, and returns its edition. */
+static unsigned look_up_moving(usec_t max_ttl)
+{
+	struct answer answer = { 0 };
+
+	nlookups = 0;
+	moving = in_turn;
+	resolver_set_ttls(resolver, max_ttl, 3600 * USEC_PER_SEC);
+	resolve_start(resolver, &box, MOVING, 5432, on_found, &answer);
+	UNTIL(&rig, answer.n);
+	return resolve_follow(resolver, MOVING);
+}
+
+static void test_a_name_that_tells_one_of_two_each_time_has_both(void **state)
+{
+	unsigned edition = look_up_moving(USEC_PER_SEC / 10);
+
+	while (nlookups < 12) {
+		assert_int_equal(resolve_follow(resolver, MOVING), edition);
+		assert_true(leads_to(in_turn[0]));
+		rig_turn(&rig);
+	}
+	assert_true(leads_to(in_turn[1]));
+}
+
+static void test_a_name_that_moves_leaves_its_address(void **state)
+{
+	unsigned edition = look_up_moving(USEC_PER_SEC / 10);
+
+	moving = second;
+	assert_true(leads_to(in_turn[0]));
+	UNTIL(&rig, resolve_follow(resolver, MOVING) != edition);
+	assert_false(leads_to(in_turn[0]));
+	assert_true(leads_to(in_turn[1]));
+}
+
+/* Nobody has asked, so who connects next asks for itself. */
+static void test_a_failure_of_what_is_followed_is_not_kept(void **state)
+{
+	unsigned edition = look_up_moving(USEC_PER_SEC / 10);
+	struct resolved found;
+
+	moving = nowhere;
+	UNTIL(&rig, resolve_follow(resolver, MOVING) && nlookups >= 2);
+	for (unsigned i = 0; i < 100; i++) {
+		assert_true(!resolve_now(resolver, MOVING, 5432, &found) || found.n);
+		rig_turn(&rig);
+	}
+	assert_int_equal(resolve_follow(resolver, MOVING), edition);
+	assert_true(leads_to(in_turn[0]));
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_addresses_at_once),        TEST(test_unix_sockets_at_once),
-		TEST(test_name_is_found_and_kept),   TEST(test_nothing_is_kept_with_a_ttl_of_zero),
-		TEST(test_failure_is_told_and_kept), TEST(test_many_askers_of_one_name),
-		TEST(test_cancelled_is_not_called),  TEST(test_free_drops_what_is_asked),
+		TEST(test_addresses_at_once),
+		TEST(test_unix_sockets_at_once),
+		TEST(test_name_is_found_and_kept),
+		TEST(test_nothing_is_kept_with_a_ttl_of_zero),
+		TEST(test_failure_is_told_and_kept),
+		TEST(test_many_askers_of_one_name),
+		TEST(test_cancelled_is_not_called),
+		TEST(test_free_drops_what_is_asked),
+		TEST(test_a_name_that_tells_one_of_two_each_time_has_both),
+		TEST(test_a_name_that_moves_leaves_its_address),
+		TEST(test_a_failure_of_what_is_followed_is_not_kept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
