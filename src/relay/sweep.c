@@ -324,11 +324,13 @@ static void follow_name(struct pool *pool)
 	const struct node *node = &pool->group->nodes->nodes[pool->node];
 	unsigned moves = node->moves;
 
-	/* Who logs in may have begun with what the name was before. */
-	if (pool->moves == moves || pool->count[SLOT_LOGIN])
+	if (pool->moves == moves)
 		return;
-	pool->moves = moves;
-	for (unsigned state = 0; state < SLOT_NSTATES; state++) {
+	/* Who logs in may have begun with what the name was before, and is looked at behind that.
+	 */
+	if (!pool->count[SLOT_LOGIN])
+		pool->moves = moves;
+	for (unsigned state = SLOT_IDLE; state < SLOT_NSTATES; state++) {
 		LIST_FOREACH (at, &pool->slots[state]) {
 			struct slot *slot = container_of(at, struct slot, link);
 			const struct server *s = container_of(slot, struct server, slot);

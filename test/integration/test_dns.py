@@ -88,12 +88,17 @@ def test_a_name_that_moves_is_followed(pooler, names, ttl, settings):
 
 
 @pytest.fixture
-def elsewhere(primary):
+def road(primary):
     """A way to the same server, at the same port of another address."""
     listener = socket.create_server((ELSEWHERE, primary.port), backlog=16)
     road = RoughRoad(primary, listener=listener)
-    yield ELSEWHERE
+    yield road
     road.remove()
+
+
+@pytest.fixture
+def elsewhere(road):
+    return ELSEWHERE
 
 
 def servers(t):
@@ -123,6 +128,22 @@ def test_i4_servers_are_left_where_a_name_does_not_lead_any_more(pooler, names, 
         assert busy.rows("SELECT 2 + 2") == [("4",)]
         listens.until_closed()  # listen_lost
         assert servers(t) == {elsewhere}
+
+
+def test_i4_servers_are_left_while_others_log_in(pooler, names, road):
+    """A login to the new address that hangs says nothing of those at the old one."""
+    names.addresses["db.test"] = [HERE], 1
+    t = pooler({"dns_max_ttl": "3s", "server_connect_timeout": "10min"})
+    with log_in(t) as busy, log_in(t) as waits:
+        busy.query("BEGIN; SELECT 1")
+        road.swallow(True)
+        names.addresses["db.test"] = [ELSEWHERE], 1
+        asked = len(names.asked)
+        wait_until(lambda: len(names.asked) >= asked + 2)
+        waits.send(raw.query("SELECT 2 + 2"))
+        wait_until(lambda: ELSEWHERE in servers(t))
+        busy.query("COMMIT")
+        wait_until(lambda: HERE not in servers(t))
 
 
 def test_a_name_that_tells_one_of_many_each_time_keeps_its_servers(pooler, names, elsewhere):
