@@ -622,6 +622,8 @@ const char *local_begin(struct client *c, struct slice text, const struct sql_fa
 bool local_parse(struct client *c, struct slice name, struct slice body, struct statement *known);
 bool local_may_run(const struct client *c, const struct statement *st);
 const char *local_run(struct client *c, const struct statement *st);
+/* A Close that a batch begins with is answered; false: it is the server's. */
+bool local_close(struct client *c, uint8_t what, struct slice name);
 /* A SET TRANSACTION whose modes go with the BEGIN that waits. */
 bool local_may_set_modes(struct client *c, struct slice text);
 bool local_set_modes(struct client *c, struct slice text);

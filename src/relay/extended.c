@@ -993,6 +993,8 @@ enum step extended_on_close(struct client *c, const struct frame *f)
 		return STEP_AGAIN;
 	if (c->whose && whose_close(c, what, name) == WHOSE_ANSWERED)
 		return request_skip(c, f);
+	if (local_close(c, what, name))
+		return request_skip(c, f);
 	step = join_batch(c, f, NULL);
 	if (step != STEP_DONE)
 		return request_not_yet(c, step);

@@ -500,6 +500,18 @@ bool local_parse(struct client *c, struct slice name, struct slice body, struct 
 	return ok;
 }
 
+/* Names of statements are kept here, and a portal ends with its transaction.  In one that waits
+ * there may be that of its BEGIN. */
+bool local_close(struct client *c, uint8_t what, struct slice name)
+{
+	if (!may_run_batch(c) || !statement_is_mapped(c) || (what == 'P' && c->begin))
+		return false;
+	if (what == 'S')
+		statement_forget(c, name);
+	msg_put_empty(conn_output(&c->conn), MSG_CLOSE_COMPLETE);
+	return true;
+}
+
 static const char *run_begin(struct client *c, const struct statement *st)
 {
 	struct sql_facts facts;

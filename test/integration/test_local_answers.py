@@ -159,6 +159,15 @@ CONVERSATIONS = {
                           b("", "begin") + e() + raw.close("S", "begin") + b("", "begin") + SYNC, q("ROLLBACK")],
     "BEGIN and its portal": [p("", "BEGIN") + b() + e() + SYNC, d("P") + SYNC, e() + SYNC, q("ROLLBACK"),
                              p("", "BEGIN") + b() + e() + SYNC, raw.close("P") + d("P") + SYNC, q("ROLLBACK")],
+    "BEGIN behind a Close": [
+        p("a", "SELECT 2") + SYNC, raw.close("S", "a") + p("", "BEGIN") + b() + e() + BATCH + SYNC,
+        b("", "a") + SYNC, q("ROLLBACK"), p("a", "SELECT 3") + SYNC,
+        p("", "BEGIN") + b() + e() + raw.close("S", "a") + p("a", "SELECT 4") + b("", "a") + e() + SYNC, q("COMMIT"),
+        raw.close("P") + raw.close("P", "c") + p("", "BEGIN") + b() + raw.close("S") + e() + SYNC, b() + SYNC, q("ROLLBACK"),
+        p("", "BEGIN") + b() + e() + raw.close("P") + d("P") + SYNC, raw.close("S", "a") + SYNC, q("COMMIT"),
+        p("", "SELECT 5") + SYNC, raw.close("S") + SYNC, b() + SYNC, raw.close("S", "a") + SYNC, b("", "a") + SYNC,
+        raw.close("S", "a") + p("a", "SELECT 6") + b("", "a") + e() + SYNC,
+        raw.close("S", "a") + raw.flush() + raw.close("P") + SYNC, p("", "SELEC") + raw.close("S", "a") + SYNC],
     "COMMIT behind one that is skipped": [
         p("", "SELEC") + b() + e() + p("", "COMMIT") + b() + e() + SYNC, p("", "COMMIT") + b() + e() + SYNC],
     "empty batch": [q("BEGIN"), p("", "") + b() + d("P") + e() + SYNC, q("COMMIT")],

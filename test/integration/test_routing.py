@@ -146,6 +146,26 @@ def test_a_begin_that_comes_in_pieces(pair, client):
         client.query("ROLLBACK")
 
 
+CLOSES = {"a statement": raw.close("S", "old"), "no statement": raw.close("S", "nothing"),
+          "the unnamed statement": raw.close("S"), "a portal": raw.close("P", "old"), "the unnamed portal": raw.close("P"),
+          "several": raw.close("S", "old") + raw.close("P", "old") + raw.close("S", "nothing")}
+
+
+@pytest.mark.parametrize("behind", CLOSES)
+def test_i4_a_begin_behind_what_its_batch_closes(pair, client, behind):
+    """As of pgJDBC, which closes there what its application uses no more."""
+    client.send(raw.parse("old", "SELECT 5"), raw.bind("", "old"), raw.execute(), raw.sync())
+    assert own_kinds(client.until("Z")) == "12DCZ"
+    client.send(CLOSES[behind], *batch("BEGIN READ ONLY"), *batch(WHERE), raw.sync())
+    messages = client.until("Z")
+    assert own_kinds(messages).lstrip("3") == "12C12DCZ" and messages[-1].body == b"T"
+    assert int(raw.find(messages, "D")[0].row[0]) == pair[1].port
+    client.send(CLOSES[behind], *batch("COMMIT"), raw.sync())
+    assert own_kinds(client.until("Z")).lstrip("3") == "12CZ"
+    client.send(raw.bind("", "old"), raw.sync())
+    assert errors(client.until("Z")) == (["26000"] if behind in ("a statement", "several") else [])
+
+
 @pytest.mark.parametrize("begin", ["BEGIN; SELECT 1", "BEGIN READ ONLY x", "BEGIN READ ONLY ISOLATION"])
 def test_a_begin_in_a_batch_that_the_server_refuses(client, begin):
     client.send(*batch(begin), *batch(WHERE), raw.sync())
