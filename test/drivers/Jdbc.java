@@ -2,8 +2,8 @@
  *
  * Jdbc.java - an application of PostgreSQL's JDBC driver; prints what it sees.
  *
- * Connects as the PG* environment says.  Arguments: prepareThreshold, and `changes` for that scene
- * alone.
+ * Connects as the PG* environment says.  Arguments: prepareThreshold, and `changes` or `readonly` for
+ * that scene alone.  The second one shows on which of several nodes it is.
  */
 import java.io.ByteArrayInputStream;
 import java.io.StringWriter;
@@ -368,6 +368,33 @@ public final class Jdbc {
         show("another type", query(one, "SELECT * FROM changing"));
     }
 
+    /* What is let go of between two transactions, a portal here, the driver closes in front of the next one's BEGIN, in
+     * one batch with it. */
+    private static void readonly() throws Exception {
+        System.out.println("# transactions that say that they only read");
+        try (Connection connection = connect()) {
+            connection.setAutoCommit(false);
+            for (int turn = 0; turn < 7; turn++) {
+                connection.setReadOnly(true);
+                try (PreparedStatement some = connection.prepareStatement("SELECT pg_is_in_recovery() FROM generate_series(1, 100)")) {
+                    some.setFetchSize(5);
+                    ResultSet rows = some.executeQuery();
+                    rows.next();
+                    show("reads", rows.getString(1), query(connection, "SELECT pg_is_in_recovery(), ? * " + turn, 2));
+                    connection.commit();
+                }
+                show("reads again", query(connection, "SELECT pg_is_in_recovery(), -" + turn));
+                attempt("a write", () -> run(connection, "CREATE TABLE never (n int)"));
+                attempt("then", () -> query(connection, "SELECT 1"));
+                connection.rollback();
+                connection.setReadOnly(false);
+                show("writes", run(connection, "INSERT INTO t VALUES (" + turn + ", 'written')"),
+                     query(connection, "SELECT pg_is_in_recovery(), count(*) FROM t"));
+                connection.commit();
+            }
+        }
+    }
+
     public static void main(String[] arguments) throws Exception {
         threshold = arguments[0];
         schema = "drv_jdbc_" + String.join("_", arguments);
@@ -375,7 +402,9 @@ public final class Jdbc {
             run(one, "DROP SCHEMA IF EXISTS " + schema + " CASCADE");
             run(one, "CREATE SCHEMA " + schema);
             run(one, "CREATE TABLE t (id int PRIMARY KEY, note text); CREATE TABLE numbered (id serial, note text)");
-            if (arguments.length > 1) {
+            if (arguments.length > 1 && arguments[1].equals("readonly")) {
+                readonly();
+            } else if (arguments.length > 1) {
                 changes(one, two);
             } else {
                 statements(one, two);

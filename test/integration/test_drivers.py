@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,7 +19,8 @@ import pytest
 
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from machine import scratch_dir
-from rig import shop
+from rig import log_in, shop
+from test_routing import pair, routed, wait_routed  # noqa: F401 - one is a fixture
 from turnstile import TOP
 from waiting import wait_until
 
@@ -189,3 +191,19 @@ def test_i2_same_output_as_on_a_direct_connection(primary, turnstile, name, mode
         wait_until(lambda: any(one.error for one in crowd)
                    or len(set().union(*(one.pids for one in crowd))) > 1,
                    what="they have had more than one server")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threshold", ["1", "5"])
+def test_i4_jdbc_reads_on_the_replica_where_it_says_that_it_only_reads(pair, turnstile, threshold):
+    """setReadOnly(true) without autocommit: BEGIN READ ONLY in one batch with what comes behind it."""
+    program = jdbc(threshold, "readonly")
+    out = build(program.build, "jdbc")
+    alone = run(program, pair[0], out).splitlines()
+    assert sum(line.startswith("reads") for line in alone) > 1
+    t = turnstile(routed(pair))
+    with log_in(t) as client:
+        wait_routed(client, pair[1])
+    # But for pg_is_in_recovery() it is the same.
+    assert run(program, t, out).splitlines() == [
+        re.sub(r"\bf\b", "t", line) if line.startswith("reads") else line for line in alone]
