@@ -2,7 +2,8 @@
  *
  * micro.c - what the small parts of the hot path cost: nanoseconds of CPU time per call.
  *
- *     micro              a line "nanoseconds name" for each part
+ *     micro              a line "nanoseconds bar name" for each part
+ *     micro COUNT        the same of rounds of COUNT calls
  *     micro NAME COUNT   COUNT calls of one part and nothing printed: for callgrind, see micro.py
  */
 #include "base/assert.h"
@@ -203,15 +204,15 @@ static double cpu_ns(void)
 	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static double least_ns(const struct part *part)
+static double least_ns(const struct part *part, long calls)
 {
 	double least = 0;
 
 	for (int i = 0; i < ROUNDS; i++) {
 		double start = cpu_ns(), took;
 
-		part->run(CALLS);
-		took = (cpu_ns() - start) / CALLS;
+		part->run(calls);
+		took = (cpu_ns() - start) / (double)calls;
 		if (i == 0 || took < least)
 			least = took;
 	}
@@ -220,9 +221,12 @@ static double least_ns(const struct part *part)
 
 int main(int argc, char **argv)
 {
+	long calls = argc == 2 ? atol(argv[1]) : CALLS;
+
 	for (size_t i = 0; i < PGT_NELEMS(parts); i++) {
-		if (argc == 1)
-			printf("%.1f %u %s\n", least_ns(&parts[i]), parts[i].bar, parts[i].name);
+		if (argc < 3)
+			printf("%.1f %u %s\n", least_ns(&parts[i], calls), parts[i].bar,
+			       parts[i].name);
 		else if (argc == 3 && strcmp(parts[i].name, argv[1]) == 0)
 			parts[i].run(atol(argv[2]));
 	}

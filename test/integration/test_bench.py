@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: ISC
 #
-# test_bench.py - test/bench still measures: every scenario gives a figure, and CPU time adds up.
+# test_bench.py - test/bench still measures: every scenario and small part gives a figure, and CPU time
+# adds up.
 #
 # Tests no figure: a machine that is busy with tests has none.
 import importlib.util
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -50,6 +52,19 @@ def test_cpu_time_of_a_family_adds_up():
     # The living child is waited for by nobody, so it is in none of what the kernel sums up for us.
     assert living >= 0.3 and told >= 0.7, (living, told)
     assert abs(told - living - used) < 0.1, (living, told, used)
+
+
+def test_every_small_part_gives_a_figure():
+    build = Path(os.environ["PGTURNSTILE"]).resolve().parent
+    if not (build / "Makefile").exists():
+        pytest.skip("no build of ours")
+    subprocess.run(["make", "-s", "-C", build, "test/bench/micro"], check=True)
+    done = subprocess.run([sys.executable, BENCH / "micro.py", "--quick", build / "test/bench/micro"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = {name: float(ns) for name, ns in re.findall(r"^\| ([^|]+) \| ([0-9.]+) \|", done.stdout, re.MULTILINE)}
+    parts = re.findall(r'^\t\{ ?"([^"]+)", +bench_', (BENCH / "micro.c").read_text(), re.MULTILINE)
+    assert parts and list(figures) == parts and min(figures.values()) >= 0, done.stdout
 
 
 @pytest.mark.slow
