@@ -37,7 +37,6 @@ struct dial {
 	const char *host;
 	struct resolve_query *lookup;
 	struct resolved *found; /* until it is done */
-	uint16_t port;
 	unsigned next_address;
 	struct sock_options socket_options;
 	/* The connection is open: set conn->on to your own handlers. */
