@@ -152,6 +152,7 @@ struct config {
 	struct scram_mac salt_key;                   /* of scram_secret_mock() */
 	const struct tier_conf *unknown_tenant_tier; /* NULL: unknown tenants are refused */
 	struct roster *roster; /* tenants of tenant_query; NULL: none have been read */
+	unsigned edition;      /* of those that came into force: a later one's is higher */
 
 	/* private */
 	struct hmap _databases, _users, _tiers, _tenants, _lanes;

@@ -91,6 +91,7 @@ struct control {
 	struct node_sets *node_sets;
 	struct mail newcomers;     /* a set of nodes that is to be watched … */
 	atomic_bool has_newcomers; /* … is under way */
+	unsigned editions;         /* of the configuration */
 	struct worker *workers;
 	unsigned nworkers;
 	struct monitor *monitor;

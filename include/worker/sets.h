@@ -22,9 +22,11 @@ void node_sets_on_made(struct node_sets *sets, void (*made)(void *arg), void *ar
 
 /* The set of a database, made when there is none, and made anew when the hosts are others: groups
  * on the old one keep it until they are gone, and what it remembers of primaries goes on in the new
- * one.  A reference for the caller.  Any thread. */
+ * one.  edition: of the configuration whose hosts these are; those of one that is older than what
+ * the set there is stands for, which a thread may still have, get one that is nobody else's.  A
+ * reference for the caller.  Any thread. */
 struct node_set *node_sets_get(struct node_sets *sets, const char *database,
-			       const struct node_conf *nodes, size_t n);
+			       const struct node_conf *nodes, size_t n, unsigned edition);
 
 /* All of them, a reference each, in an array to be freed.  Any thread. */
 struct node_set **node_sets_list(struct node_sets *sets, unsigned *n);

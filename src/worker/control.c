@@ -151,6 +151,7 @@ static void use_setup(struct control *c, struct setup setup)
 	unsigned kept = setup.config->global.events_kept;
 
 	events_keep(kept < EVENTS_MAX ? kept : EVENTS_MAX);
+	setup.config->edition = ++c->editions;
 	c->setup = setup;
 	c->config = setup.config;
 	c->host.config = setup.config;

@@ -517,7 +517,8 @@ void monitor_configure(struct monitor *m, struct config *config, struct tls_cont
 		const struct database_conf *d = config->databases[i];
 
 		if (strcmp(d->name, "*"))
-			node_set_unref(node_sets_get(m->sets, d->name, d->nodes, d->nnodes));
+			node_set_unref(
+			    node_sets_get(m->sets, d->name, d->nodes, d->nnodes, config->edition));
 	}
 	look_around(m);
 }

@@ -23,6 +23,7 @@ struct node_sets {
 struct entry {
 	struct hlink link;
 	struct node_set *set;
+	unsigned edition; /* the latest configuration whose hosts these are */
 };
 
 struct node_sets *node_sets_new(void)
@@ -68,35 +69,50 @@ static struct entry *find_locked(struct node_sets *sets, const char *database, u
 	return NULL;
 }
 
-/* The old one's name is the new one's, and so is its place. */
-static void replace(struct entry *entry, struct node_set *set)
+static struct entry *add_locked(struct node_sets *sets, struct node_set *set, uint64_t hash)
 {
-	node_set_inherit(set, entry->set);
-	node_set_unref(entry->set);
+	struct entry *entry = xnew(struct entry);
+
 	entry->set = set;
+	hmap_insert(&sets->by_name, &entry->link, hash);
+	return entry;
+}
+
+static struct node_set *make_heir(const struct entry *entry, const struct node_conf *nodes,
+				  size_t n)
+{
+	struct node_set *set = node_set_new(entry->set->database, nodes, n);
+
+	node_set_inherit(set, entry->set);
+	return set;
 }
 
 struct node_set *node_sets_get(struct node_sets *sets, const char *database,
-			       const struct node_conf *nodes, size_t n)
+			       const struct node_conf *nodes, size_t n, unsigned edition)
 {
 	uint64_t hash = hash_bytes(database, strlen(database));
-	struct node_set *set;
+	struct node_set *set = NULL;
 	struct entry *entry;
-	bool is_new;
+	bool is_new, is_late;
 
 	pthread_mutex_lock(&sets->lock);
 	entry = find_locked(sets, database, hash);
 	is_new = !entry || !node_set_matches(entry->set, nodes, n);
-	if (!entry) {
-		entry = xnew(struct entry);
-		entry->set = node_set_new(database, nodes, n);
-		hmap_insert(&sets->by_name, &entry->link, hash);
-	} else if (is_new) {
-		replace(entry, node_set_new(database, nodes, n));
+	is_late = entry && edition < entry->edition;
+	if (!entry)
+		entry = add_locked(sets, node_set_new(database, nodes, n), hash);
+	else if (is_new)
+		set = make_heir(entry, nodes, n);
+	if (set && !is_late) {
+		node_set_unref(entry->set);
+		entry->set = set;
+		set = NULL;
 	}
-	set = node_set_ref(entry->set);
+	if (!is_late)
+		entry->edition = edition;
+	set = set ? set : node_set_ref(entry->set);
 	pthread_mutex_unlock(&sets->lock);
-	if (is_new && n > 1 && sets->made)
+	if (is_new && !is_late && n > 1 && sets->made)
 		sets->made(sets->arg);
 	return set;
 }

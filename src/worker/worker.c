@@ -572,7 +572,7 @@ static bool enter(struct client *c, struct err *e)
 	if (home_of(w, id) != w->index || id->part >= parts_of(w, id))
 		return err_set(e, "57P01", "the configuration has changed, please connect again");
 	nodes = node_sets_get(w->control->node_sets, id->database, id->database_conf->nodes,
-			      id->database_conf->nnodes);
+			      id->database_conf->nnodes, w->setup.config->edition);
 	ok = relay_enter(&w->relay, c, nodes, e);
 	node_set_unref(nodes);
 	return ok;
