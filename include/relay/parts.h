@@ -88,6 +88,18 @@ void relay_end_waiting(struct client *c, const struct err *e);
 bool relay_has_request(const struct client *c);
 /* Ends the client with a FATAL error; text is its reason in the log, too. */
 void relay_close_client(struct client *c, const char *sqlstate, const char *text);
+/* The group's first client, which is its last from now on; NULL: it has none.  For rounds of all of
+ * them in which one that is closed may take others with it. */
+static inline struct client *relay_next_in_turn(struct group *group)
+{
+	struct list *at = list_first(&group->clients);
+
+	if (!at)
+		return NULL;
+	list_del(at);
+	list_push_back(&group->clients, at);
+	return container_of(at, struct client, link);
+}
 /* What the client has sent is looked at again, now that what it waited for may have come: it may
  * have been held back for that, and not be read any more. */
 static inline void relay_go_on(struct client *c)

@@ -73,11 +73,11 @@ static void renew_servers(struct group *group)
 
 static void end_group(struct group *group)
 {
+	struct client *c;
+
 	group->gone = true;
 	group_part(group);
-	LIST_FOREACH_SAFE (at, &group->clients) {
-		struct client *c = container_of(at, struct client, link);
-
+	for (unsigned n = group->nclients; n && (c = relay_next_in_turn(group)); n--) {
 		/* Those in a transaction finish it on the connection they have.  Of one whose BEGIN
 		 * still waits for a server nothing has run. */
 		if (!c->server || !is_in_transaction(c))
@@ -232,8 +232,10 @@ unsigned relay_retire(struct relay *r, const char *database)
 
 static void close_clients(struct group *group, const char *text)
 {
-	LIST_FOREACH_SAFE (at, &group->clients)
-		relay_close_client(container_of(at, struct client, link), "57P01", text);
+	struct client *c;
+
+	while ((c = relay_next_in_turn(group)))
+		relay_close_client(c, "57P01", text);
 }
 
 static void reconnect_group(struct group *group, void *arg)
@@ -289,15 +291,13 @@ void relay_kill_tenant(struct relay *r, const char *tenant)
 {
 	for (struct hlink *l = hmap_walk(&r->groups, NULL); l; l = hmap_walk(&r->groups, l)) {
 		struct group *group = container_of(l, struct group, link);
+		struct client *c;
 
-		LIST_FOREACH_SAFE (at, &group->clients) {
-			struct client *c = container_of(at, struct client, link);
-
+		for (unsigned n = group->nclients; n && (c = relay_next_in_turn(group)); n--)
 			if (is_of_tenant(c->tenant, tenant))
 				relay_close_client(
 				    c, "57P01",
 				    "connections of the tenant were killed by the administrator");
-		}
 		if (is_of_tenant(group->tenant, tenant))
 			kill_group(group, NULL);
 	}
@@ -322,14 +322,17 @@ unsigned relay_dismiss(struct relay *r, const char *text, unsigned *busy)
 	unsigned n = 0;
 
 	*busy = 0;
-	HMAP_FOREACH_SAFE (l, &r->groups)
-		LIST_FOREACH_SAFE (at, &container_of(l, struct group, link)->clients) {
-			struct client *c = container_of(at, struct client, link);
+	HMAP_FOREACH_SAFE (l, &r->groups) {
+		struct group *group = container_of(l, struct group, link);
+
+		LIST_FOREACH (at, &group->clients) {
+			const struct client *c = container_of(at, struct client, link);
 
 			*busy += is_in_transaction(c) || !is_at_start(c);
-			relay_close_client(c, "57P01", text);
 			n++;
 		}
+		close_clients(group, text);
+	}
 	return n;
 }
 

@@ -309,10 +309,11 @@ void relay_fini(struct relay *r)
 		loop_timer_stop(r->net->loop, &r->hold_timer);
 	HMAP_FOREACH_SAFE (l, &r->groups) {
 		struct group *group = container_of(l, struct group, link);
+		struct client *c;
 
 		group->gone = true;
-		LIST_FOREACH_SAFE (at, &group->clients)
-			client_close(container_of(at, struct client, link), NULL, "shutdown");
+		while ((c = relay_next_in_turn(group)))
+			client_close(c, NULL, "shutdown");
 		GROUP_FOREACH_POOL (pool, group)
 			end_pool(pool);
 		if (group->hub) {

@@ -302,7 +302,8 @@ void supply_note_failure(struct server *s, const char *why)
 	} else if (!pool->login_failed) {
 		err_set(&pool->error, "08001", "server login failed: %s", why);
 	}
-	pool->retry_at = now_of(s) + patience;
+	/* Later at any rate: a connection that fails at once is replaced at once. */
+	pool->retry_at = now_of(s) + (patience ? patience : 1);
 	pool->group->usual.pool = NULL;
 }
 

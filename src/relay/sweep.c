@@ -402,13 +402,10 @@ static void sweep_active(struct pool *pool, usec_t now)
 
 static void sweep_in_turn(struct group *group, unsigned n, usec_t now)
 {
-	while (n-- && !list_is_empty(&group->clients)) {
-		struct list *at = list_first(&group->clients);
+	struct client *c;
 
-		list_del(at);
-		list_push_back(&group->clients, at);
-		sweep_client(container_of(at, struct client, link), now);
-	}
+	while (n-- && (c = relay_next_in_turn(group)))
+		sweep_client(c, now);
 }
 
 static void sweep_clients(struct group *group, usec_t now)
@@ -416,8 +413,7 @@ static void sweep_clients(struct group *group, usec_t now)
 	unsigned n = group->nclients / SWEEPS_OF_ALL + 1;
 
 	if (group->nclients <= SWEPT_AT_ONCE) {
-		LIST_FOREACH_SAFE (at, &group->clients)
-			sweep_client(container_of(at, struct client, link), now);
+		sweep_in_turn(group, group->nclients, now);
 		return;
 	}
 	sweep_queue(&group->limbo, now);

@@ -489,12 +489,13 @@ class FakeServer:
     login: "trust", "plain", "md5", "scram", or a function of the session that does it all.
     tls_answer: what it says to an SSLRequest; it does not speak TLS.
     on_cancel: called when a cancel request has come, before its connection is closed.
+    directory: of a Unix socket, in place of TCP.
     What the script raises is raised again by close(), which leaving the `with` block calls.
     Each connection has its own thread; the script ends when it likes, and the connection with it.
     """
 
     def __init__(self, script=answer_queries, login="trust", secret="", parameters=None,
-                 tls_answer=b"N", on_cancel=lambda: None):
+                 tls_answer=b"N", on_cancel=lambda: None, directory=None):
         self._script, self._secret, self._tls_answer = script, secret, tls_answer
         self._on_cancel = on_cancel
         self._login = login if callable(login) else getattr(self, f"_login_{login}")
@@ -506,8 +507,12 @@ class FakeServer:
         self.cancels = []   # (pid, key) of each cancel request
         self._failures, self._threads, self._sockets = [], [], []
         self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.host, self.port = self._listener.getsockname()
+        if directory:
+            self.host, self.port = str(directory), 5432
+            self._listener = socket.create_server(f"{directory}/.s.PGSQL.5432", family=socket.AF_UNIX)
+        else:
+            self._listener = socket.create_server(("127.0.0.1", 0))
+            self.host, self.port = self._listener.getsockname()
         self._start_thread(self._accept)
 
     def __enter__(self):
@@ -522,8 +527,7 @@ class FakeServer:
 
     def close(self):
         """End all sessions and raise the first failure of a script."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self.stop_listening()
         for sock in list(self._sockets):
             try:
                 sock.shutdown(socket.SHUT_RDWR)
@@ -533,6 +537,12 @@ class FakeServer:
             thread.join(10)
         if self._failures:
             raise self._failures[0]
+
+    def stop_listening(self):
+        """Who connects from now on is refused; sessions go on."""
+        if self._listener.fileno() >= 0:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
 
     def _start_thread(self, function, *args):
         thread = threading.Thread(target=function, args=args, daemon=True)

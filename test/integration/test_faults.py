@@ -2,6 +2,7 @@
 #
 # test_faults.py - servers that refuse, die and lie; clients that vanish.
 """After each fault the next client works, and whoever was hit has been told as PostgreSQL would."""
+import signal
 import time
 
 import psycopg
@@ -166,12 +167,57 @@ def test_server_that_lets_in_the_second_time(turnstile):
             assert client.rows("SELECT 2") == [("SELECT 2",)]
 
 
+@pytest.mark.parametrize("how", ["client_idle_timeout", "shutdown_timeout", "KILL"])
+def test_i3_who_is_refused_because_another_leaves(turnstile, how, tmp_path):
+    """Whoever is looked at with all the others, and closed, may take the next one with it."""
+    def login(session):
+        if refuses:
+            session.send(raw.error("28000", "not now", "FATAL"))
+            session.until_closed()
+        else:
+            server._login_trust(session)
+
+    refuses = []
+    with raw.FakeServer(login=login, directory=tmp_path) as server:
+        t = turnstile(shop(server, {"pool_mode": "session", "server_reset_query": "", "workers": 1,
+                                    "server_login_retry": "10ms", "client_idle_timeout": "0",
+                                    "shutdown_timeout": "1s"}))
+        with log_in(t) as keeps, log_in(t) as waits:
+            keeps.query("SELECT 1")
+            refuses.append(True)
+            waits.send(raw.query("SELECT 2"))
+            t.wait_log("not now")
+            server.stop_listening()
+            t.wait_log("cannot log in: .*Connection refused")
+            if how == "KILL":
+                t.admin(f"KILL {APP_DATABASE}")
+            elif how == "client_idle_timeout":
+                t.reload({"pgturnstile": {how: "100ms"}})
+            else:
+                t.signal(signal.SIGTERM)
+            keeps.until_closed()
+            waits.until_closed()
+        if how == "shutdown_timeout":
+            t.wait_exit(10)
+        else:
+            assert not pool_of(t, "cl_waiting")
+
+
 def test_server_that_never_answers_a_login(turnstile):
     with raw.FakeServer(login=lambda session: session.until_closed()) as server:
         t = turnstile(fake_shop(server, server_connect_timeout="200ms", query_wait_timeout="1s"))
         with pytest.raises(raw.LoginRefused, match="query_wait_timeout"):
             log_in(t)
         t.wait_log("server_connect_timeout")
+
+
+def test_i3_a_server_that_is_gone_is_sought_without_a_pause(turnstile, tmp_path):
+    with raw.FakeServer(directory=tmp_path) as server:
+        server.stop_listening()
+        t = turnstile(fake_shop(server, server_login_retry="0", query_wait_timeout="1s"))
+        with pytest.raises(raw.LoginRefused, match="query_wait_timeout"):
+            log_in(t)
+        assert pool_of(t, "cl_waiting") == 0
 
 
 @pytest.mark.parametrize("login", ["trust", "plain", "md5", "scram"])
