@@ -321,6 +321,9 @@ void server_on_parameter(struct server *s, struct slice body);
  * Until cancel_over() the server must not run another's statement. */
 void server_cancel(struct server *s);
 
+/* It is connected where its host's name does not lead any more (net/resolve.h). */
+bool server_is_elsewhere(const struct server *s, const char *host);
+
 /* Its session starts with a statement_timeout within the tier's. */
 bool server_is_capped(const struct server *s);
 

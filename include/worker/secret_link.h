@@ -49,6 +49,7 @@ struct secret_link {
 	bool is_asking;
 	usec_t since; /* when the attempt, the question or the rest began */
 	usec_t connected_at;
+	usec_t followed_at; /* its host's name */
 	usec_t retry_at;
 	char failure[200]; /* "": all is well, as far as is known */
 	usec_t said_at;    /* when a failure was said last; 0: never */

@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/resolve.h"
 #include "net/tls.h"
 #include "route/nodes.h"
 #include "server/backends.h"
@@ -419,6 +420,11 @@ void server_set_context(struct server *s, struct tenant *tenant)
 	if (tenant)
 		list_push_back(&tenant->servers, &s->context_link);
 	tenant_unref(old);
+}
+
+bool server_is_elsewhere(const struct server *s, const char *host)
+{
+	return s->conn.phase == CONN_OPEN && !resolve_leads_to(s->resolver, host, &s->conn.peer);
 }
 
 bool server_is_capped(const struct server *s)

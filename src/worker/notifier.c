@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "route/nodes.h"
 #include "server/server.h"
 #include "stats/event.h"
 
@@ -210,8 +211,9 @@ static void connect_to_primary(struct notifier *n)
 static bool has_moved(const struct notifier *n)
 {
 	struct server_target unused;
+	const struct node *node = monitor_primary(n->monitor, database_of(n), &unused);
 
-	return monitor_primary(n->monitor, database_of(n), &unused) != n->node;
+	return node != n->node || server_is_elsewhere(n->server, node->host);
 }
 
 static void on_look(struct loop_timer *timer)

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/resolve.h"
 #include "route/nodes.h"
 #include "stats/event.h"
 
@@ -25,7 +26,8 @@
 #define PATIENCE (5 * USEC_PER_SEC)
 /* A connection without questions is closed after this time, … */
 #define IDLE_MAX (60 * USEC_PER_SEC)
-/* … and after this one if it leads to another node than the primary. */
+/* … and after this one if it leads to another node than the primary, or where its name does not any
+ * more. */
 #define STRAY_MAX (5 * USEC_PER_SEC)
 /* Between two failures that are said. */
 #define QUIET_PERIOD (60 * USEC_PER_SEC)
@@ -392,17 +394,31 @@ static void go_on(struct secret_link *sl)
 		connect_to(sl);
 }
 
+/* Nobody else may be connected by it. */
+static void follow_name(struct secret_link *sl, usec_t now)
+{
+	if (now - sl->followed_at < USEC_PER_SEC)
+		return;
+	sl->followed_at = now;
+	resolve_follow(sl->source->resolver, sl->database->nodes[sl->node].host);
+}
+
 static bool has_strayed(const struct secret_link *sl, usec_t now)
 {
 	int primary = primary_of(sl);
 
-	return primary >= 0 && (unsigned)primary != sl->node && now - sl->connected_at >= STRAY_MAX;
+	if (now - sl->connected_at < STRAY_MAX)
+		return false;
+	return (primary >= 0 && (unsigned)primary != sl->node) ||
+	       server_is_elsewhere(sl->server, sl->database->nodes[sl->node].host);
 }
 
 void secret_link_look(struct secret_link *sl, usec_t now)
 {
 	bool is_idle = sl->is_ready && !sl->is_asking;
 
+	if (sl->server)
+		follow_name(sl, now);
 	if (is_idle && (now - sl->since >= IDLE_MAX || has_strayed(sl, now)))
 		drop_connection(sl);
 	else if (sl->server && !is_idle && now - sl->since >= ANSWER_MAX)

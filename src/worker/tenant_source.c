@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "config/roster.h"
+#include "route/nodes.h"
 #include "server/server.h"
 #include "stats/event.h"
 #include "wire/read.h"
@@ -555,7 +556,10 @@ static bool has_moved(const struct tenant_source *ts, const char **why)
 	const struct node *node = monitor_primary(ts->monitor, database_of(ts), &unused);
 
 	*why = node ? "another node is the primary now" : no_primary;
-	return node != ts->node;
+	if (node != ts->node)
+		return true;
+	*why = "the name of its primary is another address now";
+	return server_is_elsewhere(ts->server, node->host);
 }
 
 static void on_look(struct loop_timer *timer)

@@ -202,3 +202,28 @@ def test_a_resolv_conf_that_is_missing_is_told(pooler, names, tmp_path):
         ask(t, 30)
     t.wait_log('cannot find host "db.test": resolv_conf .*/nothing: No such file or directory')
     assert not names.asked
+
+
+ASKER, USER = "dns_asker", "dns_user"
+
+
+@pytest.mark.slow
+def test_secrets_are_not_asked_for_where_a_name_does_not_lead_any_more(primary, turnstile, names, elsewhere,
+                                                                       tmp_path):
+    """However often they are asked for: what is changed on the new primary has to be seen."""
+    def connection():
+        log_in(t, USER, USER).close()
+        return primary.sql(f"SELECT pid FROM pg_stat_activity WHERE usename = '{ASKER}'")
+
+    names.addresses["db.test"] = [HERE], 1
+    primary.role(ASKER, ASKER, "SUPERUSER LOGIN")
+    primary.role(USER, USER)
+    try:
+        t = turnstile(shop(primary, {"resolv_conf": names.resolv_conf(tmp_path), "dns_max_ttl": "1s",
+                                     "auth_user": ASKER, "auth_query_ttl": 0}, {"host": "db.test"}),
+                      {ASKER: ASKER})
+        first = connection()
+        names.addresses["db.test"] = [elsewhere], 1
+        wait_until(lambda: connection() != first, 20)
+    finally:
+        primary.sql(f"DROP ROLE {ASKER}, {USER}")
