@@ -17,9 +17,10 @@ bool process_become(const char *user, struct err *e);
 /* Raises the limit of open files as far as it goes and warns when it is below what is needed. */
 void process_raise_file_limit(unsigned long needed);
 
-/* Memory is full of secrets: no core file, and nobody of the same user may look into it. */
+/* Memory is full of secrets: no core file, and nobody of the same user may look into it.  A build
+ * for debuggers hides nothing. */
 void process_hide_memory(void);
-/* When they have been wiped: leak checkers may look. */
+/* At the very end: a leak checker that is built in may look. */
 void process_show_memory(void);
 
 /* Writing to who has left, or to a file that may grow no more, fails and does nothing else. */

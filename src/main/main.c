@@ -193,7 +193,9 @@ static void prepare_limits(const struct config *config)
 	/* Strangers are twice as many at most, and as many are being turned away. */
 	process_raise_file_limit(OTHER_FILES + set->max_client_conn + 3 * strangers_max(set) +
 				 databases * set->default_pool_size);
-	process_hide_memory();
+#ifdef PGT_DEBUG
+	log_warning("a build for debuggers: memory, and what is secret in it, can be dumped");
+#endif
 	if (*FAILPOINTS_NOTE)
 		log_warning("this is %s", PACKAGE_STRING FAILPOINTS_NOTE);
 	if (geteuid() == 0)
@@ -230,7 +232,6 @@ static int serve(const struct options *o, struct control_options *control, struc
 		control->pidfile_lock = pidfile.fd;
 		control->offer = &offer;
 		control_run(control, setup, &listeners);
-		process_show_memory();
 	} else {
 		listeners_close(&listeners);
 	}
@@ -320,10 +321,13 @@ int main(int argc, char **argv)
 	mem_reserve_begin();
 	if (!failpoints_begin())
 		return EXIT_FAILURE;
+	/* Before anything secret is read: the command line may have some, and files do. */
+	process_hide_memory();
 	if (options_parse(&options, argc, argv))
 		code = act(&options);
 	else
 		code = options.mode == MODE_DOCTOR ? 2 : EXIT_FAILURE;
 	options_fini(&options);
+	process_show_memory();
 	return code;
 }

@@ -7,6 +7,7 @@
 #include "main/process.h"
 
 #include "base/log.h"
+#include "base/sanitizer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,6 +44,8 @@ bool process_become(const char *user, struct err *e)
 		return err_set(e, "F0000", "only root can become user \"%s\"", user);
 	if (initgroups(user, pw->pw_gid) < 0 || setgid(pw->pw_gid) < 0 || setuid(pw->pw_uid) < 0)
 		return err_set(e, "F0000", "cannot become user \"%s\": %s", user, strerror(errno));
+	/* Now it is what the system has for those who change (fs.suid_dumpable). */
+	process_hide_memory();
 	if (setuid(0) == 0)
 		return err_set(e, "F0000", "user \"%s\" can become root again", user);
 	return true;
@@ -65,16 +68,15 @@ void process_raise_file_limit(unsigned long needed)
 
 void process_hide_memory(void)
 {
-#ifdef PGT_DEBUG
-	log_warning("a build for debuggers: memory, and what is secret in it, can be dumped");
-#else
+#ifndef PGT_DEBUG
 	prctl(PR_SET_DUMPABLE, false);
 #endif
 }
 
 void process_show_memory(void)
 {
-	prctl(PR_SET_DUMPABLE, true);
+	if (PGT_IS_WATCHED)
+		prctl(PR_SET_DUMPABLE, true);
 }
 
 void process_ignore_signals(void)

@@ -20,7 +20,7 @@ import pytest
 
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
-from machine import SERVICE_USER, Port, listened_at, listens, scratch_dir, spawn
+from machine import SERVICE_USER, Port, give_to_service_user, listened_at, listens, scratch_dir, spawn
 from rig import log_in, memory_kib, shop, sqlstate, wait_backends
 from turnstile import (ADMIN_PASSWORD, ADMIN_USER, SANITIZER_OPTIONS, Turnstile,
                        built_binary)
@@ -721,11 +721,50 @@ def test_supervisor_is_told_who_takes_over(primary, turnstile, monkeypatch):
         assert heard() == (new, "STOPPING=1")
 
 
-def test_i9_memory_is_not_dumped(primary):
+# Who runs as root is root's in /proc, dumped or not.
+AS_SERVICE = ["setpriv", "--reuid", SERVICE_USER, "--clear-groups", "--"] if os.getuid() == 0 else []
+
+
+def is_hidden(pid):
     """A process that may not be dumped belongs to root in /proc, whoever it runs as."""
-    with wrapped(shop(primary), before=["setpriv", "--reuid", SERVICE_USER, "--clear-groups", "--"]
-                 if os.getuid() == 0 else ()) as t:
-        t.wait_log("is ready")
-        if t.log_contains("a build for debuggers"):
-            pytest.skip("a build for debuggers")
-        assert os.stat(f"/proc/{t.pid()}/mem").st_uid == 0
+    return os.stat(f"/proc/{pid}/mem").st_uid == 0
+
+
+def opened(fifo):
+    """To write to, as soon as somebody waits for what is in it."""
+    def try_it():
+        with contextlib.suppress(OSError):
+            return open(fifo, "wb", 0, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
+    return wait_until(try_it)
+
+
+def skip_if_for_debuggers(t):
+    t.wait_log("is ready")
+    if t.log_contains("a build for debuggers"):
+        pytest.skip("a build for debuggers")
+
+
+def test_i9_memory_is_not_dumped(primary):
+    with wrapped(shop(primary), before=AS_SERVICE) as t:
+        skip_if_for_debuggers(t)
+        assert is_hidden(t.pid())
+
+
+@pytest.mark.parametrize("mode", ["--quiet", "--check", "--doctor"])
+def test_i9_memory_is_not_dumped_while_files_are_read(primary, mode):
+    """The file of users keeps it waiting, when it has the passwords of databases already."""
+    with wrapped(shop(primary), before=AS_SERVICE) as t:
+        skip_if_for_debuggers(t)
+        t.stop()
+        fifo = t.dir / "users.fifo"
+        os.mkfifo(fifo, 0o600)
+        give_to_service_user(fifo)
+        t.config["pgturnstile"]["auth_file"] = fifo
+        t.write()
+        with subprocess.Popen([*AS_SERVICE, built_binary(), mode, t.ini], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as process:
+            try:
+                with opened(fifo):
+                    assert is_hidden(process.pid)
+            finally:
+                process.kill()
