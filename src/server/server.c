@@ -288,6 +288,8 @@ static void on_dialed(struct dial *d)
 	struct server *s = server_of(d->conn);
 
 	s->conn.on = &server_conn_events;
+	/* Not before: whoever dials begins the connection anew. */
+	conn_guard(&s->conn, true);
 	login_begin(s);
 }
 
@@ -314,7 +316,6 @@ struct server *server_new(struct pool *pool, struct net *net, const struct serve
 		server_set_context(s, pool->group->tenant);
 	}
 	conn_prepare(&s->conn, net, &server_conn_events);
-	conn_guard(&s->conn, true);
 	return s;
 }
 

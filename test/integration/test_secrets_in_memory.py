@@ -43,6 +43,13 @@ def stored(password):
     return f"SCRAM-SHA-256$4096:{salt}${stored_key}:{server_key}"
 
 
+def client_key(stored_secret, password):
+    """With which one logs in as who has the password, as long as that is what is stored of it."""
+    rounds, salt = stored_secret.split("$")[1].split(":")
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), int(rounds))
+    return hmac.digest(salted, b"Client Key", "sha256")
+
+
 def writable(pid):
     """The name and the bytes of each piece of memory that the process may write, and has."""
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory, \
@@ -62,7 +69,7 @@ def writable(pid):
 
 def traces(pooler, secret):
     """Where a part of it is: with what stands before it, for whoever mends it."""
-    secret = secret.encode()
+    secret = secret.encode() if isinstance(secret, str) else secret
     pieces = [secret[at:at + PIECE] for at in range(0, len(secret) - PIECE + 1, PIECE // 2)]
     return [(name, data[max(at - 32, 0):at + PIECE + 8]) for name, data in writable(pooler.pid())
             for piece in pieces for at in [data.find(piece)] if at >= 0]
@@ -155,4 +162,40 @@ def test_i9_what_stood_in_a_file_is_gone_when_it_has_been_replaced(primary, turn
         wait_no_traces(t, old)
     finally:
         t.stop()
+        primary.sql(f"DROP ROLE {role}")
+
+
+# --- what pools log in with -----------------------------------------------------------------------
+# How a client logs in, and how servers ask.
+POOL_WAYS = {"password": ("plain", "scram-sha-256"), "password, in the clear": ("plain", "password"),
+             "key": ("scram-sha-256", "scram-sha-256")}
+
+
+@pytest.mark.parametrize("moves", [False, True], ids=["stays", "moves"])
+@pytest.mark.parametrize("way", POOL_WAYS)
+def test_i9_what_a_pool_logs_in_with_is_gone_with_it(primary, turnstile, way, moves):
+    """In the process, too, that a session with its passport has come to."""
+    of_clients, of_servers = POOL_WAYS[way]
+    role, password = f"memory_pool_{len(way)}", drawn()
+    primary.role(role, password)
+    primary.hba(f"host all {role} 127.0.0.1/32 {of_servers}")
+    kept = primary.value("SELECT rolpassword FROM pg_authid WHERE rolname = %s", [role])
+    secret = client_key(kept, password) if way == "key" else password
+    config = shop(primary, {"auth_type": of_clients})
+    config["databases"]["another"] = config["databases"][APP_DATABASE]
+    t = turnstile(config, {role: kept})
+    try:
+        with log_in(t, role, password) as client:
+            assert client.rows("SELECT 1") == [("1",)]
+            if moves:
+                before = t.take_over()
+                assert before.wait(30) == 0
+                assert client.rows("SELECT 1") == [("1",)]
+            assert traces(t, secret), "it is not looked for where it is"
+            t.reload({"databases": {APP_DATABASE: None}})
+            client.until_closed()
+        wait_no_traces(t, secret)
+    finally:
+        t.stop()
+        primary.hba()
         primary.sql(f"DROP ROLE {role}")
