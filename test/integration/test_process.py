@@ -382,19 +382,40 @@ def last_words(client):
     return fields["S"], fields["C"], fields["M"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_shutdown_timeout_cuts_off_who_stays(primary, turnstile, number):
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT, "SHUTDOWN WAIT_FOR_CLIENTS",
+                                  "SHUTDOWN WAIT_FOR_SERVERS"])
+def test_shutdown_timeout_cuts_off_who_stays(primary, turnstile, told):
     t = turnstile(shop(primary, {"shutdown_timeout": "1s", "default_pool_size": 3}))
     with log_in(t) as idle, log_in(t) as open_, log_in(t) as running:
         open_.query("BEGIN; SELECT 2")
         running.send(raw.query("SELECT pg_sleep(601)"))
         wait_backends(primary, 1, "query LIKE '%pg_sleep(601)%' AND state = 'active'")
-        t.signal(number)
+        if isinstance(told, str):
+            t.admin(told)
+        else:
+            t.signal(told)
         for client in (idle, open_, running):
             assert last_words(client) == ("FATAL", "57P01", OVERDUE)
         assert t.wait_exit() == 0
     assert t.log_contains("shutdown_timeout is over: 3 clients cut off, 2 of them in a transaction or statement")
     # The transaction is over, and the statement, too.
+    wait_backends(primary, 0)
+
+
+def test_shutdown_timeout_cuts_off_who_queues_and_who_logs_in(primary, turnstile):
+    t = turnstile(shop(primary, {"shutdown_timeout": "1s", "default_pool_size": 1}))
+    with log_in(t) as running, log_in(t) as queued, raw.RawClient(t.port) as newcomer:
+        running.send(raw.query("SELECT pg_sleep(602)"))
+        wait_backends(primary, 1, "query LIKE '%pg_sleep(602)%' AND state = 'active'")
+        queued.send(raw.query("SELECT 2"))
+        wait_until(lambda: sum(pool["cl_waiting"] for pool in t.admin("SHOW POOLS")) == 1)
+        newcomer.send(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
+        assert newcomer.message().kind == "R"
+        t.signal(signal.SIGTERM)
+        for client in (running, queued):
+            assert last_words(client) == ("FATAL", "57P01", OVERDUE)
+        newcomer.until_closed()
+        assert t.wait_exit() == 0
     wait_backends(primary, 0)
 
 
