@@ -18,7 +18,7 @@ import pytest
 import raw
 from cluster import Postgres
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
-from rig import backends, clients, essence, log_in, shop, sqlstate, wait_backends, wait_nodes
+from rig import backends, clients, essence, log_in, pool_of, shop, sqlstate, wait_backends, wait_nodes
 from waiting import wait_until
 
 ROUNDS = int(os.environ.get("PGT_ROUNDS", "40"))
@@ -755,6 +755,7 @@ def test_a_listen_that_waits_can_be_cancelled(primary, turnstile):
     with clients(t, 2) as (client, other):
         t.admin("PAUSE")
         client.send(raw.query("LISTEN x"))
+        wait_until(lambda: pool_of(t, "cl_waiting") == 1)
         client.cancel()
         assert sqlstate(client.until("Z")) == "57014"
         t.admin("RESUME")
