@@ -203,6 +203,11 @@ def instructions(bench, target, scenario, clients, per_client, settings="", with
     return (twice - once) / (clients * per_client)
 
 
+def median_instructions(counts, *what):
+    """Of so many counts: which sockets are ready at once differs from run to run."""
+    return statistics.median(instructions(*what) for _ in range(counts))
+
+
 def routing(bench, scenario, transactions, settings):
     """The same of what handles the two sides of one client.  What else the process does is more than what
     is looked for, and so is a shape's proof, which is made anew when the catalog has been read."""

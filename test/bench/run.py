@@ -37,6 +37,8 @@ ROUTING = {"on": "", "off": "route = primary\n"}
 FOR_BARS = {"timed": [name for name in SCENARIOS if name not in ("tpcb", "connect")],
             "syscalls": ["simple"], "instructions": ["simple"], "insight": [],
             "routing": ["simple", "prepared"]}
+# Of instructions: valgrind is slow, and they differ less than times.
+COUNTS = 3
 QUICK = {"rounds": 1, "scale": 2, "transactions": 5, "idle_clients": 50}
 
 
@@ -161,8 +163,9 @@ class Run:
             for name in self.targets_of(scenario):
                 if name != "direct":
                     self.once(self.entry(scenario, name), "instructions",
-                              f"{scenario}, {name}, instructions", probe.instructions, self.bench,
-                              name, scenario, self.options.clients, self.options.transactions)
+                              f"{scenario}, {name}, instructions", probe.median_instructions,
+                              min(self.options.rounds, COUNTS), self.bench, name, scenario,
+                              self.options.clients, self.options.transactions)
 
     def insight(self):
         for scenario in self.scenarios_of("insight"):
