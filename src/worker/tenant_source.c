@@ -556,10 +556,7 @@ static bool has_moved(const struct tenant_source *ts, const char **why)
 	const struct node *node = monitor_primary(ts->monitor, database_of(ts), &unused);
 
 	*why = node ? "another node is the primary now" : no_primary;
-	if (node != ts->node)
-		return true;
-	*why = "the name of its primary is another address now";
-	return server_is_elsewhere(ts->server, node->host);
+	return node != ts->node;
 }
 
 static void on_look(struct loop_timer *timer)
@@ -573,6 +570,10 @@ static void on_look(struct loop_timer *timer)
 			look_for_primary(ts, now);
 	} else if (has_moved(ts, &why)) {
 		fail_connection(ts, why);
+	} else if (server_is_elsewhere(ts->server, ts->node->host)) {
+		/* Nothing has failed: who waits is looked up there. */
+		drop_connection(ts);
+		look_for_primary(ts, now);
 	} else if ((ts->errand || !ts->is_ready) && now - ts->asked_at >= QUESTION_MAX) {
 		fail_connection(ts, "no answer");
 	} else {

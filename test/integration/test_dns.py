@@ -4,6 +4,7 @@
 #
 # The system's resolver is test_resolve.c's.
 """The servers of these tests listen at 127.0.0.1; nobody does at 127.0.0.2 and .3."""
+import itertools
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ from conftest import APP_DATABASE, APP_USER
 from name_server import NameServer
 from rig import log_in, shop
 from rough_road import RoughRoad
+from tenancy import tenants
 from waiting import wait_until
 
 HERE, NOWHERE, ELSEWHERE = "127.0.0.1", "127.0.0.2", "127.0.0.4"
@@ -227,3 +229,31 @@ def test_secrets_are_not_asked_for_where_a_name_does_not_lead_any_more(primary, 
         wait_until(lambda: connection() != first, 20)
     finally:
         primary.sql(f"DROP ROLE {ASKER}, {USER}")
+
+
+def test_i3_nobody_is_refused_while_tenants_are_looked_up_where_a_name_leads_now(primary, turnstile, names, elsewhere,
+                                                                                tmp_path):
+    """The server there is well, and so is the one before."""
+    def connection():
+        return primary.sql(f"SELECT pid FROM pg_stat_activity WHERE usename = '{ASKER}' AND query ~ 'umbrella'")
+
+    def refusal(tenant):
+        with pytest.raises(raw.LoginRefused) as refused:
+            log_in(t, f"{APP_USER}.{tenant}").close()
+        return refused.value.fields["C"]
+
+    names.addresses["db.test"] = [HERE], 1
+    primary.role(ASKER, ASKER, "SUPERUSER LOGIN")
+    try:
+        t = turnstile(tenants(primary, {"resolv_conf": names.resolv_conf(tmp_path), "dns_max_ttl": "1s",
+                                        "tenant_query": "SELECT 'umbrella' AS tenant, '77' AS business_id",
+                                        "monitor_user": ASKER, "monitor_password": ASKER},
+                              changes={"databases": {APP_DATABASE: {"host": "db.test", "port": primary.port}}}))
+        first = wait_until(connection)
+        told = set()
+        names.addresses["db.test"] = [elsewhere], 1
+        numbers = itertools.count()
+        wait_until(lambda: told.add(refusal(f"nobody{next(numbers)}")) or connection() not in ([], first), 20)
+        assert told == {"28000"}
+    finally:
+        primary.sql(f"DROP ROLE {ASKER}")
