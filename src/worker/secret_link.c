@@ -26,8 +26,8 @@
 #define PATIENCE (5 * USEC_PER_SEC)
 /* A connection without questions is closed after this time, … */
 #define IDLE_MAX (60 * USEC_PER_SEC)
-/* … and after this one if it leads to another node than the primary, or where its name does not any
- * more. */
+/* … and one that leads to another node than the primary, or where its name does not any more,
+ * behind the question under way, when it has served for so long: the primary may let nobody in. */
 #define STRAY_MAX (5 * USEC_PER_SEC)
 /* Between two failures that are said. */
 #define QUIET_PERIOD (60 * USEC_PER_SEC)
@@ -385,9 +385,33 @@ static void connect_to(struct secret_link *sl)
 /* ---- what is next -----------------------------------------------------------------------------
  */
 
+static bool is_at_rest(const struct secret_link *sl)
+{
+	return sl->is_ready && !sl->is_asking;
+}
+
+static bool has_strayed(const struct secret_link *sl)
+{
+	int primary = primary_of(sl);
+
+	if (secret_source_now(sl->source) - sl->connected_at < STRAY_MAX)
+		return false;
+	return (primary >= 0 && (unsigned)primary != sl->node) ||
+	       server_is_elsewhere(sl->server, sl->database->nodes[sl->node].host);
+}
+
+/* Before each question, as there may always be one.  Nothing has failed: who waits is looked up on
+ * the next connection. */
+static void leave_if_strayed(struct secret_link *sl)
+{
+	if (is_at_rest(sl) && has_strayed(sl))
+		drop_connection(sl);
+}
+
 static void go_on(struct secret_link *sl)
 {
-	if (sl->is_ready && !sl->is_asking)
+	leave_if_strayed(sl);
+	if (is_at_rest(sl))
 		ask(sl);
 	else if (!sl->server && lookup_queue_has_next(&sl->queue) &&
 		 secret_source_now(sl->source) >= sl->retry_at)
@@ -403,25 +427,13 @@ static void follow_name(struct secret_link *sl, usec_t now)
 	resolve_follow(sl->source->resolver, sl->database->nodes[sl->node].host);
 }
 
-static bool has_strayed(const struct secret_link *sl, usec_t now)
-{
-	int primary = primary_of(sl);
-
-	if (now - sl->connected_at < STRAY_MAX)
-		return false;
-	return (primary >= 0 && (unsigned)primary != sl->node) ||
-	       server_is_elsewhere(sl->server, sl->database->nodes[sl->node].host);
-}
-
 void secret_link_look(struct secret_link *sl, usec_t now)
 {
-	bool is_idle = sl->is_ready && !sl->is_asking;
-
 	if (sl->server)
 		follow_name(sl, now);
-	if (is_idle && (now - sl->since >= IDLE_MAX || has_strayed(sl, now)))
+	if (is_at_rest(sl) && now - sl->since >= IDLE_MAX)
 		drop_connection(sl);
-	else if (sl->server && !is_idle && now - sl->since >= ANSWER_MAX)
+	else if (sl->server && !is_at_rest(sl) && now - sl->since >= ANSWER_MAX)
 		fail_connection(sl, "no answer");
 	disappoint_those_who_waited(sl, now - PATIENCE);
 	go_on(sl);

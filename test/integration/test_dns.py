@@ -6,6 +6,7 @@
 """The servers of these tests listen at 127.0.0.1; nobody does at 127.0.0.2 and .3."""
 import itertools
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -229,6 +230,42 @@ def test_secrets_are_not_asked_for_where_a_name_does_not_lead_any_more(primary, 
         wait_until(lambda: connection() != first, 20)
     finally:
         primary.sql(f"DROP ROLE {ASKER}, {USER}")
+
+
+@pytest.mark.slow
+def test_i3_nobody_is_refused_while_secrets_are_asked_for_where_a_name_leads_now(primary, turnstile, names, elsewhere,
+                                                                                tmp_path):
+    """Though there is always somebody who waits to be looked up."""
+    def asked():
+        return {row["addr"] for row in t.admin("SHOW SERVERS") if row["user"] == ASKER}
+
+    def keep_coming(stranger):
+        told = set()
+        while not is_over.is_set():
+            with pytest.raises(raw.LoginRefused) as refused:
+                log_in(t, stranger, "x", timeout=30).close()
+            told.add(refused.value.fields["C"])
+        return told
+
+    names.addresses["db.test"] = [HERE], 1
+    primary.role(ASKER, ASKER, "SUPERUSER LOGIN")
+    is_over = threading.Event()
+    try:
+        t = turnstile(shop(primary, {"resolv_conf": names.resolv_conf(tmp_path), "dns_max_ttl": "1s",
+                                     "auth_user": ASKER, "auth_query_ttl": 0,
+                                     "auth_query": "SELECT $1::text, pg_sleep(0.2)::text"}, {"host": "db.test"}),
+                      {ASKER: ASKER})
+        with ThreadPoolExecutor() as pool:
+            comers = [pool.submit(keep_coming, f"dns_stranger{number}") for number in range(4)]
+            try:
+                wait_until(lambda: asked() == {HERE})
+                names.addresses["db.test"] = [elsewhere], 1
+                wait_until(lambda: asked() == {elsewhere}, 20)
+            finally:
+                is_over.set()
+        assert set().union(*(comer.result() for comer in comers)) == {"28P01"}
+    finally:
+        primary.sql(f"DROP ROLE {ASKER}")
 
 
 def test_i3_nobody_is_refused_while_tenants_are_looked_up_where_a_name_leads_now(primary, turnstile, names, elsewhere,
