@@ -32,7 +32,10 @@
  * one may be a part of it, or one of many in turn. */
 #define LOOKS       4
 #define LACKING_MIN 2
-/* Of a name. */
+/* Of a name; those that were told last.  While there is room, no other one has been told within
+ * max_ttl: who had to make room was told before all that have gone since.  Without room an address
+ * that is not here may be one of the name's, and is taken for one: its servers would be left all
+ * the time, though they are well. */
 #define KNOWN_MAX 32
 
 /* An address that some answer has told. */
@@ -175,6 +178,11 @@ static void name_ask(struct resolver *r, struct name *name)
 /* ---- what it has been: to see that a name has moved; the lock is held -------------------------
  */
 
+static bool has_room(const struct name *name)
+{
+	return name->nknown < KNOWN_MAX;
+}
+
 static struct known *find_known(struct name *name, const struct addr *addr)
 {
 	for (unsigned i = 0; i < name->nknown; i++)
@@ -183,14 +191,26 @@ static struct known *find_known(struct name *name, const struct addr *addr)
 	return NULL;
 }
 
+/* The place of one more, or of the one that was told longest ago. */
+static struct known *place_for(struct name *name)
+{
+	struct known *oldest = name->known;
+
+	if (has_room(name))
+		return &name->known[name->nknown++];
+	for (unsigned i = 1; i < name->nknown; i++)
+		if (name->known[i].told_at < oldest->told_at)
+			oldest = &name->known[i];
+	return oldest;
+}
+
 static void note_told(struct name *name, const struct addr *addr, usec_t now)
 {
 	struct known *known = find_known(name, addr);
 
-	if (!known && name->nknown < KNOWN_MAX)
-		known = &name->known[name->nknown++];
-	if (known)
-		*known = (struct known){ .addr = *addr, .told_at = now };
+	if (!known)
+		known = place_for(name);
+	*known = (struct known){ .addr = *addr, .told_at = now };
 }
 
 static void note_answer(struct resolver *r, struct name *name, const struct resolved *found,
@@ -490,7 +510,7 @@ bool resolve_leads_to(struct resolver *r, const char *host, const struct addr *a
 
 	pthread_mutex_lock(&r->lock);
 	name = name_find(r, host);
-	leads_to = !name || !name->edition || find_known(name, addr);
+	leads_to = !name || !name->edition || !has_room(name) || find_known(name, addr);
 	pthread_mutex_unlock(&r->lock);
 	return leads_to;
 }

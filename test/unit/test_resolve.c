@@ -198,8 +198,17 @@ static void test_free_drops_what_is_asked(void **state)
 	}
 }
 
-static const char *const *_Atomic moving; /* two addresses, in turn */
-static _Atomic unsigned nlookups;         /* of MOVING */
+/* More than are remembered. */
+#define MANY 40
+
+/* Told in turn. */
+struct cycle {
+	unsigned n;
+	const char *addresses[MANY];
+};
+
+static const struct cycle *_Atomic moving;
+static _Atomic unsigned nlookups; /* of MOVING */
 
 /* In place of the C library's. */
 int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
@@ -208,12 +217,13 @@ int getaddrinfo(const char *host, const char *service, const struct addrinfo *hi
 	int (*next)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
 	    (int (*)(const char *, const char *, const struct addrinfo *, struct addrinfo **))dlsym(
 		RTLD_NEXT, "getaddrinfo");
+	const struct cycle *cycle = moving;
 	struct addrinfo numeric = *hints;
 	const char *address;
 
 	if (strcmp(host, MOVING) != 0 || hints->ai_flags & AI_NUMERICHOST)
 		return next(host, service, hints, out);
-	address = moving[nlookups++ % 2];
+	address = cycle->addresses[nlookups++ % cycle->n];
 	numeric.ai_flags = AI_NUMERICHOST;
 	return address ? next(address, service, &numeric, out) : EAI_AGAIN;
 }
@@ -233,20 +243,28 @@ static bool leads_to(const char *ipv4)
 	return resolve_leads_to(resolver, MOVING, &addr);
 }
 
-static const char *const in_turn[] = { "192.0.2.1", "192.0.2.2" };
-static const char *const second[] = { "192.0.2.2", "192.0.2.2" };
-static const char *const nowhere[] = { NULL, NULL };
+static const struct cycle both = {
+	2, {"192.0.2.1", "192.0.2.2"}
+};
+static const struct cycle second = { 1, { "192.0.2.2" } };
+static const struct cycle nowhere = { 1, { NULL } };
 
-/* Looks it up as one that connects does, and returns its edition. */
-static unsigned look_up_moving(usec_t max_ttl)
+/* Looks it up as one that connects does. */
+static void ask_for_moving(void)
 {
 	struct answer answer = { 0 };
 
-	nlookups = 0;
-	moving = in_turn;
-	resolver_set_ttls(resolver, max_ttl, 3600 * USEC_PER_SEC);
 	resolve_start(resolver, &box, MOVING, 5432, on_found, &answer);
 	UNTIL(&rig, answer.n);
+}
+
+/* Its edition, when it has been looked up. */
+static unsigned look_up_moving(usec_t max_ttl)
+{
+	nlookups = 0;
+	moving = &both;
+	resolver_set_ttls(resolver, max_ttl, 3600 * USEC_PER_SEC);
+	ask_for_moving();
 	return resolve_follow(resolver, MOVING);
 }
 
@@ -256,21 +274,83 @@ static void test_a_name_that_tells_one_of_two_each_time_has_both(void **state)
 
 	while (nlookups < 12) {
 		assert_int_equal(resolve_follow(resolver, MOVING), edition);
-		assert_true(leads_to(in_turn[0]));
+		assert_true(leads_to(both.addresses[0]));
 		rig_turn(&rig);
 	}
-	assert_true(leads_to(in_turn[1]));
+	assert_true(leads_to(both.addresses[1]));
 }
 
 static void test_a_name_that_moves_leaves_its_address(void **state)
 {
 	unsigned edition = look_up_moving(USEC_PER_SEC / 10);
 
-	moving = second;
-	assert_true(leads_to(in_turn[0]));
+	moving = &second;
+	assert_true(leads_to(both.addresses[0]));
 	UNTIL(&rig, resolve_follow(resolver, MOVING) != edition);
-	assert_false(leads_to(in_turn[0]));
-	assert_true(leads_to(in_turn[1]));
+	assert_false(leads_to(both.addresses[0]));
+	assert_true(leads_to(both.addresses[1]));
+}
+
+static const struct cycle *make_many(void)
+{
+	static char texts[MANY][16];
+	static struct cycle many = { .n = MANY };
+
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(texts[i], sizeof(texts[i]), "192.0.2.%u", i + 1);
+		many.addresses[i] = texts[i];
+	}
+	return &many;
+}
+
+static void test_a_name_that_tells_one_of_many_each_time_has_all(void **state)
+{
+	const struct cycle *many = make_many();
+	unsigned edition;
+
+	nlookups = 0;
+	moving = many;
+	ask_for_moving();
+	edition = resolve_follow(resolver, MOVING);
+	for (unsigned k = 0; k < 2 * MANY; k++) {
+		ask_for_moving();
+		for (unsigned i = 0; i < MANY; i++)
+			assert_true(k + 1 < i || leads_to(many->addresses[i]));
+	}
+	assert_int_equal(resolve_follow(resolver, MOVING), edition);
+}
+
+static unsigned count_led_to(const struct cycle *many)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < many->n; i++)
+		n += leads_to(many->addresses[i]);
+	return n;
+}
+
+static void test_a_name_of_many_that_moves_keeps_the_one_it_tells(void **state)
+{
+	static struct cycle last = { .n = 1 };
+	const struct cycle *many = make_many();
+	unsigned edition;
+
+	nlookups = 0;
+	moving = many;
+	for (unsigned k = 0; k < MANY; k++)
+		ask_for_moving();
+	edition = resolve_follow(resolver, MOVING);
+	*last.addresses = many->addresses[MANY - 1];
+	moving = &last;
+	resolver_set_ttls(resolver, USEC_PER_SEC / 10, 3600 * USEC_PER_SEC);
+	ask_for_moving();
+	while (count_led_to(many) > 1) {
+		resolve_follow(resolver, MOVING);
+		assert_true(leads_to(*last.addresses));
+		rig_turn(&rig);
+	}
+	assert_true(leads_to(*last.addresses));
+	assert_int_not_equal(resolve_follow(resolver, MOVING), edition);
 }
 
 /* Nobody has asked, so who connects next asks for itself. */
@@ -279,14 +359,14 @@ static void test_a_failure_of_what_is_followed_is_not_kept(void **state)
 	unsigned edition = look_up_moving(USEC_PER_SEC / 10);
 	struct resolved found;
 
-	moving = nowhere;
+	moving = &nowhere;
 	UNTIL(&rig, resolve_follow(resolver, MOVING) && nlookups >= 2);
 	for (unsigned i = 0; i < 100; i++) {
 		assert_true(!resolve_now(resolver, MOVING, 5432, &found) || found.n);
 		rig_turn(&rig);
 	}
 	assert_int_equal(resolve_follow(resolver, MOVING), edition);
-	assert_true(leads_to(in_turn[0]));
+	assert_true(leads_to(both.addresses[0]));
 }
 
 int main(void)
@@ -303,6 +383,8 @@ int main(void)
 		TEST(test_free_drops_what_is_asked),
 		TEST(test_a_name_that_tells_one_of_two_each_time_has_both),
 		TEST(test_a_name_that_moves_leaves_its_address),
+		TEST(test_a_name_that_tells_one_of_many_each_time_has_all),
+		TEST(test_a_name_of_many_that_moves_keeps_the_one_it_tells),
 		TEST(test_a_failure_of_what_is_followed_is_not_kept),
 	};
 
