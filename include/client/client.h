@@ -292,6 +292,8 @@ struct client *client_new(struct client_host *host, int fd, const struct addr *p
 void client_came_late(struct client *c);
 /* Newcomers that such a process waits for: those that have not come late. */
 unsigned client_count_awaited(const struct client_host *host);
+/* Closes them with an error, but for cancel requests, which nobody answers; returns how many. */
+unsigned client_close_awaited(struct client_host *host, const struct err *e);
 
 /* A session of another process: its socket, and what it takes along, which is taken.  It goes the
  * way of a login that has been proved. */

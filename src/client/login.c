@@ -473,6 +473,21 @@ unsigned client_count_awaited(const struct client_host *host)
 	return n;
 }
 
+unsigned client_close_awaited(struct client_host *host, const struct err *e)
+{
+	unsigned n = 0;
+
+	LIST_FOREACH_SAFE (at, &host->newcomers) {
+		struct client *c = container_of(at, struct client, link);
+
+		if (c->login->came_late || c->login->asked_cancel)
+			continue;
+		client_close(c, e, e->text);
+		n++;
+	}
+	return n;
+}
+
 /* ---- the packets that open a connection ------------------------------------------------------ */
 
 static struct tls *tls_of_client(struct client *c, bool direct)

@@ -413,10 +413,13 @@ struct cut_off {
 
 static void visit_cut_off(struct worker *w, void *slot, void *arg PGT_UNUSED)
 {
+	static const struct err overdue = { "57P01",
+					    "the pooler is shutting down: shutdown_timeout is over",
+					    "" };
 	struct cut_off *n = slot;
 
-	n->clients = relay_dismiss(
-	    &w->relay, "the pooler is shutting down: shutdown_timeout is over", &n->busy);
+	n->clients = relay_dismiss(&w->relay, overdue.text, &n->busy);
+	n->clients += client_close_awaited(&w->host, &overdue);
 }
 
 static void on_cut_off(struct control *c, void **slots, unsigned n, void *arg PGT_UNUSED)

@@ -404,18 +404,19 @@ def test_shutdown_timeout_cuts_off_who_stays(primary, turnstile, told):
 
 def test_shutdown_timeout_cuts_off_who_queues_and_who_logs_in(primary, turnstile):
     t = turnstile(shop(primary, {"shutdown_timeout": "1s", "default_pool_size": 1}))
-    with log_in(t) as running, log_in(t) as queued, raw.RawClient(t.port) as newcomer:
+    with log_in(t) as running, log_in(t) as queued, raw.RawClient(t.port) as newcomer, raw.RawClient(t.port) as silent:
         running.send(raw.query("SELECT pg_sleep(602)"))
         wait_backends(primary, 1, "query LIKE '%pg_sleep(602)%' AND state = 'active'")
         queued.send(raw.query("SELECT 2"))
         wait_until(lambda: sum(pool["cl_waiting"] for pool in t.admin("SHOW POOLS")) == 1)
         newcomer.send(raw.startup({"user": APP_USER, "database": APP_DATABASE}))
         assert newcomer.message().kind == "R"
+        wait_until(lambda: dict(map(dict.values, t.admin("SHOW LISTS")))["login_clients"] == 2)
         t.signal(signal.SIGTERM)
-        for client in (running, queued):
+        for client in (running, queued, newcomer, silent):
             assert last_words(client) == ("FATAL", "57P01", OVERDUE)
-        newcomer.until_closed()
         assert t.wait_exit() == 0
+    assert t.log_contains("shutdown_timeout is over: 4 clients cut off, 1 of them in a transaction or statement")
     wait_backends(primary, 0)
 
 
