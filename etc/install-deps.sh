@@ -16,7 +16,7 @@ demo='python3 postgresql-15 util-linux'
 tests='libcmocka-dev pgbouncer prometheus prometheus-pgbouncer-exporter pgcli slapd
     python3-psycopg python3-pytest python3-pytest-xdist python3-pytest-timeout python3-dnspython
     python3-psycopg2 python3-asyncpg python3-sqlalchemy python3-django libdbd-pg-perl ruby-pg
-    clang clang-format-14 libclang-rt-14-dev llvm gcovr iproute2 nftables'
+    clang clang-format-14 libclang-rt-14-dev llvm gcovr iproute2 nftables systemd python3-seccomp'
 heavy='openjdk-17-jdk-headless libpostgresql-jdbc-java
     golang-go golang-github-lib-pq-dev golang-github-jackc-pgx-v4-dev
     chromium chromium-driver python3-selenium'

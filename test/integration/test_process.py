@@ -692,13 +692,13 @@ def test_it_warns_of_too_few_descriptors_for_a_flood(primary):
         assert not t.log_contains("the limit of open files")
 
 
-def _speaks_to_supervisors():
+def speaks_to_supervisors():
     linked = subprocess.run(["ldd", built_binary()], capture_output=True, text=True, check=False)
     return "libsystemd" in linked.stdout
 
 
 def test_supervisor_is_told(primary, monkeypatch):
-    if not _speaks_to_supervisors():
+    if not speaks_to_supervisors():
         pytest.skip("built without libsystemd")
     path = str(scratch_dir("notify") / "socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
@@ -717,7 +717,7 @@ def test_supervisor_is_told(primary, monkeypatch):
 
 def test_supervisor_is_told_who_takes_over(primary, turnstile, monkeypatch):
     """By the process that it knows, and then by the other; the end of the first is not the service's."""
-    if not _speaks_to_supervisors():
+    if not speaks_to_supervisors():
         pytest.skip("built without libsystemd")
     path = str(scratch_dir("notify") / "socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:

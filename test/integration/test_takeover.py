@@ -110,7 +110,7 @@ def test_other_addresses_of_the_new_configuration(turnstile, primary):
 def test_files_of_an_old_unix_socket_dir_are_taken_away(turnstile, primary, tmp_path):
     pooler = turnstile(shop(primary))
     old = pooler.dir / f".s.PGSQL.{pooler.port}", takeover_socket(pooler)
-    assert all(path.exists() for path in old)
+    wait_until(lambda: all(path.exists() for path in old))
     with log_in(pooler) as client:
         client.query("BEGIN")
         client.query("SELECT 2")

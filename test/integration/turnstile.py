@@ -207,12 +207,13 @@ class Turnstile(Pooler):
     """pgturnstile: config sections pgturnstile, databases, tiers, tenants, users."""
 
     section = console = "pgturnstile"
+    wrapper = ()  # a command line that becomes the one behind it
 
     def _defaults(self):
         return {**super()._defaults(), "workers": os.environ.get("PGTURNSTILE_WORKERS", 2)}
 
     def _command(self):
-        return [built_binary(), self.ini]
+        return [*self.wrapper, built_binary(), self.ini]
 
     def take_over(self, changes=None, binary=None):
         """Start a successor that takes over; the process of before, once that knows of it."""
@@ -220,11 +221,13 @@ class Turnstile(Pooler):
         said = self.log_contains("waiting until the last client has left")
         self.config = merge(self.config, changes or {})
         self.write()
-        self._process = spawn([binary or built_binary(), "--takeover", self.ini], self.log, "KILL",
-                              env, self.runs_as_service_user)
-        wait_until(lambda: self.log_contains("waiting until the last client has left") > said, 30,
-                   lambda: f"the successor serves\n{self.log_text()}")
-        assert self.is_running(), self.log_text()
+        self._process = spawn([*self.wrapper, binary or built_binary(), "--takeover", self.ini], self.log,
+                              "KILL", env, self.runs_as_service_user)
+
+        def serves():
+            assert self.is_running(), self.log_text()
+            return self.log_contains("waiting until the last client has left") > said
+        wait_until(serves, 30, lambda: f"the successor serves\n{self.log_text()}")
         return before
 
 
