@@ -50,6 +50,9 @@ bool resolve_now(struct resolver *r, const char *host, uint16_t port, struct res
  * becomes another when an address is no longer one of the name's; 0: it is no name, or nobody has
  * asked for it lately.  Any thread. */
 unsigned resolve_follow(struct resolver *r, const char *host);
+/* A connection has gone to this name that another process has looked up: it is one to follow from
+ * now on.  Any thread. */
+void resolve_learn(struct resolver *r, const char *host);
 /* Whether that is one of its addresses, whatever the port; also where nothing is known, or more
  * within max_ttl than are kept.  An address that is missing in an answer was one within max_ttl,
  * and with one answer only, as some names tell one of many servers each time.  Any thread. */

@@ -193,6 +193,8 @@ struct group {
 	struct waiter *spare_waiters[GROUP_SPARE_WAITERS]; /* for the next who have to wait */
 	unsigned nspare_waiters;
 	unsigned nclients;
+	unsigned
+	    nstayers; /* of them, when they were counted for the other process to have the rest */
 	struct counters counters;
 	struct hmap pinners;  /* of the relay: sessions by tenant and by why they kept a server */
 	usec_t idle_since;    /* without clients and servers; 0: in use */
@@ -256,6 +258,8 @@ static inline bool group_is_starved(const struct group *group, usec_t now)
  * waited long enough), the database, the user, the tenant.  False: a limit is reached, or too many
  * log in to its node now, and the pool waits for its turn (.awaits_login); nothing is reserved. */
 bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now);
+/* The same for one that is there and does not log in: nobody makes room for it. */
+bool pool_receive(struct pool *pool, struct slot *slot, usec_t now);
 /* For what follows only: the one writer of slot->state.  It is in no list then. */
 static inline void slot_leave(struct slot *slot, enum slot_state next, usec_t now)
 {

@@ -76,6 +76,10 @@ static inline bool is_in_transaction(const struct client *c)
 /* ---- relay.c, sweep.c, operate.c: groups and the whole of a client ------------------------------
  */
 
+/* The group of that key, which is made if need be.  tenant: whose its pools are, or NULL. */
+struct group *relay_group(struct relay *r, const struct group_key *key,
+			  const struct database_conf *database, struct tenant *tenant,
+			  struct node_set *nodes);
 /* Nobody uses the group any more: frees it. */
 void relay_take_out_group(struct relay *r, struct group *group);
 /* Closes servers that nobody uses, until a pool has no more than so many that can be used.  Those
@@ -120,6 +124,8 @@ void relay_watch_holds(struct relay *r, struct pool *pool);
 /* Gives the client a server of the pool, now (STEP_DONE) or when one is free (STEP_AGAIN: it stands
  * in the queue).  STEP_CLOSED: it has been closed, with the reason. */
 enum step attach_acquire(struct client *c, struct pool *pool) PGT_MUST_USE;
+/* Its session is not as one that began now, or not to be used any more. */
+bool attach_is_stale(const struct server *s);
 /* The server has answered everything: takes it from the client if it may go. */
 void attach_settle(struct server *s);
 /* The client goes away. */
@@ -177,6 +183,15 @@ void move_forget(struct client *c);
 /* It has entered its group with what it takes along: its session goes on, or is ended. */
 void move_settle_in(struct client *c);
 
+/* ---- handover.c: servers that go to another process ---------------------------------------------
+ */
+
+/* Before a group's sessions go: counts those that cannot, which keep a server each. */
+void handover_count_stayers(struct group *group);
+/* Gives away idle servers of a group, as far as nobody here waits for one or will; nothing, where
+ * the other process does not take any. */
+void handover_give_idle(struct group *group);
+
 /* ---- supply.c: connections of a pool ------------------------------------------------------------
  */
 
@@ -184,6 +199,12 @@ void move_settle_in(struct client *c);
  * c: the client that is to have it, with what it wants, or NULL.  False: a limit is reached. */
 bool supply_open(struct pool *pool, const struct client *c, const struct server_events *on,
 		 struct server **made, usec_t now);
+/* Where a connection of the pool goes, and as whom; *options is what the target points to, the
+ * caller's. */
+struct server_target supply_target(struct pool *pool, bool caps_timeout, struct buf *options);
+/* Whether a startup packet has to ask for the tier's timeout; *ask: the default is not known, or
+ * not any more, and the new connection is to tell. */
+bool supply_must_cap(const struct pool *pool, usec_t now, bool *ask);
 /* Starts connections for those who wait, as far as limits allow. */
 void supply_serve_waiters(struct pool *pool, usec_t now);
 /* min_pool_size. */

@@ -23,12 +23,16 @@ struct sql_classifier;
 struct sql_shapes;
 
 struct said;
+struct server_passport;
 
 /* Statements of a worker that are found without a hash; a power of two. */
 #define STATEMENTS_FOUND 64
 
-/* Of relay_give_away(). */
-typedef void relay_give_fn(void *arg, int fd, struct buf *passport);
+/* Of relay_give_away(): these take the socket and the bytes of a passport. */
+struct relay_givers {
+	void (*session)(void *arg, int fd, struct buf *passport);
+	void (*server)(void *arg, int fd, struct buf *passport); /* NULL: it takes none */
+};
 
 struct relay {
 	struct net *net;
@@ -66,9 +70,10 @@ struct relay {
 	    deferred; /* clients whose BEGIN waits, by client.begin_link; the oldest first */
 	struct loop_timer defer_timer;
 	bool defer_timer_runs;
-	bool suspended;      /* SUSPEND: nothing is read from clients */
-	bool is_serving;     /* who has waited for a server is being given it */
-	relay_give_fn *give; /* another process has the sessions: see move.c; else NULL */
+	bool suspended;  /* SUSPEND: nothing is read from clients */
+	bool is_serving; /* who has waited for a server is being given it */
+	/* Another process has the sessions: see move.c and handover.c; else NULL. */
+	const struct relay_givers *give;
 	void *give_arg;
 	struct buf leavers; /* pointers to clients whose transaction has ended in this turn */
 };
@@ -93,11 +98,16 @@ void relay_cancel(struct client *c);
 void relay_sweep(struct relay *r, usec_t now);
 
 /* Another process has the sessions from here on: each is given to it, as soon as nothing is under
- * way for it, and leaves.  give() takes the socket and the bytes of its passport.  NULL: no more.
+ * way for it, and leaves; and so is each server that none of those who stay needs.  NULL: no more.
  */
-void relay_give_away(struct relay *r, relay_give_fn *give, void *arg);
+void relay_give_away(struct relay *r, const struct relay_givers *give, void *arg);
 /* At the end of a turn: those whose transaction has ended in it. */
 void relay_give_leavers(struct relay *r);
+/* A connection to a server that another process has had, for the group's part that this thread has;
+ * its database is configured, and nodes is a set for it.  Takes the socket; false: nobody here can
+ * use it, and it stays the caller's. */
+bool relay_take_server(struct relay *r, int fd, const struct server_passport *p, unsigned part,
+		       struct node_set *nodes);
 
 /* SUSPEND: reads nothing from clients; and goes on. */
 void relay_suspend(struct relay *r, bool on);

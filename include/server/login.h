@@ -15,6 +15,12 @@ struct server_login;
  * or from here. */
 struct server_login *login_new(const struct server_target *target);
 void login_begin(struct server *s);
+/* Another process has logged in on it: ends what sessions have left there, and asks the same
+ * questions as behind a login.  Calls the same. */
+void login_resume(struct server *s);
+/* A digest of the startup packet that it would be sent: what begins alike has the same one, in any
+ * process. */
+uint64_t login_digest(const struct server *s, const struct server_target *target);
 /* Bytes have come. */
 void login_on_readable(struct server *s);
 /* Wipes what is secret. */

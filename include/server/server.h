@@ -160,6 +160,7 @@ struct server {
 	uint64_t sequence_user; /* the client that has used it last */
 	uint64_t plans_for;     /* whom plans may tell of that code has kept: relay/session.c */
 	uint64_t made_for;      /* the only client that may have it: replication; 0: any */
+	uint64_t startup;       /* a digest of what its session has begun with: login_digest() */
 	uint32_t pid;
 	struct backend *backend; /* who has this process, for all threads; NULL: the monitor's */
 	uint64_t started_at;     /* its process, in microseconds since 1970; 0: not asked */
@@ -198,6 +199,7 @@ struct server {
 	bool stream_swallow;       /* what of the current message is still to come goes nowhere */
 	bool was_refused;          /* the login, by a server that takes others */
 	bool said_fatal;           /* its last words were an error that ends the session */
+	bool is_brought;           /* by another process, and not ready here yet */
 	bool asks_default_timeout; /* after login: connected without a statement_timeout of ours */
 	bool caps_timeout;         /* the startup packet asked for the tier's statement_timeout */
 	bool has_cut_request; /* it was sent the beginning of a message whose end will not come */
@@ -279,6 +281,11 @@ struct server_target {
  * keeps no slot.  ready() or ended() follows; ended() maybe before server_connect() returns. */
 struct server *server_new(struct pool *pool, struct net *net, const struct server_events *on);
 void server_connect(struct server *s, const struct server_target *target);
+/* The same with a connection that another process has logged in on: takes its socket.  What that
+ * has learned of it (cancel key, parameters, digest, age) is the caller's to set. */
+void server_resume(struct server *s, const struct server_target *target, int fd);
+/* A goodbye on a socket of such a connection that nobody here can use; closes it. */
+void server_dismiss(int fd);
 
 /* Frees one that was never connected and has no slot. */
 void server_discard(struct server *s);
@@ -313,6 +320,9 @@ void server_drop(struct server *s);
 /* The same for a server that still runs what it was asked: it may come to its end, and what it
  * answers is thrown away.  Its slot counts until then. */
 void server_let_finish(struct server *s);
+
+/* Lets go of one at rest without a word: its socket, which is another process's from here on. */
+int server_give_away(struct server *s);
 
 /* Takes a ParameterStatus message into s->params. */
 void server_on_parameter(struct server *s, struct slice body);

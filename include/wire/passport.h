@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * passport.h - what a session takes along to another process, as bytes.
+ * passport.h - what a session, or a server's connection, takes along to another process, as bytes.
  *
  * A field is its number, its length and its content.  A field that is not there is empty; one that
  * is not known may say what must not be lost, so that the whole is refused.  What is decoded points
@@ -48,6 +48,26 @@
 #define PASSPORT_LEAVES_SEQUENCE 2 /* it has values of sequences on a server */
 #define PASSPORT_STAYS           4 /* it has come back, and does not go again */
 
+/* All of a server's connection that nobody uses, the same way. */
+#define SERVER_PASSPORT_FIELDS(X)                                                                  \
+	X(1, TEXT, database, "of its pool, as clients say it")                                     \
+	X(2, TEXT, user, "on the server")                                                          \
+	X(3, TEXT, tenant, "whose its pool is")                                                    \
+	X(4, TEXT, tenant_id, "its id")                                                            \
+	X(5, TEXT, lane, "of its pool")                                                            \
+	X(6, TEXT, host, "of its node, as it is configured")                                       \
+	X(7, NUMBER, port, "the same")                                                             \
+	X(8, NUMBER, sslmode, "by which it is in the clear")                                       \
+	X(9, NUMBER, startup, "a digest of its startup packet")                                    \
+	X(10, NUMBER, traits, "bits SERVER_PASSPORT_…")                                            \
+	X(11, NUMBER, default_timeout, "of statements there, by default: milliseconds, and 1")     \
+	X(12, NUMBER, made_at, "by the system's monotonic clock")                                  \
+	X(13, NUMBER, pid, "of its cancel key")                                                    \
+	X(14, BYTES, secret, "the same")                                                           \
+	X(15, PAIRS, params, "that it has reported")
+
+#define SERVER_PASSPORT_CAPPED   1 /* its startup packet asks for the tier's statement_timeout */
+
 #define PASSPORT_TYPE_TEXT       const char *
 #define PASSPORT_TYPE_NUMBER     uint64_t
 #define PASSPORT_TYPE_BYTES      struct slice
@@ -61,6 +81,13 @@ struct passport {
 	struct buf bytes; /* that the fields point into, when it was decoded */
 };
 
+struct server_passport {
+#define X(number, kind, name, what) PASSPORT_TYPE_##kind name;
+	SERVER_PASSPORT_FIELDS(X)
+#undef X
+	struct buf bytes; /* the same */
+};
+
 /* The longest that is taken in: more than max_client_prepared_memory usually allows. */
 #define PASSPORT_MAX (256u << 20)
 
@@ -69,6 +96,11 @@ void passport_put(struct buf *out, const struct passport *p);
 bool passport_take(struct passport *p, struct buf *bytes, struct err *e);
 /* Wipes what it kept; harmless for a zeroed one. */
 void passport_fini(struct passport *p);
+
+/* The same of a server's. */
+void server_passport_put(struct buf *out, const struct server_passport *p);
+bool server_passport_take(struct server_passport *p, struct buf *bytes, struct err *e);
+void server_passport_fini(struct server_passport *p);
 
 void passport_put_pair(struct buf *out, const char *name, const char *value);
 bool passport_next_pair(struct slice *pairs, const char **name, const char **value);

@@ -105,6 +105,7 @@ struct control {
 	struct takeover *takeover;
 	atomic_bool has_predecessor; /* it has taken over from another process, which still lives */
 	atomic_bool has_successor;   /* one that can be asked for cancel keys has taken over */
+	atomic_bool gives_servers;   /* … and takes servers, too */
 	_Atomic unsigned nstrays;    /* sessions whose cancel key names another worker */
 	struct console *console;     /* of admin/ */
 	struct state state;          /* what outlives the process */

@@ -36,6 +36,7 @@ enum takeover_word {
 	WORD_QUOTAS = 'Q',  /* back: the ledger, in parts: whether there is more, and text */
 	WORD_SESSION = 'S', /* back: a part of a passport, more follows */
 	WORD_SESSION_END = 'E', /* back: its number, the last part, with the socket */
+	WORD_SERVER = 'V',      /* back: the passport of a server, with the socket; no answer */
 	WORD_TAKEN = 'T', /* to it: the number; the session is the new one's, nothing is read yet */
 	WORD_RETURNED =
 	    'N', /* to it: the number; the session cannot be had here, and is the old one's */
@@ -46,7 +47,8 @@ enum takeover_word {
 };
 
 /* What a new process can do that one of before could not: a byte of bits. */
-#define READY_KNOWS_KEYS 1 /* answers WORD_CANCEL */
+#define READY_KNOWS_KEYS    1 /* answers WORD_CANCEL */
+#define READY_TAKES_SERVERS 2 /* knows WORD_SERVER */
 
 /* How much of a session goes into one, beside what else stands there. */
 #define TAKEOVER_PART_MAX (PACKET_MAX - 64)

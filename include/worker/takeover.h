@@ -11,6 +11,8 @@
 #ifndef PGT_WORKER_TAKEOVER_H
 #define PGT_WORKER_TAKEOVER_H
 
+#include "base/slice.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -34,6 +36,9 @@ unsigned takeover_arrivals(const struct takeover *t);
 /* A session goes to the successor, or comes back here when there is none any more.  Takes the
  * socket and the bytes. */
 void takeover_send_session(struct takeover *t, int fd, struct buf *passport);
+/* The same of a server that nobody uses, which does not come back.  False: it does not go.  Both
+ * stay the caller's. */
+bool takeover_send_server(struct takeover *t, int fd, struct slice passport);
 
 /* The processes on both sides of this one. */
 enum neighbour { NEIGHBOUR_BEFORE, NEIGHBOUR_BEHIND };

@@ -80,6 +80,9 @@ void worker_bring(struct worker *w, int fd, struct passport *passport);
  */
 void worker_cancel(struct control *control, enum neighbour from, uint64_t number, uint32_t pid,
 		   struct slice secret);
+/* A connection to a server that another process has had: its socket, and what it takes along. turn:
+ * another number for each, so that workers that share a pool get as many. */
+void worker_bring_server(struct control *control, int fd, struct server_passport *p, unsigned turn);
 
 /* ---- the worker's own thread ------------------------------------------------------------------
  */

@@ -503,6 +503,18 @@ unsigned resolve_follow(struct resolver *r, const char *host)
 	return edition;
 }
 
+void resolve_learn(struct resolver *r, const char *host)
+{
+	struct resolved found;
+
+	if (resolve_now(r, host, 0, &found))
+		return;
+	pthread_mutex_lock(&r->lock);
+	if (!name_find(r, host))
+		name_ask(r, name_add(r, host));
+	pthread_mutex_unlock(&r->lock);
+}
+
 bool resolve_leads_to(struct resolver *r, const char *host, const struct addr *addr)
 {
 	struct name *name;

@@ -63,22 +63,22 @@ bool pool_has_room(const struct pool *pool, usec_t now)
 	return !limit || n < limit;
 }
 
-/* One more of each count that spans groups, or of none. */
-static bool take_of_all(struct group *group, usec_t now)
+/* One more of each count that spans groups, or of none: the one that is full, or NULL. */
+static struct shared *take_of_all(struct group *group)
 {
 	if (!slot_take(&group->database_shared->servers, group->set.max_db_connections))
-		return starve(group->database_shared, now);
+		return group->database_shared;
 	if (!slot_take(&group->user_shared->servers, group->set.max_user_connections)) {
 		slot_give_back(&group->database_shared->servers);
-		return starve(group->user_shared, now);
+		return group->user_shared;
 	}
 	if (group->tenant && !slot_take(&group->tenant->shared->servers,
 					group->tenant->set.tenant_max_server_conn)) {
 		slot_give_back(&group->database_shared->servers);
 		slot_give_back(&group->user_shared->servers);
-		return starve(group->tenant->shared, now);
+		return group->tenant->shared;
 	}
-	return true;
+	return NULL;
 }
 
 /* Whether it may log in to its node now; else its thread is told when. */
@@ -92,7 +92,7 @@ static bool has_turn_to_log_in(struct pool *pool, struct slot *slot, usec_t now)
 	return !pool->awaits_login;
 }
 
-bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now)
+static void slot_prepare(struct slot *slot, struct pool *pool, usec_t now)
 {
 	*slot = (struct slot){ .pool = pool,
 			       .state = SLOT_LOGIN,
@@ -100,14 +100,36 @@ bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now)
 			       .made_at = now,
 			       .generation = pool->generation };
 	list_init(&slot->link);
+}
+
+static void slot_enter(struct slot *slot)
+{
+	list_push_back(&slot->pool->slots[SLOT_LOGIN], &slot->link);
+	slot->pool->count[SLOT_LOGIN]++;
+}
+
+bool pool_reserve(struct pool *pool, struct slot *slot, usec_t now)
+{
+	struct shared *full;
+
+	slot_prepare(slot, pool, now);
 	if (!pool_has_room(pool, now) || !has_turn_to_log_in(pool, slot, now))
 		return false;
-	if (!take_of_all(pool->group, now)) {
+	full = take_of_all(pool->group);
+	if (full) {
 		login_end(&slot->login, now);
-		return false;
+		return starve(full, now);
 	}
-	list_push_back(&pool->slots[SLOT_LOGIN], &slot->link);
-	pool->count[SLOT_LOGIN]++;
+	slot_enter(slot);
+	return true;
+}
+
+bool pool_receive(struct pool *pool, struct slot *slot, usec_t now)
+{
+	slot_prepare(slot, pool, now);
+	if (!pool_has_room(pool, now) || take_of_all(pool->group))
+		return false;
+	slot_enter(slot);
 	return true;
 }
 

@@ -218,6 +218,11 @@ static inline bool is_stale(const struct server *s, usec_t now)
 	       s->node->service != NODE_SERVES;
 }
 
+bool attach_is_stale(const struct server *s)
+{
+	return is_stale(s, now_of(s));
+}
+
 static void on_clean(struct server *s, void *arg PGT_UNUSED, const struct report *error)
 {
 	if (error || s->tx != 'I')

@@ -133,26 +133,30 @@ static void give(struct client *c)
 		int fd = conn_take_fd(&c->conn);
 
 		client_close(c, NULL, "it goes on in another process");
-		r->give(r->give_arg, fd, &passport);
+		r->give->session(r->give_arg, fd, &passport);
 	}
 	buf_wipe(&passport);
 }
 
-void relay_give_away(struct relay *r, relay_give_fn *give_fn, void *arg)
+/* Its servers first: its sessions find them there. */
+static void give_group(struct group *group)
 {
-	r->give = give_fn;
-	r->give_arg = arg;
-	if (!give_fn)
-		return;
-	HMAP_FOREACH_SAFE (l, &r->groups) {
-		struct group *group = container_of(l, struct group, link);
+	handover_count_stayers(group);
+	handover_give_idle(group);
+	LIST_FOREACH_SAFE (at, &group->clients)
+		give(container_of(at, struct client, link));
+	/* A client needs one server at a time: the others make room for the other process's. */
+	relay_drop_idle(group, group->nclients);
+}
 
-		LIST_FOREACH_SAFE (at, &group->clients)
-			give(container_of(at, struct client, link));
-		/* A client needs one server at a time: the others make room for the other
-		 * process's. */
-		relay_drop_idle(group, group->nclients);
-	}
+void relay_give_away(struct relay *r, const struct relay_givers *givers, void *arg)
+{
+	r->give = givers;
+	r->give_arg = arg;
+	if (!givers)
+		return;
+	HMAP_FOREACH_SAFE (l, &r->groups)
+		give_group(container_of(l, struct group, link));
 }
 
 void move_note_leaver(struct client *c)
@@ -176,8 +180,10 @@ void relay_give_leavers(struct relay *r)
 	while (buf_len(&r->leavers) >= sizeof(c)) {
 		memcpy(&c, buf_head(&r->leavers), sizeof(c));
 		buf_consume(&r->leavers, sizeof(c));
-		if (c && r->give)
-			give(c);
+		if (!c || !r->give)
+			continue;
+		handover_give_idle(c->group);
+		give(c);
 	}
 }
 

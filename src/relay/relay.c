@@ -75,14 +75,16 @@ static void join_others(const struct relay *r, struct group *group, struct group
 	}
 }
 
-static struct group *make_group(struct relay *r, const struct group_key *key,
-				const struct identity *id, struct tenant *tenant,
-				struct node_set *nodes)
+struct group *relay_group(struct relay *r, const struct group_key *key,
+			  const struct database_conf *database, struct tenant *tenant,
+			  struct node_set *nodes)
 {
-	struct group *group =
-	    group_new(r->net, r->config, id->database_conf, key, id->shares_pools ? NULL : tenant,
-		      nodes, node_times_get(&r->node_times, &r->latency_clock, nodes));
+	struct group *group = find_group(r, key);
 
+	if (group)
+		return group;
+	group = group_new(r->net, r->config, database, key, tenant, nodes,
+			  node_times_get(&r->node_times, &r->latency_clock, nodes));
 	group->owner = r;
 	group->desk = &r->desk;
 	group->serial = ++r->last_group;
@@ -90,8 +92,6 @@ static struct group *make_group(struct relay *r, const struct group_key *key,
 	hmap_insert(&r->groups, &group->link, group->key_hash);
 	return group;
 }
-
-/* Calls visit for each group of a database; name NULL: all. */
 
 static bool refuse_full(struct err *e, const char *what)
 {
@@ -147,11 +147,10 @@ bool relay_enter(struct relay *r, struct client *c, struct node_set *nodes, stru
 {
 	const struct identity *id = client_identity(c);
 	const struct group_key key = identity_group_key(id);
-	struct group *group = find_group(r, &key);
 	struct tenant *tenant = tenant_of(r, id);
+	struct group *group =
+	    relay_group(r, &key, id->database_conf, id->shares_pools ? NULL : tenant, nodes);
 
-	if (!group)
-		group = make_group(r, &key, id, tenant, nodes);
 	if (group->database_shared->disabled)
 		err_set(e, "08004", "database \"%s\" is disabled", group->name);
 	else if (context_may_carry(group, tenant, e) && count_client(c, group, tenant, e))

@@ -34,9 +34,7 @@ static usec_t now_of(const struct server *s)
 /* ---- connections ------------------------------------------------------------------------------
  */
 
-/* Whether the startup packet has to ask for the tier's timeout; *ask: the default is not known, or
- * not any more, and the new connection is to tell. */
-static bool must_cap(const struct pool *pool, usec_t now, bool *ask)
+bool supply_must_cap(const struct pool *pool, usec_t now, bool *ask)
 {
 	const struct group *group = pool->group;
 	const struct shared *login = group->login_shared;
@@ -48,12 +46,36 @@ static bool must_cap(const struct pool *pool, usec_t now, bool *ask)
 	return cap && !*ask && (dflt == 0 || dflt * USEC_PER_MSEC > cap);
 }
 
-bool supply_open(struct pool *pool, const struct client *c, const struct server_events *on,
-		 struct server **made, usec_t now)
+struct server_target supply_target(struct pool *pool, bool caps_timeout, struct buf *options)
 {
 	struct group *group = pool->group;
 	struct relay *r = group->owner;
 	struct node *node = &group->nodes->nodes[pool->node];
+
+	session_options(pool, caps_timeout, options);
+	return (struct server_target){
+		.config = group->config,
+		.dial = {.host = *node->host ? node->host : group->config->global.unix_socket_dir,
+                         .port = node->port,
+                         .set = &group->set,
+                         .tls = r->server_tls,
+                         .resolver = r->resolver,
+                         .mailbox = r->mailbox},
+		.node = node,
+		.dbname = group->dbname,
+		.user = group->user,
+		.replication = group->replication,
+		.credential = &group->credential,
+		.database = group->database_conf,
+		.options = buf_cstr(options),
+		.application_name = group->database_conf->application_name
+	};
+}
+
+bool supply_open(struct pool *pool, const struct client *c, const struct server_events *on,
+		 struct server **made, usec_t now)
+{
+	struct group *group = pool->group;
 	struct server *s;
 	struct buf options = { 0 };
 	struct server_target target;
@@ -70,25 +92,8 @@ bool supply_open(struct pool *pool, const struct client *c, const struct server_
 		param_set_assign(&s->applied, c->wanted);
 	}
 	s->defaults = supply_defaults(group);
-	s->caps_timeout = must_cap(pool, now, &s->asks_default_timeout);
-	session_options(pool, s->caps_timeout, &options);
-	target = (struct server_target){
-		.config = group->config,
-		.dial = {.host = *node->host ? node->host : group->config->global.unix_socket_dir,
-                         .port = node->port,
-                         .set = &group->set,
-                         .tls = r->server_tls,
-                         .resolver = r->resolver,
-                         .mailbox = r->mailbox},
-		.node = node,
-		.dbname = group->dbname,
-		.user = group->user,
-		.replication = group->replication,
-		.credential = &group->credential,
-		.database = group->database_conf,
-		.options = buf_cstr(&options),
-		.application_name = group->database_conf->application_name
-	};
+	s->caps_timeout = supply_must_cap(pool, now, &s->asks_default_timeout);
+	target = supply_target(pool, s->caps_timeout, &options);
 	*made = s;
 	server_connect(s, &target);
 	buf_fini(&options);
@@ -192,16 +197,25 @@ static void log_server(const struct server *s, enum log_level level, const char 
 	log_about(level, &about, "%s%s%s", what, *why ? ": " : "", why);
 }
 
+static void note_login(struct server *s)
+{
+	struct pool *pool = s->pool;
+
+	pool->login_failed = false;
+	pool->retry_at = 0;
+	attach_record(pool, pool->group->tenant, LATENCY_CONNECTED, now_of(s) - s->slot.made_at);
+}
+
 static void on_ready(struct server *s)
 {
 	struct pool *pool = s->pool;
 	struct param_set *welcome = pool->group->params.empty->welcome;
 
 	if (pool->group->config->global.log_server_connections)
-		log_server(s, LOG_LEVEL_INFO, "login", "");
-	pool->login_failed = false;
-	pool->retry_at = 0;
-	attach_record(pool, pool->group->tenant, LATENCY_CONNECTED, now_of(s) - s->slot.made_at);
+		log_server(s, LOG_LEVEL_INFO, s->is_brought ? "taken over" : "login", "");
+	if (!s->is_brought)
+		note_login(s);
+	s->is_brought = false;
 	node_set_meet(pool->group->nodes, s->node, s->process);
 	note_read_only(s);
 	/* A server with another version or setting than before: sessions are told when they meet
@@ -311,7 +325,8 @@ static void on_login_failed(struct server *s, const char *why)
 {
 	struct pool *pool = s->pool;
 
-	if (!why) { /* it has told what the next one must ask for */
+	/* It has told what the next one must ask for, or says nothing of what that will meet. */
+	if (!why || s->is_brought) {
 		server_drop(s);
 		supply_serve_waiters(pool, now_of(s));
 		return;

@@ -312,7 +312,7 @@ static void sweep_login(struct pool *pool, usec_t now)
 		struct server *s =
 		    container_of(container_of(at, struct slot, link), struct server, slot);
 
-		if (now - s->slot.made_at >= limit)
+		if (now - s->slot.since >= limit)
 			s->on->ended(s, "server_connect_timeout");
 	}
 }

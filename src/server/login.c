@@ -60,7 +60,7 @@ struct server_login *login_new(const struct server_target *target)
 
 	login->target = *target;
 	login->target.config = config_ref(target->config);
-	login->options = xstrdup(target->options);
+	login->target.options = login->options = xstrdup(target->options);
 	return login;
 }
 
@@ -92,24 +92,39 @@ static void put_applied(struct buf *b, const struct param_set *set)
 	}
 }
 
+static void put_startup(struct buf *b, const struct server *s, const struct server_target *t)
+{
+	put_param(b, "user", t->user);
+	put_param(b, "database", t->dbname);
+	put_param(b, "application_name", t->application_name);
+	if (t->database) {
+		put_param(b, "client_encoding", t->database->client_encoding);
+		put_param(b, "datestyle", t->database->datestyle);
+		put_param(b, "timezone", t->database->timezone);
+	}
+	put_param(b, "options", t->options);
+	put_param(b, "replication", replication_value(t->replication));
+	put_applied(b, s->applied);
+	buf_put_u8(b, 0);
+}
+
+uint64_t login_digest(const struct server *s, const struct server_target *target)
+{
+	struct buf packet = { 0 };
+	uint64_t digest;
+
+	put_startup(&packet, s, target);
+	digest = hash_stable(0, buf_head(&packet), buf_len(&packet));
+	buf_fini(&packet);
+	return digest;
+}
+
 void login_begin(struct server *s)
 {
-	struct server_login *login = s->login;
-	const struct server_target *t = &login->target;
 	struct buf packet = { 0 };
 
-	put_param(&packet, "user", t->user);
-	put_param(&packet, "database", t->dbname);
-	put_param(&packet, "application_name", t->application_name);
-	if (t->database) {
-		put_param(&packet, "client_encoding", t->database->client_encoding);
-		put_param(&packet, "datestyle", t->database->datestyle);
-		put_param(&packet, "timezone", t->database->timezone);
-	}
-	put_param(&packet, "options", login->options);
-	put_param(&packet, "replication", replication_value(t->replication));
-	put_applied(&packet, s->applied);
-	buf_put_u8(&packet, 0);
+	put_startup(&packet, s, &s->login->target);
+	s->startup = hash_stable(0, buf_head(&packet), buf_len(&packet));
 	buf_put_u32(conn_output(&s->conn), (uint32_t)buf_len(&packet) + 8);
 	buf_put_u32(conn_output(&s->conn), (uint32_t)PROTOCOL_MAJOR << 16);
 	buf_put_slice(conn_output(&s->conn), buf_peek(&packet));
@@ -492,19 +507,40 @@ static void on_process_told(struct server *s, void *arg PGT_UNUSED,
 	look_at_defaults(s);
 }
 
-static enum step on_session_ready(struct server *s)
+static void ask_first(struct server *s)
 {
 	struct question q = { .row = on_process_row, .done = on_process_told };
 
-	if (s->login->step != LOGIN_SETUP)
-		return fail(s, "the server was ready before it let us in");
-	s->tx = 'I';
 	if (s->pool && s->pool->group->has_fence && s->pool->group->npools > 1 &&
 	    !s->login->target.replication)
 		server_ask(s, ask_process, &q);
 	else
 		look_at_defaults(s);
+}
+
+static enum step on_session_ready(struct server *s)
+{
+	if (s->login->step != LOGIN_SETUP)
+		return fail(s, "the server was ready before it let us in");
+	s->tx = 'I';
+	ask_first(s);
 	return STEP_CLOSED; /* what comes now is not ours any more */
+}
+
+static void on_forgotten(struct server *s, void *arg PGT_UNUSED, const struct report *error)
+{
+	if (error || s->tx != 'I')
+		s->on->ended(s, "it does not forget the sessions that it has had");
+	else
+		ask_first(s);
+}
+
+void login_resume(struct server *s)
+{
+	const struct question q = { .done = on_forgotten };
+
+	s->login->step = LOGIN_SETUP;
+	server_ask(s, "DISCARD ALL", &q);
 }
 
 static enum step on_message(struct server *s, const struct frame *f)

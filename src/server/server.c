@@ -20,6 +20,8 @@
 #include "wire/write.h"
 
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 _Static_assert(offsetof(struct server, is_unbound) ==
 		   offsetof(struct server, unusual) + sizeof(((struct server *)0)->unusual),
@@ -319,7 +321,7 @@ struct server *server_new(struct pool *pool, struct net *net, const struct serve
 	return s;
 }
 
-void server_connect(struct server *s, const struct server_target *target)
+static void take_target(struct server *s, const struct server_target *target)
 {
 	s->node = target->node;
 	if (s->node)
@@ -328,8 +330,35 @@ void server_connect(struct server *s, const struct server_target *target)
 	s->resolver = target->dial.resolver;
 	s->mailbox = target->dial.mailbox;
 	s->tls_context = target->dial.tls ? tls_context_ref(target->dial.tls) : NULL;
+}
+
+void server_connect(struct server *s, const struct server_target *target)
+{
+	take_target(s, target);
 	dial_start(&s->dial, &s->conn, s->conn.net, &target->dial, on_dialed, on_dial_failed,
 		   on_freed);
+}
+
+void server_resume(struct server *s, const struct server_target *target, int fd)
+{
+	struct sockaddr_storage peer = { 0 };
+	socklen_t len = sizeof(peer);
+
+	take_target(s, target);
+	s->is_brought = true;
+	conn_open(&s->conn, s->conn.net, fd, &server_conn_events);
+	getpeername(fd, (struct sockaddr *)&peer, &len);
+	addr_set(&s->conn.peer, (struct sockaddr *)&peer);
+	resolve_learn(s->resolver, target->dial.host);
+	login_resume(s);
+}
+
+void server_dismiss(int fd)
+{
+	static const char goodbye[] = { MSG_TERMINATE, 0, 0, 0, 4 };
+
+	(void)!send(fd, goodbye, sizeof(goodbye), MSG_DONTWAIT | MSG_NOSIGNAL);
+	close(fd);
 }
 
 void server_discard(struct server *s)
@@ -388,6 +417,15 @@ static void say_goodbye(struct server *s, usec_t patience)
 void server_drop(struct server *s)
 {
 	say_goodbye(s, GOODBYE_PATIENCE);
+}
+
+int server_give_away(struct server *s)
+{
+	int fd = conn_take_fd(&s->conn);
+
+	slot_become(&s->slot, SLOT_CLOSING, loop_now(s->conn.net->loop));
+	conn_close_soon(&s->conn);
+	return fd;
 }
 
 void server_let_finish(struct server *s)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * passport.c - what a session takes along to another process, as bytes.
+ * passport.c - what a session, or a server's connection, takes along to another process, as bytes.
  *
  * Knows the form of each field, not what it means.  Whatever is decoded has been walked through:
  * pairs and statements can be iterated without another look.
@@ -49,15 +49,20 @@ static void put_BYTES(struct buf *out, uint8_t number, struct slice bytes)
 	buf_put_slice(out, bytes);
 }
 
-#define put_PAIRS      put_BYTES
-#define put_STATEMENTS put_BYTES
+#define put_PAIRS                   put_BYTES
+#define put_STATEMENTS              put_BYTES
 
+#define X(number, kind, name, what) put_##kind(out, number, p->name);
 void passport_put(struct buf *out, const struct passport *p)
 {
-#define X(number, kind, name, what) put_##kind(out, number, p->name);
 	PASSPORT_FIELDS(X)
-#undef X
 }
+
+void server_passport_put(struct buf *out, const struct server_passport *p)
+{
+	SERVER_PASSPORT_FIELDS(X)
+}
+#undef X
 
 void passport_put_pair(struct buf *out, const char *name, const char *value)
 {
@@ -170,52 +175,84 @@ static bool take_STATEMENTS(struct slice content, struct slice *out)
 	return !at.n;
 }
 
-static bool take_field(struct passport *p, uint8_t number, struct slice content)
-{
-	switch (number) {
 #define X(number, kind, name, what)                                                                \
 	case number:                                                                               \
 		return take_##kind(content, &p->name);
+static bool take_field(void *passport, uint8_t number, struct slice content)
+{
+	struct passport *p = passport;
+
+	switch (number) {
 		PASSPORT_FIELDS(X)
-#undef X
 	default:
 		return false;
 	}
 }
 
-static void make_empty(struct passport *p)
+static bool take_server_field(void *passport, uint8_t number, struct slice content)
 {
-#define EMPTY_TEXT                  ""
-#define EMPTY_NUMBER                0
-#define EMPTY_BYTES                 SLICE("")
-#define EMPTY_PAIRS                 SLICE("")
-#define EMPTY_STATEMENTS            SLICE("")
-#define X(number, kind, name, what) p->name = EMPTY_##kind;
-	PASSPORT_FIELDS(X)
-#undef X
+	struct server_passport *p = passport;
+
+	switch (number) {
+		SERVER_PASSPORT_FIELDS(X)
+	default:
+		return false;
+	}
 }
+#undef X
 
-bool passport_take(struct passport *p, struct buf *bytes, struct err *e)
+#define EMPTY_TEXT       ""
+#define EMPTY_NUMBER     0
+#define EMPTY_BYTES      SLICE("")
+#define EMPTY_PAIRS      SLICE("")
+#define EMPTY_STATEMENTS SLICE("")
+
+static bool take_fields(struct slice bytes, void *passport,
+			bool (*take)(void *passport, uint8_t number, struct slice content),
+			struct err *e)
 {
-	struct reader r;
+	struct reader r = reader_of(bytes);
 
-	*p = (struct passport){ .bytes = *bytes };
-	*bytes = (struct buf){ 0 };
-	make_empty(p);
-	r = reader_of(buf_peek(&p->bytes));
 	while (read_left(&r)) {
 		uint8_t number = read_u8(&r);
 		struct slice content = read_bytes(&r, read_u32(&r));
 
-		if (r.failed || !take_field(p, number, content))
+		if (r.failed || !take(passport, number, content))
 			return err_set(e, "XX001", "field %u makes no sense", number);
 	}
+	return true;
+}
+
+#define X(number, kind, name, what) .name = EMPTY_##kind,
+bool passport_take(struct passport *p, struct buf *bytes, struct err *e)
+{
+	*p = (struct passport){ PASSPORT_FIELDS(X).bytes = *bytes };
+	*bytes = (struct buf){ 0 };
+	if (!take_fields(buf_peek(&p->bytes), p, take_field, e))
+		return false;
 	return (*p->database && *p->user && p->secret.n) ||
 	       err_set(e, "XX001", "it does not tell whose it is");
 }
+
+bool server_passport_take(struct server_passport *p, struct buf *bytes, struct err *e)
+{
+	*p = (struct server_passport){ SERVER_PASSPORT_FIELDS(X).bytes = *bytes };
+	*bytes = (struct buf){ 0 };
+	if (!take_fields(buf_peek(&p->bytes), p, take_server_field, e))
+		return false;
+	return (*p->database && *p->user && p->secret.n) ||
+	       err_set(e, "XX001", "it does not tell which pool it is of");
+}
+#undef X
 
 void passport_fini(struct passport *p)
 {
 	buf_wipe(&p->bytes);
 	*p = (struct passport){ 0 };
+}
+
+void server_passport_fini(struct server_passport *p)
+{
+	buf_wipe(&p->bytes);
+	*p = (struct server_passport){ 0 };
 }

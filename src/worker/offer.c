@@ -183,7 +183,7 @@ bool offer_confirm(struct offer *offer, struct err *e)
 		return true;
 	buf_put_u8(&packet, WORD_READY);
 	buf_put_u32(&packet, (uint32_t)getpid());
-	buf_put_u8(&packet, READY_KNOWS_KEYS);
+	buf_put_u8(&packet, READY_KNOWS_KEYS | READY_TAKES_SERVERS);
 	ok = packet_put(offer->link, buf_peek(&packet), -1) ||
 	     err_set(e, "F0000", "the running process has hung up");
 	buf_fini(&packet);

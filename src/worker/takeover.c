@@ -11,6 +11,7 @@
 #include "net/packet.h"
 #include "net/sockopt.h"
 #include "route/fence.h"
+#include "server/server.h"
 #include "stats/event.h"
 #include "tenant/shared.h"
 #include "wire/passport.h"
@@ -48,6 +49,7 @@ struct takeover {
 	struct buf ledger;    /* its quotas, as far as they have come … */
 	struct buf session;   /* … and the passport of one of its sessions */
 	unsigned arrivals;    /* that have come */
+	unsigned servers;     /* the same of these */
 	struct inquiries inquiries[2]; /* cancel keys that a neighbour is asked for */
 };
 
@@ -263,6 +265,19 @@ void takeover_send_session(struct takeover *t, int fd, struct buf *passport)
 		bring_back(t, fd, passport, 0);
 }
 
+bool takeover_send_server(struct takeover *t, int fd, struct slice passport)
+{
+	struct buf packet = { 0 };
+
+	if (!t->successor.loop || passport.n > TAKEOVER_PART_MAX)
+		return false;
+	buf_put_u8(&packet, WORD_SERVER);
+	buf_put_slice(&packet, passport);
+	packets_send(&t->successor, buf_peek(&packet), fd);
+	buf_wipe(&packet);
+	return true;
+}
+
 static void on_deadline(struct loop_timer *timer)
 {
 	struct takeover *t = container_of(timer, struct takeover, deadline);
@@ -298,7 +313,7 @@ static void on_heir(struct takeover *t, struct reader *r)
 {
 	struct control *c = t->control;
 	pid_t pid = (pid_t)read_u32(r);
-	bool knows_keys = read_left(r) && read_u8(r) & READY_KNOWS_KEYS;
+	uint8_t can = read_left(r) ? read_u8(r) : 0;
 	const char *reason = why_not(t);
 
 	if (r->failed || !t->has_offered) {
@@ -311,7 +326,8 @@ static void on_heir(struct takeover *t, struct reader *r)
 		end_successor(t);
 		return;
 	}
-	c->has_successor = knows_keys;
+	c->has_successor = can & READY_KNOWS_KEYS;
+	c->gives_servers = can & READY_TAKES_SERVERS;
 	say(&t->successor, WORD_GRANTED, "");
 	t->heir = pid;
 	/* If this one dies now, there is one that serves, and it is not the one before. */
@@ -494,6 +510,26 @@ static void on_session(struct takeover *t, struct reader *r, int fd)
 	send_number(&t->predecessor, WORD_RETURNED, number);
 }
 
+/* What nobody here can use is told goodbye. */
+static void on_server(struct takeover *t, struct reader *r, int fd)
+{
+	struct server_passport passport;
+	struct buf bytes = { 0 };
+	struct err e;
+
+	if (fd < 0)
+		return;
+	buf_put_slice(&bytes, read_bytes(r, read_left(r)));
+	if (server_passport_take(&passport, &bytes, &e)) {
+		worker_bring_server(t->control, fd, &passport, t->servers++);
+		return;
+	}
+	log_warning("TAKEOVER: a server's connection of process %d is closed: %s", (int)t->from,
+		    e.text);
+	server_passport_fini(&passport);
+	server_dismiss(fd);
+}
+
 void takeover_cancel(struct takeover *t, enum neighbour whom, struct peer_request *r)
 {
 	/* One that does not know the word would leave it open as long as it lives. */
@@ -545,6 +581,10 @@ static void on_predecessor_says(struct packets *p, struct slice bytes, int passe
 
 	if (word == WORD_SESSION_END) {
 		on_session(t, &r, passed);
+		return;
+	}
+	if (word == WORD_SERVER) {
+		on_server(t, &r, passed);
 		return;
 	}
 	if (passed >= 0)

@@ -717,20 +717,45 @@ static void deliver_departure(struct mail *mail, void *receiver)
 	end_voyage(v);
 }
 
-static void depart(void *arg, int fd, struct buf *passport)
+static void deliver_server_departure(struct mail *mail, void *receiver)
 {
-	struct worker *w = arg;
+	struct voyage *v = container_of(mail, struct voyage, mail);
+	struct control *control = receiver;
+
+	if (control->is_over ||
+	    !takeover_send_server(control->takeover, v->fd, buf_peek(&v->bytes))) {
+		server_dismiss(v->fd);
+		v->fd = -1;
+	}
+	end_voyage(v);
+}
+
+static void depart_by(struct worker *w, int fd, struct buf *passport, mail_fn *deliver)
+{
 	struct voyage *v = xnew(struct voyage);
 
 	v->fd = fd;
 	v->bytes = *passport;
 	*passport = (struct buf){ 0 };
-	mailbox_post(&w->control->mailbox, &v->mail, deliver_departure);
+	mailbox_post(&w->control->mailbox, &v->mail, deliver);
+}
+
+static void depart(void *arg, int fd, struct buf *passport)
+{
+	depart_by(arg, fd, passport, deliver_departure);
+}
+
+static void depart_as_server(void *arg, int fd, struct buf *passport)
+{
+	depart_by(arg, fd, passport, deliver_server_departure);
 }
 
 void worker_give_away(struct worker *w, bool on)
 {
-	relay_give_away(&w->relay, on ? depart : NULL, w);
+	static const struct relay_givers sessions = { .session = depart },
+					 both = { .session = depart, .server = depart_as_server };
+
+	relay_give_away(&w->relay, !on ? NULL : w->control->gives_servers ? &both : &sessions, w);
 	net_flush(&w->net);
 }
 
@@ -755,6 +780,64 @@ void worker_bring(struct worker *w, int fd, struct passport *passport)
 	v->passport = *passport;
 	*passport = (struct passport){ 0 };
 	worker_post(w, &v->mail, deliver_arrival);
+}
+
+/* ---- servers that come
+ * ---------------------------------------------------------------------------
+ */
+
+struct server_voyage {
+	struct mail mail;
+	int fd;
+	unsigned part;
+	struct server_passport passport;
+};
+
+static bool take_server(struct worker *w, const struct server_voyage *v)
+{
+	const struct server_passport *p = &v->passport;
+	struct config *config = w->setup.config;
+	const struct database_conf *database = config_database_for(config, slice_str(p->database));
+	const struct group_key key = { slice_str(p->database), slice_str(p->user),
+				       slice_str(p->tenant), REPLICATION_NONE, v->part };
+	struct node_set *nodes;
+	bool ok;
+
+	/* A reload on the way may have divided it otherwise. */
+	if (w->is_over || !database || v->part >= group_parts(config, database, &key))
+		return false;
+	nodes = node_sets_get(w->control->node_sets, p->database, database->nodes, database->nnodes,
+			      config->edition);
+	ok = relay_take_server(&w->relay, v->fd, p, v->part, nodes);
+	node_set_unref(nodes);
+	net_flush(&w->net);
+	return ok;
+}
+
+static void deliver_server(struct mail *mail, void *receiver)
+{
+	struct server_voyage *v = container_of(mail, struct server_voyage, mail);
+
+	if (!take_server(receiver, v))
+		server_dismiss(v->fd);
+	server_passport_fini(&v->passport);
+	free(v);
+}
+
+void worker_bring_server(struct control *control, int fd, struct server_passport *p, unsigned turn)
+{
+	const struct database_conf *database =
+	    config_database_for(control->config, slice_str(p->database));
+	struct group_key key = { slice_str(p->database), slice_str(p->user), slice_str(p->tenant),
+				 REPLICATION_NONE, 0 };
+	struct server_voyage *v = xnew(struct server_voyage);
+
+	v->fd = fd;
+	v->part = database ? turn % group_parts(control->config, database, &key) : 0;
+	v->passport = *p;
+	*p = (struct server_passport){ 0 };
+	worker_post(&control->workers[(group_key_hash(&key) + v->part) % control->nworkers],
+		    &v->mail, deliver_server);
 }
 
 /* ---- the thread -------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * fuzz_passport.c - any bytes as what a session takes along: refused, or the same again when they
- * are written anew.
+ * fuzz_passport.c - any bytes as what a session, or a server, takes along: refused, or the same
+ * again when they are written anew.
  */
 #include "base/assert.h"
 #include "wire/passport.h"
@@ -26,7 +26,7 @@ static size_t walk(const struct passport *p)
 	return n;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void try_session(const uint8_t *data, size_t size)
 {
 	struct buf bytes = { 0 }, again = { 0 }, third = { 0 };
 	struct passport p, q, nothing = { 0 };
@@ -50,5 +50,49 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	passport_fini(&p);
 	buf_fini(&again);
 	buf_fini(&third);
+}
+
+static size_t walk_server(const struct server_passport *p)
+{
+	struct slice pairs = p->params;
+	const char *name, *value;
+	size_t n = strlen(p->database) + strlen(p->user) + strlen(p->host) + p->secret.n;
+
+	while (pairs.n) {
+		PGT_ASSERT(passport_next_pair(&pairs, &name, &value));
+		n += strlen(name) + strlen(value);
+	}
+	return n;
+}
+
+static void try_server(const uint8_t *data, size_t size)
+{
+	struct buf bytes = { 0 }, again = { 0 }, third = { 0 };
+	struct server_passport p, q, nothing = { 0 };
+	struct err e;
+
+	server_passport_put(&again, &nothing);
+	PGT_ASSERT(!buf_len(&again));
+
+	buf_put(&bytes, data, size);
+	if (server_passport_take(&p, &bytes, &e)) {
+		size_t n = walk_server(&p);
+
+		server_passport_put(&again, &p);
+		PGT_ASSERT(buf_len(&again) <= size);
+		PGT_ASSERT(server_passport_take(&q, &again, &e) && walk_server(&q) == n);
+		server_passport_put(&third, &q);
+		PGT_ASSERT(slice_is_equal(buf_peek(&third), buf_peek(&q.bytes)));
+		server_passport_fini(&q);
+	}
+	server_passport_fini(&p);
+	buf_fini(&again);
+	buf_fini(&third);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	try_session(data, size);
+	try_server(data, size);
 	return 0;
 }

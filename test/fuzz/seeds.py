@@ -482,6 +482,11 @@ def passports():
                                                      one.replace(b"\0\1\0\0\0\x17", b"\0\2\0\0\0\x17")))
     yield from (field(1, database) + field(2, user) + field(8, secret) for database, user, secret in (
         (b"\0", b"u\0", b"k"), (b"d\0", b"\0", b"k"), (b"d\0", b"u\0", b"")))
+    server = b"".join([*(field(n, b"shop\0") for n in range(1, 7)), *(field(n, bytes(7) + b"\3") for n in range(7, 14)),
+                       field(14, b"secret"), field(15, pairs_)])
+    yield server
+    yield from (server[:n] for n in range(0, len(server), 7))
+    yield server + field(16, b"x")
 
 
 def answered(how, *records):

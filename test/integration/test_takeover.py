@@ -19,7 +19,7 @@ import pytest
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from machine import Port
-from rig import backends, log_in, shop, wait_backends, wait_nodes
+from rig import backends, log_in, pool_of, shop, wait_backends, wait_nodes
 from test_tls import certificates, connect, secured  # noqa: F401 - one is a fixture
 from turnstile import ADMIN_PASSWORD, ADMIN_USER, SANITIZER_OPTIONS, built_binary
 from waiting import wait_until
@@ -292,7 +292,7 @@ def test_i2_who_stays_for_its_sequence_keeps_the_server_that_has_it(turnstile, p
             # Used last, it would be the first to go.
             assert client.rows("SELECT currval('kept_by_who_stays')") == value
             before = pooler.take_over()
-            wait_backends(primary, 1)
+            wait_until(lambda: pool_of(pooler, "sv_idle") == 2)
             assert client.rows("SELECT currval('kept_by_who_stays')") == value
         finally:
             one.query("DROP SEQUENCE kept_by_who_stays")
