@@ -2,11 +2,11 @@
 #
 # sandbox.py - the system calls that a unit of systemd leaves to its program, without systemd.
 #
-# Run as `sandbox.py ANSWER UNIT PROGRAM …` it becomes the program, as the unit's manager would have
-# it: not root, without new rights, behind the seccomp filters that the unit's settings mean
+# Run as `sandbox.py ANSWER UNIT FOLDER PROGRAM …` it becomes the program, as the unit's manager would
+# have it: not root, without new rights, behind the seccomp filters that the unit's settings mean
 # (systemd.exec(5)).  ANSWER is what a refused call gets: `error`, the unit's, or `kill`, which nobody
-# overlooks.  What a unit does to files, devices and /proc is not done here, and nothing is known of
-# the program.
+# overlooks.  FOLDER is where directories of the service's own are, for sandbox_files.py; `-`: all files
+# are seen.  Knows nothing of the program.
 """settings(), unavailable(), HELD; and the program that becomes another one."""
 import ctypes
 import errno
@@ -26,6 +26,7 @@ try:
 except ImportError:
     seccomp = None
 
+import sandbox_files
 from machine import SERVICE_USER
 
 PROT_WRITE, PROT_EXEC, SHM_EXEC = 2, 4, 0o100000
@@ -174,7 +175,7 @@ _MEANINGS = {
 # What of a unit's settings holds here; of the architectures the filters themselves see to it.
 HELD = {*_MEANINGS, "SystemCallFilter", "SystemCallErrorNumber", "SystemCallArchitectures",
         "NoNewPrivileges", "CapabilityBoundingSet", "AmbientCapabilities", "User", "Group", "UMask",
-        "LimitCORE", "LimitNOFILE"}
+        "LimitCORE", "LimitNOFILE", *sandbox_files.HELD}
 
 
 def filters(unit, is_deadly):
@@ -209,7 +210,7 @@ def _become_service_user():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def main(answer, unit, *command):
+def main(answer, unit, folder, *command):
     text = Path(unit).read_text()
     values = dict(settings(text))
     # Whoever it becomes may not see the folder that it was built in.
@@ -218,6 +219,8 @@ def main(answer, unit, *command):
     _limit(resource.RLIMIT_NOFILE, values.get("LimitNOFILE", "65536"))
     os.umask(int(values.get("UMask", "0022"), 8))
     made = filters(text, answer == "kill")
+    if folder != "-":
+        sandbox_files.see_only(values, Path(folder))
     _become_service_user()
     # The list comes last: it does not have the call that loads one more.
     for one in made:

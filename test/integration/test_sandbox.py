@@ -4,7 +4,7 @@
 # all that it needs.
 #
 # No systemd runs here: its filters of system calls are sandbox.py's, and whether it understands the unit
-# systemd-analyze says.  What a unit does to files and devices is not tested.
+# systemd-analyze says.  What it does to files is sandbox_files.py's.
 """etc/pgturnstile.service: a day in its sandbox, in which no call is refused; and one call less is noticed."""
 import contextlib
 import errno
@@ -22,11 +22,15 @@ import pytest
 
 import raw
 import sandbox
+import sandbox_files
+import test_ldap
+import test_pam
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from machine import Port, give_to_service_user, scratch_dir
 from name_server import NameServer
-from rig import backends, clients, log_in, sqlstate
+from rig import backends, clients, log_in, shop, sqlstate
 from tenancy import tenants
+from test_hba import Rules
 from test_http import get
 from test_process import speaks_to_supervisors
 from test_tls import certificates, connect, secured  # noqa: F401 - one is a fixture
@@ -38,6 +42,10 @@ UNIT = UNITS[0].read_text()
 ASKER, ASKER_PASSWORD = "sb_asker", "asker-password"
 USER, PASSWORD = "sb_anna", "anna's own"
 WORKERS = 4
+OWN = RUN, LOG, STATE = [parent / "pgturnstile" for parent in sandbox_files.OWN.values()]
+
+# A day has some seconds, and a machine that has to do other things many more.
+pytestmark = pytest.mark.timeout(400)
 
 # What of systemd's questions is answered with "open", and why.
 OPEN = {
@@ -131,13 +139,24 @@ def test_exposure_is_low(tmp_path):
 
 # --- what the program needs -----------------------------------------------------------------------
 @functools.cache
-def unavailable():
-    return sandbox.unavailable()
+def unavailable(what="calls"):
+    return {"calls": sandbox, "files": sandbox_files}[what].unavailable()
+
+
+def own_directories():
+    """A folder that has them."""
+    folder = scratch_dir("own")
+    for path in OWN:
+        made = folder / path.relative_to("/")
+        made.mkdir(parents=True)
+        give_to_service_user(made)
+    return folder
 
 
 @pytest.fixture
 def confined(monkeypatch):
-    """The command line that confines what stands behind it: confined(unit's text, answer)."""
+    """The command line that confines what stands behind it, and hides files if it knows where the service's
+    own are: confined(unit's text, answer, folder)."""
     if unavailable():
         pytest.skip(f"NOT TESTED: {unavailable()}")
     # The search for leaks stops the program as a debugger would, which is refused.
@@ -145,11 +164,17 @@ def confined(monkeypatch):
     monkeypatch.setenv("ASAN_OPTIONS", f"{options}:detect_leaks=0")
     folder = scratch_dir("unit")
 
-    def wrapper(unit=UNIT, answer="error"):
+    def wrapper(unit=UNIT, answer="error", own="-"):
         path = folder / "service"
         path.write_text(unit)
-        return [sys.executable, sandbox.__file__, answer, path]
+        return [sys.executable, sandbox.__file__, answer, path, own]
     return wrapper
+
+
+@pytest.fixture
+def can_hide():
+    if unavailable("files"):
+        pytest.skip(f"NOT TESTED: {unavailable('files')}")
 
 
 # A call of libc, what is said to it in the sandbox, and outside.
@@ -179,36 +204,51 @@ for call in sys.argv[2:]:
 """
 
 
-def attempts(wrapper):
-    """What each of ATTEMPTS was answered."""
+def attempts(wrapper, calls):
+    """What each of the calls was answered."""
     path = scratch_dir("attempts") / "file"
     path.touch()
     give_to_service_user(path)
-    said = subprocess.run([*map(str, wrapper), "/usr/bin/python3", "-c", ATTEMPT, str(path), *ATTEMPTS], check=True,
-                          text=True, stdout=subprocess.PIPE).stdout
-    return dict(zip(ATTEMPTS, map(int, said.split())))
+    said = subprocess.run([*map(str, wrapper), "/usr/bin/python3", "-c", ATTEMPT, str(path), *calls], check=True,
+                          text=True, stdout=subprocess.PIPE, cwd="/").stdout
+    return dict(zip(calls, map(int, said.split())))
 
 
 def test_what_the_sandbox_refuses(confined):
     """The filters are there, or the tests below would say nothing."""
-    assert attempts(confined()) == {call: inside for call, (inside, _) in ATTEMPTS.items()}
-    assert attempts(confined("[Service]\n")) == {call: outside for call, (_, outside) in ATTEMPTS.items()}
+    assert attempts(confined(), ATTEMPTS) == {call: inside for call, (inside, _) in ATTEMPTS.items()}
+    assert attempts(confined("[Service]\n"), ATTEMPTS) == {call: outside for call, (_, outside) in ATTEMPTS.items()}
+
+
+LOOKS = {
+    "access(b'/tmp', os.W_OK)": (0, 0),
+    "access(b'/var/tmp', os.W_OK)": (errno.EROFS, 0),
+    "access(b'/home', os.R_OK)": (errno.EACCES, 0),
+    "access(b'/dev/null', os.W_OK)": (0, 0),
+    "access(b'/dev/pts', os.F_OK)": (errno.ENOENT, 0),
+    "access(b'/proc/self', os.F_OK)": (0, 0),
+    "access(b'/proc/1', os.F_OK)": (errno.ENOENT, 0),
+    **{f"access(b'{path}', os.W_OK)": (0, errno.ENOENT) for path in OWN},
+}
+
+
+def test_what_the_sandbox_hides(confined, can_hide):
+    assert attempts(confined(own=own_directories()), LOOKS) == {call: inside for call, (inside, _) in LOOKS.items()}
+    assert attempts(confined(), LOOKS) == {call: outside for call, (_, outside) in LOOKS.items()}
 
 
 def test_nothing_in_the_unit_is_unknown_here():
-    """A setting that is new there has to be held by sandbox.py, or be one of these."""
-    about_files = {"RuntimeDirectory", "LogsDirectory", "StateDirectory", "ReadWritePaths", "PrivateTmp",
-                   "ProtectSystem", "ProtectHome", "ProtectKernelTunables", "ProtectControlGroups", "ProtectProc",
-                   "RemoveIPC"}
+    """A setting that is new there has to be held here, or be one of these."""
     about_processes = {"Type", "ExecStart", "ExecReload", "Restart", "KillSignal", "TimeoutStopSec"}
-    assert {name for name, _ in sandbox.settings(UNIT)} - sandbox.HELD == about_files | about_processes
+    about_leftovers = {"RemoveIPC"}
+    assert {name for name, _ in sandbox.settings(UNIT)} - sandbox.HELD == about_processes | about_leftovers
 
 
 class World:
     """What a day needs around the program."""
 
     def __init__(self, primary, certificates):  # noqa: F811
-        self.primary, self.certificates = primary, certificates
+        self.primary, self.certificates, self.own = primary, certificates, own_directories()
         self.dir, self.http = scratch_dir("sandbox"), Port()
         self.supervisor = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify = self.dir / "notify"
@@ -219,13 +259,17 @@ class World:
         with contextlib.suppress(PermissionError):
             self.names = NameServer({"db.test": ([primary.host], 3600)})
 
-    def config(self):
-        state = self.dir / "state"
-        state.mkdir(exist_ok=True)
-        give_to_service_user(state)
+    def at(self, path):
+        """Where a file of the service's own is."""
+        return self.own / path.relative_to("/")
+
+    def config(self, is_hidden):
+        """`is_hidden`: the service finds its files where the unit has them."""
+        where = (lambda path: path) if is_hidden else self.at
         settings = {**secured(self.certificates, "allow"), "workers": WORKERS, "http_listen": self.http.number,
-                    "auth_user": ASKER, "state_dir": state, "unix_socket_group": os.stat(self.dir).st_gid, "syslog": 1,
-                    "logfile": self.dir / "day.log", "pidfile": self.dir / "pid"}
+                    "auth_user": ASKER, "state_dir": where(STATE), "syslog": 1,
+                    "unix_socket_group": os.stat(self.dir).st_gid,
+                    "logfile": where(LOG / "day.log"), "pidfile": where(RUN / "pid")}
         # Where this machine has IPv6.
         with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
@@ -237,15 +281,20 @@ class World:
             "pgturnstile": {"resolv_conf": self.names.resolv_conf(self.dir)},
             "databases": {APP_DATABASE: {"host": "db.test", "port": self.primary.port}}})
 
-    def wait_told(self, *states):
+    def wait_told(self, t, *states):
         """Return once systemd would have heard them, in any order.  What nobody reads the program waits for."""
         left = list(states) if speaks_to_supervisors() else []
 
         def are_told():
-            with contextlib.suppress(BlockingIOError):
-                for line in self.supervisor.recv(1000, socket.MSG_DONTWAIT).decode().split("\n"):
-                    if line in left:
-                        left.remove(line)
+            is_running = t.is_running()
+            try:
+                said = self.supervisor.recv(1000, socket.MSG_DONTWAIT).decode().split("\n")
+            except BlockingIOError:
+                assert is_running or not left, t.log_text()
+                return not left
+            for state in said:
+                if state in left:
+                    left.remove(state)
             return not left
         wait_until(are_told, 30, lambda: f"systemd is told {left}")
 
@@ -276,7 +325,7 @@ def pooler(world, monkeypatch):
     monkeypatch.setenv("NOTIFY_SOCKET", str(world.notify))
     with contextlib.ExitStack() as made:
         def make(wrapper):
-            t = Turnstile(world.config(), {APP_USER: APP_PASSWORD, ASKER: ASKER_PASSWORD})
+            t = Turnstile(world.config(world.own in wrapper), {APP_USER: APP_PASSWORD, ASKER: ASKER_PASSWORD})
             made.callback(t.remove)
             t.wrapper = wrapper
             return t
@@ -302,7 +351,7 @@ def statements(t, world):
         many[2].query("NOTIFY sandbox, 'told'")
         assert b"told" in listener.message().body
         sleeper.send(raw.query("SELECT pg_sleep(600)"))
-        wait_until(lambda: backends(world.primary, "state = 'active' AND query LIKE '%pg_sleep(600)%'"))
+        wait_until(lambda: backends(world.primary, "state = 'active' AND query LIKE '%pg_sleep(600)%'"), 30)
         sleeper.cancel()
         assert sqlstate(sleeper.until("Z")) == "57014"
 
@@ -314,31 +363,31 @@ def operations(t, world):
     for table in "CLIENTS", "SERVERS", "POOLS", "NODES", "TENANTS", "SOCKETS", "LISTENERS", "CONFIG", "DNS_HOSTS":
         t.admin(f"SHOW {table}")
     t.reload({"tiers": {"basic": {"quota": "2000/h"}}})
-    log = world.dir / "day.log"
-    log.rename(world.dir / "yesterday.log")
+    log = world.at(LOG / "day.log")
+    log.rename(world.at(LOG / "yesterday.log"))
     t.signal(signal.SIGHUP)
-    wait_until(log.exists)
-    world.wait_told(*2 * ["RELOADING=1", "READY=1"])
+    wait_until(log.exists, 30)
+    world.wait_told(t, *2 * ["RELOADING=1", "READY=1"])
 
 
 def end(t, world):
     t.signal(signal.SIGINT)
-    world.wait_told("STOPPING=1")
+    world.wait_told(t, "STOPPING=1")
     assert t.wait_exit() == 0
-    assert not (world.dir / "pid").exists() and any((world.dir / "state").iterdir())
+    assert not world.at(RUN / "pid").exists() and any(world.at(STATE).iterdir())
     assert not t.log_contains("Operation not permitted")
 
 
 def day(t, world):
     """From the start over a takeover to the end."""
     t.start()
-    world.wait_told("READY=1")
+    world.wait_told(t, "READY=1")
     statements(t, world)
     operations(t, world)
     # The successor has the system look names up.
     before = t.take_over({"pgturnstile": {"resolv_conf": None},
                           "databases": {APP_DATABASE: {"host": "localhost", "port": world.primary.port}}})
-    world.wait_told(*2 * [f"MAINPID={t.pid()}"], "READY=1")
+    world.wait_told(t, *2 * [f"MAINPID={t.pid()}"], "READY=1")
     assert before.wait(30) == 0
     statements(t, world)
     operations(t, world)
@@ -351,11 +400,53 @@ def test_a_day_in_the_sandbox(confined, pooler, world, answer):
     day(pooler(confined(UNIT, answer)), world)
 
 
-def is_killed(t, world):
-    """Whether the sandbox ends its day."""
+def test_a_day_among_few_files(confined, can_hide, pooler, world):
+    """Where the unit has them."""
+    day(pooler(confined(UNIT, "kill", world.own)), world)
+
+
+@contextlib.contextmanager
+def removing(made):
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+@contextlib.contextmanager
+def by_pam():
+    if os.geteuid() != 0 or not test_pam.SERVICES.is_dir():
+        pytest.skip("NOT TESTED: only root can give PAM a service to ask")
+    with removing(test_pam.Service()) as service:
+        yield f"pam pamservice={service.name}"
+
+
+@contextlib.contextmanager
+def by_ldap():
+    if not test_ldap.SLAPD:
+        pytest.skip("NOT TESTED: there is no slapd to ask")
+    with removing(test_ldap.Directory()) as directory:
+        yield f"ldap {test_ldap.search(directory)}"
+
+
+@pytest.mark.parametrize("judge, password", [(by_pam, test_pam.PASSWORD), (by_ldap, test_ldap.PASSWORD)])
+def test_others_judge_in_the_sandbox(confined, primary, judge, password):
+    servers_user = {"user": APP_USER, "password": APP_PASSWORD}
+    with judge() as how, \
+            removing(Turnstile(shop(primary, Rules().settings(f"host all all all {how}"), servers_user))) as t:
+        t.wrapper = confined(UNIT, "kill")
+        t.start()
+        with log_in(t, "anna", password, timeout=60) as client:
+            assert client.rows("SELECT 2") == [("2",)]
+        with pytest.raises(raw.LoginRefused):
+            log_in(t, "anna", "battery staple", timeout=60).close()
+
+
+def spoilt(t, world):
+    """The exit code of one whose day ends early."""
     with pytest.raises((AssertionError, OSError, EOFError, psycopg.Error)):
         day(t, world)
-    return t.wait_exit() == -signal.SIGSYS
+    return t.wait_exit()
 
 
 @pytest.mark.parametrize("calls", ["listen", "accept4", "connect", "sendmsg", "chown fchownat", "recvmsg",
@@ -364,7 +455,8 @@ def test_one_call_less_is_noticed(confined, pooler, world, calls):
     """At the start, by a client, at the takeover and at the end."""
     last = "SystemCallFilter=@chown\n"
     assert last in UNIT
-    assert is_killed(pooler(confined(UNIT.replace(last, f"{last}SystemCallFilter=~{calls}\n"), "kill")), world)
+    unit = UNIT.replace(last, f"{last}SystemCallFilter=~{calls}\n")
+    assert spoilt(pooler(confined(unit, "kill")), world) == -signal.SIGSYS
 
 
 @pytest.mark.parametrize("family", ["AF_UNIX", "AF_INET", "AF_NETLINK"])
@@ -373,4 +465,10 @@ def test_one_address_family_less_is_noticed(confined, pooler, world, family):
     families = dict(sandbox.settings(UNIT))[name].split()
     less = " ".join(one for one in families if one != family)
     unit = UNIT.replace(f"{name}={' '.join(families)}\n", f"{name}={less}\n")
-    assert unit != UNIT and is_killed(pooler(confined(unit, "kill")), world)
+    assert unit != UNIT and spoilt(pooler(confined(unit, "kill")), world) == -signal.SIGSYS
+
+
+@pytest.mark.parametrize("setting", sorted({*sandbox_files.OWN, "ReadWritePaths"}))
+def test_one_directory_less_is_noticed(confined, can_hide, pooler, world, setting):
+    unit = "".join(line for line in UNIT.splitlines(True) if not line.startswith(setting))
+    assert unit != UNIT and spoilt(pooler(confined(unit, "kill", world.own)), world) >= 0
