@@ -10,6 +10,8 @@
  *
  * Client A is on a Unix socket, B is said to come from 10.0.0.1.  What others are asked about a
  * login (a tenant, a secret, a verdict) is answered as a record says, or never.
+ *
+ * What clients hear is written to the file that $FUZZ_HEARD names, for replay.py.
  */
 #include "rig.h"
 
@@ -29,6 +31,7 @@
 #include "wire/write.h"
 
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -178,6 +181,30 @@ static struct scene {
 	unsigned way, reading; /* of the configuration in force */
 	unsigned asked;        /* the server that has heard something last */
 } scene;
+
+/* ---- what is heard -----------------------------------------------------------------------------
+ */
+
+enum { HEARD_INPUT = NPEERS }; /* the next input begins */
+
+/* Who has heard it, how much it is, and it. */
+static void write_down(uint8_t who, struct slice said)
+{
+	static FILE *heard;
+	const char *name = getenv("FUZZ_HEARD");
+	struct buf b = { 0 };
+
+	if (!name)
+		return;
+	if (!heard)
+		heard = fopen(name, "wb");
+	PGT_ASSERT(heard);
+	buf_put_u8(&b, who);
+	buf_put_u32(&b, (uint32_t)said.n);
+	buf_put_slice(&b, said);
+	PGT_ASSERT(fwrite(buf_head(&b), 1, buf_len(&b), heard) == buf_len(&b));
+	buf_fini(&b);
+}
 
 /* ---- what a worker does for its clients -------------------------------------------------------
  */
@@ -638,8 +665,10 @@ static void hear(void)
 		ssize_t n = -1;
 
 		while (p->fd >= 0 && (n = recv(p->fd, room, sizeof(room), MSG_DONTWAIT)) > 0) {
-			if (i < SERVER_A)
+			if (i < SERVER_A) {
+				write_down((uint8_t)i, slice_of(room, (size_t)n));
 				continue;
+			}
 			check_messages(p, slice_of(room, (size_t)n));
 			scene.asked = i;
 		}
@@ -730,6 +759,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!scene.rig.loop)
 		make_scene();
 	begin(data[0] % 128 % NWAYS, data[0] < 128);
+	write_down(HEARD_INPUT, (struct slice){ 0 });
 	rest = slice_of((const char *)data + 1, size - 1);
 	for (int i = 0; i < RECORDS_MAX && rig_next_record(&rest, &record); i++)
 		play(record);

@@ -5,8 +5,10 @@
 # beside it FUZZER.dict, the words that its parser knows.
 #
 # Made anew from the statements of test/sql, the texts of the unit tests, the conversations of the
-# integration tests, and the samples of the tree, so that nothing here can go stale.
+# integration tests, and the samples of the tree, so that nothing here can go stale; and what record.py
+# has heard on the wire, which is files.
 """write_seeds(): the folders, one for every fuzzer that there is."""
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ sys.path.insert(0, str(TOP / "test/integration"))
 import raw  # noqa: E402
 from logins import BOUND, client_logins, key_sets, scram_end, server_logins, tokens  # noqa: E402
 from parsers import PARSERS, texts, words  # noqa: E402
+from recordings import seeds_of  # noqa: E402
 
 PACKETS = [
     raw.startup({"user": "app", "database": "shop"}),
@@ -683,7 +686,7 @@ def write_seeds(where):
     for name, make in SEEDS.items():
         folder = Path(where) / name
         folder.mkdir(parents=True, exist_ok=True)
-        for number, seed in enumerate(make(name)):
+        for number, seed in enumerate(itertools.chain(make(name), seeds_of(name))):
             (folder / f"seed-{number:04}").write_bytes(seed)
         folder.with_suffix(".dict").write_text(dictionary(name))
         yield folder
