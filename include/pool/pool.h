@@ -97,7 +97,8 @@ struct pool {
 	struct login_wait login_wait; /* its place in the queue of its node … */
 	bool awaits_login;            /* … where it stands: no connect before it is its turn */
 	unsigned comebacks;           /* of its node, that it knows of */
-	bool login_failed;            /* the last attempt was answered by a refusal: .error tells */
+	unsigned kept;     /* for clients that another process cannot have: of the relay */
+	bool login_failed; /* the last attempt was answered by a refusal: .error tells */
 	struct err error;
 };
 

@@ -186,11 +186,13 @@ void move_settle_in(struct client *c);
 /* ---- handover.c: servers that go to another process ---------------------------------------------
  */
 
-/* Before a group's sessions go: counts those that cannot, which keep a server each. */
-void handover_count_stayers(struct group *group);
-/* Gives away idle servers of a group, as far as nobody here waits for one or will; nothing, where
- * the other process does not take any. */
-void handover_give_idle(struct group *group);
+/* Before a group's sessions go: its idle servers do, but for as many as those who stay have of
+ * them.  Nothing, here and below, where the other process does not take any. */
+void handover_begin(struct group *group);
+/* One session goes: a server of each pool that it may have had, likewise. */
+void handover_go_along(struct group *group);
+/* Idle ones that no client of the group will need, until a pool has so many that can be used. */
+void handover_give_idle(struct group *group, unsigned most);
 
 /* ---- supply.c: connections of a pool ------------------------------------------------------------
  */

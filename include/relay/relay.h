@@ -101,6 +101,8 @@ void relay_sweep(struct relay *r, usec_t now);
  * way for it, and leaves; and so is each server that none of those who stay needs.  NULL: no more.
  */
 void relay_give_away(struct relay *r, const struct relay_givers *give, void *arg);
+/* Now and then: those that have come to rest since. */
+void relay_give_on(struct relay *r);
 /* At the end of a turn: those whose transaction has ended in it. */
 void relay_give_leavers(struct relay *r);
 /* A connection to a server that another process has had, for the group's part that this thread has;

@@ -14,6 +14,7 @@
 #include "server/login.h"
 #include "wire/passport.h"
 
+#include <limits.h>
 #include <string.h>
 
 static struct server *server_at(struct list *at)
@@ -29,13 +30,6 @@ static bool stays(const struct client *c)
 {
 	return c->conn.tls || c->pins || c->rare->stays || c->rare->listening ||
 	       c->group->replication || (c->keeps_sequence && c->sequence_server);
-}
-
-void handover_count_stayers(struct group *group)
-{
-	group->nstayers = 0;
-	LIST_FOREACH (at, &group->clients)
-		group->nstayers += stays(container_of(at, struct client, link));
 }
 
 /* Nothing is under way on it, and nothing was read that is not handled. */
@@ -92,24 +86,55 @@ static void give(struct relay *r, struct server *s)
 	buf_wipe(&passport);
 }
 
-static void give_idle(struct relay *r, struct pool *pool, unsigned kept)
+/* Idle ones, the one used last first, so many at most, while the pool keeps so many. */
+static void give_some(struct pool *pool, unsigned n, unsigned kept)
 {
-	if (pool_ready_waiters(pool))
-		return;
-	LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE])
-		if (pool->count[SLOT_IDLE] + pool->count[SLOT_ACTIVE] > kept &&
-		    may_go(server_at(at)))
-			give(r, server_at(at));
-}
-
-void handover_give_idle(struct group *group)
-{
+	struct group *group = pool->group;
 	struct relay *r = group->owner;
 
-	if (!r->give->server || group->replication || group->gone)
+	if (!r->give->server || group->replication || group->gone || pool_ready_waiters(pool))
 		return;
+	LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE]) {
+		if (!n || pool->count[SLOT_IDLE] + pool->count[SLOT_ACTIVE] <= kept)
+			return;
+		if (!may_go(server_at(at)))
+			continue;
+		give(r, server_at(at));
+		n--;
+	}
+}
+
+/* Their share: more of them they open themselves, if they need them at one time. */
+static void count_kept(struct group *group)
+{
+	unsigned nstayers = 0;
+
+	LIST_FOREACH (at, &group->clients)
+		nstayers += stays(container_of(at, struct client, link));
+	GROUP_FOREACH_POOL (pool, group) {
+		uint64_t part = (uint64_t)pool_size_ready(pool) * nstayers;
+
+		pool->kept = nstayers ? (unsigned)((part - 1) / group->nclients + 1) : 0;
+	}
+}
+
+void handover_begin(struct group *group)
+{
+	count_kept(group);
 	GROUP_FOREACH_POOL (pool, group)
-		give_idle(r, pool, group->nstayers);
+		give_some(pool, UINT_MAX, pool->kept);
+}
+
+void handover_go_along(struct group *group)
+{
+	GROUP_FOREACH_POOL (pool, group)
+		give_some(pool, 1, pool->kept);
+}
+
+void handover_give_idle(struct group *group, unsigned most)
+{
+	GROUP_FOREACH_POOL (pool, group)
+		give_some(pool, UINT_MAX, most);
 }
 
 /* ---- coming -----------------------------------------------------------------------------------

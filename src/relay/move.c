@@ -129,23 +129,24 @@ static void give(struct client *c)
 	struct buf passport = { 0 };
 
 	if (may_go(c) && write_passport(c, &passport)) {
-		/* From here on nothing is read: what comes is the other process's. */
-		int fd = conn_take_fd(&c->conn);
+		int fd;
 
+		/* First: its session finds it there. */
+		handover_go_along(c->group);
+		/* From here on nothing is read: what comes is the other process's. */
+		fd = conn_take_fd(&c->conn);
 		client_close(c, NULL, "it goes on in another process");
 		r->give->session(r->give_arg, fd, &passport);
 	}
 	buf_wipe(&passport);
 }
 
-/* Its servers first: its sessions find them there. */
-static void give_group(struct group *group)
+static void give_sessions(struct group *group)
 {
-	handover_count_stayers(group);
-	handover_give_idle(group);
 	LIST_FOREACH_SAFE (at, &group->clients)
 		give(container_of(at, struct client, link));
 	/* A client needs one server at a time: the others make room for the other process's. */
+	handover_give_idle(group, group->nclients);
 	relay_drop_idle(group, group->nclients);
 }
 
@@ -156,7 +157,14 @@ void relay_give_away(struct relay *r, const struct relay_givers *givers, void *a
 	if (!givers)
 		return;
 	HMAP_FOREACH_SAFE (l, &r->groups)
-		give_group(container_of(l, struct group, link));
+		handover_begin(container_of(l, struct group, link));
+	relay_give_on(r);
+}
+
+void relay_give_on(struct relay *r)
+{
+	HMAP_FOREACH_SAFE (l, &r->groups)
+		give_sessions(container_of(l, struct group, link));
 }
 
 void move_note_leaver(struct client *c)
@@ -180,10 +188,8 @@ void relay_give_leavers(struct relay *r)
 	while (buf_len(&r->leavers) >= sizeof(c)) {
 		memcpy(&c, buf_head(&r->leavers), sizeof(c));
 		buf_consume(&r->leavers, sizeof(c));
-		if (!c || !r->give)
-			continue;
-		handover_give_idle(c->group);
-		give(c);
+		if (c && r->give)
+			give(c);
 	}
 }
 

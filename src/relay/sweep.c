@@ -446,5 +446,5 @@ void relay_sweep(struct relay *r, usec_t now)
 	HMAP_FOREACH_SAFE (l, &r->groups)
 		sweep_group(r, container_of(l, struct group, link), now);
 	if (r->give)
-		relay_give_away(r, r->give, r->give_arg);
+		relay_give_on(r);
 }
