@@ -75,7 +75,8 @@ struct relay {
 	/* Another process has the sessions: see move.c and handover.c; else NULL. */
 	const struct relay_givers *give;
 	void *give_arg;
-	struct buf leavers; /* pointers to clients whose transaction has ended in this turn */
+	usec_t reconnected_at; /* RECONNECT: what was connected before is not taken any more */
+	struct buf leavers;    /* pointers to clients whose transaction has ended in this turn */
 };
 
 void relay_init(struct relay *r, struct net *net, struct config *config,

@@ -55,7 +55,7 @@
 	X(3, TEXT, tenant, "whose its pool is")                                                    \
 	X(4, TEXT, tenant_id, "its id")                                                            \
 	X(5, TEXT, lane, "of its pool")                                                            \
-	X(6, TEXT, host, "of its node, as it is configured")                                       \
+	X(6, TEXT, host, "of its node, or its directory")                                          \
 	X(7, NUMBER, port, "the same")                                                             \
 	X(8, NUMBER, sslmode, "by which it is in the clear")                                       \
 	X(9, NUMBER, startup, "a digest of its startup packet")                                    \

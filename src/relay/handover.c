@@ -22,6 +22,12 @@ static struct server *server_at(struct list *at)
 	return container_of(container_of(at, struct slot, link), struct server, slot);
 }
 
+/* A directory that the configuration does not name is another one where unix_socket_dir is. */
+static const char *host_of(const struct group *group, const struct node *node)
+{
+	return *node->host ? node->host : group->config->global.unix_socket_dir;
+}
+
 /* ---- going ------------------------------------------------------------------------------------
  */
 
@@ -38,6 +44,17 @@ static bool is_at_rest(const struct server *s)
 	return !s->client && !s->cancel && !s->replies.n && !s->question.done && s->tx == 'I' &&
 	       !s->stream_left && !s->has_cut_request && conn_is_usual(&s->conn) && !s->conn.tls &&
 	       !conn_input(&s->conn).n && !conn_unsent(&s->conn);
+}
+
+/* How many of the pool's servers those who stay can have: whoever has one now and goes as soon as
+ * it comes free leaves none behind. */
+static unsigned left_to_stayers(const struct pool *pool)
+{
+	unsigned n = pool->count[SLOT_IDLE];
+
+	LIST_FOREACH (at, &pool->slots[SLOT_ACTIVE])
+		n += server_at(at)->client && stays(server_at(at)->client);
+	return n;
 }
 
 static bool may_go(const struct server *s)
@@ -59,7 +76,7 @@ static void write_passport(const struct server *s, struct buf *out)
 		.tenant = tenant_name(group->tenant),
 		.tenant_id = group->tenant ? group->tenant->business_id : "",
 		.lane = s->pool->lane ? s->pool->lane->name : "",
-		.host = s->node->host,
+		.host = host_of(group, s->node),
 		.port = s->node->port,
 		.sslmode = (uint64_t)group->set.server_tls_sslmode,
 		.startup = s->startup,
@@ -86,20 +103,24 @@ static void give(struct relay *r, struct server *s)
 	buf_wipe(&passport);
 }
 
-/* Idle ones, the one used last first, so many at most, while the pool keeps so many. */
+/* Idle ones, the one used last first, so many at most, until those who stay have so many left. */
 static void give_some(struct pool *pool, unsigned n, unsigned kept)
 {
 	struct group *group = pool->group;
 	struct relay *r = group->owner;
+	unsigned left;
 
-	if (!r->give->server || group->replication || group->gone || pool_ready_waiters(pool))
+	if (!r->give->server || group->replication || group->gone || pool_ready_waiters(pool) ||
+	    list_is_empty(&pool->slots[SLOT_IDLE]))
 		return;
+	left = left_to_stayers(pool);
 	LIST_FOREACH_SAFE (at, &pool->slots[SLOT_IDLE]) {
-		if (!n || pool->count[SLOT_IDLE] + pool->count[SLOT_ACTIVE] <= kept)
+		if (!n || left <= kept)
 			return;
 		if (!may_go(server_at(at)))
 			continue;
 		give(r, server_at(at));
+		left--;
 		n--;
 	}
 }
@@ -112,9 +133,10 @@ static void count_kept(struct group *group)
 	LIST_FOREACH (at, &group->clients)
 		nstayers += stays(container_of(at, struct client, link));
 	GROUP_FOREACH_POOL (pool, group) {
-		uint64_t part = (uint64_t)pool_size_ready(pool) * nstayers;
+		uint64_t all = (uint64_t)pool_size_ready(pool) * nstayers;
 
-		pool->kept = nstayers ? (unsigned)((part - 1) / group->nclients + 1) : 0;
+		pool->kept = nstayers ? (unsigned)((all + group->nclients - 1) / group->nclients)
+				      : 0;
 	}
 }
 
@@ -184,10 +206,12 @@ static struct pool *find_pool(struct group *group, const struct server_passport 
 {
 	struct lane *lane = *p->lane ? group_lane(group, slice_str(p->lane)) : NULL;
 
-	for (unsigned i = 0; i < group->npools && (lane || !*p->lane); i++)
-		if (group->nodes->nodes[i].port == p->port &&
-		    !strcmp(group->nodes->nodes[i].host, p->host))
+	for (unsigned i = 0; i < group->npools && (lane || !*p->lane); i++) {
+		const struct node *node = &group->nodes->nodes[i];
+
+		if (node->port == p->port && !strcmp(host_of(group, node), p->host))
 			return lane ? &lane->pools[i] : &group->pools[i];
+	}
 	return NULL;
 }
 
@@ -228,15 +252,18 @@ static bool enter(struct pool *pool, const struct server_passport *p, int fd, us
 	struct server_target target;
 	bool ok;
 
-	learn_default_timeout(pool->group->login_shared, p, now);
 	s->caps_timeout = p->traits & SERVER_PASSPORT_CAPPED;
 	s->defaults = supply_defaults(pool->group);
 	target = supply_target(pool, s->caps_timeout, &options);
 	ok = login_digest(s, &target) == p->startup && pool_receive(pool, &s->slot, now);
 	if (ok) {
+		learn_default_timeout(pool->group->login_shared, p, now);
 		(void)supply_must_cap(pool, now, &s->asks_default_timeout);
 		read_passport(s, p);
 		server_resume(s, &target, fd);
+		/* Who has come behind a move of the name is not looked at for that. */
+		if (server_is_elsewhere(s, target.dial.host))
+			s->slot.generation = pool->generation - 1;
 	} else {
 		server_discard(s);
 	}
@@ -253,7 +280,7 @@ bool relay_take_server(struct relay *r, int fd, const struct server_passport *p,
 	struct pool *pool = group ? find_pool(group, p) : NULL;
 
 	return pool && !group->database_shared->disabled && !attach_is_paused(pool) && !r->give &&
-	       p->secret.n <= CANCEL_KEY_MAX &&
+	       p->secret.n <= CANCEL_KEY_MAX && (usec_t)p->made_at >= r->reconnected_at &&
 	       p->sslmode == (uint64_t)group->set.server_tls_sslmode &&
 	       enter(pool, p, fd, loop_now(r->net->loop));
 }

@@ -251,6 +251,8 @@ static void reconnect_group(struct group *group, void *arg)
 
 void relay_reconnect(struct relay *r, const char *database)
 {
+	/* Also what another process still has, of databases that nobody uses here yet. */
+	r->reconnected_at = loop_now(r->net->loop);
 	each_group(r, database, reconnect_group, NULL);
 }
 

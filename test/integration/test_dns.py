@@ -8,6 +8,7 @@ import itertools
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic as clock
 
 import pytest
 
@@ -147,6 +148,25 @@ def test_i4_servers_are_left_while_others_log_in(pooler, names, road):
         wait_until(lambda: ELSEWHERE in servers(t))
         busy.query("COMMIT")
         wait_until(lambda: HERE not in servers(t))
+
+
+def test_i4_a_server_that_comes_from_where_a_name_does_not_lead_any_more(pooler, names, elsewhere):
+    """The process of before still believes that it does."""
+    names.addresses["db.test"] = [HERE], HOUR
+    t = pooler({"dns_max_ttl": "1h"})
+    with log_in(t) as busy, log_in(t) as idle:
+        busy.query("BEGIN; SELECT 1")
+        names.addresses["db.test"] = [elsewhere], HOUR
+        before = t.take_over()
+        idle.query("SELECT 1")
+        wait_until(lambda: servers(t) == {elsewhere})
+        swept = clock() + 1
+        wait_until(lambda: clock() > swept)
+        busy.query("COMMIT")
+        assert before.wait(30) == 0
+        wait_until(lambda: HERE not in servers(t))
+        assert busy.rows("SELECT 2 + 2") == [("4",)]
+        assert servers(t) == {elsewhere}
 
 
 def test_a_name_that_tells_one_of_many_each_time_keeps_its_servers(pooler, names, elsewhere):
