@@ -82,6 +82,8 @@ struct pool {
 	unsigned node;
 	unsigned generation; /* RECONNECT raises it: older slots are closed when they come free */
 	unsigned moves;      /* of its node's name, for which servers have been looked through */
+	/* Of the group's own: sessions begin with default_transaction_read_only on its node. */
+	bool reads_by_default;
 	struct list slots[SLOT_NSTATES];
 	unsigned count[SLOT_NSTATES];
 	struct list waiting; /* as they came */
@@ -205,7 +207,6 @@ struct group {
 	uint8_t isolation; /* that sessions begin with on the primary: enum server_isolation … */
 	unsigned isolation_defaults; /* … as long as this is the number of their defaults */
 	bool minds_isolation;        /* a transaction of it has been READ ONLY on a replica */
-	bool reads_by_default;       /* sessions begin with default_transaction_read_only there */
 	bool is_serializable;        /* a replica has said that sessions begin so … */
 	unsigned serializable_since; /* … as long as this is the number of their defaults */
 	bool gone; /* its database or tenant left the config: closes when its clients do */

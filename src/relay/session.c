@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "client/client.h"
 #include "relay/parts.h"
+#include "route/nodes.h"
 #include "server/signature.h"
 #include "sql/choice.h"
 #include "sql/timeout.h"
@@ -111,8 +112,11 @@ bool session_says_read_only(const struct client *c)
 
 bool session_reads_by_default(const struct client *c)
 {
-	return param_set_get(c->wanted, SLICE(PARAM_READ_ONLY)) ? session_says_read_only(c)
-								: c->group->reads_by_default;
+	int primary = node_set_primary(c->group->nodes);
+
+	if (param_set_get(c->wanted, SLICE(PARAM_READ_ONLY)))
+		return session_says_read_only(c);
+	return primary >= 0 && c->group->pools[primary].reads_by_default;
 }
 
 /* Plans that code keeps (PL/pgSQL) are its server's, where nothing tells sessions apart. */

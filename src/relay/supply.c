@@ -175,13 +175,14 @@ void supply_tell(struct login_desk *desk)
 	mailbox_post(r->mailbox, &r->login_mail, deliver_turns);
 }
 
-/* Sessions begin with what those on the primary do: a standby may be configured otherwise. */
+/* Of each node: a standby may be configured otherwise, and one that has come from another process
+ * is ready before it is known which the primary is. */
 static void note_read_only(const struct server *s)
 {
 	const char *dflt = param_set_get(s->params, SLICE(PARAM_READ_ONLY));
 
-	if (!s->made_for && !gate_is_replicas(s))
-		s->pool->group->reads_by_default = dflt && !strcmp(dflt, "on");
+	if (!s->made_for)
+		s->pool->group->pools[s->pool->node].reads_by_default = dflt && !strcmp(dflt, "on");
 }
 
 /* ---- events of servers --------------------------------------------------------------------------

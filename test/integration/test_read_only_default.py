@@ -125,6 +125,24 @@ def test_what_a_role_begins_with_counts(pair, turnstile):
         assert begins_on(client) == primary.port
 
 
+def test_what_a_role_begins_with_counts_where_servers_have_come_from_another_process(pair, turnstile):
+    """They are ready before it is known which is the primary's, and none logs in behind that."""
+    primary, replica = pair
+    primary.role("read_and_moved", APP_PASSWORD)
+    primary.sql("ALTER ROLE read_and_moved SET default_transaction_read_only = on")
+    primary.sql("GRANT SELECT ON read_by_default TO read_and_moved", dbname=APP_DATABASE)
+    replica.wait_caught_up(primary)
+    t = turnstile(promoting(pair, {"promote": "no"}), {"read_and_moved": APP_PASSWORD})
+    wait_nodes(t, "primary", "replica")
+    with log_in(t, "read_and_moved") as client:
+        wait_until(lambda: answered_by(client) == replica.port, 30)
+        wait_reading(client, pair)
+        assert t.take_over().wait(30) == 0
+        wait_nodes(t, "primary", "replica")
+        wait_until(lambda: answered_by(client) == replica.port, 30)
+        wait_until(lambda: begins_on(client) == replica.port)
+
+
 def test_a_replica_that_is_configured_so_says_nothing_of_the_primary(pair, pooler):
     primary, replica = pair
     replica.sql("ALTER SYSTEM SET default_transaction_read_only = on")
