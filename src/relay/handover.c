@@ -135,8 +135,8 @@ static void count_kept(struct group *group)
 	GROUP_FOREACH_POOL (pool, group) {
 		uint64_t all = (uint64_t)pool_size_ready(pool) * nstayers;
 
-		pool->kept = nstayers ? (unsigned)((all + group->nclients - 1) / group->nclients)
-				      : 0;
+		pool->kept =
+		    nstayers ? (unsigned)((all + group->nclients - 1) / group->nclients) : 0;
 	}
 }
 

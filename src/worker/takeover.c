@@ -269,7 +269,7 @@ bool takeover_send_server(struct takeover *t, int fd, struct slice passport)
 {
 	struct buf packet = { 0 };
 
-	if (!t->successor.loop || passport.n > TAKEOVER_PART_MAX)
+	if (!t->successor.loop || !t->heir || passport.n > TAKEOVER_PART_MAX)
 		return false;
 	buf_put_u8(&packet, WORD_SERVER);
 	buf_put_slice(&packet, passport);

@@ -151,7 +151,8 @@ def test_i8_a_bad_configuration_is_the_new_one_s_alone(turnstile, primary):
 def test_one_that_dies_before_it_is_ready_has_changed_nothing(turnstile, primary):
     pooler = turnstile(shop(primary))
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as successor:
-        successor.connect(str(takeover_socket(pooler)))
+        # It listens for clients before it listens here.
+        wait_until(lambda: successor.connect_ex(str(takeover_socket(pooler))) == 0, 30)
         successor.send(b"H" + (1).to_bytes(4, "big") + b"a successor that dies\0")
         assert successor.recv(65536)[:1] == b"L"
     with log_in(pooler) as client:
