@@ -80,13 +80,15 @@ struct shared {
 		};
 		struct {
 			/* of a login or a cluster: commands that have changed what its sessions
-			 * begin with */
+			 * begin with, … */
 			_Atomic unsigned defaults;
 			/* of a login: the statement_timeout that a session of this user has in this
 			 * database when nobody asks for another, in ms (0: none), and when it was
 			 * asked for; -1: not known */
 			_Atomic int64_t default_timeout_ms;
 			_Atomic usec_t default_timeout_at;
+			/* … and when the last one was seen */
+			_Atomic usec_t defaults_at;
 		};
 		/* of a fence: the same as a tenant's, where there are none */
 		_Atomic uint64_t login_fence;

@@ -28,6 +28,7 @@ static void note_defaults(struct server *s)
 	struct shared *whose = s->client->tenant ? group->login_shared : group->nodes->cluster;
 
 	atomic_fetch_add_explicit(&whose->defaults, 1, memory_order_relaxed);
+	atomic_store_explicit(&whose->defaults_at, now_of(s), memory_order_relaxed);
 	s->has_defaults = false;
 }
 

@@ -271,6 +271,13 @@ static bool enter(struct pool *pool, const struct server_passport *p, int fd, us
 	return ok;
 }
 
+/* Its session began behind whatever is known to have changed what sessions begin with. */
+static bool begins_alike(const struct group *group, usec_t made_at)
+{
+	return made_at >= atomic_load(&group->login_shared->defaults_at) &&
+	       made_at >= atomic_load(&group->nodes->cluster->defaults_at);
+}
+
 bool relay_take_server(struct relay *r, int fd, const struct server_passport *p, unsigned part,
 		       struct node_set *nodes)
 {
@@ -281,6 +288,7 @@ bool relay_take_server(struct relay *r, int fd, const struct server_passport *p,
 
 	return pool && !group->database_shared->disabled && !attach_is_paused(pool) && !r->give &&
 	       p->secret.n <= CANCEL_KEY_MAX && (usec_t)p->made_at >= r->reconnected_at &&
+	       begins_alike(group, (usec_t)p->made_at) &&
 	       p->sslmode == (uint64_t)group->set.server_tls_sslmode &&
 	       enter(pool, p, fd, loop_now(r->net->loop));
 }

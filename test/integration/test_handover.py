@@ -275,6 +275,24 @@ def test_what_reconnect_has_replaced_does_not_come_any_more(turnstile, primary):
         wait_backends(primary, 0, f"pid = {pid}")
 
 
+def test_what_began_with_other_defaults_does_not_come_any_more(turnstile, primary):
+    """The process of before has not seen them change."""
+    pooler = turnstile(shop(primary))
+    with log_in(pooler) as busy, log_in(pooler) as other:
+        busy.query("BEGIN")
+        pid = pid_of(busy)
+        before = pooler.take_over()
+        try:
+            other.query(f"ALTER ROLE {APP_USER} SET work_mem = '777kB'")
+            assert other.rows("SHOW work_mem") == [("777kB",)]
+            busy.query("COMMIT")
+            assert before.wait(30) == 0
+            assert busy.rows("SHOW work_mem") == [("777kB",)]
+            wait_backends(primary, 0, f"pid = {pid}")
+        finally:
+            primary.sql(f"ALTER ROLE {APP_USER} RESET work_mem")
+
+
 # --- the other process is another version, or hostile ---------------------------------------------
 def test_one_that_does_not_know_of_servers_gets_none(turnstile, primary):
     pooler = turnstile(shop(primary))
