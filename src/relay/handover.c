@@ -16,6 +16,7 @@
 
 #include <limits.h>
 #include <string.h>
+#include <sys/socket.h>
 
 static struct server *server_at(struct list *at)
 {
@@ -155,8 +156,11 @@ void handover_go_along(struct group *group)
 
 void handover_give_idle(struct group *group, unsigned most)
 {
-	GROUP_FOREACH_POOL (pool, group)
-		give_some(pool, UINT_MAX, most);
+	GROUP_FOREACH_POOL (pool, group) {
+		unsigned n = pool->count[SLOT_IDLE] + pool->count[SLOT_ACTIVE];
+
+		give_some(pool, n > most ? n - most : 0, 0);
+	}
 }
 
 /* ---- coming -----------------------------------------------------------------------------------
@@ -261,14 +265,26 @@ static bool enter(struct pool *pool, const struct server_passport *p, int fd, us
 		(void)supply_must_cap(pool, now, &s->asks_default_timeout);
 		read_passport(s, p);
 		server_resume(s, &target, fd);
-		/* Who has come behind a move of the name is not looked at for that. */
-		if (server_is_elsewhere(s, target.dial.host))
-			s->slot.generation = pool->generation - 1;
 	} else {
 		server_discard(s);
 	}
 	buf_fini(&options);
 	return ok;
+}
+
+/* In the eyes of this process, which may know of a move that the other one does not. */
+static bool is_where_its_name_leads(struct pool *pool, int fd)
+{
+	const struct group *group = pool->group;
+	struct relay *r = group->owner;
+	struct sockaddr_storage ss = { 0 };
+	socklen_t len = sizeof(ss);
+	struct addr peer;
+
+	getpeername(fd, (struct sockaddr *)&ss, &len);
+	addr_set(&peer, (struct sockaddr *)&ss);
+	return resolve_leads_to(r->resolver, host_of(group, &group->nodes->nodes[pool->node]),
+				&peer);
 }
 
 /* Its session began behind whatever is known to have changed what sessions begin with. */
@@ -290,5 +306,5 @@ bool relay_take_server(struct relay *r, int fd, const struct server_passport *p,
 	       p->secret.n <= CANCEL_KEY_MAX && (usec_t)p->made_at >= r->reconnected_at &&
 	       begins_alike(group, (usec_t)p->made_at) &&
 	       p->sslmode == (uint64_t)group->set.server_tls_sslmode &&
-	       enter(pool, p, fd, loop_now(r->net->loop));
+	       is_where_its_name_leads(pool, fd) && enter(pool, p, fd, loop_now(r->net->loop));
 }

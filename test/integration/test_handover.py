@@ -262,6 +262,25 @@ def test_who_stays_keeps_a_server_while_others_are_busy(turnstile, primary, cert
     assert before.wait(30) == 0
 
 
+def test_what_a_transaction_still_has_closes_no_other(turnstile, primary, certificates):
+    """Idle ones go over while somebody who will move has one, and nobody logs in for them."""
+    pooler = turnstile(shop(primary, {**secured(certificates, "allow"), "default_pool_size": 5}))
+    with log_in(pooler) as busy, connect(pooler, sslmode="require", autocommit=True) as stays:
+        with clients(pooler, 5) as five:
+            pids_at_once(five)
+        stays.execute("SELECT 1")
+        busy.query("BEGIN")
+        pid_of(busy)
+        pids = backends(primary)
+        assert len(pids) == 5
+        before = pooler.take_over()
+        settled(pooler, 3)
+        busy.query("COMMIT")
+        settled(pooler, 4)
+        assert backends(primary) == pids
+    assert before.wait(30) == 0
+
+
 def test_what_reconnect_has_replaced_does_not_come_any_more(turnstile, primary):
     pooler = turnstile(shop(primary))
     with log_in(pooler) as busy:
