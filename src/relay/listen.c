@@ -267,10 +267,15 @@ static bool read_command(struct client *c, struct slice text, const struct sql_f
 	return sql_controls(text, &env, control, 1, &n) && n == 1;
 }
 
-/* The hub must be there to tell whether it will do for this client. */
+/* The hub must be there to tell whether it will do for this client.  The connection that has been
+ * waited for may be gone again in the turn that it came in: then the next one is waited for. */
 static enum listen_way make_hub_ready(struct listening *l, struct err *e)
 {
-	return l->hub->is_ready ? LISTEN_PASSES : await(l, LISTEN_FOR_HUB, e);
+	enum listen_way way = LISTEN_PASSES;
+
+	while (!l->hub->is_ready && way == LISTEN_PASSES)
+		way = await(l, LISTEN_FOR_HUB, e);
+	return way;
 }
 
 static enum listen_way answer_here(struct listening *l, const struct sql_control *control,
