@@ -158,6 +158,11 @@ void attach_on_settled(struct server *s, const struct report *error)
 	struct err e;
 
 	s->is_settling = false;
+	/* What brings settings begins no transaction, whoever says so. */
+	if (!error && s->tx != 'I') {
+		supply_evict(s, "the server is in a transaction that nobody has begun");
+		return;
+	}
 	if (!error) {
 		if (c->rare->losses)
 			client_make_rare(c)->losses = 0;

@@ -383,6 +383,11 @@ static enum step on_backend_key(struct server *s, struct slice body)
 
 static void become_ready(struct server *s)
 {
+	/* A connect_query may begin one; the next client's BEGIN would be within it. */
+	if (s->tx != 'I') {
+		s->on->ended(s, "it is in a transaction behind the login");
+		return;
+	}
 	login_free(s->login);
 	s->login = NULL;
 	conn_guard(&s->conn, false);

@@ -425,6 +425,19 @@ def test_connect_query(primary, turnstile):
         assert client.rows("SHOW app.greeting") == [("hello",)]
 
 
+def test_i2_a_connect_query_that_begins_a_transaction_is_refused(primary, turnstile):
+    """The next client's BEGIN would be within it."""
+    t = turnstile(shop(primary, {"server_login_retry": "50ms", "query_wait_timeout": 2},
+                       database={"connect_query": "BEGIN"}))
+    with pytest.raises(raw.LoginRefused):
+        log_in(t)
+    assert t.log_contains("in a transaction behind the login")
+    t.reload({"databases": {APP_DATABASE: {**t.config["databases"][APP_DATABASE], "connect_query": "SELECT 1"}}})
+    with log_in(t) as client:
+        client.query("BEGIN")
+        assert client.rows("SELECT 2") == [("2",)]
+
+
 def test_databases_of_a_star(primary, turnstile):
     t = turnstile({**shop(primary), "databases": {"*": {"host": primary.host,
                                                        "port": primary.port}}})
