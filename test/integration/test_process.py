@@ -58,6 +58,8 @@ def refuses(port):
     """Whether nobody is taken in any more."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
+    except TimeoutError:  # it came as the socket was closed, and is not answered any more
+        return False
     except ConnectionRefusedError:
         return True
     return False
