@@ -261,6 +261,8 @@ void conn_adopt(struct conn *c, struct net *net);
  * to be closed.  Only in CONN_OPEN. */
 int conn_take_fd(struct conn *c);
 
+/* Of the other end of a socket that is no connection yet. */
+void conn_peer_of(int fd, struct addr *out);
 /* Of our own end. */
 void conn_local_addr(const struct conn *c, struct addr *out);
 

@@ -201,6 +201,8 @@ void handover_give_idle(struct group *group, unsigned most);
  * c: the client that is to have it, with what it wants, or NULL.  False: a limit is reached. */
 bool supply_open(struct pool *pool, const struct client *c, const struct server_events *on,
 		 struct server **made, usec_t now);
+/* A node's host, or the directory that stands for one that the configuration does not name. */
+const char *supply_host(const struct group *group, const struct node *node);
 /* Where a connection of the pool goes, and as whom; *options is what the target points to, the
  * caller's. */
 struct server_target supply_target(struct pool *pool, bool caps_timeout, struct buf *options);

@@ -173,12 +173,9 @@ struct client *client_new(struct client_host *host, int fd, const struct addr *p
 
 void client_arrive(struct client_host *host, int fd, struct passport *passport)
 {
-	struct sockaddr_storage ss = { 0 };
-	socklen_t len = sizeof(ss);
 	struct addr peer;
 
-	getpeername(fd, (struct sockaddr *)&ss, &len);
-	addr_set(&peer, (struct sockaddr *)&ss);
+	conn_peer_of(fd, &peer);
 	client_login_bring(make(host, fd, &peer), passport);
 }
 

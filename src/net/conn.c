@@ -1013,6 +1013,15 @@ int conn_take_fd(struct conn *c)
 	return fd;
 }
 
+void conn_peer_of(int fd, struct addr *out)
+{
+	struct sockaddr_storage ss = { 0 };
+	socklen_t len = sizeof(ss);
+
+	getpeername(fd, (struct sockaddr *)&ss, &len);
+	addr_set(out, (struct sockaddr *)&ss);
+}
+
 void conn_local_addr(const struct conn *c, struct addr *out)
 {
 	struct sockaddr_storage ss = { 0 };

@@ -16,17 +16,10 @@
 
 #include <limits.h>
 #include <string.h>
-#include <sys/socket.h>
 
 static struct server *server_at(struct list *at)
 {
 	return container_of(container_of(at, struct slot, link), struct server, slot);
-}
-
-/* A directory that the configuration does not name is another one where unix_socket_dir is. */
-static const char *host_of(const struct group *group, const struct node *node)
-{
-	return *node->host ? node->host : group->config->global.unix_socket_dir;
 }
 
 /* ---- going ------------------------------------------------------------------------------------
@@ -77,7 +70,7 @@ static void write_passport(const struct server *s, struct buf *out)
 		.tenant = tenant_name(group->tenant),
 		.tenant_id = group->tenant ? group->tenant->business_id : "",
 		.lane = s->pool->lane ? s->pool->lane->name : "",
-		.host = host_of(group, s->node),
+		.host = supply_host(group, s->node),
 		.port = s->node->port,
 		.sslmode = (uint64_t)group->set.server_tls_sslmode,
 		.startup = s->startup,
@@ -213,7 +206,7 @@ static struct pool *find_pool(struct group *group, const struct server_passport 
 	for (unsigned i = 0; i < group->npools && (lane || !*p->lane); i++) {
 		const struct node *node = &group->nodes->nodes[i];
 
-		if (node->port == p->port && !strcmp(host_of(group, node), p->host))
+		if (node->port == p->port && !strcmp(supply_host(group, node), p->host))
 			return lane ? &lane->pools[i] : &group->pools[i];
 	}
 	return NULL;
@@ -277,13 +270,10 @@ static bool is_where_its_name_leads(struct pool *pool, int fd)
 {
 	const struct group *group = pool->group;
 	struct relay *r = group->owner;
-	struct sockaddr_storage ss = { 0 };
-	socklen_t len = sizeof(ss);
 	struct addr peer;
 
-	getpeername(fd, (struct sockaddr *)&ss, &len);
-	addr_set(&peer, (struct sockaddr *)&ss);
-	return resolve_leads_to(r->resolver, host_of(group, &group->nodes->nodes[pool->node]),
+	conn_peer_of(fd, &peer);
+	return resolve_leads_to(r->resolver, supply_host(group, &group->nodes->nodes[pool->node]),
 				&peer);
 }
 

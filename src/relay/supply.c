@@ -46,6 +46,11 @@ bool supply_must_cap(const struct pool *pool, usec_t now, bool *ask)
 	return cap && !*ask && (dflt == 0 || dflt * USEC_PER_MSEC > cap);
 }
 
+const char *supply_host(const struct group *group, const struct node *node)
+{
+	return *node->host ? node->host : group->config->global.unix_socket_dir;
+}
+
 struct server_target supply_target(struct pool *pool, bool caps_timeout, struct buf *options)
 {
 	struct group *group = pool->group;
@@ -55,7 +60,7 @@ struct server_target supply_target(struct pool *pool, bool caps_timeout, struct 
 	session_options(pool, caps_timeout, options);
 	return (struct server_target){
 		.config = group->config,
-		.dial = {.host = *node->host ? node->host : group->config->global.unix_socket_dir,
+		.dial = {.host = supply_host(group, node),
                          .port = node->port,
                          .set = &group->set,
                          .tls = r->server_tls,

@@ -341,14 +341,10 @@ void server_connect(struct server *s, const struct server_target *target)
 
 void server_resume(struct server *s, const struct server_target *target, int fd)
 {
-	struct sockaddr_storage peer = { 0 };
-	socklen_t len = sizeof(peer);
-
 	take_target(s, target);
 	s->is_brought = true;
 	conn_open(&s->conn, s->conn.net, fd, &server_conn_events);
-	getpeername(fd, (struct sockaddr *)&peer, &len);
-	addr_set(&s->conn.peer, (struct sockaddr *)&peer);
+	conn_peer_of(fd, &s->conn.peer);
 	resolve_learn(s->resolver, target->dial.host);
 	login_resume(s);
 }

@@ -782,8 +782,7 @@ void worker_bring(struct worker *w, int fd, struct passport *passport)
 	worker_post(w, &v->mail, deliver_arrival);
 }
 
-/* ---- servers that come
- * ---------------------------------------------------------------------------
+/* ---- servers that come --------------------------------------------------------------------------
  */
 
 struct server_voyage {
