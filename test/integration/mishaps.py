@@ -6,6 +6,7 @@
 # suffers from it.
 """MISHAPS: all of them; Scene: what they work on; Misfortune: lets one begin every few seconds."""
 import contextlib
+import errno
 import os
 import random
 import resource
@@ -73,7 +74,17 @@ class Scene:
         wait_until(said, 20, lambda: f"{command}: {last[-1]}")
 
     def reload(self, changes):
-        self.pooler.reload(changes)
+        """Once more where another mishap has left no descriptor to read the files with (I4: nothing has changed)."""
+        def reloaded():
+            try:
+                self.pooler.reload(changes)
+                return True
+            except psycopg.errors.ConfigFileError as error:
+                if os.strerror(errno.EMFILE) not in str(error):
+                    raise
+                return False
+
+        wait_until(reloaded, 20, "descriptors to RELOAD with")
 
     def backends(self):
         """Pids of the pooler's sessions on the primary, in any order."""

@@ -8,6 +8,7 @@ import contextlib
 import os
 import pwd
 import re
+import resource
 import signal
 import socket
 import struct
@@ -17,12 +18,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 import raw
 from conftest import APP_DATABASE, APP_PASSWORD, APP_USER
 from machine import SERVICE_USER, Port, give_to_service_user, listened_at, listens, scratch_dir, spawn
 from rig import log_in, memory_kib, shop, sqlstate, wait_backends
-from turnstile import (ADMIN_PASSWORD, ADMIN_USER, SANITIZER_OPTIONS, Turnstile,
+from turnstile import (ADMIN_PASSWORD, ADMIN_USER, SANITIZER_OPTIONS, Turnstile, merge,
                        built_binary)
 from waiting import wait_until
 
@@ -655,6 +657,26 @@ def test_i6_out_of_descriptors(primary):
         t.wait_log("connections are accepted again")
         with log_in(t) as other:
             assert other.rows("SELECT 1") == [("1",)]
+
+
+def test_i4_reload_without_a_descriptor(primary):
+    """It is refused and nothing has changed; once there is one, the same files are taken."""
+    with wrapped(shop(primary)) as t, t.connect(t.console, ADMIN_USER, row_factory=dict_row) as console:
+        pid = t.pid()
+        _, most = before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        t.config = merge(t.config, {"pgturnstile": {"max_client_conn": 77}})
+        t.write()
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, most))
+        with pytest.raises(psycopg.errors.ConfigFileError, match="Too many open files"):
+            console.execute("RELOAD")
+        assert _setting(console, "max_client_conn") != "77"
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        console.execute("RELOAD")
+        assert _setting(console, "max_client_conn") == "77"
+
+
+def _setting(console, name):
+    return next(row["value"] for row in console.execute("SHOW CONFIG") if row["key"] == name)
 
 
 def _kib(t, what):
