@@ -129,7 +129,7 @@ static void test_openings_are_parsed_whole(void **state)
 
 static void check_messages(const char *file, struct slice said)
 {
-	struct frame f;
+	struct frame f = { 0 };
 
 	while (said.n) {
 		assert_int_equal(frame_peek(said.p, said.n, &f), FRAME_OK);
