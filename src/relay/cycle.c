@@ -86,6 +86,18 @@ static bool must_let_cancel_pass(const struct server *s, char tx)
 	return s->cancel && s->replies.n <= 1 && (c->resets || (tx == 'I' && survey_is_due(c)));
 }
 
+/* A question of ours must not come within a message of which the server has the beginning: of data
+ * for a COPY that has failed.  What the client says behind that message waits for this answer. */
+static bool must_have_rest(struct server *s)
+{
+	const struct client *c = s->client;
+	bool must = c->resets && c->stream_left && s->replies.n <= 1;
+
+	if (must)
+		s->copy_in = false;
+	return must;
+}
+
 static void note_tx(struct server *s, char tx)
 {
 	s->tx = tx;
@@ -170,7 +182,7 @@ enum step cycle_on_ready(struct server *s, const struct frame *f)
 
 	if (head && head->way == REPLY_SWALLOW)
 		return on_unseen_ready(s, f, tx);
-	if (must_let_cancel_pass(s, tx) ||
+	if (must_let_cancel_pass(s, tx) || must_have_rest(s) ||
 	    (listens && tx == 'I' && listen_before_ready(c) == STEP_AGAIN)) {
 		conn_pause(&s->conn);
 		return STEP_AGAIN;

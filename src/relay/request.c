@@ -340,6 +340,21 @@ enum step request_found_in_long_text(struct client *c)
 	return STEP_CLOSED;
 }
 
+/* The server has the last byte of a message. */
+static void end_stream(struct client *c)
+{
+	struct server *s = c->server;
+
+	if (c->resets && conn_input(&s->conn).n) {
+		/* Its last answer may have waited for this. */
+		conn_resume(&s->conn);
+		conn_kick(&s->conn);
+	} else if (!s->replies.n) {
+		/* It was data that the server had already refused. */
+		attach_settle(s);
+	}
+}
+
 /* The rest of a message of which the beginning has been dealt with. */
 static enum step stream(struct client *c, struct slice in)
 {
@@ -359,9 +374,8 @@ static enum step stream(struct client *c, struct slice in)
 		conn_send(&c->server->conn, in.p, n);
 	conn_consume(&c->conn, n);
 	c->stream_left -= n;
-	/* Of data that the server had already refused. */
-	if (last && c->server && !c->server->replies.n)
-		attach_settle(c->server);
+	if (last && c->server)
+		end_stream(c);
 	return STEP_DONE;
 }
 
@@ -480,7 +494,7 @@ static PGT_INLINE bool is_parked(const struct client *c)
 		return true;
 	return s &&
 	       (s->question.done || s->check == CHECK_CHANGED || (s->cancel && !s->replies.n) ||
-		(must_hear_first(c) && s->replies.ncycles && !s->copy_in) ||
+		(must_hear_first(c) && s->replies.ncycles && !s->copy_in && !c->stream_left) ||
 		s->replies.n > PIPELINE_MAX);
 }
 

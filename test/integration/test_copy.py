@@ -136,6 +136,26 @@ def test_failure_while_a_long_message_is_under_way(primary, t):
     assert rows(primary) == []
 
 
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+@pytest.mark.parametrize("before", ["RESET ALL", "DO $$BEGIN END$$; RESET work_mem"])
+@pytest.mark.parametrize("behind", [b"", raw.copy_data(b"1\n") + raw.copy_done()], ids=["nothing", "more data"])
+def test_i3_a_question_of_ours_is_not_within_a_message(primary, t, mode, before, behind):
+    """What puts right a session behind a RESET waits for the rest of data that the server has already refused,
+    and so does what its client asks next."""
+    t.reload({"pgturnstile": {"pool_mode": mode}})
+    data = raw.copy_data(b"1\n" * 5_000)
+    with log_in(t, IntervalStyle="iso_8601") as client:
+        for _ in range(2):
+            client.send(raw.query(f"{before}; COPY copied FROM STDIN"))
+            client.until("G")
+            client.send(raw.copy_data(b"x\n"), data[:100])
+            assert client.until("E")[-1].fields["C"] == "22P02"
+            client.send(data[100:], behind, raw.query("SHOW IntervalStyle"))
+            assert raw.kinds(client.until("Z")) == "Z"
+            assert [m.row for m in raw.find(client.until("Z"), "D")] == [("iso_8601",)]
+    assert rows(primary) == []
+
+
 def test_loose_sync_is_not_answered_to_the_next_client(primary, t):
     """A Sync behind the data that makes COPY fail is answered; its answer is nobody else's."""
     with log_in(t) as client:

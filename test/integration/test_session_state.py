@@ -453,6 +453,23 @@ def test_i2_reset_goes_back_to_the_startup_packet(primary, turnstile, statement,
         assert other.rows("SELECT coalesce(current_setting('app.x', true), '')") == [("",)]
 
 
+@pytest.mark.parametrize("text", [f"SELECT length('{'x' * 100_000}')", f"SELECT length('{'x' * 3_000_000}')"],
+                         ids=["held", "streamed"])
+@pytest.mark.parametrize("statement", ["RESET ALL", "DISCARD ALL", "RESET TimeZone"])
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_i3_a_reset_is_answered_while_a_long_text_is_under_way(primary, turnstile, mode, statement, text):
+    """Nobody waits for the answer to a message of which a part is still to come."""
+    t = turnstile(shop(primary, {"pool_mode": mode}))
+    long = raw.query(text)
+    with log_in(t, TimeZone="Asia/Tokyo") as client:
+        for _ in range(2):
+            client.send(raw.query(statement), long[:-1000])
+            assert sqlstate(client.until("Z")) is None
+            client.send(long[-1000:])
+            assert sqlstate(client.until("Z")) is None
+            assert client.rows("SHOW TimeZone") == [("Asia/Tokyo",)]
+
+
 @pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
 @pytest.mark.parametrize("statement", ["RESET ALL", "DISCARD ALL", "RESET TimeZone", "BEGIN; RESET ALL"])
 def test_i2_reset_in_session_mode_goes_back_to_the_startup_packet(primary, turnstile, statement,
