@@ -19,7 +19,6 @@
 #include "net/mailbox.h"
 #include "relay/relay.h"
 #include "worker/setup.h"
-#include "worker/takeover.h"
 
 #include <pthread.h>
 
@@ -46,6 +45,12 @@ struct worker {
 	bool is_over; /* who still comes by mail is turned away */
 };
 
+/* Of a client that is not the console's. */
+static inline struct worker *worker_of(const struct client_host *host)
+{
+	return host->owner;
+}
+
 /* ---- the control thread's part: in this order -------------------------------------------------
  */
 
@@ -69,20 +74,9 @@ void worker_post(struct worker *w, struct mail *mail, mail_fn *deliver);
 
 /* A client that has come before worker_drain() did. */
 void worker_take_in(struct worker *w, int fd, const struct addr *peer);
-/* A session that another process has had: its socket, and what it takes along. */
-void worker_bring(struct worker *w, int fd, struct passport *passport);
-
-/* ---- the control thread, while workers run ------------------------------------------------------
- */
-
-/* A cancel request that has come to another process, and from there by way of a neighbour;
- * takeover_answer_cancel() with its number follows.  The secret is no longer than CANCEL_KEY_MAX.
- */
-void worker_cancel(struct control *control, enum neighbour from, uint64_t number, uint32_t pid,
-		   struct slice secret);
-/* A connection to a server that another process has had: its socket, and what it takes along. turn:
- * another number for each, so that workers that share a pool get as many. */
-void worker_bring_server(struct control *control, int fd, struct server_passport *p, unsigned turn);
+/* Index of the worker that has the group of this key; of a pool that workers share, each has a
+ * part. */
+unsigned worker_home(const struct control *control, const struct group_key *key);
 
 /* ---- the worker's own thread ------------------------------------------------------------------
  */
@@ -94,8 +88,6 @@ void worker_accept(struct worker *w, bool on);
 void worker_drain(struct worker *w);
 /* Stops and starts to take new clients and to read from those that are there. */
 void worker_suspend(struct worker *w, bool on);
-/* Another process has its sessions from now on, as they come to rest; and the way back. */
-void worker_give_away(struct worker *w, bool on);
 /* Another version is in force; takes the references, and gives those that it had. */
 struct setup worker_reconfigure(struct worker *w, struct setup setup);
 

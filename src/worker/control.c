@@ -24,6 +24,7 @@
 #include "worker/sets.h"
 #include "worker/takeover.h"
 #include "worker/tenant_source.h"
+#include "worker/voyages.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -334,7 +335,7 @@ static void deliver_accept(struct mail *mail, void *receiver)
 
 static void deliver_give_away(struct mail *mail, void *receiver)
 {
-	worker_give_away(receiver, unpack(mail));
+	voyages_give_away(receiver, unpack(mail));
 }
 
 static void deliver_suspend(struct mail *mail, void *receiver)

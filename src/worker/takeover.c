@@ -16,12 +16,14 @@
 #include "tenant/shared.h"
 #include "wire/passport.h"
 #include "wire/read.h"
+#include "worker/cancels.h"
 #include "worker/control.h"
 #include "worker/departures.h"
 #include "worker/inquiries.h"
 #include "worker/lives.h"
 #include "worker/offer.h"
 #include "worker/peers.h"
+#include "worker/voyages.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -197,7 +199,7 @@ static void on_cancel(struct takeover *t, enum neighbour from, struct reader *r)
 	struct slice secret = read_bytes(r, read_left(r));
 
 	if (!r->failed && secret.n && secret.n <= CANCEL_KEY_MAX)
-		worker_cancel(t->control, from, number, pid, secret);
+		cancels_deliver(t->control, from, number, pid, secret);
 }
 
 static void send_number(struct packets *to, enum takeover_word word, uint64_t number)
@@ -223,7 +225,7 @@ static void bring(struct takeover *t, int fd, struct passport *passport)
 {
 	struct control *c = t->control;
 
-	worker_bring(&c->workers[t->arrivals++ % c->nworkers], fd, passport);
+	voyages_bring_session(&c->workers[t->arrivals++ % c->nworkers], fd, passport);
 }
 
 /* One that was on its way to the other process.  Traits: PASSPORT_… that it has from now on. */
@@ -521,7 +523,7 @@ static void on_server(struct takeover *t, struct reader *r, int fd)
 		return;
 	buf_put_slice(&bytes, read_bytes(r, read_left(r)));
 	if (server_passport_take(&passport, &bytes, &e)) {
-		worker_bring_server(t->control, fd, &passport, t->servers++);
+		voyages_bring_server(t->control, fd, &passport, t->servers++);
 		return;
 	}
 	log_warning("TAKEOVER: a server's connection of process %d is closed: %s", (int)t->from,
