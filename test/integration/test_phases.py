@@ -179,7 +179,7 @@ def test_i1_every_message_to_what_is_injected(turnstile, name, at, pool):
     before, asked, _ = INJECTED[name]
     liar = Liar(asked, at)
     settings = {"auth_type": "trust", "workers": 1, "default_pool_size": 1,
-                "server_login_retry": "20ms", "query_wait_timeout": 5}
+                "server_login_retry": "20ms", "query_wait_timeout": 3}
     with raw.FakeServer(liar) as server:
         if pool == "plain":
             t = turnstile(shop(server, settings))
