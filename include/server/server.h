@@ -239,7 +239,8 @@ struct server {
 			uint8_t check;  /* enum server_check */
 			uint8_t carrying;    /* replies that are owed to what carries settings */
 			uint8_t loose_syncs; /* Syncs that a COPY may have eaten or not */
-			uint8_t spare[6];
+			bool holds_ready;    /* what it has said last waits: a ReadyForQuery */
+			uint8_t spare[5];
 		};
 		uint8_t unusual[24]; /* all of these, to be compared with nothing at once */
 	};

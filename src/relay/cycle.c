@@ -87,15 +87,23 @@ static bool must_let_cancel_pass(const struct server *s, char tx)
 }
 
 /* A question of ours must not come within a message of which the server has the beginning: of data
- * for a COPY that has failed.  What the client says behind that message waits for this answer. */
-static bool must_have_rest(struct server *s)
+ * for a COPY that has failed.  Its client hears this when it has sent the rest. */
+static bool must_have_rest(const struct server *s)
 {
 	const struct client *c = s->client;
-	bool must = c->resets && c->stream_left && s->replies.n <= 1;
 
-	if (must)
+	return c->resets && c->stream_left && s->replies.n <= 1;
+}
+
+/* Where a question of ours comes first, what the client says behind the message under way waits as
+ * well: a COPY is over by now. */
+static PGT_NOINLINE enum step hold_ready(struct server *s)
+{
+	if (s->client->resets)
 		s->copy_in = false;
-	return must;
+	s->holds_ready = true;
+	conn_pause(&s->conn);
+	return STEP_AGAIN;
 }
 
 static void note_tx(struct server *s, char tx)
@@ -183,10 +191,9 @@ enum step cycle_on_ready(struct server *s, const struct frame *f)
 	if (head && head->way == REPLY_SWALLOW)
 		return on_unseen_ready(s, f, tx);
 	if (must_let_cancel_pass(s, tx) || must_have_rest(s) ||
-	    (listens && tx == 'I' && listen_before_ready(c) == STEP_AGAIN)) {
-		conn_pause(&s->conn);
-		return STEP_AGAIN;
-	}
+	    (listens && tx == 'I' && listen_before_ready(c) == STEP_AGAIN))
+		return hold_ready(s);
+	s->holds_ready = false;
 	if (head && (head->kind == REPLY_QUERY || head->kind == REPLY_FUNCTION)) {
 		answer_pop(s);
 		cycle_end_query(s);

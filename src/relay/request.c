@@ -494,7 +494,8 @@ static PGT_INLINE bool is_parked(const struct client *c)
 		return true;
 	return s &&
 	       (s->question.done || s->check == CHECK_CHANGED || (s->cancel && !s->replies.n) ||
-		(must_hear_first(c) && s->replies.ncycles && !s->copy_in && !c->stream_left) ||
+		(must_hear_first(c) && (s->replies.ncycles || s->holds_ready) && !s->copy_in &&
+		 !c->stream_left) ||
 		s->replies.n > PIPELINE_MAX);
 }
 

@@ -11,8 +11,10 @@ from conftest import APP_DATABASE, APP_USER
 from rig import (clients, essence, log_in, memory_kib, same_as_direct, shop, sqlstate,
                  wait_backends)
 from turnstile import merge
+from waiting import wait_until
 
 SYNC = raw.sync()
+READY = raw.message("Z", b"I")
 COPY_IN = raw.query("COPY copied FROM STDIN")
 BATCH_IN = raw.parse("", "COPY copied FROM STDIN") + raw.bind() + raw.describe("P") + raw.execute()
 
@@ -151,6 +153,26 @@ def test_i3_a_question_of_ours_is_not_within_a_message(primary, t, mode, before,
             client.send(raw.copy_data(b"x\n"), data[:100])
             assert client.until("E")[-1].fields["C"] == "22P02"
             client.send(data[100:], behind, raw.query("SHOW IntervalStyle"))
+            assert raw.kinds(client.until("Z")) == "Z"
+            assert [m.row for m in raw.find(client.until("Z"), "D")] == [("iso_8601",)]
+    assert rows(primary) == []
+
+
+@pytest.mark.parametrize(("mode", "before"), [("transaction", "DO $$BEGIN END$$"), ("session", "RESET ALL")])
+@pytest.mark.parametrize("behind", [raw.query("SHOW IntervalStyle"), raw.parse("", "SHOW IntervalStyle") + raw.bind()
+                                    + raw.execute() + SYNC], ids=["simple", "extended"])
+def test_i3_a_loose_sync_that_waits_for_a_message_keeps_back_what_follows(primary, t, mode, before, behind):
+    """A batch fails in its COPY; behind its Sync, which is among the data, there is a part of a message."""
+    t.reload({"pgturnstile": {"pool_mode": mode}})
+    data = raw.copy_data(b"1\n" * 5_000)
+    with log_in(t, IntervalStyle="iso_8601") as client:
+        for _ in range(2):
+            client.send(raw.parse("", before) + raw.bind() + raw.execute() + BATCH_IN + raw.flush())
+            client.until("G")
+            client.send(raw.copy_data(b"x\n") + SYNC + data[:100])
+            client.until("E")
+            wait_until(lambda: any(r["type"] == "S" and r["recv_pos"] == len(READY) for r in t.admin("SHOW SOCKETS")))
+            client.send(data[100:] + behind)
             assert raw.kinds(client.until("Z")) == "Z"
             assert [m.row for m in raw.find(client.until("Z"), "D")] == [("iso_8601",)]
     assert rows(primary) == []
