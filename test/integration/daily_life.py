@@ -259,7 +259,7 @@ def place(number, stage, terms):
 
 # --- what comes of it -------------------------------------------------------------------------
 def is_provoked(error):
-    return (error.code in (restless.ON_PURPOSE, "25P02")
+    return (error.code in (restless.ON_PURPOSE, restless.IN_FAILED_BLOCK)
             or error.code == "57014" and "user request" in error.text)
 
 

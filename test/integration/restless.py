@@ -34,6 +34,7 @@ UNKNOWN = ("08", "57P0")
 FORGIVEN = ("08", "57P0", "57014", "53300", "53400", "25006", "25P0", "58000", "42501", "40001", "3D000",
             "28")
 ON_PURPOSE = "22012"
+IN_FAILED_BLOCK = "25P02"  # the error before it has been told, and counts
 LOST = "08006"  # what is noted where nothing was said
 
 

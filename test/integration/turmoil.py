@@ -206,7 +206,8 @@ def errors_behind(books, when, terms):
     """What was said when nothing was wrong any more."""
     return [f"{error.asked - when:.0f} s behind the last mishap, {error.doing}: {error.code}: {error.text}"
             for book in books for error in book.errors
-            if error.asked > when + GRACE and error.code != restless.ON_PURPOSE and not terms.excuses(error)]
+            if error.asked > when + GRACE and error.code not in (restless.ON_PURPOSE, restless.IN_FAILED_BLOCK)
+            and not terms.excuses(error)]
 
 
 def play(scene, terms, seconds):
