@@ -45,7 +45,7 @@ PARSERS = {
     # And sessions as a whole, of which much comes with time and nodes that it has not.
     "fuzz_relay": Parser(["client/login.c", "client/proof.c", "relay/channels.c", "relay/prepared_view.c",
                           "server/login.c"], [], ["sql/words.def"], 
-                         without=("TLS", r"tls|bind|offered|possible|PLUS|secured")),
+                         without=("TLS and takeovers", r"tls|bind|offered|possible|PLUS|secured|came_late|asked_cancel")),
     "fuzz_roster": Parser(["config/roster.c"], []),
     "fuzz_scan": Parser(["sql/scan.c", "sql/head.c", "sql/tokens.c", "sql/settings.c", "sql/set_config.c",
                          "sql/control.c", "sql/choice.c", "sql/shape.c", "sql/stream_guard.c", "sql/timeout.c",
